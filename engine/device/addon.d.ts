@@ -1,0 +1,64 @@
+/**
+ * The addon's whole surface (native/addon). Only `native.ts` imports this file. Arguments are trusted to have the
+ * declared types; native still checks every index and length and throws an Error that names what is wrong.
+ */
+import type { ModelSpec, TensorEntry } from '../model/model-spec.ts';
+import type { DeviceInfo, SlotSampling, StepResult } from './device.ts';
+
+export interface NativeAddon {
+  /** What this machine can run; `isas` best first. */
+  cpuInfo(): { name: string; cores: number; isas: NativeIsa[] };
+  /**
+   * Maps the files, packs the weights on `units` threads and starts the lanes. `onProgress(done, total)` is called
+   * with bytes of checkpoint read, at most a few hundred times, on the calling thread's event loop.
+   */
+  openDevice(
+    options: NativeDeviceOptions,
+    onProgress: (done: number, total: number) => void,
+  ): Promise<NativeDevice>;
+}
+
+export type NativeIsa = 'amx' | 'avx512' | 'avx2' | 'portable';
+
+export interface NativeDeviceOptions {
+  readonly spec: ModelSpec;
+  readonly files: readonly string[];
+  readonly tensors: readonly TensorEntry[];
+  readonly weights: 'bf16' | 'int8' | 'int4';
+  readonly kvPrecision: 'bf16' | 'int8';
+  /** Bytes of the KV arena, allocated once. */
+  readonly kvBytes: number;
+  readonly slots: number;
+  readonly maxStepTokens: number;
+  /** Compute units (cores) to use, 1 to all. */
+  readonly units: number;
+  /** Forces an instruction set that this machine has; absent: the best. */
+  readonly isa?: NativeIsa;
+  /** Refuse weights that hold NaN or infinity. */
+  readonly checkFinite: boolean;
+}
+
+export interface NativeDevice {
+  info(): Omit<DeviceInfo, 'spec'>;
+  partition(prefillUnits: number): void;
+  /** lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`. */
+  run(
+    lane: 0 | 1,
+    slots: Int32Array,
+    counts: Int32Array,
+    tokens: Int32Array,
+    wants: Uint8Array,
+  ): Promise<StepResult>;
+  openSlot(slot: number, sampling: SlotSampling): void;
+  closeSlot(slot: number): void;
+  kvInfo(): { pageTokens: number; blockBytes: number; totalBlocks: number };
+  kvFreeBlocks(): number;
+  kvReserve(slot: number, tokens: number): boolean;
+  kvLength(slot: number): number;
+  kvPublish(slot: number, index: number): number;
+  kvAttach(slot: number, blocks: Int32Array): void;
+  kvUnpublish(blocks: Int32Array): void;
+  kvFork(from: number, to: number, tokens: number): boolean;
+  /** Resolves when both lanes have ended and memory is free. Idempotent. */
+  close(): Promise<void>;
+}

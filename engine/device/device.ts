@@ -1,0 +1,171 @@
+import type { ModelSpec } from '../model/model-spec.ts';
+
+/**
+ * The one door to compute. A device runs two lanes at once, each on its own share of the compute units, over
+ * one set of weights and one KV pool. `native.ts` implements it over the addon; the scheduler cannot tell one
+ * implementation from another.
+ */
+export interface Device {
+  readonly info: DeviceInfo;
+  readonly prefill: Lane;
+  readonly decode: Lane;
+  readonly kv: KvPool;
+  /**
+   * Give the prefill lane this many compute units and the decode lane the rest. Takes effect at each lane's next
+   * step. 0 or all of them is allowed: then one lane alone may run.
+   */
+  partition(prefillUnits: number): void;
+  /** Prepare a free slot for a sequence. Throws if the slot is open. */
+  openSlot(slot: number, sampling: SlotSampling): void;
+  /** Free the slot and its page references. Throws if a step that names the slot is in flight. */
+  closeSlot(slot: number): void;
+  /** Ends both lanes after their steps in flight and frees all native memory. */
+  close(): Promise<void>;
+}
+
+export interface DeviceInfo {
+  readonly kind: 'cpu' | 'cuda' | 'simulated';
+  /** For people: the processor's or GPU's name. */
+  readonly name: string;
+  /** Instruction set or architecture the kernels were chosen for: amx, avx512, avx2, portable, sm_90a, ... */
+  readonly isa: string;
+  readonly units: number;
+  readonly weightBytes: number;
+  readonly kvBytes: number;
+  /** Slots that can be open at once. */
+  readonly slots: number;
+  /** Upper bound on the tokens of one step, over all its entries. */
+  readonly maxStepTokens: number;
+  readonly spec: ModelSpec;
+}
+
+/** At most one step is in flight per lane. */
+export interface Lane {
+  run(step: Step): Promise<StepResult>;
+}
+
+/** What a step's entry asks for beside extending the slot's KV cache. Bits, may be combined. */
+export const Want = {
+  nothing: 0,
+  /** Sample one token from the logits of the entry's last position. */
+  sample: 1,
+  /** Log probability of each token of the entry given those before it (prompt scoring). */
+  promptLogprobs: 2,
+  /** The raw logits of the entry's last position (tests, `bench quality`). */
+  logits: 4,
+} as const;
+
+/**
+ * A step's plan in columns, one row per entry; a slot appears at most once. An entry of a prompt brings its tokens;
+ * an entry that decodes brings none: native appends the slot's last sampled token.
+ */
+export interface Step {
+  /** Slot of each entry. */
+  readonly slots: Int32Array;
+  /** Tokens each entry appends to its slot; 0 means "one, the slot's last sampled token". */
+  readonly counts: Int32Array;
+  /** All entries' tokens, one after another. */
+  readonly tokens: Int32Array;
+  /** `Want` bits of each entry. */
+  readonly wants: Uint8Array;
+}
+
+/** Columns are in the order of the step's entries. */
+export interface StepResult {
+  /** Sampled token of each entry, -1 where none was asked for. */
+  readonly tokens: Int32Array;
+  /** ln p of the sampled token under the unmodified distribution; NaN where the slot wants no logprobs. */
+  readonly logprobs: Float32Array;
+  /** For entries whose slot wants them: ids and ln p of the most likely tokens, best first. */
+  readonly topLogprobs: ReadonlyMap<number, TopLogprobs>;
+  /** For entries with `Want.promptLogprobs`. The first value of a sequence (position 0) is NaN. */
+  readonly promptLogprobs: ReadonlyMap<number, PromptLogprobs>;
+  /** For entries with `Want.logits`: [vocab]. */
+  readonly logits: ReadonlyMap<number, Float32Array>;
+  /** Time the lane was busy with this step, without queueing. */
+  readonly seconds: number;
+}
+
+export interface TopLogprobs {
+  readonly tokens: Int32Array;
+  readonly logprobs: Float32Array;
+}
+
+/**
+ * One value per token of the entry: ln p(token | all before it). `next*` describe the position *after* each token:
+ * row i holds the `k` best candidates for what follows token i, so that row i is aligned with token i + 1.
+ */
+export interface PromptLogprobs {
+  readonly logprobs: Float32Array;
+  /** Candidates per position; the slot's `logprobs` count. */
+  readonly k: number;
+  /** [count, k] */
+  readonly nextTokens: Int32Array;
+  /** [count, k] */
+  readonly nextLogprobs: Float32Array;
+}
+
+/** How native chooses a slot's tokens. Everything is validated before it gets here. */
+export interface SlotSampling {
+  /** 0 means greedy. */
+  readonly temperature: number;
+  /** 1 means off. */
+  readonly topP: number;
+  /** 0 means off. */
+  readonly topK: number;
+  /** 0 means off. */
+  readonly minP: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** 1 means off. */
+  readonly repetitionPenalty: number;
+  /** Token t's draw depends on (seed, position of t) alone, so pre-emption and batching cannot change it. */
+  readonly seed: bigint;
+  readonly logitBias: ReadonlyMap<number, number>;
+  /** Tokens that must not be sampled while fewer than `minTokens` were generated (the eos ids). */
+  readonly minTokens: number;
+  readonly suppressedBelowMin: Int32Array;
+  /** -1: none; 0: the sampled token's; k: with the k most likely. At most 20. */
+  readonly logprobs: number;
+  /**
+   * Tokens known before the slot's first step, needed only where a penalty is on: the prompt, and what was already
+   * generated when a sequence starts anew after pre-emption.
+   */
+  readonly promptTokens: Int32Array;
+  readonly generatedTokens: Int32Array;
+}
+
+/** Precision classes of KV pages; the first two are implemented. */
+export type PrecisionClass = 'bf16' | 'int8';
+
+/**
+ * KV memory in *pages* of `pageTokens` tokens of one layer. A *block* is the pages of all layers for the same tokens;
+ * policy counts in blocks and bytes. Calls are synchronous and may run while lanes are busy, except on slots of a
+ * step in flight, which must be left alone until its result has arrived.
+ */
+export interface KvPool {
+  readonly pageTokens: number;
+  readonly precision: PrecisionClass;
+  /** Bytes of one block. */
+  readonly blockBytes: number;
+  readonly totalBlocks: number;
+  freeBlocks(): number;
+  /** Make room so that the slot can hold `tokens` tokens in all. False, and nothing changed, if memory is out. */
+  reserve(slot: number, tokens: number): boolean;
+  /** Tokens the slot's cache holds now. */
+  length(slot: number): number;
+  /**
+   * Share the slot's full block number `index` (tokens [index*pageTokens, (index+1)*pageTokens)) as an immutable
+   * cached block that outlives the slot. Returns its id; the caller owns one reference.
+   */
+  publish(slot: number, index: number): number;
+  /** Start an empty slot with these cached blocks; the slot takes its own references. */
+  attach(slot: number, blocks: Int32Array): void;
+  /** Give back the references that `publish` gave. */
+  unpublish(blocks: Int32Array): void;
+  /**
+   * Let the empty slot `to` share the first `tokens` tokens of slot `from`: full blocks by reference, a partly
+   * filled last block by copy. False, and nothing changed, if memory is out.
+   */
+  fork(from: number, to: number, tokens: number): boolean;
+}

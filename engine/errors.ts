@@ -1,0 +1,22 @@
+/** What the engine refuses, and why. `server/openai/errors.ts` maps each code to a status. */
+export type EngineErrorCode =
+  | 'invalid_request'
+  | 'context_length_exceeded'
+  | 'queue_full'
+  | 'deadline_exceeded'
+  | 'shutting_down'
+  | 'engine_failed'
+  | 'model_invalid';
+
+export class EngineError extends Error {
+  override readonly name = 'EngineError';
+
+  constructor(
+    readonly code: EngineErrorCode,
+    message: string,
+    /** For `queue_full`: when a retry may succeed. */
+    readonly retryAfterSeconds?: number,
+  ) {
+    super(message);
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * One description of a decoder-only transformer, made from a checkpoint's `config.json`. It is all that native knows
+ * of a model: there is no class per family.
+ */
+export interface ModelSpec {
+  readonly family: 'llama' | 'mistral' | 'qwen2' | 'qwen3';
+  readonly layers: number;
+  readonly hidden: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly ffn: number;
+  readonly vocab: number;
+  /** Longest sequence the model was made for, in tokens, after RoPE scaling. */
+  readonly contextLength: number;
+  readonly normEps: number;
+  readonly rope: RopeSpec;
+  /** Biases on q, k, v projections (Qwen2) and on o (Llama with attention_bias). */
+  readonly attentionBias: boolean;
+  readonly outputBias: boolean;
+  readonly mlpBias: boolean;
+  /** RMSNorm on each head's q and k before RoPE (Qwen3). */
+  readonly qkNorm: boolean;
+  readonly tiedEmbeddings: boolean;
+  /** Per layer: how many latest tokens a token may attend to, itself included; 0 means all. */
+  readonly slidingWindow: readonly number[];
+}
+
+/**
+ * The inverse frequencies after scaling, computed once in float64 by `rope.ts`; native only multiplies by positions.
+ * So plain, linear, Llama-3 and YaRN scaling are one code path.
+ */
+export interface RopeSpec {
+  /** [headDim / 2], in the half-split ("rotate_half") layout of Hugging Face checkpoints. */
+  readonly inverseFrequencies: readonly number[];
+  /** Factor on cos and sin (YaRN's attention factor); 1 otherwise. */
+  readonly attentionFactor: number;
+}
+
+/** One tensor of a checkpoint, checked against its file's size. */
+export interface TensorEntry {
+  readonly name: string;
+  readonly dtype: 'bf16' | 'f16' | 'f32';
+  readonly shape: readonly number[];
+  /** Index into `Checkpoint.files`. */
+  readonly file: number;
+  /** Byte range in the file. */
+  readonly begin: number;
+  readonly end: number;
+}
+
+export interface Checkpoint {
+  readonly folder: string;
+  readonly spec: ModelSpec;
+  readonly files: readonly string[];
+  readonly tensors: readonly TensorEntry[];
+}

@@ -1,0 +1,155 @@
+import type { EngineError } from './errors.ts';
+import type { ModelSpec } from './model/model-spec.ts';
+
+/** How tokens are chosen; defaults and bounds are in `sampling/params.ts`. */
+export interface SamplingParams {
+  /** 0 means greedy. */
+  readonly temperature: number;
+  readonly topP: number;
+  /** 0 means off. */
+  readonly topK: number;
+  readonly minP: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** 1 means off. */
+  readonly repetitionPenalty: number;
+  /** Absent: drawn at random when the request arrives. Choice i of `n` uses a seed derived from (seed, i). */
+  readonly seed?: bigint;
+  readonly logitBias: ReadonlyMap<number, number>;
+}
+
+export interface GenerateRequest {
+  /** Unique among running requests; appears in logs. */
+  readonly id: string;
+  readonly prompt: Int32Array;
+  /** Choices to generate from the one prompt, which is prefilled once. */
+  readonly n: number;
+  readonly sampling: SamplingParams;
+  /** At least 0; 0 only scores the prompt (`echo` with `max_tokens: 0`). */
+  readonly maxTokens: number;
+  readonly minTokens: number;
+  /** Strings that end a choice; they are not part of its text. They match across token borders. */
+  readonly stop: readonly string[];
+  /** Beside the model's own eos ids. */
+  readonly stopTokenIds: readonly number[];
+  readonly ignoreEos: boolean;
+  /** -1: none; 0: the chosen token's; k: with the k most likely (at most 20). */
+  readonly logprobs: number;
+  readonly promptLogprobs: boolean;
+  /** Higher runs earlier. 0 is usual. */
+  readonly priority: number;
+  /** Milliseconds from arrival after which the request ends with `deadline_exceeded`. */
+  readonly deadlineMs?: number;
+}
+
+export type FinishReason = 'stop' | 'length';
+
+export interface TokenLogprob {
+  readonly token: number;
+  /** The token alone, decoded; a part of a code point shows as U+FFFD. `bytes` has the truth. */
+  readonly text: string;
+  readonly bytes: Uint8Array;
+  /** ln p; NaN for a prompt's first token. */
+  readonly logprob: number;
+  readonly top: readonly { token: number; text: string; bytes: Uint8Array; logprob: number }[];
+}
+
+/**
+ * What a request's listener receives, in order, per choice. Text is withheld while it could still become part of a
+ * stop string or of an unfinished code point, so an event may bring tokens and no text.
+ */
+export type TokenEvent =
+  | {
+      readonly type: 'tokens';
+      readonly choice: number;
+      readonly text: string;
+      readonly tokens: readonly number[];
+      readonly logprobs?: readonly TokenLogprob[];
+    }
+  | { readonly type: 'prompt'; readonly promptLogprobs: readonly TokenLogprob[] }
+  | {
+      readonly type: 'finish';
+      readonly choice: number;
+      readonly reason: FinishReason;
+      /** The stop string or the eos/stop token's id that ended the choice. */
+      readonly stoppedBy?: string | number;
+    }
+  /** After the last choice's `finish`. */
+  | { readonly type: 'done'; readonly usage: Usage }
+  /** Ends the request instead of `done`. */
+  | { readonly type: 'error'; readonly error: EngineError };
+
+export interface Usage {
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  /** Milliseconds from arrival until the request first ran. */
+  readonly queueMs: number;
+  readonly ttftMs: number;
+}
+
+export interface EngineInfo {
+  /** The name clients use: the folder's, or `--served-model-name`. */
+  readonly model: string;
+  readonly spec: ModelSpec;
+  /** Prompt and output together, in tokens: the model's, or less if the KV memory holds less. */
+  readonly contextLength: number;
+  readonly eosTokenIds: readonly number[];
+  readonly device: { kind: string; name: string; isa: string; units: number };
+  readonly weights: string;
+  readonly kvPrecision: string;
+  readonly weightBytes: number;
+  readonly kvBytes: number;
+}
+
+/** Totals since start, and the state now; what `/metrics` shows. */
+export interface EngineStats {
+  readonly running: number;
+  readonly waiting: number;
+  readonly slotsOpen: number;
+  readonly kvBlocksTotal: number;
+  /** Held by running sequences or by the prefix cache. */
+  readonly kvBlocksUsed: number;
+  readonly kvBlockBytes: number;
+  readonly cache: CacheStats;
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+  readonly preemptions: number;
+  readonly steps: { prefill: number; decode: number };
+  readonly laneBusySeconds: { prefill: number; decode: number };
+  readonly laneUnits: { prefill: number; decode: number };
+  readonly repartitions: number;
+  /** Time spent in JavaScript per step: planning and delivering. */
+  readonly schedulerSeconds: number;
+}
+
+export interface CacheStats {
+  readonly blocks: number;
+  readonly hitTokens: number;
+  readonly queriedTokens: number;
+  readonly evictedBlocks: number;
+}
+
+/**
+ * Owns every request from arrival to its last token. Implemented by `engine.ts` (in the engine's thread) and by
+ * `client.ts` (its proxy on the HTTP thread).
+ */
+export interface Engine {
+  readonly info: EngineInfo;
+  /**
+   * Queue a request. Events arrive asynchronously, batched per step: `onEvents` is called with all events that one
+   * step produced for this request. Refusals also arrive as an `error` event, so there is one path.
+   */
+  submit(request: GenerateRequest, onEvents: (events: readonly TokenEvent[]) => void): void;
+  /** End a request within one step; no further events. Unknown ids are ignored (it may have just finished). */
+  cancel(id: string): void;
+  /**
+   * Stop delivering and decoding this request until `resume` (a reader that does not keep up). Its KV stays.
+   */
+  pause(id: string): void;
+  resume(id: string): void;
+  stats(): Promise<EngineStats>;
+  /** Refuse new requests; resolves when the running ones have ended, or after `graceMs` with the rest cancelled. */
+  drain(graceMs: number): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,199 @@
+#pragma once
+
+// The op interface. The forward pass (native/model/) is written once over it; a backend (native/cpu/, later
+// native/cuda/) implements it. An op works on the lane's share of the device. On a backend with a queue, ops
+// enqueue and `finish` waits.
+//
+// Determinism is part of the contract: what an op computes for a row depends on that row's inputs and on the
+// problem's shape per sequence alone, never on the other rows of the batch, on how a prompt was cut into chunks,
+// on the share of the device, or on whether a row was computed as prefill or as decode. Bit for bit.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kv/page-format.h"
+
+namespace tandem {
+
+// Row-major activations [rows, cols]. The element type is the backend's choice (CPU: float).
+struct Tensor {
+  void* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+
+  float* floats() const { return static_cast<float*>(data); }
+  Tensor firstRows(std::int64_t count) const { return {data, count, cols}; }
+};
+
+enum class CheckpointType : std::uint8_t { bf16, f16, f32 };
+enum class WeightClass : std::uint8_t { bf16, int8, int4 };
+
+// A row-major matrix [rows, cols] in a checkpoint, as mapped from its file. Need not be aligned.
+struct CheckpointMatrix {
+  const std::byte* data = nullptr;
+  CheckpointType type = CheckpointType::bf16;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+};
+
+// A matrix W [outputs, inputs] packed for a backend's matmul kernel.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  virtual std::int64_t outputs() const = 0;
+  virtual std::int64_t inputs() const = 0;
+  virtual std::size_t bytes() const = 0;
+};
+
+// How the matrices given to `packWeight` lie in the packed one.
+enum class WeightLayout : std::uint8_t {
+  stacked,  // one below the other: q, k, v as one matmul
+  gated,    // gate and up, interleaved as the backend's SwiGLU epilogue wants them
+};
+
+// The cached keys and values that one entry of a step attends to, in one layer. `pages[i]` holds the tokens
+// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h.
+struct KvView {
+  PageFormat format;
+  std::span<std::byte* const> pages;
+};
+
+// One sequence's rows in a step: rows [row, row + count) of the activations are its tokens at the positions
+// [position, position + count).
+struct EntryRows {
+  std::int64_t row = 0;
+  std::int64_t count = 0;
+  std::int64_t position = 0;
+};
+
+struct AttentionShape {
+  int heads = 0;
+  int kvHeads = 0;
+  int headDim = 0;
+  int window = 0;  // latest tokens a token sees, itself included; 0: all
+};
+
+struct RopeTable {
+  std::vector<float> inverseFrequencies;  // [headDim / 2]
+  float attentionFactor = 1;              // on cos and sin
+};
+
+// What one row of logits is wanted for. See `SlotSampling` in engine/device/device.ts.
+struct SampleParams {
+  float temperature = 0;
+  float topP = 1;
+  int topK = 0;
+  float minP = 0;
+  float presencePenalty = 0;
+  float frequencyPenalty = 0;
+  float repetitionPenalty = 1;
+  std::uint64_t seed = 0;
+  int logprobs = -1;  // -1 none, 0 the sampled token's, k with the k most likely
+  struct Bias {
+    std::int32_t token;
+    float value;
+  };
+  std::vector<Bias> bias;
+};
+
+struct TokenCount {
+  std::int32_t token;
+  std::int32_t inOutput;  // times generated; 0: in the prompt only
+};
+
+struct SampleRequest {
+  const SampleParams* params = nullptr;
+  std::int64_t position = 0;                  // of the token to be drawn; the draw depends on (seed, position)
+  std::span<const TokenCount> seen;           // empty where no penalty is on
+  std::span<const std::int32_t> suppressed;   // must not be drawn
+};
+
+struct SampleOutcome {
+  std::int32_t token = -1;
+  float logprob = 0;                     // of the unmodified distribution
+  std::vector<std::int32_t> topTokens;   // best first
+  std::vector<float> topLogprobs;
+};
+
+// The ops of one lane. Not thread-safe: a lane runs one step at a time.
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // x[i] = table[tokens[i]]
+  virtual void embed(std::span<const std::int32_t> tokens, const CheckpointMatrix& table, Tensor x) = 0;
+
+  // out = x / rms(x) * gain, per row. gain [cols]
+  virtual void rmsNorm(Tensor x, std::span<const float> gain, float eps, Tensor out) = 0;
+
+  // y = x Wt + bias. x [rows, inputs], y [rows, outputs]; bias [outputs] or empty
+  virtual void linear(Tensor x, const Weight& w, std::span<const float> bias, Tensor y) = 0;
+
+  // y += x Wt + bias: the residual stream's add, fused
+  virtual void linearAdd(Tensor x, const Weight& w, std::span<const float> bias, Tensor y) = 0;
+
+  // y = silu(x Gt + gateBias) * (x Ut + upBias) for a `gated` weight of [2 * y.cols, inputs].
+  // bias: gate's then up's [2 * y.cols], or empty
+  virtual void linearSwiGlu(Tensor x, const Weight& gateUp, std::span<const float> bias, Tensor y) = 0;
+
+  // qkv [rows, (heads + 2 * kvHeads) * headDim]. Per head: RMSNorm of q and k where gains [headDim] are given, RoPE
+  // of q in place and of k, then k and v appended to the entry's pages. entries[i] goes with views[i].
+  virtual void appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                        const AttentionShape& shape, const RopeTable& rope, std::span<const float> qGain,
+                        std::span<const float> kGain, float eps) = 0;
+
+  // out [rows, heads * headDim] = softmax(q kt / sqrt(headDim)) v over each entry's pages, causal, within the window.
+  // q is the first part of each row of qkv, as `appendKv` left it.
+  virtual void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                         const AttentionShape& shape, Tensor out) = 0;
+
+  // out[i] = x[rows[i]]
+  virtual void gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) = 0;
+
+  // One token for each row of logits [requests, vocab]. May change the logits.
+  virtual void sample(Tensor logits, std::span<const SampleRequest> requests, std::span<SampleOutcome> outcomes) = 0;
+
+  // For each row i: ln softmax(logits[i])[targets[i]] (skipped where targets[i] < 0) and the k best with theirs.
+  virtual void logprobs(Tensor logits, std::span<const std::int32_t> targets, int k,
+                        std::span<SampleOutcome> outcomes) = 0;
+
+  // Copies a row to host memory as float32 [cols].
+  virtual void readRow(Tensor x, std::int64_t row, std::span<float> out) = 0;
+
+  // Waits for everything enqueued.
+  virtual void finish() = 0;
+};
+
+// Memory for activations, owned.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual Tensor tensor(std::int64_t rows, std::int64_t cols) const = 0;  // throws if it does not fit
+};
+
+// A device's kernels and memory.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const char* isa() const = 0;
+  virtual int units() const = 0;
+
+  // Packs matrices of equal `cols` into one weight, on all units. The sources may be unmapped afterwards.
+  virtual std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
+                                             WeightClass weightClass) = 0;
+
+  virtual std::unique_ptr<Buffer> allocate(std::int64_t elements) = 0;
+
+  // The ops of a lane. `lane` is 0 (prefill) or 1 (decode); called once each, on the lane's own thread.
+  virtual std::unique_ptr<Ops> openLane(int lane) = 0;
+
+  // Claims the units [first, first + count) for the calling lane's next step, waiting until the other lane has given
+  // back those it still holds; `releaseUnits` at the step's end.
+  virtual void claimUnits(int lane, int first, int count) = 0;
+  virtual void releaseUnits(int lane) = 0;
+};
+
+}  // namespace tandem

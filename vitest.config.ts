@@ -1,0 +1,31 @@
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { defineConfig, type Plugin } from 'vitest/config';
+
+const root = path.dirname(fileURLToPath(import.meta.url));
+
+/**
+ * Tests import the sources (`../../engine/index.js`) for their types, and run what is shipped: the compiled
+ * files in dist/. So worker threads, which need a real JavaScript file, are the same in tests and in use.
+ */
+const testWhatShips: Plugin = {
+  name: 'test-what-ships',
+  enforce: 'pre',
+  resolveId(source, importer) {
+    if (!source.startsWith('.') || !importer?.startsWith(path.join(root, 'test/'))) return null;
+    const target = path.relative(root, path.resolve(path.dirname(importer), source));
+    if (!/^(config|engine|server|loadtest)\//.test(target)) return null;
+    return { id: path.join(root, 'dist', target), external: true };
+  },
+};
+
+export default defineConfig({
+  plugins: [testWhatShips],
+  test: {
+    include: ['test/**/*.test.ts'],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+  },
+});
