@@ -1,13 +1,13 @@
 /** The engine's public face: all that `server/`, `loadtest/` and the commands may know of it. */
-export { EngineError, type EngineErrorCode } from './errors.ts';
-export type { ModelSpec } from './model/model-spec.ts';
+export { EngineError, type EngineErrorCode } from './errors.js';
+export type { ModelSpec } from './model/model-spec.js';
 export type {
   ChatMessage,
   ChatTemplate,
   GenerationDefaults,
   Tokenizer,
   TokenStream,
-} from './model/text.ts';
+} from './model/text.js';
 export type {
   CacheStats,
   Engine,
@@ -18,4 +18,4 @@ export type {
   SamplingParams,
   TokenEvent,
   TokenLogprob,
-} from './types.ts';
+} from './types.js';

@@ -1,5 +1,5 @@
-import type { EngineError } from './errors.ts';
-import type { ModelSpec } from './model/model-spec.ts';
+import type { EngineError } from './errors.js';
+import type { ModelSpec } from './model/model-spec.js';
 
 /** How tokens are chosen; defaults and bounds are in `sampling/params.ts`. */
 export interface SamplingParams {

@@ -2,8 +2,8 @@
  * The addon's whole surface (native/addon). Only `native.ts` imports this file. Arguments are trusted to have the
  * declared types; native still checks every index and length and throws an Error that names what is wrong.
  */
-import type { ModelSpec, TensorEntry } from '../model/model-spec.ts';
-import type { DeviceInfo, SlotSampling, StepResult } from './device.ts';
+import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
+import type { DeviceInfo, SlotSampling, StepResult } from './device.js';
 
 export interface NativeAddon {
   /** What this machine can run; `isas` best first. */

@@ -1,4 +1,4 @@
-import type { ModelSpec } from '../model/model-spec.ts';
+import type { ModelSpec } from '../model/model-spec.js';
 
 /**
  * The one door to compute. A device runs two lanes at once, each on its own share of the compute units, over
