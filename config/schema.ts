@@ -1,0 +1,92 @@
+import { z } from 'zod';
+
+/**
+ * Every setting there is: its type, bounds, default and help text. Flags, environment variables and config-file keys
+ * are all derived from this one schema: `engine.maxSequences` is `--max-sequences`, `TANDEM_MAX_SEQUENCES` and
+ * `engine: { maxSequences }`. So the last part of a name is unique over all sections.
+ */
+
+/** Accepts 1073741824, "512MiB", "4GB"; gives bytes. */
+const bytes = z
+  .union([z.number(), z.string()])
+  .transform((value, context) => {
+    if (typeof value === 'number') return value;
+    const match = /^\s*(\d+(?:\.\d+)?)\s*(B|K|M|G|KB|MB|GB|KiB|MiB|GiB)?\s*$/i.exec(value);
+    if (!match) {
+      context.addIssue({ code: 'custom', message: 'expected bytes, such as 1073741824, 512MiB or 4GB' });
+      return z.NEVER;
+    }
+    const unit = (match[2] ?? 'B').toUpperCase();
+    const base = unit.endsWith('IB') || unit.length === 1 ? 1024 : 1000;
+    const power = 'BKMG'.indexOf(unit[0] ?? 'B');
+    return Math.floor(Number(match[1]) * base ** power);
+  })
+  .pipe(z.int().nonnegative());
+
+export const ModelSettings = z.strictObject({
+  path: z.string().default('models/demo').describe('model folder in Hugging Face layout'),
+  servedModelName: z.string().optional().describe("name clients use; the folder's name if absent"),
+  weights: z
+    .enum(['bf16', 'int8', 'int4'])
+    .default('int8')
+    .describe('class the weights are packed to at load'),
+  checkFinite: z.boolean().default(false).describe('refuse weights that hold NaN or infinity'),
+  chatTemplate: z.string().optional().describe("file with a chat template to use instead of the model's own"),
+});
+
+export const EngineSettings = z.strictObject({
+  kv: z.enum(['exact', 'int8']).default('exact').describe('precision of the KV cache: exact is bf16'),
+  kvMemory: bytes.optional().describe('bytes of the KV cache; a part of the free memory if absent'),
+  maxSequences: z.int().min(1).max(1024).default(64).describe('sequences that run at once'),
+  maxStepTokens: z.int().min(32).max(16384).default(512).describe('tokens of one prefill step at most'),
+  contextLength: z
+    .int()
+    .min(32)
+    .optional()
+    .describe("longest prompt and output together; the model's if absent"),
+  cores: z.int().min(1).max(1024).optional().describe('cores to compute on; all if absent'),
+  isa: z
+    .enum(['amx', 'avx512', 'avx2', 'portable'])
+    .optional()
+    .describe('instruction set; the best if absent'),
+  maxQueue: z.int().min(0).default(256).describe('requests that may wait before new ones are answered 429'),
+  queueTimeoutMs: z.int().min(0).default(0).describe('longest wait to start, in ms; 0: no limit'),
+  prefixCache: z
+    .boolean()
+    .default(true)
+    .describe('keep KV of finished prompts for requests that begin alike'),
+});
+
+export const ServerSettings = z.strictObject({
+  host: z.string().default('127.0.0.1').describe('address to listen on'),
+  port: z.int().min(0).max(65535).default(8000).describe('port to listen on; 0: any free one'),
+  apiKey: z.array(z.string().min(1)).default([]).describe('accepted API keys; none: no authentication'),
+  apiKeyFile: z.string().optional().describe('file with one API key a line'),
+  bodyLimit: bytes.default(16 * 1024 * 1024).describe('largest request body'),
+  maxChoices: z.int().min(1).max(128).default(16).describe('largest n'),
+  corsOrigin: z
+    .array(z.string())
+    .default([])
+    .describe('origins that browsers may call from; none: CORS is off'),
+  gracePeriodMs: z.int().min(0).default(30_000).describe('time running streams get to finish at SIGTERM'),
+});
+
+export const LogSettings = z.strictObject({
+  logLevel: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+    .default('info')
+    .describe('least level logged'),
+});
+
+export const Settings = z.strictObject({
+  model: ModelSettings.prefault({}),
+  engine: EngineSettings.prefault({}),
+  server: ServerSettings.prefault({}),
+  log: LogSettings.prefault({}),
+});
+
+export type ModelSettings = z.output<typeof ModelSettings>;
+export type EngineSettings = z.output<typeof EngineSettings>;
+export type ServerSettings = z.output<typeof ServerSettings>;
+export type LogSettings = z.output<typeof LogSettings>;
+export type Settings = z.output<typeof Settings>;
