@@ -7,11 +7,13 @@
 
 namespace tandem::cpu {
 
-std::vector<int> allowedCores() {
+namespace {
+
+std::vector<int> detect() {
   std::vector<int> cores;
   cpu_set_t set;
   CPU_ZERO(&set);
-  // The first thread of the process, since the calling one may be pinned.
+  // Of the process's first thread, since the calling one may be pinned already.
   if (sched_getaffinity(getpid(), sizeof set, &set) == 0) {
     for (int core = 0; core < CPU_SETSIZE; ++core) {
       if (CPU_ISSET(core, &set)) cores.push_back(core);
@@ -25,7 +27,15 @@ std::vector<int> allowedCores() {
   return cores;
 }
 
-AffinityGuard::AffinityGuard() : known_(pthread_getaffinity_np(pthread_self(), sizeof saved_, &saved_) == 0) {}
+}  // namespace
+
+const std::vector<int>& allowedCores() {
+  static const std::vector<int> cores = detect();
+  return cores;
+}
+
+AffinityGuard::AffinityGuard()
+    : known_(pthread_getaffinity_np(pthread_self(), sizeof saved_, &saved_) == 0) {}
 
 AffinityGuard::~AffinityGuard() {
   if (known_) pthread_setaffinity_np(pthread_self(), sizeof saved_, &saved_);

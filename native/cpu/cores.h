@@ -6,10 +6,11 @@
 
 namespace tandem::cpu {
 
-// The cores this process may run on (cgroup, taskset), ascending. At least one.
-std::vector<int> allowedCores();
+// The cores this process may run on (cgroup, taskset), ascending, at least one: as found at the first call.
+const std::vector<int>& allowedCores();
 
-// Puts the calling thread's affinity back on destruction. For code that leads a team on a thread it does not own.
+// Puts the calling thread's affinity back on destruction. For code that leads a team on a thread it does not
+// own.
 class AffinityGuard {
  public:
   AffinityGuard();

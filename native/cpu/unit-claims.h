@@ -7,14 +7,14 @@
 
 namespace tandem::cpu {
 
-// Which of the units each of two lanes holds. A unit has one holder; a lane that waits for the other is served before
-// the other may claim the same units again, so that neither can starve.
+// Which of the units each of two lanes holds. A unit has one holder; a lane that waits for the other is
+// served before the other may claim the same units again, so that neither can starve.
 class UnitClaims {
  public:
   explicit UnitClaims(int units) : units_(units) {}
 
-  // Waits until [first, first + count) is free and every earlier claim to a part of it was served. Throws Error if the
-  // range is empty or beyond the units, or if the lane holds units already.
+  // Waits until [first, first + count) is free and every earlier claim to a part of it was served. Throws
+  // Error if the range is empty or beyond the units, or if the lane holds units already.
   void claim(int lane, int first, int count);
 
   // Gives back what the lane holds, if anything.

@@ -1,0 +1,9 @@
+#include "cpu/attention/kernels.h"
+#include "cpu/attention/tile-attention.h"
+#include "cpu/matmul/tile.h"
+
+namespace tandem::cpu {
+
+const AttentionKernels kAmxAttention = {attendPageOnTiles<HardwareTiles>, expandCodesAvx512};
+
+}  // namespace tandem::cpu

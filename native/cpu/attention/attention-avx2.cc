@@ -1,0 +1,211 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstddef>
+
+#include "cpu/attention/kernels.h"
+#include "cpu/unroll.h"
+
+namespace tandem::cpu {
+namespace {
+
+constexpr int kMaxHeadDim = 256;
+
+// A vector of bf16 pairs as two of float32: the first of each pair, and the second.
+[[gnu::always_inline]] inline __m256 firsts(__m256i pairs) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+}
+[[gnu::always_inline]] inline __m256 seconds(__m256i pairs) {
+  return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+[[gnu::always_inline]] inline __m256i loadPairs(const bf16* pairs) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
+}
+
+// As exp2Avx512: minimax of degree 6, 0 below 2^-126, NaN stays NaN.
+[[gnu::always_inline]] inline __m256 exp2Avx2(__m256 x) {
+  const __m256 normal = _mm256_cmp_ps(x, _mm256_set1_ps(-126.0f), _CMP_NLT_UQ);
+  x = _mm256_and_ps(x, normal);
+  const __m256 n = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256 r = _mm256_sub_ps(x, n);
+  __m256 p = _mm256_set1_ps(0.00015594678f);
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.0013406644f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.009617693f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.055503106f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.24022653f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.6931472f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+  const __m256i exponent =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(exponent)), normal);
+}
+
+[[gnu::always_inline]] inline float reduceMax(__m256 x) {
+  __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+}
+
+// All ones in the lanes whose bit of `bits` is set.
+[[gnu::always_inline]] inline __m256 laneMask(std::uint32_t bits) {
+  const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  return _mm256_castsi256_ps(
+      _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes));
+}
+
+// q kt of R queries: 8 tokens a vector, one channel pair after the other. q [queries][headDim] float32.
+template <int R>
+void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int first, float* scores) {
+  __m256 sums[4 * R];
+  unroll<4 * R>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
+  const float* row = q + static_cast<std::size_t>(first) * tile.headDim;
+  for (int channel = 0; channel < tile.headDim; channel += 2, keys += 2 * kPageTokens) {
+    __m256 even[R], odd[R];
+    unroll<R>([&](auto r) {
+      even[r] = _mm256_broadcast_ss(row + static_cast<std::size_t>(r) * tile.headDim + channel);
+      odd[r] = _mm256_broadcast_ss(row + static_cast<std::size_t>(r) * tile.headDim + channel + 1);
+    });
+    unroll<4>([&](auto v) {
+      const __m256i pairs = loadPairs(keys + v * 16);
+      const __m256 a = firsts(pairs), b = seconds(pairs);
+      unroll<R>([&](auto r) {
+        sums[r * 4 + v] = _mm256_fmadd_ps(a, even[r], sums[r * 4 + v]);
+        sums[r * 4 + v] = _mm256_fmadd_ps(b, odd[r], sums[r * 4 + v]);
+      });
+    });
+  }
+  unroll<4 * R>([&](auto i) { _mm256_storeu_ps(scores + first * kPageTokens + i * 8, sums[i]); });
+}
+
+// Rounds to bf16 and back, to nearest even.
+[[gnu::always_inline]] inline __m256 roundToBf16(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256 even =
+      _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  return _mm256_blendv_ps(even, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
+
+// scores become probabilities [kTileQueries][kPageTokens], rounded to bf16; see softmaxPage for AVX-512.
+void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, float* factors) {
+  for (int query = 0; query < tile.queries; ++query) {
+    float* row = scores + query * kPageTokens;
+    const float before = tile.maximum[query];
+    __m256 s[4];
+    __m256 top = _mm256_set1_ps(kNothingSeen);
+    unroll<4>([&](auto v) {
+      __m256 scale = _mm256_set1_ps(tile.scale);
+      if (page.keyScales) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(page.keyScales + v * 8));
+      s[v] = _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()),
+                              _mm256_mul_ps(_mm256_loadu_ps(row + v * 8), scale),
+                              laneMask(page.visible[query] >> (v * 8)));
+      top = _mm256_max_ps(s[v], top);
+    });
+    const float highest = std::max(before, reduceMax(top));
+    const __m256 factor = exp2Avx2(_mm256_set1_ps(before - highest));
+    tile.maximum[query] = highest;
+    factors[query] = _mm256_cvtss_f32(factor);
+    unroll<4>([&](auto v) { s[v] = exp2Avx2(_mm256_sub_ps(s[v], _mm256_set1_ps(highest))); });
+    unroll<2>([&](auto half) {
+      float* sum = tile.sum + query * kSumLanes + half * 8;
+      _mm256_storeu_ps(sum,
+                       _mm256_fmadd_ps(_mm256_loadu_ps(sum), factor, _mm256_add_ps(s[half], s[half + 2])));
+    });
+    unroll<4>([&](auto v) {
+      if (page.valueScales) s[v] = _mm256_mul_ps(s[v], _mm256_loadu_ps(page.valueScales + v * 8));
+      _mm256_storeu_ps(row + v * 8, roundToBf16(s[v]));
+    });
+  }
+}
+
+// out = out * factor + p v for R queries and C vectors of 8 channels, one token pair after the other.
+template <int R, int C>
+void addValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
+               int first, int channel) {
+  __m256 sums[R * C];
+  float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
+  unroll<R>([&](auto r) {
+    const __m256 factor = _mm256_set1_ps(factors[first + r]);
+    unroll<C>([&](auto c) {
+      sums[r * C + c] =
+          _mm256_mul_ps(_mm256_loadu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 8), factor);
+    });
+  });
+  const bf16* column = values + 2 * channel;
+  for (int t = 0; t < kPageTokens; t += 2, column += 2 * tile.headDim) {
+    __m256 even[R], odd[R];
+    unroll<R>([&](auto r) {
+      even[r] = _mm256_broadcast_ss(probabilities + (first + r) * kPageTokens + t);
+      odd[r] = _mm256_broadcast_ss(probabilities + (first + r) * kPageTokens + t + 1);
+    });
+    unroll<C>([&](auto c) {
+      const __m256i pairs = loadPairs(column + c * 16);
+      const __m256 a = firsts(pairs), b = seconds(pairs);
+      unroll<R>([&](auto r) {
+        sums[r * C + c] = _mm256_fmadd_ps(a, even[r], sums[r * C + c]);
+        sums[r * C + c] = _mm256_fmadd_ps(b, odd[r], sums[r * C + c]);
+      });
+    });
+  }
+  unroll<R>([&](auto r) {
+    unroll<C>([&](auto c) {
+      _mm256_storeu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 8, sums[r * C + c]);
+    });
+  });
+}
+
+template <int R>
+void addAllValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
+                  int first) {
+  int channel = 0;
+  for (; channel + 32 <= tile.headDim; channel += 32) {
+    addValues<R, 4>(tile, values, probabilities, factors, first, channel);
+  }
+  if (channel < tile.headDim) addValues<R, 2>(tile, values, probabilities, factors, first, channel);
+}
+
+void attendPage(const QueryTile& tile, const PageTile& page) {
+  alignas(32) float q[kTileQueries * kMaxHeadDim];
+  alignas(32) float scores[kTileQueries * kPageTokens];
+  float factors[kTileQueries];
+  for (std::size_t byte = 0; page.next && byte < page.nextBytes; byte += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(page.next + byte), _MM_HINT_T1);
+  }
+  for (int query = 0; query < tile.queries; ++query) {
+    const bf16* source = tile.q + static_cast<std::size_t>(query) * tile.stride;
+    float* row = q + query * tile.headDim;
+    for (int channel = 0; channel < tile.headDim; channel += 8) {
+      const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source + channel));
+      _mm256_storeu_ps(row + channel,
+                       _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)));
+    }
+  }
+  int query = 0;
+  for (; query + 2 <= tile.queries; query += 2) scoreQueries<2>(tile, page.keys, q, query, scores);
+  if (query < tile.queries) scoreQueries<1>(tile, page.keys, q, query, scores);
+  softmaxPage(tile, page, scores, factors);
+  for (query = 0; query + 2 <= tile.queries; query += 2) {
+    addAllValues<2>(tile, page.values, scores, factors, query);
+  }
+  if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, query);
+}
+
+// 16 codes at a time: s8 to s32 to float32, whose upper half is the bf16, exact since a code has at most 7
+// bits.
+void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count) {
+  const auto expand = [](const std::int8_t* source) {
+    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source)));
+    return _mm256_srli_epi32(_mm256_castps_si256(_mm256_cvtepi32_ps(wide)), 16);
+  };
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __m256i packed = _mm256_packus_epi32(expand(codes + i), expand(codes + i + 8));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm256_permute4x64_epi64(packed, 0xd8));
+  }
+}
+
+}  // namespace
+
+const AttentionKernels kAvx2Attention = {attendPage, expandCodes};
+
+}  // namespace tandem::cpu

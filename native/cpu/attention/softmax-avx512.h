@@ -1,0 +1,79 @@
+#pragma once
+
+// The softmax of a tile of queries over one page, shared by the AVX-512 and AMX attention. Include only from
+// files compiled for AVX-512.
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "cpu/attention/kernels.h"
+
+namespace tandem::cpu {
+
+// 2^x for x <= 0: 2^round(x) * p(x - round(x)), p the minimax polynomial of degree 6 on [-0.5, 0.5] (relative
+// error 3e-9, below float32's own rounding). Below 2^-126 the result is 0; NaN stays NaN.
+[[gnu::always_inline]] inline __m512 exp2Avx512(__m512 x) {
+  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  const __m512 n = _mm512_maskz_roundscale_ps(normal, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_maskz_sub_ps(normal, x, n);
+  __m512 p = _mm512_set1_ps(0.00015594678f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.0013406644f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.009617693f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.055503106f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.24022653f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.6931472f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_maskz_scalef_ps(normal, p, n);
+}
+
+// scores [kTileQueries][kPageTokens], raw dot products, become probabilities in bf16; factors [kTileQueries]
+// is what the earlier sums are to be multiplied by. Updates the tile's maxima and sums.
+[[gnu::always_inline]] inline void softmaxPage(const QueryTile& tile, const PageTile& page,
+                                               const float* scores, bf16* probabilities, float* factors) {
+  const __m512 unseen = _mm512_set1_ps(-__builtin_inff());
+  __m512 keyScale0 = _mm512_set1_ps(tile.scale), keyScale1 = keyScale0;
+  if (page.keyScales) {
+    keyScale0 = _mm512_mul_ps(keyScale0, _mm512_loadu_ps(page.keyScales));
+    keyScale1 = _mm512_mul_ps(keyScale1, _mm512_loadu_ps(page.keyScales + 16));
+  }
+  for (int query = 0; query < tile.queries; ++query) {
+    const std::uint32_t visible = page.visible[query];
+    __m512 s0 = _mm512_mul_ps(_mm512_loadu_ps(scores + query * kPageTokens), keyScale0);
+    __m512 s1 = _mm512_mul_ps(_mm512_loadu_ps(scores + query * kPageTokens + 16), keyScale1);
+    if (visible != 0xffffffffu) {
+      s0 = _mm512_mask_mov_ps(unseen, static_cast<__mmask16>(visible), s0);
+      s1 = _mm512_mask_mov_ps(unseen, static_cast<__mmask16>(visible >> 16), s1);
+    }
+    const float before = tile.maximum[query];
+    const float here = _mm512_reduce_max_ps(_mm512_max_ps(s0, s1));
+    const float highest = here > before ? here : before;
+    const __m512 top = _mm512_set1_ps(highest);
+    __m512 p0 = exp2Avx512(_mm512_sub_ps(s0, top));
+    __m512 p1 = exp2Avx512(_mm512_sub_ps(s1, top));
+    const __m512 factor = exp2Avx512(_mm512_set1_ps(before - highest));
+    tile.maximum[query] = highest;
+    factors[query] = _mm512_cvtss_f32(factor);
+
+    float* sum = tile.sum + query * kSumLanes;
+    _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(sum), factor, _mm512_add_ps(p0, p1)));
+    if (page.valueScales) {
+      p0 = _mm512_mul_ps(p0, _mm512_loadu_ps(page.valueScales));
+      p1 = _mm512_mul_ps(p1, _mm512_loadu_ps(page.valueScales + 16));
+    }
+    _mm512_storeu_si512(probabilities + query * kPageTokens, (__m512i)_mm512_cvtne2ps_pbh(p1, p0));
+  }
+}
+
+// 32 codes at a time: s8 to s32 to float32 to bf16, exact since a code has at most 7 bits.
+inline void expandCodesAvx512(const std::int8_t* codes, bf16* out, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += 32) {
+    const __m512 low = _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i))));
+    const __m512 high = _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i + 16))));
+    _mm512_storeu_si512(out + i, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+  }
+}
+
+}  // namespace tandem::cpu

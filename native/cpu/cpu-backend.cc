@@ -1,0 +1,102 @@
+#include "cpu/cpu-backend.h"
+
+#include <array>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/thread-team.h"
+#include "cpu/aligned-array.h"
+#include "cpu/cores.h"
+#include "cpu/cpu-ops.h"
+#include "cpu/matmul/matmul.h"
+#include "cpu/unit-claims.h"
+
+namespace tandem {
+namespace {
+
+class CpuBuffer final : public Buffer {
+ public:
+  explicit CpuBuffer(std::int64_t elements) : elements_(elements) {
+    check(elements >= 0, "a buffer cannot have a negative size");
+    memory_.reserve(static_cast<std::size_t>(elements));
+  }
+
+  Tensor tensor(std::int64_t rows, std::int64_t cols) const override {
+    const bool fits = rows >= 0 && cols >= 0 && (cols == 0 || rows <= elements_ / cols);
+    if (!fits) {
+      throw Error("a tensor of " + std::to_string(rows) + " x " + std::to_string(cols) +
+                  " does not fit a buffer of " + std::to_string(elements_) + " elements");
+    }
+    return {memory_.data(), rows, cols};
+  }
+
+ private:
+  std::int64_t elements_;
+  cpu::AlignedArray<float> memory_;
+};
+
+std::vector<int> chooseCores(int units) {
+  const std::vector<int>& allowed = cpu::allowedCores();
+  if (units < 1 || units > static_cast<int>(allowed.size())) {
+    throw Error("this process may use 1 to " + std::to_string(allowed.size()) + " cores, not " +
+                std::to_string(units));
+  }
+  return {allowed.begin(), allowed.begin() + units};
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(int units, Isa isa) : isa_(isa), cores_(chooseCores(units)), claims_(units) {}
+
+  const char* isa() const override { return isaName(isa_); }
+  int units() const override { return static_cast<int>(cores_.size()); }
+
+  std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
+                                     WeightClass weightClass) override {
+    const std::lock_guard lock(packing_);
+    // Packing leads the team on whatever thread loads the model, which must not stay pinned.
+    const cpu::AffinityGuard guard;
+    if (!packers_) packers_ = std::make_unique<ThreadTeam>(units());
+    packers_->pin(cores_);
+    return cpu::packWeight(parts, layout, weightClass, *packers_);
+  }
+
+  std::unique_ptr<Buffer> allocate(std::int64_t elements) override {
+    return std::make_unique<CpuBuffer>(elements);
+  }
+
+  std::unique_ptr<Ops> openLane(int lane) override {
+    check(lane == 0 || lane == 1, "a lane is 0 (prefill) or 1 (decode)");
+    check(!teams_[lane], "a lane was opened twice");
+    teams_[lane] = std::make_unique<ThreadTeam>(units());
+    return std::make_unique<cpu::CpuOps>(isa_, *teams_[lane], units());
+  }
+
+  void claimUnits(int lane, int first, int count) override {
+    check((lane == 0 || lane == 1) && teams_[lane], "a lane must be opened before it claims units");
+    claims_.claim(lane, first, count);
+    teams_[lane]->pin(std::span(cores_).subspan(first, count));
+  }
+
+  void releaseUnits(int lane) override { claims_.release(lane); }
+
+ private:
+  const Isa isa_;
+  const std::vector<int> cores_;
+  cpu::UnitClaims claims_;
+  std::array<std::unique_ptr<ThreadTeam>, 2> teams_;
+  std::mutex packing_;
+  std::unique_ptr<ThreadTeam> packers_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> makeCpuBackend(int units, std::optional<Isa> isa) {
+  const Isa chosen = isa.value_or(availableIsas().front());
+  // An instruction set that this machine lacks is refused by its name.
+  return std::make_unique<CpuBackend>(units, parseIsa(isaName(chosen)));
+}
+
+}  // namespace tandem

@@ -1,0 +1,7 @@
+#include "cpu/sampling/row-kernels.inl"
+
+namespace tandem::cpu {
+
+const RowKernels kPortableRows = kKernels;
+
+}  // namespace tandem::cpu

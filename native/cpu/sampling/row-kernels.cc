@@ -1,0 +1,19 @@
+#include "cpu/sampling/row-kernels.h"
+
+namespace tandem::cpu {
+
+RowKernels rowKernels(Isa isa) {
+  switch (isa) {
+#if defined(__x86_64__)
+    case Isa::amx:
+    case Isa::avx512:
+      return kAvx512Rows;
+    case Isa::avx2:
+      return kAvx2Rows;
+#endif
+    default:
+      return kPortableRows;
+  }
+}
+
+}  // namespace tandem::cpu

@@ -1,0 +1,96 @@
+// Plain loops that the compiler turns into vectors of the including file's instruction set. Everything is in
+// an unnamed namespace and nothing from the standard library is called, so that no code for one processor is
+// linked into another's.
+
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/sampling/row-kernels.h"
+
+namespace tandem::cpu {
+namespace {
+
+constexpr std::size_t kLanes = 64;
+
+float highest(const float* x, std::size_t count, bool* nan) {
+  float lanes[kLanes];
+  std::uint32_t nans[kLanes] = {};
+  for (std::size_t lane = 0; lane < kLanes; ++lane) lanes[lane] = -__builtin_inff();
+  const auto take = [&](std::size_t i, std::size_t lane) {
+    lanes[lane] = x[i] > lanes[lane] ? x[i] : lanes[lane];
+    nans[lane] |= x[i] != x[i] ? 1u : 0u;
+  };
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) take(i + lane, lane);
+  }
+  for (std::size_t lane = 0; i < count; ++i, ++lane) take(i, lane);
+  std::uint32_t any = 0;
+  float best = lanes[0];
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    best = lanes[lane] > best ? lanes[lane] : best;
+    any |= nans[lane];
+  }
+  *nan = any != 0;
+  return best;
+}
+
+std::size_t countAbove(const float* x, std::size_t count, float threshold) {
+  std::uint32_t above = 0;
+  for (std::size_t i = 0; i < count; ++i) above += x[i] > threshold ? 1u : 0u;
+  return above;
+}
+
+std::size_t find(const float* x, std::size_t count, float value) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    std::uint32_t hits = 0;
+    for (std::size_t lane = 0; lane < kLanes; ++lane) hits += x[i + lane] == value ? 1u : 0u;
+    if (hits != 0) break;
+  }
+  while (i < count && x[i] != value) ++i;
+  return i;
+}
+
+// e^x for x <= 0 as 2^n * p(r); p is the minimax polynomial of degree 6 on [-0.5, 0.5] (relative error 3e-9).
+// 0 below 2^-126.
+inline float expOf(float x) {
+  constexpr float kRound = 12582912.0f;  // adding 1.5 * 2^23 leaves no bits behind the point
+  float y = x * 1.44269504f;
+  const bool normal = y >= -126.0f;
+  y = normal ? y : 0.0f;
+  const float n = (y + kRound) - kRound;
+  const float r = y - n;
+  float p = 0.00015594678f;
+  p = p * r + 0.0013406644f;
+  p = p * r + 0.009617693f;
+  p = p * r + 0.055503106f;
+  p = p * r + 0.24022653f;
+  p = p * r + 0.6931472f;
+  p = p * r + 1.0f;
+  const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return normal ? p * power : 0.0f;
+}
+
+double exponentials(const float* x, std::size_t count, float origin, float scale, float floor, float* out) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const float value = expOf((x[i] - origin) * scale);
+    out[i] = x[i] >= floor ? value : 0.0f;
+  }
+  double lanes[kLanes] = {};
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(out[i + lane]);
+  }
+  for (std::size_t lane = 0; i < count; ++i, ++lane) lanes[lane] += static_cast<double>(out[i]);
+  double sum = 0;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
+  return sum;
+}
+
+constexpr RowKernels kKernels = {highest, find, countAbove, exponentials};
+
+}  // namespace
+}  // namespace tandem::cpu

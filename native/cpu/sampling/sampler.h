@@ -1,0 +1,53 @@
+#pragma once
+
+// Draws one token from one row of logits.
+//
+// The order is vLLM's and Hugging Face's: penalties, logit bias, suppressed tokens; then at temperature 0 the
+// best token, else temperature, top-k, top-p, min-p, and a draw among what is left in the order of token ids.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/ops.h"
+#include "cpu/sampling/row-kernels.h"
+#include "cpu/sampling/select.h"
+
+namespace tandem::cpu {
+
+// One thread's scratch memory.
+class Sampler {
+ public:
+  explicit Sampler(const RowKernels& kernels) : kernels_(kernels) {}
+
+  // Changes the logits. Throws Error if they hold NaN or infinity, leave no token, or a token lies outside
+  // them.
+  SampleOutcome sample(std::span<float> logits, const SampleRequest& request);
+
+  // ln p of `target` (where >= 0) and of the k best.
+  SampleOutcome logprobs(std::span<const float> logits, std::int32_t target, int k);
+
+ private:
+  struct Distribution {
+    float highest;
+    double logTotal;  // ln of the sum of exp(x - highest)
+    float lnP(float logit) const;
+  };
+
+  float highestOf(std::span<const float> logits);
+  Distribution measure(std::span<const float> logits);
+  void reportBest(std::span<const float> logits, const Distribution& all, int k, SampleOutcome& outcome);
+  std::int32_t draw(std::span<const float> logits, const SampleParams& params, double uniform);
+  std::size_t nucleus(std::span<const float> logits, const SampleParams& params, float highest, float scale);
+  std::int32_t drawFromAll(std::span<const float> logits, float highest, float scale, float floor,
+                           double uniform);
+  std::int32_t drawFromCandidates(std::size_t count, float highest, float scale, double uniform);
+
+  RowKernels kernels_;
+  std::vector<float> weights_;
+  std::vector<float> unmodified_;
+  std::vector<double> blockSums_;
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace tandem::cpu
