@@ -3,7 +3,8 @@ import { z } from 'zod';
 /**
  * Every setting there is: its type, bounds, default and help text. Flags, environment variables and config-file keys
  * are all derived from this one schema: `engine.maxSequences` is `--max-sequences`, `TANDEM_MAX_SEQUENCES` and
- * `engine: { maxSequences }`. So the last part of a name is unique over all sections.
+ * `engine: { maxSequences }`. So the last part of a name is unique over all sections. What the type cannot say stands in
+ * `meta`: `flag` names a flag that differs from its key, `file` marks a path, which is relative to where it was written.
  */
 
 /** Accepts 1073741824, "512MiB", "4GB"; gives bytes. */
@@ -24,14 +25,20 @@ const bytes = z
   .pipe(z.int().nonnegative());
 
 export const ModelSettings = z.strictObject({
-  path: z.string().default('models/demo').describe('model folder in Hugging Face layout'),
+  path: z
+    .string()
+    .default('models/demo')
+    .meta({ description: 'model folder in Hugging Face layout', flag: 'model', file: true }),
   servedModelName: z.string().optional().describe("name clients use; the folder's name if absent"),
   weights: z
     .enum(['bf16', 'int8', 'int4'])
     .default('int8')
     .describe('class the weights are packed to at load'),
   checkFinite: z.boolean().default(false).describe('refuse weights that hold NaN or infinity'),
-  chatTemplate: z.string().optional().describe("file with a chat template to use instead of the model's own"),
+  chatTemplate: z
+    .string()
+    .optional()
+    .meta({ description: "file with a chat template to use instead of the model's own", file: true }),
 });
 
 export const EngineSettings = z.strictObject({
@@ -61,7 +68,7 @@ export const ServerSettings = z.strictObject({
   host: z.string().default('127.0.0.1').describe('address to listen on'),
   port: z.int().min(0).max(65535).default(8000).describe('port to listen on; 0: any free one'),
   apiKey: z.array(z.string().min(1)).default([]).describe('accepted API keys; none: no authentication'),
-  apiKeyFile: z.string().optional().describe('file with one API key a line'),
+  apiKeyFile: z.string().optional().meta({ description: 'file with one API key a line', file: true }),
   bodyLimit: bytes.default(16 * 1024 * 1024).describe('largest request body'),
   maxChoices: z.int().min(1).max(128).default(16).describe('largest n'),
   corsOrigin: z
