@@ -1,0 +1,42 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "core/bf16.h"
+#include "core/ops.h"
+
+namespace tandem {
+
+// IEEE half precision to float32, exact.
+inline float halfToFloat(std::uint16_t half) {
+  const std::uint32_t sign = std::uint32_t{half & 0x8000u} << 16;
+  const std::uint32_t exponent = (half >> 10) & 0x1fu;
+  const std::uint32_t mantissa = half & 0x3ffu;
+  if (exponent == 0) {
+    const float value = static_cast<float>(mantissa) * 0x1p-24f;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
+  }
+  const std::uint32_t wide = exponent == 31 ? 255 : exponent + 112;
+  return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
+}
+
+constexpr std::size_t checkpointBytes(CheckpointType type) { return type == CheckpointType::f32 ? 4 : 2; }
+
+// Reads one row of a matrix as float32. The source need not be aligned.
+inline void readCheckpointRow(const CheckpointMatrix& matrix, std::int64_t row, std::span<float> out) {
+  const std::byte* source = matrix.data + row * matrix.cols * checkpointBytes(matrix.type);
+  if (matrix.type == CheckpointType::f32) {
+    std::memcpy(out.data(), source, out.size_bytes());
+    return;
+  }
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    std::uint16_t bits;
+    std::memcpy(&bits, source + 2 * i, sizeof bits);
+    out[i] = matrix.type == CheckpointType::bf16 ? toFloat(bits) : halfToFloat(bits);
+  }
+}
+
+}  // namespace tandem

@@ -1,0 +1,12 @@
+#include "cpu/matmul/kernels-avx512.h"
+#include "cpu/matmul/tile-kernels.h"
+#include "cpu/matmul/tile.h"
+
+namespace tandem::cpu {
+
+using Amx = TileKernels<HardwareTiles>;
+
+const Kernels kAmxKernels{kTileHeight,      Amx::bf16Dot,          Amx::int8Dot,  Amx::int4Dot,
+                          avx512::roundRow, avx512::quantizeGroup, avx512::swiGlu};
+
+}  // namespace tandem::cpu

@@ -1,0 +1,61 @@
+#pragma once
+
+// Row kernels that AVX-512 and AMX share.
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "cpu/matmul/kernels.h"
+#include "cpu/vector-exp.h"
+
+namespace tandem::cpu::avx512 {
+
+inline __mmask16 firstLanes(std::size_t count) {
+  return count >= 16 ? __mmask16(0xffff) : static_cast<__mmask16>((1u << count) - 1);
+}
+
+inline void roundRow(const float* x, std::size_t count, bf16* out) {
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = firstLanes(count - i);
+    const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(lanes, x + i));
+    __m256i bits;
+    std::memcpy(&bits, &rounded, sizeof bits);
+    _mm256_mask_storeu_epi16(out + i, lanes, bits);
+  }
+}
+
+inline float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum) {
+  constexpr int kVectors = kGroup / 16;
+  __m512 values[kVectors];
+  __m512 largest = _mm512_setzero_ps();
+  for (int i = 0; i < kVectors; ++i) {
+    const std::size_t done = std::size_t(i) * 16;
+    values[i] = _mm512_maskz_loadu_ps(done < count ? firstLanes(count - done) : __mmask16(0), x + done);
+    largest = _mm512_max_ps(largest, _mm512_abs_ps(values[i]));
+  }
+  const float scale = _mm512_reduce_max_ps(largest) / 127;
+  const __m512 inverse = _mm512_set1_ps(scale > 0 ? 1 / scale : 0);
+  __m512i total = _mm512_setzero_si512();
+  for (int i = 0; i < kVectors; ++i) {
+    __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(values[i], inverse));
+    code = _mm512_max_epi32(_mm512_min_epi32(code, _mm512_set1_epi32(127)), _mm512_set1_epi32(-127));
+    total = _mm512_add_epi32(total, code);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i * 16), _mm512_cvtepi32_epi8(code));
+  }
+  *sum = _mm512_reduce_add_epi32(total);
+  return scale;
+}
+
+inline void swiGlu(const float* gate, const float* up, std::size_t count, float* y) {
+  const __m512 one = _mm512_set1_ps(1);
+  for (std::size_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = firstLanes(count - i);
+    const __m512 g = _mm512_maskz_loadu_ps(lanes, gate + i);
+    const __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), g));
+    const __m512 silu = _mm512_div_ps(g, _mm512_add_ps(one, e));
+    _mm512_mask_storeu_ps(y + i, lanes, _mm512_mul_ps(silu, _mm512_maskz_loadu_ps(lanes, up + i)));
+  }
+}
+
+}  // namespace tandem::cpu::avx512

@@ -1,0 +1,58 @@
+#pragma once
+
+// The inner loops that each instruction set implements, over one panel of kPanel outputs and a few rows.
+//
+// For every row and output the sums run over the inputs in ascending order, in one chain of the same
+// instructions however many rows a call has; so a row's result does not depend on its neighbours.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/bf16.h"
+#include "cpu/isa.h"
+#include "cpu/matmul/matmul.h"
+
+namespace tandem::cpu {
+
+inline constexpr int kPanel = 64;
+
+// Activations of some rows in the kernels' integer format.
+struct QuantizedRows {
+  const std::int8_t* codes;  // [rows][stride]
+  std::size_t stride;        // padded inputs, a multiple of kGroup
+  const float* scales;       // [rows][groups]: value = scale * code
+  const std::int32_t*
+      corrections;  // [rows][groups]: minus the weights' zero point times the sum of the codes
+  std::size_t groups;
+};
+
+// c [rows][kPanel], a row's sums lie side by side. `first`: c holds nothing yet.
+using Bf16Dot = void (*)(int rows, const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs,
+                         bool first, float* c);
+using IntegerDot = void (*)(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
+                            const std::uint8_t* panel, const float* scales, float* c);
+
+struct Kernels {
+  int tileRows;  // the most rows of a call
+  Bf16Dot bf16Dot;
+  IntegerDot int8Dot;
+  IntegerDot int4Dot;
+  // Rounds count floats to bf16.
+  void (*roundRow)(const float* x, std::size_t count, bf16* out);
+  // Symmetric codes -127..127 of one group of up to kGroup values, zero-padded; returns the scale, sets the
+  // sum.
+  float (*quantizeGroup)(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum);
+  // y = silu(gate) * up
+  void (*swiGlu)(const float* gate, const float* up, std::size_t count, float* y);
+};
+
+const Kernels& kernelsOf(Isa isa);
+
+extern const Kernels kPortableKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+extern const Kernels kAmxKernels;
+#endif
+
+}  // namespace tandem::cpu

@@ -1,0 +1,215 @@
+#include "cpu/matmul/matmul.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <vector>
+
+#include "core/error.h"
+#include "cpu/matmul/kernels.h"
+#include "cpu/matmul/packed-weight.h"
+
+namespace tandem::cpu {
+namespace {
+
+// A block of rows is small enough for its sums [rows][kPanel] to stay in the L2 cache, and large enough that
+// a panel is read from memory few times.
+constexpr std::int64_t kRowBlock = 256;
+// Inputs of a panel that are used for all rows before the next: 64 outputs x 512 int8 codes are 32 KB, two
+// thirds of an L1 cache.
+constexpr std::size_t kInputBlock = 512;
+
+}  // namespace
+
+struct Workspace::Impl {
+  std::vector<bf16> rounded;
+  std::vector<std::int8_t> codes;
+  std::vector<float> scales;
+  std::vector<std::int32_t> corrections;
+  std::vector<std::vector<float>> sums;  // a thread's [kRowBlock][kPanel]
+};
+
+Workspace::Workspace() : impl_(std::make_unique<Impl>()) {}
+Workspace::~Workspace() = default;
+
+const Kernels& kernelsOf(Isa isa) {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::amx:
+      return kAmxKernels;
+    case Isa::avx512:
+      return kAvx512Kernels;
+    case Isa::avx2:
+      return kAvx2Kernels;
+    case Isa::portable:
+      return kPortableKernels;
+  }
+#endif
+  (void)isa;
+  return kPortableKernels;
+}
+
+namespace {
+
+template <class T>
+void grow(std::vector<T>& vector, std::size_t size) {
+  if (vector.size() < size) vector.resize(size);
+}
+
+// The activations of a call in the format that the weight's class wants.
+struct Operand {
+  const bf16* rounded = nullptr;
+  QuantizedRows quantized{};
+  std::size_t stride = 0;
+};
+
+Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work, Tensor x,
+                const PackedWeight& w) {
+  Operand operand;
+  const std::size_t stride = w.paddedInputs();
+  const auto inputs = static_cast<std::size_t>(x.cols);
+  operand.stride = stride;
+  if (w.weightClass() == WeightClass::bf16) {
+    grow(work.rounded, x.rows * stride);
+    team.split(x.rows, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        bf16* out = work.rounded.data() + row * stride;
+        kernels.roundRow(x.floats() + row * inputs, inputs, out);
+        std::fill(out + inputs, out + stride, bf16{0});
+      }
+    });
+    operand.rounded = work.rounded.data();
+    return operand;
+  }
+  const std::size_t groups = w.groups();
+  const std::int32_t zero = PackedWeight::zeroPoint(w.weightClass());
+  grow(work.codes, x.rows * stride);
+  grow(work.scales, x.rows * groups);
+  grow(work.corrections, x.rows * groups);
+  // Groups, not rows, are split over the team, so that a single row of a decode step is too.
+  team.split(x.rows * static_cast<std::int64_t>(groups), 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t index = begin; index < end; ++index) {
+      const std::size_t row = index / groups, first = index % groups * kGroup;
+      std::int32_t sum = 0;
+      work.scales[index] = kernels.quantizeGroup(x.floats() + row * inputs + first,
+                                                 std::min<std::size_t>(kGroup, inputs - first),
+                                                 work.codes.data() + row * stride + first, &sum);
+      work.corrections[index] = -zero * sum;
+    }
+  });
+  operand.quantized = {work.codes.data(), stride, work.scales.data(), work.corrections.data(), groups};
+  return operand;
+}
+
+// sums [rows][kPanel] of one panel for the rows [rowBegin, rowBegin + rows).
+void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight& w, std::size_t panel,
+              std::int64_t rowBegin, std::int64_t rows, float* sums) {
+  const std::uint8_t* codes = w.panel(panel);
+  const auto tiles = [&](auto&& body) {
+    for (std::int64_t row = 0; row < rows; row += kernels.tileRows) {
+      body(rowBegin + row, static_cast<int>(std::min<std::int64_t>(kernels.tileRows, rows - row)),
+           sums + row * kPanel);
+    }
+  };
+  if (w.weightClass() == WeightClass::bf16) {
+    const auto* weights = reinterpret_cast<const bf16*>(codes);
+    for (std::size_t k = 0; k < operand.stride; k += kInputBlock) {
+      const std::size_t count = std::min(kInputBlock, operand.stride - k);
+      tiles([&](std::int64_t row, int height, float* c) {
+        kernels.bf16Dot(height, operand.rounded + row * operand.stride + k, operand.stride,
+                        weights + k * kPanel, count, k == 0, c);
+      });
+    }
+    return;
+  }
+  const IntegerDot dot = w.weightClass() == WeightClass::int8 ? kernels.int8Dot : kernels.int4Dot;
+  constexpr std::size_t kGroups = kInputBlock / kGroup;
+  const QuantizedRows& all = operand.quantized;
+  for (std::size_t group = 0; group < all.groups; group += kGroups) {
+    tiles([&](std::int64_t row, int height, float* c) {
+      const QuantizedRows tile{all.codes + row * all.stride, all.stride, all.scales + row * all.groups,
+                               all.corrections + row * all.groups, all.groups};
+      dot(height, tile, group, std::min(group + kGroups, all.groups), codes, w.panelScales(panel), c);
+    });
+  }
+}
+
+// Runs every panel over every row block; `finish(panel, row, sums)` takes a row's kPanel sums.
+template <class Finish>
+void multiply(Isa isa, ThreadTeam& team, Workspace& workspace, Tensor x, const PackedWeight& w,
+              Finish finish) {
+  if (x.rows == 0) return;
+  check(x.cols == w.inputs(), "activations and weight differ in their number of inputs");
+  const Kernels& kernels = kernelsOf(isa);
+  Workspace::Impl& work = workspace.impl();
+  const Operand operand = prepare(kernels, team, work, x, w);
+  const std::int64_t rowBlock = std::min(kRowBlock, x.rows);
+  grow(work.sums, team.size());
+  for (auto& sums : work.sums) grow(sums, rowBlock * kPanel + 16);
+
+  const auto panels = static_cast<std::int64_t>(w.panels());
+  const std::int64_t blocks = (x.rows + rowBlock - 1) / rowBlock;
+  // Row blocks within a panel follow one another, so that the panel is still in a cache for the next.
+  team.forEach(panels * blocks, [&](std::int64_t item, int thread) {
+    const std::int64_t panel = item / blocks, row = item % blocks * rowBlock;
+    const std::int64_t rows = std::min(rowBlock, x.rows - row);
+    auto address = reinterpret_cast<std::uintptr_t>(work.sums[thread].data());
+    auto* sums = reinterpret_cast<float*>((address + 63) / 64 * 64);
+    sumPanel(kernels, operand, w, panel, row, rows, sums);
+    for (std::int64_t i = 0; i < rows; ++i) finish(panel, row + i, sums + i * kPanel);
+  });
+}
+
+const PackedWeight& packed(const Weight& w) { return static_cast<const PackedWeight&>(w); }
+
+template <bool kAdd>
+void linearInto(Isa isa, ThreadTeam& team, Workspace& workspace, Tensor x, const Weight& w,
+                std::span<const float> bias, Tensor y) {
+  const PackedWeight& weight = packed(w);
+  check(weight.layout() == WeightLayout::stacked, "a gated weight goes through linearSwiGlu");
+  check(y.cols == weight.outputs(), "the result and the weight differ in their number of outputs");
+  multiply(isa, team, workspace, x, weight, [&](std::int64_t panel, std::int64_t row, const float* sums) {
+    const std::int64_t first = panel * kPanel;
+    const std::int64_t count = std::min<std::int64_t>(kPanel, y.cols - first);
+    float* out = y.floats() + row * y.cols + first;
+    const float* add = bias.empty() ? nullptr : bias.data() + first;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float value = add ? sums[i] + add[i] : sums[i];
+      out[i] = kAdd ? out[i] + value : value;
+    }
+  });
+}
+
+}  // namespace
+
+void linear(Isa isa, ThreadTeam& team, Workspace& workspace, Tensor x, const Weight& w,
+            std::span<const float> bias, Tensor y) {
+  linearInto<false>(isa, team, workspace, x, w, bias, y);
+}
+
+void linearAdd(Isa isa, ThreadTeam& team, Workspace& workspace, Tensor x, const Weight& w,
+               std::span<const float> bias, Tensor y) {
+  linearInto<true>(isa, team, workspace, x, w, bias, y);
+}
+
+void linearSwiGlu(Isa isa, ThreadTeam& team, Workspace& workspace, Tensor x, const Weight& w,
+                  std::span<const float> bias, Tensor y) {
+  constexpr std::int64_t kHalf = kPanel / 2;
+  const PackedWeight& weight = packed(w);
+  check(weight.layout() == WeightLayout::gated, "linearSwiGlu needs a gated weight");
+  check(2 * y.cols == weight.outputs(), "the result and the weight differ in their number of outputs");
+  const Kernels& kernels = kernelsOf(isa);
+  multiply(isa, team, workspace, x, weight, [&](std::int64_t panel, std::int64_t row, float* sums) {
+    const std::int64_t first = panel * kHalf;
+    const std::int64_t count = std::min(kHalf, y.cols - first);
+    if (!bias.empty()) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        sums[i] += bias[first + i];
+        sums[kHalf + i] += bias[y.cols + first + i];
+      }
+    }
+    kernels.swiGlu(sums, sums + kHalf, count, y.floats() + row * y.cols + first);
+  });
+}
+
+}  // namespace tandem::cpu

@@ -1,0 +1,236 @@
+#include "cpu/matmul/matmul.h"
+
+#include <array>
+#include <cstring>
+#include <random>
+
+#include "check.h"
+#include "core/half.h"
+#include "core/thread-team.h"
+
+using namespace tandem;
+
+namespace {
+
+struct Problem {
+  std::int64_t rows, inputs, outputs;
+};
+
+std::vector<float> randomFloats(std::size_t count, unsigned seed, float scale = 1) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, scale);
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+CheckpointMatrix matrixOf(const std::vector<float>& values, std::int64_t rows, std::int64_t cols) {
+  return {reinterpret_cast<const std::byte*>(values.data()), CheckpointType::f32, rows, cols};
+}
+
+Tensor tensorOf(std::vector<float>& values, std::int64_t rows) {
+  return {values.data(), rows, rows == 0 ? 0 : static_cast<std::int64_t>(values.size()) / rows};
+}
+
+// sum |x| |w| of the dot product: rounding errors are bounded by a part of it.
+double magnitude(const float* x, const float* w, std::int64_t count) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += std::abs(double(x[i]) * w[i]);
+  return sum;
+}
+
+double dot(const float* x, const float* w, std::int64_t count) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += double(x[i]) * w[i];
+  return sum;
+}
+
+// Relative error a class may make in the worst case, against sum |x| |w|, for normally distributed values.
+double toleranceOf(WeightClass weightClass) {
+  switch (weightClass) {
+    case WeightClass::bf16:
+      return 1.0 / 128;  // both operands rounded to 8 bits of mantissa
+    case WeightClass::int8:
+      return 0.02;
+    case WeightClass::int4:
+      return 0.15;
+  }
+  return 0;
+}
+
+const std::array kClasses{WeightClass::bf16, WeightClass::int8, WeightClass::int4};
+const std::array kProblems{Problem{1, 2, 1},     Problem{1, 128, 64},   Problem{2, 130, 65},
+                           Problem{7, 256, 100}, Problem{16, 704, 256}, Problem{17, 1000, 70},
+                           Problem{65, 514, 33}, Problem{300, 64, 129}};
+
+std::vector<float> multiply(Isa isa, ThreadTeam& team, const std::vector<float>& x, const Problem& p,
+                            const Weight& w, std::span<const float> bias = {}) {
+  cpu::Workspace workspace;
+  std::vector<float> input = x, y(p.rows * p.outputs, NAN);
+  cpu::linear(isa, team, workspace, {input.data(), p.rows, p.inputs}, w, bias, {y.data(), p.rows, p.outputs});
+  return y;
+}
+
+}  // namespace
+
+TEST("matmul: every class and instruction set equals float64 within its rounding") {
+  ThreadTeam team(2);
+  team.pin(std::array{0, 1});
+  for (const Problem& p : kProblems) {
+    const auto x = randomFloats(p.rows * p.inputs, 1), w = randomFloats(p.outputs * p.inputs, 2, 0.05f);
+    const auto bias = randomFloats(p.outputs, 3);
+    const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
+    for (const WeightClass weightClass : kClasses) {
+      const auto packed = cpu::packWeight(std::span(&matrix, 1), WeightLayout::stacked, weightClass, team);
+      for (const Isa isa : availableIsas()) {
+        const auto y = multiply(isa, team, x, p, *packed, bias);
+        for (std::int64_t row = 0; row < p.rows; ++row) {
+          for (std::int64_t n = 0; n < p.outputs; ++n) {
+            const float* a = x.data() + row * p.inputs;
+            const float* b = w.data() + n * p.inputs;
+            test::near(y[row * p.outputs + n], dot(a, b, p.inputs) + bias[n],
+                       toleranceOf(weightClass) * magnitude(a, b, p.inputs) + 1e-6, isaName(isa));
+          }
+        }
+      }
+    }
+  }
+}
+
+// The codes are recovered by multiplying unit vectors, whose quantization is exact; so this measures the
+// weights' rounding and nothing else.
+TEST("matmul: packing keeps weights within half a step of their class") {
+  ThreadTeam team(1);
+  const Problem p{300, 300, 70};
+  const auto w = randomFloats(p.outputs * p.inputs, 4);
+  std::vector<float> identity(p.rows * p.inputs);
+  for (std::int64_t i = 0; i < p.rows; ++i) identity[i * p.inputs + i] = 1;
+  const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
+  for (const WeightClass weightClass : kClasses) {
+    const auto packed = cpu::packWeight(std::span(&matrix, 1), WeightLayout::stacked, weightClass, team);
+    for (const Isa isa : availableIsas()) {
+      const auto y = multiply(isa, team, identity, p, *packed);
+      double error = 0, power = 0;
+      for (std::int64_t k = 0; k < p.inputs; ++k) {
+        for (std::int64_t n = 0; n < p.outputs; ++n) {
+          const double value = w[n * p.inputs + k], difference = y[k * p.outputs + n] - value;
+          error += difference * difference;
+          power += value * value;
+        }
+      }
+      const double relative = std::sqrt(error / power);
+      const double bound = weightClass == WeightClass::bf16   ? 0.002
+                           : weightClass == WeightClass::int8 ? 0.008
+                                                              : 0.12;
+      test::isTrue(relative < bound,
+                   std::string(isaName(isa)) + ": relative rms error " + std::to_string(relative));
+    }
+  }
+}
+
+TEST("matmul: a row alone is bit-equal to the row among others, on any team") {
+  const std::array cores{0, 1, 0};
+  const Problem p{37, 704, 200};
+  const auto x = randomFloats(p.rows * p.inputs, 5), w = randomFloats(p.outputs * p.inputs, 6);
+  const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
+  for (const WeightClass weightClass : kClasses) {
+    for (const Isa isa : availableIsas()) {
+      std::vector<float> expected;
+      for (int size = 1; size <= 3; ++size) {
+        ThreadTeam team(3);
+        team.pin(std::span(cores).first(size));
+        const auto packed = cpu::packWeight(std::span(&matrix, 1), WeightLayout::stacked, weightClass, team);
+        const auto y = multiply(isa, team, x, p, *packed);
+        if (expected.empty()) expected = y;
+        test::isTrue(std::memcmp(expected.data(), y.data(), y.size() * sizeof(float)) == 0,
+                     "team sizes agree");
+        for (const std::int64_t row : {0, 1, 5, 6, 36}) {
+          const std::vector<float> alone(x.begin() + row * p.inputs, x.begin() + (row + 1) * p.inputs);
+          const auto single = multiply(isa, team, alone, {1, p.inputs, p.outputs}, *packed);
+          test::isTrue(
+              std::memcmp(single.data(), y.data() + row * p.outputs, single.size() * sizeof(float)) == 0,
+              std::string(isaName(isa)) + ": a row alone");
+        }
+      }
+    }
+  }
+}
+
+TEST("matmul: integer classes agree bit for bit between instruction sets but for the activations' rounding") {
+  ThreadTeam team(1);
+  const Problem p{9, 384, 128};
+  const auto x = randomFloats(p.rows * p.inputs, 7), w = randomFloats(p.outputs * p.inputs, 8);
+  const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
+  for (const WeightClass weightClass : {WeightClass::int8, WeightClass::int4}) {
+    const auto packed = cpu::packWeight(std::span(&matrix, 1), WeightLayout::stacked, weightClass, team);
+    const auto expected = multiply(Isa::portable, team, x, p, *packed);
+    for (const Isa isa : availableIsas()) {
+      const auto y = multiply(isa, team, x, p, *packed);
+      test::isTrue(std::memcmp(expected.data(), y.data(), y.size() * sizeof(float)) == 0, isaName(isa));
+    }
+  }
+}
+
+TEST("matmul: linearAdd adds to what is there, linearSwiGlu gates") {
+  ThreadTeam team(2);
+  team.pin(std::array{0, 1});
+  const std::int64_t rows = 11, inputs = 96, outputs = 75;
+  auto x = randomFloats(rows * inputs, 9);
+  const auto gate = randomFloats(outputs * inputs, 10, 0.2f), up = randomFloats(outputs * inputs, 11, 0.2f);
+  const auto bias = randomFloats(2 * outputs, 12);
+  const std::array parts{matrixOf(gate, outputs, inputs), matrixOf(up, outputs, inputs)};
+  for (const Isa isa : availableIsas()) {
+    cpu::Workspace workspace;
+    const auto packed =
+        cpu::packWeight(std::span(parts).first(1), WeightLayout::stacked, WeightClass::bf16, team);
+    std::vector<float> plain(rows * outputs), added(rows * outputs, 2.5f), gated(rows * outputs);
+    cpu::linear(isa, team, workspace, tensorOf(x, rows), *packed, {}, tensorOf(plain, rows));
+    cpu::linearAdd(isa, team, workspace, tensorOf(x, rows), *packed, {}, tensorOf(added, rows));
+    for (std::size_t i = 0; i < plain.size(); ++i) test::equal(added[i], 2.5f + plain[i], "added");
+
+    const auto both = cpu::packWeight(parts, WeightLayout::gated, WeightClass::bf16, team);
+    test::equal(both->outputs(), 2 * outputs, "gate and up outputs");
+    cpu::linearSwiGlu(isa, team, workspace, tensorOf(x, rows), *both, bias, tensorOf(gated, rows));
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t n = 0; n < outputs; ++n) {
+        const float* a = x.data() + row * inputs;
+        const double g = dot(a, gate.data() + n * inputs, inputs) + bias[n];
+        const double u = dot(a, up.data() + n * inputs, inputs) + bias[outputs + n];
+        test::near(gated[row * outputs + n], g / (1 + std::exp(-g)) * u,
+                   0.02 * (1 + std::abs(g)) * (1 + std::abs(u)), isaName(isa));
+      }
+    }
+  }
+}
+
+TEST("matmul: reads f16 and bf16 checkpoints, unaligned") {
+  ThreadTeam team(1);
+  const Problem p{1, 4, 2};
+  const std::vector<float> expected{1, -2, 0.5f, 65504, 0, 3, 6.103515625e-5f, 5.9604645e-8f};
+  const std::array<std::uint16_t, 8> half{0x3c00, 0xc000, 0x3800, 0x7bff, 0x0000, 0x4200, 0x0400, 0x0001};
+  std::vector<std::byte> bytes(17);
+  std::memcpy(bytes.data() + 1, half.data(), 16);
+  const CheckpointMatrix f16{bytes.data() + 1, CheckpointType::f16, 2, 4};
+  std::array<float, 4> row{};
+  readCheckpointRow(f16, 0, row);
+  for (int i = 0; i < 4; ++i) test::equal(row[i], expected[i], "f16 value");
+  readCheckpointRow(f16, 1, row);
+  for (int i = 0; i < 4; ++i) test::equal(row[i], expected[4 + i], "f16 value, subnormal too");
+  const auto packed = cpu::packWeight(std::span(&f16, 1), WeightLayout::stacked, WeightClass::bf16, team);
+  const auto y = multiply(Isa::portable, team, {1, 1, 1, 0}, p, *packed);
+  test::near(y[0], -0.5, 1e-6, "sum of the first row");
+}
+
+TEST("matmul: names what does not fit") {
+  ThreadTeam team(1);
+  const auto w = randomFloats(64, 13);
+  const std::array parts{matrixOf(w, 4, 8), matrixOf(w, 2, 16)};
+  test::throws([&] { cpu::packWeight(parts, WeightLayout::stacked, WeightClass::int8, team); },
+               "equal inputs");
+  test::throws([&] { parseIsa("sse9"); }, "portable");
+  test::equal(
+      multiply(Isa::portable, team, {}, {0, 8, 4},
+               *cpu::packWeight(std::span(parts).first(1), WeightLayout::stacked, WeightClass::int8, team))
+          .size(),
+      std::size_t{0}, "no rows");
+}
