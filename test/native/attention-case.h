@@ -1,0 +1,183 @@
+#pragma once
+
+// A sequence's tokens through appendKv and attention, in whatever steps a test likes, and the float64
+// reference.
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "core/bf16.h"
+#include "core/ops.h"
+#include "core/thread-team.h"
+#include "cpu/append-kv.h"
+#include "cpu/attention/attention.h"
+#include "cpu/cores.h"
+
+namespace tandem::test {
+
+inline std::vector<int> coresFor(int threads) {
+  const std::vector<int>& allowed = cpu::allowedCores();
+  std::vector<int> cores;
+  for (int i = 0; i < threads; ++i) cores.push_back(allowed[i % allowed.size()]);
+  return cores;
+}
+
+inline RopeTable plainRope(int headDim, double theta = 10000) {
+  RopeTable rope;
+  for (int i = 0; i < headDim / 2; ++i) {
+    rope.inverseFrequencies.push_back(static_cast<float>(std::pow(theta, -2.0 * i / headDim)));
+  }
+  return rope;
+}
+
+// Pages that hold garbage, NaN among it, until they are written: as an arena's do.
+struct Pages {
+  Pages(PageFormat format, std::int64_t tokens) : format(format) {
+    const auto count = static_cast<std::size_t>((tokens + kPageTokens - 1) / kPageTokens);
+    memory.assign(count * format.pageBytes() / sizeof(float), NAN);
+    for (std::size_t i = 0; i < count; ++i) {
+      table.push_back(reinterpret_cast<std::byte*>(memory.data()) + i * format.pageBytes());
+    }
+  }
+  KvView view() const { return {format, table}; }
+
+  double key(int kvHead, std::int64_t token, int channel) const {
+    return element(token, kvHead, PageFormat::keyIndex(static_cast<int>(token % kPageTokens), channel),
+                   format.keys(kvHead), format.keyScales(kvHead));
+  }
+  double value(int kvHead, std::int64_t token, int channel) const {
+    return element(token, kvHead, format.valueIndex(static_cast<int>(token % kPageTokens), channel),
+                   format.values(kvHead), format.valueScales(kvHead));
+  }
+
+  PageFormat format;
+  std::vector<float> memory;
+  std::vector<std::byte*> table;
+
+ private:
+  double element(std::int64_t token, int, std::size_t index, std::size_t offset, std::size_t scales) const {
+    const std::byte* page = table[token / kPageTokens];
+    if (format.precision == PrecisionClass::bf16) {
+      bf16 bits;
+      std::memcpy(&bits, page + offset + 2 * index, 2);
+      return toFloat(bits);
+    }
+    float scale;
+    std::memcpy(&scale, page + scales + token % kPageTokens * sizeof(float), sizeof scale);
+    return static_cast<double>(static_cast<std::int8_t>(page[offset + index])) * scale;
+  }
+};
+
+// One sequence: its projections (given) and what came out of attention so far.
+struct Sequence {
+  Sequence(AttentionShape shape, std::int64_t tokens, unsigned seed,
+           PrecisionClass precision = PrecisionClass::bf16)
+      : shape(shape),
+        tokens(tokens),
+        cols(std::int64_t{shape.heads + 2 * shape.kvHeads} * shape.headDim),
+        qkv(tokens * cols),
+        rotated(qkv.size()),
+        out(tokens * shape.heads * shape.headDim, NAN),
+        pages({precision, shape.kvHeads, shape.headDim}, tokens) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    for (float& x : qkv) x = normal(random);
+  }
+
+  AttentionShape shape;
+  std::int64_t tokens;
+  std::int64_t cols;
+  std::vector<float> qkv;      // [tokens, cols] before RoPE
+  std::vector<float> rotated;  // as appendKv left it
+  std::vector<float> out;      // [tokens, heads * headDim]
+  Pages pages;
+  std::int64_t done = 0;
+};
+
+// The lane of a test: a team and its scratch memory.
+struct AttentionLane {
+  explicit AttentionLane(Isa isa, int threads = 1) : isa(isa), team(threads) { team.pin(coresFor(threads)); }
+
+  struct Part {
+    Sequence* sequence;
+    std::int64_t count;
+  };
+
+  // One step: the next `count` tokens of each sequence, together.
+  void step(const std::vector<Part>& parts) {
+    const AttentionShape& shape = parts[0].sequence->shape;
+    const std::int64_t cols = parts[0].sequence->cols, outCols = std::int64_t{shape.heads} * shape.headDim;
+    std::vector<EntryRows> entries;
+    std::vector<KvView> views;
+    std::vector<float> qkv;
+    for (const auto& [sequence, count] : parts) {
+      entries.push_back({static_cast<std::int64_t>(qkv.size()) / cols, count, sequence->done});
+      views.push_back(sequence->pages.view());
+      qkv.insert(qkv.end(), sequence->qkv.begin() + sequence->done * cols,
+                 sequence->qkv.begin() + (sequence->done + count) * cols);
+    }
+    const auto rows = static_cast<std::int64_t>(qkv.size()) / cols;
+    std::vector<float> out(rows * outCols, NAN);
+    const Tensor x{qkv.data(), rows, cols};
+    cpu::appendKv(team, angles, x, entries, views, shape, plainRope(shape.headDim), {}, {}, 0);
+    cpu::attention(isa, team, workspace, x, entries, views, shape, {out.data(), rows, outCols});
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      Sequence& sequence = *parts[i].sequence;
+      std::copy_n(qkv.begin() + entries[i].row * cols, parts[i].count * cols,
+                  sequence.rotated.begin() + sequence.done * cols);
+      std::copy_n(out.begin() + entries[i].row * outCols, parts[i].count * outCols,
+                  sequence.out.begin() + sequence.done * outCols);
+      sequence.done += parts[i].count;
+    }
+  }
+
+  void all(Sequence& sequence, std::int64_t chunk) {
+    while (sequence.done < sequence.tokens) {
+      step({{&sequence, std::min(chunk, sequence.tokens - sequence.done)}});
+    }
+  }
+
+  Isa isa;
+  ThreadTeam team;
+  cpu::AttentionWorkspace workspace;
+  cpu::RopeAngles angles;
+};
+
+// Attention of one row and head in float64 over the values that lie in the pages, and by how much a result
+// may differ because probabilities are rounded to bf16: half a unit in the 8th place of each.
+struct Expected {
+  std::vector<double> out, tolerance;
+};
+
+inline Expected reference(const Sequence& sequence, std::int64_t row, int head) {
+  const AttentionShape& shape = sequence.shape;
+  const int d = shape.headDim, kvHead = head / (shape.heads / shape.kvHeads);
+  const std::int64_t first = shape.window > 0 ? std::max<std::int64_t>(0, row - shape.window + 1) : 0;
+  std::vector<double> weights;
+  double highest = -INFINITY, total = 0;
+  for (std::int64_t token = first; token <= row; ++token) {
+    double score = 0;
+    for (int c = 0; c < d; ++c) {
+      const double q = toFloat(toBf16(sequence.rotated[row * sequence.cols + std::int64_t{head} * d + c]));
+      score += q * sequence.pages.key(kvHead, token, c);
+    }
+    weights.push_back(score / std::sqrt(static_cast<double>(d)));
+    highest = std::max(highest, weights.back());
+  }
+  for (double& weight : weights) total += weight = std::exp(weight - highest);
+  Expected expected{std::vector<double>(d), std::vector<double>(d)};
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    for (int c = 0; c < d; ++c) {
+      const double part =
+          weights[i] / total * sequence.pages.value(kvHead, first + static_cast<std::int64_t>(i), c);
+      expected.out[c] += part;
+      expected.tolerance[c] += std::abs(part) * 0x1p-8;
+    }
+  }
+  return expected;
+}
+
+}  // namespace tandem::test

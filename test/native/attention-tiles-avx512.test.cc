@@ -1,0 +1,97 @@
+// The AMX attention on emulated tiles, against its plain twin.
+
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "cpu/attention/tile-attention.h"
+#include "emulated-tiles.h"
+
+using namespace tandem;
+using namespace tandem::cpu;
+
+namespace {
+
+bool hasAvx512() {
+  for (const Isa isa : availableIsas()) {
+    if (isa == Isa::avx512) return true;
+  }
+  std::printf("skipped: the processor lacks AVX-512\n");
+  return false;
+}
+
+// Some queries before two pages, the second partly visible.
+struct Meeting {
+  Meeting(int queries, int headDim, unsigned seed)
+      : queries(queries), headDim(headDim), stride((headDim + 31) / 32 * 32), q(queries * stride, 0) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    for (int query = 0; query < queries; ++query) {
+      for (int c = 0; c < headDim; ++c) q[query * stride + c] = toBf16(normal(random));
+    }
+    for (auto* page : {&first, &second}) {
+      page->resize(2 * kPageTokens * headDim);
+      for (bf16& value : *page) value = toBf16(normal(random));
+    }
+    for (float& scale : scales) scale = 0.5f + static_cast<float>(random() % 100) / 100;
+  }
+
+  struct State {
+    std::vector<float> maximum, sum, out;
+  };
+
+  State run(void (*attendPage)(const QueryTile&, const PageTile&), bool scaled) const {
+    State state{std::vector<float>(queries, kNothingSeen), std::vector<float>(queries * kSumLanes),
+                std::vector<float>(queries * headDim)};
+    const QueryTile tile{queries,          headDim,
+                         stride,           static_cast<float>(1.44269504 / std::sqrt(headDim)),
+                         q.data(),         state.maximum.data(),
+                         state.sum.data(), state.out.data()};
+    std::vector<std::uint32_t> all(queries, 0xffffffffu), some(queries);
+    for (int query = 0; query < queries; ++query) some[query] = (2u << query) - 1;
+    for (const auto& [page, visible] : {std::pair{&first, &all}, std::pair{&second, &some}}) {
+      PageTile view;
+      view.keys = page->data();
+      view.values = page->data() + kPageTokens * headDim;
+      view.visible = visible->data();
+      if (scaled) view.keyScales = scales, view.valueScales = scales + kPageTokens;
+      attendPage(tile, view);
+    }
+    return state;
+  }
+
+  int queries, headDim, stride;
+  std::vector<bf16> q, first, second;
+  float scales[2 * kPageTokens];
+};
+
+}  // namespace
+
+TEST("tile attention: equals its plain twin for all head dimensions, heights, masks and scales") {
+  if (!hasAvx512()) return;
+  for (const int headDim : {16, 32, 64, 80, 96, 112, 128, 256}) {
+    for (const int queries : {1, 4, 15, 16}) {
+      for (const bool scaled : {false, true}) {
+        const Meeting meeting(queries, headDim, 3);
+        const Meeting::State expected = meeting.run(kPortableAttention.attendPage, scaled);
+        const Meeting::State actual = meeting.run(attendPageOnTiles<test::EmulatedTiles>, scaled);
+        for (int query = 0; query < queries; ++query) {
+          test::near(actual.maximum[query], expected.maximum[query], 1e-5, "maximum");
+          double total = 0, expectedTotal = 0;
+          for (int lane = 0; lane < kSumLanes; ++lane) {
+            total += actual.sum[query * kSumLanes + lane];
+            expectedTotal += expected.sum[query * kSumLanes + lane];
+          }
+          test::near(total, expectedTotal, 1e-5 * expectedTotal, "sum");
+          for (int c = 0; c < headDim; ++c) {
+            // A probability near a tie may round to either neighbour.
+            test::near(actual.out[query * headDim + c], expected.out[query * headDim + c], 0.02,
+                       "out of head dimension " + std::to_string(headDim));
+          }
+        }
+      }
+    }
+  }
+}
