@@ -35,4 +35,10 @@ void UnitClaims::release(int lane) {
   changed_.notify_all();
 }
 
+bool UnitClaims::waits(int lane) {
+  check(lane == 0 || lane == 1, "a lane is 0 (prefill) or 1 (decode)");
+  const std::lock_guard lock(mutex_);
+  return claims_[lane].state == Claim::waiting;
+}
+
 }  // namespace tandem::cpu

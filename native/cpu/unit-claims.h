@@ -20,6 +20,9 @@ class UnitClaims {
   // Gives back what the lane holds, if anything.
   void release(int lane);
 
+  // Whether the lane's claim is waiting for the other lane.
+  bool waits(int lane);
+
  private:
   struct Claim {
     int first = 0;
