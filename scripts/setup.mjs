@@ -1,0 +1,191 @@
+import { existsSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism, totalmem } from 'node:os';
+import path from 'node:path';
+import process from 'node:process';
+import { fileURLToPath } from 'node:url';
+import { outputsAreMissing, removeStaleOutputs } from './compiled.mjs';
+import { Step } from './freshness.mjs';
+import { withLock } from './lock.mjs';
+import { packagesAreInstalled } from './packages.mjs';
+import { inRoot, root } from './paths.mjs';
+import { Report } from './report.mjs';
+import { checkCpp20, checkNativeTools, checkNode, MissingTool } from './requirements.mjs';
+import { runTool, ToolFailed } from './run-tool.mjs';
+
+const require = createRequire(import.meta.url);
+
+/** Folders that are compiled to run; `test/` is only checked. */
+const compiledFolders = ['config', 'engine', 'server', 'loadtest'];
+
+const typescript = (folders, stamp) =>
+  new Step({
+    root,
+    stamp,
+    inputs: [...folders, 'tsconfig.json', 'tsconfig.base.json', 'package-lock.json'],
+    pattern: /\.(ts|json)$/,
+    outputs: ['dist/server/commands/serve.js'],
+  });
+
+const addonStep = new Step({
+  root,
+  stamp: 'build/stamps/addon',
+  inputs: ['native', 'package-lock.json'],
+  pattern: /\.(cc|h|cu|cuh|txt|cmake)$/,
+  outputs: ['build/addon/tandem.node'],
+  salt: process.env.CXX ?? '',
+});
+
+const nativeTestsStep = new Step({
+  root,
+  stamp: 'build/stamps/native-tests',
+  inputs: ['native', 'test/native'],
+  pattern: /\.(cc|h|cu|cuh|txt|cmake)$/,
+  outputs: ['build/tests/test/tandem-tests'],
+  salt: process.env.CXX ?? '',
+});
+
+/**
+ * Installs and builds what is missing or stale, and nothing else.
+ * @param {{ tests?: boolean }} options `tests`: also check the tests' types and build the native tests
+ */
+export async function setup({ tests = false } = {}) {
+  checkNode();
+  const compile = tests
+    ? typescript([...compiledFolders, 'test'], 'build/stamps/typescript-tests')
+    : typescript(compiledFolders, 'build/stamps/typescript');
+  const isFresh = () =>
+    packagesAreInstalled(root, { dev: tests }) &&
+    compile.isFresh() &&
+    !outputsAreMissing(root, compiledFolders) &&
+    addonStep.isFresh() &&
+    (!tests || nativeTestsStep.isFresh());
+  if (isFresh()) return;
+
+  const report = new Report();
+  const onWait = () => process.stderr.write('tandem: waiting for another set-up of this folder to end\n');
+  await withLock(inRoot('build/setup.lock'), () => runSteps(compile, tests, report), onWait);
+}
+
+async function runSteps(compile, tests, report) {
+  if (!packagesAreInstalled(root, { dev: tests })) await installPackages(tests, report);
+  if (!compile.isFresh() || outputsAreMissing(root, compiledFolders))
+    await compileTypeScript(compile, tests, report);
+  if (!addonStep.isFresh()) {
+    await buildNative(addonStep, 'build/addon', [], 'building the native addon', report);
+  }
+  if (tests && !nativeTestsStep.isFresh()) {
+    const flags = ['-DTANDEM_TESTS=ON', '-DTANDEM_ADDON=OFF'];
+    await buildNative(nativeTestsStep, 'build/tests', flags, 'building the native tests', report);
+  }
+}
+
+async function installPackages(tests, report) {
+  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error', ...(tests ? ['--include=dev'] : [])];
+  await reported(report, 'installing packages (npm ci)', () => runTool('npm', args, { cwd: root }));
+}
+
+async function compileTypeScript(compile, tests, report) {
+  const what = tests ? 'compiling TypeScript and checking the tests' : 'compiling TypeScript';
+  await reported(report, what, () =>
+    compile.run(async () => {
+      removeStaleOutputs(root, compiledFolders);
+      const force = outputsAreMissing(root, compiledFolders) ? ['--force'] : [];
+      const projects = tests ? [] : ['server', 'loadtest'];
+      const args = [
+        require.resolve('typescript/package.json').replace('package.json', 'bin/tsc'),
+        '-b',
+        ...force,
+        ...projects,
+      ];
+      await runTool(process.execPath, args, { cwd: root });
+    }),
+  );
+}
+
+async function buildNative(step, folder, flags, title, report) {
+  const { compiler, generator } = checkNativeTools();
+  checkCpp20(compiler);
+  await reported(report, title, () =>
+    step.run(async () => {
+      const build = inRoot(folder);
+      const chosen = dropForeignCache(build) ?? generator;
+      const configure = [
+        '-S',
+        inRoot('native'),
+        '-B',
+        build,
+        '-G',
+        chosen,
+        '-DCMAKE_BUILD_TYPE=Release',
+        ...flags,
+      ];
+      await runTool('cmake', configure, { cwd: root });
+      await runTool('cmake', ['--build', build, '--parallel', String(parallelJobs())], {
+        cwd: root,
+        onLine: (line) => showProgress(line, report),
+      });
+    }),
+  );
+}
+
+/** One job per core, but no more than memory allows: the optimizer takes up to 1 GB on a kernel file. */
+function parallelJobs() {
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 30)));
+}
+
+/**
+ * A CMake cache made in another place cannot be used, one made by another generator must be used with it.
+ * @returns {string | undefined} the generator of the cache that stays
+ */
+function dropForeignCache(build) {
+  const cache = path.join(build, 'CMakeCache.txt');
+  if (!existsSync(cache)) return undefined;
+  const text = readFileSync(cache, 'utf8');
+  const value = (name) => new RegExp(`^${name}:[A-Z]+=(.*)$`, 'm').exec(text)?.[1];
+  const home = value('CMAKE_HOME_DIRECTORY');
+  if (home && existsSync(home) && realpathSync(home) === realpathSync(inRoot('native'))) {
+    return value('CMAKE_GENERATOR');
+  }
+  rmSync(build, { recursive: true });
+  return undefined;
+}
+
+/** Ninja says `[3/40] …`, make says `[ 12%] …`. */
+function showProgress(line, report) {
+  const ninja = /^\[(\d+)\/(\d+)\]/.exec(line);
+  if (ninja) report.progress(Number(ninja[1]) / Number(ninja[2]));
+  const make = /^\[\s*(\d+)%\]/.exec(line);
+  if (make) report.progress(Number(make[1]) / 100);
+}
+
+async function reported(report, title, work) {
+  report.start(title);
+  try {
+    await work();
+  } catch (error) {
+    report.failed();
+    throw error;
+  }
+  report.done();
+}
+
+/** Runs `setup`; on failure says why and ends the process with 1. */
+export async function setupOrExit(options) {
+  try {
+    await setup(options);
+  } catch (error) {
+    if (error instanceof ToolFailed) {
+      process.stderr.write(`${error.output.trimEnd()}\n\ntandem: ${error.message}\n`);
+    } else if (error instanceof MissingTool) {
+      process.stderr.write(`tandem: ${error.message}\n`);
+    } else {
+      throw error;
+    }
+    process.exit(1);
+  }
+}
+
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  await setupOrExit({ tests: process.argv.includes('--tests') });
+}

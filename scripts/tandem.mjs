@@ -1,0 +1,46 @@
+import { existsSync, readFileSync } from 'node:fs';
+import process from 'node:process';
+import { inRoot } from './paths.mjs';
+import { setupOrExit } from './setup.mjs';
+
+const commands = {
+  serve: { module: 'server/commands/serve.js', does: 'serve a model over HTTP (npm start does the same)' },
+  generate: { module: 'server/commands/generate.js', does: 'one completion, or a chat, in the terminal' },
+  doctor: {
+    module: 'server/commands/doctor.js',
+    does: 'what was found on this machine, and what to do about it',
+  },
+  bench: { module: 'loadtest/commands/bench.js', does: 'measure a server, the engine alone, or a peer' },
+};
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main([name, ...args]) {
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    process.stdout.write(help());
+    return name === undefined ? 1 : 0;
+  }
+  if (name === '--version' || name === '-V') {
+    process.stdout.write(`${JSON.parse(readFileSync(inRoot('package.json'), 'utf8')).version}\n`);
+    return 0;
+  }
+  if (!Object.hasOwn(commands, name)) {
+    process.stderr.write(`tandem: unknown command "${name}"${await suggestion(name)}\n\n${help()}`);
+    return 1;
+  }
+  await setupOrExit();
+  const { run } = await import(inRoot('dist', commands[name].module));
+  return run(args);
+}
+
+async function suggestion(name) {
+  const compiled = inRoot('dist/config/nearest.js');
+  if (!existsSync(compiled)) return '';
+  const { didYouMean } = await import(compiled);
+  return didYouMean(name, Object.keys(commands));
+}
+
+function help() {
+  const rows = Object.entries(commands).map(([name, { does }]) => `  ${name.padEnd(10)}${does}\n`);
+  return `Usage: tandem <command> [options]\n\n${rows.join('')}\ntandem <command> --help lists a command's options.\n`;
+}
