@@ -1,0 +1,42 @@
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { Folder, root } from './support.js';
+
+function count(report: object | undefined) {
+  using folder = new Folder(report ? { 'tests.json': JSON.stringify(report) } : {});
+  const script = path.join(root, 'scripts/count-tests.mjs');
+  const { stdout, status } = spawnSync(process.execPath, [script, folder.at('tests.json')], {
+    encoding: 'utf8',
+  });
+  return { stdout, status };
+}
+
+const passed = { status: 'passed', assertionResults: [{}] };
+
+describe('count-tests', () => {
+  it('prints the totals alone on a line', () => {
+    const report = { numPassedTests: 12, numFailedTests: 0, testResults: [passed] };
+    expect(count(report)).toEqual({ stdout: '12 passed, 0 failed\n', status: 0 });
+  });
+
+  it('fails when a test failed', () => {
+    const report = { numPassedTests: 12, numFailedTests: 2, testResults: [passed] };
+    expect(count(report)).toEqual({ stdout: '12 passed, 2 failed\n', status: 1 });
+  });
+
+  it('counts a file that broke before its first test', () => {
+    const report = {
+      numPassedTests: 3,
+      numFailedTests: 0,
+      testResults: [passed, { status: 'failed', assertionResults: [] }],
+    };
+    expect(count(report)).toEqual({ stdout: '3 passed, 1 failed\n', status: 1 });
+  });
+
+  it('fails when nothing ran', () => {
+    expect(count(undefined)).toEqual({ stdout: '0 passed, 1 failed\n', status: 1 });
+    const empty = { numPassedTests: 0, numFailedTests: 0, testResults: [] };
+    expect(count(empty)).toEqual({ stdout: '0 passed, 0 failed\n', status: 1 });
+  });
+});
