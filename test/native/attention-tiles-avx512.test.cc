@@ -42,7 +42,7 @@ struct Meeting {
     std::vector<float> maximum, sum, out;
   };
 
-  State run(void (*attendPage)(const QueryTile&, const PageTile&), bool scaled) const {
+  State run(void (*attendPage)(const QueryTile&, const PageTile&, Prefetch&), bool scaled) const {
     State state{std::vector<float>(queries, kNothingSeen), std::vector<float>(queries * kSumLanes),
                 std::vector<float>(queries * headDim)};
     const QueryTile tile{queries,          headDim,
@@ -57,7 +57,8 @@ struct Meeting {
       view.values = page->data() + kPageTokens * headDim;
       view.visible = visible->data();
       if (scaled) view.keyScales = scales, view.valueScales = scales + kPageTokens;
-      attendPage(tile, view);
+      Prefetch nothing;
+      attendPage(tile, view, nothing);
     }
     return state;
   }

@@ -55,11 +55,13 @@ constexpr int kMaxHeadDim = 256;
 
 // q kt of R queries: 8 tokens a vector, one channel pair after the other. q [queries][headDim] float32.
 template <int R>
-void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int first, float* scores) {
+void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int first, float* scores,
+                  Prefetch& next) {
   __m256 sums[4 * R];
   unroll<4 * R>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
   const float* row = q + static_cast<std::size_t>(first) * tile.headDim;
   for (int channel = 0; channel < tile.headDim; channel += 2, keys += 2 * kPageTokens) {
+    next.step<2>();
     __m256 even[R], odd[R];
     unroll<R>([&](auto r) {
       even[r] = _mm256_broadcast_ss(row + static_cast<std::size_t>(r) * tile.headDim + channel);
@@ -122,7 +124,7 @@ void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, flo
 // out = out * factor + p v for R queries and C vectors of 8 channels, one token pair after the other.
 template <int R, int C>
 void addValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
-               int first, int channel) {
+               int first, int channel, Prefetch& next) {
   __m256 sums[R * C];
   float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
   unroll<R>([&](auto r) {
@@ -134,6 +136,7 @@ void addValues(const QueryTile& tile, const bf16* values, const float* probabili
   });
   const bf16* column = values + 2 * channel;
   for (int t = 0; t < kPageTokens; t += 2, column += 2 * tile.headDim) {
+    next.step<2>();
     __m256 even[R], odd[R];
     unroll<R>([&](auto r) {
       even[r] = _mm256_broadcast_ss(probabilities + (first + r) * kPageTokens + t);
@@ -157,21 +160,18 @@ void addValues(const QueryTile& tile, const bf16* values, const float* probabili
 
 template <int R>
 void addAllValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
-                  int first) {
+                  int first, Prefetch& next) {
   int channel = 0;
   for (; channel + 32 <= tile.headDim; channel += 32) {
-    addValues<R, 4>(tile, values, probabilities, factors, first, channel);
+    addValues<R, 4>(tile, values, probabilities, factors, first, channel, next);
   }
-  if (channel < tile.headDim) addValues<R, 2>(tile, values, probabilities, factors, first, channel);
+  if (channel < tile.headDim) addValues<R, 2>(tile, values, probabilities, factors, first, channel, next);
 }
 
-void attendPage(const QueryTile& tile, const PageTile& page) {
+void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(32) float q[kTileQueries * kMaxHeadDim];
   alignas(32) float scores[kTileQueries * kPageTokens];
   float factors[kTileQueries];
-  for (std::size_t byte = 0; page.next && byte < page.nextBytes; byte += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(page.next + byte), _MM_HINT_T1);
-  }
   for (int query = 0; query < tile.queries; ++query) {
     const bf16* source = tile.q + static_cast<std::size_t>(query) * tile.stride;
     float* row = q + query * tile.headDim;
@@ -182,25 +182,28 @@ void attendPage(const QueryTile& tile, const PageTile& page) {
     }
   }
   int query = 0;
-  for (; query + 2 <= tile.queries; query += 2) scoreQueries<2>(tile, page.keys, q, query, scores);
-  if (query < tile.queries) scoreQueries<1>(tile, page.keys, q, query, scores);
+  for (; query + 2 <= tile.queries; query += 2) scoreQueries<2>(tile, page.keys, q, query, scores, next);
+  if (query < tile.queries) scoreQueries<1>(tile, page.keys, q, query, scores, next);
   softmaxPage(tile, page, scores, factors);
   for (query = 0; query + 2 <= tile.queries; query += 2) {
-    addAllValues<2>(tile, page.values, scores, factors, query);
+    addAllValues<2>(tile, page.values, scores, factors, query, next);
   }
-  if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, query);
+  if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, query, next);
 }
 
 // 16 codes at a time: s8 to s32 to float32, whose upper half is the bf16, exact since a code has at most 7
 // bits.
-void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count) {
+void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
   const auto expand = [](const std::int8_t* source) {
     const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source)));
     return _mm256_srli_epi32(_mm256_castps_si256(_mm256_cvtepi32_ps(wide)), 16);
   };
-  for (std::size_t i = 0; i < count; i += 16) {
-    const __m256i packed = _mm256_packus_epi32(expand(codes + i), expand(codes + i + 8));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm256_permute4x64_epi64(packed, 0xd8));
+  for (std::size_t i = 0; i < count; i += 128) {
+    next.step<1>();
+    for (std::size_t j = i; j < i + 128; j += 16) {
+      const __m256i packed = _mm256_packus_epi32(expand(codes + j), expand(codes + j + 8));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + j), _mm256_permute4x64_epi64(packed, 0xd8));
+    }
   }
 }
 

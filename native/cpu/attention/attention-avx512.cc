@@ -22,11 +22,12 @@ namespace {
 
 // q kt of R queries: 16 tokens a vector, one channel pair after the other.
 template <int R>
-void scoreQueries(const QueryTile& tile, const bf16* keys, int first, float* scores) {
+void scoreQueries(const QueryTile& tile, const bf16* keys, int first, float* scores, Prefetch& next) {
   __m512 sums[2 * R];
   unroll<2 * R>([&](auto i) { sums[i] = _mm512_setzero_ps(); });
   const bf16* q = tile.q + static_cast<std::size_t>(first) * tile.stride;
   for (int channel = 0; channel < tile.headDim; channel += 2, keys += 2 * kPageTokens) {
+    next.step<2>();
     const __m512bh keys0 = loadPairs(keys), keys1 = loadPairs(keys + kPageTokens);
     unroll<R>([&](auto r) {
       const __m512bh pair = broadcastPair(q + static_cast<std::size_t>(r) * tile.stride + channel);
@@ -40,7 +41,7 @@ void scoreQueries(const QueryTile& tile, const bf16* keys, int first, float* sco
 // out = out * factor + p v for R queries and C vectors of channels, one token pair after the other.
 template <int R, int C>
 void addValues(const QueryTile& tile, const bf16* values, const bf16* probabilities, const float* factors,
-               int first, int channel) {
+               int first, int channel, Prefetch& next) {
   __m512 sums[R * C];
   float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
   unroll<R>([&](auto r) {
@@ -52,6 +53,7 @@ void addValues(const QueryTile& tile, const bf16* values, const bf16* probabilit
   });
   const bf16* column = values + 2 * channel;
   for (int t = 0; t < kPageTokens; t += 2, column += 2 * tile.headDim) {
+    next.step<4>();
     __m512bh v[C];
     unroll<C>([&](auto c) { v[c] = loadPairs(column + c * 32); });
     unroll<R>([&](auto r) {
@@ -68,46 +70,43 @@ void addValues(const QueryTile& tile, const bf16* values, const bf16* probabilit
 
 template <int R>
 void addAllValues(const QueryTile& tile, const bf16* values, const bf16* probabilities, const float* factors,
-                  int first) {
+                  int first, Prefetch& next) {
   int channel = 0;
   for (; channel + 64 <= tile.headDim; channel += 64) {
-    addValues<R, 4>(tile, values, probabilities, factors, first, channel);
+    addValues<R, 4>(tile, values, probabilities, factors, first, channel, next);
   }
   switch ((tile.headDim - channel) / 16) {
     case 3:
-      return addValues<R, 3>(tile, values, probabilities, factors, first, channel);
+      return addValues<R, 3>(tile, values, probabilities, factors, first, channel, next);
     case 2:
-      return addValues<R, 2>(tile, values, probabilities, factors, first, channel);
+      return addValues<R, 2>(tile, values, probabilities, factors, first, channel, next);
     case 1:
-      return addValues<R, 1>(tile, values, probabilities, factors, first, channel);
+      return addValues<R, 1>(tile, values, probabilities, factors, first, channel, next);
   }
 }
 
-void scoreTile(const QueryTile& tile, const bf16* keys, float* scores) {
+void scoreTile(const QueryTile& tile, const bf16* keys, float* scores, Prefetch& next) {
   int query = 0;
-  for (; query + 8 <= tile.queries; query += 8) scoreQueries<8>(tile, keys, query, scores);
+  for (; query + 8 <= tile.queries; query += 8) scoreQueries<8>(tile, keys, query, scores, next);
   const int rest = tile.queries - query;
-  if (rest & 4) scoreQueries<4>(tile, keys, query, scores), query += 4;
-  if (rest & 2) scoreQueries<2>(tile, keys, query, scores), query += 2;
-  if (rest & 1) scoreQueries<1>(tile, keys, query, scores);
+  if (rest & 4) scoreQueries<4>(tile, keys, query, scores, next), query += 4;
+  if (rest & 2) scoreQueries<2>(tile, keys, query, scores, next), query += 2;
+  if (rest & 1) scoreQueries<1>(tile, keys, query, scores, next);
 }
 
-void attendPage(const QueryTile& tile, const PageTile& page) {
+void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(64) float scores[kTileQueries * kPageTokens];
   alignas(64) bf16 probabilities[kTileQueries * kPageTokens];
   float factors[kTileQueries];
-  for (std::size_t byte = 0; page.next && byte < page.nextBytes; byte += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(page.next + byte), _MM_HINT_T1);
-  }
-  scoreTile(tile, page.keys, scores);
+  scoreTile(tile, page.keys, scores, next);
   softmaxPage(tile, page, scores, probabilities, factors);
   int query = 0;
   for (; query + 4 <= tile.queries; query += 4) {
-    addAllValues<4>(tile, page.values, probabilities, factors, query);
+    addAllValues<4>(tile, page.values, probabilities, factors, query, next);
   }
   const int rest = tile.queries - query;
-  if (rest & 2) addAllValues<2>(tile, page.values, probabilities, factors, query), query += 2;
-  if (rest & 1) addAllValues<1>(tile, page.values, probabilities, factors, query);
+  if (rest & 2) addAllValues<2>(tile, page.values, probabilities, factors, query, next), query += 2;
+  if (rest & 1) addAllValues<1>(tile, page.values, probabilities, factors, query, next);
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ void addValues(const QueryTile& tile, const PageTile& page, int query, const flo
   }
 }
 
-void attendPage(const QueryTile& tile, const PageTile& page) {
+void attendPage(const QueryTile& tile, const PageTile& page, Prefetch&) {
   float scores[kPageTokens], probabilities[kPageTokens];
   for (int query = 0; query < tile.queries; ++query) {
     if (page.visible[query] == 0) continue;
@@ -65,7 +65,7 @@ void attendPage(const QueryTile& tile, const PageTile& page) {
   }
 }
 
-void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count) {
+void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch&) {
   for (std::size_t i = 0; i < count; ++i) out[i] = toBf16(static_cast<float>(codes[i]));
 }
 

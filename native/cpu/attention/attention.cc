@@ -182,11 +182,12 @@ class Worker {
       for (int query = 0; query < block.queries(); ++query) {
         visible[query] = visibleTokens(page, position + query / block.heads, problem.shape.window);
       }
-      PageTile tile = openPage(kernels, view, page, block.kvHead);
+      Prefetch next;
       if (page + 1 < end) {
-        tile.next = view.pages[page + 1] + view.format.keys(block.kvHead);
-        tile.nextBytes = view.format.headBytes();
+        next.at = reinterpret_cast<const char*>(view.pages[page + 1] + view.format.keys(block.kvHead));
+        next.end = next.at + view.format.headBytes();
       }
+      PageTile tile = openPage(kernels, view, page, block.kvHead, next);
       for (int query = 0; query < block.queries(); query += kTileQueries) {
         const int queries = std::min(kTileQueries, block.queries() - query);
         tile.visible = visible + query;
@@ -197,13 +198,13 @@ class Worker {
             {queries, headDim, stride, problem.scale(), q_.data() + static_cast<std::size_t>(query) * stride,
              state.maximum + query, state.sum + query * kSumLanes,
              state.out + static_cast<std::size_t>(query) * headDim},
-            tile);
-        tile.next = nullptr;
+            tile, next);
       }
     }
   }
 
-  PageTile openPage(const AttentionKernels& kernels, const KvView& view, std::int64_t page, int kvHead) {
+  PageTile openPage(const AttentionKernels& kernels, const KvView& view, std::int64_t page, int kvHead,
+                    Prefetch& next) {
     const std::byte* bytes = view.pages[page];
     const std::byte* keys = bytes + view.format.keys(kvHead);
     const std::byte* values = bytes + view.format.values(kvHead);
@@ -213,9 +214,10 @@ class Worker {
       tile.values = reinterpret_cast<const bf16*>(values);
       return tile;
     }
-    kernels.expandCodes(reinterpret_cast<const std::int8_t*>(keys), keys_.data(), view.format.tileElements());
+    kernels.expandCodes(reinterpret_cast<const std::int8_t*>(keys), keys_.data(), view.format.tileElements(),
+                        next);
     kernels.expandCodes(reinterpret_cast<const std::int8_t*>(values), values_.data(),
-                        view.format.tileElements());
+                        view.format.tileElements(), next);
     tile.keys = keys_.data();
     tile.values = values_.data();
     tile.keyScales = reinterpret_cast<const float*>(bytes + view.format.keyScales(kvHead));

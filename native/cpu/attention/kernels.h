@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "core/bf16.h"
+#include "cpu/attention/prefetch.h"
 #include "cpu/isa.h"
 #include "kv/page-format.h"
 
@@ -42,15 +43,14 @@ struct PageTile {
   const float* keyScales = nullptr;    // [kPageTokens], or null: 1
   const float* valueScales = nullptr;  // [kPageTokens], or null: 1
   const std::uint32_t* visible = nullptr;
-  const std::byte* next = nullptr;  // what to fetch meanwhile: the next page's head block, or null
-  std::size_t nextBytes = 0;
 };
 
 struct AttentionKernels {
-  void (*attendPage)(const QueryTile& tile, const PageTile& page);
+  // `next` is fetched meanwhile.
+  void (*attendPage)(const QueryTile& tile, const PageTile& page, Prefetch& next);
 
-  // codes to bf16, one to one. count: a multiple of 32
-  void (*expandCodes)(const std::int8_t* codes, bf16* out, std::size_t count);
+  // codes to bf16, one to one. count: a multiple of 128
+  void (*expandCodes)(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next);
 };
 
 AttentionKernels attentionKernels(Isa isa);

@@ -66,13 +66,16 @@ namespace tandem::cpu {
 }
 
 // 32 codes at a time: s8 to s32 to float32 to bf16, exact since a code has at most 7 bits.
-inline void expandCodesAvx512(const std::int8_t* codes, bf16* out, std::size_t count) {
-  for (std::size_t i = 0; i < count; i += 32) {
-    const __m512 low = _mm512_cvtepi32_ps(
-        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i))));
-    const __m512 high = _mm512_cvtepi32_ps(
-        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i + 16))));
-    _mm512_storeu_si512(out + i, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+inline void expandCodesAvx512(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
+  for (std::size_t i = 0; i < count; i += 128) {
+    next.step<1>();
+    for (std::size_t j = i; j < i + 128; j += 32) {
+      const __m512 low = _mm512_cvtepi32_ps(
+          _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j))));
+      const __m512 high = _mm512_cvtepi32_ps(
+          _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j + 16))));
+      _mm512_storeu_si512(out + j, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    }
   }
 }
 

@@ -17,10 +17,11 @@ inline constexpr int kTileDepth = 32;  // bf16 in a tile's row
 
 // scores [queries][kPageTokens] = q kt: 32 channels a step, two tiles of 16 tokens.
 template <class Tiles>
-void scoreOnTiles(const QueryTile& tile, const bf16* keys, float* scores) {
+void scoreOnTiles(const QueryTile& tile, const bf16* keys, float* scores, Prefetch& next) {
   constexpr std::size_t kRowElements = 2 * kPageTokens;  // a channel pair of all tokens
   constexpr std::size_t kRowBytes = kRowElements * sizeof(bf16);
   const auto step = [&](int channel, const bf16* rows) {
+    next.step<32>();
     Tiles::template load<4>(tile.q + channel, tile.stride * sizeof(bf16));
     Tiles::template load<5>(rows, kRowBytes);
     Tiles::template dotBf16<0>();
@@ -45,10 +46,11 @@ void scoreOnTiles(const QueryTile& tile, const bf16* keys, float* scores) {
 
 // out += p v for C tiles of 16 channels; a page is exactly one tile deep.
 template <class Tiles, int C>
-void addValuesOnTiles(const QueryTile& tile, const bf16* values, int channel) {
+void addValuesOnTiles(const QueryTile& tile, const bf16* values, int channel, Prefetch& next) {
   const std::size_t outBytes = tile.headDim * sizeof(float), rowBytes = 2 * tile.headDim * sizeof(bf16);
   unroll<C>([&](auto c) { Tiles::template load<c>(tile.out + channel + c * 16, outBytes); });
   unroll<C>([&](auto c) {
+    next.step<16>();
     Tiles::template load<5>(values + 2 * (channel + c * 16), rowBytes);
     Tiles::template dotBf16<c>();
   });
@@ -67,29 +69,27 @@ inline void rescale(const QueryTile& tile, const float* factors) {
 }
 
 template <class Tiles>
-void attendPageOnTiles(const QueryTile& tile, const PageTile& page) {
+void attendPageOnTiles(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(64) float scores[kTileQueries * kPageTokens];
   alignas(64) bf16 probabilities[kTileQueries * kPageTokens];
   float factors[kTileQueries];
-  for (std::size_t byte = 0; page.next && byte < page.nextBytes; byte += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(page.next + byte), _MM_HINT_T1);
-  }
   Tiles::configure(tile.queries);
-  scoreOnTiles<Tiles>(tile, page.keys, scores);
+  scoreOnTiles<Tiles>(tile, page.keys, scores, next);
   softmaxPage(tile, page, scores, probabilities, factors);
   rescale(tile, factors);
   Tiles::template load<4>(probabilities, kPageTokens * sizeof(bf16));
   int channel = 0;
-  for (; channel + 64 <= tile.headDim; channel += 64) addValuesOnTiles<Tiles, 4>(tile, page.values, channel);
+  for (; channel + 64 <= tile.headDim; channel += 64)
+    addValuesOnTiles<Tiles, 4>(tile, page.values, channel, next);
   switch ((tile.headDim - channel) / 16) {
     case 3:
-      addValuesOnTiles<Tiles, 3>(tile, page.values, channel);
+      addValuesOnTiles<Tiles, 3>(tile, page.values, channel, next);
       break;
     case 2:
-      addValuesOnTiles<Tiles, 2>(tile, page.values, channel);
+      addValuesOnTiles<Tiles, 2>(tile, page.values, channel, next);
       break;
     case 1:
-      addValuesOnTiles<Tiles, 1>(tile, page.values, channel);
+      addValuesOnTiles<Tiles, 1>(tile, page.values, channel, next);
       break;
   }
   Tiles::release();
