@@ -1,0 +1,142 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { type Checkpoint, openChatTemplate, openTokenizer, readCheckpoint } from '../../engine/index.js';
+
+/** What `doctor` looked at, as it found it; `doctor-findings.ts` judges it. */
+export interface Facts {
+  readonly nodeVersion: string;
+  readonly platform: string;
+  readonly cpuName: string;
+  readonly cores: number;
+  readonly memoryTotalBytes: number;
+  readonly memoryFreeBytes: number;
+  /** The kernel's setting, `always`, `madvise` or `never`; undefined where there is none. */
+  readonly hugePages: string | undefined;
+  /** Best first; an Error where the addon could not be loaded. */
+  readonly isas: readonly string[] | Error;
+  readonly forcedIsa: string | undefined;
+  /** Versions of tools that were found. */
+  readonly tools: Readonly<Record<'cmake' | 'compiler' | 'ninja' | 'make' | 'nvcc', string | undefined>>;
+  readonly gpu: GpuFacts;
+  readonly model: ModelFacts | Error;
+}
+
+export interface GpuFacts {
+  readonly driverVersion: string | undefined;
+  /** "NVIDIA H200, 143771 MiB" */
+  readonly names: readonly string[];
+}
+
+export interface ModelFacts {
+  readonly folder: string;
+  readonly family: string;
+  readonly parameters: number;
+  readonly checkpointBytes: number;
+  /** What the weights will take in memory in the chosen class. */
+  readonly weightBytes: number;
+  readonly weights: string;
+  readonly contextLength: number;
+  readonly vocab: number;
+  readonly chatTemplate: boolean;
+}
+
+export interface ModelQuestion {
+  readonly path: string;
+  readonly weights: 'bf16' | 'int8' | 'int4';
+  readonly chatTemplate?: string | undefined;
+}
+
+export async function gatherFacts(
+  question: ModelQuestion,
+  isas: () => readonly string[],
+  forcedIsa: string | undefined,
+): Promise<Facts> {
+  return {
+    nodeVersion: process.versions.node,
+    platform: `${process.platform}-${process.arch}`,
+    cpuName: cpus()[0]?.model.trim() || 'unknown processor',
+    cores: availableParallelism(),
+    memoryTotalBytes: totalmem(),
+    memoryFreeBytes: freemem(),
+    hugePages: readHugePages(),
+    isas: attempt(isas),
+    forcedIsa,
+    tools: {
+      cmake: versionOf('cmake'),
+      compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'),
+      ninja: versionOf('ninja'),
+      make: versionOf('make'),
+      nvcc: versionOf('nvcc'),
+    },
+    gpu: readGpu(),
+    model: await readModel(question).catch(asError),
+  };
+}
+
+async function readModel(question: ModelQuestion): Promise<ModelFacts> {
+  const checkpoint = await readCheckpoint(question.path);
+  await openTokenizer(question.path);
+  const template = await openChatTemplate(question.path, question.chatTemplate);
+  const parameters = checkpoint.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  return {
+    folder: question.path,
+    family: checkpoint.spec.family,
+    parameters,
+    checkpointBytes: checkpoint.tensors.reduce((sum, { begin, end }) => sum + end - begin, 0),
+    weightBytes: packedBytes(checkpoint, question.weights),
+    weights: question.weights,
+    contextLength: checkpoint.spec.contextLength,
+    vocab: checkpoint.spec.vocab,
+    chatTemplate: template !== null,
+  };
+}
+
+/** Matrices are packed to the class, with a scale per row or group; the embedding table stays mapped as it is. */
+function packedBytes({ tensors, spec }: Checkpoint, weights: ModelQuestion['weights']): number {
+  const bytesPerWeight = { bf16: 2, int8: 1 + 4 / spec.hidden, int4: 0.5 + 2 / 32 }[weights];
+  let bytes = 0;
+  for (const { name, shape, begin, end } of tensors) {
+    const count = shape.reduce((a, b) => a * b, 1);
+    if (name.includes('embed_tokens')) {
+      bytes += end - begin + (spec.tiedEmbeddings ? count * bytesPerWeight : 0);
+    } else {
+      bytes += shape.length < 2 ? count * 4 : count * bytesPerWeight;
+    }
+  }
+  return bytes;
+}
+
+function versionOf(tool: string): string | undefined {
+  const { status, stdout } = spawnSync(tool, ['--version'], { encoding: 'utf8' });
+  if (status !== 0) return undefined;
+  return /\d+(?:\.\d+)+/.exec(stdout)?.[0] ?? 'unknown version';
+}
+
+function readGpu(): GpuFacts {
+  const driverFile = '/proc/driver/nvidia/version';
+  const driver = existsSync(driverFile) ? readFileSync(driverFile, 'utf8') : '';
+  const query = ['--query-gpu=name,memory.total', '--format=csv,noheader'];
+  const { status, stdout } = spawnSync('nvidia-smi', query, { encoding: 'utf8', timeout: 10_000 });
+  return {
+    driverVersion: /\d+\.\d+(?:\.\d+)?/.exec(driver)?.[0],
+    names: status === 0 ? stdout.trim().split('\n').filter(Boolean) : [],
+  };
+}
+
+function readHugePages(): string | undefined {
+  const file = '/sys/kernel/mm/transparent_hugepage/enabled';
+  return existsSync(file) ? /\[(\w+)\]/.exec(readFileSync(file, 'utf8'))?.[1] : undefined;
+}
+
+function attempt<T>(read: () => T): T | Error {
+  try {
+    return read();
+  } catch (error) {
+    return asError(error);
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

@@ -1,0 +1,139 @@
+import type { Facts } from './doctor-facts.js';
+
+export interface Finding {
+  /** A `problem` keeps the server from running; a `hint` costs speed or is good to know. */
+  readonly level: 'ok' | 'hint' | 'problem';
+  readonly subject: string;
+  readonly found: string;
+  readonly advice?: string;
+}
+
+/** Judges the facts; pure. */
+export function judge(facts: Facts): Finding[] {
+  return [
+    judgeNode(facts),
+    { level: 'ok', subject: 'processor', found: `${facts.cpuName}, ${facts.cores} cores usable` },
+    judgeIsa(facts),
+    judgeMemory(facts),
+    ...judgeHugePages(facts),
+    ...judgeTools(facts),
+    judgeGpu(facts),
+    ...judgeModel(facts),
+  ];
+}
+
+function judgeNode({ nodeVersion, platform }: Facts): Finding {
+  const found = `${nodeVersion} on ${platform}`;
+  if (Number.parseInt(nodeVersion, 10) >= 20) return { level: 'ok', subject: 'Node.js', found };
+  return { level: 'problem', subject: 'Node.js', found, advice: 'install Node.js 20 or newer' };
+}
+
+const isaAdvice: Record<string, string> = {
+  avx2: 'a processor with AVX-512 or AMX computes prompts several times faster',
+  portable: 'this processor has no instruction set that Tandem has kernels for; expect it to be slow',
+};
+
+function judgeIsa({ isas, forcedIsa }: Facts): Finding {
+  const subject = 'instruction set';
+  if (isas instanceof Error) {
+    return { level: 'problem', subject, found: isas.message, advice: 'build the addon: npm run setup' };
+  }
+  const list = `of ${isas.join(', ')}`;
+  if (forcedIsa !== undefined) {
+    if (!isas.includes(forcedIsa)) {
+      const advice = 'leave --isa (TANDEM_ISA) away, and the best one is chosen';
+      return {
+        level: 'problem',
+        subject,
+        found: `${forcedIsa} is asked for and not there; there is ${isas.join(', ')}`,
+        advice,
+      };
+    }
+    return { level: 'ok', subject, found: `${forcedIsa} (asked for, ${list})` };
+  }
+  const best = isas[0] ?? 'portable';
+  const advice = isaAdvice[best];
+  const found = `${best} (the best ${list})`;
+  return advice ? { level: 'hint', subject, found, advice } : { level: 'ok', subject, found };
+}
+
+function judgeMemory({ memoryTotalBytes, memoryFreeBytes, model }: Facts): Finding {
+  const subject = 'memory';
+  const found = `${gibibytes(memoryFreeBytes)} free of ${gibibytes(memoryTotalBytes)}`;
+  if (model instanceof Error || model.weightBytes < memoryFreeBytes) return { level: 'ok', subject, found };
+  return {
+    level: 'problem',
+    subject,
+    found: `${found}; the weights need ${gibibytes(model.weightBytes)} as ${model.weights}`,
+    advice:
+      model.weights === 'int4'
+        ? 'take a smaller model'
+        : 'take smaller weights, such as --weights int4, or a smaller model',
+  };
+}
+
+function judgeHugePages({ hugePages }: Facts): Finding[] {
+  if (hugePages === undefined) return [];
+  if (hugePages !== 'never') return [{ level: 'ok', subject: 'huge pages', found: hugePages }];
+  const advice = 'as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled';
+  return [
+    { level: 'hint', subject: 'huge pages', found: 'off, which makes reading the weights slower', advice },
+  ];
+}
+
+function judgeTools({ tools }: Facts): Finding[] {
+  const builder = tools.ninja ? `ninja ${tools.ninja}` : tools.make && `make ${tools.make}`;
+  const found: [string, string | undefined, string][] = [
+    ['CMake', tools.cmake, 'cmake'],
+    ['C++ compiler', tools.compiler, 'g++'],
+    ['build tool', builder, 'ninja-build or make'],
+  ];
+  // The addon may be built already, so a missing tool is no problem yet.
+  return found.map(([subject, version, install]) =>
+    version
+      ? { level: 'ok', subject, found: version }
+      : {
+          level: 'hint',
+          subject,
+          found: 'not found',
+          advice: `needed to build the addon: install ${install}`,
+        },
+  );
+}
+
+function judgeGpu({ gpu, tools }: Facts): Finding {
+  const subject = 'GPU';
+  const nvcc = tools.nvcc ? `, nvcc ${tools.nvcc}` : '';
+  if (gpu.names.length === 0 && !gpu.driverVersion)
+    return { level: 'ok', subject, found: `none found${nvcc}` };
+  const names = gpu.names.length > 0 ? gpu.names.join('; ') : 'a driver, but nvidia-smi names no GPU';
+  const driver = gpu.driverVersion ? `, driver ${gpu.driverVersion}` : '';
+  const advice = 'this version of Tandem has no CUDA backend: it computes on the processor';
+  return { level: 'hint', subject, found: `${names}${driver}${nvcc}`, advice };
+}
+
+function judgeModel({ model }: Facts): Finding[] {
+  const subject = 'model';
+  if (model instanceof Error) {
+    const advice = 'docs/models.md says what a model folder needs';
+    return [{ level: 'problem', subject, found: model.message, advice }];
+  }
+  const size = `${count(model.parameters)} parameters, context ${model.contextLength}, vocabulary ${model.vocab}`;
+  const found = `${model.folder}: ${model.family}, ${size}; ${gibibytes(model.weightBytes)} as ${model.weights}`;
+  const findings: Finding[] = [{ level: 'ok', subject, found }];
+  if (!model.chatTemplate) {
+    const advice = 'chat requests will be refused: name one with --chat-template FILE';
+    findings.push({ level: 'hint', subject: 'chat template', found: 'the model brings none', advice });
+  }
+  return findings;
+}
+
+function gibibytes(bytes: number): string {
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+function count(parameters: number): string {
+  return parameters < 1e9
+    ? `${(parameters / 1e6).toFixed(1)} million`
+    : `${(parameters / 1e9).toFixed(2)} billion`;
+}
