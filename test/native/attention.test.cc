@@ -31,7 +31,8 @@ void expectReference(const Sequence& sequence, std::int64_t rowStep, const std::
 }
 
 void expectSameBits(const Sequence& actual, const Sequence& expected, const std::string& what) {
-  test::equal(std::memcmp(actual.out.data(), expected.out.data(), actual.out.size() * sizeof(float)), 0, what);
+  test::equal(std::memcmp(actual.out.data(), expected.out.data(), actual.out.size() * sizeof(float)), 0,
+              what);
 }
 
 constexpr PrecisionClass kPrecisions[] = {PrecisionClass::bf16, PrecisionClass::int8};

@@ -78,7 +78,7 @@ TEST("unit claims: a lane that waits is served before the other may claim the sa
     cpu::UnitClaims claims(2);
     claims.claim(0, 0, 2);
     std::atomic<bool> served{false};
-    std::thread waiter([&] {
+    std::jthread waiter([&] {
       claims.claim(1, 1, 1);
       served = true;
       claims.release(1);
@@ -86,9 +86,9 @@ TEST("unit claims: a lane that waits is served before the other may claim the sa
     while (!claims.waits(1)) std::this_thread::yield();
     claims.release(0);
     claims.claim(0, 0, 2);
-    isTrue(served, "the waiting lane came first");
+    const bool first = served;
     claims.release(0);
-    waiter.join();
+    isTrue(first, "the waiting lane came first");
   }
 }
 
@@ -210,7 +210,7 @@ TEST("cpu backend: both lanes compute at once what each computes alone") {
     });
   };
   std::exception_ptr error;
-  std::thread other([&] {
+  std::jthread other([&] {
     try {
       lane(1);
     } catch (...) {
