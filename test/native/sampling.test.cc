@@ -58,11 +58,10 @@ std::map<std::int32_t, double> expectedDistribution(const std::vector<float>& lo
 // pass stays a pass; 4 standard deviations above the mean of chi-square is far from where a right sampler
 // lands.
 void expectDistribution(Sampler& sampler, const std::vector<float>& logits, const SampleParams& params,
-                        const std::string& what) {
+                        const std::string& what, int draws = 8000) {
   const auto expected = expectedDistribution(logits, params);
-  constexpr int kDraws = 20000;
   std::map<std::int32_t, int> counts;
-  for (int position = 0; position < kDraws; ++position) {
+  for (int position = 0; position < draws; ++position) {
     const std::int32_t token = draw(sampler, logits, params, position);
     isTrue(expected.contains(token), what + ": token " + std::to_string(token) + " must not be drawn");
     ++counts[token];
@@ -74,7 +73,7 @@ void expectDistribution(Sampler& sampler, const std::vector<float>& logits, cons
     ++cells;
   };
   for (const auto& [token, probability] : expected) {
-    const double want = probability * kDraws, seen = counts[token];
+    const double want = probability * draws, seen = counts[token];
     if (want >= 5) {
       add(want, seen);
     } else {
@@ -130,9 +129,31 @@ TEST("sampling: draws follow the distribution of every combination of limits") {
 
 TEST("sampling: a flat distribution needs more candidates than are tried first") {
   Sampler sampler(rowKernels(availableIsas().front()));
-  expectDistribution(sampler, randomLogits(9000, 3, 0.1f), {.temperature = 1, .topP = 0.95f, .seed = 1},
-                     "flat top-p");
-  expectDistribution(sampler, randomLogits(9000, 3, 0.1f), {.temperature = 1, .seed = 1}, "flat");
+  expectDistribution(sampler, randomLogits(3000, 3, 0.2f), {.temperature = 1, .topP = 0.95f, .seed = 1},
+                     "flat top-p", 30000);
+  expectDistribution(sampler, randomLogits(3000, 3, 0.2f), {.temperature = 1, .seed = 1}, "flat", 30000);
+}
+
+TEST("sampling: a draw is the inverse of the cumulative distribution in the order of token ids") {
+  const std::vector<float> logits = randomLogits(40000, 12, 2);
+  for (const Isa isa : availableIsas()) {
+    Sampler sampler(rowKernels(isa));
+    for (const SampleParams& params :
+         {SampleParams{.temperature = 1, .seed = 5}, SampleParams{.temperature = 1, .topK = 9000, .seed = 5},
+          SampleParams{.temperature = 0.8f, .topP = 0.9f, .seed = 5},
+          SampleParams{.temperature = 1, .minP = 0.01f, .seed = 5}}) {
+      const auto distribution = expectedDistribution(logits, params);
+      for (int position = 0; position < 40; ++position) {
+        const std::int32_t token = draw(sampler, logits, params, position);
+        isTrue(distribution.contains(token), "the token is within the limits");
+        double before = 0;
+        for (const auto& [other, probability] : distribution) before += other < token ? probability : 0;
+        const double u = uniform(5, position);
+        isTrue(u > before - 1e-5 && u < before + distribution.at(token) + 1e-5,
+               "the token covers the number");
+      }
+    }
+  }
 }
 
 TEST("sampling: equal logits at the limit are kept by lower id") {

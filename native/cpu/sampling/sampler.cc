@@ -16,8 +16,15 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Tokens whose weights are summed together on the way to the drawn one.
 constexpr std::size_t kDrawBlock = 4096;
 
-// Candidates tried first when top-p alone limits them. Real distributions rarely need more.
+// Candidates tried first when top-p alone limits them. A model that knows what comes next rarely needs more.
 constexpr std::size_t kFirstNucleus = 256;
+
+// Else tokens are counted by how far they are behind the best, in steps of 1/16 of a factor e, up to a factor
+// e^64.
+constexpr int kBins = 1024;
+constexpr float kBinsPerNat = 16;
+
+int binOf(float behind) { return static_cast<int>(std::min(behind * kBinsPerNat, kBins - 1.0f)); }
 
 }  // namespace
 
@@ -90,94 +97,109 @@ std::int32_t Sampler::draw(std::span<const float> logits, const SampleParams& pa
   }
   // A temperature so small that its inverse overflows leaves the best tokens only: 0 * scale stays 0.
   const float scale = std::min(1 / params.temperature, std::numeric_limits<float>::max());
-  const float floor = params.minP > 0 ? highest + params.temperature * std::log(params.minP) : -kInfinity;
-  const bool limited =
-      params.topP < 1 || (params.topK > 0 && static_cast<std::size_t>(params.topK) < logits.size());
-  if (!limited) return drawFromAll(logits, highest, scale, floor, uniform);
 
-  std::size_t count = nucleus(logits, params, highest, scale);
-  while (count > 1 && candidates_[count - 1].value < floor) --count;
-  return drawFromCandidates(count, highest, scale, uniform);
+  // Every limit keeps the best tokens down to some worst one.
+  Candidate worst{-kInfinity, std::numeric_limits<std::int32_t>::max()};
+  const bool topK = params.topK > 0 && static_cast<std::size_t>(params.topK) < logits.size();
+  if (topK) {
+    selectBest(kernels_, logits, static_cast<std::size_t>(params.topK), candidates_);
+    worst = candidates_.back();
+  }
+  if (params.topP < 1) {
+    worst = topK ? nucleusOfCandidates(params.topP, highest, scale)
+                 : nucleusOfAll(logits, params.topP, highest, scale);
+  }
+  if (params.minP > 0) {
+    const Candidate floor{highest + params.temperature * std::log(params.minP),
+                          std::numeric_limits<std::int32_t>::max()};
+    if (floor.value > worst.value) worst = floor;
+  }
+  return drawUpTo(logits, worst, highest, scale, uniform);
 }
 
-// Fills candidates_ with the best tokens and returns how many of them pass top-k and top-p: the fewest whose
-// probabilities reach top-p, one at least.
-std::size_t Sampler::nucleus(std::span<const float> logits, const SampleParams& params, float highest,
-                             float scale) {
-  const bool topK = params.topK > 0 && static_cast<std::size_t>(params.topK) < logits.size();
+// The last of the fewest candidates whose probabilities, among all candidates, reach top-p.
+Candidate Sampler::nucleusOfCandidates(float topP, float highest, float scale) const {
   const auto weigh = [&](const Candidate& candidate) {
     return std::exp(static_cast<double>((candidate.value - highest) * scale));
   };
-  if (topK) selectBest(kernels_, logits, static_cast<std::size_t>(params.topK), candidates_);
-  if (params.topP >= 1) return candidates_.size();
-
   double total = 0;
-  if (topK) {
-    for (const Candidate& candidate : candidates_) total += weigh(candidate);
-  } else {
-    weights_.resize(std::max(weights_.size(), logits.size()));
-    total = kernels_.exponentials(logits.data(), logits.size(), highest, scale, -kInfinity, weights_.data());
+  for (const Candidate& candidate : candidates_) total += weigh(candidate);
+  double sum = 0;
+  for (const Candidate& candidate : candidates_) {
+    sum += weigh(candidate);
+    if (sum >= topP * total) return candidate;
   }
-  const double enough = static_cast<double>(params.topP) * total;
-  for (std::size_t tried = kFirstNucleus;; tried *= 8) {
-    if (!topK) selectBest(kernels_, logits, tried, candidates_);
-    double sum = 0;
-    for (std::size_t i = 0; i < candidates_.size(); ++i) {
-      sum += weigh(candidates_[i]);
-      if (sum >= enough) return i + 1;
-    }
-    if (topK || candidates_.size() == logits.size()) return candidates_.size();
-  }
+  return candidates_.back();
 }
 
-std::int32_t Sampler::drawFromAll(std::span<const float> logits, float highest, float scale, float floor,
-                                  double uniform) {
+Candidate Sampler::nucleusOfAll(std::span<const float> logits, float topP, float highest, float scale) {
   weights_.resize(std::max(weights_.size(), logits.size()));
-  double total = 0;
+  const double total =
+      kernels_.exponentials(logits.data(), logits.size(), highest, scale, -kInfinity, weights_.data());
+  const double enough = topP * total;
+  double sum = 0;
+  const auto lastNeeded = [&] {
+    for (const Candidate& candidate : candidates_) {
+      sum += weights_[candidate.token];
+      if (sum >= enough) return candidate;
+    }
+    return candidates_.back();
+  };
+  selectBest(kernels_, logits, kFirstNucleus, candidates_);
+  const Candidate last = lastNeeded();
+  if (sum >= enough || candidates_.size() == logits.size()) return last;
+
+  bins_.assign(kBins, 0.0);
+  for (std::size_t token = 0; token < logits.size(); ++token) {
+    if (weights_[token] > 0) bins_[binOf((highest - logits[token]) * scale)] += weights_[token];
+  }
+  int bin = 0;
+  for (sum = 0; bin + 1 < kBins && sum + bins_[bin] < enough; ++bin) sum += bins_[bin];
+  // Rounding may leave the end short of enough: then the last bin that holds anything decides.
+  for (; bin > 0 && bins_[bin] == 0; --bin) sum -= bins_[bin - 1];
+  candidates_.clear();
+  for (std::size_t token = 0; token < logits.size(); ++token) {
+    if (weights_[token] > 0 && binOf((highest - logits[token]) * scale) == bin) {
+      candidates_.push_back({logits[token], static_cast<std::int32_t>(token)});
+    }
+  }
+  std::sort(candidates_.begin(), candidates_.end(), better);
+  return lastNeeded();
+}
+
+// Inverse of the cumulative distribution over the tokens not worse than `worst`, in the order of their ids.
+std::int32_t Sampler::drawUpTo(std::span<const float> logits, const Candidate& worst, float highest,
+                               float scale, double uniform) {
+  weights_.resize(std::max(weights_.size(), logits.size()));
   blockSums_.clear();
+  double total = 0;
   for (std::size_t begin = 0; begin < logits.size(); begin += kDrawBlock) {
-    const std::size_t count = std::min(kDrawBlock, logits.size() - begin);
-    blockSums_.push_back(
-        kernels_.exponentials(logits.data() + begin, count, highest, scale, floor, weights_.data() + begin));
-    total += blockSums_.back();
+    const std::size_t end = std::min(logits.size(), begin + kDrawBlock);
+    double sum = kernels_.exponentials(logits.data() + begin, end - begin, highest, scale, worst.value,
+                                       weights_.data() + begin);
+    // Equals of the worst with higher ids are out.
+    std::size_t token = std::max(begin, static_cast<std::size_t>(worst.token) + 1);
+    while (token < end && (token += kernels_.find(logits.data() + token, end - token, worst.value)) < end) {
+      sum -= weights_[token];
+      weights_[token++] = 0;
+    }
+    blockSums_.push_back(sum);
+    total += sum;
   }
   double left = uniform * total;
   std::size_t block = 0;
   while (block + 1 < blockSums_.size() && left >= blockSums_[block]) left -= blockSums_[block++];
-  std::int32_t last = -1;
   const std::size_t end = std::min(logits.size(), (block + 1) * kDrawBlock);
   for (std::size_t token = block * kDrawBlock; token < end; ++token) {
-    if (weights_[token] <= 0) continue;
-    last = static_cast<std::int32_t>(token);
     left -= weights_[token];
-    if (left < 0) return last;
+    if (left < 0 && weights_[token] > 0) return static_cast<std::int32_t>(token);
   }
-  if (last >= 0) return last;
-  // Rounding carried the draw into a last block without weight.
-  for (std::size_t token = block * kDrawBlock; token-- > 0;) {
+  // Rounding carried the draw past the end: the last token that has weight. The best one has, so there is
+  // one.
+  for (std::size_t token = end; token-- > 0;) {
     if (weights_[token] > 0) return static_cast<std::int32_t>(token);
   }
   throw Error("no token may be drawn: every one is suppressed");
-}
-
-std::int32_t Sampler::drawFromCandidates(std::size_t count, float highest, float scale, double uniform) {
-  candidates_.resize(count);
-  std::sort(candidates_.begin(), candidates_.end(),
-            [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
-  double total = 0;
-  for (Candidate& candidate : candidates_) {
-    candidate.value = std::exp((candidate.value - highest) * scale);
-    total += candidate.value;
-  }
-  double left = uniform * total;
-  std::int32_t last = -1;
-  for (const Candidate& candidate : candidates_) {
-    if (candidate.value <= 0) continue;
-    last = candidate.token;
-    left -= candidate.value;
-    if (left < 0) return last;
-  }
-  return last;
 }
 
 }  // namespace tandem::cpu

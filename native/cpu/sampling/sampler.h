@@ -38,15 +38,16 @@ class Sampler {
   Distribution measure(std::span<const float> logits);
   void reportBest(std::span<const float> logits, const Distribution& all, int k, SampleOutcome& outcome);
   std::int32_t draw(std::span<const float> logits, const SampleParams& params, double uniform);
-  std::size_t nucleus(std::span<const float> logits, const SampleParams& params, float highest, float scale);
-  std::int32_t drawFromAll(std::span<const float> logits, float highest, float scale, float floor,
-                           double uniform);
-  std::int32_t drawFromCandidates(std::size_t count, float highest, float scale, double uniform);
+  Candidate nucleusOfCandidates(float topP, float highest, float scale) const;
+  Candidate nucleusOfAll(std::span<const float> logits, float topP, float highest, float scale);
+  std::int32_t drawUpTo(std::span<const float> logits, const Candidate& worst, float highest, float scale,
+                        double uniform);
 
   RowKernels kernels_;
   std::vector<float> weights_;
   std::vector<float> unmodified_;
   std::vector<double> blockSums_;
+  std::vector<double> bins_;
   std::vector<Candidate> candidates_;
 };
 
