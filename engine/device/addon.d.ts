@@ -6,8 +6,8 @@ import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
 import type { DeviceInfo, SlotSampling, StepResult } from './device.js';
 
 export interface NativeAddon {
-  /** What this machine can run; `isas` best first. */
-  cpuInfo(): { name: string; cores: number; isas: NativeIsa[] };
+  /** What this process may use of the machine; `isas` best first. */
+  cpuInfo(): { cores: number; isas: NativeIsa[] };
   /**
    * Maps the files, packs the weights on `units` threads and starts the lanes. `onProgress(done, total)` is called
    * with bytes of checkpoint read, at most a few hundred times, on the calling thread's event loop.
@@ -39,7 +39,7 @@ export interface NativeDeviceOptions {
 }
 
 export interface NativeDevice {
-  info(): Omit<DeviceInfo, 'spec'>;
+  info(): Omit<DeviceInfo, 'spec' | 'name'>;
   partition(prefillUnits: number): void;
   /** lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`. */
   run(

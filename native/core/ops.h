@@ -5,8 +5,8 @@
 // enqueue and `finish` waits.
 //
 // Determinism is part of the contract: what an op computes for a row depends on that row's inputs and on the
-// problem's shape per sequence alone, never on the other rows of the batch, on how a prompt was cut into chunks,
-// on the share of the device, or on whether a row was computed as prefill or as decode. Bit for bit.
+// problem's shape per sequence alone, never on the other rows of the batch, on how a prompt was cut into
+// chunks, on the share of the device, or on whether a row was computed as prefill or as decode. Bit for bit.
 
 #include <cstddef>
 #include <cstdint>
@@ -106,15 +106,15 @@ struct TokenCount {
 
 struct SampleRequest {
   const SampleParams* params = nullptr;
-  std::int64_t position = 0;                  // of the token to be drawn; the draw depends on (seed, position)
-  std::span<const TokenCount> seen;           // empty where no penalty is on
-  std::span<const std::int32_t> suppressed;   // must not be drawn
+  std::int64_t position = 0;                 // of the token to be drawn; the draw depends on (seed, position)
+  std::span<const TokenCount> seen;          // empty where no penalty is on
+  std::span<const std::int32_t> suppressed;  // must not be drawn
 };
 
 struct SampleOutcome {
   std::int32_t token = -1;
-  float logprob = 0;                     // of the unmodified distribution
-  std::vector<std::int32_t> topTokens;   // best first
+  float logprob = 0;                    // of the unmodified distribution
+  std::vector<std::int32_t> topTokens;  // best first
   std::vector<float> topLogprobs;
 };
 
@@ -139,14 +139,15 @@ class Ops {
   // bias: gate's then up's [2 * y.cols], or empty
   virtual void linearSwiGlu(Tensor x, const Weight& gateUp, std::span<const float> bias, Tensor y) = 0;
 
-  // qkv [rows, (heads + 2 * kvHeads) * headDim]. Per head: RMSNorm of q and k where gains [headDim] are given, RoPE
-  // of q in place and of k, then k and v appended to the entry's pages. entries[i] goes with views[i].
+  // qkv [rows, (heads + 2 * kvHeads) * headDim]. Per head: RMSNorm of q and k where gains [headDim] are
+  // given, RoPE of q in place and of k, then k and v appended to the entry's pages. entries[i] goes with
+  // views[i].
   virtual void appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                         const AttentionShape& shape, const RopeTable& rope, std::span<const float> qGain,
                         std::span<const float> kGain, float eps) = 0;
 
-  // out [rows, heads * headDim] = softmax(q kt / sqrt(headDim)) v over each entry's pages, causal, within the window.
-  // q is the first part of each row of qkv, as `appendKv` left it.
+  // out [rows, heads * headDim] = softmax(q kt / sqrt(headDim)) v over each entry's pages, causal, within the
+  // window. q is the first part of each row of qkv, as `appendKv` left it.
   virtual void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                          const AttentionShape& shape, Tensor out) = 0;
 
@@ -154,14 +155,19 @@ class Ops {
   virtual void gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) = 0;
 
   // One token for each row of logits [requests, vocab]. May change the logits.
-  virtual void sample(Tensor logits, std::span<const SampleRequest> requests, std::span<SampleOutcome> outcomes) = 0;
+  virtual void sample(Tensor logits, std::span<const SampleRequest> requests,
+                      std::span<SampleOutcome> outcomes) = 0;
 
-  // For each row i: ln softmax(logits[i])[targets[i]] (skipped where targets[i] < 0) and the k best with theirs.
+  // For each row i: ln softmax(logits[i])[targets[i]] (skipped where targets[i] < 0) and the k best with
+  // theirs.
   virtual void logprobs(Tensor logits, std::span<const std::int32_t> targets, int k,
                         std::span<SampleOutcome> outcomes) = 0;
 
   // Copies a row to host memory as float32 [cols].
   virtual void readRow(Tensor x, std::int64_t row, std::span<float> out) = 0;
+
+  // The reverse: row = values [cols].
+  virtual void writeRow(Tensor x, std::int64_t row, std::span<const float> values) = 0;
 
   // Waits for everything enqueued.
   virtual void finish() = 0;
@@ -190,8 +196,8 @@ class Backend {
   // The ops of a lane. `lane` is 0 (prefill) or 1 (decode); called once each, on the lane's own thread.
   virtual std::unique_ptr<Ops> openLane(int lane) = 0;
 
-  // Claims the units [first, first + count) for the calling lane's next step, waiting until the other lane has given
-  // back those it still holds; `releaseUnits` at the step's end.
+  // Claims the units [first, first + count) for the calling lane's next step, waiting until the other lane
+  // has given back those it still holds; `releaseUnits` at the step's end.
   virtual void claimUnits(int lane, int first, int count) = 0;
   virtual void releaseUnits(int lane) = 0;
 };

@@ -62,7 +62,8 @@ ThreadTeam::~ThreadTeam() {
 }
 
 void ThreadTeam::pin(std::span<const int> cores) {
-  check(!cores.empty() && cores.size() <= workers_.size() + 1, "a thread team was given more cores than threads");
+  check(!cores.empty() && cores.size() <= workers_.size() + 1,
+        "a thread team was given more cores than threads");
   size_ = static_cast<int>(cores.size());
   if (std::equal(cores.begin(), cores.end(), cores_.begin(), cores_.end())) return;
   cores_.assign(cores.begin(), cores.end());

@@ -10,8 +10,9 @@
 
 namespace tandem {
 
-// A leader (the thread that calls `run`) and its own workers, each pinned to a core. Between the ops of a step the
-// workers spin, since the next op follows within microseconds; after that they sleep and cost nothing.
+// A leader (the thread that calls `run`) and its own workers, each pinned to a core. Between the ops of a
+// step the workers spin, since the next op follows within microseconds; after that they sleep and cost
+// nothing.
 class ThreadTeam {
  public:
   // maxSize: the most threads `pin` may ask for, the leader included.
@@ -25,15 +26,16 @@ class ThreadTeam {
 
   int size() const { return size_; }
 
-  // Calls body(index) once for every index in [0, size()), index 0 on the calling thread, and returns when all have
-  // returned. The body must not throw.
+  // Calls body(index) once for every index in [0, size()), index 0 on the calling thread, and returns when
+  // all have returned. The body must not throw.
   template <class Body>
   void run(Body&& body) {
     if (size_ == 1) {
       body(0);
       return;
     }
-    start([](void* context, int index) { (*static_cast<std::remove_reference_t<Body>*>(context))(index); }, &body);
+    start([](void* context, int index) { (*static_cast<std::remove_reference_t<Body>*>(context))(index); },
+          &body);
     body(0);
     join();
   }
@@ -54,7 +56,8 @@ class ThreadTeam {
   void forEach(std::int64_t count, Body&& body) {
     std::atomic<std::int64_t> next{0};
     run([&](int index) {
-      for (std::int64_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(item, index);
+      for (std::int64_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < count;)
+        body(item, index);
     });
   }
 

@@ -13,7 +13,9 @@ std::int64_t blocksFor(std::int64_t tokens) { return (tokens + kPageTokens - 1) 
 }  // namespace
 
 KvCache::KvCache(PageFormat format, int layers, int slots, std::size_t bytes)
-    : layers_(static_cast<std::size_t>(layers)), pool_(format, bytes), sequences_(static_cast<std::size_t>(slots)) {
+    : layers_(static_cast<std::size_t>(layers)),
+      pool_(format, bytes),
+      sequences_(static_cast<std::size_t>(slots)) {
   if (totalBlocks() == 0) {
     throw Error("the KV cache of " + std::to_string(bytes) + " bytes holds no block of " +
                 std::to_string(blockBytes()) + " bytes; raise --kv-memory");

@@ -10,12 +10,12 @@
 
 namespace tandem {
 
-// The page tables of all slots, over one pool. A *block* is the pages of all layers for the same kPageTokens tokens;
-// the tables of a slot grow by blocks. Full blocks may be published: then they are immutable, outlive the slot, and
-// other slots start with them.
+// The page tables of all slots, over one pool. A *block* is the pages of all layers for the same kPageTokens
+// tokens; the tables of a slot grow by blocks. Full blocks may be published: then they are immutable, outlive
+// the slot, and other slots start with them.
 //
-// Called by the thread that plans steps. A slot in flight (its step is running) must be left alone: `pagesOf` is being
-// read, and its last pages written, by a lane.
+// Called by the thread that plans steps. A slot in flight (its step is running) must be left alone: `pagesOf`
+// is being read, and its last pages written, by a lane.
 class KvCache {
  public:
   KvCache(PageFormat format, int layers, int slots, std::size_t bytes);
@@ -37,7 +37,8 @@ class KvCache {
   void unpublish(std::span<const std::int32_t> blocks);
   bool fork(int from, int to, std::int64_t tokens);
 
-  // Marks the slot as in flight until `finishStep`, which a lane may call. `appended`: tokens the step has added.
+  // Marks the slot as in flight until `finishStep`, which a lane may call. `appended`: tokens the step has
+  // added.
   void startStep(int slot);
   void finishStep(int slot, std::int64_t appended);
   bool inFlight(int slot) const { return at(slot).inFlight.load(std::memory_order_acquire); }
@@ -63,8 +64,8 @@ class KvCache {
 
   std::size_t layers_;
   PagePool pool_;
-  std::deque<Sequence> sequences_;                // by slot; a deque, since an atomic does not move
-  std::vector<std::vector<PageId>> published_;    // by block id; empty: the id is free
+  std::deque<Sequence> sequences_;              // by slot; a deque, since an atomic does not move
+  std::vector<std::vector<PageId>> published_;  // by block id; empty: the id is free
   std::vector<std::int32_t> freeIds_;
 };
 

@@ -2,17 +2,21 @@
 
 // What lies in a page: kPageTokens tokens of one layer's K and V, all KV heads, in one precision class.
 //
-// The precision class is the format's first dimension: a page's bytes are [kvHeads] head blocks, and a head block is
+// The precision class is the format's first dimension: a page's bytes are [kvHeads] head blocks, and a head
+// block is
 //
-//   keys    [headDim / 2][kPageTokens][2]   pairs of channels side by side, so that 16 tokens fill one vector of
+//   keys    [headDim / 2][kPageTokens][2]   pairs of channels side by side, so that 16 tokens fill one vector
+//   of
 //                                           bf16-pair dot products, and 16 rows are one AMX B tile of q kt
 //   values  [kPageTokens / 2][headDim][2]   pairs of tokens side by side: the B operand of p v, a page being
 //                                           exactly one AMX tile's depth
-//   scales  keys [kPageTokens], values [kPageTokens], float32; int8 only: value = scale * code, symmetric, codes
+//   scales  keys [kPageTokens], values [kPageTokens], float32; int8 only: value = scale * code, symmetric,
+//   codes
 //                                           -127..127, per token and head
 //
-// The element order is the same in every class, so a loader turns a page's codes into bf16 by one linear pass, and
-// the attention core is written once. A page is self-contained: it can be shared, moved or swapped by its bytes.
+// The element order is the same in every class, so a loader turns a page's codes into bf16 by one linear
+// pass, and the attention core is written once. A page is self-contained: it can be shared, moved or swapped
+// by its bytes.
 
 #include <cstddef>
 #include <cstdint>
@@ -40,8 +44,12 @@ struct PageFormat {
   // Offsets in a page, in bytes.
   constexpr std::size_t keys(int kvHead) const { return kvHead * headBytes(); }
   constexpr std::size_t values(int kvHead) const { return keys(kvHead) + tileElements() * elementBytes(); }
-  constexpr std::size_t keyScales(int kvHead) const { return values(kvHead) + tileElements() * elementBytes(); }
-  constexpr std::size_t valueScales(int kvHead) const { return keyScales(kvHead) + kPageTokens * sizeof(float); }
+  constexpr std::size_t keyScales(int kvHead) const {
+    return values(kvHead) + tileElements() * elementBytes();
+  }
+  constexpr std::size_t valueScales(int kvHead) const {
+    return keyScales(kvHead) + kPageTokens * sizeof(float);
+  }
 
   // Indices in a tile, in elements.
   static constexpr std::size_t keyIndex(int token, int channel) {

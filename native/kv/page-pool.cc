@@ -10,7 +10,8 @@ namespace tandem {
 namespace {
 
 std::byte* mapArena(std::size_t bytes) {
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     throw Error("the system refused " + std::to_string(bytes) + " bytes for the KV cache; lower --kv-memory");
   }

@@ -11,8 +11,9 @@ namespace tandem {
 
 using PageId = std::int32_t;
 
-// All KV memory: one arena, taken from the system once and touched only where pages are used, cut into pages of one
-// format. A page is given out with one reference and comes back when the last is released. Running out is an answer
+// All KV memory: one arena, taken from the system once and touched only where pages are used, cut into pages
+// of one format. A page is given out with one reference and comes back when the last is released. Running out
+// is an answer
 // (`take` returns -1), not an error.
 //
 // Not thread-safe: the thread that plans steps owns it. Lanes read and write page bytes only.

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <unordered_map>
+#include <utility>
 
 #include "core/error.h"
 #include "core/half.h"
@@ -23,7 +24,8 @@ class Loader {
     for (const std::string& path : files) weights_.files.emplace_back(path);
     for (const TensorEntry& tensor : tensors) {
       checkPlace(tensor);
-      if (!tensors_.emplace(tensor.name, &tensor).second) throw Error("tensor " + tensor.name + " is there twice");
+      if (!tensors_.emplace(tensor.name, &tensor).second)
+        throw Error("tensor " + tensor.name + " is there twice");
     }
     for (const TensorEntry& tensor : tensors) total_ += tensor.end - tensor.begin;
   }
@@ -81,7 +83,8 @@ class Loader {
 
   void checkPlace(const TensorEntry& tensor) const {
     if (tensor.file < 0 || tensor.file >= static_cast<int>(weights_.files.size())) {
-      throw Error("tensor " + tensor.name + " lies in file " + std::to_string(tensor.file) + ", which is not there");
+      throw Error("tensor " + tensor.name + " lies in file " + std::to_string(tensor.file) +
+                  ", which is not there");
     }
     const MappedFile& file = weights_.files[tensor.file];
     if (tensor.begin > tensor.end || tensor.end > file.bytes().size()) {
@@ -168,8 +171,8 @@ std::size_t Weights::bytes() const {
   return total;
 }
 
-Weights loadWeights(const ModelSpec& spec, std::span<const std::string> files, std::span<const TensorEntry> tensors,
-                    Backend& backend, const WeightOptions& options) {
+Weights loadWeights(const ModelSpec& spec, std::span<const std::string> files,
+                    std::span<const TensorEntry> tensors, Backend& backend, const WeightOptions& options) {
   checkSpec(spec);
   return Loader(spec, files, tensors, backend, options).load();
 }

@@ -44,9 +44,9 @@ struct WeightOptions {
   std::function<void(std::uint64_t done, std::uint64_t total)> onProgress;
 };
 
-// Finds each of the spec's tensors under its Hugging Face name, checks its shape and place in the file, and packs it.
-// Throws Error naming file, tensor, what was expected and what was found.
-Weights loadWeights(const ModelSpec& spec, std::span<const std::string> files, std::span<const TensorEntry> tensors,
-                    Backend& backend, const WeightOptions& options);
+// Finds each of the spec's tensors under its Hugging Face name, checks its shape and place in the file, and
+// packs it. Throws Error naming file, tensor, what was expected and what was found.
+Weights loadWeights(const ModelSpec& spec, std::span<const std::string> files,
+                    std::span<const TensorEntry> tensors, Backend& backend, const WeightOptions& options);
 
 }  // namespace tandem

@@ -1,0 +1,87 @@
+import { createRequire } from 'node:module';
+import os from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { EngineError } from '../errors.js';
+import type { Checkpoint } from '../model/model-spec.js';
+import type { NativeAddon, NativeDevice, NativeDeviceOptions, NativeIsa } from './addon.js';
+import type { Device, DeviceInfo, KvPool, Lane, SlotSampling, Step, StepResult } from './device.js';
+
+/** What of the device's options is a choice; the rest follows from the checkpoint. */
+export type NativeDeviceSettings = Omit<NativeDeviceOptions, 'spec' | 'files' | 'tensors'>;
+
+export interface CpuInfo {
+  readonly name: string;
+  /** Cores this process may use. */
+  readonly cores: number;
+  /** Best first. */
+  readonly isas: readonly NativeIsa[];
+}
+
+export function cpuInfo(): CpuInfo {
+  return { name: cpuName(), ...loadAddon().cpuInfo() };
+}
+
+/** Packs the checkpoint's weights and starts both lanes. Throws `EngineError('model_invalid')` if it is not sound. */
+export async function openNativeDevice(
+  checkpoint: Checkpoint,
+  settings: NativeDeviceSettings,
+  onProgress: (doneBytes: number, totalBytes: number) => void = () => {},
+): Promise<Device> {
+  const { spec, files, tensors } = checkpoint;
+  let native: NativeDevice;
+  try {
+    native = await loadAddon().openDevice({ ...settings, spec, files, tensors }, onProgress);
+  } catch (error) {
+    if (error instanceof EngineError) throw error;
+    throw new EngineError('model_invalid', (error as Error).message);
+  }
+  const info: DeviceInfo = { ...native.info(), name: cpuName(), spec };
+  return {
+    info,
+    prefill: laneOf(native, 0),
+    decode: laneOf(native, 1),
+    kv: kvPoolOf(native, settings.kvPrecision),
+    partition: (prefillUnits: number) => native.partition(prefillUnits),
+    openSlot: (slot: number, sampling: SlotSampling) => native.openSlot(slot, sampling),
+    closeSlot: (slot: number) => native.closeSlot(slot),
+    close: () => native.close(),
+  };
+}
+
+function laneOf(native: NativeDevice, lane: 0 | 1): Lane {
+  return {
+    run: (step: Step): Promise<StepResult> =>
+      native.run(lane, step.slots, step.counts, step.tokens, step.wants),
+  };
+}
+
+function kvPoolOf(native: NativeDevice, precision: KvPool['precision']): KvPool {
+  return {
+    ...native.kvInfo(),
+    precision,
+    freeBlocks: () => native.kvFreeBlocks(),
+    reserve: (slot, tokens) => native.kvReserve(slot, tokens),
+    length: (slot) => native.kvLength(slot),
+    publish: (slot, index) => native.kvPublish(slot, index),
+    attach: (slot, blocks) => native.kvAttach(slot, blocks),
+    unpublish: (blocks) => native.kvUnpublish(blocks),
+    fork: (from, to, tokens) => native.kvFork(from, to, tokens),
+  };
+}
+
+function cpuName(): string {
+  return os.cpus()[0]?.model.trim() ?? 'unknown processor';
+}
+
+function loadAddon(): NativeAddon {
+  // From dist/engine/device/ to the package's root.
+  const file = fileURLToPath(new URL('../../../build/addon/tandem.node', import.meta.url));
+  try {
+    return createRequire(import.meta.url)(file) as NativeAddon;
+  } catch (error) {
+    throw new EngineError(
+      'engine_failed',
+      `The native addon could not be loaded (${(error as Error).message}). Run "npm run setup" to build it.`,
+    );
+  }
+}

@@ -1,0 +1,162 @@
+#include "read-options.h"
+
+#include <cmath>
+#include <limits>
+
+namespace tandem::addon {
+namespace {
+
+Napi::Value field(Napi::Object object, const char* name) {
+  Napi::Value value = object.Get(name);
+  if (value.IsUndefined()) throw Error(std::string("the option ") + name + " is missing");
+  return value;
+}
+
+double readNumber(Napi::Object object, const char* name) {
+  const Napi::Value value = field(object, name);
+  if (!value.IsNumber()) throw Error(std::string("the option ") + name + " must be a number");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+template <class T>
+T readInteger(Napi::Object object, const char* name) {
+  const double value = readNumber(object, name);
+  if (value != std::floor(value) || value < 0 ||
+      value > std::min(9007199254740991.0, static_cast<double>(std::numeric_limits<T>::max()))) {
+    throw Error(std::string("the option ") + name + " must be a whole number that fits");
+  }
+  return static_cast<T>(value);
+}
+
+bool readBool(Napi::Object object, const char* name) { return field(object, name).ToBoolean().Value(); }
+
+std::string readString(Napi::Object object, const char* name) {
+  const Napi::Value value = field(object, name);
+  if (!value.IsString()) throw Error(std::string("the option ") + name + " must be a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+Napi::Array readArray(Napi::Object object, const char* name) {
+  const Napi::Value value = field(object, name);
+  if (!value.IsArray()) throw Error(std::string("the option ") + name + " must be an array");
+  return value.As<Napi::Array>();
+}
+
+template <class T>
+std::vector<T> readNumbers(Napi::Array array) {
+  std::vector<T> values;
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    values.push_back(static_cast<T>(array.Get(i).ToNumber().DoubleValue()));
+  }
+  return values;
+}
+
+// The value of a name in a table of {name, value}.
+template <class T, std::size_t N>
+T readEnum(Napi::Object object, const char* name, const std::pair<const char*, T> (&table)[N]) {
+  const std::string text = readString(object, name);
+  for (const auto& [known, value] : table) {
+    if (text == known) return value;
+  }
+  throw Error(std::string("the option ") + name + " cannot be \"" + text + "\"");
+}
+
+ModelSpec readSpec(Napi::Object object) {
+  ModelSpec spec;
+  spec.layers = readInteger<int>(object, "layers");
+  spec.hidden = readInteger<int>(object, "hidden");
+  spec.heads = readInteger<int>(object, "heads");
+  spec.kvHeads = readInteger<int>(object, "kvHeads");
+  spec.headDim = readInteger<int>(object, "headDim");
+  spec.ffn = readInteger<int>(object, "ffn");
+  spec.vocab = readInteger<int>(object, "vocab");
+  spec.normEps = static_cast<float>(readNumber(object, "normEps"));
+  const auto rope = field(object, "rope").As<Napi::Object>();
+  spec.rope.inverseFrequencies = readNumbers<float>(readArray(rope, "inverseFrequencies"));
+  spec.rope.attentionFactor = static_cast<float>(readNumber(rope, "attentionFactor"));
+  spec.attentionBias = readBool(object, "attentionBias");
+  spec.outputBias = readBool(object, "outputBias");
+  spec.mlpBias = readBool(object, "mlpBias");
+  spec.qkNorm = readBool(object, "qkNorm");
+  spec.tiedEmbeddings = readBool(object, "tiedEmbeddings");
+  spec.slidingWindow = readNumbers<int>(readArray(object, "slidingWindow"));
+  return spec;
+}
+
+TensorEntry readTensor(Napi::Object object) {
+  TensorEntry tensor;
+  tensor.name = readString(object, "name");
+  tensor.type = readEnum<CheckpointType>(
+      object, "dtype",
+      {{"bf16", CheckpointType::bf16}, {"f16", CheckpointType::f16}, {"f32", CheckpointType::f32}});
+  tensor.shape = readNumbers<std::int64_t>(readArray(object, "shape"));
+  tensor.file = readInteger<int>(object, "file");
+  tensor.begin = readInteger<std::uint64_t>(object, "begin");
+  tensor.end = readInteger<std::uint64_t>(object, "end");
+  return tensor;
+}
+
+}  // namespace
+
+OpenOptions readOpenOptions(Napi::Object object) {
+  OpenOptions options;
+  DeviceOptions& device = options.device;
+  device.spec = readSpec(field(object, "spec").As<Napi::Object>());
+  const Napi::Array files = readArray(object, "files"), tensors = readArray(object, "tensors");
+  for (std::uint32_t i = 0; i < files.Length(); ++i) {
+    device.files.push_back(files.Get(i).ToString().Utf8Value());
+  }
+  for (std::uint32_t i = 0; i < tensors.Length(); ++i) {
+    device.tensors.push_back(readTensor(tensors.Get(i).As<Napi::Object>()));
+  }
+  device.weights.weightClass = readEnum<WeightClass>(
+      object, "weights",
+      {{"bf16", WeightClass::bf16}, {"int8", WeightClass::int8}, {"int4", WeightClass::int4}});
+  device.weights.checkFinite = readBool(object, "checkFinite");
+  device.kvPrecision = readEnum<PrecisionClass>(
+      object, "kvPrecision", {{"bf16", PrecisionClass::bf16}, {"int8", PrecisionClass::int8}});
+  device.kvBytes = readInteger<std::size_t>(object, "kvBytes");
+  device.slots = readInteger<int>(object, "slots");
+  device.maxStepTokens = readInteger<int>(object, "maxStepTokens");
+  options.units = readInteger<int>(object, "units");
+  const Napi::Value isa = object.Get("isa");
+  if (!isa.IsUndefined()) options.isa = parseIsa(isa.ToString().Utf8Value());
+  return options;
+}
+
+SlotOptions readSlotOptions(Napi::Object object) {
+  SlotOptions options;
+  SampleParams& params = options.params;
+  params.temperature = static_cast<float>(readNumber(object, "temperature"));
+  params.topP = static_cast<float>(readNumber(object, "topP"));
+  params.topK = static_cast<int>(readNumber(object, "topK"));
+  params.minP = static_cast<float>(readNumber(object, "minP"));
+  params.presencePenalty = static_cast<float>(readNumber(object, "presencePenalty"));
+  params.frequencyPenalty = static_cast<float>(readNumber(object, "frequencyPenalty"));
+  params.repetitionPenalty = static_cast<float>(readNumber(object, "repetitionPenalty"));
+  const Napi::Value seed = field(object, "seed");
+  if (!seed.IsBigInt()) throw Error("the option seed must be a bigint");
+  bool lossless = true;
+  params.seed = seed.As<Napi::BigInt>().Uint64Value(&lossless);
+  params.logprobs = static_cast<int>(readNumber(object, "logprobs"));
+
+  // A Map is read as the array of its entries.
+  const Napi::Value bias = field(object, "logitBias");
+  const auto arrayFrom =
+      object.Env().Global().Get("Array").As<Napi::Object>().Get("from").As<Napi::Function>();
+  const auto entries = arrayFrom.Call({bias}).As<Napi::Array>();
+  for (std::uint32_t i = 0; i < entries.Length(); ++i) {
+    const auto entry = entries.Get(i).As<Napi::Array>();
+    params.bias.push_back({entry.Get(0u).ToNumber().Int32Value(), entry.Get(1u).ToNumber().FloatValue()});
+  }
+  options.minTokens = readInteger<int>(object, "minTokens");
+  options.suppressedBelowMin =
+      readColumn<std::int32_t>(field(object, "suppressedBelowMin"), napi_int32_array, "suppressedBelowMin");
+  options.promptTokens =
+      readColumn<std::int32_t>(field(object, "promptTokens"), napi_int32_array, "promptTokens");
+  options.generatedTokens =
+      readColumn<std::int32_t>(field(object, "generatedTokens"), napi_int32_array, "generatedTokens");
+  return options;
+}
+
+}  // namespace tandem::addon

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <napi.h>
+
+#include <optional>
+
+#include "core/error.h"
+#include "cpu/isa.h"
+#include "model/device.h"
+
+namespace tandem::addon {
+
+// JavaScript objects of engine/device/addon.d.ts, read into what native wants. Throw Error naming a field
+// that is missing or of another type.
+
+struct OpenOptions {
+  DeviceOptions device;
+  int units = 1;
+  std::optional<Isa> isa;
+};
+
+OpenOptions readOpenOptions(Napi::Object object);
+SlotOptions readSlotOptions(Napi::Object object);
+
+template <class T>
+std::vector<T> readColumn(const Napi::Value& value, napi_typedarray_type type, const char* name) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) {
+    throw Error(std::string(name) + " must be a typed array of the declared type");
+  }
+  const auto array = value.As<Napi::TypedArrayOf<T>>();
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+}  // namespace tandem::addon

@@ -1,0 +1,173 @@
+#include "model/device.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "core/error.h"
+
+namespace tandem {
+namespace {
+
+std::string number(std::int64_t value) { return std::to_string(value); }
+
+}  // namespace
+
+Device::Device(std::unique_ptr<Backend> backend, DeviceOptions options)
+    : backend_(std::move(backend)),
+      spec_(std::move(options.spec)),
+      maxStepTokens_(options.maxStepTokens),
+      weights_(loadWeights(spec_, options.files, options.tensors, *backend_, options.weights)),
+      kv_({options.kvPrecision, spec_.kvHeads, spec_.headDim}, spec_.layers, options.slots, options.kvBytes),
+      slots_(static_cast<std::size_t>(options.slots)),
+      prefillUnits_(backend_->units()) {
+  check(options.slots > 0, "a device needs at least one slot");
+  check(maxStepTokens_ >= options.slots, "a step must have room for one token of every slot");
+  for (int lane = 0; lane < 2; ++lane) lanes_[lane].thread = std::thread([this, lane] { work(lane); });
+}
+
+Device::~Device() {
+  for (Lane& lane : lanes_) {
+    {
+      const std::lock_guard lock(lane.mutex);
+      lane.closing = true;
+    }
+    lane.changed.notify_one();
+  }
+  for (Lane& lane : lanes_) lane.thread.join();
+}
+
+void Device::partition(int prefillUnits) {
+  if (prefillUnits < 0 || prefillUnits > backend_->units()) {
+    throw Error("the prefill lane cannot have " + number(prefillUnits) + " of " + number(backend_->units()) +
+                " units");
+  }
+  prefillUnits_.store(prefillUnits, std::memory_order_relaxed);
+}
+
+void Device::openSlot(int slot, SlotOptions options) {
+  if (slot < 0 || slot >= kv_.slots()) throw Error("there is no slot " + number(slot));
+  if (slots_[slot]) throw Error("slot " + number(slot) + " is open already");
+  slots_[slot] = std::make_unique<Slot>(std::move(options));
+}
+
+void Device::closeSlot(int slot) {
+  if (slot < 0 || slot >= kv_.slots() || !slots_[slot]) throw Error("slot " + number(slot) + " is not open");
+  kv_.release(slot);
+  slots_[slot].reset();
+}
+
+Device::Job Device::plan(Step step) {
+  const std::size_t count = step.slots.size();
+  check(count > 0, "a step needs at least one entry");
+  check(step.counts.size() == count && step.wants.size() == count, "a step's columns differ in length");
+  Job job;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const int slot = step.slots[i];
+    if (slot < 0 || slot >= kv_.slots() || !slots_[slot])
+      throw Error("slot " + number(slot) + " is not open");
+    if (kv_.inFlight(slot)) throw Error("slot " + number(slot) + " is in a running step already");
+    for (std::size_t j = 0; j < i; ++j) {
+      if (step.slots[j] == slot) throw Error("slot " + number(slot) + " appears twice in a step");
+    }
+    const std::int32_t tokens = step.counts[i];
+    check(tokens >= 0 && step.tokens.size() - next >= static_cast<std::size_t>(tokens),
+          "a step names more tokens than it brings");
+    if (tokens == 0 && slots_[slot]->lastToken() < 0) {
+      throw Error("slot " + number(slot) + " has no sampled token to go on from");
+    }
+    for (std::int32_t j = 0; j < tokens; ++j) {
+      const std::int32_t token = step.tokens[next + j];
+      if (token < 0 || token >= spec_.vocab) {
+        throw Error("token " + number(token) + " is not in the vocabulary of " + number(spec_.vocab));
+      }
+      job.tokens.push_back(token);
+    }
+    if (tokens == 0) job.tokens.push_back(slots_[slot]->lastToken());
+    next += tokens;
+    const std::int64_t appended = std::max(tokens, 1), position = kv_.length(slot);
+    if (position + appended > kv_.reserved(slot)) {
+      throw Error("slot " + number(slot) + " has room for " + number(kv_.reserved(slot)) +
+                  " tokens, the step needs " + number(position + appended));
+    }
+    job.entries.push_back({slot, slots_[slot].get(), position, {}, step.wants[i]});
+  }
+  check(next == step.tokens.size(), "a step brings more tokens than it names");
+  if (static_cast<std::int64_t>(job.tokens.size()) > maxStepTokens_) {
+    throw Error("a step of " + number(static_cast<std::int64_t>(job.tokens.size())) +
+                " tokens is over the limit of " + number(maxStepTokens_));
+  }
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t tokens = std::max(step.counts[i], 1);
+    job.entries[i].tokens = std::span(job.tokens).subspan(begin, tokens);
+    begin += tokens;
+  }
+  job.step = std::move(step);
+  return job;
+}
+
+void Device::run(int index, Step step, Done done) {
+  check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
+  Lane& lane = lanes_[index];
+  check(!lane.busy.load(std::memory_order_acquire), "the lane is running a step already");
+  Job job = plan(std::move(step));
+  job.done = std::move(done);
+  for (const ForwardEntry& entry : job.entries) kv_.startStep(entry.slotIndex);
+  lane.busy.store(true, std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(lane.mutex);
+    lane.job = std::move(job);
+  }
+  lane.changed.notify_one();
+}
+
+void Device::work(int index) {
+  Lane& lane = lanes_[index];
+  const std::unique_ptr<Ops> ops = backend_->openLane(index);
+  Forward forward(spec_, weights_, kv_, *backend_, maxStepTokens_);
+  for (;;) {
+    Job job;
+    {
+      std::unique_lock lock(lane.mutex);
+      lane.changed.wait(lock, [&] { return lane.job || lane.closing; });
+      if (!lane.job) return;
+      job = std::move(*lane.job);
+      lane.job.reset();
+    }
+    StepResult result;
+    std::exception_ptr error;
+    try {
+      result = execute(index, *ops, forward, job);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    // A failed step leaves the lengths as they were; what it may have written beyond them is never read.
+    for (const ForwardEntry& entry : job.entries) {
+      kv_.finishStep(entry.slotIndex, error ? 0 : static_cast<std::int64_t>(entry.tokens.size()));
+    }
+    lane.busy.store(false, std::memory_order_release);
+    job.done(std::move(result), error);
+  }
+}
+
+StepResult Device::execute(int lane, Ops& ops, Forward& forward, const Job& job) {
+  const int prefillUnits = prefillUnits_.load(std::memory_order_relaxed);
+  const int first = lane == 0 ? 0 : prefillUnits;
+  const int count = lane == 0 ? prefillUnits : backend_->units() - prefillUnits;
+  check(count > 0, "the lane has no compute units; partition the device first");
+  backend_->claimUnits(lane, first, count);
+  struct Release {
+    Backend& backend;
+    int lane;
+    ~Release() { backend.releaseUnits(lane); }
+  } release{*backend_, lane};
+  const auto start = std::chrono::steady_clock::now();
+  StepResult result;
+  result.entries = forward.run(ops, job.entries);
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+}  // namespace tandem

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/ops.h"
+#include "kv/kv-cache.h"
+#include "model/forward.h"
+#include "model/model-spec.h"
+#include "model/slot.h"
+#include "model/step.h"
+#include "model/weights.h"
+
+namespace tandem {
+
+struct DeviceOptions {
+  ModelSpec spec;
+  std::vector<std::string> files;
+  std::vector<TensorEntry> tensors;
+  WeightOptions weights;
+  PrecisionClass kvPrecision = PrecisionClass::bf16;
+  std::size_t kvBytes = 0;
+  int slots = 0;
+  int maxStepTokens = 0;
+};
+
+// A model on a backend, with its KV cache, its slots and two lanes that run steps at the same time. All
+// methods belong to one thread, the one that plans; lanes report through the callback they were given, on
+// their own thread.
+class Device {
+ public:
+  // Loads the weights; takes as long as that takes.
+  Device(std::unique_ptr<Backend> backend, DeviceOptions options);
+  ~Device();  // waits for the steps in flight
+
+  const ModelSpec& spec() const { return spec_; }
+  const Backend& backend() const { return *backend_; }
+  std::size_t weightBytes() const { return weights_.bytes(); }
+  int maxStepTokens() const { return maxStepTokens_; }
+  KvCache& kv() { return kv_; }
+
+  void partition(int prefillUnits);
+  void openSlot(int slot, SlotOptions options);
+  void closeSlot(int slot);
+
+  // Runs once for a step: with its result, or with what went wrong in it.
+  using Done = std::function<void(StepResult, std::exception_ptr)>;
+
+  // Starts a step on a lane (0 prefill, 1 decode). Throws Error, with nothing changed, if the step is not
+  // well-formed or the lane is busy.
+  void run(int lane, Step step, Done done);
+
+ private:
+  struct Job {
+    Step step;
+    Done done;
+    std::vector<ForwardEntry> entries;
+    std::vector<std::int32_t> tokens;  // what the entries' spans point into
+  };
+
+  struct Lane {
+    std::thread thread;
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::optional<Job> job;
+    std::atomic<bool> busy{false};
+    bool closing = false;
+  };
+
+  Job plan(Step step);
+  void work(int lane);
+  StepResult execute(int lane, Ops& ops, Forward& forward, const Job& job);
+
+  std::unique_ptr<Backend> backend_;  // outlives all that it made
+  const ModelSpec spec_;
+  const int maxStepTokens_;
+  Weights weights_;
+  KvCache kv_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::atomic<int> prefillUnits_;
+  std::array<Lane, 2> lanes_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,171 @@
+#include "model/forward.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace tandem {
+namespace {
+
+// Rows of logits at a time: a vocabulary of 128k in float32 is 512 KB a row, so scoring a long prompt must
+// not hold all of its rows at once.
+constexpr std::int64_t kLogitRows = 32;
+
+}  // namespace
+
+Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
+                 std::int64_t maxTokens)
+    : spec_(spec),
+      weights_(weights),
+      kv_(kv),
+      hidden_(backend.allocate(maxTokens * spec.hidden)),
+      normed_(backend.allocate(maxTokens * spec.hidden)),
+      qkv_(backend.allocate(maxTokens * spec.qkvWidth())),
+      attended_(backend.allocate(maxTokens * spec.heads * spec.headDim)),
+      gated_(backend.allocate(maxTokens * spec.ffn)),
+      gathered_(backend.allocate(kLogitRows * spec.hidden)),
+      logits_(backend.allocate(kLogitRows * spec.vocab)) {}
+
+std::vector<EntryResult> Forward::run(Ops& ops, std::span<const ForwardEntry> entries) {
+  rows_.clear();
+  tokens_.clear();
+  for (const ForwardEntry& entry : entries) {
+    rows_.push_back({static_cast<std::int64_t>(tokens_.size()),
+                     static_cast<std::int64_t>(entry.tokens.size()), entry.position});
+    tokens_.insert(tokens_.end(), entry.tokens.begin(), entry.tokens.end());
+  }
+  runLayers(ops, entries, static_cast<std::int64_t>(tokens_.size()));
+  std::vector<EntryResult> results(entries.size());
+  scorePrompts(ops, entries, results);
+  sampleLast(ops, entries, results);
+  ops.finish();
+  return results;
+}
+
+void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries, std::int64_t tokens) {
+  x_ = hidden_->tensor(tokens, spec_.hidden);
+  const Tensor normed = normed_->tensor(tokens, spec_.hidden);
+  const Tensor qkv = qkv_->tensor(tokens, spec_.qkvWidth());
+  const Tensor attended = attended_->tensor(tokens, static_cast<std::int64_t>(spec_.heads) * spec_.headDim);
+  const Tensor gated = gated_->tensor(tokens, spec_.ffn);
+  AttentionShape shape{spec_.heads, spec_.kvHeads, spec_.headDim, 0};
+
+  ops.embed(tokens_, weights_.embedding, x_);
+  for (int layer = 0; layer < spec_.layers; ++layer) {
+    const LayerWeights& w = weights_.layers[layer];
+    shape.window = spec_.slidingWindow[layer];
+    views_.clear();
+    for (const ForwardEntry& entry : entries) {
+      views_.push_back({kv_.format(), kv_.pagesOf(entry.slotIndex, layer)});
+    }
+    ops.rmsNorm(x_, w.inputNorm, spec_.normEps, normed);
+    ops.linear(normed, *w.qkv, w.qkvBias, qkv);
+    ops.appendKv(qkv, rows_, views_, shape, spec_.rope, w.qNorm, w.kNorm, spec_.normEps);
+    ops.attention(qkv, rows_, views_, shape, attended);
+    ops.linearAdd(attended, *w.output, w.outputBias, x_);
+    ops.rmsNorm(x_, w.ffnNorm, spec_.normEps, normed);
+    ops.linearSwiGlu(normed, *w.gateUp, w.gateUpBias, gated);
+    ops.linearAdd(gated, *w.down, w.downBias, x_);
+  }
+}
+
+Tensor Forward::logitsOf(Ops& ops, std::span<const std::int64_t> rows) {
+  const Tensor picked = gathered_->tensor(static_cast<std::int64_t>(rows.size()), spec_.hidden);
+  ops.gatherRows(x_, rows, picked);
+  return headOf(ops, picked);
+}
+
+Tensor Forward::headOf(Ops& ops, Tensor picked) {
+  const Tensor logits = logits_->tensor(picked.rows, spec_.vocab);
+  ops.rmsNorm(picked, weights_.finalNorm, spec_.normEps, picked);
+  ops.linear(picked, *weights_.head, {}, logits);
+  return logits;
+}
+
+float Forward::scoreFirst(Ops& ops, std::span<const float> hidden, std::int32_t token) {
+  const Tensor picked = gathered_->tensor(1, spec_.hidden);
+  ops.writeRow(picked, 0, hidden);
+  SampleOutcome outcome;
+  ops.logprobs(headOf(ops, picked), {&token, 1}, 0, {&outcome, 1});
+  return outcome.logprob;
+}
+
+void Forward::scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results) {
+  std::vector<std::int64_t> rows;
+  std::vector<std::int32_t> targets;
+  std::vector<SampleOutcome> outcomes;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    const ForwardEntry& entry = entries[i];
+    if (!(entry.wants & kWantPromptLogprobs)) continue;
+    PromptLogprobs& prompt = results[i].prompt;
+    const auto count = static_cast<std::int64_t>(entry.tokens.size());
+    prompt.k = std::max(0, entry.slot->params().logprobs);
+    prompt.logprobs.assign(count, std::numeric_limits<float>::quiet_NaN());
+    std::vector<float>& carried = entry.slot->scoredHidden;
+    if (!carried.empty()) prompt.logprobs[0] = scoreFirst(ops, carried, entry.tokens[0]);
+    carried.resize(spec_.hidden);
+    ops.readRow(x_, rows_[i].row + count - 1, carried);
+    for (std::int64_t begin = 0; begin < count; begin += kLogitRows) {
+      const std::int64_t end = std::min(count, begin + kLogitRows);
+      rows.clear();
+      targets.clear();
+      for (std::int64_t token = begin; token < end; ++token) {
+        rows.push_back(rows_[i].row + token);
+        targets.push_back(token + 1 < count ? entry.tokens[token + 1] : -1);
+      }
+      outcomes.assign(rows.size(), {});
+      ops.logprobs(logitsOf(ops, rows), targets, prompt.k, outcomes);
+      for (std::int64_t token = begin; token < end; ++token) {
+        const SampleOutcome& outcome = outcomes[token - begin];
+        if (token + 1 < count) prompt.logprobs[token + 1] = outcome.logprob;
+        prompt.nextTokens.insert(prompt.nextTokens.end(), outcome.topTokens.begin(), outcome.topTokens.end());
+        prompt.nextLogprobs.insert(prompt.nextLogprobs.end(), outcome.topLogprobs.begin(),
+                                   outcome.topLogprobs.end());
+      }
+    }
+  }
+}
+
+void Forward::sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results) {
+  std::vector<std::size_t> wanting;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].wants & (kWantSample | kWantLogits)) wanting.push_back(i);
+  }
+  std::vector<std::int64_t> rows;
+  std::vector<SampleRequest> requests;
+  std::vector<SampleOutcome> outcomes;
+  for (std::size_t begin = 0; begin < wanting.size(); begin += kLogitRows) {
+    const auto block =
+        std::span(wanting).subspan(begin, std::min<std::size_t>(kLogitRows, wanting.size() - begin));
+    rows.clear();
+    for (const std::size_t i : block) rows.push_back(rows_[i].row + rows_[i].count - 1);
+    const Tensor logits = logitsOf(ops, rows);
+    requests.clear();
+    for (std::size_t row = 0; row < block.size(); ++row) {
+      const ForwardEntry& entry = entries[block[row]];
+      if (entry.wants & kWantLogits) {
+        std::vector<float>& out = results[block[row]].logits;
+        out.resize(spec_.vocab);
+        ops.readRow(logits, static_cast<std::int64_t>(row), out);
+      }
+      requests.push_back(
+          entry.slot->request(entry.position + static_cast<std::int64_t>(entry.tokens.size())));
+    }
+    outcomes.assign(block.size(), {});
+    ops.sample(logits, requests, outcomes);
+    for (std::size_t row = 0; row < block.size(); ++row) {
+      const ForwardEntry& entry = entries[block[row]];
+      if (!(entry.wants & kWantSample)) continue;
+      EntryResult& result = results[block[row]];
+      SampleOutcome& outcome = outcomes[row];
+      result.token = outcome.token;
+      result.logprob =
+          entry.slot->params().logprobs < 0 ? std::numeric_limits<float>::quiet_NaN() : outcome.logprob;
+      result.topTokens = std::move(outcome.topTokens);
+      result.topLogprobs = std::move(outcome.topLogprobs);
+      entry.slot->accept(outcome.token);
+    }
+  }
+}
+
+}  // namespace tandem

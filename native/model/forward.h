@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/ops.h"
+#include "kv/kv-cache.h"
+#include "model/model-spec.h"
+#include "model/slot.h"
+#include "model/step.h"
+#include "model/weights.h"
+
+namespace tandem {
+
+// One entry of a step with all that the forward pass needs of it.
+struct ForwardEntry {
+  int slotIndex = 0;
+  Slot* slot = nullptr;
+  std::int64_t position = 0;             // of its first token
+  std::span<const std::int32_t> tokens;  // at least one
+  std::uint8_t wants = 0;
+};
+
+// The decoder's forward pass, written once over the op interface, with a lane's buffers for activations.
+class Forward {
+ public:
+  Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
+          std::int64_t maxTokens);
+
+  // Runs all entries as one batch: extends their KV, and samples or scores what they want.
+  std::vector<EntryResult> run(Ops& ops, std::span<const ForwardEntry> entries);
+
+ private:
+  void runLayers(Ops& ops, std::span<const ForwardEntry> entries, std::int64_t tokens);
+  void scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
+  void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
+  // Logits of rows of the hidden state; at most kLogitRows.
+  Tensor logitsOf(Ops& ops, std::span<const std::int64_t> rows);
+  // Final norm, in place, and head.
+  Tensor headOf(Ops& ops, Tensor picked);
+  // ln p of the token that follows the one with this hidden state.
+  float scoreFirst(Ops& ops, std::span<const float> hidden, std::int32_t token);
+
+  const ModelSpec& spec_;
+  const Weights& weights_;
+  const KvCache& kv_;
+  std::unique_ptr<Buffer> hidden_, normed_, qkv_, attended_, gated_, gathered_, logits_;
+  Tensor x_;
+  std::vector<EntryRows> rows_;
+  std::vector<KvView> views_;
+  std::vector<std::int32_t> tokens_;
+};
+
+}  // namespace tandem

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "core/ops.h"
+
+namespace tandem {
+
+// What a sequence asks of sampling, fixed when its slot opens.
+struct SlotOptions {
+  SampleParams params;
+  int minTokens = 0;
+  std::vector<std::int32_t> suppressedBelowMin;
+  std::vector<std::int32_t> promptTokens;     // needed only where a penalty is on
+  std::vector<std::int32_t> generatedTokens;  // by an earlier life of the sequence
+};
+
+// A running sequence's sampling state. Its KV lies in the KvCache under the same number.
+class Slot {
+ public:
+  explicit Slot(SlotOptions options);
+
+  const SampleParams& params() const { return options_.params; }
+  std::int32_t lastToken() const { return lastToken_; }
+  SampleRequest request(std::int64_t position) const;
+
+  // A sampled token becomes the sequence's last.
+  void accept(std::int32_t token);
+
+  // Where a prompt is scored in several steps: the hidden state [hidden] of the last token so far, which says
+  // how likely the next step's first token is. Empty before the first.
+  std::vector<float> scoredHidden;
+
+ private:
+  void count(std::int32_t token, int generated);
+
+  SlotOptions options_;
+  std::int64_t generated_;
+  std::int32_t lastToken_ = -1;
+  bool penalized_;
+  std::vector<TokenCount> seen_;
+  std::unordered_map<std::int32_t, std::size_t> seenAt_;  // index in seen_
+};
+
+}  // namespace tandem
