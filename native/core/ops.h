@@ -96,7 +96,7 @@ struct SampleParams {
     std::int32_t token;
     float value;
   };
-  std::vector<Bias> bias;
+  std::vector<Bias> bias = {};
 };
 
 struct TokenCount {
