@@ -1,0 +1,37 @@
+import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
+import type { IdSink } from './id-sink.js';
+import { invalidModel } from './model-files.js';
+import type { PlainEncoder } from './text-encoder.js';
+import type { TokenizerFiles } from './tokenizer-files.js';
+
+/** Every other kind of tokenizer, by @huggingface/tokenizers: slower, and of no known bound on hostile text. */
+export class LibraryEncoder implements PlainEncoder {
+  readonly #withSpecial: LibraryTokenizer;
+  readonly #plain: LibraryTokenizer;
+
+  constructor(files: TokenizerFiles) {
+    const json: Record<string, unknown> = {
+      normalizer: null,
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: null,
+      ...files.json,
+    };
+    const listed = (tokens: TokenizerFiles['addedTokens']) =>
+      tokens.map(({ singleWord, ...token }) => ({ ...token, single_word: singleWord }));
+    const open = (tokens: TokenizerFiles['addedTokens']) =>
+      new LibraryTokenizer({ ...json, added_tokens: listed(tokens) }, { ...files.config });
+    try {
+      this.#withSpecial = open(files.addedTokens);
+      this.#plain = open(files.addedTokens.filter((token) => !token.special));
+    } catch (error) {
+      throw invalidModel(files.file, `this kind of tokenizer is not supported (${(error as Error).message})`);
+    }
+  }
+
+  encode(text: string, special: boolean, out: IdSink): void {
+    if (text === '') return;
+    const tokenizer = special ? this.#withSpecial : this.#plain;
+    for (const id of tokenizer.encode(text, { add_special_tokens: false }).ids) out.push(id);
+  }
+}

@@ -1,0 +1,63 @@
+import { Detokenizer } from './detokenizer.js';
+import { IdSink } from './id-sink.js';
+import { LibraryEncoder } from './library-encoder.js';
+import { wellFormed } from './normalizer.js';
+import { type Surroundings, surroundings } from './post-processor.js';
+import type { Tokenizer } from './text.js';
+import { openBpeEncoder, type PlainEncoder } from './text-encoder.js';
+import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
+import { readVocabulary } from './vocabulary.js';
+
+/**
+ * The tokenizer of a model folder, from `tokenizer.json` and `tokenizer_config.json`. BPE of the usual kinds takes our
+ * own way; others take @huggingface/tokenizers. Throws `EngineError('model_invalid')`.
+ */
+export async function openTokenizer(folder: string): Promise<Tokenizer> {
+  return makeTokenizer(await readTokenizerFiles(folder));
+}
+
+function makeTokenizer(files: TokenizerFiles): Tokenizer {
+  const vocabulary = readVocabulary(files);
+  const addedIds = new Map(files.addedTokens.map((token) => [token.content, token.id]));
+  return new TextTokenizer(
+    openBpeEncoder(files, vocabulary) ?? new LibraryEncoder(files),
+    new Detokenizer(files, vocabulary),
+    surroundings(files, (content) => addedIds.get(content) ?? vocabulary.idOf.get(content)),
+  );
+}
+
+class TextTokenizer implements Tokenizer {
+  constructor(
+    private readonly encoder: PlainEncoder,
+    private readonly detokenizer: Detokenizer,
+    private readonly around: Surroundings,
+  ) {}
+
+  get vocabSize(): number {
+    return this.detokenizer.vocabSize;
+  }
+
+  encode(text: string, options: { special: boolean; addBos: boolean }): Int32Array {
+    const out = new IdSink();
+    if (options.addBos) for (const id of this.around.before) out.push(id);
+    this.encoder.encode(wellFormed(text), options.special, out);
+    if (options.addBos) for (const id of this.around.after) out.push(id);
+    return out.take();
+  }
+
+  decode(ids: ArrayLike<number>, options: { skipSpecial: boolean }): string {
+    return this.detokenizer.decode(ids, options.skipSpecial);
+  }
+
+  tokenBytes(id: number): Uint8Array {
+    return this.detokenizer.tokenBytes(id);
+  }
+
+  isSpecial(id: number): boolean {
+    return this.detokenizer.isSpecial(id);
+  }
+
+  stream() {
+    return this.detokenizer.stream();
+  }
+}
