@@ -1,6 +1,11 @@
 /** The engine's public face: all that `server/`, `loadtest/` and the commands may know of it. */
+export { openEngine } from './client.js';
+export { type Device, type Lane, type Step, type StepResult, Want } from './device/device.js';
+export { cpuInfo } from './device/native.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
-export type { ModelSpec } from './model/model-spec.js';
+export { readCheckpoint } from './model/checkpoint.js';
+export { readGenerationDefaults } from './model/generation-defaults.js';
+export type { Checkpoint, ModelSpec } from './model/model-spec.js';
 export type {
   ChatMessage,
   ChatTemplate,
@@ -8,6 +13,8 @@ export type {
   Tokenizer,
   TokenStream,
 } from './model/text.js';
+export { openTokenizer } from './model/tokenizer.js';
+export { openDevice } from './open-device.js';
 export type {
   CacheStats,
   Engine,
@@ -18,4 +25,5 @@ export type {
   SamplingParams,
   TokenEvent,
   TokenLogprob,
+  Usage,
 } from './types.js';

@@ -2,8 +2,9 @@ import { mergeSymbols } from './bpe.js';
 import { charOfByte } from './byte-level.js';
 import type { IdSink } from './id-sink.js';
 import { MergeTable } from './merge-table.js';
-import { invalidModel, quoted } from './model-files.js';
-import { isTokenId, type TokenizerFiles } from './tokenizer-files.js';
+import type { Merges } from './merges.js';
+import type { PieceIndex } from './piece-index.js';
+import type { TokenizerFiles } from './tokenizer-files.js';
 import type { Vocabulary } from './vocabulary.js';
 import { WordCache } from './word-cache.js';
 
@@ -31,27 +32,31 @@ export class BpeModel {
   static open(
     files: TokenizerFiles,
     vocabulary: Vocabulary,
-    merges: readonly Merge[],
+    merges: Merges,
     byteLevel: boolean,
   ): BpeModel | undefined {
     const { model } = files;
     if (model.dropout || model.continuing_subword_prefix || model.end_of_word_suffix) return undefined;
-    const { idOf } = vocabulary;
-    const unknown = typeof model.unk_token === 'string' ? idOf.get(model.unk_token) : undefined;
+    const { index } = vocabulary;
+    const unknown = typeof model.unk_token === 'string' ? index.get(model.unk_token) : undefined;
     const options = {
       unknown,
       fuseUnknown: model.fuse_unk === true,
       byteFallback: model.byte_fallback === true,
     };
-    const table = new MergeTable(merges.length);
-    for (const [rank, merge] of merges.entries()) table.add(merge.left, merge.right, rank, merge.merged);
-    const alphabet = byteLevel ? new ByteAlphabet(idOf, options) : new CharacterAlphabet(idOf, options);
+    const table = new MergeTable(merges.count);
+    for (let rank = 0; rank < merges.count; rank++) {
+      table.add(merges.left[rank]!, merges.right[rank]!, rank, merges.merged[rank]!);
+    }
+    const alphabet = byteLevel
+      ? new ByteAlphabet(index, options)
+      : new CharacterAlphabet(vocabulary, options);
     if (model.ignore_merges !== true) return new BpeModel(table, alphabet, undefined);
     // A special token's text must stay text even if the vocabulary lists it.
     const special = new Set(files.addedTokens.filter((token) => token.special).map((token) => token.content));
     const wholeWord = (word: string) => {
       const piece = byteLevel ? byteLevelText(word) : word;
-      return special.has(piece) ? undefined : idOf.get(piece);
+      return special.has(piece) ? undefined : index.get(piece);
     };
     return new BpeModel(table, alphabet, wholeWord);
   }
@@ -78,39 +83,6 @@ export class BpeModel {
   }
 }
 
-export interface Merge {
-  readonly left: number;
-  readonly right: number;
-  readonly merged: number;
-}
-
-/** `model.merges`: "left right", or [left, right] in newer files; in order of rank. */
-export function readMerges(files: TokenizerFiles, vocabulary: Vocabulary): Merge[] {
-  const { file, model } = files;
-  const { idOf } = vocabulary;
-  if (!Array.isArray(model.merges)) throw invalidModel(file, 'model.merges: expected a list');
-  return (model.merges as unknown[]).map((entry, rank) => {
-    const pair = typeof entry === 'string' ? splitAtSpace(entry) : entry;
-    const [left, right] = Array.isArray(pair) && pair.length === 2 ? (pair as unknown[]) : [];
-    if (typeof left !== 'string' || typeof right !== 'string') {
-      throw invalidModel(file, `model.merges[${rank}]: expected two pieces, found ${quoted(entry)}`);
-    }
-    const ids = { left: idOf.get(left), right: idOf.get(right), merged: idOf.get(left + right) };
-    if (!isTokenId(ids.left) || !isTokenId(ids.right) || !isTokenId(ids.merged)) {
-      throw invalidModel(
-        file,
-        `model.merges[${rank}]: ${quoted(entry)} has a piece that is not in model.vocab`,
-      );
-    }
-    return ids as Merge;
-  });
-}
-
-function splitAtSpace(entry: string): string[] {
-  const space = entry.indexOf(' ');
-  return space < 0 ? [entry] : [entry.slice(0, space), entry.slice(space + 1)];
-}
-
 interface UnknownRules {
   readonly unknown: number | undefined;
   /** Neighbouring unknowns become one. */
@@ -134,10 +106,10 @@ class ByteAlphabet implements Alphabet {
   #symbols = new Int32Array(256);
 
   constructor(
-    idOf: ReadonlyMap<string, number>,
+    index: PieceIndex,
     private readonly rules: UnknownRules,
   ) {
-    this.#ids = Int32Array.from(charOfByte, (char) => idOf.get(char) ?? -1);
+    this.#ids = Int32Array.from(charOfByte, (char) => index.get(char) ?? -1);
   }
 
   symbolsOf(word: string) {
@@ -169,16 +141,17 @@ class CharacterAlphabet implements Alphabet {
   #symbols = new Int32Array(256);
 
   constructor(
-    idOf: ReadonlyMap<string, number>,
+    { pieces, index }: Vocabulary,
     private readonly rules: UnknownRules,
   ) {
-    for (const [piece, id] of idOf) {
+    for (const [id, piece] of pieces.entries()) {
+      if (piece === undefined || index.get(piece) !== id) continue;
       const code = piece.length <= 2 ? (piece.codePointAt(0) ?? -1) : -1;
       if (code < 0 || String.fromCodePoint(code).length !== piece.length) continue;
       if (code < 0x10000) this.#basic[code] = id;
       else this.#others.set(code, id);
     }
-    const byteIds = Int32Array.from({ length: 256 }, (_, byte) => idOf.get(byteToken(byte)) ?? -1);
+    const byteIds = Int32Array.from({ length: 256 }, (_, byte) => index.get(byteToken(byte)) ?? -1);
     this.#byteIds = rules.byteFallback && !byteIds.includes(-1) ? byteIds : undefined;
   }
 

@@ -30,7 +30,8 @@ export class Detokenizer {
     this.#begin = new Uint32Array(pieces.length + 1);
     let table = Buffer.alloc(16 * pieces.length);
     let end = 0;
-    for (const [id, piece] of pieces.entries()) {
+    for (let id = 0; id < pieces.length; id++) {
+      const piece = pieces[id];
       this.#begin[id] = end;
       if (piece === undefined) continue;
       const bytes = added.has(id) ? Buffer.from(piece) : rules.bytesOf(piece);

@@ -1,6 +1,7 @@
 import { AddedTokenFinder } from './added-tokens.js';
-import { BpeModel, readMerges } from './bpe-model.js';
+import { BpeModel } from './bpe-model.js';
 import type { IdSink } from './id-sink.js';
+import { readMerges } from './merges.js';
 import { compileNormalizer, type Normalizer } from './normalizer.js';
 import { compilePreTokenizer, type PreTokenizer } from './pre-tokenizer.js';
 import type { AddedToken, TokenizerFiles } from './tokenizer-files.js';

@@ -22,7 +22,7 @@ function makeTokenizer(files: TokenizerFiles): Tokenizer {
   return new TextTokenizer(
     openBpeEncoder(files, vocabulary) ?? new LibraryEncoder(files),
     new Detokenizer(files, vocabulary),
-    surroundings(files, (content) => addedIds.get(content) ?? vocabulary.idOf.get(content)),
+    surroundings(files, (content) => addedIds.get(content) ?? vocabulary.index.get(content)),
   );
 }
 

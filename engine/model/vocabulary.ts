@@ -1,21 +1,20 @@
 import { invalidModel, quoted } from './model-files.js';
+import { PieceIndex } from './piece-index.js';
 import { isRecord, isTokenId, maxTokenId, type TokenizerFiles } from './tokenizer-files.js';
 
 export interface Vocabulary {
   /** Piece of each id, with the added tokens; holes are undefined. */
   readonly pieces: readonly (string | undefined)[];
   /** The model's own pieces, without added tokens that it lacks. */
-  readonly idOf: ReadonlyMap<string, number>;
+  readonly index: PieceIndex;
 }
 
 /** `model.vocab`: an object from piece to id, or Unigram's list of [piece, score]. */
 export function readVocabulary(files: TokenizerFiles): Vocabulary {
   const { file, model, addedTokens } = files;
   const vocab = model.vocab;
-  const idOf = new Map<string, number>();
-  const pieces: (string | undefined)[] = [];
-  const add = (piece: string, id: number) => {
-    idOf.set(piece, id);
+  const own: (string | undefined)[] = [];
+  const add = (pieces: (string | undefined)[], piece: string, id: number) => {
     while (pieces.length < id) pieces.push(undefined);
     pieces[id] = piece;
   };
@@ -24,10 +23,10 @@ export function readVocabulary(files: TokenizerFiles): Vocabulary {
     for (const [id, entry] of vocab.entries()) {
       const piece: unknown = Array.isArray(entry) ? entry[0] : undefined;
       if (typeof piece !== 'string') throw invalidModel(file, `model.vocab[${id}]: expected [piece, score]`);
-      add(piece, id);
+      add(own, piece, id);
     }
   } else if (isRecord(vocab)) {
-    for (const piece in vocab) {
+    for (const piece of Object.keys(vocab)) {
       const id = vocab[piece];
       if (!isTokenId(id)) {
         throw invalidModel(
@@ -35,14 +34,12 @@ export function readVocabulary(files: TokenizerFiles): Vocabulary {
           `model.vocab: ${quoted(piece)} has the id ${quoted(id)}; expected 0 to ${maxTokenId - 1}`,
         );
       }
-      add(piece, id);
+      add(own, piece, id);
     }
   } else {
     throw invalidModel(file, 'model.vocab: expected an object from pieces to ids');
   }
-  for (const token of addedTokens) {
-    while (pieces.length < token.id) pieces.push(undefined);
-    pieces[token.id] = token.content;
-  }
-  return { pieces, idOf };
+  const pieces = [...own];
+  for (const token of addedTokens) add(pieces, token.content, token.id);
+  return { pieces, index: new PieceIndex(own) };
 }

@@ -1,4 +1,5 @@
-import { byteToken, type Merge } from './bpe-model.js';
+import { byteToken } from './bpe-model.js';
+import type { Merges } from './merges.js';
 import type { Splitter } from './pre-tokenizer.js';
 import type { Vocabulary } from './vocabulary.js';
 
@@ -9,15 +10,15 @@ const mark = '\u2581';
  * has a word mark after the character c, no merge can cross the border between c and a mark, so cutting there changes
  * nothing, and the words can be cached. Undefined where this proof does not hold.
  */
-export function markBorders(vocabulary: Vocabulary, merges: readonly Merge[]): Splitter | undefined {
+export function markBorders(vocabulary: Vocabulary, merges: Merges): Splitter | undefined {
   // Unknown marks could fuse with unknown characters before them.
-  if (!vocabulary.idOf.has(mark)) return undefined;
-  const byteIds = new Set(Array.from({ length: 256 }, (_, byte) => vocabulary.idOf.get(byteToken(byte))));
+  if (vocabulary.index.get(mark) === undefined) return undefined;
+  const byteIds = new Set(Array.from({ length: 256 }, (_, byte) => vocabulary.index.get(byteToken(byte))));
   const crossed = new Set<string>();
-  for (const { left, right, merged } of merges) {
+  for (let rank = 0; rank < merges.count; rank++) {
     // The piece of a byte's token does not show the character that the byte belongs to.
-    if (byteIds.has(left) || byteIds.has(right)) return undefined;
-    const piece = vocabulary.pieces[merged]!;
+    if (byteIds.has(merges.left[rank]) || byteIds.has(merges.right[rank])) return undefined;
+    const piece = vocabulary.pieces[merges.merged[rank]!]!;
     for (let at = piece.indexOf(mark, 1); at > 0; at = piece.indexOf(mark, at + 1)) {
       if (piece[at - 1] !== mark) crossed.add(piece[at - 1]!);
     }

@@ -1,0 +1,139 @@
+import { Worker } from 'node:worker_threads';
+import { EngineError } from './errors.js';
+import { unpackBatch } from './event-batch.js';
+import type { Command, Report, WorkerData } from './messages.js';
+import type { Engine, EngineInfo, EngineStats, GenerateRequest, TokenEvent } from './types.js';
+
+type Listener = (events: readonly TokenEvent[]) => void;
+
+/** Starts the engine's thread and loads the model there. Rejects with `EngineError` if it cannot be loaded. */
+export function openEngine(
+  settings: WorkerData,
+  onProgress: (doneBytes: number, totalBytes: number) => void = () => {},
+): Promise<Engine> {
+  const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: settings });
+  return new Promise((resolve, reject) => {
+    const onReport = (message: Report): void => {
+      if (message.type === 'progress') onProgress(message.doneBytes, message.totalBytes);
+      if (message.type === 'failed') {
+        void worker.terminate();
+        reject(new EngineError(message.error.code, message.error.message));
+      }
+      if (message.type === 'ready') {
+        worker.off('message', onReport);
+        worker.off('error', reject);
+        resolve(new EngineClient(worker, message.info));
+      }
+    };
+    worker.on('message', onReport);
+    worker.on('error', reject);
+  });
+}
+
+/** The engine as other threads see it. */
+class EngineClient implements Engine {
+  #nextNumber = 0;
+  #nextCall = 0;
+  readonly #listeners = new Map<number, { id: string; onEvents: Listener }>();
+  readonly #numbers = new Map<string, number>();
+  readonly #calls = new Map<
+    number,
+    { resolve: (value: EngineStats | undefined) => void; reject: (e: Error) => void }
+  >();
+  #failure: EngineError | undefined;
+
+  constructor(
+    private readonly worker: Worker,
+    readonly info: EngineInfo,
+  ) {
+    worker.on('message', (message: Report) => this.#onReport(message));
+    worker.on('error', (error) => this.#onFailure(`The engine's thread failed: ${error.message}`));
+    worker.on('exit', () => this.#onFailure("The engine's thread has ended."));
+  }
+
+  submit(request: GenerateRequest, onEvents: Listener): void {
+    if (this.#failure) {
+      const error = this.#failure;
+      queueMicrotask(() => onEvents([{ type: 'error', error }]));
+      return;
+    }
+    const number = this.#nextNumber++;
+    this.#listeners.set(number, { id: request.id, onEvents });
+    this.#numbers.set(request.id, number);
+    this.#post({ type: 'submit', number, request });
+  }
+
+  cancel(id: string): void {
+    const number = this.#numbers.get(id);
+    if (number === undefined) return;
+    this.#forget(number);
+    this.#post({ type: 'cancel', id });
+  }
+
+  pause(id: string): void {
+    this.#post({ type: 'pause', id });
+  }
+
+  resume(id: string): void {
+    this.#post({ type: 'resume', id });
+  }
+
+  async stats(): Promise<EngineStats> {
+    return (await this.#call((call) => ({ type: 'stats', call }))) as EngineStats;
+  }
+
+  async drain(graceMs: number): Promise<void> {
+    await this.#call((call) => ({ type: 'drain', call, graceMs }));
+  }
+
+  async close(): Promise<void> {
+    if (this.#failure) return;
+    await this.#call((call) => ({ type: 'close', call }));
+    await this.worker.terminate();
+  }
+
+  #post(command: Command): void {
+    if (!this.#failure) this.worker.postMessage(command);
+  }
+
+  #call(command: (call: number) => Command): Promise<EngineStats | undefined> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    const call = this.#nextCall++;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(call, { resolve, reject });
+      this.#post(command(call));
+    });
+  }
+
+  #onReport(message: Report): void {
+    if (message.type === 'events') {
+      unpackBatch(message, (number, events) => {
+        const listener = this.#listeners.get(number);
+        if (!listener) return; // cancelled while the events were on their way
+        const last = events.at(-1)!.type;
+        if (last === 'done' || last === 'error') this.#forget(number);
+        listener.onEvents(events);
+      });
+    } else if (message.type === 'stats' || message.type === 'done') {
+      this.#calls.get(message.call)?.resolve(message.type === 'stats' ? message.stats : undefined);
+      this.#calls.delete(message.call);
+    }
+  }
+
+  #forget(number: number): void {
+    const listener = this.#listeners.get(number);
+    if (listener && this.#numbers.get(listener.id) === number) this.#numbers.delete(listener.id);
+    this.#listeners.delete(number);
+  }
+
+  /** Whoever waits is told; nothing hangs. */
+  #onFailure(message: string): void {
+    if (this.#failure) return;
+    this.#failure = new EngineError('engine_failed', message);
+    for (const { onEvents } of this.#listeners.values()) onEvents([{ type: 'error', error: this.#failure }]);
+    for (const { reject } of this.#calls.values()) reject(this.#failure);
+    this.#listeners.clear();
+    this.#numbers.clear();
+    this.#calls.clear();
+  }
+}

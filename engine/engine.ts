@@ -1,0 +1,195 @@
+import type { Device } from './device/device.js';
+import { EngineLoop } from './engine-loop.js';
+import { EngineError } from './errors.js';
+import type { Tokenizer } from './model/text.js';
+import { RequestState } from './request-state.js';
+import { StopConditions } from './sampling/stop-conditions.js';
+import { Sequence } from './sequence.js';
+import type { Engine, EngineInfo, EngineStats, GenerateRequest, TokenEvent } from './types.js';
+
+export interface EngineParts {
+  readonly device: Device;
+  readonly tokenizer: Tokenizer;
+  readonly info: EngineInfo;
+  readonly prefixCache: boolean;
+  /** Requests that may wait before new ones are refused. */
+  readonly maxQueue: number;
+  /** Longest wait to start, in ms; 0: no limit. */
+  readonly queueTimeoutMs: number;
+  /** Milliseconds, monotonic. */
+  readonly now: () => number;
+}
+
+/** The engine in its own thread: admits requests, and hands their sequences to the loop that runs them. */
+export class LocalEngine implements Engine {
+  readonly info: EngineInfo;
+  readonly #parts: EngineParts;
+  readonly #requests = new Map<string, RequestState>();
+  readonly #loop: EngineLoop;
+  #draining = false;
+  #onIdle: (() => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+    this.info = parts.info;
+    this.#loop = new EngineLoop(parts, (request) => this.#afterEvents(request));
+  }
+
+  submit(request: GenerateRequest, onEvents: (events: readonly TokenEvent[]) => void): void {
+    const state = new RequestState(request, this.#parts.now(), this.#parts.tokenizer, onEvents);
+    const refusal = this.#refusal(request);
+    if (refusal) {
+      state.fail(refusal);
+      // Never inside `submit`: a listener may not be ready yet.
+      queueMicrotask(() => state.flush());
+      return;
+    }
+    this.#requests.set(request.id, state);
+    const stopTokenIds = new Set(request.stopTokenIds);
+    if (!request.ignoreEos) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
+    for (let choice = 0; choice < request.n; choice++) {
+      const stops = new StopConditions({
+        stop: request.stop,
+        stopTokenIds,
+        maxTokens: request.maxTokens,
+        minTokens: request.minTokens,
+      });
+      state.sequences.push(new Sequence(state, choice, stops, this.#parts.tokenizer.stream()));
+    }
+    this.#loop.add(state);
+    this.#watchClock();
+  }
+
+  cancel(id: string): void {
+    const state = this.#requests.get(id);
+    if (!state) return;
+    state.ended = true;
+    this.#requests.delete(id);
+    this.#loop.end(state);
+    this.#checkIdle();
+  }
+
+  pause(id: string): void {
+    const state = this.#requests.get(id);
+    if (state) state.paused = true;
+  }
+
+  resume(id: string): void {
+    const state = this.#requests.get(id);
+    if (!state) return;
+    state.paused = false;
+    this.#loop.wake();
+  }
+
+  stats(): Promise<EngineStats> {
+    return Promise.resolve(this.#loop.stats());
+  }
+
+  async drain(graceMs: number): Promise<void> {
+    this.#draining = true;
+    if (this.#requests.size === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    const idle = new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+    });
+    const grace = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, graceMs);
+    });
+    await Promise.race([idle, grace]);
+    clearTimeout(timer);
+    this.#failAll(new EngineError('shutting_down', 'The server is shutting down.'));
+  }
+
+  async close(): Promise<void> {
+    this.#draining = true;
+    clearTimeout(this.#timer);
+    this.#failAll(new EngineError('shutting_down', 'The server is shutting down.'));
+    await this.#loop.close();
+    await this.#parts.device.close();
+  }
+
+  #refusal(request: GenerateRequest): EngineError | undefined {
+    if (this.#draining) return new EngineError('shutting_down', 'The server is shutting down.', 5);
+    if (this.#requests.has(request.id)) {
+      return new EngineError('invalid_request', `A request with the id ${request.id} is running already.`);
+    }
+    if (request.prompt.length === 0) return new EngineError('invalid_request', 'The prompt has no tokens.');
+    const vocab = this.info.spec.vocab;
+    const unknown = request.prompt.find((token) => token < 0 || token >= vocab);
+    if (unknown !== undefined) {
+      return new EngineError(
+        'invalid_request',
+        `The prompt has token ${unknown}; the vocabulary has ${vocab} tokens.`,
+      );
+    }
+    const needed = request.prompt.length + request.maxTokens;
+    if (needed > this.info.contextLength) {
+      return new EngineError(
+        'context_length_exceeded',
+        `This model's context length is ${this.info.contextLength} tokens, but ${needed} were asked for ` +
+          `(${request.prompt.length} in the prompt, ${request.maxTokens} for the completion). ` +
+          'Shorten the prompt or the completion.',
+      );
+    }
+    if (this.#loop.waiting >= this.#parts.maxQueue) {
+      return new EngineError('queue_full', 'Too many requests are waiting.', this.#loop.retryAfterSeconds());
+    }
+    return undefined;
+  }
+
+  #afterEvents(state: RequestState): void {
+    if (!state.ended) return;
+    this.#requests.delete(state.request.id);
+    this.#checkIdle();
+  }
+
+  #checkIdle(): void {
+    if (this.#requests.size === 0) this.#onIdle?.();
+  }
+
+  #failAll(error: EngineError): void {
+    for (const state of [...this.#requests.values()]) this.#fail(state, error);
+  }
+
+  #fail(state: RequestState, error: EngineError): void {
+    state.fail(error);
+    this.#requests.delete(state.request.id);
+    this.#loop.end(state);
+    state.flush();
+    this.#checkIdle();
+  }
+
+  /** Sleeps until the next deadline or queue time limit, and ends what is over it. */
+  #watchClock(): void {
+    clearTimeout(this.#timer);
+    let next = Number.POSITIVE_INFINITY;
+    for (const state of this.#requests.values()) next = Math.min(next, this.#limitMs(state));
+    if (next === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(() => this.#endOverdue(), Math.max(0, next - this.#parts.now()) + 1);
+    this.#timer.unref();
+  }
+
+  #limitMs(state: RequestState): number {
+    const { queueTimeoutMs } = this.#parts;
+    if (queueTimeoutMs === 0 || !Number.isNaN(state.startedMs)) return state.deadlineMs;
+    return Math.min(state.deadlineMs, state.arrivalMs + queueTimeoutMs);
+  }
+
+  #endOverdue(): void {
+    const now = this.#parts.now();
+    for (const state of [...this.#requests.values()]) {
+      if (this.#limitMs(state) > now) continue;
+      const error =
+        state.deadlineMs <= now
+          ? new EngineError('deadline_exceeded', `The deadline of ${state.request.deadlineMs} ms has passed.`)
+          : new EngineError(
+              'queue_full',
+              `The request waited ${this.#parts.queueTimeoutMs} ms without starting.`,
+              this.#loop.retryAfterSeconds(),
+            );
+      this.#fail(state, error);
+    }
+    this.#watchClock();
+  }
+}

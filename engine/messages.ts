@@ -1,0 +1,50 @@
+import type { EngineSettings, ModelSettings } from '../config/schema.js';
+import type { EngineErrorCode } from './errors.js';
+import type { EngineInfo, EngineStats, GenerateRequest, TokenEvent } from './types.js';
+
+/** What the engine's thread is started with. */
+export interface WorkerData {
+  readonly model: ModelSettings;
+  readonly engine: EngineSettings;
+}
+
+/** To the engine's thread. */
+export type Command =
+  | { readonly type: 'submit'; readonly number: number; readonly request: GenerateRequest }
+  | { readonly type: 'cancel' | 'pause' | 'resume'; readonly id: string }
+  | { readonly type: 'stats'; readonly call: number }
+  | { readonly type: 'drain'; readonly call: number; readonly graceMs: number }
+  | { readonly type: 'close'; readonly call: number };
+
+/** From the engine's thread. */
+export type Report =
+  | { readonly type: 'progress'; readonly doneBytes: number; readonly totalBytes: number }
+  | { readonly type: 'ready'; readonly info: EngineInfo }
+  | { readonly type: 'failed'; readonly error: WireError }
+  | ({ readonly type: 'events' } & EventBatch)
+  | { readonly type: 'stats'; readonly call: number; readonly stats: EngineStats }
+  | { readonly type: 'done'; readonly call: number };
+
+/** An `EngineError` as it crosses threads, which keep no classes. */
+export interface WireError {
+  readonly code: EngineErrorCode;
+  readonly message: string;
+  readonly retryAfterSeconds?: number;
+}
+
+type WireEvent =
+  | Exclude<TokenEvent, { type: 'error' }>
+  | { readonly type: 'error'; readonly error: WireError };
+
+/**
+ * All events of one step in one message. Nearly all of them are one token with its text: these go in columns, which cost
+ * a tenth of as many objects to clone. `others` has the rest, in order: it belongs behind the column's first `after`
+ * rows.
+ */
+export interface EventBatch {
+  readonly numbers: Int32Array;
+  readonly choices: Int32Array;
+  readonly tokens: Int32Array;
+  readonly texts: readonly string[];
+  readonly others: readonly { readonly after: number; readonly number: number; readonly event: WireEvent }[];
+}

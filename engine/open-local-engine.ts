@@ -1,0 +1,54 @@
+import path from 'node:path';
+import { LocalEngine } from './engine.js';
+import { EngineError } from './errors.js';
+import { readGenerationDefaults } from './model/generation-defaults.js';
+import { openTokenizer } from './model/tokenizer.js';
+import { type DeviceSettings, openDevice } from './open-device.js';
+import type { EngineInfo } from './types.js';
+
+/** Loads model and device in the calling thread. */
+export async function openLocalEngine(
+  settings: DeviceSettings,
+  onProgress?: (doneBytes: number, totalBytes: number) => void,
+): Promise<LocalEngine> {
+  const { model, engine } = settings;
+  const folder = path.resolve(model.path);
+  // The small files first: what is wrong with them should not show only after minutes of loading.
+  const tokenizer = await openTokenizer(folder);
+  const generation = await readGenerationDefaults(folder);
+  const { device } = await openDevice(settings, onProgress);
+  const { spec } = device.info;
+  if (tokenizer.vocabSize > spec.vocab) {
+    await device.close();
+    throw new EngineError(
+      'model_invalid',
+      `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the model's vocabulary ${spec.vocab}.`,
+    );
+  }
+  const capacity = device.kv.totalBlocks * device.kv.pageTokens;
+  const info: EngineInfo = {
+    model: model.servedModelName ?? path.basename(folder),
+    spec,
+    contextLength: Math.min(spec.contextLength, engine.contextLength ?? Number.POSITIVE_INFINITY, capacity),
+    eosTokenIds: generation.eosTokenIds,
+    device: {
+      kind: device.info.kind,
+      name: device.info.name,
+      isa: device.info.isa,
+      units: device.info.units,
+    },
+    weights: model.weights,
+    kvPrecision: device.kv.precision,
+    weightBytes: device.info.weightBytes,
+    kvBytes: device.info.kvBytes,
+  };
+  return new LocalEngine({
+    device,
+    tokenizer,
+    info,
+    prefixCache: engine.prefixCache,
+    maxQueue: engine.maxQueue,
+    queueTimeoutMs: engine.queueTimeoutMs,
+    now: () => performance.now(),
+  });
+}

@@ -1,0 +1,68 @@
+import type { EngineError } from './errors.js';
+import type { Tokenizer } from './model/text.js';
+import { PromptScore } from './sampling/logprobs.js';
+import { randomSeed } from './sampling/params.js';
+import type { Sequence } from './sequence.js';
+import type { GenerateRequest, TokenEvent } from './types.js';
+
+/** A request while the engine owns it: its choices, and the events that wait for the end of the step. */
+export class RequestState {
+  readonly seed: bigint;
+  readonly deadlineMs: number;
+  readonly promptScore: PromptScore | undefined;
+  readonly sequences: Sequence[] = [];
+  paused = false;
+  ended = false;
+  cachedTokens = 0;
+  completionTokens = 0;
+  /** NaN until it happened. */
+  startedMs = Number.NaN;
+  firstTokenMs = Number.NaN;
+  #events: TokenEvent[] = [];
+
+  constructor(
+    readonly request: GenerateRequest,
+    readonly arrivalMs: number,
+    tokenizer: Tokenizer,
+    readonly onEvents: (events: readonly TokenEvent[]) => void,
+  ) {
+    this.seed = request.sampling.seed ?? randomSeed();
+    this.deadlineMs =
+      request.deadlineMs === undefined ? Number.POSITIVE_INFINITY : arrivalMs + request.deadlineMs;
+    this.promptScore = request.promptLogprobs ? new PromptScore(tokenizer) : undefined;
+  }
+
+  get hasEvents(): boolean {
+    return this.#events.length > 0;
+  }
+
+  emit(event: TokenEvent): void {
+    if (!this.ended) this.#events.push(event);
+  }
+
+  fail(error: EngineError): void {
+    this.emit({ type: 'error', error });
+    this.ended = true;
+  }
+
+  finish(): void {
+    this.emit({
+      type: 'done',
+      usage: {
+        promptTokens: this.request.prompt.length,
+        cachedTokens: this.cachedTokens,
+        completionTokens: this.completionTokens,
+        queueMs: this.startedMs - this.arrivalMs,
+        ttftMs: this.firstTokenMs - this.arrivalMs,
+      },
+    });
+    this.ended = true;
+  }
+
+  flush(): void {
+    if (this.#events.length === 0) return;
+    const events = this.#events;
+    this.#events = [];
+    this.onEvents(events);
+  }
+}

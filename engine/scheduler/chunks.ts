@@ -1,0 +1,33 @@
+/** Prompts' parts of one prefill step. */
+export interface Chunk<T> {
+  readonly work: T;
+  readonly tokens: number;
+}
+
+/**
+ * Fills a step of at most `budget` tokens from `ordered`, first come first served: several short prompts share a step,
+ * and a prompt that is longer than what is left brings a chunk of it. A chunk that does not end its prompt ends at a
+ * multiple of `grain` (the KV page), so that the next one starts on a fresh page.
+ */
+export function planChunks<T extends { readonly remainingTokens: number; readonly computedTokens: number }>(
+  ordered: Iterable<T>,
+  budget: number,
+  grain: number,
+): Chunk<T>[] {
+  const chunks: Chunk<T>[] = [];
+  let left = budget;
+  for (const work of ordered) {
+    if (left === 0) break;
+    const tokens = chunkTokens(work.remainingTokens, work.computedTokens, left, grain);
+    if (tokens === 0) continue;
+    chunks.push({ work, tokens });
+    left -= tokens;
+  }
+  return chunks;
+}
+
+function chunkTokens(remaining: number, computed: number, left: number, grain: number): number {
+  if (remaining <= left) return remaining;
+  const end = Math.floor((computed + left) / grain) * grain;
+  return Math.max(0, end - computed);
+}
