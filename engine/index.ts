@@ -3,6 +3,7 @@ export { openEngine } from './client.js';
 export { type Device, type Lane, type Step, type StepResult, Want } from './device/device.js';
 export { cpuInfo } from './device/native.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
+export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
 export type { Checkpoint, ModelSpec } from './model/model-spec.js';
