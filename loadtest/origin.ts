@@ -1,0 +1,66 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { packageRoot } from '../config/package-root.js';
+import type { Origin } from './rows.js';
+
+/** `argv`: what stands after `tandem bench`. */
+export function originOf(argv: readonly string[]): Origin {
+  return {
+    command: ['tandem bench', ...argv.map(relativePath).map(quoted)].join(' '),
+    commit: commit(),
+    machine: machine(),
+    date: new Date().toISOString(),
+  };
+}
+
+/** A path below the package's folder reads the same on every machine. */
+function relativePath(argument: string): string {
+  return argument.split(`${packageRoot}${path.sep}`).join('');
+}
+
+function quoted(argument: string): string {
+  return /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+function commit(): string {
+  try {
+    const git = (...args: string[]) =>
+      execFileSync('git', args, { cwd: packageRoot, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const changes = git('status', '--porcelain', '--untracked-files=no').trim();
+    return git('rev-parse', '--short=12', 'HEAD').trim() + (changes === '' ? '' : '+');
+  } catch {
+    return 'unknown';
+  }
+}
+
+function machine(): string {
+  const model = os.cpus()[0]?.model.trim() ?? 'unknown processor';
+  const gigabytes = Math.round(os.totalmem() / 2 ** 30);
+  return [model, `${os.availableParallelism()} cores`, `${gigabytes} GiB`, instructionSets()]
+    .filter((part) => part !== '')
+    .join(', ');
+}
+
+/** Of the instruction sets that matter here, those that the processor names. */
+function instructionSets(): string {
+  let flags: Set<string>;
+  try {
+    const info = readFileSync('/proc/cpuinfo', 'utf8');
+    flags = new Set(/^(?:flags|Features)\s*:(.*)$/m.exec(info)?.[1]?.trim().split(' '));
+  } catch {
+    return '';
+  }
+  const names: Record<string, string> = {
+    avx2: 'AVX2',
+    avx512f: 'AVX-512',
+    avx512_vnni: 'VNNI',
+    avx512_bf16: 'BF16',
+    amx_tile: 'AMX',
+  };
+  return Object.entries(names)
+    .filter(([flag]) => flags.has(flag))
+    .map(([, name]) => name)
+    .join(' ');
+}

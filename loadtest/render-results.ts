@@ -1,0 +1,106 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseRows, type Row } from './rows.js';
+import { readable } from './table.js';
+
+/** Titles and explanations of the files in docs/results; a file of another name is shown under its name. */
+const sections: Readonly<Record<string, { title: string; about: string }>> = {
+  peer: {
+    title: 'Against llama.cpp',
+    about:
+      'The same random weights, read by Tandem and by node-llama-cpp, each in its own process, in turns. Baseline is ' +
+      'llama.cpp; a ratio above 1 is in favour of Tandem.',
+  },
+  engine: {
+    title: 'The engine alone',
+    about: 'Steps on the device without HTTP, scheduling or tokenizing, all cores on one lane.',
+  },
+  growth: {
+    title: 'How cost grows',
+    about: 'Time of a decode step, and of a prefill chunk, over context length and running sequences.',
+  },
+  'serve-mixed': {
+    title: 'Running streams while long prompts arrive',
+    about:
+      'Time between tokens (TBT) of running streams; baseline is the same streams with nothing else to do.',
+  },
+  'serve-large-body': {
+    title: 'Running streams while a large body is read',
+    about:
+      'Time between tokens (TBT) of running streams; baseline is the same streams with nothing else to do.',
+  },
+  'serve-requests': {
+    title: 'Requests per second',
+    about:
+      'Completions of one token over keep-alive connections; the load generator takes its part of the cores.',
+  },
+  serve: { title: 'Under load', about: 'Streaming clients over HTTP.' },
+};
+
+const head = `# Results
+
+<!-- Rendered from docs/results/*.json by "tandem bench render"; do not edit. -->
+
+Each table stands with the command that made it, the machine and the commit. Figures of a table were measured in one run;
+medians where a workload was repeated. Figures of different machines are not comparable.
+`;
+
+/** The page docs/results.md for the rows in `folder`. Throws an Error that names a file that holds something else. */
+export function renderResults(folder: string): string {
+  const files = readdirSync(folder)
+    .filter((file) => file.endsWith('.json'))
+    .sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1));
+  if (files.length === 0) return `${head}\nNothing has been measured yet.\n`;
+  const pages = files.map((file) =>
+    renderFile(path.basename(file, '.json'), parseRows(file, readFileSync(path.join(folder, file), 'utf8'))),
+  );
+  return [head, ...pages].join('\n');
+}
+
+function order(file: string): number {
+  const index = Object.keys(sections).indexOf(path.basename(file, '.json'));
+  return index === -1 ? Number.POSITIVE_INFINITY : index;
+}
+
+function renderFile(name: string, rows: readonly Row[]): string {
+  const section = sections[name];
+  const lines = [`## ${section?.title ?? name}`, ''];
+  if (section) lines.push(section.about, '');
+  for (const group of groupByOrigin(rows)) lines.push(...renderGroup(group), '');
+  return lines.join('\n');
+}
+
+/** Rows of one run stand in one table, in their order. */
+function groupByOrigin(rows: readonly Row[]): Row[][] {
+  const groups = new Map<string, Row[]>();
+  for (const row of rows) {
+    const key = JSON.stringify([row.command, row.commit, row.machine, row.date]);
+    const group = groups.get(key);
+    if (group) group.push(row);
+    else groups.set(key, [row]);
+  }
+  return [...groups.values()];
+}
+
+function renderGroup(rows: readonly Row[]): string[] {
+  const { command, commit, machine, date } = rows[0]!;
+  const compared = rows.some(({ baseline }) => baseline !== null);
+  const table = rows.map(({ name, value, unit, baseline, ratio }) => {
+    const cells = [escaped(name), readable(value), escaped(unit)];
+    if (compared) {
+      cells.push(baseline === null ? '' : readable(baseline), ratio === null ? '' : readable(ratio));
+    }
+    return `| ${cells.join(' | ')} |`;
+  });
+  return [
+    `| what | value | unit |${compared ? ' baseline | ratio |' : ''}`,
+    `| --- | ---: | --- |${compared ? ' ---: | ---: |' : ''}`,
+    ...table,
+    '',
+    `\`${command}\`, ${date.slice(0, 10)}, commit ${commit}, ${machine}`,
+  ];
+}
+
+function escaped(cell: string): string {
+  return cell.replaceAll('|', String.raw`\|`);
+}
