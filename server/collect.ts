@@ -1,0 +1,63 @@
+import type { TokenEvent, TokenLogprob, Usage } from '../engine/index.js';
+import type { Answer } from './openai/wire-format.js';
+import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
+
+interface Choice {
+  text: string;
+  logprobs: TokenLogprob[];
+  finishReason: string;
+}
+
+/** Gathers a prompt's events into whole answers, for clients that do not stream. */
+export class AnswerCollector {
+  readonly #choices: Choice[];
+  #promptLogprobs: readonly TokenLogprob[] = [];
+  usage: Usage | undefined;
+
+  constructor(
+    private readonly prepared: Prepared,
+    private readonly prompt: PreparedPrompt,
+    private readonly promptIndex: number,
+  ) {
+    this.#choices = Array.from({ length: prompt.request.n }, () => ({
+      text: '',
+      logprobs: [],
+      finishReason: 'stop',
+    }));
+  }
+
+  add(event: TokenEvent): void {
+    if (event.type === 'tokens') {
+      const choice = this.#choices[event.choice]!;
+      choice.text += event.text;
+      if (event.logprobs) choice.logprobs.push(...event.logprobs);
+    } else if (event.type === 'finish') {
+      this.#choices[event.choice]!.finishReason = event.reason;
+    } else if (event.type === 'prompt') {
+      this.#promptLogprobs = event.promptLogprobs;
+    } else if (event.type === 'done') {
+      this.usage = event.usage;
+    }
+  }
+
+  answers(): Answer[] {
+    const { choices: shown, logprobs } = this.prepared;
+    return this.#best(shown).map((choice, i) => ({
+      index: this.promptIndex * shown + i,
+      text: this.prompt.echoText + choice.text,
+      finishReason: choice.finishReason,
+      logprobs: logprobs < 0 ? undefined : [...this.#promptLogprobs, ...choice.logprobs],
+    }));
+  }
+
+  /** Of `best_of` choices those with the highest log probability per token. */
+  #best(count: number): Choice[] {
+    if (count === this.#choices.length) return this.#choices;
+    return this.#choices.toSorted((a, b) => meanLogprob(b) - meanLogprob(a)).slice(0, count);
+  }
+}
+
+function meanLogprob({ logprobs }: Choice): number {
+  if (logprobs.length === 0) return Number.NEGATIVE_INFINITY;
+  return logprobs.reduce((sum, { logprob }) => sum + logprob, 0) / logprobs.length;
+}

@@ -1,0 +1,96 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { EngineStats } from '../engine/index.js';
+
+const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
+
+/** The names follow vLLM's, with our prefix, so that dashboards carry over. */
+export class Metrics {
+  readonly registry = new Registry();
+  readonly timeToFirstToken = this.#histogram(
+    'time_to_first_token_seconds',
+    'From arrival to the first token.',
+  );
+  readonly interToken = this.#histogram('inter_token_latency_seconds', 'Between two tokens of one choice.');
+  readonly endToEnd = this.#histogram('e2e_request_latency_seconds', 'From arrival to the last token.');
+  readonly queueTime = this.#histogram(
+    'request_queue_time_seconds',
+    'From arrival until the request first ran.',
+  );
+  readonly requests = new Counter({
+    name: 'tandem:request_success_total',
+    help: 'Requests that ended, by reason: stop, length, abort, error.',
+    labelNames: ['finished_reason'],
+    registers: [this.registry],
+  });
+  readonly streamStall = new Counter({
+    name: 'tandem:stream_stall_seconds_total',
+    help: 'Time that requests were paused because their reader did not keep up.',
+    registers: [this.registry],
+  });
+  readonly httpConnections = this.#gauge('http_connections', 'Open HTTP connections.');
+  readonly webSockets = this.#gauge('websockets', 'Open WebSocket connections.');
+  readonly activeRequests = this.#gauge(
+    'active_requests',
+    'Generation requests that the front end has open.',
+  );
+  readonly #engine = new Map<string, Gauge>();
+
+  /** The text of `/metrics`. Engine figures are absent until the model is loaded. */
+  async text(stats: EngineStats | undefined): Promise<string> {
+    if (stats) this.#recordEngine(stats);
+    return this.registry.metrics();
+  }
+
+  #recordEngine(stats: EngineStats): void {
+    this.#set('num_requests_running', 'Sequences that have a slot.', stats.running);
+    this.#set('num_requests_waiting', 'Requests that have not started.', stats.waiting);
+    this.#set('slots_open', 'Slots in use.', stats.slotsOpen);
+    const used = stats.kvBlocksUsed / Math.max(1, stats.kvBlocksTotal);
+    this.#set('kv_cache_usage_perc', 'Used part of the KV cache, 0 to 1.', used);
+    this.#set('kv_blocks_used', 'KV blocks held by sequences or the prefix cache.', stats.kvBlocksUsed);
+    this.#set('kv_blocks_total', 'KV blocks there are.', stats.kvBlocksTotal);
+    this.#set('kv_bytes', 'Bytes of KV blocks in use.', stats.kvBlocksUsed * stats.kvBlockBytes);
+    this.#set('prefix_cache_blocks', 'KV blocks held by the prefix cache.', stats.cache.blocks);
+    this.#set('prefix_cache_hits_total', 'Prompt tokens found in the prefix cache.', stats.cache.hitTokens);
+    this.#set('prefix_cache_queries_total', 'Prompt tokens looked up.', stats.cache.queriedTokens);
+    this.#set('prefix_cache_evictions_total', 'Blocks evicted.', stats.cache.evictedBlocks);
+    this.#set('prompt_tokens_total', 'Prompt tokens of requests that started.', stats.promptTokens);
+    this.#set('generation_tokens_total', 'Tokens generated.', stats.generatedTokens);
+    this.#set(
+      'num_preemptions_total',
+      'Sequences that gave up their memory and started anew.',
+      stats.preemptions,
+    );
+    this.#set('repartitions_total', 'Changes of the split of compute units.', stats.repartitions);
+    this.#set(
+      'scheduler_seconds_total',
+      'Time spent on planning and delivering steps.',
+      stats.schedulerSeconds,
+    );
+    for (const lane of ['prefill', 'decode'] as const) {
+      this.#set('steps_total', 'Steps run.', stats.steps[lane], lane);
+      this.#set('lane_busy_seconds_total', 'Time the lane computed.', stats.laneBusySeconds[lane], lane);
+      this.#set('lane_units', 'Compute units the lane has.', stats.laneUnits[lane], lane);
+    }
+  }
+
+  /** Totals come from the engine, which counts them; here they are only shown. */
+  #set(name: string, help: string, value: number, lane?: string): void {
+    let gauge = this.#engine.get(name);
+    if (!gauge) {
+      const labelNames = lane ? ['lane'] : [];
+      gauge = new Gauge({ name: `tandem:${name}`, help, labelNames, registers: [this.registry] });
+      this.#engine.set(name, gauge);
+    }
+    if (lane) gauge.set({ lane }, value);
+    else gauge.set(value);
+  }
+
+  #histogram(name: string, help: string): Histogram {
+    return new Histogram({ name: `tandem:${name}`, help, buckets: seconds, registers: [this.registry] });
+  }
+
+  #gauge(name: string, help: string): Gauge {
+    return new Gauge({ name: `tandem:${name}`, help, registers: [this.registry] });
+  }
+}

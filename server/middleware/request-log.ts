@@ -1,0 +1,31 @@
+import { randomUUID } from 'node:crypto';
+import type { RequestHandler } from 'express';
+import type { Logger } from 'pino';
+
+/** What nginx writes for a client that left before the answer was whole. */
+const clientLeft = 499;
+const quietPaths = new Set(['/health', '/ready', '/metrics']);
+
+/** An id for each request, and one line when it ends. Nothing of its body is logged. */
+export function requestLog(logger: Logger): RequestHandler {
+  return (request, response, next) => {
+    const begin = performance.now();
+    const given = request.headers['x-request-id'];
+    const id = typeof given === 'string' && /^[\w.-]{1,128}$/.test(given) ? given : randomUUID();
+    response.set('x-request-id', id);
+    response.on('close', () => {
+      const status = response.writableFinished ? response.statusCode : clientLeft;
+      const line = {
+        id,
+        method: request.method,
+        path: request.path,
+        status,
+        ms: Math.round((performance.now() - begin) * 10) / 10,
+      };
+      if (status >= 500) logger.error(line, 'request');
+      else if (quietPaths.has(request.path)) logger.debug(line, 'request');
+      else logger.info(line, 'request');
+    });
+    next();
+  };
+}

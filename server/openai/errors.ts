@@ -1,0 +1,70 @@
+import { EngineError, type EngineErrorCode } from '../../engine/index.js';
+
+/** An error as a client sees it. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+
+  constructor(
+    readonly status: number,
+    readonly type: string,
+    message: string,
+    readonly details: { param?: string; code?: string; retryAfterSeconds?: number } = {},
+  ) {
+    super(message);
+  }
+}
+
+export function invalidRequest(message: string, param?: string, code?: string): ApiError {
+  return new ApiError(400, 'invalid_request_error', message, {
+    ...(param && { param }),
+    ...(code && { code }),
+  });
+}
+
+/** The one table of what the engine refuses and how that is said over HTTP. */
+const engineErrors: Record<EngineErrorCode, { status: number; type: string; code: string | null }> = {
+  invalid_request: { status: 400, type: 'invalid_request_error', code: null },
+  context_length_exceeded: { status: 400, type: 'invalid_request_error', code: 'context_length_exceeded' },
+  queue_full: { status: 429, type: 'rate_limit_error', code: 'queue_full' },
+  deadline_exceeded: { status: 408, type: 'timeout_error', code: 'deadline_exceeded' },
+  shutting_down: { status: 503, type: 'service_unavailable_error', code: 'shutting_down' },
+  engine_failed: { status: 500, type: 'server_error', code: 'engine_failed' },
+  model_invalid: { status: 503, type: 'service_unavailable_error', code: 'model_invalid' },
+};
+
+/** Any thrown value as an `ApiError`. What is not ours shows no detail. */
+export function toApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  if (error instanceof EngineError) {
+    const { status, type, code } = engineErrors[error.code];
+    const retryAfterSeconds = error.retryAfterSeconds ?? (status === 503 ? 5 : undefined);
+    return new ApiError(status, type, error.message, {
+      ...(code && { code }),
+      ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
+    });
+  }
+  return (
+    fromHttpError(error) ?? new ApiError(500, 'server_error', 'The server failed to answer this request.')
+  );
+}
+
+/** Errors of the body parser have a status of their own. */
+function fromHttpError(error: unknown): ApiError | undefined {
+  if (!(error instanceof Error) || !('status' in error) || typeof error.status !== 'number') return undefined;
+  if (error.status === 413) {
+    const limit = 'limit' in error ? ` The limit is ${error.limit} bytes (--body-limit).` : '';
+    return new ApiError(413, 'invalid_request_error', `The request body is too large.${limit}`, {
+      code: 'body_too_large',
+    });
+  }
+  if (error.status >= 400 && error.status < 500) {
+    return new ApiError(error.status, 'invalid_request_error', error.message);
+  }
+  return undefined;
+}
+
+/** The error object of the wire. */
+export function errorBody(error: ApiError): object {
+  const { param, code } = error.details;
+  return { error: { message: error.message, type: error.type, param: param ?? null, code: code ?? null } };
+}

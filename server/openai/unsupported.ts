@@ -1,0 +1,23 @@
+import { invalidRequest } from './errors.js';
+
+/** Refuses by name what would change the answer and is not there; nothing that matters is ignored in silence. */
+export function refuseUnsupported(body: Record<string, unknown>): void {
+  const format = body.response_format as { type?: unknown } | null | undefined;
+  if (format != null && format.type !== 'text') {
+    throw invalidRequest(
+      "'response_format' other than text is not supported yet. Leave it out, and ask for the format in the prompt.",
+      'response_format',
+      'unsupported_parameter',
+    );
+  }
+  for (const name of ['tools', 'functions']) {
+    if (Array.isArray(body[name]) && body[name].length > 0) throw unsupported(name);
+  }
+  for (const name of ['suffix', 'audio', 'prediction', 'web_search_options']) {
+    if (body[name] != null && body[name] !== '') throw unsupported(name);
+  }
+}
+
+function unsupported(name: string) {
+  return invalidRequest(`'${name}' is not supported.`, name, 'unsupported_parameter');
+}

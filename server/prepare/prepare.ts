@@ -1,0 +1,254 @@
+import type {
+  ChatMessage,
+  ChatTemplate,
+  GenerateRequest,
+  GenerationDefaults,
+  Tokenizer,
+} from '../../engine/index.js';
+import { ApiError, invalidRequest } from '../openai/errors.js';
+import { parseBody } from '../openai/parse.js';
+import {
+  ChatBody,
+  CompletionBody,
+  DetokenizeBody,
+  type SharedBody,
+  TokenizeBody,
+} from '../openai/schemas.js';
+import { refuseUnsupported } from '../openai/unsupported.js';
+import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
+
+/** What turning a body into requests depends on; each thread that does it has its own. */
+export interface PrepareContext {
+  readonly tokenizer: Tokenizer;
+  readonly template: ChatTemplate | null;
+  readonly defaults: GenerationDefaults;
+  readonly model: string;
+  readonly contextLength: number;
+  readonly maxChoices: number;
+}
+
+const maxPrompts = 128;
+
+/** `POST /v1/chat/completions`. Throws `ApiError`. */
+export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepared {
+  const body = parseBody(ChatBody, bytes);
+  checkModel(context, body.model);
+  refuseUnsupported(body);
+  const prompt = renderMessages(context, body.messages, {
+    addGenerationPrompt: body.add_generation_prompt ?? true,
+    variables: body.chat_template_kwargs ?? {},
+  });
+  if (body.top_logprobs != null && !body.logprobs) {
+    throw invalidRequest("'top_logprobs' needs 'logprobs' to be true.", 'top_logprobs');
+  }
+  const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : -1;
+  const choices = choicesOf(context, body.n);
+  const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  return {
+    kind: 'chat',
+    stream: body.stream ?? false,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    choices,
+    logprobs,
+    echo: false,
+    prompts: [
+      {
+        echoText: '',
+        request: {
+          prompt,
+          n: choices,
+          maxTokens: asked ?? defaultMaxTokens(context, prompt.length),
+          logprobs,
+          promptLogprobs: false,
+          ...sharedFields(context, body),
+        },
+      },
+    ],
+  };
+}
+
+/** `POST /v1/completions`. Throws `ApiError`. */
+export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): Prepared {
+  const body = parseBody(CompletionBody, bytes);
+  checkModel(context, body.model);
+  refuseUnsupported(body);
+  const stream = body.stream ?? false;
+  const echo = body.echo ?? false;
+  const choices = choicesOf(context, body.n);
+  const bestOf = body.best_of ?? choices;
+  if (bestOf < choices) throw invalidRequest("'best_of' must be at least 'n'.", 'best_of');
+  if (bestOf > context.maxChoices)
+    throw invalidRequest(`'best_of' is at most ${context.maxChoices}.`, 'best_of');
+  if (bestOf > choices && stream) throw invalidRequest("'best_of' cannot be streamed.", 'best_of');
+  const logprobs = body.logprobs ?? -1;
+  const maxTokens = body.max_tokens ?? 16;
+  if (maxTokens === 0 && !echo) {
+    throw invalidRequest("'max_tokens' of 0 is of use only with 'echo'.", 'max_tokens');
+  }
+  const prompts = promptsOf(context, body.prompt).map(
+    (prompt): PreparedPrompt => ({
+      echoText: echo ? context.tokenizer.decode(prompt, { skipSpecial: false }) : '',
+      request: {
+        prompt,
+        n: bestOf,
+        maxTokens,
+        // To choose the best of some, their own logprobs are needed.
+        logprobs: bestOf > choices ? Math.max(logprobs, 0) : logprobs,
+        promptLogprobs: echo && logprobs >= 0,
+        ...sharedFields(context, body),
+      },
+    }),
+  );
+  return {
+    kind: 'completion',
+    stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    choices,
+    logprobs,
+    echo,
+    prompts,
+  };
+}
+
+/** `POST /tokenize`: of a text, or of messages as the model would see them. */
+export function prepareTokens(context: PrepareContext, bytes: Uint8Array): PreparedTokens {
+  const body = parseBody(TokenizeBody, bytes);
+  checkModel(context, body.model);
+  if ((body.prompt === undefined) === (body.messages === undefined)) {
+    throw invalidRequest("Give either 'prompt' or 'messages'.", 'prompt');
+  }
+  if (body.messages) {
+    const addGenerationPrompt = body.add_generation_prompt ?? true;
+    return { tokens: renderMessages(context, body.messages, { addGenerationPrompt, variables: {} }) };
+  }
+  const addBos = body.add_special_tokens ?? true;
+  return { tokens: context.tokenizer.encode(body.prompt ?? '', { special: true, addBos }) };
+}
+
+/** `POST /detokenize`. */
+export function prepareText(context: PrepareContext, bytes: Uint8Array): { text: string } {
+  const body = parseBody(DetokenizeBody, bytes);
+  checkModel(context, body.model);
+  checkVocabulary(context, body.tokens, 'tokens');
+  return { text: context.tokenizer.decode(body.tokens, { skipSpecial: false }) };
+}
+
+function sharedFields(
+  { defaults, tokenizer }: PrepareContext,
+  body: SharedBody,
+): Pick<
+  GenerateRequest,
+  'sampling' | 'minTokens' | 'stop' | 'stopTokenIds' | 'ignoreEos' | 'priority' | 'deadlineMs'
+> {
+  const logitBias = new Map(Object.entries(body.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias]));
+  for (const id of logitBias.keys()) {
+    if (id >= tokenizer.vocabSize)
+      throw invalidRequest(`'logit_bias' names token ${id}, which is not there.`, 'logit_bias');
+  }
+  const stop = typeof body.stop === 'string' ? [body.stop] : (body.stop ?? []);
+  if (stop.includes('')) throw invalidRequest("'stop' cannot be an empty string.", 'stop');
+  const deadlineMs = body.tandem?.deadline_ms;
+  return {
+    sampling: {
+      temperature: body.temperature ?? defaults.temperature ?? 1,
+      topP: body.top_p ?? defaults.topP ?? 1,
+      topK: Math.max(0, body.top_k ?? defaults.topK ?? 0),
+      minP: body.min_p ?? defaults.minP ?? 0,
+      presencePenalty: body.presence_penalty ?? 0,
+      frequencyPenalty: body.frequency_penalty ?? 0,
+      repetitionPenalty: body.repetition_penalty ?? defaults.repetitionPenalty ?? 1,
+      logitBias,
+      ...(body.seed != null && { seed: BigInt(body.seed) }),
+    },
+    minTokens: body.min_tokens ?? 0,
+    stop,
+    stopTokenIds: body.stop_token_ids ?? [],
+    ignoreEos: body.ignore_eos ?? false,
+    priority: body.tandem?.priority ?? 0,
+    ...(deadlineMs !== undefined && { deadlineMs }),
+  };
+}
+
+function checkModel({ model }: PrepareContext, asked: string | null | undefined): void {
+  if (asked == null || asked === '' || asked === model) return;
+  throw new ApiError(
+    404,
+    'invalid_request_error',
+    `The model '${asked}' does not exist here; there is '${model}'.`,
+    {
+      param: 'model',
+      code: 'model_not_found',
+    },
+  );
+}
+
+function choicesOf({ maxChoices }: PrepareContext, n: number | null | undefined): number {
+  const choices = n ?? 1;
+  if (choices > maxChoices) throw invalidRequest(`'n' is at most ${maxChoices} here (--max-choices).`, 'n');
+  return choices;
+}
+
+function defaultMaxTokens({ contextLength, defaults }: PrepareContext, promptTokens: number): number {
+  // At least one, so that a prompt that fills the context is refused by the engine, with the numbers.
+  return Math.max(
+    1,
+    Math.min(contextLength - promptTokens, defaults.maxNewTokens ?? Number.POSITIVE_INFINITY),
+  );
+}
+
+function renderMessages(
+  { template, tokenizer }: PrepareContext,
+  messages: ChatBody['messages'],
+  options: { addGenerationPrompt: boolean; variables: Record<string, unknown> },
+): Int32Array {
+  if (!template) {
+    throw invalidRequest(
+      'This model has no chat template. Use /v1/completions, or start the server with --chat-template.',
+      'messages',
+      'no_chat_template',
+    );
+  }
+  const text = template.render({ messages: messages.map(toTemplateMessage), ...options });
+  return tokenizer.encode(text, { special: true, addBos: false });
+}
+
+/** Templates know texts; OpenAI's content parts are joined, and `developer` is the newer name of `system`. */
+function toTemplateMessage(message: ChatBody['messages'][number], index: number): ChatMessage {
+  const role = message.role === 'developer' ? 'system' : message.role;
+  if (!Array.isArray(message.content)) return { ...message, role, content: message.content ?? '' };
+  const texts = message.content.map((part, i) => {
+    if (part.type === 'text' && part.text !== undefined) return part.text;
+    throw invalidRequest(
+      `Content parts of type '${part.type}' are not supported; this model reads text.`,
+      `messages.${index}.content.${i}`,
+      'unsupported_content',
+    );
+  });
+  return { ...message, role, content: texts.join('') };
+}
+
+function promptsOf(context: PrepareContext, prompt: CompletionBody['prompt']): Int32Array[] {
+  const list: (string | number[])[] = isTokenIds(prompt) || typeof prompt === 'string' ? [prompt] : prompt;
+  if (list.length === 0 || list.length > maxPrompts) {
+    throw invalidRequest(`'prompt' must hold 1 to ${maxPrompts} prompts.`, 'prompt');
+  }
+  return list.map((item) => {
+    if (typeof item === 'string') return context.tokenizer.encode(item, { special: true, addBos: true });
+    checkVocabulary(context, item, 'prompt');
+    return Int32Array.from(item);
+  });
+}
+
+function isTokenIds(prompt: CompletionBody['prompt']): prompt is number[] {
+  return Array.isArray(prompt) && typeof prompt[0] === 'number';
+}
+
+function checkVocabulary({ tokenizer }: PrepareContext, tokens: readonly number[], param: string): void {
+  const unknown = tokens.find((token) => token >= tokenizer.vocabSize);
+  if (unknown !== undefined) {
+    throw invalidRequest(
+      `Token ${unknown} is not in the vocabulary of ${tokenizer.vocabSize} tokens.`,
+      param,
+    );
+  }
+}

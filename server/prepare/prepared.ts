@@ -1,0 +1,25 @@
+import type { GenerateRequest } from '../../engine/index.js';
+
+/** A body that has become requests for the engine. Crosses threads, so it is plain data. */
+export interface Prepared {
+  readonly kind: 'chat' | 'completion';
+  readonly stream: boolean;
+  readonly includeUsage: boolean;
+  /** Choices of each prompt; with `best_of` more are generated than shown. */
+  readonly choices: number;
+  /** Logprobs the client wants: -1 none, else how many of the most likely. */
+  readonly logprobs: number;
+  readonly echo: boolean;
+  readonly prompts: readonly PreparedPrompt[];
+}
+
+export interface PreparedPrompt {
+  /** All but the id, which the server gives. */
+  readonly request: Omit<GenerateRequest, 'id'>;
+  /** The prompt's text, where it is to be echoed. */
+  readonly echoText: string;
+}
+
+export interface PreparedTokens {
+  readonly tokens: Int32Array;
+}

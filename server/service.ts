@@ -1,0 +1,56 @@
+import type { Logger } from 'pino';
+import type { Settings } from '../config/schema.js';
+import type { Engine } from '../engine/index.js';
+import type { Metrics } from './metrics.js';
+import { ApiError } from './openai/errors.js';
+import type { Preparer } from './prepare/preparer.js';
+
+/** A loaded model: its engine, and what turns bodies into requests for it. */
+export interface LoadedModel {
+  readonly engine: Engine;
+  readonly preparer: Preparer;
+  readonly loadedAt: Date;
+}
+
+/** What the routes share: it listens before the model is there, and outlives the willingness to serve it. */
+export class Service {
+  #model: LoadedModel | undefined;
+  #failure: string | undefined;
+  draining = false;
+
+  constructor(
+    readonly settings: Settings,
+    readonly metrics: Metrics,
+    readonly logger: Logger,
+  ) {}
+
+  get isReady(): boolean {
+    return this.#model !== undefined && this.#failure === undefined && !this.draining;
+  }
+
+  setModel(model: LoadedModel): void {
+    this.#model = model;
+  }
+
+  /** The engine is gone; what comes now is answered 503. */
+  setFailure(message: string): void {
+    this.#failure = message;
+  }
+
+  /** The model, whether or not new work is welcome. Undefined while it loads. */
+  get loaded(): LoadedModel | undefined {
+    return this.#model;
+  }
+
+  /** The model, for new work. Throws `ApiError` 503 while it loads or the server drains. */
+  get model(): LoadedModel {
+    if (this.#failure) throw unavailable(this.#failure, 'engine_failed');
+    if (this.draining) throw unavailable('The server is shutting down.', 'shutting_down');
+    if (!this.#model) throw unavailable('The model is still being loaded.', 'model_loading');
+    return this.#model;
+  }
+}
+
+function unavailable(message: string, code: string): ApiError {
+  return new ApiError(503, 'service_unavailable_error', message, { code, retryAfterSeconds: 5 });
+}

@@ -1,0 +1,39 @@
+import { z } from 'zod';
+
+/**
+ * The frames of `WS /v1/stream`: many requests in flight on one socket, told apart by an id that the client chooses.
+ *
+ * A client says `generate` with the body of a chat or text completion, `cancel` to end a request, and, if it gave a
+ * `window`, `ack` for the deltas it has taken: with `window` of them unanswered its request pauses, and no other does.
+ * The server says `delta` (text of a choice), `done` and `error`; the last two end a request.
+ */
+export const ClientFrame = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('generate'),
+    id: z.string().min(1).max(128),
+    /** The body as `POST /v1/chat/completions` takes it, or with `prompt` as `/v1/completions` does. */
+    request: z.looseObject({}),
+    window: z.int().min(1).optional(),
+  }),
+  z.strictObject({ type: z.literal('cancel'), id: z.string() }),
+  z.strictObject({ type: z.literal('ack'), id: z.string(), count: z.int().min(1) }),
+  /** Endless sessions are not there yet; the frame is known, so that it is refused by name. */
+  z.looseObject({ type: z.literal('update'), id: z.string() }),
+]);
+export type ClientFrame = z.output<typeof ClientFrame>;
+
+export type ServerFrame =
+  | {
+      readonly type: 'delta';
+      readonly id: string;
+      readonly choice: number;
+      readonly text: string;
+      readonly logprobs?: object;
+    }
+  | {
+      readonly type: 'done';
+      readonly id: string;
+      readonly finish_reasons: readonly string[];
+      readonly usage: object;
+    }
+  | { readonly type: 'error'; readonly id: string | null; readonly error: object };
