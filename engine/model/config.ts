@@ -97,6 +97,13 @@ export function modelSpec(file: string, json: unknown): ModelSpec {
   refuseUnsupported(file, config);
   const maxPositions = config.max_position_embeddings ?? families[family].maxPositions;
   const { parameters, theta } = ropeParameters(file, config);
+  const contextLength = scaledContextLength(parameters, maxPositions);
+  if (contextLength < 1 || contextLength > 2 ** 31) {
+    throw invalidModel(
+      file,
+      `RoPE scaling by ${quoted(parameters)} gives a context of ${contextLength} tokens`,
+    );
+  }
   // Qwen2's q, k, v always have biases and its o never has; the others have all four or none by `attention_bias`.
   const hasBiasOption = family === 'llama' || family === 'qwen3';
   const biased = hasBiasOption && (config.attention_bias ?? false);
@@ -109,7 +116,7 @@ export function modelSpec(file: string, json: unknown): ModelSpec {
     headDim,
     ffn: config.intermediate_size,
     vocab: config.vocab_size,
-    contextLength: scaledContextLength(parameters, maxPositions),
+    contextLength,
     normEps: config.rms_norm_eps ?? 1e-6,
     rope: ropeSpec(parameters, theta, headDim, maxPositions),
     attentionBias: family === 'qwen2' || biased,

@@ -14,7 +14,7 @@ const Generation = z.looseObject({
   min_p: z.number().min(0).max(1).nullish(),
   repetition_penalty: z.number().positive().nullish(),
   max_new_tokens: z.int().positive().nullish(),
-  eos_token_id: z.unknown(),
+  eos_token_id: z.unknown().optional(),
 });
 
 /**

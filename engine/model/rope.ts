@@ -1,7 +1,13 @@
 import { z } from 'zod';
 import type { RopeSpec } from './model-spec.js';
 
-const positive = z.number().positive().finite();
+/** Far beyond any use, near enough that no frequency leaves the finite numbers. */
+const positive = z.number().min(1e-6).max(1e6);
+
+const positions = z
+  .int()
+  .min(1)
+  .max(1 << 28);
 
 /**
  * RoPE's parameters under the names of transformers' `rope_parameters`. The older `rope_theta` and `rope_scaling` are
@@ -16,7 +22,7 @@ export const RopeParameters = z.discriminatedUnion('rope_type', [
       factor: positive,
       low_freq_factor: positive,
       high_freq_factor: positive,
-      original_max_position_embeddings: z.int().positive(),
+      original_max_position_embeddings: positions,
     })
     .refine((value) => value.high_freq_factor > value.low_freq_factor, {
       message: 'high_freq_factor must be above low_freq_factor',
@@ -24,7 +30,7 @@ export const RopeParameters = z.discriminatedUnion('rope_type', [
   z.object({
     rope_type: z.literal('yarn'),
     factor: positive.nullish(),
-    original_max_position_embeddings: z.int().positive().nullish(),
+    original_max_position_embeddings: positions.nullish(),
     attention_factor: positive.nullish(),
     mscale: z.number().finite().nonnegative().nullish(),
     mscale_all_dim: z.number().finite().nonnegative().nullish(),
