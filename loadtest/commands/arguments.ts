@@ -1,0 +1,38 @@
+import { InvalidArgumentError } from 'commander';
+
+/** Parsers of option values for commander: each refuses what it cannot mean, in commander's way. */
+
+export function wholeNumber(minimum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < minimum) {
+      throw new InvalidArgumentError(`Expected a whole number of ${minimum} or more.`);
+    }
+    return value;
+  };
+}
+
+export function positiveNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value <= 0) {
+    throw new InvalidArgumentError('Expected a number above 0.');
+  }
+  return value;
+}
+
+/** Separated by commas: `1,8,16`. */
+export function wholeNumbers(text: string): number[] {
+  return text.split(',').map(wholeNumber(1));
+}
+
+/** Separated by commas, each one of `choices`. */
+export function listOf<T extends string>(choices: readonly T[]): (text: string) => T[] {
+  return (text) =>
+    text.split(',').map((word) => {
+      const choice = choices.find((known) => known === word);
+      if (choice === undefined) {
+        throw new InvalidArgumentError(`"${word}" is none of ${choices.join(', ')}.`);
+      }
+      return choice;
+    });
+}

@@ -1,0 +1,24 @@
+import { Command, CommanderError } from 'commander';
+import { notice } from './output.js';
+import { peerCommand } from './peer.js';
+
+/** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
+export async function run(argv: string[]): Promise<number> {
+  const rest = argv.slice(1);
+  const program = new Command('tandem bench')
+    .description('Measures a running server, the engine alone, or llama.cpp beside it.')
+    .helpCommand(false)
+    .addCommand(peerCommand(rest));
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().showSuggestionAfterError();
+  }
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return 0;
+  } catch (error) {
+    // Commander has printed its own message already.
+    if (error instanceof CommanderError) return error.exitCode;
+    notice(`tandem bench: ${(error as Error).message}`);
+    return 1;
+  }
+}

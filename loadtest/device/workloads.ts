@@ -1,0 +1,119 @@
+import { type Device, type Step, Want } from '../../engine/index.js';
+
+type SlotSampling = Parameters<Device['openSlot']>[1];
+
+const greedy: SlotSampling = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  seed: 0n,
+  logitBias: new Map(),
+  minTokens: 0,
+  suppressedBelowMin: new Int32Array(),
+  logprobs: -1,
+  promptTokens: new Int32Array(),
+  generatedTokens: new Int32Array(),
+};
+
+/** Seconds to read one prompt into an empty sequence on all units, with its first token sampled. */
+export function prefill(device: Device, prompt: ArrayLike<number>): Promise<number> {
+  return withSlots(device, 1, async () => {
+    makeRoom(device, 0, prompt.length);
+    device.partition(device.info.units);
+    const begin = performance.now();
+    await read(device, 0, prompt, Want.sample);
+    return secondsSince(begin);
+  });
+}
+
+/** Reads the prompts untimed; seconds to extend all of them together by `steps` tokens each on all units. */
+export function decode(
+  device: Device,
+  prompts: readonly ArrayLike<number>[],
+  steps: number,
+): Promise<number> {
+  return withSlots(device, prompts.length, async (slots) => {
+    device.partition(device.info.units);
+    for (const [slot, prompt] of prompts.entries()) {
+      makeRoom(device, slot, prompt.length + steps);
+      await read(device, slot, prompt, Want.sample);
+    }
+    return timeDecode(device, slots, steps);
+  });
+}
+
+/** The logits after a prompt, [vocab]. */
+export function logitsAfter(device: Device, prompt: ArrayLike<number>): Promise<Float32Array> {
+  return withSlots(device, 1, async () => {
+    makeRoom(device, 0, prompt.length);
+    device.partition(device.info.units);
+    const result = await read(device, 0, prompt, Want.logits);
+    return result.logits.get(0)!;
+  });
+}
+
+/** Seconds of `steps` decode steps of slots that hold their prompt and a sampled token, on all units. */
+export async function timeDecode(device: Device, slots: Int32Array, steps: number): Promise<number> {
+  const step: Step = {
+    slots,
+    counts: new Int32Array(slots.length),
+    tokens: new Int32Array(),
+    wants: new Uint8Array(slots.length).fill(Want.sample),
+  };
+  device.partition(0);
+  const begin = performance.now();
+  for (let done = 0; done < steps; done += 1) await device.decode.run(step);
+  return secondsSince(begin);
+}
+
+/** Appends the prompt to the slot, as the engine does: in chunks of at most a step's tokens. The last has `wants`. */
+export async function read(device: Device, slot: number, prompt: ArrayLike<number>, wants: number) {
+  const tokens = Int32Array.from(prompt);
+  const { maxStepTokens } = device.info;
+  for (let begin = 0; ; begin += maxStepTokens) {
+    const chunk = tokens.subarray(begin, begin + maxStepTokens);
+    const isLast = begin + chunk.length === tokens.length;
+    const result = await device.prefill.run({
+      slots: Int32Array.of(slot),
+      counts: Int32Array.of(chunk.length),
+      tokens: chunk,
+      wants: Uint8Array.of(isLast ? wants : Want.nothing),
+    });
+    if (isLast) return result;
+  }
+}
+
+/** Slots 0 to count - 1, open while `work` runs. */
+export async function withSlots<T>(
+  device: Device,
+  count: number,
+  work: (slots: Int32Array) => Promise<T>,
+): Promise<T> {
+  if (count > device.info.slots) {
+    throw new RangeError(`${count} sequences at once, but the device was opened for ${device.info.slots}`);
+  }
+  const slots = Int32Array.from({ length: count }, (_, slot) => slot);
+  for (const slot of slots) device.openSlot(slot, greedy);
+  try {
+    return await work(slots);
+  } finally {
+    for (const slot of slots) device.closeSlot(slot);
+  }
+}
+
+export function makeRoom(device: Device, slot: number, tokens: number): void {
+  if (device.kv.reserve(slot, tokens)) return;
+  const { totalBlocks, blockBytes, pageTokens } = device.kv;
+  throw new RangeError(
+    `no room for a sequence of ${tokens} tokens: the KV cache holds ${totalBlocks * pageTokens} tokens in ` +
+      `${Math.round((totalBlocks * blockBytes) / 2 ** 20)} MiB (--kv-memory)`,
+  );
+}
+
+function secondsSince(begin: number): number {
+  return (performance.now() - begin) / 1000;
+}
