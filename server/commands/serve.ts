@@ -1,0 +1,101 @@
+import os from 'node:os';
+import pino from 'pino';
+import { printConfig } from '../../config/print.js';
+import type { Settings } from '../../config/schema.js';
+import { type Engine, openEngine } from '../../engine/index.js';
+import { type RunningServer, startServer } from '../server.js';
+import { CommandError, configOf, modelCommand, runCommand } from './command.js';
+import { LoadProgress } from './progress.js';
+
+/** `tandem serve`: listens, loads, serves, and drains at SIGTERM or SIGINT. Resolves to the exit code. */
+export function run(argv: readonly string[]): Promise<number> {
+  const command = modelCommand('serve', 'Serve a model over HTTP.', ['model', 'engine', 'server', 'log']);
+  command.option('--print-config', 'show every setting and where it comes from, and end');
+  return runCommand(command, argv, async () => {
+    const config = configOf(command);
+    if (command.opts<{ printConfig?: boolean }>().printConfig) {
+      process.stdout.write(`${printConfig(config)}\n`);
+      return 0;
+    }
+    return serve(config.settings);
+  });
+}
+
+async function serve(settings: Settings): Promise<number> {
+  const logger = pino(
+    { level: settings.log.logLevel, base: null },
+    pino.destination({ dest: 2, sync: false }),
+  );
+  const server = await listen(settings, logger);
+  const stopped = stopSignal();
+  try {
+    const loaded = load(settings, server);
+    // A signal while the model loads ends the process; there is nothing to drain.
+    const engine = await Promise.race([loaded, stopped]);
+    if (!engine) {
+      await server.close();
+      return 0;
+    }
+    process.stdout.write(`${readyLine(server, engine)}\n`);
+    await stopped;
+    logger.info('draining: no new requests, running ones may finish');
+    await server.drain();
+    return 0;
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+}
+
+async function listen(settings: Settings, logger: pino.Logger): Promise<RunningServer> {
+  try {
+    return await startServer(settings, logger);
+  } catch (error) {
+    const { host, port } = settings.server;
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (code === 'EADDRINUSE') {
+      throw new CommandError(`port ${port} on ${host} is in use; choose another with --port, or 0 for any`);
+    }
+    if ((code === 'EACCES' && syscall === 'listen') || code === 'EADDRNOTAVAIL') {
+      throw new CommandError(`cannot listen on ${host}:${port} (${code}); choose another --host or --port`);
+    }
+    if (syscall === 'open') {
+      throw new CommandError(`--api-key-file ${settings.server.apiKeyFile} cannot be read (${code})`);
+    }
+    throw error;
+  }
+}
+
+async function load(settings: Settings, server: RunningServer): Promise<Engine> {
+  const progress = new LoadProgress('loading', process.stderr);
+  try {
+    const engine = await openEngine(settings, (done, total) => progress.update(done, total));
+    await server.serve(engine);
+    return engine;
+  } finally {
+    progress.end();
+  }
+}
+
+/** Resolves at the first signal; a second one ends the process at once. */
+function stopSignal(): Promise<undefined> {
+  return new Promise((resolve) => {
+    let signals = 0;
+    const onSignal = (signal: NodeJS.Signals): void => {
+      signals++;
+      if (signals > 1) process.exit(128 + os.constants.signals[signal]);
+      resolve(undefined);
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+  });
+}
+
+function readyLine({ url }: RunningServer, { info }: Engine): string {
+  const { device } = info;
+  const kvTokens = Math.floor(info.kvBytes / info.kvBytesPerToken);
+  return (
+    `Tandem serves ${info.model} on ${url} · ${device.name}, ${device.units} ${device.units === 1 ? 'core' : 'cores'}, ` +
+    `${device.isa} · ${info.weights} weights · KV cache of ${kvTokens} tokens · context ${info.contextLength}`
+  );
+}
