@@ -41,6 +41,7 @@ export async function openLocalEngine(
     kvPrecision: device.kv.precision,
     weightBytes: device.info.weightBytes,
     kvBytes: device.info.kvBytes,
+    kvBytesPerToken: device.kv.blockBytes / device.kv.pageTokens,
   };
   return new LocalEngine({
     device,

@@ -100,6 +100,8 @@ export interface EngineInfo {
   readonly kvPrecision: string;
   readonly weightBytes: number;
   readonly kvBytes: number;
+  /** Of one token in all layers. */
+  readonly kvBytesPerToken: number;
 }
 
 /** Totals since start, and the state now; what `/metrics` shows. */

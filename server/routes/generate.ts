@@ -70,8 +70,12 @@ class Run {
       if (events) return events;
       events = new EventStream(
         this.response,
-        () => this.#generations.forEach((generation) => generation.pause()),
-        () => this.#generations.forEach((generation) => generation.resume()),
+        () => {
+          for (const generation of this.#generations) generation.pause();
+        },
+        () => {
+          for (const generation of this.#generations) generation.resume();
+        },
       );
       const choices = this.prepared.choices * this.prepared.prompts.length;
       const openings = Array.from({ length: choices }, (_, index) => format.opening(index));
