@@ -1,6 +1,9 @@
 import { Command, CommanderError } from 'commander';
+import { engineCommand } from './engine.js';
 import { notice } from './output.js';
 import { peerCommand } from './peer.js';
+import { randomModelCommand } from './random-model.js';
+import { renderCommand } from './render.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export async function run(argv: string[]): Promise<number> {
@@ -8,7 +11,10 @@ export async function run(argv: string[]): Promise<number> {
   const program = new Command('tandem bench')
     .description('Measures a running server, the engine alone, or llama.cpp beside it.')
     .helpCommand(false)
-    .addCommand(peerCommand(rest));
+    .addCommand(engineCommand(rest))
+    .addCommand(peerCommand(rest))
+    .addCommand(randomModelCommand())
+    .addCommand(renderCommand());
   for (const command of [program, ...program.commands]) {
     command.exitOverride().showSuggestionAfterError();
   }

@@ -1,0 +1,61 @@
+import type { Device } from '../../engine/index.js';
+import { median } from '../statistics.js';
+import { randomPrompt, randomPrompts } from './prompts.js';
+import { decode, prefill } from './workloads.js';
+
+export interface ThroughputPlan {
+  /** Lengths of the prompts that are read. */
+  readonly prompts: readonly number[];
+  /** How many sequences are extended together. */
+  readonly sequences: readonly number[];
+  /** Tokens each holds before. */
+  readonly context: number;
+  /** Tokens each is extended by. */
+  readonly generate: number;
+  readonly repetitions: number;
+}
+
+export interface Throughput {
+  readonly workload: string;
+  /** Tokens a second, medians, one per device in the order given. */
+  readonly rates: readonly number[];
+}
+
+/**
+ * Runs every workload on every device in turns. A first turn is not counted. `onMeasured` sees each counted one.
+ */
+export async function measureThroughput(
+  devices: readonly Device[],
+  plan: ThroughputPlan,
+  onMeasured: (device: number, workload: string, rate: number) => void,
+): Promise<Throughput[]> {
+  const workloads = workloadsOf(devices[0]!.info.spec.vocab, plan);
+  const rates = workloads.map(() => devices.map(() => [] as number[]));
+  for (let repetition = 0; repetition <= plan.repetitions; repetition += 1) {
+    for (const [index, { name, tokens, run }] of workloads.entries()) {
+      for (const [at, device] of devices.entries()) {
+        const rate = tokens / (await run(device));
+        if (repetition === 0) continue;
+        rates[index]![at]!.push(rate);
+        onMeasured(at, name, rate);
+      }
+    }
+  }
+  return workloads.map(({ name }, index) => ({ workload: name, rates: rates[index]!.map(median) }));
+}
+
+function workloadsOf(vocab: number, plan: ThroughputPlan) {
+  const reading = plan.prompts.map((length) => {
+    const prompt = randomPrompt(length, vocab, length);
+    return { name: `pp${length}`, tokens: length, run: (device: Device) => prefill(device, prompt) };
+  });
+  const writing = plan.sequences.map((count) => {
+    const prompts = randomPrompts(count, plan.context, vocab, count);
+    return {
+      name: `tg${plan.generate} at ${plan.context}, ${count} together`,
+      tokens: count * plan.generate,
+      run: (device: Device) => decode(device, prompts, plan.generate),
+    };
+  });
+  return [...reading, ...writing];
+}
