@@ -1,5 +1,5 @@
 import { type Command, Option as Flag } from 'commander';
-import { type Option, options } from './options.js';
+import { defaultText, type Option, options } from './options.js';
 
 /** Gives a command the flags of these sections of the schema, and `--config`. */
 export function addSettingFlags(command: Command, sections: readonly string[]): void {
@@ -42,9 +42,8 @@ function flagsOf(option: Option): Flag[] {
 }
 
 function describe(option: Option): string {
-  const choices = option.choices.length > 0 ? `: ${option.choices.join(', ')}` : '';
-  const hasDefault = option.default !== undefined && option.default !== false && option.type !== 'list';
-  return `${option.description}${choices}${hasDefault ? ` (default: ${option.default})` : ''}`;
+  const shown = option.default === false ? undefined : defaultText(option);
+  return shown === undefined ? option.description : `${option.description} (default: ${shown})`;
 }
 
 function placeholder(option: Option): string {
@@ -56,7 +55,7 @@ function placeholder(option: Option): string {
     case 'file':
       return option.key === 'model.path' ? 'folder' : 'file';
     case 'choice':
-      return 'class';
+      return option.choices.join('|');
     case 'list':
       return 'value,...';
     default:

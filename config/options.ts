@@ -39,6 +39,12 @@ export const optionsByKey: ReadonlyMap<string, Option> = new Map(
   options.map((option) => [option.key, option]),
 );
 
+/** The default as a person reads it; undefined where there is none. */
+export function defaultText({ type, default: value }: Option): string | undefined {
+  if (value === undefined || (Array.isArray(value) && value.length === 0)) return undefined;
+  return type === 'bytes' ? `${Number(value) / 2 ** 20} MiB` : String(value);
+}
+
 function readSchema(): Option[] {
   const schema = z.toJSONSchema(Settings, { io: 'input' }) as JsonSchema;
   const defaults = Settings.parse({}) as Record<string, Record<string, unknown>>;

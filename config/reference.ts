@@ -1,4 +1,4 @@
-import { type Option, options } from './options.js';
+import { defaultText, type Option, options } from './options.js';
 
 const sectionTitles: Record<string, string> = {
   model: 'Model',
@@ -55,17 +55,10 @@ function renderRow(option: Option): string {
     `\`${option.key}\``,
     `\`${flag}\``,
     `\`${option.env}\``,
-    renderDefault(option),
+    defaultText(option) ?? '-',
     `${option.description}${renderRange(option)}`,
   ];
   return `| ${cells.join(' | ')} |`;
-}
-
-function renderDefault(option: Option): string {
-  if (option.default === undefined) return '-';
-  if (Array.isArray(option.default)) return option.default.length > 0 ? option.default.join(', ') : 'none';
-  if (option.type === 'bytes') return `${Number(option.default) / 2 ** 20} MiB`;
-  return `\`${option.default}\``;
 }
 
 function renderRange(option: Option): string {

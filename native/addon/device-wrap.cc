@@ -41,7 +41,13 @@ void DeviceWrap::adopt(std::unique_ptr<Device> device) {
     // A waiting engine must not keep the process alive; a step in flight does, see `run`.
     channel.Unref(Env());
   }
+  // Hooks run last in, first out: this one before those that end the channels.
+  napi_add_env_cleanup_hook(Env(), onEnvironmentEnd, this);
 }
+
+// JavaScript may end without close(), in the middle of a step; the lanes must end while their channels still
+// exist.
+void DeviceWrap::onEnvironmentEnd(void* self) { static_cast<DeviceWrap*>(self)->shut(); }
 
 Device& DeviceWrap::device() const {
   if (!device_) throw Error("the device is closed");
@@ -50,6 +56,7 @@ Device& DeviceWrap::device() const {
 
 void DeviceWrap::shut() {
   if (!device_) return;
+  napi_remove_env_cleanup_hook(Env(), onEnvironmentEnd, this);
   device_.reset();  // waits for the steps in flight, whose deliveries are in their channels by then
   for (Channel& channel : channels_) channel.Release();
 }
@@ -58,11 +65,15 @@ void DeviceWrap::deliver(Napi::Env env, Napi::Function, std::nullptr_t*, Deliver
   const std::unique_ptr<Delivery> owned(delivery);
   // Without an environment the thread is ending, and nobody waits for the promise.
   if (static_cast<napi_env>(env) == nullptr) return;
-  delivery->channel.Unref(env);
-  if (!delivery->error.empty()) {
-    delivery->deferred.Reject(Napi::Error::New(env, delivery->error).Value());
-  } else {
-    delivery->deferred.Resolve(toStepResult(env, delivery->result));
+  try {
+    delivery->channel.Unref(env);
+    if (!delivery->error.empty()) {
+      delivery->deferred.Reject(Napi::Error::New(env, delivery->error).Value());
+    } else {
+      delivery->deferred.Resolve(toStepResult(env, delivery->result));
+    }
+  } catch (const Napi::Error&) {
+    // A thread that was told to end has its environment a little longer, but runs no more JavaScript.
   }
 }
 

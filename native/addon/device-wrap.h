@@ -42,6 +42,7 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
 
   Device& device() const;
   void shut();
+  static void onEnvironmentEnd(void* self);
 
   // Calls body, and turns what it throws into a JavaScript Error.
   template <class Body>
@@ -57,6 +58,9 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
 
   std::unique_ptr<Device> device_;
   std::array<Channel, 2> channels_;
+  // A thread may end without having closed its device. Hooks run last in, first out, so this one finds the channels
+  // alive; when objects are finalized they are gone.
+  Napi::Env::CleanupHook<void (*)(DeviceWrap*), DeviceWrap> onThreadEnd_;
 };
 
 }  // namespace tandem::addon

@@ -78,12 +78,8 @@ export function run(argv: readonly string[]): Promise<number> {
 
 async function open(settings: Parameters<typeof openEngine>[0]): Promise<Engine> {
   const progress = new LoadProgress('loading', process.stderr);
-  // A small model loads at once: plain lines would only be noise before the answer.
-  const onProgress = process.stderr.isTTY
-    ? (done: number, total: number) => progress.update(done, total)
-    : undefined;
   try {
-    return await openEngine(settings, onProgress);
+    return await openEngine(settings, (done, total) => progress.update(done, total));
   } finally {
     progress.end();
   }
@@ -105,7 +101,7 @@ function encode(
   tokenizer: Tokenizer,
   template: ChatTemplate | null,
 ): Int32Array {
-  if (options.raw || !template) return tokenizer.encode(prompt, { special: false, addBos: true });
+  if (options.raw || !template) return tokenizer.encode(prompt, { special: true, addBos: true });
   const system = options.system === undefined ? [] : [{ role: 'system', content: options.system }];
   const messages = [...system, { role: 'user', content: prompt }];
   // The template writes the bos itself.

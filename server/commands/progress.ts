@@ -1,4 +1,6 @@
 const barWidth = 30;
+/** Less than this is loaded before a line about it could be read. */
+const quickBytes = 256 * 1024 * 1024;
 
 /** Where progress is shown; `process.stderr` in use. */
 export interface ProgressOutput {
@@ -27,6 +29,7 @@ export class LoadProgress {
       this.output.write(`\r\x1b[K${this.title} ${bar} ${megabytes(done)} of ${megabytes(total)}`);
       return;
     }
+    if (total < quickBytes) return;
     const quarters = Math.floor(fraction * 4);
     if (quarters > this.#quarters) {
       this.#quarters = quarters;

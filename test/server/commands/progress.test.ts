@@ -28,9 +28,11 @@ describe('load progress', () => {
     expect(output.text).not.toContain('\n');
   });
 
-  it('shows nothing for a load without bytes', () => {
+  it('shows nothing for a load that is over at once', () => {
     const output = new Output(false);
-    new LoadProgress('loading', output).update(0, 0);
+    const progress = new LoadProgress('loading', output);
+    progress.update(0, 0);
+    progress.update(10e6, 10e6);
     expect(output.text).toBe('');
   });
 });
