@@ -1,8 +1,10 @@
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import type { IdSink } from './id-sink.js';
-import { invalidModel } from './model-files.js';
+import { invalidModel, quoted } from './model-files.js';
 import type { PlainEncoder } from './text-encoder.js';
 import type { TokenizerFiles } from './tokenizer-files.js';
+
+const kinds: readonly string[] = ['BPE', 'Unigram', 'WordPiece'];
 
 /** Every other kind of tokenizer, by @huggingface/tokenizers: slower, and of no known bound on hostile text. */
 export class LibraryEncoder implements PlainEncoder {
@@ -10,6 +12,13 @@ export class LibraryEncoder implements PlainEncoder {
   readonly #plain: LibraryTokenizer;
 
   constructor(files: TokenizerFiles) {
+    // The library takes a kind that it does not know for BPE.
+    if (!kinds.includes(files.model.type)) {
+      throw invalidModel(
+        files.file,
+        `model.type ${quoted(files.model.type)} is not supported; supported are ${kinds.join(', ')}`,
+      );
+    }
     const json: Record<string, unknown> = {
       normalizer: null,
       pre_tokenizer: null,
