@@ -58,9 +58,6 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
 
   std::unique_ptr<Device> device_;
   std::array<Channel, 2> channels_;
-  // A thread may end without having closed its device. Hooks run last in, first out, so this one finds the channels
-  // alive; when objects are finalized they are gone.
-  Napi::Env::CleanupHook<void (*)(DeviceWrap*), DeviceWrap> onThreadEnd_;
 };
 
 }  // namespace tandem::addon
