@@ -1,4 +1,3 @@
-import os from 'node:os';
 import pino from 'pino';
 import { printConfig } from '../../config/print.js';
 import type { Settings } from '../../config/schema.js';
@@ -27,15 +26,11 @@ async function serve(settings: Settings): Promise<number> {
     pino.destination({ dest: 2, sync: false }),
   );
   const server = await listen(settings, logger);
-  const stopped = stopSignal();
   try {
-    const loaded = load(settings, server);
-    // A signal while the model loads ends the process; there is nothing to drain.
-    const engine = await Promise.race([loaded, stopped]);
-    if (!engine) {
-      await server.close();
-      return 0;
-    }
+    const engine = await load(settings);
+    // Until here a signal simply ends the process: nothing runs that could be drained.
+    const stopped = firstSignal();
+    await server.serve(engine);
     process.stdout.write(`${readyLine(server, engine)}\n`);
     await stopped;
     logger.info('draining: no new requests, running ones may finish');
@@ -66,28 +61,24 @@ async function listen(settings: Settings, logger: pino.Logger): Promise<RunningS
   }
 }
 
-async function load(settings: Settings, server: RunningServer): Promise<Engine> {
+async function load(settings: Settings): Promise<Engine> {
   const progress = new LoadProgress('loading', process.stderr);
   try {
-    const engine = await openEngine(settings, (done, total) => progress.update(done, total));
-    await server.serve(engine);
-    return engine;
+    return await openEngine(settings, (done, total) => progress.update(done, total));
   } finally {
     progress.end();
   }
 }
 
-/** Resolves at the first signal; a second one ends the process at once. */
-function stopSignal(): Promise<undefined> {
+/** Resolves at the first signal, and leaves the second one to the system, which ends the process at once. */
+function firstSignal(): Promise<void> {
+  const signals = ['SIGTERM', 'SIGINT'] as const;
   return new Promise((resolve) => {
-    let signals = 0;
-    const onSignal = (signal: NodeJS.Signals): void => {
-      signals++;
-      if (signals > 1) process.exit(128 + os.constants.signals[signal]);
-      resolve(undefined);
+    const onSignal = (): void => {
+      for (const signal of signals) process.off(signal, onSignal);
+      resolve();
     };
-    process.on('SIGTERM', onSignal);
-    process.on('SIGINT', onSignal);
+    for (const signal of signals) process.on(signal, onSignal);
   });
 }
 

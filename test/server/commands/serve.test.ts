@@ -59,7 +59,7 @@ describe('tandem serve', () => {
     server.child.kill('SIGTERM');
     await server.until('stderr', /draining/);
     server.child.kill('SIGTERM');
-    expect(await server.exit).toBe(128 + 15);
+    expect(await server.exit).toBe('SIGTERM');
     await expect(response.text()).rejects.toThrow();
   });
 
