@@ -143,7 +143,10 @@ export class EngineLoop {
     for (const sequence of this.#queue.inOrder(now)) {
       if (sequence.request.paused) continue;
       // Of those that have no slot nobody passes the one in front, or short prompts would starve a long one of memory.
-      if (sequence.phase === 'waiting' && !blocked) blocked = !this.#admit(sequence, now);
+      if (sequence.phase === 'waiting' && !blocked) {
+        do blocked = !this.#admit(sequence, now);
+        while (blocked && this.#preemptPaused());
+      }
       if (sequence.phase === 'prefill') ready.push(sequence);
     }
     const budget = this.#device.info.maxStepTokens;
@@ -262,7 +265,7 @@ export class EngineLoop {
     while (!kv.reserve(work.slot, needed)) {
       const missing = blocksFor(needed, kv.pageTokens) - Math.floor(work.computedTokens / kv.pageTokens);
       if (this.#cache && this.#cache.evict(missing) > 0) continue;
-      if (!this.#preemptYoungest(work)) return false;
+      if (!this.#preemptPaused() && !this.#preemptYoungest(work)) return false;
     }
     return true;
   }
@@ -276,12 +279,26 @@ export class EngineLoop {
     }
     // An older one is never taken, so the oldest always gets on.
     if (!youngest || !isYounger(youngest, keep)) return false;
-    this.#preemptions++;
-    this.#vacate(youngest);
-    if (this.#decoding.delete(youngest)) this.#queue.add(youngest);
-    youngest.phase = 'waiting';
-    youngest.computedTokens = 0;
+    this.#preempt(youngest);
     return true;
+  }
+
+  /** A reader that does not keep up must not hold a slot that someone else could use. */
+  #preemptPaused(): boolean {
+    for (const candidate of [...this.#decoding, ...this.#queue]) {
+      if (!candidate.request.paused || candidate.inFlight || candidate.slot < 0) continue;
+      this.#preempt(candidate);
+      return true;
+    }
+    return false;
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.#preemptions++;
+    this.#vacate(sequence);
+    if (this.#decoding.delete(sequence)) this.#queue.add(sequence);
+    sequence.phase = 'waiting';
+    sequence.computedTokens = 0;
   }
 
   #complete(phase: Phase, chunks: readonly Chunk<Sequence>[], result: StepResult): void {

@@ -1,4 +1,4 @@
-import { mergeSymbols } from './bpe.js';
+import { PairMerger } from './bpe.js';
 import { charOfByte } from './byte-level.js';
 import type { IdSink } from './id-sink.js';
 import { MergeTable } from './merge-table.js';
@@ -23,7 +23,7 @@ export class BpeModel {
   readonly #cache = new WordCache(cachedWords);
 
   private constructor(
-    readonly table: MergeTable,
+    private readonly merger: PairMerger,
     private readonly alphabet: Alphabet,
     private readonly wholeWord: ((word: string) => number | undefined) | undefined,
   ) {}
@@ -48,17 +48,18 @@ export class BpeModel {
     for (let rank = 0; rank < merges.count; rank++) {
       table.add(merges.left[rank]!, merges.right[rank]!, rank, merges.merged[rank]!);
     }
+    const merger = new PairMerger(table);
     const alphabet = byteLevel
       ? new ByteAlphabet(index, options)
       : new CharacterAlphabet(vocabulary, options);
-    if (model.ignore_merges !== true) return new BpeModel(table, alphabet, undefined);
+    if (model.ignore_merges !== true) return new BpeModel(merger, alphabet, undefined);
     // A special token's text must stay text even if the vocabulary lists it.
     const special = new Set(files.addedTokens.filter((token) => token.special).map((token) => token.content));
     const wholeWord = (word: string) => {
       const piece = byteLevel ? byteLevelText(word) : word;
       return special.has(piece) ? undefined : index.get(piece);
     };
-    return new BpeModel(table, alphabet, wholeWord);
+    return new BpeModel(merger, alphabet, wholeWord);
   }
 
   encode(word: string, out: IdSink): void {
@@ -76,7 +77,7 @@ export class BpeModel {
       return;
     }
     const { symbols, count } = this.alphabet.symbolsOf(word);
-    const merged = mergeSymbols(this.table, symbols, count);
+    const merged = this.merger.merge(symbols, count);
     out.pushAll(symbols.subarray(0, merged));
     if (word.length > cachedWordLength) return;
     this.#cache.set(word, merged === 1 ? symbols[0]! : symbols.slice(0, merged));

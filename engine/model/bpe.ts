@@ -8,18 +8,23 @@ const noMerge = 0x7fffffff;
 
 /**
  * Byte-pair encoding of one word: merges the pair of lowest rank, the leftmost of equals, until none is left.
- * `symbols[0..count)` are merged in place; returns how many are left. Time is n log n at worst.
+ * Time is n log n at worst.
  */
-export function mergeSymbols(table: MergeTable, symbols: Int32Array, count: number): number {
-  if (count < 2) return count;
-  return count <= scanLimit ? mergeByScan(table, symbols, count) : mergeByHeap(table, symbols, count);
+export class PairMerger {
+  /** Scratch: where the table has the pair (i, i + 1), or -1. */
+  readonly #places = new Int32Array(scanLimit);
+
+  constructor(readonly table: MergeTable) {}
+
+  /** Merges `symbols[0..count)` in place; returns how many are left. */
+  merge(symbols: Int32Array, count: number): number {
+    return count <= scanLimit
+      ? mergeByScan(this.table, this.#places, symbols, count)
+      : mergeByHeap(this.table, symbols, count);
+  }
 }
 
-const scanPlaces = new Int32Array(scanLimit);
-
-function mergeByScan(table: MergeTable, symbols: Int32Array, count: number): number {
-  // places[i]: where the table has the pair (i, i + 1), or -1.
-  const places = scanPlaces;
+function mergeByScan(table: MergeTable, places: Int32Array, symbols: Int32Array, count: number): number {
   for (let i = 0; i + 1 < count; i++) places[i] = table.find(symbols[i]!, symbols[i + 1]!);
   while (count > 1) {
     let best = -1;

@@ -35,7 +35,7 @@ export function* expectedTensors(spec: ModelSpec): Generator<[name: string, shap
   if (!spec.tiedEmbeddings) yield ['lm_head.weight', [vocab, hidden]];
 }
 
-/** The tensors that the model needs. Refuses missing ones, other shapes or dtypes, and layers' tensors left over. */
+/** The tensors that the model needs. Refuses missing ones, other shapes or dtypes, and those left over. */
 export function matchTensors(folder: string, spec: ModelSpec, stored: StoredTensors): TensorEntry[] {
   const entries: TensorEntry[] = [];
   const expected = new Set<string>();
@@ -59,7 +59,7 @@ export function matchTensors(folder: string, spec: ModelSpec, stored: StoredTens
   }
   for (const [name, found] of stored.tensors) {
     // A bias or a norm that the description does not know would be left out of the sums without a word.
-    if (name.startsWith('model.layers.') && !expected.has(name) && !ignorable.test(name)) {
+    if (name.startsWith('model.') && !expected.has(name) && !ignorable.test(name)) {
       throw invalidModel(
         `${stored.files[found.file]}: tensor ${quoted(name)}`,
         `has no place in a ${spec.family} model of ${spec.layers} layers as config.json describes it`,

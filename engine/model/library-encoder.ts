@@ -11,7 +11,10 @@ export class LibraryEncoder implements PlainEncoder {
   readonly #withSpecial: LibraryTokenizer;
   readonly #plain: LibraryTokenizer;
 
+  readonly #file: string;
+
   constructor(files: TokenizerFiles) {
+    this.#file = files.file;
     // The library takes a kind that it does not know for BPE.
     if (!kinds.includes(files.model.type)) {
       throw invalidModel(
@@ -41,6 +44,16 @@ export class LibraryEncoder implements PlainEncoder {
   encode(text: string, special: boolean, out: IdSink): void {
     if (text === '') return;
     const tokenizer = special ? this.#withSpecial : this.#plain;
-    for (const id of tokenizer.encode(text, { add_special_tokens: false }).ids) out.push(id);
+    // A piece that is unknown where there is no unknown token has no id; the original tokenizers leave it out too.
+    for (const id of this.#idsOf(tokenizer, text)) if (Number.isInteger(id)) out.push(id);
+  }
+
+  /** The library checks parts of its file only when it uses them. */
+  #idsOf(tokenizer: LibraryTokenizer, text: string): number[] {
+    try {
+      return tokenizer.encode(text, { add_special_tokens: false }).ids;
+    } catch (error) {
+      throw invalidModel(this.#file, `this tokenizer fails to encode (${(error as Error).message})`);
+    }
   }
 }

@@ -1,3 +1,4 @@
+import { EngineError } from '../errors.js';
 import { Detokenizer } from './detokenizer.js';
 import { IdSink } from './id-sink.js';
 import { LibraryEncoder } from './library-encoder.js';
@@ -40,9 +41,22 @@ class TextTokenizer implements Tokenizer {
   encode(text: string, options: { special: boolean; addBos: boolean }): Int32Array {
     const out = new IdSink();
     if (options.addBos) for (const id of this.around.before) out.push(id);
-    this.encoder.encode(wellFormed(text), options.special, out);
+    this.#encodePlain(wellFormed(text), options.special, out);
     if (options.addBos) for (const id of this.around.after) out.push(id);
     return out.take();
+  }
+
+  #encodePlain(text: string, special: boolean, out: IdSink): void {
+    try {
+      this.encoder.encode(text, special, out);
+    } catch (error) {
+      // Regular expressions run out of stack in a single word of millions of characters.
+      if (!(error instanceof RangeError)) throw error;
+      throw new EngineError(
+        'invalid_request',
+        `a text of ${text.length} characters cannot be tokenized: it has a word that is too long`,
+      );
+    }
   }
 
   decode(ids: ArrayLike<number>, options: { skipSpecial: boolean }): string {

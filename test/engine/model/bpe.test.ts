@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { mergeSymbols } from '../../../engine/model/bpe.js';
+import { PairMerger } from '../../../engine/model/bpe.js';
 import { MergeTable } from '../../../engine/model/merge-table.js';
 
 interface Merge {
@@ -31,7 +31,7 @@ function byDefinition(merges: readonly Merge[], symbols: readonly number[]): num
 
 function merged(table: MergeTable, symbols: readonly number[]): number[] {
   const buffer = Int32Array.from(symbols);
-  return Array.from(buffer.subarray(0, mergeSymbols(table, buffer, buffer.length)));
+  return Array.from(buffer.subarray(0, new PairMerger(table).merge(buffer, buffer.length)));
 }
 
 /** Merges over the letters 0-3, each making a new token of tokens that are there already. */
@@ -87,7 +87,7 @@ describe('byte-pair merging', () => {
         { left: 20, right: 20, merged: 21 },
       ]);
       const symbols = Int32Array.from({ length }, (_, i) => symbolAt(i));
-      mergeSymbols(table, symbols, length);
+      new PairMerger(table).merge(symbols, length);
       return table.lookups;
     };
     for (const length of [1000, 30_000, 300_000]) expect(lookupsFor(length) / length).toBeLessThan(3.1);

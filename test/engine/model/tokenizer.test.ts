@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { openTokenizer, type Tokenizer } from '../../../engine/index.js';
+import { EngineError, openTokenizer, type Tokenizer } from '../../../engine/index.js';
 import { modelFolder, refusal, removeFolders } from './model-folder.js';
 import { oddText } from './odd-text.js';
 import { llama2Folder, llama3Folder, phi3Folder, qwen2Folder } from './real-tokenizers.js';
@@ -88,6 +88,19 @@ describe('tokenizer', () => {
   it('takes a lone half of a surrogate pair for U+FFFD', async () => {
     const tokenizer = await open(withModel({ vocab: { ...small.model.vocab, '\ufffd': 6 } }));
     expect(ids(tokenizer, 'a\ud800b\udc00')).toEqual([1, 6, 2, 6]);
+  });
+});
+
+describe('one word of eight million characters', () => {
+  it('is encoded whole, or refused in our own words', async () => {
+    const tokenizer = await openTokenizer('models/demo');
+    const text = '中'.repeat(8_000_000);
+    try {
+      expect(tokenizer.decode(tokenizer.encode(text, plain), { skipSpecial: true })).toBe(text);
+    } catch (error) {
+      expect(error).toBeInstanceOf(EngineError);
+      expect((error as EngineError).message).toContain('too long');
+    }
   });
 });
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { mergeSymbols } from '../../../engine/model/bpe.js';
+import { PairMerger } from '../../../engine/model/bpe.js';
 import { MergeTable } from '../../../engine/model/merge-table.js';
 import { readMerges } from '../../../engine/model/merges.js';
 import { readVocabulary } from '../../../engine/model/vocabulary.js';
@@ -67,7 +67,7 @@ describe('borders at word marks', () => {
           }
           const merged = (word: string) => {
             const symbols = Int32Array.from(word, (char) => found.indexOf(char));
-            return Array.from(symbols.subarray(0, mergeSymbols(table, symbols, symbols.length)));
+            return Array.from(symbols.subarray(0, new PairMerger(table).merge(symbols, symbols.length)));
           };
           const words: string[] = [];
           markBorders(vocabulary, read)!(text, (word) => words.push(word));

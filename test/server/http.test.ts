@@ -1,0 +1,165 @@
+import { connect } from 'node:net';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type TestServer, testServer } from '../support/server.js';
+
+interface ErrorBody {
+  error: { message: string; type: string; param: string | null; code: string | null };
+}
+
+async function errorOf(response: Response): Promise<ErrorBody['error'] & { status: number }> {
+  return { status: response.status, ...((await response.json()) as ErrorBody).error };
+}
+
+describe('http', () => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await testServer({ server: { bodyLimit: 100_000 } });
+  });
+  afterAll(() => server.close());
+  const chat = { messages: [{ role: 'user', content: 'Hello!' }], max_tokens: 4 };
+
+  it('answers every mistake with an error object that names it', async () => {
+    const cases: [string, unknown, Record<string, string>, object][] = [
+      ['/v1/chat/completions', '{"a":', {}, { status: 400, code: 'invalid_json' }],
+      ['/v1/chat/completions', '', {}, { status: 400, code: 'invalid_json' }],
+      ['/v1/chat/completions', { ...chat, messages: 7 }, {}, { status: 400, param: 'messages' }],
+      ['/v1/chat/completions', { messages: [{ role: 'x' }] }, {}, { status: 400, param: 'messages.0.role' }],
+      ['/v1/chat/completions', chat, { 'content-type': 'text/plain' }, { status: 415 }],
+      [
+        '/v1/chat/completions',
+        { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
+        {},
+        { status: 400, code: 'unsupported_content' },
+      ],
+      ['/v1/completions', { prompt: 'x', suffix: 'y' }, {}, { status: 400, param: 'suffix' }],
+      ['/v1/completions', { prompt: [99_999_999] }, {}, { status: 400, param: 'prompt' }],
+      ['/v1/completions', { prompt: [] }, {}, { status: 400, param: 'prompt' }],
+      ['/v1/completions', { prompt: 'x', logit_bias: { a: 1 } }, {}, { status: 400 }],
+      [
+        '/v1/chat/completions',
+        { ...chat, pad: 'x'.repeat(200_000) },
+        {},
+        { status: 413, code: 'body_too_large' },
+      ],
+      ['/v1/nothing', {}, {}, { status: 404, code: 'not_found' }],
+      ['/health', {}, {}, { status: 405, code: 'method_not_allowed' }],
+    ];
+    for (const [path, body, headers, expected] of cases) {
+      expect(await errorOf(await server.post(path, body, headers)), path).toMatchObject(expected);
+    }
+    expect((await fetch(`${server.url}/v1/completions`)).headers.get('allow')).toBe('POST');
+  });
+
+  it('prepares large bodies in another thread with the same outcome', async () => {
+    const padded = { ...chat, metadata: { pad: 'x'.repeat(50_000) } };
+    const small = (await (await server.post('/v1/chat/completions', chat)).json()) as { choices: unknown };
+    const large = (await (await server.post('/v1/chat/completions', padded)).json()) as { choices: unknown };
+    expect(large.choices).toEqual(small.choices);
+    const wrong = { ...padded, temperature: -1 };
+    expect(await errorOf(await server.post('/v1/chat/completions', wrong))).toMatchObject({
+      status: 400,
+      param: 'temperature',
+    });
+  });
+
+  it('tokenizes and detokenizes', async () => {
+    const text = 'The password for Beijing is sezowu67. — 你好 🙂';
+    const { tokens, count } = (await (await server.post('/tokenize', { prompt: text })).json()) as {
+      tokens: number[];
+      count: number;
+    };
+    expect(count).toBe(tokens.length);
+    expect(await (await server.post('/detokenize', { tokens })).json()).toEqual({ prompt: text });
+    const asChat = (await (await server.post('/tokenize', { messages: chat.messages })).json()) as {
+      count: number;
+    };
+    expect(asChat.count).toBe(11);
+  });
+
+  it('gives each answer a request id, the one it was asked with if that is sound', async () => {
+    const ask = async (id?: string) =>
+      (await fetch(`${server.url}/health`, { headers: id ? { 'x-request-id': id } : {} })).headers.get(
+        'x-request-id',
+      );
+    expect(await ask('my-id.7')).toBe('my-id.7');
+    expect(await ask('bad id <b>')).toMatch(/^[\da-f-]{36}$/);
+  });
+
+  it('survives what is no HTTP', async () => {
+    for (const bytes of [
+      '\0\0\0\0\r\n\r\n',
+      'GET / HTTP/9.9\r\n\r\n',
+      `GET /${'x'.repeat(70_000)} HTTP/1.1\r\n\r\n`,
+    ]) {
+      await new Promise<void>((resolve) => {
+        const socket = connect(Number(new URL(server.url).port), '127.0.0.1', () => socket.write(bytes));
+        socket.on('error', () => resolve());
+        socket.on('close', () => resolve());
+        socket.on('data', () => socket.destroy());
+      });
+    }
+    expect((await fetch(`${server.url}/health`)).status).toBe(200);
+  });
+});
+
+describe('keys and origins', () => {
+  it('lets in who has a key, and says so to others', async () => {
+    const server = await testServer({ server: { apiKey: ['one', 'two'] } });
+    const models = (headers: Record<string, string>) => fetch(`${server.url}/v1/models`, { headers });
+    expect((await models({})).status).toBe(401);
+    expect((await models({ authorization: 'Bearer three' })).status).toBe(401);
+    expect((await models({ authorization: 'Bearer two' })).status).toBe(200);
+    expect((await fetch(`${server.url}/health`)).status).toBe(200);
+    await server.close();
+  });
+
+  it('answers browsers of the named origins only', async () => {
+    const server = await testServer({ server: { corsOrigin: ['https://a.example'] } }, false);
+    const preflight = (origin: string) =>
+      fetch(`${server.url}/v1/chat/completions`, { method: 'OPTIONS', headers: { origin } });
+    const allowed = await preflight('https://a.example');
+    expect(allowed.status).toBe(204);
+    expect(allowed.headers.get('access-control-allow-origin')).toBe('https://a.example');
+    expect((await preflight('https://b.example')).headers.get('access-control-allow-origin')).toBeNull();
+    await server.close();
+  });
+});
+
+describe('before and after serving', () => {
+  it('is alive and not ready while the model loads', async () => {
+    const server = await testServer({}, false);
+    expect((await fetch(`${server.url}/health`)).status).toBe(200);
+    expect((await fetch(`${server.url}/ready`)).status).toBe(503);
+    const refused = await server.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'x' }] });
+    expect(refused.headers.get('retry-after')).toBe('5');
+    expect(await errorOf(refused)).toMatchObject({ status: 503, code: 'model_loading' });
+    await server.close();
+  });
+
+  it('drains: streams end whole, new requests get 503', async () => {
+    const server = await testServer();
+    const body = { prompt: 'Hello', max_tokens: 300, ignore_eos: true, stream: true };
+    const running = await server.post('/v1/completions', body);
+    const drained = server.drain();
+    const refused = await server.post('/v1/completions', body).catch(() => undefined);
+    if (refused) expect(refused.status).toBe(503);
+    const text = await running.text();
+    expect(text.endsWith('data: [DONE]\n\n')).toBe(true);
+    expect(text).toContain('"finish_reason":"length"');
+    await drained;
+    await expect(fetch(`${server.url}/health`)).rejects.toThrow();
+  });
+
+  it('answers 429 with a time to retry when the queue is full', async () => {
+    const server = await testServer({ engine: { maxSequences: 1, maxQueue: 1 } });
+    const body = { prompt: 'Hello', max_tokens: 200, ignore_eos: true };
+    const responses = await Promise.all(
+      Array.from({ length: 8 }, () => server.post('/v1/completions', body)),
+    );
+    const refused = responses.filter(({ status }) => status === 429);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(responses.every(({ status }) => status === 200 || status === 429)).toBe(true);
+    for (const { headers } of refused) expect(Number(headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
+    await server.close();
+  });
+});
