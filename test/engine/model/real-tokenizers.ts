@@ -40,22 +40,23 @@ function fromRanks(ranksFile: Buffer): { vocab: Record<string, number>; merges: 
     const [token, rank] = line.split(' ');
     if (token && rank) ranks.set(Buffer.from(token, 'base64').toString('latin1'), Number(rank));
   }
-  const merges: { order: number[]; text: string }[] = [];
-  for (const [token, rank] of ranks) {
+  const merges: string[] = [];
+  // The file is in order of rank, so only a token's own splits are to be sorted.
+  for (const token of ranks.keys()) {
+    const splits: { left: number; right: number; at: number }[] = [];
     for (let at = 1; at < token.length; at++) {
       const left = ranks.get(token.slice(0, at));
       const right = ranks.get(token.slice(at));
-      if (left === undefined || right === undefined) continue;
-      const text = `${alphabetText(token.slice(0, at))} ${alphabetText(token.slice(at))}`;
-      merges.push({ order: [rank, left, right], text });
+      if (left !== undefined && right !== undefined) splits.push({ left, right, at });
+    }
+    splits.sort((a, b) => a.left - b.left || a.right - b.right);
+    for (const { at } of splits) {
+      merges.push(`${alphabetText(token.slice(0, at))} ${alphabetText(token.slice(at))}`);
     }
   }
-  merges.sort(
-    (a, b) => a.order.map((value, i) => value - b.order[i]!).find((difference) => difference !== 0) ?? 0,
-  );
   return {
     vocab: Object.fromEntries([...ranks].map(([token, rank]) => [alphabetText(token), rank])),
-    merges: merges.map((merge) => merge.text),
+    merges,
   };
 }
 
