@@ -1,7 +1,7 @@
 #pragma once
 
-// A test registers itself by `TEST(name) { ... }`, and fails by an exception; `main.cc` runs them all, or those whose
-// name contains an argument. Assertions print what they compared.
+// A test registers itself by `TEST(name) { ... }`, and fails by an exception; `main.cc` runs them all, or
+// those whose name contains an argument. Assertions print what they compared.
 
 #include <cmath>
 #include <functional>
@@ -64,8 +64,8 @@ void throws(Action action, std::string_view part) {
 
 #define TANDEM_TEST_JOIN2(a, b) a##b
 #define TANDEM_TEST_JOIN(a, b) TANDEM_TEST_JOIN2(a, b)
-#define TEST(name)                                                                                      \
-  static void TANDEM_TEST_JOIN(test_, __LINE__)();                                                      \
-  static const ::tandem::test::Registration TANDEM_TEST_JOIN(registration_, __LINE__){                  \
-      name, TANDEM_TEST_JOIN(test_, __LINE__)};                                                         \
+#define TEST(name)                                                                     \
+  static void TANDEM_TEST_JOIN(test_, __LINE__)();                                     \
+  static const ::tandem::test::Registration TANDEM_TEST_JOIN(registration_, __LINE__){ \
+      name, TANDEM_TEST_JOIN(test_, __LINE__)};                                        \
   static void TANDEM_TEST_JOIN(test_, __LINE__)()

@@ -1,4 +1,5 @@
-// Runs the native tests: `tandem-tests [part of a name]...`. Prints one line a test and exits with 1 if any failed.
+// Runs the native tests: `tandem-tests [part of a name]...`. Prints one line a test and exits with 1 if any
+// failed.
 
 #include <cstdio>
 

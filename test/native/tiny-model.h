@@ -1,0 +1,193 @@
+#pragma once
+
+// Random tiny decoders on disk, and a decoder in float64 that computes them the plainest way: no cache, no
+// batches, the textbook's loops. It shares no code with what it checks.
+
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/bf16.h"
+#include "model/model-spec.h"
+
+namespace tandem::test {
+
+class TinyModel {
+ public:
+  TinyModel(const ModelSpec& spec, unsigned seed) : spec_(spec), random_(seed) {
+    char path[] = "/tmp/tandem-test-XXXXXX";
+    file_ = fdopen(mkstemp(path), "wb");
+    path_ = path;
+    const int queries = spec.heads * spec.headDim, keys = spec.kvHeads * spec.headDim;
+    add("model.embed_tokens.weight", {spec.vocab, spec.hidden}, 1);
+    for (int layer = 0; layer < spec.layers; ++layer) {
+      const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+      add(prefix + "input_layernorm.weight", {spec.hidden}, 0.3, 1);
+      addProjection(prefix + "self_attn.q_proj", queries, spec.hidden, spec.attentionBias);
+      addProjection(prefix + "self_attn.k_proj", keys, spec.hidden, spec.attentionBias);
+      addProjection(prefix + "self_attn.v_proj", keys, spec.hidden, spec.attentionBias);
+      addProjection(prefix + "self_attn.o_proj", spec.hidden, queries, spec.outputBias);
+      if (spec.qkNorm) {
+        add(prefix + "self_attn.q_norm.weight", {spec.headDim}, 0.3, 1);
+        add(prefix + "self_attn.k_norm.weight", {spec.headDim}, 0.3, 1);
+      }
+      add(prefix + "post_attention_layernorm.weight", {spec.hidden}, 0.3, 1);
+      addProjection(prefix + "mlp.gate_proj", spec.ffn, spec.hidden, spec.mlpBias);
+      addProjection(prefix + "mlp.up_proj", spec.ffn, spec.hidden, spec.mlpBias);
+      addProjection(prefix + "mlp.down_proj", spec.hidden, spec.ffn, spec.mlpBias);
+    }
+    add("model.norm.weight", {spec.hidden}, 0.3, 1);
+    if (!spec.tiedEmbeddings) add("lm_head.weight", {spec.vocab, spec.hidden}, 0.2);
+    std::fclose(file_);
+  }
+  ~TinyModel() { unlink(path_.c_str()); }
+  TinyModel(const TinyModel&) = delete;
+  TinyModel& operator=(const TinyModel&) = delete;
+
+  const ModelSpec& spec() const { return spec_; }
+  const std::string& path() const { return path_; }
+  const std::vector<TensorEntry>& tensors() const { return tensors_; }
+
+  // Logits behind the last token.
+  std::vector<double> logits(const std::vector<int>& tokens) const {
+    const auto count = tokens.size();
+    std::vector<std::vector<double>> x;
+    for (const int token : tokens) {
+      const double* row =
+          at("model.embed_tokens.weight").data() + static_cast<std::size_t>(token) * spec_.hidden;
+      x.emplace_back(row, row + spec_.hidden);
+    }
+    for (int layer = 0; layer < spec_.layers; ++layer) {
+      const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+      const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
+      std::vector<std::vector<double>> q, k, v;
+      for (std::size_t t = 0; t < count; ++t) {
+        const auto normed = norm(x[t], at(prefix + "input_layernorm.weight"));
+        q.push_back(heads(attention + "q_", project(attention + "q_proj", normed), spec_.heads, t));
+        k.push_back(heads(attention + "k_", project(attention + "k_proj", normed), spec_.kvHeads, t));
+        v.push_back(project(attention + "v_proj", normed));
+      }
+      for (std::size_t t = 0; t < count; ++t) {
+        add(x[t], project(attention + "o_proj", attend(layer, q[t], k, v, t)));
+        const auto normed = norm(x[t], at(prefix + "post_attention_layernorm.weight"));
+        auto gate = project(mlp + "gate_proj", normed);
+        const auto up = project(mlp + "up_proj", normed);
+        for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+        add(x[t], project(mlp + "down_proj", gate));
+      }
+    }
+    const auto last = norm(x.back(), at("model.norm.weight"));
+    return multiply(at(spec_.tiedEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"), last);
+  }
+
+ private:
+  using Vector = std::vector<double>;
+
+  void add(const std::string& name, std::vector<std::int64_t> shape, double deviation, double mean = 0) {
+    std::size_t count = 1;
+    for (const std::int64_t size : shape) count *= static_cast<std::size_t>(size);
+    std::normal_distribution<double> normal(mean, deviation);
+    Vector& values = values_[name];
+    const auto begin = static_cast<std::uint64_t>(std::ftell(file_));
+    for (std::size_t i = 0; i < count; ++i) {
+      // Rounded to bf16, so that bf16 weights are exact on both sides.
+      const float value = toFloat(toBf16(static_cast<float>(normal(random_))));
+      values.push_back(value);
+      std::fwrite(&value, sizeof value, 1, file_);
+    }
+    tensors_.push_back(
+        {name, CheckpointType::f32, std::move(shape), 0, begin, begin + count * sizeof(float)});
+  }
+
+  void addProjection(const std::string& name, int outputs, int inputs, bool bias) {
+    add(name + ".weight", {outputs, inputs}, 1 / std::sqrt(inputs));
+    if (bias) add(name + ".bias", {outputs}, 0.3);
+  }
+
+  const Vector& at(const std::string& name) const { return values_.at(name); }
+
+  static void add(Vector& x, const Vector& y) {
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
+  }
+
+  static Vector multiply(const Vector& matrix, const Vector& x) {
+    Vector y(matrix.size() / x.size());
+    for (std::size_t row = 0; row < y.size(); ++row) {
+      for (std::size_t i = 0; i < x.size(); ++i) y[row] += matrix[row * x.size() + i] * x[i];
+    }
+    return y;
+  }
+
+  Vector project(const std::string& name, const Vector& x) const {
+    Vector y = multiply(at(name + ".weight"), x);
+    if (const auto bias = values_.find(name + ".bias"); bias != values_.end()) add(y, bias->second);
+    return y;
+  }
+
+  Vector norm(const Vector& x, const Vector& gain) const {
+    double squares = 0;
+    for (const double value : x) squares += value * value;
+    const double inverse = 1 / std::sqrt(squares / static_cast<double>(x.size()) + spec_.normEps);
+    Vector y(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] * inverse * gain[i];
+    return y;
+  }
+
+  // Per-head norm where the model has one, then RoPE in the half-split layout.
+  Vector heads(const std::string& name, const Vector& all, int count, std::size_t position) const {
+    Vector out;
+    const int half = spec_.headDim / 2;
+    for (int head = 0; head < count; ++head) {
+      Vector one(all.begin() + head * spec_.headDim, all.begin() + (head + 1) * spec_.headDim);
+      if (spec_.qkNorm) one = norm(one, at(name + "norm.weight"));
+      Vector turned(one.size());
+      for (int i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(position) * spec_.rope.inverseFrequencies[i];
+        const double c = std::cos(angle) * spec_.rope.attentionFactor;
+        const double s = std::sin(angle) * spec_.rope.attentionFactor;
+        turned[i] = one[i] * c - one[i + half] * s;
+        turned[i + half] = one[i + half] * c + one[i] * s;
+      }
+      out.insert(out.end(), turned.begin(), turned.end());
+    }
+    return out;
+  }
+
+  Vector attend(int layer, const Vector& q, const std::vector<Vector>& k, const std::vector<Vector>& v,
+                std::size_t t) const {
+    const int d = spec_.headDim, group = spec_.heads / spec_.kvHeads;
+    const auto window = static_cast<std::size_t>(spec_.slidingWindow[layer]);
+    const std::size_t first = window > 0 && t + 1 > window ? t + 1 - window : 0;
+    Vector out(q.size());
+    for (int head = 0; head < spec_.heads; ++head) {
+      const int kvHead = head / group;
+      Vector weights;
+      double total = 0;
+      for (std::size_t s = first; s <= t; ++s) {
+        double score = 0;
+        for (int i = 0; i < d; ++i) score += q[head * d + i] * k[s][kvHead * d + i];
+        weights.push_back(std::exp(score / std::sqrt(d)));
+        total += weights.back();
+      }
+      for (std::size_t s = first; s <= t; ++s) {
+        for (int i = 0; i < d; ++i) out[head * d + i] += weights[s - first] / total * v[s][kvHead * d + i];
+      }
+    }
+    return out;
+  }
+
+  ModelSpec spec_;
+  std::mt19937 random_;
+  std::FILE* file_;
+  std::string path_;
+  std::vector<TensorEntry> tensors_;
+  std::map<std::string, Vector> values_;
+};
+
+}  // namespace tandem::test
