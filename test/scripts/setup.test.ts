@@ -1,10 +1,12 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Folder, importScript } from './support.js';
+import { Folder, importScript, root } from './support.js';
 
 const { packagesAreInstalled } = await importScript('packages.mjs');
 const { removeStaleOutputs, outputsAreMissing } = await importScript('compiled.mjs');
 const { checkNode, checkNativeTools, checkCpp20 } = await importScript('requirements.mjs');
+const { missingPlatforms, platformEntry } = await importScript('lock-platforms.mjs');
 const { withLock } = await importScript('lock.mjs');
 
 describe('installed packages', () => {
@@ -121,5 +123,30 @@ describe('the set-up lock', () => {
     using folder = new Folder();
     await expect(withLock(folder.at('lock'), () => Promise.reject(new Error('no')))).rejects.toThrow('no');
     expect(existsSync(folder.at('lock'))).toBe(false);
+  });
+});
+
+describe('package-lock.json', () => {
+  it('holds the packages of every platform, without which npm ci refuses it', () => {
+    const { packages } = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
+    expect(missingPlatforms(packages)).toEqual([]);
+  });
+
+  it('is completed by platforms read from names', () => {
+    const missing = missingPlatforms({
+      'node_modules/tool': {
+        dev: true,
+        optionalDependencies: {
+          '@tool/cli-linux-x64-musl': '1.2.3',
+          fsevents: '~2.3.0',
+          '@tool/there': '1.0.0',
+        },
+      },
+      'node_modules/@tool/there': {},
+    });
+    expect(missing.map(platformEntry)).toEqual([
+      { version: '1.2.3', cpu: ['x64'], dev: true, libc: ['musl'], optional: true, os: ['linux'] },
+      { version: '2.3.0', dev: true, optional: true, os: ['darwin'] },
+    ]);
   });
 });
