@@ -105,19 +105,22 @@ Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work,
 void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight& w, std::size_t panel,
               std::int64_t rowBegin, std::int64_t rows, float* sums) {
   const std::uint8_t* codes = w.panel(panel);
+  // Tiles of nearly equal height: 8 rows are 4 and 4, since the fewer rows a tile has, the more it waits for
+  // the panel.
+  const std::int64_t count = (rows + kernels.tileRows - 1) / kernels.tileRows;
   const auto tiles = [&](auto&& body) {
-    for (std::int64_t row = 0; row < rows; row += kernels.tileRows) {
-      body(rowBegin + row, static_cast<int>(std::min<std::int64_t>(kernels.tileRows, rows - row)),
-           sums + row * kPanel);
+    for (std::int64_t tile = 0; tile < count; ++tile) {
+      const std::int64_t row = rows * tile / count, end = rows * (tile + 1) / count;
+      body(rowBegin + row, static_cast<int>(end - row), sums + row * kPanel);
     }
   };
   if (w.weightClass() == WeightClass::bf16) {
     const auto* weights = reinterpret_cast<const bf16*>(codes);
     for (std::size_t k = 0; k < operand.stride; k += kInputBlock) {
-      const std::size_t count = std::min(kInputBlock, operand.stride - k);
+      const std::size_t depth = std::min(kInputBlock, operand.stride - k);
       tiles([&](std::int64_t row, int height, float* c) {
         kernels.bf16Dot(height, operand.rounded + row * operand.stride + k, operand.stride,
-                        weights + k * kPanel, count, k == 0, c);
+                        weights + k * kPanel, depth, k == 0, c);
       });
     }
     return;
