@@ -32,7 +32,6 @@ export interface ModelFacts {
   readonly folder: string;
   readonly family: string;
   readonly parameters: number;
-  readonly checkpointBytes: number;
   /** What the weights will take in memory in the chosen class. */
   readonly weightBytes: number;
   readonly weights: string;
@@ -83,7 +82,6 @@ async function readModel(question: ModelQuestion): Promise<ModelFacts> {
     folder: question.path,
     family: checkpoint.spec.family,
     parameters,
-    checkpointBytes: checkpoint.tensors.reduce((sum, { begin, end }) => sum + end - begin, 0),
     weightBytes: packedBytes(checkpoint, question.weights),
     weights: question.weights,
     contextLength: checkpoint.spec.contextLength,
@@ -92,9 +90,11 @@ async function readModel(question: ModelQuestion): Promise<ModelFacts> {
   };
 }
 
-/** Matrices are packed to the class, with a scale per row or group; the embedding table stays mapped as it is. */
+/** Integers come in groups with a float32 scale each (native/cpu/matmul); the embedding table stays as it is. */
+const groupWeights = 128;
+
 function packedBytes({ tensors, spec }: Checkpoint, weights: ModelQuestion['weights']): number {
-  const bytesPerWeight = { bf16: 2, int8: 1 + 4 / spec.hidden, int4: 0.5 + 2 / 32 }[weights];
+  const bytesPerWeight = { bf16: 2, int8: 1 + 4 / groupWeights, int4: 0.5 + 4 / groupWeights }[weights];
   let bytes = 0;
   for (const { name, shape, begin, end } of tensors) {
     const count = shape.reduce((a, b) => a * b, 1);

@@ -6,7 +6,6 @@ const model: ModelFacts = {
   folder: 'models/demo',
   family: 'llama',
   parameters: 5_300_000,
-  checkpointBytes: 10_600_000,
   weightBytes: 6_000_000,
   weights: 'int8',
   contextLength: 2048,
