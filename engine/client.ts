@@ -32,6 +32,9 @@ export function openEngine(
 
 /** The engine as other threads see it. */
 class EngineClient implements Engine {
+  readonly lost: Promise<EngineError>;
+  #onLost!: (error: EngineError) => void;
+  #closing = false;
   #nextNumber = 0;
   #nextCall = 0;
   readonly #listeners = new Map<number, { id: string; onEvents: Listener }>();
@@ -46,6 +49,9 @@ class EngineClient implements Engine {
     private readonly worker: Worker,
     readonly info: EngineInfo,
   ) {
+    this.lost = new Promise((resolve) => {
+      this.#onLost = resolve;
+    });
     worker.on('message', (message: Report) => this.#onReport(message));
     worker.on('error', (error) => this.#onFailure(`The engine's thread failed: ${error.message}`));
     worker.on('exit', () => this.#onFailure("The engine's thread has ended."));
@@ -88,6 +94,7 @@ class EngineClient implements Engine {
 
   async close(): Promise<void> {
     if (this.#failure) return;
+    this.#closing = true;
     await this.#call((call) => ({ type: 'close', call }));
     await this.worker.terminate();
   }
@@ -135,5 +142,6 @@ class EngineClient implements Engine {
     this.#listeners.clear();
     this.#numbers.clear();
     this.#calls.clear();
+    if (!this.#closing) this.#onLost(this.#failure);
   }
 }

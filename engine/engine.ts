@@ -23,6 +23,8 @@ export interface EngineParts {
 /** The engine in its own thread: admits requests, and hands their sequences to the loop that runs them. */
 export class LocalEngine implements Engine {
   readonly info: EngineInfo;
+  /** What could lose it would lose the thread that it runs in. */
+  readonly lost = new Promise<EngineError>(() => {});
   readonly #parts: EngineParts;
   readonly #requests = new Map<string, RequestState>();
   readonly #loop: EngineLoop;

@@ -138,6 +138,8 @@ export interface CacheStats {
  */
 export interface Engine {
   readonly info: EngineInfo;
+  /** Settles only if the engine is lost: its thread failed, and every request it had was told. */
+  readonly lost: Promise<EngineError>;
   /**
    * Queue a request. Events arrive asynchronously, batched per step: `onEvents` is called with all events that one
    * step produced for this request. Refusals also arrive as an `error` event, so there is one path.

@@ -69,6 +69,10 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
         maxChoices: server.maxChoices,
       });
       service.setModel({ engine, preparer, loadedAt: new Date() });
+      void engine.lost.then((error) => {
+        logger.fatal({ err: error.message }, 'the engine is lost; restart the server');
+        service.setFailure(`${error.message} The server must be restarted.`);
+      });
     },
     async drain() {
       service.draining = true;

@@ -246,6 +246,21 @@ describe('engine with little memory', () => {
   });
 });
 
+describe('losing the thread', () => {
+  it('tells every request, and says that it is lost', async () => {
+    const engine = await open();
+    const running = generate(engine, requestFor(golden[0]!.prompt_ids, { maxTokens: 1900, ignoreEos: true }));
+    const outcome = expect(running).rejects.toMatchObject({ code: 'engine_failed' });
+    // Not a request at all: the engine trusts the front end, and its thread dies of this one.
+    engine.submit({ id: 'broken' } as never, () => {});
+    await outcome;
+    expect((await engine.lost).code).toBe('engine_failed');
+    await expect(generate(engine, requestFor([1]))).rejects.toMatchObject({ code: 'engine_failed' });
+    await expect(engine.stats()).rejects.toMatchObject({ code: 'engine_failed' });
+    await engine.close();
+  });
+});
+
 describe('opening and closing', () => {
   it('names the folder that is not a model', async () => {
     await expect(open({}, { path: '/nowhere/at/all' })).rejects.toMatchObject({
