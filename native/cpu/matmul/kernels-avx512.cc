@@ -116,6 +116,7 @@ void integerTile(const QuantizedRows& a, std::size_t groupBegin, std::size_t gro
                  const std::uint8_t* panel, const float* scales, float* c) {
   constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel / (kInt4 ? 2 : 1);
   for (std::size_t group = groupBegin; group < groupEnd; ++group) {
+    prefetchStep(scales + group * kPanel);
     Sums dots[Rows * kVectors];
     unroll<Rows * kVectors>([&](auto i) __attribute__((always_inline)) { dots[i] = Sums{}; });
     const std::int8_t* codes = a.codes + group * kGroup;

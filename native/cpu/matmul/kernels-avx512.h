@@ -4,9 +4,11 @@
 
 #include <immintrin.h>
 
+#include <bit>
 #include <cstring>
 
 #include "cpu/matmul/kernels.h"
+#include "cpu/matmul/quantize.h"
 #include "cpu/vector-exp.h"
 
 namespace tandem::cpu::avx512 {
@@ -28,14 +30,16 @@ inline void roundRow(const float* x, std::size_t count, bf16* out) {
 inline float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum) {
   constexpr int kVectors = kGroup / 16;
   __m512 values[kVectors];
-  __m512 largest = _mm512_setzero_ps();
+  // Without their signs floats compare as integers do, and NaN is the greatest: it must not get lost in a
+  // code.
+  __m512i largest = _mm512_setzero_si512();
   for (int i = 0; i < kVectors; ++i) {
     const std::size_t done = std::size_t(i) * 16;
     values[i] = _mm512_maskz_loadu_ps(done < count ? firstLanes(count - done) : __mmask16(0), x + done);
-    largest = _mm512_max_ps(largest, _mm512_abs_ps(values[i]));
+    largest = _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_abs_ps(values[i])));
   }
-  const float scale = _mm512_reduce_max_ps(largest) / 127;
-  const __m512 inverse = _mm512_set1_ps(scale > 0 ? 1 / scale : 0);
+  const float scale = std::bit_cast<float>(_mm512_reduce_max_epi32(largest)) / 127;
+  const __m512 inverse = _mm512_set1_ps(inverseOf(scale));
   __m512i total = _mm512_setzero_si512();
   for (int i = 0; i < kVectors; ++i) {
     __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(values[i], inverse));

@@ -2,9 +2,11 @@
 // them.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "cpu/matmul/kernels.h"
+#include "cpu/matmul/quantize.h"
 
 namespace tandem::cpu {
 namespace {
@@ -64,14 +66,19 @@ void roundRow(const float* x, std::size_t count, bf16* out) {
 }
 
 float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum) {
-  float largest = 0;
-  for (std::size_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(x[i]));
-  const float scale = largest / 127;
-  const float inverse = scale > 0 ? 1 / scale : 0;
+  // Without their signs floats compare as integers do, and NaN is the greatest: it must not get lost in a
+  // code.
+  std::int32_t largest = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    largest = std::max(largest, std::bit_cast<std::int32_t>(x[i]) & 0x7fffffff);
+  }
+  const float scale = std::bit_cast<float>(largest) / 127;
+  const float inverse = inverseOf(scale);
   std::int32_t total = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    // Rounding of the inverse may carry the largest value a hair beyond 127.
-    const int code = std::clamp(static_cast<int>(std::lrintf(x[i] * inverse)), -127, 127);
+    // Rounding of the inverse may carry the largest value a hair beyond 127; NaN goes to -127.
+    const float value = std::min(x[i] * inverse, 127.0f);
+    const int code = static_cast<int>(nearest(value >= -127 ? value : -127));
     codes[i] = static_cast<std::int8_t>(code);
     total += code;
   }

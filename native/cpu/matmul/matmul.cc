@@ -15,9 +15,8 @@ namespace {
 // A block of rows is small enough for its sums [rows][kPanel] to stay in the L2 cache, and large enough that
 // a panel is read from memory few times.
 constexpr std::int64_t kRowBlock = 256;
-// Inputs of a panel that are used for all rows before the next: 64 outputs x 512 int8 codes are 32 KB, two
-// thirds of an L1 cache.
-constexpr std::size_t kInputBlock = 512;
+// As much of a panel is used for all rows before the next: two thirds of an L1 cache.
+constexpr std::size_t kPanelBlockBytes = 32 << 10;
 
 }  // namespace
 
@@ -105,6 +104,7 @@ Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work,
 void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight& w, std::size_t panel,
               std::int64_t rowBegin, std::int64_t rows, float* sums) {
   const std::uint8_t* codes = w.panel(panel);
+  const std::size_t blockInputs = kPanelBlockBytes / (w.panelBytes() / w.paddedInputs());
   // Tiles of nearly equal height: 8 rows are 4 and 4, since the fewer rows a tile has, the more it waits for
   // the panel.
   const std::int64_t count = (rows + kernels.tileRows - 1) / kernels.tileRows;
@@ -116,8 +116,8 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
   };
   if (w.weightClass() == WeightClass::bf16) {
     const auto* weights = reinterpret_cast<const bf16*>(codes);
-    for (std::size_t k = 0; k < operand.stride; k += kInputBlock) {
-      const std::size_t depth = std::min(kInputBlock, operand.stride - k);
+    for (std::size_t k = 0; k < w.paddedInputs(); k += blockInputs) {
+      const std::size_t depth = std::min(blockInputs, w.paddedInputs() - k);
       tiles([&](std::int64_t row, int height, float* c) {
         kernels.bf16Dot(height, operand.rounded + row * operand.stride + k, operand.stride,
                         weights + k * kPanel, depth, k == 0, c);
@@ -126,13 +126,13 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
     return;
   }
   const IntegerDot dot = w.weightClass() == WeightClass::int8 ? kernels.int8Dot : kernels.int4Dot;
-  constexpr std::size_t kGroups = kInputBlock / kGroup;
+  const std::size_t blockGroups = blockInputs / kGroup;
   const QuantizedRows& all = operand.quantized;
-  for (std::size_t group = 0; group < all.groups; group += kGroups) {
+  for (std::size_t group = 0; group < all.groups; group += blockGroups) {
     tiles([&](std::int64_t row, int height, float* c) {
       const QuantizedRows tile{all.codes + row * all.stride, all.stride, all.scales + row * all.groups,
                                all.corrections + row * all.groups, all.groups};
-      dot(height, tile, group, std::min(group + kGroups, all.groups), codes, w.panelScales(panel), c);
+      dot(height, tile, group, std::min(group + blockGroups, all.groups), codes, w.panelScales(panel), c);
     });
   }
 }

@@ -3,14 +3,14 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <new>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/half.h"
+#include "cpu/matmul/quantize.h"
 
 namespace tandem::cpu {
 namespace {
@@ -65,36 +65,46 @@ void packInt8Row(std::span<const float> row, int column, std::uint8_t* panel, fl
   for (std::size_t begin = 0; begin < row.size(); begin += kGroup) {
     float largest = 0;
     for (int i = 0; i < kGroup; ++i) largest = std::max(largest, std::abs(row[begin + i]));
-    const float scale = largest / 127;
+    const float scale = largest / 127, inverse = inverseOf(scale);
     scales[begin / kGroup * kPanel + column] = scale;
-    const float inverse = scale > 0 ? 1 / scale : 0;
     for (std::size_t k = begin; k < begin + kGroup; ++k) {
-      const int code = std::clamp(static_cast<int>(std::lrintf(row[k] * inverse)), -127, 127);
+      const int code = static_cast<int>(nearest(std::clamp(row[k] * inverse, -127.0f, 127.0f)));
       panel[(k / 4 * kPanel + column) * 4 + k % 4] = static_cast<std::uint8_t>(code + 128);
     }
   }
 }
 
-// The scale that leaves the least squared error among the range's own and some smaller ones: with 15 levels,
-// clipping the largest value a little often pays.
-float int4Scale(std::span<const float> group) {
-  float largest = 0;
-  for (const float value : group) largest = std::abs(value) > std::abs(largest) ? value : largest;
-  if (largest == 0) return 0;
-  float best = 0, least = INFINITY;
-  for (int step = 0; step < 8; ++step) {
-    // The value of largest magnitude takes code -8, which has no positive twin; so the scale carries its
-    // sign.
-    const float scale = largest / (-8 + 0.25f * static_cast<float>(step));
-    const float inverse = 1 / scale;
-    float error = 0;
-    for (const float value : group) {
-      const float code = std::clamp(std::nearbyint(value * inverse), -8.0f, 7.0f);
-      const float difference = value - code * scale;
-      error += difference * difference;
+float int4Code(float value, float inverse) { return nearest(std::clamp(value * inverse, -8.0f, 7.0f)); }
+
+// Sum of squared differences between the group and its codes' values.
+float int4Error(const float* group, float scale) {
+  constexpr int kLanes = 16;  // written out, so that the compiler may use vectors without reordering a sum
+  const float inverse = inverseOf(scale);
+  float errors[kLanes] = {};
+  for (int i = 0; i < kGroup; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float difference = group[i + lane] - int4Code(group[i + lane], inverse) * scale;
+      errors[lane] += difference * difference;
     }
-    if (error < least) {
-      least = error;
+  }
+  return std::accumulate(errors, errors + kLanes, 0.0f);
+}
+
+// The scale that leaves the least squared error among the range's own and some smaller ones: with 16 levels,
+// clipping the largest value a little often pays.
+float int4Scale(const float* group) {
+  // The value of largest magnitude takes code -8, which has no positive twin; so the scale carries its sign.
+  float least = 0, greatest = 0;
+  for (int i = 0; i < kGroup; ++i) {
+    least = std::min(least, group[i]);
+    greatest = std::max(greatest, group[i]);
+  }
+  const float largest = -least > greatest ? least : greatest;
+  float best = largest / -8, bestError = int4Error(group, best);
+  for (int step = 1; step < 8; ++step) {
+    const float scale = largest / (-8 + 0.25f * static_cast<float>(step));
+    if (const float error = int4Error(group, scale); error < bestError) {
+      bestError = error;
       best = scale;
     }
   }
@@ -103,13 +113,14 @@ float int4Scale(std::span<const float> group) {
 
 void packInt4Row(std::span<const float> row, int column, std::uint8_t* panel, float* scales) {
   for (std::size_t begin = 0; begin < row.size(); begin += kGroup) {
-    const float scale = int4Scale(row.subspan(begin, kGroup));
+    const float scale = int4Scale(row.data() + begin), inverse = inverseOf(scale);
     scales[begin / kGroup * kPanel + column] = scale;
-    const float inverse = scale != 0 ? 1 / scale : 0;
-    for (std::size_t k = begin; k < begin + kGroup; ++k) {
-      const int code = std::clamp(static_cast<int>(std::lrintf(row[k] * inverse)), -8, 7) + 8;
-      std::uint8_t& byte = panel[(k / 8 * kPanel + column) * 4 + k % 4];
-      byte = static_cast<std::uint8_t>(k % 8 < 4 ? (byte & 0xf0) | code : (byte & 0x0f) | code << 4);
+    const auto codeAt = [&](std::size_t k) { return static_cast<int>(int4Code(row[k], inverse)) + 8; };
+    for (std::size_t k = begin; k < begin + kGroup; k += 8) {
+      std::uint8_t* bytes = panel + (k / 8 * kPanel + column) * 4;
+      for (int i = 0; i < 4; ++i) {
+        bytes[i] = static_cast<std::uint8_t>(codeAt(k + i) | codeAt(k + i + 4) << 4);
+      }
     }
   }
 }
@@ -175,7 +186,6 @@ std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, Weig
     const std::span<float> row = buffers[thread];
     auto* codes = reinterpret_cast<std::uint8_t*>(weight->codes_.data()) + panel * weight->panelBytes_;
     auto* scales = reinterpret_cast<float*>(weight->scales_.data()) + panel * weight->groups() * kPanel;
-    if (weightClass == WeightClass::int4) std::memset(codes, 0, weight->panelBytes_);
     for (int column = 0; column < kPanel; ++column) {
       rows.read(panel, column, row);
       if (weightClass == WeightClass::bf16) packBf16Row(row, column, codes);
