@@ -2,9 +2,9 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
-const launcher = fileURLToPath(new URL('../../../tandem', import.meta.url));
+const runCommand = fileURLToPath(new URL('run-command.mjs', import.meta.url));
 
-/** `./tandem …` as a process of its own, with what it prints. */
+/** `tandem …` as a process of its own, without the set-up that goes before it, and with what it prints. */
 export class TandemProcess {
   readonly child: ChildProcessWithoutNullStreams;
   stdout = '';
@@ -13,7 +13,9 @@ export class TandemProcess {
   #onOutput: () => void = () => {};
 
   constructor(args: readonly string[], options: { stdin?: string; env?: Record<string, string> } = {}) {
-    this.child = spawn(launcher, args, { env: { ...process.env, ...options.env } });
+    this.child = spawn(process.execPath, [runCommand, ...args], {
+      env: { ...process.env, ...options.env },
+    });
     this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;
       this.#onOutput();
