@@ -4,6 +4,7 @@ import { notice } from './output.js';
 import { peerCommand } from './peer.js';
 import { randomModelCommand } from './random-model.js';
 import { renderCommand } from './render.js';
+import { serveCommand } from './serve.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export async function run(argv: string[]): Promise<number> {
@@ -11,6 +12,7 @@ export async function run(argv: string[]): Promise<number> {
   const program = new Command('tandem bench')
     .description('Measures a running server, the engine alone, or llama.cpp beside it.')
     .helpCommand(false)
+    .addCommand(serveCommand(rest))
     .addCommand(engineCommand(rest))
     .addCommand(peerCommand(rest))
     .addCommand(randomModelCommand())

@@ -1,0 +1,68 @@
+import http from 'node:http';
+import https from 'node:https';
+import type { Target } from './target.js';
+
+export interface Sent {
+  readonly target: Target;
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  /** JSON text. */
+  readonly body?: string | Buffer;
+  readonly signal?: AbortSignal;
+}
+
+/** Keeps connections open, and opens as many as there are requests at once. */
+const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY };
+const plainAgent = new http.Agent(agentOptions);
+const secureAgent = new https.Agent(agentOptions);
+
+/** Resolves with the answer as soon as its head is there. */
+export function send({ target, method, path, body, signal }: Sent): Promise<http.IncomingMessage> {
+  const url = new URL(path, target.url);
+  const secure = url.protocol === 'https:';
+  return new Promise((resolve, reject) => {
+    const request = (secure ? https : http).request(url, {
+      method,
+      agent: secure ? secureAgent : plainAgent,
+      ...(signal && { signal }),
+      headers: {
+        ...(body !== undefined && {
+          'content-type': 'application/json',
+          'content-length': Buffer.byteLength(body),
+        }),
+        ...(target.apiKey !== undefined && { authorization: `Bearer ${target.apiKey}` }),
+      },
+    });
+    request.on('response', resolve);
+    request.on('error', reject);
+    request.setNoDelay(true);
+    request.end(body);
+  });
+}
+
+export async function readText(response: http.IncomingMessage): Promise<string> {
+  const pieces: Buffer[] = [];
+  for await (const piece of response) pieces.push(piece as Buffer);
+  return Buffer.concat(pieces).toString();
+}
+
+/** The answer's JSON. Throws an Error with the server's words if the status is not 200. */
+export async function requestJson(sent: Sent): Promise<unknown> {
+  const response = await send(sent);
+  const text = await readText(response);
+  if (response.statusCode !== 200) {
+    throw new Error(`${sent.method} ${sent.path}: ${response.statusCode} ${errorMessage(text)}`);
+  }
+  return JSON.parse(text);
+}
+
+/** What an OpenAI error object says; the body itself, shortened, if it is none. */
+export function errorMessage(text: string): string {
+  try {
+    const { error } = JSON.parse(text) as { error?: { message?: string } };
+    if (typeof error?.message === 'string') return error.message;
+  } catch {
+    // No JSON: shown as it is.
+  }
+  return text.slice(0, 200);
+}

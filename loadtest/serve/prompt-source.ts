@@ -1,0 +1,52 @@
+import { z } from 'zod';
+import type { Random } from '../random.js';
+import { requestJson } from './http.js';
+import type { Target } from './target.js';
+
+const Tokenized = z.object({ tokens: z.array(z.int().nonnegative()).min(1) });
+
+/** Words that any vocabulary reads. */
+const words = (
+  'the of and a to in is that for it was on are as with his they at be this from have or by one had not but what all ' +
+  'were when we there can an your which their said if do will each about how up out them then she many some so these'
+).split(' ');
+
+/** Text of about `characters` characters. */
+export function randomText(characters: number, random: Random): string {
+  const parts: string[] = [];
+  for (let length = 0; length < characters; ) {
+    const word = words[random.below(words.length)]!;
+    parts.push(word);
+    length += word.length + 1;
+  }
+  return parts.join(' ');
+}
+
+/**
+ * Prompts of an exact number of tokens that the served model can read, no two alike: ids that its own tokenizer gave for
+ * words, shuffled. So no prompt is answered from the prefix cache.
+ */
+export class PromptSource {
+  private constructor(
+    private readonly ids: readonly number[],
+    private readonly random: Random,
+    /** How many characters of `randomText` make one token. */
+    readonly charactersPerToken: number,
+  ) {}
+
+  static async open(target: Target, random: Random): Promise<PromptSource> {
+    const text = randomText(4000, random);
+    const answer = await requestJson({
+      target,
+      method: 'POST',
+      path: '/tokenize',
+      body: JSON.stringify({ prompt: text }),
+    });
+    const { tokens } = Tokenized.parse(answer);
+    return new PromptSource(tokens, random, text.length / tokens.length);
+  }
+
+  next(tokens: number): number[] {
+    return Array.from({ length: tokens }, () => this.ids[this.random.below(this.ids.length)]!);
+  }
+}
