@@ -1,0 +1,32 @@
+/**
+ * KV memory and slots, as the scheduler asks for them. `engine/kv/sequence-memory.ts` answers for a device's pool and the
+ * prefix cache; the simulator and the property tests count.
+ */
+export interface Memory<W> {
+  readonly pageTokens: number;
+  /** Bytes of one token's K and V in all layers, for this sequence at its present precision. */
+  kvBytesPerToken(work: W): number;
+  /** Part of the memory that running sequences hold, 0 to 1. What the prefix cache alone holds does not count. */
+  usage(): number;
+  /** Sequences that have a slot. */
+  openSlots(): number;
+  /**
+   * Gives a waiting sequence a slot and what of its prompt is cached (`computedTokens`), if its tokens and `reserve`
+   * more would fit. False, and nothing changed, if not.
+   */
+  admit(work: W, reserveTokens: number): boolean;
+  /** Room for `tokens` tokens in all, from what is free or only cached. False, and nothing changed, if there is not. */
+  reserve(work: W, tokens: number): boolean;
+  /** A further choice on the first one's prompt: a slot whose KV shares all but the last token. False if there is none. */
+  fork(from: W, to: W): boolean;
+  /** Frees the slot and all it holds. */
+  release(work: W): void;
+  /** Whether the sequence's KV may be copied to host memory now. */
+  canSwap(work: W): boolean;
+  /** Begins the copy; the slot and its pages are free when `Scheduler.swappedOut` is called. */
+  swapOut(work: W): void;
+  /** Begins the way back, into a new slot, if there is one and room. `Scheduler.swappedIn` is called at its end. */
+  swapIn(work: W, reserveTokens: number): boolean;
+  /** The copy in host memory is not needed any more. */
+  dropSwapped(work: W): void;
+}

@@ -1,0 +1,44 @@
+import type { PrefillWork } from './prefill-queue.js';
+
+/**
+ * waiting: no slot, nothing computed. prefill: has a slot, its prompt is being read. decode: one token a step.
+ * swappingOut, swapped, swappingIn: its KV is on its way to host memory, there, on its way back. ended: its slot is free, or
+ * will be when its step or copy in flight is done.
+ */
+export type Phase = 'waiting' | 'prefill' | 'decode' | 'swappingOut' | 'swapped' | 'swappingIn' | 'ended';
+
+/** A sequence as the scheduler sees it: counts, no tokens. The scheduler owns the fields that are not read-only. */
+export interface Work extends PrefillWork {
+  phase: Phase;
+  /** A step that names it is running. */
+  inFlight: boolean;
+  /** Of its tokens, those whose KV is there. */
+  computedTokens: number;
+  /** Prompt, and what was generated. */
+  readonly tokenCount: number;
+  /** Tokens it may still generate. */
+  readonly remainingOutput: number;
+  /** Nobody reads its answer at the moment; it is left out of steps, and gives way first. */
+  readonly paused: boolean;
+}
+
+export type Lane = 'prefill' | 'decode';
+
+/** A sequence's part of a step. */
+export interface Chunk<W> {
+  readonly work: W;
+  /** Tokens that the step adds to its KV. */
+  readonly tokens: number;
+  /** Whether they are its prompt's (brought by the step), or its last sampled token. */
+  readonly isPrompt: boolean;
+}
+
+/** One step, to be started now. The scheduler holds its lane for busy until `complete` or `fail`. */
+export interface StepPlan<W> {
+  readonly lane: Lane;
+  /** Compute units that the lane gets for this step. */
+  readonly units: number;
+  readonly chunks: readonly Chunk<W>[];
+  /** What the cost model foresees, in seconds; NaN where the policy asks no model. */
+  readonly predictedSeconds: number;
+}
