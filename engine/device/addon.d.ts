@@ -59,6 +59,11 @@ export interface NativeDevice {
   kvAttach(slot: number, blocks: Int32Array): void;
   kvUnpublish(blocks: Int32Array): void;
   kvFork(from: number, to: number, tokens: number): boolean;
+  /** The id is valid until `kvSwapIn` resolves to true or `kvDropSwapped`. */
+  kvSwapOut(slot: number): Promise<{ id: number; tokens: number; bytes: number }>;
+  kvSwapIn(slot: number, id: number): Promise<boolean>;
+  /** Does nothing on a closed device. */
+  kvDropSwapped(id: number): void;
   /** Resolves when both lanes have ended and memory is free. Idempotent. */
   close(): Promise<void>;
 }

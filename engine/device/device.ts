@@ -17,9 +17,9 @@ export interface Device {
   partition(prefillUnits: number): void;
   /** Prepare a free slot for a sequence. Throws if the slot is open. */
   openSlot(slot: number, sampling: SlotSampling): void;
-  /** Free the slot and its page references. Throws if a step that names the slot is in flight. */
+  /** Free the slot and its page references. Throws if a step or swap of the slot is in flight. */
   closeSlot(slot: number): void;
-  /** Ends both lanes after their steps in flight and frees all native memory. */
+  /** Ends both lanes after their steps and swaps in flight and frees all native memory, swapped KV too. */
   close(): Promise<void>;
 }
 
@@ -84,7 +84,18 @@ export interface StepResult {
   readonly logits: ReadonlyMap<number, Float32Array>;
   /** Time the lane was busy with this step, without queueing. */
   readonly seconds: number;
+  /** What it was spent on: one value for each of `operatorClasses`. Their sum is `seconds`. */
+  readonly opSeconds: Float64Array;
 }
+
+/**
+ * Kinds of operators in a step. `matmul`: all projections, the one to logits included. Attention is decode's for entries
+ * that bring one token (or their last sampled one) and prefill's for those that bring more; where a step has both, they
+ * are computed one after the other, so that each is timed by itself. `other`: embedding, norms, RoPE and appending to
+ * the KV, sampling, log probabilities.
+ */
+export const operatorClasses = ['matmul', 'prefillAttention', 'decodeAttention', 'other'] as const;
+export type OperatorClass = (typeof operatorClasses)[number];
 
 export interface TopLogprobs {
   readonly tokens: Int32Array;
@@ -141,7 +152,7 @@ export type PrecisionClass = 'bf16' | 'int8';
 /**
  * KV memory in *pages* of `pageTokens` tokens of one layer. A *block* is the pages of all layers for the same tokens;
  * policy counts in blocks and bytes. Calls are synchronous and may run while lanes are busy, except on slots of a
- * step in flight, which must be left alone until its result has arrived.
+ * step or swap in flight, which must be left alone until its promise has settled: calls that would change one throw.
  */
 export interface KvPool {
   readonly pageTokens: number;
@@ -168,4 +179,30 @@ export interface KvPool {
    * filled last block by copy. False, and nothing changed, if memory is out.
    */
   fork(from: number, to: number, tokens: number): boolean;
+  /**
+   * Move the slot's KV to host memory. While it is copied, both lanes go on with other slots. Once resolved the slot's
+   * length is 0 and its blocks are free (or its share of them: blocks in the prefix cache are copied and stay there);
+   * rejects, with nothing changed, if the slot is not open or in flight.
+   *
+   * The slot stays open with its sampling state, and may be closed. After `swapIn` into the same open slot a decode
+   * entry (count 0) goes on as if nothing had happened. A slot that was opened anew knows no last token: open it with
+   * `promptTokens` and `generatedTokens`, and let its first entry bring what the KV does not hold yet, the last
+   * sampled token. Both continue with the bits of the sequence that was never swapped. The one thing that is lost with
+   * a closed slot is where a prompt that is scored in several steps (`Want.promptLogprobs`) had got to.
+   */
+  swapOut(slot: number): Promise<SwappedKv>;
+  /**
+   * Move it back into an open, empty slot, onto blocks of its own, and release the handle. Resolves to false, with
+   * nothing changed, if the pool is short of blocks. Only the tokens' blocks are taken: reserve before the next step.
+   */
+  swapIn(slot: number, swapped: SwappedKv): Promise<boolean>;
+}
+
+/** A sequence's KV in host memory. Free after `release()`, after `swapIn` has taken it back, or when it is forgotten. */
+export interface SwappedKv {
+  readonly tokens: number;
+  /** Host memory it holds; 0 once released. */
+  readonly bytes: number;
+  /** Throws while it is being swapped in. Later calls do nothing. */
+  release(): void;
 }

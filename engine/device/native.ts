@@ -5,6 +5,7 @@ import { EngineError } from '../errors.js';
 import type { Checkpoint } from '../model/model-spec.js';
 import type { NativeAddon, NativeDevice, NativeDeviceOptions, NativeIsa } from './addon.js';
 import type { Device, DeviceInfo, KvPool, Lane, SlotSampling, Step, StepResult } from './device.js';
+import { SwappedHandles } from './swapped-handles.js';
 
 /** What of the device's options is a choice; the rest follows from the checkpoint. */
 export type NativeDeviceSettings = Omit<NativeDeviceOptions, 'spec' | 'files' | 'tensors'>;
@@ -36,15 +37,19 @@ export async function openNativeDevice(
     throw new EngineError('model_invalid', (error as Error).message);
   }
   const info: DeviceInfo = { ...native.info(), name: cpuName(), spec };
+  const swapped = new SwappedHandles((id) => native.kvDropSwapped(id));
   return {
     info,
     prefill: laneOf(native, 0),
     decode: laneOf(native, 1),
-    kv: kvPoolOf(native, settings.kvPrecision),
+    kv: kvPoolOf(native, settings.kvPrecision, swapped),
     partition: (prefillUnits: number) => native.partition(prefillUnits),
     openSlot: (slot: number, sampling: SlotSampling) => native.openSlot(slot, sampling),
     closeSlot: (slot: number) => native.closeSlot(slot),
-    close: () => native.close(),
+    close: async () => {
+      swapped.forgetAll();
+      await native.close();
+    },
   };
 }
 
@@ -55,7 +60,7 @@ function laneOf(native: NativeDevice, lane: 0 | 1): Lane {
   };
 }
 
-function kvPoolOf(native: NativeDevice, precision: KvPool['precision']): KvPool {
+function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped: SwappedHandles): KvPool {
   return {
     ...native.kvInfo(),
     precision,
@@ -66,6 +71,12 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision']): KvPool 
     attach: (slot, blocks) => native.kvAttach(slot, blocks),
     unpublish: (blocks) => native.kvUnpublish(blocks),
     fork: (from, to, tokens) => native.kvFork(from, to, tokens),
+    swapOut: async (slot) => swapped.add(await native.kvSwapOut(slot)),
+    swapIn: async (slot, handle) => {
+      const done = await native.kvSwapIn(slot, swapped.idOf(handle));
+      if (done) swapped.forget(handle);
+      return done;
+    },
   };
 }
 

@@ -9,14 +9,6 @@
 
 namespace tandem::addon {
 
-// What a lane hands over: the promise to settle, and with what.
-struct DeviceWrap::Delivery {
-  Napi::Promise::Deferred deferred;
-  Channel channel;
-  StepResult result;
-  std::string error;
-};
-
 Napi::Function DeviceWrap::define(Napi::Env env) {
   return DefineClass(
       env, "NativeDevice",
@@ -27,6 +19,8 @@ Napi::Function DeviceWrap::define(Napi::Env env) {
        InstanceMethod("kvReserve", &DeviceWrap::kvReserve), InstanceMethod("kvLength", &DeviceWrap::kvLength),
        InstanceMethod("kvPublish", &DeviceWrap::kvPublish), InstanceMethod("kvAttach", &DeviceWrap::kvAttach),
        InstanceMethod("kvUnpublish", &DeviceWrap::kvUnpublish), InstanceMethod("kvFork", &DeviceWrap::kvFork),
+       InstanceMethod("kvSwapOut", &DeviceWrap::kvSwapOut), InstanceMethod("kvSwapIn", &DeviceWrap::kvSwapIn),
+       InstanceMethod("kvDropSwapped", &DeviceWrap::kvDropSwapped),
        InstanceMethod("close", &DeviceWrap::close)});
 }
 
@@ -36,16 +30,13 @@ DeviceWrap::~DeviceWrap() { shut(); }
 
 void DeviceWrap::adopt(std::unique_ptr<Device> device) {
   device_ = std::move(device);
-  for (Channel& channel : channels_) {
-    channel = Channel::New(Env(), "tandem lane", 0, 1, nullptr);
-    // A waiting engine must not keep the process alive; a step in flight does, see `run`.
-    channel.Unref(Env());
-  }
-  // Hooks run last in, first out: this one before those that end the channels.
+  for (auto& lane : lanes_) lane = std::make_shared<Outlet>(Env(), "tandem lane");
+  swaps_ = std::make_shared<Outlet>(Env(), "tandem swap");
+  // Hooks run last in, first out: this one before those that end the outlets.
   napi_add_env_cleanup_hook(Env(), onEnvironmentEnd, this);
 }
 
-// JavaScript may end without close(), in the middle of a step; the lanes must end while their channels still
+// JavaScript may end without close(), in the middle of a step; its threads must end while the outlets still
 // exist.
 void DeviceWrap::onEnvironmentEnd(void* self) { static_cast<DeviceWrap*>(self)->shut(); }
 
@@ -57,54 +48,26 @@ Device& DeviceWrap::device() const {
 void DeviceWrap::shut() {
   if (!device_) return;
   napi_remove_env_cleanup_hook(Env(), onEnvironmentEnd, this);
-  device_.reset();  // waits for the steps in flight, whose deliveries are in their channels by then
-  for (Channel& channel : channels_) channel.Release();
-}
-
-void DeviceWrap::deliver(Napi::Env env, Napi::Function, std::nullptr_t*, Delivery* delivery) {
-  const std::unique_ptr<Delivery> owned(delivery);
-  // Without an environment the thread is ending, and nobody waits for the promise.
-  if (static_cast<napi_env>(env) == nullptr) return;
-  try {
-    delivery->channel.Unref(env);
-    if (!delivery->error.empty()) {
-      delivery->deferred.Reject(Napi::Error::New(env, delivery->error).Value());
-    } else {
-      delivery->deferred.Resolve(toStepResult(env, delivery->result));
-    }
-  } catch (const Napi::Error&) {
-    // A thread that was told to end has its environment a little longer, but runs no more JavaScript.
-  }
+  device_.reset();  // waits for the steps and swaps in flight, whose answers are in their outlets by then
+  for (const auto& lane : lanes_) lane->close();
+  swaps_->close();
 }
 
 Napi::Value DeviceWrap::run(const Napi::CallbackInfo& info) {
-  const auto deferred = Napi::Promise::Deferred::New(info.Env());
-  try {
-    const int lane = info[0].ToNumber().Int32Value();
+  const int lane = info[0].ToNumber().Int32Value();
+  return lanes_[lane == 0 ? 0 : 1]->promise(info.Env(), [&](Outlet::Answer answer) {
     Step step{readColumn<std::int32_t>(info[1], napi_int32_array, "slots"),
               readColumn<std::int32_t>(info[2], napi_int32_array, "counts"),
               readColumn<std::int32_t>(info[3], napi_int32_array, "tokens"),
               readColumn<std::uint8_t>(info[4], napi_uint8_array, "wants")};
-    check(lane == 0 || lane == 1, "a lane is 0 (prefill) or 1 (decode)");
-    const Channel channel = channels_[lane];
-    device().run(lane, std::move(step), [deferred, channel](StepResult result, std::exception_ptr failure) {
-      auto delivery = std::make_unique<Delivery>(Delivery{deferred, channel, std::move(result), {}});
-      if (failure) {
-        try {
-          std::rethrow_exception(failure);
-        } catch (const std::exception& error) {
-          delivery->error = error.what();
-        } catch (...) {
-          delivery->error = "a step failed for an unknown reason";
-        }
-      }
-      if (delivery->channel.NonBlockingCall(delivery.get()) == napi_ok) static_cast<void>(delivery.release());
-    });
-    channel.Ref(info.Env());
-  } catch (const std::exception& error) {
-    deferred.Reject(Napi::Error::New(info.Env(), error.what()).Value());
-  }
-  return deferred.Promise();
+    device().run(lane, std::move(step),
+                 [answer = std::move(answer)](StepResult result, std::exception_ptr failure) {
+                   answer([result = std::move(result), failure](Napi::Env env) -> Napi::Value {
+                     if (failure) std::rethrow_exception(failure);
+                     return toStepResult(env, result);
+                   });
+                 });
+  });
 }
 
 Napi::Value DeviceWrap::info(const Napi::CallbackInfo& info) {
@@ -193,6 +156,52 @@ Napi::Value DeviceWrap::kvFork(const Napi::CallbackInfo& info) {
                                          info[2].ToNumber().Int64Value());
     return Napi::Boolean::New(info.Env(), done);
   });
+}
+
+std::function<Device&()> DeviceWrap::swapEnd(int slot) const {
+  return [watched = std::weak_ptr(device_), slot]() -> Device& {
+    const std::shared_ptr<Device> device = watched.lock();
+    if (!device)
+      throw Error("the device was closed while slot " + std::to_string(slot) + " was being swapped");
+    device->finishSwap(slot);
+    return *device;
+  };
+}
+
+Napi::Value DeviceWrap::kvSwapOut(const Napi::CallbackInfo& info) {
+  const int slot = info[0].ToNumber().Int32Value();
+  return swaps_->promise(info.Env(), [&](Outlet::Answer answer) {
+    const auto id = std::make_shared<SwapId>();
+    *id = device().swapOut(slot, [answer = std::move(answer), id, end = swapEnd(slot)] {
+      answer([id, end](Napi::Env env) -> Napi::Value {
+        KvCache& kv = end().kv();
+        auto object = Napi::Object::New(env);
+        object.Set("id", static_cast<double>(*id));
+        object.Set("tokens", static_cast<double>(kv.swappedTokens(*id)));
+        object.Set("bytes", static_cast<double>(kv.swappedBytes(*id)));
+        return object;
+      });
+    });
+  });
+}
+
+Napi::Value DeviceWrap::kvSwapIn(const Napi::CallbackInfo& info) {
+  const int slot = info[0].ToNumber().Int32Value();
+  const SwapId id = info[1].ToNumber().Int64Value();
+  return swaps_->promise(info.Env(), [&](Outlet::Answer answer) {
+    const bool begun = device().swapIn(slot, id, [answer, end = swapEnd(slot)] {
+      answer([end](Napi::Env env) -> Napi::Value {
+        end();
+        return Napi::Boolean::New(env, true);
+      });
+    });
+    if (!begun) answer([](Napi::Env env) -> Napi::Value { return Napi::Boolean::New(env, false); });
+  });
+}
+
+void DeviceWrap::kvDropSwapped(const Napi::CallbackInfo& info) {
+  if (!device_) return;  // all memory is free
+  guarded(info.Env(), [&] { device().dropSwapped(info[0].ToNumber().Int64Value()); });
 }
 
 Napi::Value DeviceWrap::close(const Napi::CallbackInfo& info) {

@@ -3,14 +3,15 @@
 #include <napi.h>
 
 #include <array>
+#include <functional>
 #include <memory>
 
 #include "model/device.h"
+#include "outlet.h"
 
 namespace tandem::addon {
 
-// `NativeDevice` of engine/device/addon.d.ts: a Device, and for each lane the way its results take to
-// JavaScript.
+// `NativeDevice` of engine/device/addon.d.ts: a Device, and the ways its results take to JavaScript.
 class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -21,10 +22,6 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   void adopt(std::unique_ptr<Device> device);
 
  private:
-  struct Delivery;
-  static void deliver(Napi::Env env, Napi::Function, std::nullptr_t*, Delivery* delivery);
-  using Channel = Napi::TypedThreadSafeFunction<std::nullptr_t, Delivery, deliver>;
-
   Napi::Value info(const Napi::CallbackInfo& info);
   void partition(const Napi::CallbackInfo& info);
   Napi::Value run(const Napi::CallbackInfo& info);
@@ -38,6 +35,9 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   void kvAttach(const Napi::CallbackInfo& info);
   void kvUnpublish(const Napi::CallbackInfo& info);
   Napi::Value kvFork(const Napi::CallbackInfo& info);
+  Napi::Value kvSwapOut(const Napi::CallbackInfo& info);
+  Napi::Value kvSwapIn(const Napi::CallbackInfo& info);
+  void kvDropSwapped(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
   Device& device() const;
@@ -56,8 +56,12 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
     }
   }
 
-  std::unique_ptr<Device> device_;
-  std::array<Channel, 2> channels_;
+  // Ends the swap of a slot when its copy's answer has come to JavaScript's thread.
+  std::function<Device&()> swapEnd(int slot) const;
+
+  std::shared_ptr<Device> device_;  // others may only watch it
+  std::array<std::shared_ptr<Outlet>, 2> lanes_;
+  std::shared_ptr<Outlet> swaps_;
 };
 
 }  // namespace tandem::addon

@@ -62,6 +62,9 @@ Napi::Object toStepResult(Napi::Env env, const StepResult& result) {
   object.Set("promptLogprobs", prompts.map());
   object.Set("logits", logits.map());
   object.Set("seconds", result.seconds);
+  auto opSeconds = Napi::Float64Array::New(env, result.opSeconds.size());
+  std::copy(result.opSeconds.begin(), result.opSeconds.end(), opSeconds.Data());
+  object.Set("opSeconds", opSeconds);
   return object;
 }
 

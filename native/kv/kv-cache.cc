@@ -31,13 +31,19 @@ const KvCache::Sequence& KvCache::at(int slot) const {
   return sequences_[slot];
 }
 
-KvCache::Sequence& KvCache::idle(int slot) {
-  at(slot);
-  Sequence& sequence = sequences_[slot];
+void KvCache::checkIdle(int slot) const {
+  const Sequence& sequence = at(slot);
   if (sequence.inFlight.load(std::memory_order_acquire)) {
     throw Error("slot " + std::to_string(slot) + " is in a running step and cannot be changed");
   }
-  return sequence;
+  if (sequence.swapping) {
+    throw Error("slot " + std::to_string(slot) + " is being swapped and cannot be changed");
+  }
+}
+
+KvCache::Sequence& KvCache::idle(int slot) {
+  checkIdle(slot);
+  return sequences_[slot];
 }
 
 std::int64_t KvCache::reserved(int slot) const { return blocksOf(at(slot)) * kPageTokens; }
@@ -63,8 +69,9 @@ bool KvCache::reserve(int slot, std::int64_t tokens) {
   return true;
 }
 
-void KvCache::release(int slot) {
-  Sequence& sequence = idle(slot);
+void KvCache::release(int slot) { releasePages(idle(slot)); }
+
+void KvCache::releasePages(Sequence& sequence) {
   for (std::size_t layer = 0; layer < layers_; ++layer) {
     for (const PageId page : sequence.pages[layer]) pool_.release(page);
     sequence.pages[layer].clear();
@@ -151,6 +158,58 @@ void KvCache::finishStep(int slot, std::int64_t appended) {
   Sequence& sequence = sequences_[slot];
   sequence.length += appended;
   sequence.inFlight.store(false, std::memory_order_release);
+}
+
+PageCopies KvCache::copiesOf(const Sequence& sequence, std::int64_t blocks, SwapId id, bool toHost) {
+  PageCopies copies{{}, format().pageBytes(), swaps_.at(id).memory, toHost};
+  copies.pages.reserve(static_cast<std::size_t>(blocks) * layers_);
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    for (std::size_t layer = 0; layer < layers_; ++layer) {
+      copies.pages.push_back(sequence.addresses[layer][block]);
+    }
+  }
+  return copies;
+}
+
+KvCache::Swap KvCache::startSwapOut(int slot) {
+  Sequence& sequence = idle(slot);
+  const std::int64_t blocks = blocksFor(sequence.length);
+  const SwapId id = swaps_.add(sequence.length, static_cast<std::size_t>(blocks) * blockBytes());
+  sequence.swapping = Swapping{id, true};
+  return {id, copiesOf(sequence, blocks, id, true)};
+}
+
+std::optional<KvCache::Swap> KvCache::startSwapIn(int slot, SwapId id) {
+  Sequence& sequence = idle(slot);
+  SwappedKv& swapped = swaps_.idle(id);
+  if (blocksOf(sequence) != 0) {
+    throw Error("slot " + std::to_string(slot) + " holds KV already; only an empty slot can be swapped in");
+  }
+  if (!reserve(slot, swapped.tokens)) return std::nullopt;
+  swapped.copying = true;
+  sequence.swapping = Swapping{id, false};
+  return Swap{id, copiesOf(sequence, blocksOf(sequence), id, false)};
+}
+
+std::shared_ptr<HostMemory> KvCache::finishSwap(int slot) {
+  at(slot);
+  Sequence& sequence = sequences_[slot];
+  if (!sequence.swapping) throw Error("slot " + std::to_string(slot) + " is not being swapped");
+  const auto [id, out] = *sequence.swapping;
+  sequence.swapping.reset();
+  SwappedKv& swapped = swaps_.at(id);
+  if (out) {
+    swapped.copying = false;
+    releasePages(sequence);
+    return nullptr;
+  }
+  sequence.length = swapped.tokens;
+  return swaps_.remove(id);
+}
+
+std::shared_ptr<HostMemory> KvCache::dropSwapped(SwapId id) {
+  swaps_.idle(id);
+  return swaps_.remove(id);
 }
 
 }  // namespace tandem

@@ -3,10 +3,14 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "kv/copy-thread.h"
 #include "kv/page-pool.h"
+#include "kv/swap-space.h"
 
 namespace tandem {
 
@@ -14,8 +18,8 @@ namespace tandem {
 // tokens; the tables of a slot grow by blocks. Full blocks may be published: then they are immutable, outlive
 // the slot, and other slots start with them.
 //
-// Called by the thread that plans steps. A slot in flight (its step is running) must be left alone: `pagesOf`
-// is being read, and its last pages written, by a lane.
+// Called by the thread that plans steps. A slot in flight (its step is running, or it is being swapped) must
+// be left alone: its pages are being read or written by a lane or a copy. Whoever tries is told so.
 class KvCache {
  public:
   KvCache(PageFormat format, int layers, int slots, std::size_t bytes);
@@ -41,21 +45,49 @@ class KvCache {
   // added.
   void startStep(int slot);
   void finishStep(int slot, std::int64_t appended);
-  bool inFlight(int slot) const { return at(slot).inFlight.load(std::memory_order_acquire); }
+  // Throws if the slot is in flight.
+  void checkIdle(int slot) const;
+
+  // A slot's KV moves to host memory, or back into an empty slot. Between the start and `finishSwap` someone
+  // runs the copies, on any thread; so long the slot is in flight.
+  struct Swap {
+    SwapId id;
+    PageCopies copies;
+  };
+  // Of the pages that hold tokens, shared ones too. Afterwards the slot is empty, with nothing reserved.
+  Swap startSwapOut(int slot);
+  // Nothing, and nothing changed, if memory is out. Afterwards the slot holds the tokens, on pages of its
+  // own, and the id is no more.
+  std::optional<Swap> startSwapIn(int slot, SwapId id);
+  // What these return is no longer needed and for the caller to free; may be null.
+  std::shared_ptr<HostMemory> finishSwap(int slot);
+  std::shared_ptr<HostMemory> dropSwapped(SwapId id);
+
+  std::int64_t swappedTokens(SwapId id) { return swaps_.at(id).tokens; }
+  std::size_t swappedBytes(SwapId id) { return swaps_.at(id).memory->bytes(); }
+  std::size_t swappedBytes() const { return swaps_.bytes(); }
 
   // The addresses of a slot's pages in one layer.
   std::span<std::byte* const> pagesOf(int slot, int layer) const { return at(slot).addresses[layer]; }
 
  private:
+  struct Swapping {
+    SwapId id;
+    bool out;
+  };
+
   struct Sequence {
     std::vector<std::vector<PageId>> pages;          // [layer][block]
     std::vector<std::vector<std::byte*>> addresses;  // the same pages
     std::int64_t length = 0;
-    std::atomic<bool> inFlight{false};
+    std::atomic<bool> inFlight{false};  // in a step
+    std::optional<Swapping> swapping;
   };
 
   const Sequence& at(int slot) const;
-  Sequence& idle(int slot);  // throws if the slot is in flight
+  Sequence& idle(int slot);
+  void releasePages(Sequence& sequence);
+  PageCopies copiesOf(const Sequence& sequence, std::int64_t blocks, SwapId id, bool toHost);
   std::vector<PageId> takeBlock();
   void append(Sequence& sequence, std::span<const PageId> block);
   std::int64_t blocksOf(const Sequence& sequence) const {
@@ -67,6 +99,7 @@ class KvCache {
   std::deque<Sequence> sequences_;              // by slot; a deque, since an atomic does not move
   std::vector<std::vector<PageId>> published_;  // by block id; empty: the id is free
   std::vector<std::int32_t> freeIds_;
+  SwapSpace swaps_;
 };
 
 }  // namespace tandem

@@ -1,7 +1,5 @@
 #include "kv/page-pool.h"
 
-#include <sys/mman.h>
-
 #include <string>
 
 #include "core/error.h"
@@ -9,23 +7,8 @@
 namespace tandem {
 namespace {
 
-std::byte* mapArena(std::size_t bytes) {
-  void* data =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED) {
-    throw Error("the system refused " + std::to_string(bytes) + " bytes for the KV cache; lower --kv-memory");
-  }
-#if defined(MADV_HUGEPAGE)
-  madvise(data, bytes, MADV_HUGEPAGE);
-#endif
-  return static_cast<std::byte*>(data);
-}
-
-}  // namespace
-
-void PagePool::Unmap::operator()(std::byte* data) const { munmap(data, bytes); }
-
-PagePool::PagePool(PageFormat format, std::size_t bytes) : format_(format), arena_(nullptr, Unmap{0}) {
+// Bytes of whole pages.
+std::size_t arenaBytes(const PageFormat& format, std::size_t bytes) {
   check(format.kvHeads > 0 && format.headDim > 0 && format.headDim % 16 == 0,
         "a KV page needs a head dimension that is a multiple of 16");
   const std::size_t pages = bytes / format.pageBytes();
@@ -33,8 +16,14 @@ PagePool::PagePool(PageFormat format, std::size_t bytes) : format_(format), aren
     throw Error("the KV cache of " + std::to_string(bytes) + " bytes holds no page of " +
                 std::to_string(format.pageBytes()) + " bytes; raise --kv-memory");
   }
-  const std::size_t used = pages * format.pageBytes();
-  arena_ = {mapArena(used), Unmap{used}};
+  return pages * format.pageBytes();
+}
+
+}  // namespace
+
+PagePool::PagePool(PageFormat format, std::size_t bytes)
+    : format_(format), arena_(arenaBytes(format, bytes), "the KV cache; lower --kv-memory") {
+  const std::size_t pages = arena_.bytes() / format.pageBytes();
   references_.assign(pages, 0);
   free_.reserve(pages);
   for (std::size_t page = pages; page-- > 0;) free_.push_back(static_cast<PageId>(page));

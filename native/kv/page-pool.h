@@ -2,9 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "kv/host-memory.h"
 #include "kv/page-format.h"
 
 namespace tandem {
@@ -30,16 +30,11 @@ class PagePool {
   void release(PageId page);
   std::uint32_t references(PageId page) const { return references_[page]; }
 
-  std::byte* data(PageId page) const { return arena_.get() + page * format_.pageBytes(); }
+  std::byte* data(PageId page) const { return arena_.data() + page * format_.pageBytes(); }
 
  private:
-  struct Unmap {
-    std::size_t bytes;
-    void operator()(std::byte* data) const;
-  };
-
   PageFormat format_;
-  std::unique_ptr<std::byte[], Unmap> arena_;
+  HostMemory arena_;
   std::vector<std::uint32_t> references_;
   std::vector<PageId> free_;  // a stack: the page released last is the likeliest to be in a cache
 };

@@ -1,7 +1,7 @@
 #include "model/device.h"
 
 #include <algorithm>
-#include <chrono>
+#include <numeric>
 #include <utility>
 
 #include "core/error.h"
@@ -51,8 +51,12 @@ void Device::openSlot(int slot, SlotOptions options) {
   slots_[slot] = std::make_unique<Slot>(std::move(options));
 }
 
-void Device::closeSlot(int slot) {
+void Device::checkOpen(int slot) const {
   if (slot < 0 || slot >= kv_.slots() || !slots_[slot]) throw Error("slot " + number(slot) + " is not open");
+}
+
+void Device::closeSlot(int slot) {
+  checkOpen(slot);
   kv_.release(slot);
   slots_[slot].reset();
 }
@@ -65,9 +69,8 @@ Device::Job Device::plan(Step step) {
   std::size_t next = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const int slot = step.slots[i];
-    if (slot < 0 || slot >= kv_.slots() || !slots_[slot])
-      throw Error("slot " + number(slot) + " is not open");
-    if (kv_.inFlight(slot)) throw Error("slot " + number(slot) + " is in a running step already");
+    checkOpen(slot);
+    kv_.checkIdle(slot);
     for (std::size_t j = 0; j < i; ++j) {
       if (step.slots[j] == slot) throw Error("slot " + number(slot) + " appears twice in a step");
     }
@@ -123,6 +126,25 @@ void Device::run(int index, Step step, Done done) {
   lane.changed.notify_one();
 }
 
+SwapId Device::swapOut(int slot, Copied copied) {
+  checkOpen(slot);
+  KvCache::Swap swap = kv_.startSwapOut(slot);
+  copier_.post(std::move(swap.copies), std::move(copied));
+  return swap.id;
+}
+
+bool Device::swapIn(int slot, SwapId id, Copied copied) {
+  checkOpen(slot);
+  std::optional<KvCache::Swap> swap = kv_.startSwapIn(slot, id);
+  if (!swap) return false;
+  copier_.post(std::move(swap->copies), std::move(copied));
+  return true;
+}
+
+void Device::finishSwap(int slot) { copier_.retire(kv_.finishSwap(slot)); }
+
+void Device::dropSwapped(SwapId id) { copier_.retire(kv_.dropSwapped(id)); }
+
 void Device::work(int index) {
   Lane& lane = lanes_[index];
   const std::unique_ptr<Ops> ops = backend_->openLane(index);
@@ -163,10 +185,10 @@ StepResult Device::execute(int lane, Ops& ops, Forward& forward, const Job& job)
     int lane;
     ~Release() { backend.releaseUnits(lane); }
   } release{*backend_, lane};
-  const auto start = std::chrono::steady_clock::now();
   StepResult result;
   result.entries = forward.run(ops, job.entries);
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.opSeconds = forward.timer().seconds();
+  result.seconds = std::accumulate(result.opSeconds.begin(), result.opSeconds.end(), 0.0);
   return result;
 }
 

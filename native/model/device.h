@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/ops.h"
+#include "kv/copy-thread.h"
 #include "kv/kv-cache.h"
 #include "model/forward.h"
 #include "model/model-spec.h"
@@ -41,7 +42,7 @@ class Device {
  public:
   // Loads the weights; takes as long as that takes.
   Device(std::unique_ptr<Backend> backend, DeviceOptions options);
-  ~Device();  // waits for the steps in flight
+  ~Device();  // waits for the steps and swaps in flight
 
   const ModelSpec& spec() const { return spec_; }
   const Backend& backend() const { return *backend_; }
@@ -59,6 +60,16 @@ class Device {
   // Starts a step on a lane (0 prefill, 1 decode). Throws Error, with nothing changed, if the step is not
   // well-formed or the lane is busy.
   void run(int lane, Step step, Done done);
+
+  // Starts to move an open slot's KV to host memory, or back into an open, empty slot (false, and nothing
+  // changed, if the pool is short of blocks), on a thread of its own while both lanes go on with other slots.
+  // The slot is in flight until `finishSwap`, which the planning thread calls once `copied` has run (on the
+  // copying thread). The slot keeps its sampling state: what is swapped is its KV.
+  using Copied = std::function<void()>;
+  SwapId swapOut(int slot, Copied copied);
+  bool swapIn(int slot, SwapId id, Copied copied);
+  void finishSwap(int slot);
+  void dropSwapped(SwapId id);
 
  private:
   struct Job {
@@ -78,6 +89,7 @@ class Device {
   };
 
   Job plan(Step step);
+  void checkOpen(int slot) const;
   void work(int lane);
   StepResult execute(int lane, Ops& ops, Forward& forward, const Job& job);
 
@@ -86,6 +98,7 @@ class Device {
   const int maxStepTokens_;
   Weights weights_;
   KvCache kv_;
+  CopyThread copier_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::atomic<int> prefillUnits_;
   std::array<Lane, 2> lanes_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace tandem {
 namespace {
@@ -27,6 +28,18 @@ Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& k
       logits_(backend.allocate(kLogitRows * spec.vocab)) {}
 
 std::vector<EntryResult> Forward::run(Ops& ops, std::span<const ForwardEntry> entries) {
+  timer_.start();
+  arrange(entries);
+  runLayers(ops, entries);
+  std::vector<EntryResult> results(entries.size());
+  scorePrompts(ops, entries, results);
+  sampleLast(ops, entries, results);
+  ops.finish();
+  timer_.lap(OperatorClass::other);
+  return results;
+}
+
+void Forward::arrange(std::span<const ForwardEntry> entries) {
   rows_.clear();
   tokens_.clear();
   for (const ForwardEntry& entry : entries) {
@@ -34,15 +47,30 @@ std::vector<EntryResult> Forward::run(Ops& ops, std::span<const ForwardEntry> en
                      static_cast<std::int64_t>(entry.tokens.size()), entry.position});
     tokens_.insert(tokens_.end(), entry.tokens.begin(), entry.tokens.end());
   }
-  runLayers(ops, entries, static_cast<std::int64_t>(tokens_.size()));
-  std::vector<EntryResult> results(entries.size());
-  scorePrompts(ops, entries, results);
-  sampleLast(ops, entries, results);
-  ops.finish();
-  return results;
+  kvOrder_.resize(entries.size());
+  std::iota(kvOrder_.begin(), kvOrder_.end(), std::size_t{0});
+  const auto firstSingle = std::stable_partition(kvOrder_.begin(), kvOrder_.end(),
+                                                 [&](std::size_t i) { return rows_[i].count > 1; });
+  severalTokens_ = static_cast<std::size_t>(firstSingle - kvOrder_.begin());
+  kvRows_.clear();
+  for (const std::size_t i : kvOrder_) kvRows_.push_back(rows_[i]);
 }
 
-void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries, std::int64_t tokens) {
+void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out) {
+  const auto rows = std::span<const EntryRows>(kvRows_);
+  const auto views = std::span<const KvView>(views_);
+  if (severalTokens_ > 0) {
+    ops.attention(qkv, rows.first(severalTokens_), views.first(severalTokens_), shape, out);
+    timer_.lap(OperatorClass::prefillAttention);
+  }
+  if (severalTokens_ < rows.size()) {
+    ops.attention(qkv, rows.subspan(severalTokens_), views.subspan(severalTokens_), shape, out);
+    timer_.lap(OperatorClass::decodeAttention);
+  }
+}
+
+void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
+  const auto tokens = static_cast<std::int64_t>(tokens_.size());
   x_ = hidden_->tensor(tokens, spec_.hidden);
   const Tensor normed = normed_->tensor(tokens, spec_.hidden);
   const Tensor qkv = qkv_->tensor(tokens, spec_.qkvWidth());
@@ -55,17 +83,23 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries, std::in
     const LayerWeights& w = weights_.layers[layer];
     shape.window = spec_.slidingWindow[layer];
     views_.clear();
-    for (const ForwardEntry& entry : entries) {
-      views_.push_back({kv_.format(), kv_.pagesOf(entry.slotIndex, layer)});
+    for (const std::size_t i : kvOrder_) {
+      views_.push_back({kv_.format(), kv_.pagesOf(entries[i].slotIndex, layer)});
     }
     ops.rmsNorm(x_, w.inputNorm, spec_.normEps, normed);
+    timer_.lap(OperatorClass::other);
     ops.linear(normed, *w.qkv, w.qkvBias, qkv);
-    ops.appendKv(qkv, rows_, views_, shape, spec_.rope, w.qNorm, w.kNorm, spec_.normEps);
-    ops.attention(qkv, rows_, views_, shape, attended);
+    timer_.lap(OperatorClass::matmul);
+    ops.appendKv(qkv, kvRows_, views_, shape, spec_.rope, w.qNorm, w.kNorm, spec_.normEps);
+    timer_.lap(OperatorClass::other);
+    attend(ops, qkv, shape, attended);
     ops.linearAdd(attended, *w.output, w.outputBias, x_);
+    timer_.lap(OperatorClass::matmul);
     ops.rmsNorm(x_, w.ffnNorm, spec_.normEps, normed);
+    timer_.lap(OperatorClass::other);
     ops.linearSwiGlu(normed, *w.gateUp, w.gateUpBias, gated);
     ops.linearAdd(gated, *w.down, w.downBias, x_);
+    timer_.lap(OperatorClass::matmul);
   }
 }
 
@@ -78,7 +112,9 @@ Tensor Forward::logitsOf(Ops& ops, std::span<const std::int64_t> rows) {
 Tensor Forward::headOf(Ops& ops, Tensor picked) {
   const Tensor logits = logits_->tensor(picked.rows, spec_.vocab);
   ops.rmsNorm(picked, weights_.finalNorm, spec_.normEps, picked);
+  timer_.lap(OperatorClass::other);
   ops.linear(picked, *weights_.head, {}, logits);
+  timer_.lap(OperatorClass::matmul);
   return logits;
 }
 

@@ -8,6 +8,7 @@
 #include "core/ops.h"
 #include "kv/kv-cache.h"
 #include "model/model-spec.h"
+#include "model/op-timer.h"
 #include "model/slot.h"
 #include "model/step.h"
 #include "model/weights.h"
@@ -32,8 +33,14 @@ class Forward {
   // Runs all entries as one batch: extends their KV, and samples or scores what they want.
   std::vector<EntryResult> run(Ops& ops, std::span<const ForwardEntry> entries);
 
+  // Where the time of the last run went.
+  const OpTimer& timer() const { return timer_; }
+
  private:
-  void runLayers(Ops& ops, std::span<const ForwardEntry> entries, std::int64_t tokens);
+  // Lays out the rows of the batch.
+  void arrange(std::span<const ForwardEntry> entries);
+  void attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out);
+  void runLayers(Ops& ops, std::span<const ForwardEntry> entries);
   void scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   // Logits of rows of the hidden state; at most kLogitRows.
@@ -49,8 +56,14 @@ class Forward {
   std::unique_ptr<Buffer> hidden_, normed_, qkv_, attended_, gated_, gathered_, logits_;
   Tensor x_;
   std::vector<EntryRows> rows_;
+  // For ops on KV, entries with several tokens come first, so that each kind's attention is a call and a time
+  // of its own.
+  std::vector<std::size_t> kvOrder_;  // entries
+  std::vector<EntryRows> kvRows_;
   std::vector<KvView> views_;
+  std::size_t severalTokens_ = 0;  // entries that have them
   std::vector<std::int32_t> tokens_;
+  OpTimer timer_;
 };
 
 }  // namespace tandem

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/op-timer.h"
+
 namespace tandem {
 
 // A step's plan and result, as engine/device/device.ts describes them.
@@ -34,7 +36,8 @@ struct EntryResult {
 
 struct StepResult {
   std::vector<EntryResult> entries;
-  double seconds = 0;
+  double seconds = 0;  // the sum of
+  OpSeconds opSeconds{};
 };
 
 }  // namespace tandem

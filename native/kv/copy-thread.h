@@ -1,0 +1,58 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "kv/host-memory.h"
+
+namespace tandem {
+
+// Pages to copy between the pool and host memory, where they lie one after another.
+struct PageCopies {
+  std::vector<std::byte*> pages;
+  std::size_t pageBytes = 0;
+  std::shared_ptr<HostMemory> host;
+  bool toHost = true;
+
+  void run() const;
+};
+
+// The thread that moves KV to host memory and back. A long sequence takes tens of milliseconds, which neither
+// the planning thread nor a lane should wait for. One after another: memory bandwidth would not make two any
+// faster.
+class CopyThread {
+ public:
+  CopyThread();
+  ~CopyThread();  // does what was posted first
+  CopyThread(const CopyThread&) = delete;
+  CopyThread& operator=(const CopyThread&) = delete;
+
+  // `done` runs on this thread, after the copies.
+  void post(PageCopies copies, std::function<void()> done);
+
+  // Frees memory here if this was its last owner: to unmap gigabytes takes long too. May be null.
+  void retire(std::shared_ptr<HostMemory> memory);
+
+ private:
+  struct Job {
+    PageCopies copies;
+    std::function<void()> done;
+  };
+
+  void add(Job job);
+  void work();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Job> jobs_;
+  bool closing_ = false;
+  std::thread thread_;  // last, since it uses the others
+};
+
+}  // namespace tandem

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+#include "kv/host-memory.h"
+
+namespace tandem {
+
+using SwapId = std::int64_t;  // never used twice
+
+// KV that was moved out of the pool: the bytes of a sequence's pages, block by block and layer by layer.
+struct SwappedKv {
+  std::shared_ptr<HostMemory> memory;  // shared with the copy that fills or reads it
+  std::int64_t tokens = 0;
+  bool copying = true;
+};
+
+// All of it, by id. Belongs to the thread that plans.
+class SwapSpace {
+ public:
+  SwapId add(std::int64_t tokens, std::size_t bytes);
+  SwappedKv& at(SwapId id);
+  // Throws if a copy is under way.
+  SwappedKv& idle(SwapId id);
+  // Takes it out; its memory is for the caller to free.
+  std::shared_ptr<HostMemory> remove(SwapId id);
+
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::unordered_map<SwapId, SwappedKv> swapped_;
+  SwapId next_ = 0;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace tandem
