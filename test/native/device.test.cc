@@ -1,5 +1,6 @@
 #include "model/device.h"
 
+#include <atomic>
 #include <cstring>
 #include <future>
 
@@ -136,6 +137,130 @@ TEST("device: chunks, lanes and KV classes keep every family's bits") {
                      family.name);
       }
     }
+  }
+}
+
+namespace {
+
+void swapOut(Device& device, int slot, SwapId& id) {
+  std::promise<void> copied;
+  id = device.swapOut(slot, [&] { copied.set_value(); });
+  copied.get_future().get();
+  device.finishSwap(slot);
+}
+
+void swapIn(Device& device, int slot, SwapId id) {
+  std::promise<void> copied;
+  test::isTrue(device.swapIn(slot, id, [&] { copied.set_value(); }), "there is room to come back");
+  copied.get_future().get();
+  device.finishSwap(slot);
+}
+
+}  // namespace
+
+TEST("device: a sequence that was swapped out goes on with the same bits, wherever its pages end") {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 130; ++i) tokens.push_back(i * 29 % 90);
+  const test::TinyModel model(llama(), 15);
+  for (const PrecisionClass kv : {PrecisionClass::bf16, PrecisionClass::int8}) {
+    const auto device = open(model, WeightClass::bf16, availableIsas().front(), kv);
+    const std::vector<float> expected = logitsOf(*device, tokens, 128);
+    const std::int64_t free = device->kv().freeBlocks();
+    for (const std::int32_t before : {0, 1, 31, 32, 33, 64, 100}) {
+      const std::vector<std::int32_t> first(tokens.begin(), tokens.begin() + before);
+      const std::vector<std::int32_t> rest(tokens.begin() + before, tokens.begin() + 128);
+      const auto count = [](const auto& part) { return static_cast<std::int32_t>(part.size()); };
+      device->openSlot(0, SlotOptions{});
+      device->kv().reserve(0, 130);
+      if (before > 0) run(*device, 0, {{0}, {before}, first, {0}});
+      SwapId id = -1;
+      swapOut(*device, 0, id);
+      test::equal(device->kv().freeBlocks(), free, "free blocks once swapped out");
+      test::equal(device->kv().length(0), std::int64_t{0}, "tokens once swapped out");
+      const auto bytes = static_cast<std::size_t>((before + 31) / 32) * device->kv().blockBytes();
+      test::equal(device->kv().swappedBytes(), bytes, "bytes of a swapped sequence");
+
+      // Someone else writes on the pages.
+      run(*device, 0, [&] {
+        device->kv().reserve(0, 128);
+        return Step{{0}, {128}, std::vector<std::int32_t>(128, 7), {0}};
+      }());
+      device->closeSlot(0);
+      device->openSlot(1, SlotOptions{});
+      swapIn(*device, 1, id);
+      test::equal(device->kv().swappedBytes(), std::size_t{0}, "bytes once swapped in");
+      test::equal(device->kv().length(1), std::int64_t{before}, "tokens once swapped in");
+      device->kv().reserve(1, 130);
+      run(*device, 0, {{1}, {count(rest)}, rest, {0}});
+      const std::vector<std::int32_t> last(tokens.begin() + 128, tokens.end());
+      const std::vector<float> logits = run(*device, 1, {{1}, {2}, last, {kWantLogits}}).entries[0].logits;
+      test::isTrue(std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)) == 0,
+                   "logits after a swap at " + std::to_string(before));
+      device->closeSlot(1);
+    }
+  }
+}
+
+TEST("device: ends with swaps under way, and in host memory") {
+  const test::TinyModel model(llama(), 16);
+  std::atomic<int> copied = 0;
+  {
+    const auto device = open(model, WeightClass::bf16, availableIsas().front());
+    for (int slot = 0; slot < 4; ++slot) {
+      device->openSlot(slot, SlotOptions{});
+      device->kv().reserve(slot, 128);
+      run(*device, 0, {{slot}, {128}, std::vector<std::int32_t>(128, 5), {0}});
+    }
+    SwapId there = -1;
+    swapOut(*device, 0, there);
+    device->swapIn(0, there, [&] { ++copied; });
+    for (int slot = 1; slot < 4; ++slot) device->swapOut(slot, [&] { ++copied; });
+  }
+  test::equal(copied.load(), 4, "copies that were finished before the end");
+}
+
+TEST("device: a step's time is divided among its operators") {
+  const test::TinyModel model(llama(), 17);
+  const auto device = open(model, WeightClass::bf16, availableIsas().front());
+  for (int slot = 0; slot < 2; ++slot) {
+    device->openSlot(slot, SlotOptions{});
+    device->kv().reserve(slot, 64);
+  }
+  const auto spent = [&](const Step& step) {
+    const StepResult result = run(*device, 0, step);
+    double sum = 0;
+    for (const double seconds : result.opSeconds) sum += seconds;
+    test::near(sum, result.seconds, 1e-12, "the sum of the classes");
+    test::isTrue(result.opSeconds[0] > 0 && result.opSeconds[3] > 0, "every step has matmuls and others");
+    return std::pair{result.opSeconds[1] > 0, result.opSeconds[2] > 0};
+  };
+  const std::pair prefill{true, false}, decode{false, true}, both{true, true};
+  test::isTrue(spent({{0, 1}, {2, 3}, {1, 2, 3, 4, 5}, {0, kWantSample}}) == prefill, "a step of prompts");
+  test::isTrue(spent({{0, 1}, {1, 0}, {1}, {0, kWantSample}}) == decode, "a step of single tokens");
+  test::isTrue(spent({{0, 1}, {1, 2}, {1, 2, 3}, {0, 0}}) == both, "a step of both");
+}
+
+TEST("device: entries of one token and of several share a step without changing a bit") {
+  const test::TinyModel model(llama(), 18);
+  const auto device = open(model, WeightClass::bf16, availableIsas().front());
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 40; ++i) tokens.push_back(i * 31 % 90);
+  const std::vector<float> expected = logitsOf(*device, tokens, 128);
+  for (int slot = 0; slot < 3; ++slot) {
+    device->openSlot(slot, SlotOptions{});
+    device->kv().reserve(slot, 64);
+  }
+  const std::vector<std::int32_t> most(tokens.begin(), tokens.end() - 1);
+  run(*device, 0, {{0}, {39}, most, {0}});
+  run(*device, 0, {{2}, {39}, most, {0}});
+  std::vector<std::int32_t> mixed{tokens.back()};
+  mixed.insert(mixed.end(), tokens.begin(), tokens.end());
+  mixed.push_back(tokens.back());
+  const StepResult result =
+      run(*device, 0, {{0, 1, 2}, {1, 40, 1}, mixed, {kWantLogits, kWantLogits, kWantLogits}});
+  for (const EntryResult& entry : result.entries) {
+    test::isTrue(std::memcmp(entry.logits.data(), expected.data(), expected.size() * sizeof(float)) == 0,
+                 "logits of an entry in a mixed step");
   }
 }
 

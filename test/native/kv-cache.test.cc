@@ -1,6 +1,9 @@
 #include "kv/kv-cache.h"
 
+#include <algorithm>
+#include <cstring>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 
@@ -17,7 +20,29 @@ constexpr int kLayers = 3;
 struct Model {
   std::map<int, std::vector<int>> slots;  // slot -> identities of its blocks
   std::map<std::int32_t, int> published;  // id -> identity
-  int nextIdentity = 0;
+  std::vector<int> contents;              // by identity; a copy has another identity, and the same content
+  struct Swapped {
+    std::vector<int> contents;
+    std::int64_t tokens = 0;
+  };
+  std::map<SwapId, Swapped> swapped;
+  std::map<int, KvCache::Swap> swaps;  // under way, by slot
+
+  int block(int content) {
+    contents.push_back(content);
+    return static_cast<int>(contents.size()) - 1;
+  }
+  int newBlock() { return block(static_cast<int>(contents.size())); }
+
+  bool isCopied(SwapId id) const {
+    return std::any_of(swaps.begin(), swaps.end(), [&](const auto& swap) { return swap.second.id == id; });
+  }
+
+  std::size_t swappedBlocks() const {
+    std::size_t blocks = 0;
+    for (const auto& [id, one] : swapped) blocks += one.contents.size();
+    return blocks;
+  }
 
   std::set<int> alive() const {
     std::set<int> all;
@@ -26,6 +51,26 @@ struct Model {
     return all;
   }
 };
+
+// What a test writes into a block's pages, and reads again: a page's first and last bytes.
+void mark(const KvCache& cache, int slot, std::size_t index, int content) {
+  for (int layer = 0; layer < kLayers; ++layer) {
+    std::byte* page = cache.pagesOf(slot, layer)[index];
+    const int value = content * kLayers + layer;
+    std::memcpy(page, &value, sizeof value);
+    std::memcpy(page + kFormat.pageBytes() - sizeof value, &value, sizeof value);
+  }
+}
+
+void checkMark(const KvCache& cache, int slot, std::size_t index, int content) {
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const std::byte* page = cache.pagesOf(slot, layer)[index];
+    const int value = content * kLayers + layer;
+    const bool same = std::memcmp(page, &value, sizeof value) == 0 &&
+                      std::memcmp(page + kFormat.pageBytes() - sizeof value, &value, sizeof value) == 0;
+    test::isTrue(same, "a block keeps its bytes");
+  }
+}
 
 }  // namespace
 
@@ -40,7 +85,26 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
   for (int round = 0; round < 1'000'000; ++round) {
     const int slot = below(kSlots);
     std::vector<int>& blocks = model.slots[slot];
-    switch (below(6)) {
+    if (const auto swap = model.swaps.find(slot); swap != model.swaps.end()) {
+      const auto& [id, copies] = swap->second;
+      test::throws([&] { cache.release(slot); }, "being swapped");
+      test::throws([&] { cache.reserve(slot, 1); }, "being swapped");
+      test::throws([&] { cache.startStep(slot); }, "being swapped");
+      test::throws([&] { cache.startSwapOut(slot); }, "being swapped");
+      test::throws([&] { cache.dropSwapped(id); }, "being copied");
+      if (below(3) != 0) continue;
+      copies.run();
+      cache.finishSwap(slot);
+      if (copies.toHost) {
+        blocks.clear();
+      } else {
+        test::equal(cache.length(slot), model.swapped[id].tokens, "tokens after a swap");
+        model.swapped.erase(id);
+      }
+      model.swaps.erase(swap);
+      continue;
+    }
+    switch (below(9)) {
       case 0: {
         const int tokens = below(12 * kPageTokens);
         const int wanted = (tokens + kPageTokens - 1) / kPageTokens;
@@ -48,7 +112,10 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
         const bool fits = missing <= kBlocks - static_cast<int>(model.alive().size());
         test::equal(cache.reserve(slot, tokens), fits, "reserve says whether it fits");
         if (fits) {
-          for (int i = 0; i < missing; ++i) blocks.push_back(model.nextIdentity++);
+          for (int i = 0; i < missing; ++i) {
+            blocks.push_back(model.newBlock());
+            mark(cache, slot, blocks.size() - 1, model.contents[blocks.back()]);
+          }
         }
         break;
       }
@@ -86,7 +153,7 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
       }
       case 5: {
         const int from = below(kSlots);
-        if (from == slot || !blocks.empty()) break;
+        if (from == slot || !blocks.empty() || model.swaps.contains(from)) break;
         const auto tokens = below(static_cast<int>(cache.length(from)) + 1);
         const bool partial = tokens % kPageTokens != 0;
         const bool fits = !partial || static_cast<int>(model.alive().size()) < kBlocks;
@@ -94,16 +161,58 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
         if (!fits) break;
         const std::vector<int>& source = model.slots[from];
         blocks.assign(source.begin(), source.begin() + tokens / kPageTokens);
-        if (partial) blocks.push_back(model.nextIdentity++);
+        if (partial) blocks.push_back(model.block(model.contents[source[tokens / kPageTokens]]));
+        break;
+      }
+      case 6: {
+        if (model.swappedBlocks() > 2 * kBlocks) break;
+        const std::int64_t tokens = cache.length(slot);
+        KvCache::Swap swap = cache.startSwapOut(slot);
+        Model::Swapped& swapped = model.swapped[swap.id];
+        swapped.tokens = tokens;
+        for (std::int64_t i = 0; i * kPageTokens < tokens; ++i) {
+          swapped.contents.push_back(model.contents[blocks[i]]);
+        }
+        model.swaps.emplace(slot, std::move(swap));
+        break;
+      }
+      case 7:
+      case 8: {
+        if (model.swapped.empty()) break;
+        auto entry = model.swapped.begin();
+        std::advance(entry, below(static_cast<int>(model.swapped.size())));
+        const auto& [id, swapped] = *entry;
+        if (model.isCopied(id)) {
+          test::throws([&] { cache.dropSwapped(id); }, "being copied");
+          test::throws([&] { cache.startSwapIn(slot, id); }, "being copied");
+        } else if (!blocks.empty()) {
+          test::throws([&] { cache.startSwapIn(slot, id); }, "holds KV already");
+          if (below(4) != 0) break;
+          cache.dropSwapped(id);
+          model.swapped.erase(entry);
+        } else {
+          const bool fits = swapped.contents.size() + model.alive().size() <= kBlocks;
+          std::optional<KvCache::Swap> swap = cache.startSwapIn(slot, id);
+          test::equal(swap.has_value(), fits, "a swap says whether it fits");
+          if (!fits) break;
+          for (const int content : swapped.contents) blocks.push_back(model.block(content));
+          model.swaps.emplace(slot, std::move(*swap));
+        }
         break;
       }
     }
     test::equal(cache.freeBlocks(), std::int64_t{kBlocks} - static_cast<std::int64_t>(model.alive().size()),
                 "free blocks");
+    test::equal(cache.swappedBytes(), model.swappedBlocks() * cache.blockBytes(), "bytes swapped out");
     if (round % 64 != 0) continue;
     // Two slots share a page exactly where the model says so.
     std::map<const std::byte*, int> owner;
     for (const auto& [one, held] : model.slots) {
+      const auto swap = model.swaps.find(one);
+      const bool arriving = swap != model.swaps.end() && !swap->second.copies.toHost;
+      for (std::size_t i = 0; i < held.size() && !arriving; ++i) {
+        checkMark(cache, one, i, model.contents[held[i]]);
+      }
       for (int layer = 0; layer < kLayers; ++layer) {
         const auto pages = cache.pagesOf(one, layer);
         test::equal(pages.size(), held.size(), "pages of a slot");
@@ -114,6 +223,13 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
       }
     }
   }
+  for (const auto& [slot, swap] : model.swaps) {
+    swap.copies.run();
+    cache.finishSwap(slot);
+    if (!swap.copies.toHost) model.swapped.erase(swap.id);
+  }
+  for (const auto& [id, swapped] : model.swapped) cache.dropSwapped(id);
+  test::equal(cache.swappedBytes(), std::size_t{0}, "nothing is left in host memory");
   for (int slot = 0; slot < kSlots; ++slot) cache.release(slot);
   for (const auto& [id, block] : model.published) cache.unpublish({&id, 1});
   test::equal(cache.freeBlocks(), std::int64_t{kBlocks}, "everything came back");
@@ -126,5 +242,11 @@ TEST("kv cache: misuse is refused by name") {
   test::throws([&] { cache.unpublish({&unknown, 1}); }, "not published");
   test::throws([&] { cache.publish(0, 0); }, "not full");
   test::throws([&] { cache.reserve(7, 1); }, "no slot 7");
+  test::throws([&] { cache.finishSwap(0); }, "slot 0 is not being swapped");
+  test::throws([&] { cache.startSwapIn(0, 3); }, "no swapped KV 3");
+  test::throws([&] { cache.dropSwapped(3); }, "no swapped KV 3");
+  cache.reserve(0, 1);
+  cache.startStep(0);
+  test::throws([&] { cache.startSwapOut(0); }, "running step");
   test::throws([] { KvCache(kFormat, kLayers, 1, 10); }, "--kv-memory");
 }
