@@ -1,40 +1,10 @@
 import { Worker } from 'node:worker_threads';
-import { afterEach, describe, expect, it } from 'vitest';
-import { type Device, type Lane, type StepResult, Want } from '../../engine/device/device.js';
+import { describe, expect, it } from 'vitest';
+import { type Device, type StepResult, Want } from '../../engine/device/device.js';
 import { cpuInfo, type NativeDeviceSettings, openNativeDevice } from '../../engine/device/native.js';
 import { readCheckpoint } from '../../engine/model/checkpoint.js';
 import { demoFolder, goldenCases, greedySlot, root } from '../support/demo.js';
-
-const open: Device[] = [];
-
-async function openDemo(settings: Partial<NativeDeviceSettings> = {}): Promise<Device> {
-  const checkpoint = await readCheckpoint(demoFolder);
-  const device = await openNativeDevice(checkpoint, {
-    weights: 'bf16',
-    kvPrecision: 'bf16',
-    kvBytes: 64 << 20,
-    slots: 8,
-    maxStepTokens: 2048,
-    units: cpuInfo().cores,
-    checkFinite: true,
-    ...settings,
-  });
-  open.push(device);
-  return device;
-}
-
-afterEach(async () => {
-  for (const device of open.splice(0)) await device.close();
-});
-
-function step(lane: Lane, slot: number, tokens: readonly number[], wants: number): Promise<StepResult> {
-  return lane.run({
-    slots: Int32Array.of(slot),
-    counts: Int32Array.of(tokens.length),
-    tokens: Int32Array.from(tokens),
-    wants: Uint8Array.of(wants),
-  });
-}
+import { openDemo, step } from '../support/device.js';
 
 /** Prefill in chunks, then decode greedily. */
 async function generate(device: Device, prompt: readonly number[], count: number, chunk = 2048) {
@@ -188,10 +158,11 @@ describe('native device', () => {
     await expect(step(device.prefill, 0, [99_999], 0)).rejects.toThrow(/token 99999/);
     await expect(step(device.decode, 0, [], Want.sample)).rejects.toThrow(/no sampled token/);
     expect((await step(device.prefill, 0, [1, 2], Want.sample)).tokens[0]).toBeGreaterThanOrEqual(0);
-    const running = step(device.prefill, 0, [3], 0);
+    device.kv.reserve(0, 2048);
+    const running = step(device.prefill, 0, new Array(2000).fill(3), 0);
     expect(() => device.closeSlot(0)).toThrow(/running step/);
     await running;
-    expect(device.kv.length(0)).toBe(3);
+    expect(device.kv.length(0)).toBe(2002);
   });
 
   it('refuses checkpoints whose tensors do not fit, by name', async () => {

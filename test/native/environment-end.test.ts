@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
 /**
- * Threads and processes may end without closing the device, in the middle of a step or of a load. Then the lanes must
- * end too, and nothing may call into JavaScript any more: a mistake here is an abort, so each case is a process.
+ * Threads and processes may end without closing the device, in the middle of a step, a swap or a load. Then native's
+ * threads must end too, and nothing may call into JavaScript any more: a mistake here is an abort, so each case is a process.
  */
 const engine = JSON.stringify(new URL('../../dist/engine/index.js', import.meta.url).href);
 const model = JSON.stringify(fileURLToPath(new URL('../../models/demo', import.meta.url)));
@@ -24,10 +24,18 @@ const open = `
       promptTokens: new Int32Array(0), generatedTokens: new Int32Array(0),
     });
     device.kv.reserve(0, 513);
-    device.prefill.run({
+    const running = device.prefill.run({
       slots: Int32Array.of(0), counts: Int32Array.of(512), tokens: new Int32Array(512).fill(100),
       wants: Uint8Array.of(Want.sample),
     });
+    return { device, running };
+  };
+  const startSwap = async () => {
+    const { device, running } = await startStep();
+    await running;
+    const swapped = await device.kv.swapOut(0);
+    await device.kv.swapIn(0, swapped);
+    return { swapping: device.kv.swapOut(0) };
   };
 `;
 
@@ -57,12 +65,24 @@ describe('without close()', () => {
     expect(run('await startStep(); process.exit(7);')).toEqual(fine);
   });
 
+  it('a process ends in the middle of a swap', () => {
+    expect(run('await startSwap(); process.exit(7);')).toEqual(fine);
+  });
+
+  it('a process waits for a swap', () => {
+    expect(run('(await startSwap()).swapping.then(() => { process.exitCode = 7; });')).toEqual(fine);
+  });
+
   it('a process ends in the middle of a load', () => {
     expect(run('void openDevice(settings); setImmediate(() => process.exit(7));')).toEqual(fine);
   });
 
   it('a thread ends in the middle of a step, and the process goes on', () => {
     expect(run(`${inWorker('await startStep();')} await worker.terminate(); process.exit(7);`)).toEqual(fine);
+  });
+
+  it('a thread ends in the middle of a swap, and the process goes on', () => {
+    expect(run(`${inWorker('await startSwap();')} await worker.terminate(); process.exit(7);`)).toEqual(fine);
   });
 
   it('a thread ends in the middle of a load, and the process goes on', () => {

@@ -1,0 +1,43 @@
+import { afterEach } from 'vitest';
+import type { Device, Lane, StepResult } from '../../engine/device/device.js';
+import { cpuInfo, type NativeDeviceSettings, openNativeDevice } from '../../engine/device/native.js';
+import { readCheckpoint } from '../../engine/model/checkpoint.js';
+import { demoFolder } from './demo.js';
+
+const open: Device[] = [];
+
+/** The demo model on this machine, until the test's end. */
+export async function openDemo(settings: Partial<NativeDeviceSettings> = {}): Promise<Device> {
+  const checkpoint = await readCheckpoint(demoFolder);
+  const device = await openNativeDevice(checkpoint, {
+    weights: 'bf16',
+    kvPrecision: 'bf16',
+    kvBytes: 64 << 20,
+    slots: 8,
+    maxStepTokens: 2048,
+    units: cpuInfo().cores,
+    checkFinite: true,
+    ...settings,
+  });
+  open.push(device);
+  return device;
+}
+
+afterEach(async () => {
+  for (const device of open.splice(0)) await device.close();
+});
+
+/** A step of one entry. */
+export function step(
+  lane: Lane,
+  slot: number,
+  tokens: readonly number[],
+  wants: number,
+): Promise<StepResult> {
+  return lane.run({
+    slots: Int32Array.of(slot),
+    counts: Int32Array.of(tokens.length),
+    tokens: Int32Array.from(tokens),
+    wants: Uint8Array.of(wants),
+  });
+}
