@@ -60,9 +60,10 @@ export function withUnits(constants: DeviceConstants, units: number): DeviceCons
   return { ...constants, units, operators };
 }
 
-type Range = readonly [least: number, most: number];
+/** What a constant may be. */
+export type Range = readonly [least: number, most: number];
 
-const memoryRanges: Record<keyof MemoryConstants, Range> = {
+export const memoryRanges: Record<keyof MemoryConstants, Range> = {
   bytesPerSecond: [1, 1e15],
   saturation: [0.001, 1],
   slope: [0, 1],
@@ -70,7 +71,7 @@ const memoryRanges: Record<keyof MemoryConstants, Range> = {
   interference: [0, 4],
 };
 
-const operatorRanges: Record<keyof OperatorConstants, Range> = {
+export const operatorRanges: Record<keyof OperatorConstants, Range> = {
   flopsPerSecond: [1, 1e18],
   saturation: [0.001, 1],
   slope: [0, 1],
