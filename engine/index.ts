@@ -1,4 +1,7 @@
 /** The engine's public face: all that `server/`, `loadtest/` and the commands may know of it. */
+export { type Calibration, calibrate } from './calibration/calibrate.js';
+export { openCalibrationDevice } from './calibration/open-calibration-device.js';
+export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
 export { openEngine } from './client.js';
 export { type Device, type Lane, type Step, type StepResult, Want } from './device/device.js';
 export { cpuInfo } from './device/native.js';
@@ -16,6 +19,8 @@ export type {
 } from './model/text.js';
 export { openTokenizer } from './model/tokenizer.js';
 export { openDevice } from './open-device.js';
+export type { DeviceConstants } from './scheduler/device-constants.js';
+export { operatorClasses } from './scheduler/model-work.js';
 export type {
   CacheStats,
   Engine,

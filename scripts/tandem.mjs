@@ -10,6 +10,10 @@ const commands = {
     module: 'server/commands/doctor.js',
     does: 'what was found on this machine, and what to do about it',
   },
+  calibrate: {
+    module: 'loadtest/commands/calibrate.js',
+    does: 'measure this device with a model, so that the scheduler can foresee its steps',
+  },
   bench: { module: 'loadtest/commands/bench.js', does: 'measure a server, the engine alone, or a peer' },
 };
 

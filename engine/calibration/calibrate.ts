@@ -1,0 +1,106 @@
+import type { Device } from '../device/device.js';
+import { CostModel } from '../scheduler/cost-model.js';
+import type { DeviceConstants } from '../scheduler/device-constants.js';
+import { modelWork, type WeightClass } from '../scheduler/model-work.js';
+import { presetFor } from '../scheduler/presets.js';
+import { type Errors, errorsOf, fitConstants } from './fit.js';
+import { MicroRunner } from './micro-runner.js';
+import { loadOfShape, type MicroRun, type PlanLimits, planMicroRuns, withinBudget } from './plan.js';
+import { type Sample, splitSamples } from './sample.js';
+
+export interface CalibrationOptions {
+  readonly weights: WeightClass;
+  /** What the micro-runs may take together, about. */
+  readonly seconds: number;
+  readonly quick: boolean;
+  readonly maxSequences: number;
+  /** In seconds. */
+  readonly clock: () => number;
+  readonly onProgress: (doneRuns: number, totalRuns: number) => void;
+}
+
+export interface Calibration {
+  readonly constants: DeviceConstants;
+  readonly samples: readonly Sample[];
+  /** On the samples that the constants were not fitted to. */
+  readonly heldOut: Errors;
+  /** The preset on the same samples: what calibration was worth. */
+  readonly preset: Errors;
+}
+
+/** Of the time, what filling the KV pool may take. */
+const poolPart = 0.1;
+/** Steps of a run that the plan pays for: with two, the first may be slow. */
+const plannedSteps = 2.5;
+
+/** Measures micro-runs on a device that nothing else uses, and fits constants to them. */
+export async function calibrate(device: Device, options: CalibrationOptions): Promise<Calibration> {
+  const { info, kv } = device;
+  const { weights, seconds, quick, maxSequences, clock, onProgress } = options;
+  const work = modelWork(info.spec, weights);
+  const preset = presetFor(info, weights);
+  const limits: PlanLimits = {
+    units: info.units,
+    smallestGroup: preset.smallestGroup,
+    maxStepTokens: info.maxStepTokens,
+    maxSequences,
+    pageTokens: kv.pageTokens,
+    contextLength: info.spec.contextLength,
+    kvBytesPerToken: kv.blockBytes / kv.pageTokens,
+    quick,
+  };
+  const runner = await MicroRunner.open(device, seconds * poolPart, clock);
+  try {
+    const grid = planMicroRuns(limits);
+    const scale = await slowness(runner, grid, new CostModel(work, preset, info.units), limits);
+    const model = new CostModel(work, preset, info.units);
+    const estimate = (run: MicroRun) => scale * plannedSteps * stepSeconds(run, model, limits);
+    const runs = withinBudget(grid, seconds * (1 - poolPart), estimate);
+    const samples: Sample[] = [];
+    const began = clock();
+    for (const [index, run] of runs.entries()) {
+      const left = Math.max(0, seconds * (1 - poolPart) - (clock() - began));
+      samples.push(
+        ...(await runner.measure(run, Math.min(quick ? 0.05 : 0.5, left / (runs.length - index)))),
+      );
+      onProgress(index + 1, runs.length);
+    }
+    const { fitted, heldOut } = splitSamples(samples);
+    const constants = { ...fitConstants(work, preset, fitted), name: info.name };
+    return {
+      constants,
+      samples,
+      heldOut: errorsOf(work, constants, heldOut),
+      preset: errorsOf(work, preset, heldOut),
+    };
+  } finally {
+    runner.close();
+  }
+}
+
+/** Measured over predicted of some small runs: how wrong the preset is, for planning. */
+async function slowness(
+  runner: MicroRunner,
+  grid: readonly MicroRun[],
+  model: CostModel,
+  limits: PlanLimits,
+): Promise<number> {
+  const alone = grid.filter((run) => run.mode === 'alone' && run.shape.sequences === 0);
+  const smallest = [...alone].sort((a, b) => stepSeconds(a, model, limits) - stepSeconds(b, model, limits));
+  let worst = 0;
+  for (const run of smallest.slice(0, 3)) {
+    const [sample] = await runner.measure(run, 0.05);
+    worst = Math.max(worst, sample!.seconds / stepSeconds(run, model, limits));
+  }
+  return worst;
+}
+
+function stepSeconds(run: MicroRun, model: CostModel, limits: PlanLimits): number {
+  const seconds = (shape: Parameters<typeof loadOfShape>[0], units: number) =>
+    model.alone(loadOfShape(shape, 1, limits.kvBytesPerToken), units);
+  if (run.mode === 'alone') return seconds(run.shape, run.units);
+  return Math.max(
+    seconds(run.prefill, run.prefillUnits),
+    seconds(run.decode, limits.units - run.prefillUnits),
+  );
+}

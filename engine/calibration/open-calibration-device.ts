@@ -1,0 +1,32 @@
+import path from 'node:path';
+import type { Device } from '../device/device.js';
+import { readCheckpoint } from '../model/checkpoint.js';
+import { type DeviceSettings, openDevice } from '../open-device.js';
+import { kvBytesFor, slotsFor } from './micro-runner.js';
+
+/** More sequences at once cost no more than these teach. */
+const mostSequences = 64;
+
+/** A device as the engine would open it, with the KV memory and the slots that micro-runs need. */
+export async function openCalibrationDevice(
+  settings: DeviceSettings,
+): Promise<{ device: Device; maxSequences: number }> {
+  const { spec } = await readCheckpoint(path.resolve(settings.model.path));
+  const maxSequences = Math.min(settings.engine.maxSequences, mostSequences);
+  // K and V in bf16, the largest class.
+  const kvBytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
+  const maxStepTokens = Math.min(
+    Math.max(settings.engine.maxStepTokens, slotsFor(maxSequences)),
+    spec.contextLength,
+  );
+  const { device } = await openDevice({
+    model: settings.model,
+    engine: {
+      ...settings.engine,
+      kvMemory: kvBytesFor(maxSequences, maxStepTokens, kvBytesPerToken),
+      maxSequences: slotsFor(maxSequences),
+      maxStepTokens,
+    },
+  });
+  return { device, maxSequences };
+}

@@ -1,0 +1,36 @@
+import { StepLoad } from '../scheduler/step-load.js';
+
+/** The counts of a `StepLoad`, as they are stored. */
+export type LoadCounts = Pick<
+  StepLoad,
+  | 'prefillTokens'
+  | 'prefillPairs'
+  | 'prefillKvBytes'
+  | 'decodeSequences'
+  | 'decodeTokens'
+  | 'decodeKvBytes'
+  | 'logitRows'
+>;
+
+/** A measured step: what it computed, where, beside what, and how long it took. */
+export interface Sample {
+  readonly load: LoadCounts;
+  readonly units: number;
+  /** What the other lane was busy with all the time; null: nothing. */
+  readonly other: { readonly load: LoadCounts; readonly units: number } | null;
+  readonly seconds: number;
+  /** By operator class, where the device measures it. */
+  readonly opSeconds?: readonly number[];
+}
+
+export function loadOf(counts: LoadCounts): StepLoad {
+  return Object.assign(new StepLoad(), counts);
+}
+
+/** Every fourth sample is kept from the fit, to see how well it predicts what it has not seen. */
+export function splitSamples(samples: readonly Sample[]): { fitted: Sample[]; heldOut: Sample[] } {
+  return {
+    fitted: samples.filter((_, index) => index % 4 !== 3),
+    heldOut: samples.filter((_, index) => index % 4 === 3),
+  };
+}

@@ -1,0 +1,211 @@
+import { type DeviceConstants, growth } from './device-constants.js';
+import { logitRowsPerPass, type ModelWork, operatorClasses } from './model-work.js';
+import type { StepLoad } from './step-load.js';
+
+export interface CostModelOptions {
+  /** Whether lanes that run at once slow each other down. Off: the ablation that shows what this is worth. */
+  readonly contention?: boolean;
+  /** Factors on predicted seconds, `[lane][operator class]`, as `Correction` learns them. */
+  readonly factors?: Float64Array;
+}
+
+const classes = operatorClasses.length;
+const matmul = 0;
+const prefillAttention = 1;
+const decodeAttention = 2;
+const other = 3;
+
+/** Rows of `CostModelOptions.factors`. */
+const prefillLane = 0;
+const decodeLane = classes;
+
+/**
+ * Seconds of a step from its load and its share of the device (docs/nexus.md, "The cost model"). Per operator class the
+ * roofline: the longer of arithmetic and memory, what of the shorter is not hidden, and the launches. While both lanes
+ * run, memory is divided between them; how much depends on which class the other lane is likely to be in.
+ *
+ * Called many times before each step, so a call allocates nothing and takes about a microsecond.
+ */
+export class CostModel {
+  readonly #work: ModelWork;
+  readonly #units: number;
+  readonly #contention: boolean;
+  readonly #factors: Float64Array | null;
+
+  // Constants by operator class.
+  readonly #flopsPerSecond = new Float64Array(classes);
+  readonly #saturation = new Float64Array(classes);
+  readonly #slope = new Float64Array(classes);
+  readonly #overhead = new Float64Array(classes);
+  readonly #bandwidth = new Float64Array(classes);
+  readonly #exposed = new Float64Array(classes);
+  readonly #launchSeconds = new Float64Array(classes);
+  readonly #memory: DeviceConstants['memory'];
+
+  readonly #a = new LaneCost();
+  readonly #b = new LaneCost();
+
+  constructor(work: ModelWork, constants: DeviceConstants, units: number, options: CostModelOptions = {}) {
+    if (!(units >= 1)) throw new RangeError(`a device of ${units} units: expected 1 or more`);
+    this.#work = work;
+    this.#units = units;
+    this.#contention = options.contention ?? true;
+    this.#factors = options.factors ?? null;
+    this.#memory = constants.memory;
+    for (const [index, name] of operatorClasses.entries()) {
+      const operator = constants.operators[name];
+      this.#flopsPerSecond[index] = operator.flopsPerSecond;
+      this.#saturation[index] = operator.saturation;
+      this.#slope[index] = operator.slope;
+      this.#overhead[index] = operator.overhead;
+      this.#bandwidth[index] = operator.bandwidth;
+      this.#exposed[index] = operator.exposed;
+      this.#launchSeconds[index] = operator.launchSeconds * work.launches[index]!;
+    }
+  }
+
+  /**
+   * Seconds of a step that runs alone on so many units; infinite on none. It may hold prompts and decoding sequences
+   * both: weights are then read once for all of them.
+   */
+  alone(load: StepLoad, units: number): number {
+    this.#roofline(load, units, this.#a);
+    return this.#total(this.#a, laneOf(load));
+  }
+
+  /** Seconds of a step of either lane, both lanes busy all the time on their units. */
+  together(
+    prefill: StepLoad,
+    decode: StepLoad,
+    prefillUnits: number,
+    out: { prefill: number; decode: number },
+  ): void {
+    this.#roofline(prefill, prefillUnits, this.#a);
+    this.#roofline(decode, this.#units - prefillUnits, this.#b);
+    if (this.#contention) {
+      const alone = this.#a.total;
+      this.#contend(this.#a, this.#b, this.#b.total);
+      this.#contend(this.#b, this.#a, alone);
+    }
+    out.prefill = this.#total(this.#a, prefillLane);
+    out.decode = this.#total(this.#b, decodeLane);
+  }
+
+  /**
+   * Seconds by operator class, in the order of `operatorClasses`, into `out`; their sum is returned. `beside` is the
+   * other lane's step and its units, where that lane is busy. Without the correction's factors, which are made from this.
+   */
+  byClass(
+    load: StepLoad,
+    units: number,
+    beside: { readonly load: StepLoad; readonly units: number } | null,
+    out: Float64Array,
+  ): number {
+    this.#roofline(load, units, this.#a);
+    if (beside && this.#contention) {
+      this.#roofline(beside.load, beside.units, this.#b);
+      this.#contend(this.#a, this.#b, this.#b.total);
+    }
+    out.set(this.#a.seconds);
+    return this.#a.total;
+  }
+
+  #total(lane: LaneCost, row: number): number {
+    const factors = this.#factors;
+    if (factors === null) return lane.total;
+    let total = 0;
+    for (let index = 0; index < classes; index++) total += lane.seconds[index]! * factors[row + index]!;
+    return total;
+  }
+
+  /** Arithmetic, memory and seconds of each class, the step alone on the device. */
+  #roofline(load: StepLoad, units: number, lane: LaneCost): void {
+    const work = this.#work;
+    const { flops, bytes } = lane;
+    const rows = load.prefillTokens + load.decodeSequences;
+    // A sequence's overhead is paid in layers only; the head's rows are few and of the same kind.
+    flops[matmul] =
+      (rows === 0 ? 0 : rows + this.#overhead[matmul]!) * work.layerFlops +
+      (load.logitRows === 0 ? 0 : load.logitRows + this.#overhead[matmul]!) * work.headFlops;
+    bytes[matmul] =
+      (rows === 0 ? 0 : work.layerBytes) + Math.ceil(load.logitRows / logitRowsPerPass) * work.headBytes;
+    flops[prefillAttention] =
+      (load.prefillPairs + this.#overhead[prefillAttention]! * load.prefillTokens) * work.pairFlops;
+    bytes[prefillAttention] = load.prefillKvBytes;
+    flops[decodeAttention] =
+      (load.decodeTokens + this.#overhead[decodeAttention]! * load.decodeSequences) * work.pairFlops;
+    bytes[decodeAttention] = load.decodeKvBytes;
+    flops[other] = rows * work.rowOperations + load.logitRows * work.logitOperations;
+    bytes[other] = rows * work.rowBytes + load.logitRows * work.logitBytes;
+
+    const share = units / this.#units;
+    const memory = this.#memory;
+    const reach = memory.bytesPerSecond * growth(share, memory.saturation, memory.slope);
+    lane.total = 0;
+    for (let index = 0; index < classes; index++) {
+      const throughput =
+        this.#flopsPerSecond[index]! * growth(share, this.#saturation[index]!, this.#slope[index]!);
+      lane.wanted[index] = reach * this.#bandwidth[index]!;
+      lane.compute[index] = flops[index] === 0 ? 0 : flops[index]! / throughput;
+      lane.memory[index] = bytes[index] === 0 ? 0 : bytes[index]! / lane.wanted[index]!;
+      this.#settle(lane, index, lane.compute[index]!, lane.memory[index]!);
+    }
+    for (let index = 0; index < classes; index++) {
+      const seconds = lane.seconds[index]!;
+      lane.demand[index] = seconds === 0 ? 0 : bytes[index]! / seconds;
+      lane.aloneSeconds[index] = seconds;
+    }
+  }
+
+  #settle(lane: LaneCost, index: number, compute: number, memory: number): void {
+    const seconds =
+      lane.flops[index] === 0
+        ? 0
+        : (compute > memory
+            ? compute + this.#exposed[index]! * memory
+            : memory + this.#exposed[index]! * compute) + this.#launchSeconds[index]!;
+    lane.total += seconds;
+    lane.seconds[index] = seconds;
+  }
+
+  /**
+   * Lets the other lane slow this one down. An operator that asks the memory for more than the other lane leaves gets
+   * its part in proportion to what both ask for. The other lane is in each of its classes with the probability of that
+   * class's part of its step: the slowdown is the mean over them, not the worst case.
+   */
+  #contend(lane: LaneCost, beside: LaneCost, besideTotal: number): void {
+    if (!(besideTotal > 0 && besideTotal < Number.POSITIVE_INFINITY)) return;
+    const available = this.#memory.bytesPerSecond * this.#memory.shared;
+    const stretch = 1 + this.#memory.interference;
+    lane.total = 0;
+    for (let index = 0; index < classes; index++) {
+      let slowdown = 0;
+      for (let at = 0; at < classes; at++) {
+        const asked = lane.wanted[index]! + beside.demand[at]!;
+        const probability = beside.aloneSeconds[at]! / besideTotal;
+        slowdown += probability * (asked > available ? asked / available : 1);
+      }
+      this.#settle(lane, index, lane.compute[index]! * stretch, lane.memory[index]! * slowdown);
+    }
+  }
+}
+
+/** One lane's figures by operator class. */
+class LaneCost {
+  readonly flops = new Float64Array(classes);
+  readonly bytes = new Float64Array(classes);
+  /** Seconds that arithmetic and memory would take alone. */
+  readonly compute = new Float64Array(classes);
+  readonly memory = new Float64Array(classes);
+  /** Bandwidth the class would use if nothing but memory held it up, and the bandwidth it does use. */
+  readonly wanted = new Float64Array(classes);
+  readonly demand = new Float64Array(classes);
+  readonly aloneSeconds = new Float64Array(classes);
+  readonly seconds = new Float64Array(classes);
+  total = 0;
+}
+
+/** A step with prompts runs on the prefill lane, whatever else it holds. */
+function laneOf(load: StepLoad): number {
+  return load.prefillTokens > 0 ? prefillLane : decodeLane;
+}
