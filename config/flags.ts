@@ -49,6 +49,7 @@ function describe(option: Option): string {
 function placeholder(option: Option): string {
   switch (option.type) {
     case 'integer':
+    case 'number':
       return 'n';
     case 'bytes':
       return 'bytes';

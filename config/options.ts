@@ -11,7 +11,7 @@ export interface Option {
   readonly flag: string;
   /** `TANDEM_MAX_SEQUENCES` */
   readonly env: string;
-  readonly type: 'text' | 'file' | 'integer' | 'bytes' | 'boolean' | 'choice' | 'list';
+  readonly type: 'text' | 'file' | 'integer' | 'number' | 'bytes' | 'boolean' | 'choice' | 'list';
   /** Of a `choice`. */
   readonly choices: readonly string[];
   readonly minimum?: number;
@@ -77,7 +77,7 @@ function typeOf(field: JsonSchema): Option['type'] {
   if (Array.isArray(field.type)) return 'bytes';
   if (field.enum) return 'choice';
   if (field.type === 'array') return 'list';
-  if (field.type === 'boolean' || field.type === 'integer') return field.type;
+  if (field.type === 'boolean' || field.type === 'integer' || field.type === 'number') return field.type;
   return field.file ? 'file' : 'text';
 }
 

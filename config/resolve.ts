@@ -164,6 +164,10 @@ function parseValue(option: Option, given: Given): unknown {
     if (!/^[+-]?\d+$/.test(value.trim())) throw new Error(`expected a whole number, found "${value}"`);
     return Number(value);
   }
+  if (option.type === 'number' && typeof value === 'string') {
+    if (!/^[+-]?\d+(\.\d+)?$/.test(value.trim())) throw new Error(`expected a number, found "${value}"`);
+    return Number(value);
+  }
   if (option.type === 'boolean' && typeof value === 'string') {
     if (/^(1|true|yes|on)$/i.test(value)) return true;
     if (/^(0|false|no|off)$/i.test(value)) return false;
@@ -173,7 +177,8 @@ function parseValue(option: Option, given: Given): unknown {
 }
 
 function outOfRange(option: Option | undefined, code: string): string | undefined {
-  if (option?.type !== 'integer' || (code !== 'too_big' && code !== 'too_small')) return undefined;
+  const isBounded = option?.type === 'integer' || option?.type === 'number';
+  if (!isBounded || (code !== 'too_big' && code !== 'too_small')) return undefined;
   const { minimum, maximum } = option;
   return maximum === undefined ? `must be at least ${minimum}` : `must be ${minimum} to ${maximum}`;
 }

@@ -46,6 +46,41 @@ export const EngineSettings = z.strictObject({
   kvMemory: bytes.optional().describe('bytes of the KV cache; a part of the free memory if absent'),
   maxSequences: z.int().min(1).max(1024).default(64).describe('sequences that run at once'),
   maxStepTokens: z.int().min(32).max(16384).default(512).describe('tokens of one prefill step at most'),
+  scheduler: z
+    .enum(['nexus', 'chunked', 'prefill-first', 'static', 'reactive'])
+    .default('nexus')
+    .describe('how prompts and running streams share the device (docs/nexus.md)'),
+  prefillOrder: z
+    .enum(['spf', 'fcfs'])
+    .default('spf')
+    .describe('prompts: shortest first, waiting counted, or first come, first served'),
+  decodeSlack: z
+    .number()
+    .min(1)
+    .max(100)
+    .default(1.5)
+    .describe(
+      'how much longer the time between tokens may get while prompts are read; the nexus and reactive schedulers',
+    ),
+  tbtTargetMs: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('time between tokens to hold, in ms; where it is longer, it takes the place of the slack'),
+  ttftTargetMs: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('time to first token to hold while KV memory is short, in ms; the nexus scheduler'),
+  prefillShare: z
+    .number()
+    .min(0.01)
+    .max(0.99)
+    .default(0.5)
+    .describe("prompts' share of the device under the static scheduler"),
+  swapMemory: bytes
+    .default(1024 * 1024 * 1024)
+    .describe('host memory for the KV of streams that gave way; beyond it they are computed anew'),
   contextLength: z
     .int()
     .min(32)
@@ -83,6 +118,10 @@ export const LogSettings = z.strictObject({
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
     .default('info')
     .describe('least level logged'),
+  topics: z
+    .array(z.enum(['scheduler']))
+    .default([])
+    .meta({ description: 'logged in detail: scheduler (each decision, at level info)', flag: 'log' }),
 });
 
 export const Settings = z.strictObject({

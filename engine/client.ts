@@ -2,19 +2,30 @@ import { Worker } from 'node:worker_threads';
 import { EngineError } from './errors.js';
 import { unpackBatch } from './event-batch.js';
 import type { Command, Report, WorkerData } from './messages.js';
-import type { Engine, EngineInfo, EngineStats, GenerateRequest, TokenEvent } from './types.js';
+import type { DeviceSettings } from './open-device.js';
+import type { EngineListeners } from './open-local-engine.js';
+import type {
+  Engine,
+  EngineInfo,
+  EngineStats,
+  GenerateRequest,
+  SchedulerReport,
+  TokenEvent,
+} from './types.js';
 
+type Answer = EngineStats | SchedulerReport | undefined;
 type Listener = (events: readonly TokenEvent[]) => void;
 
 /** Starts the engine's thread and loads the model there. Rejects with `EngineError` if it cannot be loaded. */
 export function openEngine(
-  settings: WorkerData,
-  onProgress: (doneBytes: number, totalBytes: number) => void = () => {},
+  { model, engine }: DeviceSettings,
+  { onProgress, onDecision }: EngineListeners = {},
 ): Promise<Engine> {
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: settings });
+  const workerData: WorkerData = { model, engine, reportsDecisions: onDecision !== undefined };
+  const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
   return new Promise((resolve, reject) => {
     const onReport = (message: Report): void => {
-      if (message.type === 'progress') onProgress(message.doneBytes, message.totalBytes);
+      if (message.type === 'progress') onProgress?.(message.doneBytes, message.totalBytes);
       if (message.type === 'failed') {
         void worker.terminate();
         reject(new EngineError(message.error.code, message.error.message));
@@ -22,7 +33,7 @@ export function openEngine(
       if (message.type === 'ready') {
         worker.off('message', onReport);
         worker.off('error', reject);
-        resolve(new EngineClient(worker, message.info));
+        resolve(new EngineClient(worker, message.info, onDecision));
       }
     };
     worker.on('message', onReport);
@@ -39,15 +50,13 @@ class EngineClient implements Engine {
   #nextCall = 0;
   readonly #listeners = new Map<number, { id: string; onEvents: Listener }>();
   readonly #numbers = new Map<string, number>();
-  readonly #calls = new Map<
-    number,
-    { resolve: (value: EngineStats | undefined) => void; reject: (e: Error) => void }
-  >();
+  readonly #calls = new Map<number, { resolve: (value: Answer) => void; reject: (e: Error) => void }>();
   #failure: EngineError | undefined;
 
   constructor(
     private readonly worker: Worker,
     readonly info: EngineInfo,
+    private readonly onDecision: EngineListeners['onDecision'],
   ) {
     this.lost = new Promise((resolve) => {
       this.#onLost = resolve;
@@ -88,6 +97,10 @@ class EngineClient implements Engine {
     return (await this.#call((call) => ({ type: 'stats', call }))) as EngineStats;
   }
 
+  async explain(): Promise<SchedulerReport> {
+    return (await this.#call((call) => ({ type: 'explain', call }))) as SchedulerReport;
+  }
+
   async drain(graceMs: number): Promise<void> {
     await this.#call((call) => ({ type: 'drain', call, graceMs }));
   }
@@ -103,7 +116,7 @@ class EngineClient implements Engine {
     if (!this.#failure) this.worker.postMessage(command);
   }
 
-  #call(command: (call: number) => Command): Promise<EngineStats | undefined> {
+  #call(command: (call: number) => Command): Promise<Answer> {
     if (this.#failure) return Promise.reject(this.#failure);
     const call = this.#nextCall++;
     return new Promise((resolve, reject) => {
@@ -121,8 +134,10 @@ class EngineClient implements Engine {
         if (last === 'done' || last === 'error') this.#forget(number);
         listener.onEvents(events);
       });
-    } else if (message.type === 'stats' || message.type === 'done') {
-      this.#calls.get(message.call)?.resolve(message.type === 'stats' ? message.stats : undefined);
+    } else if (message.type === 'decision') {
+      this.onDecision?.(message.decision);
+    } else if (message.type === 'answer' || message.type === 'done') {
+      this.#calls.get(message.call)?.resolve(message.type === 'answer' ? message.value : undefined);
       this.#calls.delete(message.call);
     }
   }

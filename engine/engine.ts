@@ -4,20 +4,34 @@ import { EngineError } from './errors.js';
 import type { Tokenizer } from './model/text.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
+import type { Explanation, LanePolicy } from './scheduler/policy.js';
+import type { PrefillOrder } from './scheduler/prefill-queue.js';
 import { Sequence } from './sequence.js';
-import type { Engine, EngineInfo, EngineStats, GenerateRequest, TokenEvent } from './types.js';
+import type {
+  Engine,
+  EngineInfo,
+  EngineStats,
+  GenerateRequest,
+  SchedulerReport,
+  TokenEvent,
+} from './types.js';
 
 export interface EngineParts {
   readonly device: Device;
   readonly tokenizer: Tokenizer;
   readonly info: EngineInfo;
   readonly prefixCache: boolean;
+  /** Host memory for the KV of pre-empted sequences. */
+  readonly swapBytes: number;
+  readonly policy: LanePolicy;
+  readonly prefillOrder: PrefillOrder;
   /** Requests that may wait before new ones are refused. */
   readonly maxQueue: number;
   /** Longest wait to start, in ms; 0: no limit. */
   readonly queueTimeoutMs: number;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
+  readonly onDecision?: (decision: Explanation) => void;
 }
 
 /** The engine in its own thread: admits requests, and hands their sequences to the loop that runs them. */
@@ -28,6 +42,7 @@ export class LocalEngine implements Engine {
   readonly #parts: EngineParts;
   readonly #requests = new Map<string, RequestState>();
   readonly #loop: EngineLoop;
+  #nextSerial = 0;
   #draining = false;
   #onIdle: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -35,7 +50,11 @@ export class LocalEngine implements Engine {
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.info = parts.info;
-    this.#loop = new EngineLoop(parts, (request) => this.#afterEvents(request));
+    this.#loop = new EngineLoop({
+      ...parts,
+      eosTokenIds: parts.info.eosTokenIds,
+      onEvents: (request) => this.#afterEvents(request),
+    });
   }
 
   submit(request: GenerateRequest, onEvents: (events: readonly TokenEvent[]) => void): void {
@@ -57,7 +76,9 @@ export class LocalEngine implements Engine {
         maxTokens: request.maxTokens,
         minTokens: request.minTokens,
       });
-      state.sequences.push(new Sequence(state, choice, stops, this.#parts.tokenizer.stream()));
+      state.sequences.push(
+        new Sequence(state, choice, this.#nextSerial++, stops, this.#parts.tokenizer.stream()),
+      );
     }
     this.#loop.add(state);
     this.#watchClock();
@@ -86,6 +107,10 @@ export class LocalEngine implements Engine {
 
   stats(): Promise<EngineStats> {
     return Promise.resolve(this.#loop.stats());
+  }
+
+  explain(): Promise<SchedulerReport> {
+    return Promise.resolve(this.#loop.explain());
   }
 
   async drain(graceMs: number): Promise<void> {

@@ -19,8 +19,10 @@ export type {
 } from './model/text.js';
 export { openTokenizer } from './model/tokenizer.js';
 export { openDevice } from './open-device.js';
+export type { EngineListeners } from './open-local-engine.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
 export { operatorClasses } from './scheduler/model-work.js';
+export type { Explanation } from './scheduler/policy.js';
 export type {
   CacheStats,
   Engine,
@@ -29,6 +31,7 @@ export type {
   FinishReason,
   GenerateRequest,
   SamplingParams,
+  SchedulerReport,
   TokenEvent,
   TokenLogprob,
   Usage,

@@ -1,18 +1,21 @@
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import type { EngineErrorCode } from './errors.js';
-import type { EngineInfo, EngineStats, GenerateRequest, TokenEvent } from './types.js';
+import type { Explanation } from './scheduler/policy.js';
+import type { EngineInfo, EngineStats, GenerateRequest, SchedulerReport, TokenEvent } from './types.js';
 
 /** What the engine's thread is started with. */
 export interface WorkerData {
   readonly model: ModelSettings;
   readonly engine: EngineSettings;
+  /** Whether each of the scheduler's decisions is reported. */
+  readonly reportsDecisions: boolean;
 }
 
 /** To the engine's thread. */
 export type Command =
   | { readonly type: 'submit'; readonly number: number; readonly request: GenerateRequest }
   | { readonly type: 'cancel' | 'pause' | 'resume'; readonly id: string }
-  | { readonly type: 'stats'; readonly call: number }
+  | { readonly type: 'stats' | 'explain'; readonly call: number }
   | { readonly type: 'drain'; readonly call: number; readonly graceMs: number }
   | { readonly type: 'close'; readonly call: number };
 
@@ -22,7 +25,8 @@ export type Report =
   | { readonly type: 'ready'; readonly info: EngineInfo }
   | { readonly type: 'failed'; readonly error: WireError }
   | ({ readonly type: 'events' } & EventBatch)
-  | { readonly type: 'stats'; readonly call: number; readonly stats: EngineStats }
+  | { readonly type: 'decision'; readonly decision: Explanation }
+  | { readonly type: 'answer'; readonly call: number; readonly value: EngineStats | SchedulerReport }
   | { readonly type: 'done'; readonly call: number };
 
 /** An `EngineError` as it crosses threads, which keep no classes. */

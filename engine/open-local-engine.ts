@@ -4,12 +4,22 @@ import { EngineError } from './errors.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
 import { type DeviceSettings, openDevice } from './open-device.js';
+import { openScheduling } from './open-scheduling.js';
+import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
+
+/** Who wants to know what. */
+export interface EngineListeners {
+  /** Bytes of the checkpoint that are loaded, of all. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /** Each choice of the scheduler between ways to share the device. */
+  readonly onDecision?: (decision: Explanation) => void;
+}
 
 /** Loads model and device in the calling thread. */
 export async function openLocalEngine(
   settings: DeviceSettings,
-  onProgress?: (doneBytes: number, totalBytes: number) => void,
+  { onProgress, onDecision }: EngineListeners = {},
 ): Promise<LocalEngine> {
   const { model, engine } = settings;
   const folder = path.resolve(model.path);
@@ -48,8 +58,12 @@ export async function openLocalEngine(
     tokenizer,
     info,
     prefixCache: engine.prefixCache,
+    swapBytes: engine.swapMemory,
+    policy: openScheduling(settings, device.info),
+    prefillOrder: engine.prefillOrder,
     maxQueue: engine.maxQueue,
     queueTimeoutMs: engine.queueTimeoutMs,
     now: () => performance.now(),
+    ...(onDecision && { onDecision }),
   });
 }

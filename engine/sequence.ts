@@ -3,25 +3,18 @@ import type { TokenStream } from './model/text.js';
 import type { RequestState } from './request-state.js';
 import { choiceSeed } from './sampling/params.js';
 import type { StopConditions } from './sampling/stop-conditions.js';
-import type { PrefillWork } from './scheduler/prefill-queue.js';
+import type { Phase, Work } from './scheduler/work.js';
 import { TokenList } from './token-list.js';
 
-/**
- * waiting: no slot, nothing computed. prefill: has a slot, its prompt is being read. decode: one token a step. ended: its
- * slot is free, or will be when the step in flight is done.
- */
-export type Phase = 'waiting' | 'prefill' | 'decode' | 'ended';
-
-/** One choice of a request, from its arrival to its last token. */
-export class Sequence implements PrefillWork {
+/** One choice of a request, from its arrival to its last token. The scheduler and its memory own the mutable fields. */
+export class Sequence implements Work {
   phase: Phase = 'waiting';
-  slot = -1;
-  /** A step that names the slot is running; native state must be left alone. */
   inFlight = false;
+  computedTokens = 0;
+  /** -1: none. */
+  slot = -1;
   /** Prompt, then what was generated. */
   readonly tokens: TokenList;
-  /** Of `tokens`, those whose KV is there. */
-  computedTokens = 0;
   /** Cached blocks it runs on, from the first. */
   path: CacheNode[] = [];
   readonly seed: bigint;
@@ -29,6 +22,7 @@ export class Sequence implements PrefillWork {
   constructor(
     readonly request: RequestState,
     readonly choice: number,
+    readonly serial: number,
     readonly stops: StopConditions,
     readonly stream: TokenStream,
   ) {
@@ -49,6 +43,14 @@ export class Sequence implements PrefillWork {
     return this.request.deadlineMs;
   }
 
+  get paused(): boolean {
+    return this.request.paused;
+  }
+
+  get tokenCount(): number {
+    return this.tokens.length;
+  }
+
   get promptTokens(): number {
     return this.request.request.prompt.length;
   }
@@ -64,5 +66,10 @@ export class Sequence implements PrefillWork {
 
   get remainingOutput(): number {
     return this.request.request.maxTokens - this.generatedTokens;
+  }
+
+  /** Its prompt's tokens are scored while they are read, so none may come from the cache or from a copy. */
+  get isScored(): boolean {
+    return this.request.promptScore !== undefined;
   }
 }

@@ -1,5 +1,6 @@
 import type { EngineError } from './errors.js';
 import type { ModelSpec } from './model/model-spec.js';
+import type { Explanation } from './scheduler/policy.js';
 
 /** How tokens are chosen; defaults and bounds are in `sampling/params.ts`. */
 export interface SamplingParams {
@@ -113,16 +114,37 @@ export interface EngineStats {
   /** Held by running sequences or by the prefix cache. */
   readonly kvBlocksUsed: number;
   readonly kvBlockBytes: number;
+  /** In host memory, of sequences that gave way. */
+  readonly kvSwappedBytes: number;
   readonly cache: CacheStats;
   readonly promptTokens: number;
   readonly generatedTokens: number;
+  /** Sequences that gave way, and of these the ones whose KV was copied to host memory, and back. */
   readonly preemptions: number;
+  readonly swapsOut: number;
+  readonly swapsIn: number;
   readonly steps: { prefill: number; decode: number };
+  /** Of the steps, those that read prompts and extended streams in one. */
+  readonly mixedSteps: number;
   readonly laneBusySeconds: { prefill: number; decode: number };
   readonly laneUnits: { prefill: number; decode: number };
   readonly repartitions: number;
-  /** Time spent in JavaScript per step: planning and delivering. */
+  /** Time spent in JavaScript: planning steps and delivering their results. */
   readonly schedulerSeconds: number;
+  /** Measured over foreseen time of steps, lately; absent where the policy asks no cost model. */
+  readonly costModelErrorRatio?: number;
+}
+
+/** Who shares the device how, and why. */
+export interface SchedulerReport {
+  readonly policy: string;
+  readonly prefillOrder: string;
+  readonly units: number;
+  readonly share: { prefill: number; decode: number };
+  readonly running: number;
+  readonly waiting: number;
+  /** Of the last choice between ways to share the device; absent while there was none, and where nothing is compared. */
+  readonly decision?: Explanation;
 }
 
 export interface CacheStats {
@@ -153,6 +175,8 @@ export interface Engine {
   pause(id: string): void;
   resume(id: string): void;
   stats(): Promise<EngineStats>;
+  /** The scheduler's state, and why the device is shared as it is. */
+  explain(): Promise<SchedulerReport>;
   /** Refuse new requests; resolves when the running ones have ended, or after `graceMs` with the rest cancelled. */
   drain(graceMs: number): Promise<void>;
   close(): Promise<void>;

@@ -9,9 +9,11 @@ const port = parentPort!;
 const report = (message: Report): void => port.postMessage(message);
 
 try {
-  const engine = await openLocalEngine(workerData as WorkerData, (doneBytes, totalBytes) =>
-    report({ type: 'progress', doneBytes, totalBytes }),
-  );
+  const { reportsDecisions, ...settings } = workerData as WorkerData;
+  const engine = await openLocalEngine(settings, {
+    onProgress: (doneBytes, totalBytes) => report({ type: 'progress', doneBytes, totalBytes }),
+    ...(reportsDecisions && { onDecision: (decision) => report({ type: 'decision', decision }) }),
+  });
   const batcher = new EventBatcher();
   let scheduled = false;
   const send = (): void => {
@@ -39,7 +41,10 @@ try {
         engine.resume(command.id);
         break;
       case 'stats':
-        void engine.stats().then((stats) => report({ type: 'stats', call: command.call, stats }));
+        void engine.stats().then((value) => report({ type: 'answer', call: command.call, value }));
+        break;
+      case 'explain':
+        void engine.explain().then((value) => report({ type: 'answer', call: command.call, value }));
         break;
       case 'drain':
         void engine.drain(command.graceMs).then(() => {

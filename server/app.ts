@@ -5,6 +5,7 @@ import { errorHandler, notFound } from './middleware/errors.js';
 import { jsonBody } from './middleware/json-body.js';
 import { requestLog } from './middleware/request-log.js';
 import { chatFormat, completionFormat } from './openai/wire-format.js';
+import { debugRouter } from './routes/debug.js';
 import { generateHandler } from './routes/generate.js';
 import { healthRouter } from './routes/health.js';
 import { modelsRouter } from './routes/models.js';
@@ -18,6 +19,7 @@ const methods = new Map([
   ['/tokenize', 'POST'],
   ['/detokenize', 'POST'],
   ['/v1/models', 'GET'],
+  ['/debug/scheduler', 'GET'],
   ['/health', 'GET'],
   ['/ready', 'GET'],
   ['/metrics', 'GET'],
@@ -38,6 +40,7 @@ export function createApp(service: Service, mayEnter: Authenticator): Express {
   app.use(healthRouter(service));
   app.use(requireKey(mayEnter));
   app.use(modelsRouter(service));
+  app.use(debugRouter(service));
   // While nothing can be served a body is not even read.
   app.post(/.*/, (_request, _response, next) => {
     void service.model;

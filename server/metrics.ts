@@ -56,11 +56,18 @@ export class Metrics {
     this.#set('prefix_cache_evictions_total', 'Blocks evicted.', stats.cache.evictedBlocks);
     this.#set('prompt_tokens_total', 'Prompt tokens of requests that started.', stats.promptTokens);
     this.#set('generation_tokens_total', 'Tokens generated.', stats.generatedTokens);
-    this.#set(
-      'num_preemptions_total',
-      'Sequences that gave up their memory and started anew.',
-      stats.preemptions,
-    );
+    this.#set('num_preemptions_total', 'Sequences that gave up their memory to others.', stats.preemptions);
+    this.#set('kv_swaps_out_total', 'Of these, those whose KV was copied to host memory.', stats.swapsOut);
+    this.#set('kv_swaps_in_total', 'Sequences whose KV came back from host memory.', stats.swapsIn);
+    this.#set('kv_swapped_bytes', 'KV in host memory.', stats.kvSwappedBytes);
+    this.#set('mixed_steps_total', 'Steps that read prompts and extended streams in one.', stats.mixedSteps);
+    if (stats.costModelErrorRatio !== undefined) {
+      this.#set(
+        'cost_model_error_ratio',
+        'Measured over foreseen time of steps, lately.',
+        stats.costModelErrorRatio,
+      );
+    }
     this.#set('repartitions_total', 'Changes of the split of compute units.', stats.repartitions);
     this.#set(
       'scheduler_seconds_total',

@@ -11,8 +11,8 @@ export interface Device {
   readonly decode: Lane;
   readonly kv: KvPool;
   /**
-   * Give the prefill lane this many compute units and the decode lane the rest. Takes effect at each lane's next
-   * step. 0 or all of them is allowed: then one lane alone may run.
+   * Give the prefill lane this many compute units and the decode lane the rest, in the steps that are handed over from
+   * now on. 0 or all of them is allowed: then one lane alone may run.
    */
   partition(prefillUnits: number): void;
   /** Prepare a free slot for a sequence. Throws if the slot is open. */

@@ -1,5 +1,5 @@
-/** Prompts' parts of one prefill step. */
-export interface Chunk<T> {
+/** Prompts' parts of one step. */
+export interface PromptChunk<T> {
   readonly work: T;
   readonly tokens: number;
 }
@@ -7,18 +7,20 @@ export interface Chunk<T> {
 /**
  * Fills a step of at most `budget` tokens from `ordered`, first come first served: several short prompts share a step,
  * and a prompt that is longer than what is left brings a chunk of it. A chunk that does not end its prompt ends at a
- * multiple of `grain` (the KV page), so that the next one starts on a fresh page.
+ * multiple of `grain`, so that the next one starts on a fresh page (or, in small steps, on a fresh row of tiles). Where
+ * not even one grain is left for the first prompt, it gets what is left: someone must get on.
  */
 export function planChunks<T extends { readonly remainingTokens: number; readonly computedTokens: number }>(
   ordered: Iterable<T>,
   budget: number,
   grain: number,
-): Chunk<T>[] {
-  const chunks: Chunk<T>[] = [];
+): PromptChunk<T>[] {
+  const chunks: PromptChunk<T>[] = [];
   let left = budget;
   for (const work of ordered) {
-    if (left === 0) break;
-    const tokens = chunkTokens(work.remainingTokens, work.computedTokens, left, grain);
+    if (left <= 0) break;
+    let tokens = chunkTokens(work.remainingTokens, work.computedTokens, left, grain);
+    if (tokens === 0 && chunks.length === 0) tokens = left;
     if (tokens === 0) continue;
     chunks.push({ work, tokens });
     left -= tokens;

@@ -8,8 +8,8 @@ export interface Memory<W> {
   kvBytesPerToken(work: W): number;
   /** Part of the memory that running sequences hold, 0 to 1. What the prefix cache alone holds does not count. */
   usage(): number;
-  /** Sequences that have a slot. */
-  openSlots(): number;
+  /** Tokens of a waiting sequence's prompt that are cached now. Changes nothing. */
+  cachedTokens(work: W): number;
   /**
    * Gives a waiting sequence a slot and what of its prompt is cached (`computedTokens`), if its tokens and `reserve`
    * more would fit. False, and nothing changed, if not.
@@ -25,7 +25,10 @@ export interface Memory<W> {
   canSwap(work: W): boolean;
   /** Begins the copy; the slot and its pages are free when `Scheduler.swappedOut` is called. */
   swapOut(work: W): void;
-  /** Begins the way back, into a new slot, if there is one and room. `Scheduler.swappedIn` is called at its end. */
+  /**
+   * Begins the way back, into a new slot, if there is one and room for its tokens and `reserve` more. False, and nothing
+   * changed, if not. `Scheduler.swappedIn` is called at its end.
+   */
   swapIn(work: W, reserveTokens: number): boolean;
   /** The copy in host memory is not needed any more. */
   dropSwapped(work: W): void;

@@ -1,14 +1,181 @@
-/**
- * The share of the device that prefill gets. A phase that is alone gets every unit; otherwise each gets half, decode the
- * smaller one, since it waits for memory sooner than for arithmetic.
- */
-export function prefillUnits(units: number, prefillHasWork: boolean, decodeHasWork: boolean): number {
-  if (!decodeHasWork) return units;
-  if (!prefillHasWork) return 0;
-  return Math.ceil(units / 2);
+import { StepLoad } from './step-load.js';
+
+/** What a split costs, as `cost-model.ts` foresees it. Seconds. */
+export interface Predictor {
+  /** A step that runs alone on so many units. */
+  alone(load: StepLoad, units: number): number;
+  /** One step of each lane while the other lane is busy all the time. */
+  together(
+    prefill: StepLoad,
+    decode: StepLoad,
+    prefillUnits: number,
+    out: { prefill: number; decode: number },
+  ): void;
 }
 
-/** With one unit the lanes cannot run at once; they take turns, so that neither waits for more than one step. */
-export function takesTurns(units: number): boolean {
-  return units < 2;
+/** One way to share the device, with what the model foresees of it. */
+export interface Candidate {
+  /** Both lanes at once, or one lane whose steps carry both. */
+  readonly mode: 'split' | 'mixed';
+  /** Of prefill; all of them where steps are mixed. */
+  readonly prefillUnits: number;
+  readonly chunkTokens: number;
+  readonly prefillSeconds: number;
+  /** From token to token. */
+  readonly decodeSeconds: number;
+  /** Prompt tokens a second. */
+  readonly prefillRate: number;
+  /** Whether it keeps the bound of its `Goal`. */
+  readonly isWithin: boolean;
+}
+
+/**
+ * What is sought (Nexus, section on dynamic partitioning): with memory to spare the fastest prefill that keeps decode
+ * within a bound; with memory short the fastest decode that keeps prefill within one, so that memory is drained.
+ */
+export type Goal =
+  | { readonly favours: 'prefill'; readonly maxDecodeSeconds: number }
+  | { readonly favours: 'decode'; readonly minPrefillRate: number };
+
+export interface PartitionInput {
+  readonly predictor: Predictor;
+  readonly units: number;
+  /** Units of prefill in each split, rising. */
+  readonly splits: readonly number[];
+  readonly prefill: (tokens: number) => StepLoad;
+  /** Longest chunk there could be, in tokens. */
+  readonly maxChunkTokens: number;
+  /** Longest that a chunk should take, so that a short prompt which arrives meanwhile soon has its turn. */
+  readonly chunkSeconds: number;
+  readonly decode: StepLoad;
+  readonly goal: Goal;
+  /** The split from which the walk starts. */
+  readonly from: number | undefined;
+}
+
+/** Chunks of mixed steps are multiples of this, the rows of a matmul tile. */
+const chunkGrain = 16;
+
+/** Which of two candidates serves the goal better: above 0 if `a` does. Its size is the relative gain, where both keep the bound. */
+export function gain(a: Candidate, b: Candidate, goal: Goal): number {
+  if (a.isWithin !== b.isWithin) return a.isWithin ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY;
+  // Out of bounds, what the bound is about comes first.
+  const byRate = goal.favours === 'prefill' ? a.isWithin : !a.isWithin;
+  return byRate ? a.prefillRate / b.prefillRate - 1 : b.decodeSeconds / a.decodeSeconds - 1;
+}
+
+/**
+ * The best split by a greedy walk from the present one, and the best mixed step. All that were looked at, the better
+ * ones last; never empty.
+ */
+export function findCandidates(input: PartitionInput): Candidate[] {
+  const found = walkSplits(input);
+  const mixed = mixedCandidate(input);
+  const best = found.at(-1);
+  if (best && gain(best, mixed, input.goal) > 0) found.splice(-1, 0, mixed);
+  else found.push(mixed);
+  return found;
+}
+
+function walkSplits(input: PartitionInput): Candidate[] {
+  const { splits, goal } = input;
+  if (splits.length === 0) return [];
+  const start = input.from === undefined ? -1 : splits.indexOf(input.from);
+  let index = start < 0 ? splits.length >> 1 : start;
+  let best = splitCandidate(input, splits[index]!);
+  const found: Candidate[] = [];
+  for (const step of [1, -1]) {
+    let moved = false;
+    for (let next = index + step; splits[next] !== undefined; next += step) {
+      const candidate = splitCandidate(input, splits[next]!);
+      if (gain(candidate, best, goal) <= 0) {
+        found.push(candidate);
+        break;
+      }
+      found.push(best);
+      best = candidate;
+      index = next;
+      moved = true;
+    }
+    // Where one way was better the other is not: it is where the walk came from.
+    if (moved) break;
+  }
+  found.push(best);
+  return found;
+}
+
+function splitCandidate(input: PartitionInput, prefillUnits: number): Candidate {
+  const { predictor, prefill, decode, goal } = input;
+  const chunkTokens = chunkWithin(input, prefillUnits);
+  const load = prefill(chunkTokens);
+  const seconds = { prefill: 0, decode: 0 };
+  predictor.together(load, decode, prefillUnits, seconds);
+  return candidateOf(goal, {
+    mode: 'split',
+    prefillUnits,
+    chunkTokens,
+    prefillSeconds: seconds.prefill,
+    decodeSeconds: seconds.decode,
+    prefillRate: load.prefillTokens / seconds.prefill,
+  });
+}
+
+/** The longest chunk that takes no longer than it should, but enough tokens to be worth a read of the weights. */
+function chunkWithin(
+  { predictor, prefill, maxChunkTokens, chunkSeconds }: PartitionInput,
+  units: number,
+): number {
+  const seconds = predictor.alone(prefill(maxChunkTokens), units);
+  const weightsSeconds = predictor.alone(prefill(1), units);
+  const bound = Math.max(chunkSeconds, 4 * weightsSeconds);
+  if (seconds <= bound) return maxChunkTokens;
+  const tokens = (maxChunkTokens * bound) / seconds;
+  return Math.min(maxChunkTokens, Math.max(chunkGrain, Math.floor(tokens / chunkGrain) * chunkGrain));
+}
+
+/** One lane: a step that carries all decoding sequences and a chunk of a length that serves the goal best. */
+function mixedCandidate(input: PartitionInput): Candidate {
+  const { goal, maxChunkTokens } = input;
+  const at = (chunkTokens: number) => mixedAt(input, chunkTokens);
+  const steps = Math.ceil(maxChunkTokens / chunkGrain);
+  const tokensAt = (step: number) => Math.min(maxChunkTokens, step * chunkGrain);
+  // Both bounds are kept from some length on in one direction: halving finds where.
+  let low = 1;
+  let high = steps;
+  let best = at(tokensAt(goal.favours === 'prefill' ? low : high));
+  while (low < high) {
+    const middle = goal.favours === 'prefill' ? Math.ceil((low + high) / 2) : (low + high) >> 1;
+    const candidate = at(tokensAt(middle));
+    if (candidate.isWithin) best = candidate;
+    if (goal.favours === 'prefill') {
+      if (candidate.isWithin) low = middle;
+      else high = middle - 1;
+    } else if (candidate.isWithin) high = middle;
+    else low = middle + 1;
+  }
+  return best;
+}
+
+function mixedAt(
+  { predictor, prefill, decode, units, goal }: PartitionInput,
+  chunkTokens: number,
+): Candidate {
+  const chunk = prefill(chunkTokens);
+  const seconds = predictor.alone(StepLoad.sum(chunk, decode), units);
+  return candidateOf(goal, {
+    mode: 'mixed',
+    prefillUnits: units,
+    chunkTokens,
+    prefillSeconds: seconds,
+    decodeSeconds: seconds,
+    prefillRate: chunk.prefillTokens / seconds,
+  });
+}
+
+function candidateOf(goal: Goal, foreseen: Omit<Candidate, 'isWithin'>): Candidate {
+  const isWithin =
+    goal.favours === 'prefill'
+      ? foreseen.decodeSeconds <= goal.maxDecodeSeconds
+      : foreseen.prefillRate >= goal.minPrefillRate;
+  return { ...foreseen, isWithin };
 }

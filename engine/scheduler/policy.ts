@@ -1,3 +1,4 @@
+import type { Candidate } from './partition.js';
 import type { StepLoad } from './step-load.js';
 import type { Lane } from './work.js';
 
@@ -43,6 +44,25 @@ export interface LanePolicy {
   decide(situation: Situation): Decision;
   /** Told of each finished step. */
   observe?(step: FinishedStep): void;
+  /** Of the last choice; undefined while there was none. Absent where nothing is compared. */
+  readonly explanation?: Explanation | undefined;
+  /** Measured over foreseen seconds of steps, lately; absent where nothing is foreseen. */
+  readonly errorRatio?: number | undefined;
+}
+
+/** Why the device is shared as it is. */
+export interface Explanation {
+  readonly nowMs: number;
+  /** What is made as fast as a bound on the other allows. */
+  readonly favours: 'prefill' | 'decode';
+  readonly kvUsage: number;
+  /** Upper bound on decode's seconds, or lower bound on prefill's tokens a second. */
+  readonly bound: number;
+  /** All that were compared. */
+  readonly candidates: readonly Candidate[];
+  readonly chosen: Candidate;
+  /** The best one promised too little more than the present one, which was kept. */
+  readonly isKept: boolean;
 }
 
 export interface FinishedStep {

@@ -12,12 +12,14 @@ export interface Work extends PrefillWork {
   phase: Phase;
   /** A step that names it is running. */
   inFlight: boolean;
-  /** Of its tokens, those whose KV is there. */
+  /** Of its tokens, those whose KV is there. While it waits: those that the prefix cache had when it came. */
   computedTokens: number;
   /** Prompt, and what was generated. */
   readonly tokenCount: number;
   /** Tokens it may still generate. */
   readonly remainingOutput: number;
+  /** Unique, and larger for those that came later: they give way first. */
+  readonly serial: number;
   /** Nobody reads its answer at the moment; it is left out of steps, and gives way first. */
   readonly paused: boolean;
 }
@@ -39,6 +41,4 @@ export interface StepPlan<W> {
   /** Compute units that the lane gets for this step. */
   readonly units: number;
   readonly chunks: readonly Chunk<W>[];
-  /** What the cost model foresees, in seconds; NaN where the policy asks no model. */
-  readonly predictedSeconds: number;
 }

@@ -42,7 +42,7 @@ void Device::partition(int prefillUnits) {
     throw Error("the prefill lane cannot have " + number(prefillUnits) + " of " + number(backend_->units()) +
                 " units");
   }
-  prefillUnits_.store(prefillUnits, std::memory_order_relaxed);
+  prefillUnits_ = prefillUnits;
 }
 
 void Device::openSlot(int slot, SlotOptions options) {
@@ -116,6 +116,7 @@ void Device::run(int index, Step step, Done done) {
   Lane& lane = lanes_[index];
   check(!lane.busy.load(std::memory_order_acquire), "the lane is running a step already");
   Job job = plan(std::move(step));
+  job.prefillUnits = prefillUnits_;
   job.done = std::move(done);
   for (const ForwardEntry& entry : job.entries) kv_.startStep(entry.slotIndex);
   lane.busy.store(true, std::memory_order_relaxed);
@@ -175,7 +176,7 @@ void Device::work(int index) {
 }
 
 StepResult Device::execute(int lane, Ops& ops, Forward& forward, const Job& job) {
-  const int prefillUnits = prefillUnits_.load(std::memory_order_relaxed);
+  const int prefillUnits = job.prefillUnits;
   const int first = lane == 0 ? 0 : prefillUnits;
   const int count = lane == 0 ? prefillUnits : backend_->units() - prefillUnits;
   check(count > 0, "the lane has no compute units; partition the device first");

@@ -74,6 +74,7 @@ class Device {
  private:
   struct Job {
     Step step;
+    int prefillUnits = 0;  // as the device was partitioned when the step was handed over
     Done done;
     std::vector<ForwardEntry> entries;
     std::vector<std::int32_t> tokens;  // what the entries' spans point into
@@ -100,7 +101,7 @@ class Device {
   KvCache kv_;
   CopyThread copier_;
   std::vector<std::unique_ptr<Slot>> slots_;
-  std::atomic<int> prefillUnits_;
+  int prefillUnits_;  // of the steps that start from now on
   std::array<Lane, 2> lanes_;
 };
 

@@ -79,7 +79,7 @@ export function run(argv: readonly string[]): Promise<number> {
 async function open(settings: Parameters<typeof openEngine>[0]): Promise<Engine> {
   const progress = new LoadProgress('loading', process.stderr);
   try {
-    return await openEngine(settings, (done, total) => progress.update(done, total));
+    return await openEngine(settings, { onProgress: (done, total) => progress.update(done, total) });
   } finally {
     progress.end();
   }

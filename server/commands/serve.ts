@@ -27,7 +27,7 @@ async function serve(settings: Settings): Promise<number> {
   );
   const server = await listen(settings, logger);
   try {
-    const engine = await load(settings);
+    const engine = await load(settings, logger);
     // Until here a signal simply ends the process: nothing runs that could be drained.
     const stopped = firstSignal();
     await server.serve(engine);
@@ -61,10 +61,14 @@ async function listen(settings: Settings, logger: pino.Logger): Promise<RunningS
   }
 }
 
-async function load(settings: Settings): Promise<Engine> {
+async function load(settings: Settings, logger: pino.Logger): Promise<Engine> {
   const progress = new LoadProgress('loading', process.stderr);
+  const logsDecisions = settings.log.topics.includes('scheduler');
   try {
-    return await openEngine(settings, (done, total) => progress.update(done, total));
+    return await openEngine(settings, {
+      onProgress: (done, total) => progress.update(done, total),
+      ...(logsDecisions && { onDecision: (decision) => logger.info({ decision }, 'scheduler') }),
+    });
   } finally {
     progress.end();
   }

@@ -61,12 +61,17 @@ describe('docs/api.md', () => {
       cache: { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
       promptTokens: 0,
       generatedTokens: 0,
+      kvSwappedBytes: 0,
       preemptions: 0,
+      swapsOut: 0,
+      swapsIn: 0,
       steps: { prefill: 0, decode: 0 },
+      mixedSteps: 0,
       laneBusySeconds: { prefill: 0, decode: 0 },
       laneUnits: { prefill: 0, decode: 0 },
       repartitions: 0,
       schedulerSeconds: 0,
+      costModelErrorRatio: 1,
     };
     const text = await new Metrics().text(stats);
     const names = [...text.matchAll(/^# TYPE tandem:(\w+)/gm)].map(([, name]) => name!);

@@ -1,0 +1,125 @@
+import { type Candidate, findCandidates, type Goal, gain, type Predictor } from '../partition.js';
+import type { Decision, Explanation, LanePolicy, Situation } from '../policy.js';
+import type { StepLoad } from '../step-load.js';
+import { lonePhase } from './lone-phase.js';
+
+export interface NexusOptions {
+  readonly predictor: Predictor;
+  /** Units of prefill in each split of the device, rising; empty: one lane only. */
+  readonly splits: readonly number[];
+  /** How much slower decode may get than alone on the device, while memory is to spare. */
+  readonly decodeSlack: number;
+  /** How much slower prefill may get than alone on the device, while memory is short. */
+  readonly prefillSlack: number;
+  /** Service level objectives; a looser one takes the place of its slack. */
+  readonly tbtSeconds?: number;
+  readonly ttftSeconds?: number;
+  /** KV usage from which memory counts as short. */
+  readonly kvThreshold: number;
+  /** Relative gain that a change must promise. */
+  readonly hysteresis: number;
+  /** Longest that a chunk should take. */
+  readonly chunkSeconds: number;
+}
+
+/** The paper's (Nexus, section on dynamic partitioning), but for the hysteresis, which it does not publish. */
+export const nexusDefaults = {
+  decodeSlack: 1.1,
+  prefillSlack: 1.3,
+  kvThreshold: 0.7,
+  hysteresis: 0.05,
+  chunkSeconds: 0.25,
+} as const;
+
+/**
+ * Before each prefill step the model foresees what every way to share the device would give the present batch, and the
+ * best is taken: a split, or one lane with mixed steps where a split promises no gain.
+ */
+export class NexusPolicy implements LanePolicy {
+  readonly name = 'nexus';
+  readonly #options: NexusOptions;
+  #present: Candidate | undefined;
+  #explanation: Explanation | undefined;
+
+  constructor(options: NexusOptions) {
+    this.#options = options;
+  }
+
+  /** Of the last decision between the phases; undefined while there was none. */
+  get explanation(): Explanation | undefined {
+    return this.#explanation;
+  }
+
+  decide(situation: Situation): Decision {
+    const alone = lonePhase(situation);
+    if (alone) return alone;
+    // While a chunk is read nothing can change: decode goes on with the rest.
+    if (!situation.prefill) return decisionOf(this.#present, situation);
+    const decode = situation.decode ?? situation.inFlight.decode!.load;
+    this.#present = this.#choose(situation, situation.prefill, decode);
+    return decisionOf(this.#present, situation);
+  }
+
+  #choose(situation: Situation, prefill: (tokens: number) => StepLoad, decode: StepLoad): Candidate {
+    const { predictor, splits, hysteresis, chunkSeconds } = this.#options;
+    const maxChunkTokens = Math.min(
+      situation.prefillTokens,
+      Math.max(1, situation.maxStepTokens - decode.decodeSequences),
+    );
+    const goal = this.#goal(situation, prefill(maxChunkTokens), decode);
+    const input = {
+      predictor,
+      units: situation.units,
+      splits,
+      prefill,
+      maxChunkTokens,
+      chunkSeconds,
+      decode,
+      goal,
+      from: this.#present?.mode === 'split' ? this.#present.prefillUnits : undefined,
+    };
+    const candidates = findCandidates(input);
+    const best = candidates.at(-1)!;
+    const present = candidates.find((candidate) => isSame(candidate, this.#present));
+    const isKept = present !== undefined && present !== best && gain(best, present, goal) < hysteresis;
+    const chosen = isKept ? present : best;
+    this.#explanation = {
+      nowMs: situation.nowMs,
+      favours: goal.favours,
+      kvUsage: situation.kvUsage,
+      bound: goal.favours === 'prefill' ? goal.maxDecodeSeconds : goal.minPrefillRate,
+      candidates,
+      chosen,
+      isKept,
+    };
+    return chosen;
+  }
+
+  #goal(situation: Situation, prefill: StepLoad, decode: StepLoad): Goal {
+    const { predictor, decodeSlack, prefillSlack, tbtSeconds, ttftSeconds, kvThreshold } = this.#options;
+    const { units, kvUsage, prefillTokens, oldestWaitMs } = situation;
+    if (kvUsage < kvThreshold) {
+      const slack = decodeSlack * predictor.alone(decode, units);
+      return { favours: 'prefill', maxDecodeSeconds: Math.max(slack, tbtSeconds ?? 0) };
+    }
+    const slack = prefill.prefillTokens / predictor.alone(prefill, units) / prefillSlack;
+    if (ttftSeconds === undefined) return { favours: 'decode', minPrefillRate: slack };
+    const left = ttftSeconds - oldestWaitMs / 1000;
+    const needed = left > 0 ? prefillTokens / left : Number.POSITIVE_INFINITY;
+    return { favours: 'decode', minPrefillRate: Math.min(slack, needed) };
+  }
+}
+
+function isSame(candidate: Candidate, present: Candidate | undefined): boolean {
+  return candidate.mode === present?.mode && candidate.prefillUnits === present.prefillUnits;
+}
+
+function decisionOf(candidate: Candidate | undefined, { inFlight }: Situation): Decision {
+  if (candidate?.mode === 'split') {
+    const { prefillUnits, chunkTokens } = candidate;
+    return { mode: 'split', prefillUnits, chunkTokens };
+  }
+  // Prefill that began alone on the device runs on until its step ends.
+  if (!candidate) return { mode: 'split', prefillUnits: inFlight.prefill!.units, chunkTokens: 0 };
+  return { mode: 'mixed', chunkTokens: candidate.chunkTokens };
+}

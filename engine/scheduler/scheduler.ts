@@ -1,0 +1,478 @@
+import { outputReserve } from '../kv/admission.js';
+import { type PromptChunk, planChunks } from './chunks.js';
+import { DecodeSet } from './decode-set.js';
+import type { Memory } from './memory.js';
+import type { Decision, InFlight, LanePolicy, Situation } from './policy.js';
+import { isUrgent, type PrefillOrder, PrefillQueue, prefillScore } from './prefill-queue.js';
+import { StepLoad } from './step-load.js';
+import { SwapList } from './swap-list.js';
+import type { Chunk, Lane, StepPlan, Work } from './work.js';
+
+export interface SchedulerOptions<W extends Work> {
+  readonly memory: Memory<W>;
+  readonly policy: LanePolicy;
+  readonly order: PrefillOrder;
+  /** Compute units of the device. */
+  readonly units: number;
+  /** Upper bound on the tokens of one step. */
+  readonly maxStepTokens: number;
+}
+
+/** Totals since the start. */
+export interface SchedulerCounts {
+  readonly steps: Record<Lane, number>;
+  readonly mixedSteps: number;
+  readonly repartitions: number;
+  readonly preemptions: number;
+  readonly swapsOut: number;
+  readonly swapsIn: number;
+}
+
+/** How a step ended. */
+export interface StepOutcome {
+  readonly seconds: number;
+  readonly opSeconds?: Float64Array;
+  readonly nowMs: number;
+}
+
+/** A step that runs. */
+interface Running<W> extends InFlight {
+  readonly plan: StepPlan<W>;
+  readonly other: InFlight | null;
+}
+
+/** Chunks in a step that decodes too are short; they end at whole rows of the matmul kernels' tiles. */
+const mixedGrain = 16;
+
+/**
+ * Who runs next, and on what share of the device. A state machine without a clock, I/O or timers: it is told what
+ * happened (`add`, `complete`, `swappedOut`, ...), and `plan` says which steps to start now. The engine's loop, the
+ * simulator and the property tests drive the same code.
+ */
+export class Scheduler<W extends Work> {
+  readonly #memory: Memory<W>;
+  readonly #policy: LanePolicy;
+  readonly #units: number;
+  readonly #maxStepTokens: number;
+  /** Without a slot. */
+  readonly #waiting: PrefillQueue<W>;
+  /** With a slot, their prompt partly read. */
+  readonly #reading: PrefillQueue<W>;
+  readonly #decoding = new DecodeSet<W>();
+  readonly #swapped = new SwapList<W>();
+  readonly #running: Record<Lane, Running<W> | null> = { prefill: null, decode: null };
+  readonly #steps = { prefill: 0, decode: 0 };
+  /** Units of prefill in the last step that shared the device. */
+  #share: number;
+  #mixedSteps = 0;
+  #repartitions = 0;
+  #preemptions = 0;
+  #swapsOut = 0;
+  #swapsIn = 0;
+
+  constructor(options: SchedulerOptions<W>) {
+    this.#memory = options.memory;
+    this.#policy = options.policy;
+    this.#units = options.units;
+    this.#maxStepTokens = options.maxStepTokens;
+    this.#waiting = new PrefillQueue(options.order);
+    this.#reading = new PrefillQueue(options.order);
+    this.#share = options.units;
+  }
+
+  get policy(): LanePolicy {
+    return this.#policy;
+  }
+
+  /** Sequences without a slot, those in host memory included. */
+  get waiting(): number {
+    return this.#waiting.size + this.#swapped.size;
+  }
+
+  /** Sequences that have a slot. */
+  get running(): number {
+    return this.#reading.size + this.#decoding.size;
+  }
+
+  get decoding(): number {
+    return this.#decoding.size;
+  }
+
+  get counts(): SchedulerCounts {
+    return {
+      steps: { ...this.#steps },
+      mixedSteps: this.#mixedSteps,
+      repartitions: this.#repartitions,
+      preemptions: this.#preemptions,
+      swapsOut: this.#swapsOut,
+      swapsIn: this.#swapsIn,
+    };
+  }
+
+  /** Units that each lane has, or had in its last step. */
+  get share(): Readonly<Record<Lane, number>> {
+    return { prefill: this.#share, decode: this.#units - this.#share };
+  }
+
+  isBusy(lane: Lane): boolean {
+    return this.#running[lane] !== null;
+  }
+
+  /** A new sequence, in phase `waiting`. */
+  add(work: W): void {
+    work.computedTokens = this.#memory.cachedTokens(work);
+    this.#waiting.add(work);
+  }
+
+  /** A further choice of a request whose first one, `from`, has just read the prompt that they share. */
+  fork(from: W, work: W): void {
+    if (!this.#memory.fork(from, work)) {
+      this.add(work);
+      return;
+    }
+    work.phase = 'prefill';
+    this.#reading.add(work);
+  }
+
+  /** The sequence has all its output, or nobody wants it. Its slot is free at once, or when its step or copy is done. */
+  end(work: W): void {
+    const { phase } = work;
+    work.phase = 'ended';
+    switch (phase) {
+      case 'waiting':
+        this.#waiting.remove(work);
+        break;
+      case 'prefill':
+        this.#reading.remove(work);
+        if (!work.inFlight) this.#memory.release(work);
+        break;
+      case 'decode':
+        this.#decoding.delete(work);
+        if (!work.inFlight) this.#memory.release(work);
+        break;
+      case 'swapped':
+        this.#swapped.delete(work);
+        this.#memory.dropSwapped(work);
+        break;
+    }
+  }
+
+  /** The steps to start now. Their lanes are busy until `complete` or `fail`. */
+  plan(nowMs: number): StepPlan<W>[] {
+    if (this.#running.prefill && this.#running.decode) return [];
+    this.#bringBack();
+    const ready = this.#running.prefill ? [] : this.#readyPrompts(nowMs);
+    const decoding = this.#running.decode
+      ? []
+      : this.#decoding.pick(this.#maxStepTokens, (work) => !work.inFlight && !work.paused);
+    if (ready.length === 0 && decoding.length === 0) return [];
+    const situation = this.#situation(nowMs, ready, decoding);
+    return this.#follow(this.#policy.decide(situation), ready, decoding);
+  }
+
+  /**
+   * The step is done. The sequences whose prompt it ended are handed to the decode lane; the caller then adds each
+   * one's sampled token, and ends those that are complete.
+   */
+  complete(plan: StepPlan<W>, { seconds, opSeconds, nowMs }: StepOutcome): void {
+    const { load, units, other } = this.#free(plan);
+    this.#steps[plan.lane]++;
+    if (load.prefillTokens > 0 && load.decodeSequences > 0) this.#mixedSteps++;
+    for (const { work, tokens } of plan.chunks) {
+      work.inFlight = false;
+      const isReading = this.#reading.remove(work);
+      work.computedTokens += tokens;
+      if (work.phase === 'ended') this.#memory.release(work);
+      else if (isReading) this.#afterChunk(work);
+    }
+    this.#policy.observe?.({
+      lane: plan.lane,
+      load,
+      units,
+      seconds,
+      ...(opSeconds && { opSeconds }),
+      other,
+      nowMs,
+    });
+  }
+
+  /** The step failed; nothing was added. The caller ends its sequences. */
+  fail(plan: StepPlan<W>): void {
+    this.#free(plan);
+    for (const { work } of plan.chunks) {
+      work.inFlight = false;
+      if (work.phase === 'ended') this.#memory.release(work);
+    }
+  }
+
+  /** The copy to host memory is done; the slot is free. */
+  swappedOut(work: W): void {
+    this.#swapped.arrived();
+    if (work.phase === 'ended') {
+      this.#memory.dropSwapped(work);
+      return;
+    }
+    work.phase = 'swapped';
+    this.#swapped.add(work);
+  }
+
+  /** The copy back is done. The sequence goes on with the tokens whose KV it lacks: at least the last one. */
+  swappedIn(work: W): void {
+    if (work.phase === 'ended') {
+      this.#memory.release(work);
+      return;
+    }
+    this.#swapsIn++;
+    work.phase = 'prefill';
+    this.#reading.add(work);
+  }
+
+  /** The one place where a sequence passes from prefill to decode. */
+  #afterChunk(work: W): void {
+    if (work.computedTokens < work.tokenCount) {
+      this.#reading.add(work);
+      return;
+    }
+    work.phase = 'decode';
+    this.#decoding.add(work);
+  }
+
+  #free(plan: StepPlan<W>): Running<W> {
+    const running = this.#running[plan.lane];
+    if (running?.plan !== plan) throw new Error(`the ${plan.lane} lane does not run this step`);
+    this.#running[plan.lane] = null;
+    return running;
+  }
+
+  /** Swapped sequences come back, in order of arrival, before anyone new starts. */
+  #bringBack(): void {
+    for (;;) {
+      const work = this.#swapped.oldest();
+      if (!work || !this.#memory.swapIn(work, this.#reserveFor(work))) return;
+      this.#swapped.delete(work);
+      work.phase = 'swappingIn';
+    }
+  }
+
+  /**
+   * Prompts to read next, in order, as many as fill a step. A waiting one is started when its turn comes and memory
+   * allows. Of those that wait nobody passes the one in front, or short prompts would starve a long one of memory.
+   */
+  #readyPrompts(nowMs: number): W[] {
+    const ready: W[] = [];
+    const reading = this.#readingInOrder(nowMs);
+    let isBlocked = this.#swapped.oldest() !== undefined;
+    let next = 0;
+    let tokens = 0;
+    while (tokens < this.#maxStepTokens) {
+      const candidate = isBlocked ? undefined : this.#waiting.first(nowMs, (work) => !work.paused);
+      let work = reading[next];
+      if (candidate && (!work || this.#goesBefore(candidate, work, nowMs))) {
+        isBlocked = !this.#start(candidate);
+        if (isBlocked) continue;
+        work = candidate;
+      } else {
+        if (!work) break;
+        next++;
+        // Making room for another may have taken its slot.
+        if (work.phase !== 'prefill') continue;
+      }
+      ready.push(work);
+      tokens += work.remainingTokens;
+    }
+    return ready.filter(({ phase }) => phase === 'prefill');
+  }
+
+  #readingInOrder(nowMs: number): W[] {
+    const ready: W[] = [];
+    const urgent: W[] = [];
+    for (const work of this.#reading) {
+      if (work.inFlight || work.paused) continue;
+      (isUrgent(work, nowMs) ? urgent : ready).push(work);
+    }
+    return urgent.length > 0 ? [...urgent, ...ready] : ready;
+  }
+
+  #goesBefore(a: W, b: W, nowMs: number): boolean {
+    const urgency = Number(isUrgent(b, nowMs)) - Number(isUrgent(a, nowMs));
+    if (urgency !== 0) return urgency < 0;
+    const { order } = this.#waiting;
+    return prefillScore(a, order) < prefillScore(b, order);
+  }
+
+  #start(work: W): boolean {
+    while (!this.#memory.admit(work, this.#reserveFor(work))) if (!this.#preemptPaused()) return false;
+    this.#waiting.remove(work);
+    work.phase = 'prefill';
+    this.#reading.add(work);
+    return true;
+  }
+
+  /** When nothing else runs the reserve is waived, since no one else can take the memory. */
+  #reserveFor(work: W): number {
+    return outputReserve(work.remainingOutput, this.running === 0);
+  }
+
+  #situation(nowMs: number, ready: readonly W[], decoding: readonly W[]): Situation {
+    let decode: StepLoad | null = null;
+    if (decoding.length > 0) {
+      decode = new StepLoad();
+      for (const work of decoding) {
+        decode.addDecode(work.computedTokens + 1, this.#memory.kvBytesPerToken(work));
+      }
+    }
+    let prefillTokens = 0;
+    let oldestArrivalMs = nowMs;
+    for (const work of ready) {
+      prefillTokens += work.remainingTokens;
+      oldestArrivalMs = Math.min(oldestArrivalMs, work.arrivalMs);
+    }
+    return {
+      nowMs,
+      units: this.#units,
+      decode,
+      prefill:
+        ready.length === 0 ? null : (tokens) => this.#loadOf(planChunks(ready, tokens, mixedGrain), []),
+      prefillTokens,
+      oldestWaitMs: nowMs - oldestArrivalMs,
+      maxStepTokens: this.#maxStepTokens,
+      kvUsage: this.#memory.usage(),
+      inFlight: this.#running,
+    };
+  }
+
+  #follow(decision: Decision, ready: readonly W[], decoding: readonly W[]): StepPlan<W>[] {
+    const plans: StepPlan<W>[] = [];
+    const isIdle = !this.#running.prefill && !this.#running.decode;
+    if (decision.mode === 'split') {
+      this.#startLane('prefill', decision.prefillUnits, ready, decision.chunkTokens, [], plans);
+      this.#startLane('decode', this.#units - decision.prefillUnits, [], 0, decoding, plans);
+    } else if (decision.mode === 'mixed') {
+      // While a step of the prefill lane ends, decode goes on with what that leaves.
+      const prompts = isIdle ? ready : [];
+      this.#startLane('decode', this.#units, prompts, decision.chunkTokens, decoding, plans);
+    } else if (isIdle) {
+      if (decision.phase === 'prefill') {
+        this.#startLane('prefill', this.#units, ready, decision.chunkTokens, [], plans);
+      }
+      // Also where nothing could be read after all, for lack of memory.
+      if (plans.length === 0) this.#startLane('decode', this.#units, [], 0, decoding, plans);
+    }
+    return plans;
+  }
+
+  /**
+   * Starts a step on a free lane. Decode takes what is free of the units it should have; prefill, whose steps are long,
+   * rather waits for a decode step to end than read a chunk on less.
+   */
+  #startLane(
+    lane: Lane,
+    wantedUnits: number,
+    ready: readonly W[],
+    chunkTokens: number,
+    decoding: readonly W[],
+    plans: StepPlan<W>[],
+  ): void {
+    const other = this.#running[lane === 'prefill' ? 'decode' : 'prefill'];
+    const free = this.#units - (other?.units ?? 0);
+    const units = Math.min(wantedUnits, free);
+    if (this.#running[lane] || units <= 0 || (lane === 'prefill' && units < wantedUnits)) return;
+    const chunks = this.#chunksFor(ready, chunkTokens, decoding);
+    if (chunks.length === 0) return;
+    const plan: StepPlan<W> = { lane, units, chunks };
+    for (const { work } of chunks) work.inFlight = true;
+    const load = this.#loadOf(
+      chunks.filter(({ isPrompt }) => isPrompt),
+      chunks.filter(({ isPrompt }) => !isPrompt).map(({ work }) => work),
+    );
+    this.#running[lane] = { plan, load, units, other: other && { load: other.load, units: other.units } };
+    const share = lane === 'prefill' ? units : this.#units - units;
+    if (share !== this.#share) this.#repartitions++;
+    this.#share = share;
+    plans.push(plan);
+  }
+
+  /** Parts of a step for which there is room. Oldest first: making room takes it from the youngest. */
+  #chunksFor(ready: readonly W[], chunkTokens: number, decoding: readonly W[]): Chunk<W>[] {
+    const chunks: Chunk<W>[] = [];
+    for (const work of decoding) {
+      // An earlier one may have taken this one's place.
+      if (work.phase === 'decode' && this.#makeRoom(work, 1))
+        chunks.push({ work, tokens: 1, isPrompt: false });
+    }
+    const grain = decoding.length > 0 ? mixedGrain : this.#memory.pageTokens;
+    const budget = Math.min(chunkTokens, this.#maxStepTokens - chunks.length);
+    for (const { work, tokens } of planChunks(ready, budget, grain)) {
+      if (work.phase === 'prefill' && this.#makeRoom(work, tokens)) {
+        chunks.push({ work, tokens, isPrompt: true });
+      }
+    }
+    return chunks.filter(({ work }) => work.phase === 'decode' || work.phase === 'prefill');
+  }
+
+  #loadOf(prompts: readonly PromptChunk<W>[], decoding: readonly W[]): StepLoad {
+    const load = new StepLoad();
+    for (const { work, tokens } of prompts) {
+      const endsPrompt = tokens === work.remainingTokens;
+      load.addChunk(tokens, work.computedTokens, this.#memory.kvBytesPerToken(work), endsPrompt);
+    }
+    for (const work of decoding) {
+      load.addDecode(work.computedTokens + 1, this.#memory.kvBytesPerToken(work));
+    }
+    return load;
+  }
+
+  #makeRoom(work: W, tokens: number): boolean {
+    while (!this.#memory.reserve(work, work.computedTokens + tokens)) {
+      // What is on its way out will be free soon; taking more would be too much.
+      if (this.#swapped.isLeaving) return false;
+      if (!this.#preemptPaused() && !this.#preemptYounger(work)) return false;
+    }
+    return true;
+  }
+
+  /** A reader that does not keep up must not hold memory that someone else could use. */
+  #preemptPaused(): boolean {
+    if (this.#swapped.isLeaving) return false;
+    for (const work of this.#holders()) {
+      if (!work.paused || work.inFlight) continue;
+      this.#preempt(work);
+      return work.phase === 'waiting';
+    }
+    return false;
+  }
+
+  /** Takes the memory of the sequence that came last. An older one is never taken, so the oldest always gets on. */
+  #preemptYounger(keep: W): boolean {
+    let youngest: W | undefined;
+    for (const work of this.#holders()) {
+      if (work === keep || work.inFlight) continue;
+      if (!youngest || work.serial > youngest.serial) youngest = work;
+    }
+    if (!youngest || youngest.serial < keep.serial) return false;
+    this.#preempt(youngest);
+    return youngest.phase === 'waiting';
+  }
+
+  *#holders(): IterableIterator<W> {
+    yield* this.#decoding;
+    yield* this.#reading;
+  }
+
+  /** Copies the sequence's KV to host memory, or drops it, to be computed anew. */
+  #preempt(work: W): void {
+    this.#preemptions++;
+    this.#decoding.delete(work);
+    this.#reading.remove(work);
+    if (this.#memory.canSwap(work)) {
+      this.#swapsOut++;
+      work.phase = 'swappingOut';
+      this.#swapped.leaving();
+      this.#memory.swapOut(work);
+      return;
+    }
+    this.#memory.release(work);
+    work.phase = 'waiting';
+    this.add(work);
+  }
+}
