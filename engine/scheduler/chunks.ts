@@ -8,12 +8,14 @@ export interface PromptChunk<T> {
  * Fills a step of at most `budget` tokens from `ordered`, first come first served: several short prompts share a step,
  * and a prompt that is longer than what is left brings a chunk of it. A chunk that does not end its prompt ends at a
  * multiple of `grain`, so that the next one starts on a fresh page (or, in small steps, on a fresh row of tiles). Where
- * not even one grain is left for the first prompt, it gets what is left: someone must get on.
+ * not even one grain is left for the first prompt, it gets what is left: someone must get on. A prompt without room for
+ * its chunk is passed over.
  */
 export function planChunks<T extends { readonly remainingTokens: number; readonly computedTokens: number }>(
   ordered: Iterable<T>,
   budget: number,
   grain: number,
+  hasRoom: (work: T, tokens: number) => boolean = () => true,
 ): PromptChunk<T>[] {
   const chunks: PromptChunk<T>[] = [];
   let left = budget;
@@ -21,7 +23,7 @@ export function planChunks<T extends { readonly remainingTokens: number; readonl
     if (left <= 0) break;
     let tokens = chunkTokens(work.remainingTokens, work.computedTokens, left, grain);
     if (tokens === 0 && chunks.length === 0) tokens = left;
-    if (tokens === 0) continue;
+    if (tokens === 0 || !hasRoom(work, tokens)) continue;
     chunks.push({ work, tokens });
     left -= tokens;
   }

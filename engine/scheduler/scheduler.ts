@@ -62,6 +62,8 @@ export class Scheduler<W extends Work> {
   readonly #swapped = new SwapList<W>();
   readonly #running: Record<Lane, Running<W> | null> = { prefill: null, decode: null };
   readonly #steps = { prefill: 0, decode: 0 };
+  /** The oldest sequence that found no room for its next tokens. */
+  #needy: W | undefined;
   /** Units of prefill in the last step that shared the device. */
   #share: number;
   #mixedSteps = 0;
@@ -159,6 +161,17 @@ export class Scheduler<W extends Work> {
 
   /** The steps to start now. Their lanes are busy until `complete` or `fail`. */
   plan(nowMs: number): StepPlan<W>[] {
+    const plans: StepPlan<W>[] = [];
+    for (;;) {
+      const preemptions = this.#preemptions;
+      const found = this.#planOnce(nowMs);
+      plans.push(...found);
+      // Making room may have changed who could run: a lane that was left free is looked at again.
+      if (found.length === 0 && this.#preemptions === preemptions) return plans;
+    }
+  }
+
+  #planOnce(nowMs: number): StepPlan<W>[] {
     if (this.#running.prefill && this.#running.decode) return [];
     this.#bringBack();
     const ready = this.#running.prefill ? [] : this.#readyPrompts(nowMs);
@@ -248,38 +261,42 @@ export class Scheduler<W extends Work> {
   #bringBack(): void {
     for (;;) {
       const work = this.#swapped.oldest();
-      if (!work || !this.#memory.swapIn(work, this.#reserveFor(work))) return;
+      if (!work || this.#mustYield(work)) return;
+      while (!this.#memory.swapIn(work, this.#reserveFor(work))) if (!this.#preemptPaused()) return;
       this.#swapped.delete(work);
       work.phase = 'swappingIn';
     }
   }
 
   /**
-   * Prompts to read next, in order, as many as fill a step. A waiting one is started when its turn comes and memory
+   * Prompts to read next, in order. A waiting one is started when its turn comes before a step is full, and memory
    * allows. Of those that wait nobody passes the one in front, or short prompts would starve a long one of memory.
    */
   #readyPrompts(nowMs: number): W[] {
     const ready: W[] = [];
     const reading = this.#readingInOrder(nowMs);
-    let isBlocked = this.#swapped.oldest() !== undefined;
-    let next = 0;
+    let isOpen = this.#swapped.oldest() === undefined;
     let tokens = 0;
-    while (tokens < this.#maxStepTokens) {
-      const candidate = isBlocked ? undefined : this.#waiting.first(nowMs, (work) => !work.paused);
-      let work = reading[next];
-      if (candidate && (!work || this.#goesBefore(candidate, work, nowMs))) {
-        isBlocked = !this.#start(candidate);
-        if (isBlocked) continue;
-        work = candidate;
-      } else {
-        if (!work) break;
-        next++;
-        // Making room for another may have taken its slot.
-        if (work.phase !== 'prefill') continue;
+    for (let next = 0; ; ) {
+      const work = reading[next];
+      const waiting =
+        isOpen && tokens < this.#maxStepTokens
+          ? this.#waiting.first(nowMs, (candidate) => !candidate.paused)
+          : undefined;
+      if (waiting && (!work || this.#goesBefore(waiting, work, nowMs))) {
+        isOpen = this.#start(waiting);
+        if (isOpen) {
+          ready.push(waiting);
+          tokens += waiting.remainingTokens;
+        }
+        continue;
       }
+      if (!work) break;
       ready.push(work);
       tokens += work.remainingTokens;
+      next++;
     }
+    // Making room for one may have taken the slot of another.
     return ready.filter(({ phase }) => phase === 'prefill');
   }
 
@@ -301,6 +318,7 @@ export class Scheduler<W extends Work> {
   }
 
   #start(work: W): boolean {
+    if (this.#mustYield(work)) return false;
     while (!this.#memory.admit(work, this.#reserveFor(work))) if (!this.#preemptPaused()) return false;
     this.#waiting.remove(work);
     work.phase = 'prefill';
@@ -402,10 +420,9 @@ export class Scheduler<W extends Work> {
     }
     const grain = decoding.length > 0 ? mixedGrain : this.#memory.pageTokens;
     const budget = Math.min(chunkTokens, this.#maxStepTokens - chunks.length);
-    for (const { work, tokens } of planChunks(ready, budget, grain)) {
-      if (work.phase === 'prefill' && this.#makeRoom(work, tokens)) {
-        chunks.push({ work, tokens, isPrompt: true });
-      }
+    const hasRoom = (work: W, tokens: number) => work.phase === 'prefill' && this.#makeRoom(work, tokens);
+    for (const { work, tokens } of planChunks(ready, budget, grain, hasRoom)) {
+      chunks.push({ work, tokens, isPrompt: true });
     }
     return chunks.filter(({ work }) => work.phase === 'decode' || work.phase === 'prefill');
   }
@@ -425,10 +442,22 @@ export class Scheduler<W extends Work> {
   #makeRoom(work: W, tokens: number): boolean {
     while (!this.#memory.reserve(work, work.computedTokens + tokens)) {
       // What is on its way out will be free soon; taking more would be too much.
-      if (this.#swapped.isLeaving) return false;
-      if (!this.#preemptPaused() && !this.#preemptYounger(work)) return false;
+      if (this.#swapped.isLeaving || !(this.#preemptPaused() || this.#preemptYounger(work))) {
+        if (!this.#isNeedy(this.#needy) || work.serial < this.#needy.serial) this.#needy = work;
+        return false;
+      }
     }
+    if (this.#needy === work) this.#needy = undefined;
     return true;
+  }
+
+  #isNeedy(work: W | undefined): work is W {
+    return work !== undefined && !work.paused && (work.phase === 'prefill' || work.phase === 'decode');
+  }
+
+  /** Whether memory must be left to an older sequence that found no room for its next tokens. */
+  #mustYield(work: W): boolean {
+    return this.#isNeedy(this.#needy) && this.#needy.serial < work.serial;
   }
 
   /** A reader that does not keep up must not hold memory that someone else could use. */
@@ -464,7 +493,7 @@ export class Scheduler<W extends Work> {
     this.#preemptions++;
     this.#decoding.delete(work);
     this.#reading.remove(work);
-    if (this.#memory.canSwap(work)) {
+    if (work.computedTokens > 0 && this.#memory.canSwap(work)) {
       this.#swapsOut++;
       work.phase = 'swappingOut';
       this.#swapped.leaving();
