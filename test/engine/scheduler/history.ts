@@ -214,7 +214,10 @@ export class History {
     must(units > 0 && chunks.length > 0, 'a step has units and work');
     let tokens = 0;
     for (const chunk of chunks) {
-      must(chunk.tokens > 0 && chunk.tokens <= chunk.work.remainingTokens, 'a chunk is a part of what is left');
+      must(
+        chunk.tokens > 0 && chunk.tokens <= chunk.work.remainingTokens,
+        'a chunk is a part of what is left',
+      );
       must(chunk.isPrompt || chunk.tokens === 1, 'decode adds one token');
       must(!chunk.work.paused, 'nobody who is paused runs');
       const room = this.memory.held.get(chunk.work)! * this.memory.pageTokens;
@@ -229,7 +232,10 @@ export class History {
     must(this.memory.held.size <= this.memory.slots, 'there are as many slots as there are');
     const inFlight = this.#running.flatMap(({ chunks }) => chunks.map(({ work }) => work));
     must(new Set(inFlight).size === inFlight.length, 'a sequence is in one step');
-    must(new Set(this.#running.map(({ lane }) => lane)).size === this.#running.length, 'a lane runs one step');
+    must(
+      new Set(this.#running.map(({ lane }) => lane)).size === this.#running.length,
+      'a lane runs one step',
+    );
     const units = this.#running.reduce((sum, plan) => sum + plan.units, 0);
     must(units <= this.units, 'a unit has one owner');
     // Work conservation: with work that is not paused, something runs or is being copied.

@@ -53,7 +53,11 @@ describe('prefill queue', () => {
   it('puts higher priorities first', () => {
     for (const order of ['spf', 'fcfs'] as const) {
       const queue = new PrefillQueue(order);
-      const [usual, high, low] = [prompt(10, 0), prompt(4000, 5, { priority: 1 }), prompt(1, 0, { priority: -1 })];
+      const [usual, high, low] = [
+        prompt(10, 0),
+        prompt(4000, 5, { priority: 1 }),
+        prompt(1, 0, { priority: -1 }),
+      ];
       for (const work of [usual, high, low]) queue.add(work);
       expect(drained(queue, 6)).toEqual([high, usual, low]);
     }
