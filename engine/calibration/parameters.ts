@@ -32,6 +32,8 @@ export function freeParameters({ shares, hasContention, hasOpSeconds }: Freedom)
   const growth = shares.length > 1 ? growing : [];
   const memory: (keyof MemoryConstants)[] = [
     'bytesPerSecond',
+    'cacheBytes',
+    'cacheSpeedup',
     ...growth,
     ...(hasContention ? (['shared', 'interference'] as const) : []),
   ];
@@ -72,6 +74,8 @@ const logOffsets: Partial<Record<keyof OperatorConstants | keyof MemoryConstants
   flopsPerSecond: 0,
   bandwidth: 0,
   shared: 0,
+  cacheBytes: 1e5,
+  cacheSpeedup: 0,
   overhead: 1,
   launchSeconds: 1e-7,
 };

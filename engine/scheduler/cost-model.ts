@@ -69,8 +69,8 @@ export class CostModel {
    * both: weights are then read once for all of them.
    */
   alone(load: StepLoad, units: number): number {
-    this.#roofline(load, units, this.#a);
-    return this.#total(this.#a, laneOf(load));
+    this.#roofline(load, units, this.#a, 0);
+    return this.#total(this.#a, factorRow(load));
   }
 
   /** Seconds of a step of either lane, both lanes busy all the time on their units. */
@@ -80,9 +80,10 @@ export class CostModel {
     prefillUnits: number,
     out: { prefill: number; decode: number },
   ): void {
-    this.#roofline(prefill, prefillUnits, this.#a);
-    this.#roofline(decode, this.#units - prefillUnits, this.#b);
-    if (this.#contention) {
+    const contention = this.#contention;
+    this.#roofline(prefill, prefillUnits, this.#a, contention ? kvBytes(decode) : 0);
+    this.#roofline(decode, this.#units - prefillUnits, this.#b, contention ? kvBytes(prefill) : 0);
+    if (contention) {
       const alone = this.#a.total;
       this.#contend(this.#a, this.#b, this.#b.total);
       this.#contend(this.#b, this.#a, alone);
@@ -101,9 +102,10 @@ export class CostModel {
     beside: { readonly load: StepLoad; readonly units: number } | null,
     out: Float64Array,
   ): number {
-    this.#roofline(load, units, this.#a);
-    if (beside && this.#contention) {
-      this.#roofline(beside.load, beside.units, this.#b);
+    const contends = beside !== null && this.#contention;
+    this.#roofline(load, units, this.#a, contends ? kvBytes(beside.load) : 0);
+    if (contends) {
+      this.#roofline(beside.load, beside.units, this.#b, kvBytes(load));
       this.#contend(this.#a, this.#b, this.#b.total);
     }
     out.set(this.#a.seconds);
@@ -118,8 +120,11 @@ export class CostModel {
     return total;
   }
 
-  /** Arithmetic, memory and seconds of each class, the step alone on the device. */
-  #roofline(load: StepLoad, units: number, lane: LaneCost): void {
+  /**
+   * Arithmetic, memory and seconds of each class, the step alone on its units. `besideBytes`: KV that the other lane
+   * reads through the same cache; the weights are the same.
+   */
+  #roofline(load: StepLoad, units: number, lane: LaneCost, besideBytes: number): void {
     const work = this.#work;
     const { flops, bytes } = lane;
     const rows = load.prefillTokens + load.decodeSequences;
@@ -140,7 +145,8 @@ export class CostModel {
 
     const share = units / this.#units;
     const memory = this.#memory;
-    const reach = memory.bytesPerSecond * growth(share, memory.saturation, memory.slope);
+    lane.gain = this.#cacheGain(bytes[matmul]! + kvBytes(load) + besideBytes);
+    const reach = memory.bytesPerSecond * growth(share, memory.saturation, memory.slope) * lane.gain;
     lane.total = 0;
     for (let index = 0; index < classes; index++) {
       const throughput =
@@ -157,13 +163,28 @@ export class CostModel {
     }
   }
 
+  /**
+   * Bandwidth of a step that reads so many bytes over that of memory alone: what the last step read and a cache still
+   * holds comes faster. A small model's weights and KV are all of that.
+   */
+  #cacheGain(bytes: number): number {
+    const { cacheBytes, cacheSpeedup } = this.#memory;
+    if (cacheBytes === 0) return 1;
+    const fullness = bytes / cacheBytes;
+    const hit = 1 / (1 + fullness * fullness);
+    return 1 / (1 - hit + hit / cacheSpeedup);
+  }
+
   #settle(lane: LaneCost, index: number, compute: number, memory: number): void {
-    const seconds =
-      lane.flops[index] === 0
-        ? 0
-        : (compute > memory
-            ? compute + this.#exposed[index]! * memory
-            : memory + this.#exposed[index]! * compute) + this.#launchSeconds[index]!;
+    if (lane.flops[index] === 0) {
+      lane.seconds[index] = 0;
+      return;
+    }
+    const longer = compute > memory ? compute : memory;
+    const shorter = compute > memory ? memory : compute;
+    // Without units both are infinite.
+    const unhidden = shorter < Number.POSITIVE_INFINITY ? this.#exposed[index]! * shorter : 0;
+    const seconds = longer + unhidden + this.#launchSeconds[index]!;
     lane.total += seconds;
     lane.seconds[index] = seconds;
   }
@@ -175,7 +196,8 @@ export class CostModel {
    */
   #contend(lane: LaneCost, beside: LaneCost, besideTotal: number): void {
     if (!(besideTotal > 0 && besideTotal < Number.POSITIVE_INFINITY)) return;
-    const available = this.#memory.bytesPerSecond * this.#memory.shared;
+    // Both lanes read the same bytes through the same cache, so its gain is the same for what they share.
+    const available = this.#memory.bytesPerSecond * this.#memory.shared * lane.gain;
     const stretch = 1 + this.#memory.interference;
     lane.total = 0;
     for (let index = 0; index < classes; index++) {
@@ -202,10 +224,16 @@ class LaneCost {
   readonly demand = new Float64Array(classes);
   readonly aloneSeconds = new Float64Array(classes);
   readonly seconds = new Float64Array(classes);
+  /** Of the cache. */
+  gain = 1;
   total = 0;
 }
 
-/** A step with prompts runs on the prefill lane, whatever else it holds. */
-function laneOf(load: StepLoad): number {
+function kvBytes(load: StepLoad): number {
+  return load.prefillKvBytes + load.decodeKvBytes;
+}
+
+/** Where a step's factors begin: one with prompts counts as prefill, whatever else it holds. */
+export function factorRow(load: StepLoad): number {
   return load.prefillTokens > 0 ? prefillLane : decodeLane;
 }

@@ -22,6 +22,10 @@ export interface MemoryConstants {
   readonly shared: number;
   /** How much longer arithmetic takes while the other lane computes: clocks and caches are shared too. */
   readonly interference: number;
+  /** Bytes of weights and KV that, read again each step, half come from a cache. 0: none do. */
+  readonly cacheBytes: number;
+  /** How much faster those are. */
+  readonly cacheSpeedup: number;
 }
 
 export interface OperatorConstants {
@@ -69,6 +73,8 @@ export const memoryRanges: Record<keyof MemoryConstants, Range> = {
   slope: [0, 1],
   shared: [0.05, 4],
   interference: [0, 4],
+  cacheBytes: [0, 1e12],
+  cacheSpeedup: [1, 100],
 };
 
 export const operatorRanges: Record<keyof OperatorConstants, Range> = {

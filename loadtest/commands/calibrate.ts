@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import os from 'node:os';
 import process from 'node:process';
 import { Command, CommanderError } from 'commander';
 import { cacheFolder } from '../../config/cache-folder.js';
@@ -88,11 +89,17 @@ async function runCalibrate(
       quick: options.quick ?? false,
       maxSequences,
       clock: () => performance.now() / 1000,
+      otherPrograms,
       onProgress: (done, total) => bar.update(done, total),
     });
     bar.end();
     print(`\n${formatConstants(found.constants)}\n`);
     addRows(rows, found);
+    if (found.disturbedRuns > 0) {
+      notice(
+        `other programs computed during ${found.disturbedRuns} runs; constants are best on a machine that does nothing else`,
+      );
+    }
     print(`\n${formatRows(rows.all)}`);
     const key = { device: info, spec: info.spec, weights };
     print(`\nKept in ${saveConstants(cacheFolder(), key, found.constants)}\n`);
@@ -106,6 +113,13 @@ async function runCalibrate(
     await device.close();
   }
   if (options.json) rows.write(options.json);
+}
+
+/** Seconds of all cores' time that this process did not use. */
+function otherPrograms(): number {
+  const milliseconds = os.cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys, 0);
+  const { user, system } = process.cpuUsage();
+  return milliseconds / 1000 - (user + system) / 1e6;
 }
 
 function addRows(rows: Rows, { samples, heldOut, preset }: Calibration): void {
