@@ -201,7 +201,7 @@ export interface KvPool {
 /** A sequence's KV in host memory. Free after `release()`, after `swapIn` has taken it back, or when it is forgotten. */
 export interface SwappedKv {
   readonly tokens: number;
-  /** Host memory it holds; 0 once released. */
+  /** Host memory it takes until it is released. */
   readonly bytes: number;
   /** Throws while it is being swapped in. Later calls do nothing. */
   release(): void;

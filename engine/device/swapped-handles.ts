@@ -10,14 +10,11 @@ export class SwappedHandles {
   }
 
   add({ id, tokens, bytes }: { id: number; tokens: number; bytes: number }): SwappedKv {
-    const holds = (): boolean => this.#ids.has(handle);
     const handle: SwappedKv = {
       tokens,
-      get bytes() {
-        return holds() ? bytes : 0;
-      },
+      bytes,
       release: () => {
-        if (!holds()) return;
+        if (!this.#ids.has(handle)) return;
         this.drop(id);
         this.forget(handle);
       },
