@@ -20,6 +20,7 @@ export interface LoopParts {
   readonly prefixCache: boolean;
   readonly swapBytes: number;
   readonly policy: LanePolicy;
+  readonly constantsOrigin: string;
   readonly prefillOrder: PrefillOrder;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
@@ -147,11 +148,12 @@ export class EngineLoop {
   }
 
   explain(): SchedulerReport {
-    const { policy, prefillOrder, device } = this.#parts;
+    const { policy, prefillOrder, constantsOrigin, device } = this.#parts;
     const { running, share } = this.#scheduler;
     return {
       policy: policy.name,
       prefillOrder,
+      constants: constantsOrigin,
       units: device.info.units,
       share,
       running,

@@ -24,6 +24,8 @@ export interface EngineParts {
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly policy: LanePolicy;
+  /** Where the cost model's constants are from, for people. */
+  readonly constantsOrigin: string;
   readonly prefillOrder: PrefillOrder;
   /** Requests that may wait before new ones are refused. */
   readonly maxQueue: number;

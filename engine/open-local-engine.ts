@@ -59,7 +59,7 @@ export async function openLocalEngine(
     info,
     prefixCache: engine.prefixCache,
     swapBytes: engine.swapMemory,
-    policy: openScheduling(settings, device.info),
+    ...openScheduling(settings, device.info),
     prefillOrder: engine.prefillOrder,
     maxQueue: engine.maxQueue,
     queueTimeoutMs: engine.queueTimeoutMs,

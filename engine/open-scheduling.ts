@@ -1,16 +1,29 @@
+import { cacheFolder } from '../config/cache-folder.js';
+import { loadConstants } from './calibration/stored-constants.js';
 import type { DeviceInfo } from './device/device.js';
 import type { DeviceSettings } from './open-device.js';
+import { Correction } from './scheduler/correction.js';
 import { CostModel } from './scheduler/cost-model.js';
 import { modelWork } from './scheduler/model-work.js';
 import { openPolicy } from './scheduler/open-policy.js';
-import type { LanePolicy } from './scheduler/policy.js';
-import { presetFor } from './scheduler/presets.js';
+import type { FinishedStep, LanePolicy } from './scheduler/policy.js';
 import { splitsOf } from './scheduler/splits.js';
 
-/** The policy that the settings name, with the constants of this device. */
-export function openScheduling({ model, engine }: DeviceSettings, info: DeviceInfo): LanePolicy {
-  const constants = presetFor(info, model.weights);
-  const predictor = new CostModel(modelWork(info.spec, model.weights), constants, info.units);
+/** The policy that the settings name, with the constants of this device: calibrated ones, or the nearest preset's. */
+export function openScheduling(
+  { model, engine }: DeviceSettings,
+  info: DeviceInfo,
+): { policy: LanePolicy; constantsOrigin: string } {
+  const key = { device: info, spec: info.spec, weights: model.weights };
+  const { constants, origin, problem } = loadConstants(cacheFolder(), key);
+  const correction = new Correction();
+  const predictor = new CostModel(modelWork(info.spec, model.weights), constants, info.units, {
+    factors: correction.factors,
+  });
+  const learner = {
+    observe: (step: FinishedStep) => correction.observe(step, predictor),
+    errorRatio: (lane: FinishedStep['lane']) => correction.errorRatio(lane),
+  };
   const settings = {
     decodeSlack: engine.decodeSlack,
     prefillShare: engine.prefillShare,
@@ -18,5 +31,9 @@ export function openScheduling({ model, engine }: DeviceSettings, info: DeviceIn
     ...(engine.tbtTargetMs !== undefined && { tbtSeconds: engine.tbtTargetMs / 1000 }),
     ...(engine.ttftTargetMs !== undefined && { ttftSeconds: engine.ttftTargetMs / 1000 }),
   };
-  return openPolicy(engine.scheduler, settings, splitsOf(info.units, constants.smallestGroup), predictor);
+  const splits = splitsOf(info.units, constants.smallestGroup);
+  return {
+    policy: openPolicy(engine.scheduler, settings, splits, predictor, learner),
+    constantsOrigin: problem ? `${origin} (${problem})` : origin,
+  };
 }

@@ -131,14 +131,16 @@ export interface EngineStats {
   readonly repartitions: number;
   /** Time spent in JavaScript: planning steps and delivering their results. */
   readonly schedulerSeconds: number;
-  /** Measured over foreseen time of steps, lately; absent where the policy asks no cost model. */
-  readonly costModelErrorRatio?: number;
+  /** Measured over foreseen time of each lane's steps, lately; absent where the policy asks no cost model. */
+  readonly costModelErrorRatio?: { readonly prefill: number; readonly decode: number };
 }
 
 /** Who shares the device how, and why. */
 export interface SchedulerReport {
   readonly policy: string;
   readonly prefillOrder: string;
+  /** Where the cost model's constants are from: a file of `tandem calibrate`, or a preset's name. */
+  readonly constants: string;
   readonly units: number;
   readonly share: { prefill: number; decode: number };
   readonly running: number;

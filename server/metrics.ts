@@ -61,13 +61,6 @@ export class Metrics {
     this.#set('kv_swaps_in_total', 'Sequences whose KV came back from host memory.', stats.swapsIn);
     this.#set('kv_swapped_bytes', 'KV in host memory.', stats.kvSwappedBytes);
     this.#set('mixed_steps_total', 'Steps that read prompts and extended streams in one.', stats.mixedSteps);
-    if (stats.costModelErrorRatio !== undefined) {
-      this.#set(
-        'cost_model_error_ratio',
-        'Measured over foreseen time of steps, lately.',
-        stats.costModelErrorRatio,
-      );
-    }
     this.#set('repartitions_total', 'Changes of the split of compute units.', stats.repartitions);
     this.#set(
       'scheduler_seconds_total',
@@ -78,6 +71,9 @@ export class Metrics {
       this.#set('steps_total', 'Steps run.', stats.steps[lane], lane);
       this.#set('lane_busy_seconds_total', 'Time the lane computed.', stats.laneBusySeconds[lane], lane);
       this.#set('lane_units', 'Compute units the lane has.', stats.laneUnits[lane], lane);
+      const ratio = stats.costModelErrorRatio?.[lane];
+      if (ratio === undefined) continue;
+      this.#set('cost_model_error_ratio', 'Measured over foreseen time of steps, lately.', ratio, lane);
     }
   }
 

@@ -180,8 +180,8 @@ export class CostModel {
       lane.seconds[index] = 0;
       return;
     }
-    const longer = compute > memory ? compute : memory;
-    const shorter = compute > memory ? memory : compute;
+    const longer = Math.max(compute, memory);
+    const shorter = Math.min(compute, memory);
     // Without units both are infinite.
     const unhidden = shorter < Number.POSITIVE_INFINITY ? this.#exposed[index]! * shorter : 0;
     const seconds = longer + unhidden + this.#launchSeconds[index]!;

@@ -1,6 +1,6 @@
 import type { Predictor } from './partition.js';
 import { ChunkedPolicy } from './policies/chunked.js';
-import { NexusPolicy, nexusDefaults } from './policies/nexus.js';
+import { type Learner, NexusPolicy, nexusDefaults } from './policies/nexus.js';
 import { PrefillFirstPolicy } from './policies/prefill-first.js';
 import { ReactivePolicy } from './policies/reactive.js';
 import { StaticPolicy } from './policies/static.js';
@@ -19,12 +19,16 @@ export interface PolicySettings {
   readonly budgetTokens: number;
 }
 
-/** `splits`: units of prefill in each split of the device, rising. Only `nexus` asks the predictor. */
+/**
+ * `splits`: units of prefill in each split of the device, rising. Only `nexus` asks the predictor, and lets the learner
+ * correct it.
+ */
 export function openPolicy(
   name: PolicyName,
   settings: PolicySettings,
   splits: readonly number[],
   predictor: Predictor,
+  learner?: Learner,
 ): LanePolicy {
   const { decodeSlack, tbtSeconds, ttftSeconds, prefillShare, budgetTokens } = settings;
   switch (name) {
@@ -32,6 +36,7 @@ export function openPolicy(
       return new NexusPolicy({
         ...nexusDefaults,
         predictor,
+        ...(learner && { learner }),
         splits,
         decodeSlack,
         ...(tbtSeconds !== undefined && { tbtSeconds }),

@@ -120,38 +120,34 @@ function splitCandidate(input: PartitionInput, prefillUnits: number): Candidate 
   });
 }
 
-/** The longest chunk that takes no longer than it should, but enough tokens to be worth a read of the weights. */
+/** The longest chunk that takes no longer than it should. */
 function chunkWithin(
   { predictor, prefill, maxChunkTokens, chunkSeconds }: PartitionInput,
   units: number,
 ): number {
   const seconds = predictor.alone(prefill(maxChunkTokens), units);
-  const weightsSeconds = predictor.alone(prefill(1), units);
-  const bound = Math.max(chunkSeconds, 4 * weightsSeconds);
-  if (seconds <= bound) return maxChunkTokens;
-  const tokens = (maxChunkTokens * bound) / seconds;
+  if (seconds <= chunkSeconds) return maxChunkTokens;
+  const tokens = (maxChunkTokens * chunkSeconds) / seconds;
   return Math.min(maxChunkTokens, Math.max(chunkGrain, Math.floor(tokens / chunkGrain) * chunkGrain));
 }
 
 /** One lane: a step that carries all decoding sequences and a chunk of a length that serves the goal best. */
 function mixedCandidate(input: PartitionInput): Candidate {
   const { goal, maxChunkTokens } = input;
-  const at = (chunkTokens: number) => mixedAt(input, chunkTokens);
-  const steps = Math.ceil(maxChunkTokens / chunkGrain);
-  const tokensAt = (step: number) => Math.min(maxChunkTokens, step * chunkGrain);
-  // Both bounds are kept from some length on in one direction: halving finds where.
+  const favoursPrefill = goal.favours === 'prefill';
+  const at = (grains: number) => mixedAt(input, Math.min(maxChunkTokens, grains * chunkGrain));
+  // Both bounds are kept up to, or from, some length: halving the ratio of two lengths around it finds it soon enough.
   let low = 1;
-  let high = steps;
-  let best = at(tokensAt(goal.favours === 'prefill' ? low : high));
-  while (low < high) {
-    const middle = goal.favours === 'prefill' ? Math.ceil((low + high) / 2) : (low + high) >> 1;
-    const candidate = at(tokensAt(middle));
+  let high = Math.ceil(maxChunkTokens / chunkGrain);
+  let best = at(favoursPrefill ? high : low);
+  if (best.isWithin || low === high) return best;
+  best = at(favoursPrefill ? low : high);
+  while (high - low > 1 && high > 1.1 * low) {
+    const middle = Math.min(high - 1, Math.max(low + 1, Math.round(Math.sqrt(low * high))));
+    const candidate = at(middle);
     if (candidate.isWithin) best = candidate;
-    if (goal.favours === 'prefill') {
-      if (candidate.isWithin) low = middle;
-      else high = middle - 1;
-    } else if (candidate.isWithin) high = middle;
-    else low = middle + 1;
+    if (candidate.isWithin === favoursPrefill) low = middle;
+    else high = middle;
   }
   return best;
 }

@@ -46,8 +46,8 @@ export interface LanePolicy {
   observe?(step: FinishedStep): void;
   /** Of the last choice; undefined while there was none. Absent where nothing is compared. */
   readonly explanation?: Explanation | undefined;
-  /** Measured over foreseen seconds of steps, lately; absent where nothing is foreseen. */
-  readonly errorRatio?: number | undefined;
+  /** Measured over foreseen seconds of each lane's steps, lately; absent where nothing is foreseen. */
+  readonly errorRatio?: Readonly<Record<Lane, number>> | undefined;
 }
 
 /** Why the device is shared as it is. */

@@ -1,12 +1,16 @@
+/** More splits to choose from would be looked at for little: decisions are made before each step. */
+const mostSplits = 16;
+
 /**
- * Units of prefill in each split of the device that leaves both lanes some: multiples of the smallest group that the
- * device can give away. Empty where there is one group only, and the lanes cannot run at once.
+ * Units of prefill in each split of the device that leaves both lanes some, rising: multiples of the smallest group that
+ * the device can give away, or of several such groups where there would be many. Empty where there is one group only,
+ * and the lanes cannot run at once.
  */
 export function splitsOf(units: number, smallestGroup: number): number[] {
+  const groups = Math.floor(units / smallestGroup);
+  const notch = smallestGroup * Math.ceil(groups / (mostSplits + 1));
   const splits: number[] = [];
-  for (let prefill = smallestGroup; units - prefill >= smallestGroup; prefill += smallestGroup) {
-    splits.push(prefill);
-  }
+  for (let prefill = notch; units - prefill >= smallestGroup; prefill += notch) splits.push(prefill);
   return splits;
 }
 

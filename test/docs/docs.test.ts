@@ -71,7 +71,7 @@ describe('docs/api.md', () => {
       laneUnits: { prefill: 0, decode: 0 },
       repartitions: 0,
       schedulerSeconds: 0,
-      costModelErrorRatio: 1,
+      costModelErrorRatio: { prefill: 1, decode: 1 },
     };
     const text = await new Metrics().text(stats);
     const names = [...text.matchAll(/^# TYPE tandem:(\w+)/gm)].map(([, name]) => name!);

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Settings } from '../../config/schema.js';
 import { type Engine, openEngine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
+import { policyNames } from '../../engine/scheduler/open-policy.js';
 import { demoFolder, goldenCases, retrievalCases } from '../support/demo.js';
 import { generate, requestFor } from '../support/generate.js';
 
@@ -199,25 +200,57 @@ describe('engine on the demo model', () => {
 });
 
 describe('engine with little memory', () => {
-  it('pre-empts rather than fails, and gives the same tokens', async () => {
+  const requests = () =>
+    golden.flatMap(({ prompt_ids }) =>
+      [40, 90].map((maxTokens) => requestFor(prompt_ids.slice(0, 60), { maxTokens, ignoreEos: true })),
+    );
+  const answers = async (engine: Engine): Promise<number[][]> => {
+    const results = await Promise.all(requests().map((request) => generate(engine, request)));
+    return results.map(({ choices }) => choices[0]!.tokens);
+  };
+  // Room for about four of the ten at their full length.
+  const tight = { kvMemory: 20 * 196_608 };
+  let expected: number[][];
+  beforeAll(async () => {
     const roomy = await open({ prefixCache: false });
-    const requests = () =>
-      golden.flatMap(({ prompt_ids }) =>
-        [40, 90].map((maxTokens) => requestFor(prompt_ids.slice(0, 60), { maxTokens, ignoreEos: true })),
-      );
-    const expected = await Promise.all(requests().map((request) => generate(roomy, request)));
+    expected = await answers(roomy);
     await roomy.close();
-    for (const prefixCache of [true, false]) {
-      // Room for about four of the ten at their full length.
-      const tight = await open({ kvMemory: 20 * 196_608, prefixCache });
-      const results = await Promise.all(requests().map((request) => generate(tight, request)));
-      expect(results.map(({ choices }) => choices[0]!.tokens)).toEqual(
-        expected.map(({ choices }) => choices[0]!.tokens),
-      );
-      expect((await tight.stats()).preemptions).toBeGreaterThan(0);
-      await expectNothingHeld(tight);
-      await tight.close();
-    }
+  });
+
+  for (const scheduler of policyNames) {
+    it(`pre-empts rather than fails, and gives the same tokens (${scheduler})`, async () => {
+      for (const [swapMemory, prefixCache] of [
+        [0, true],
+        [0, false],
+        [1 << 30, true],
+        // Room for some of those that give way.
+        [6 * 196_608, false],
+      ] as const) {
+        const engine = await open({ ...tight, scheduler, swapMemory, prefixCache });
+        expect(await answers(engine)).toEqual(expected);
+        const stats = await engine.stats();
+        expect(stats.preemptions).toBeGreaterThan(0);
+        expect(stats.swapsOut > 0).toBe(swapMemory > 0);
+        expect(stats.kvSwappedBytes).toBe(0);
+        await expectNothingHeld(engine);
+        await engine.close();
+      }
+    });
+  }
+
+  it('gives back what cancelled requests have in host memory', async () => {
+    const engine = await open(tight);
+    const running = requests();
+    const outcomes = running.map((request) =>
+      generate(engine, request, (count) => {
+        if (count === 20) for (const { id } of running.slice(1)) engine.cancel(id);
+      }),
+    );
+    expect((await outcomes[0]!).choices[0]!.tokens).toEqual(expected[0]);
+    await generate(engine, requestFor(golden[0]!.prompt_ids));
+    expect((await engine.stats()).kvSwappedBytes).toBe(0);
+    await expectNothingHeld(engine);
+    await engine.close();
   });
 
   it('refuses beyond the queue with a time to retry, and what is over the context that fits', async () => {
@@ -234,14 +267,76 @@ describe('engine with little memory', () => {
     await engine.close();
   });
 
-  it('takes turns on one core', async () => {
-    const engine = await open({ cores: 1 });
-    const results = await Promise.all(
-      golden.map(({ prompt_ids }) => generate(engine, requestFor(prompt_ids, { maxTokens: 64 }))),
+  it('serves on one core, under every scheduler', async () => {
+    for (const scheduler of policyNames) {
+      const engine = await open({ cores: 1, scheduler });
+      const results = await Promise.all(
+        golden.map(({ prompt_ids }) => generate(engine, requestFor(prompt_ids, { maxTokens: 64 }))),
+      );
+      expect(results.map(({ choices }) => choices[0]!.tokens)).toEqual(
+        golden.map(({ greedy_ids }) => greedy_ids),
+      );
+      await engine.close();
+    }
+  });
+});
+
+describe('schedulers', () => {
+  const prompts = () => long.slice(0, 6).map(({ prompt }) => prompt);
+
+  it('give the same bits, in whatever steps they read and write', async () => {
+    const tokenizer = await openTokenizer(demoFolder);
+    const encode = (text: string) => tokenizer.encode(text, { special: true, addBos: false });
+    const answers: unknown[] = [];
+    for (const scheduler of policyNames) {
+      for (const prefillOrder of ['spf', 'fcfs'] as const) {
+        const engine = await open({ scheduler, prefillOrder, maxStepTokens: 64 });
+        const results = await Promise.all(
+          prompts().map((prompt, i) =>
+            generate(
+              engine,
+              requestFor(encode(prompt), { maxTokens: 10 + 5 * i, ignoreEos: true, logprobs: 1 }),
+            ),
+          ),
+        );
+        answers.push(results.map(({ choices }) => choices));
+        await expectNothingHeld(engine);
+        await engine.close();
+      }
+    }
+    for (const answer of answers) expect(answer).toEqual(answers[0]);
+  });
+
+  it('explain how the device is shared', async () => {
+    const decisions: unknown[] = [];
+    const engine = await openEngine(
+      Settings.parse({ model: { path: demoFolder }, engine: { kvMemory: '256MiB', maxStepTokens: 64 } }),
+      { onDecision: (decision) => decisions.push(decision) },
     );
-    expect(results.map(({ choices }) => choices[0]!.tokens)).toEqual(
-      golden.map(({ greedy_ids }) => greedy_ids),
+    expect(await engine.explain()).toMatchObject({
+      policy: 'nexus',
+      prefillOrder: 'spf',
+      running: 0,
+      waiting: 0,
+    });
+    const writing = generate(
+      engine,
+      requestFor(golden[0]!.prompt_ids, { maxTokens: 400, ignoreEos: true }),
+      (count) => {
+        if (count !== 5) return;
+        void generate(engine, requestFor(Array.from({ length: 600 }, (_, i) => 100 + i)));
+      },
     );
+    await writing;
+    const { decision } = await engine.explain();
+    expect(decision!.candidates).toContainEqual(decision!.chosen);
+    for (const { prefillSeconds, decodeSeconds, chunkTokens } of decision!.candidates) {
+      expect(prefillSeconds).toBeGreaterThan(0);
+      expect(decodeSeconds).toBeGreaterThan(0);
+      expect(chunkTokens).toBeGreaterThan(0);
+    }
+    expect(decisions.length).toBeGreaterThan(0);
+    expect(decisions.at(-1)).toEqual(decision);
     await engine.close();
   });
 });

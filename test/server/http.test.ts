@@ -50,6 +50,11 @@ describe('http', () => {
     expect((await fetch(`${server.url}/v1/completions`)).headers.get('allow')).toBe('POST');
   });
 
+  it('says how the device is shared', async () => {
+    const report = await (await fetch(`${server.url}/debug/scheduler`)).json();
+    expect(report).toMatchObject({ policy: 'nexus', prefillOrder: 'spf', share: expect.any(Object) });
+  });
+
   it('prepares large bodies in another thread with the same outcome', async () => {
     const padded = { ...chat, metadata: { pad: 'x'.repeat(50_000) } };
     const small = (await (await server.post('/v1/chat/completions', chat)).json()) as { choices: unknown };

@@ -1,10 +1,12 @@
 import { type Candidate, findCandidates, type Goal, gain, type Predictor } from '../partition.js';
-import type { Decision, Explanation, LanePolicy, Situation } from '../policy.js';
+import type { Decision, Explanation, FinishedStep, LanePolicy, Situation } from '../policy.js';
 import type { StepLoad } from '../step-load.js';
 import { lonePhase } from './lone-phase.js';
 
 export interface NexusOptions {
   readonly predictor: Predictor;
+  /** Learns from each step what the predictor's constants miss; absent: they stay as they are. */
+  readonly learner?: Learner;
   /** Units of prefill in each split of the device, rising; empty: one lane only. */
   readonly splits: readonly number[];
   /** How much slower decode may get than alone on the device, while memory is to spare. */
@@ -20,6 +22,12 @@ export interface NexusOptions {
   readonly hysteresis: number;
   /** Longest that a chunk should take. */
   readonly chunkSeconds: number;
+}
+
+/** What `correction.ts` does for a cost model. */
+export interface Learner {
+  observe(step: FinishedStep): void;
+  errorRatio(lane: FinishedStep['lane']): number;
 }
 
 /** The paper's (Nexus, section on dynamic partitioning), but for the hysteresis, which it does not publish. */
@@ -50,6 +58,15 @@ export class NexusPolicy implements LanePolicy {
     return this.#explanation;
   }
 
+  get errorRatio(): Record<FinishedStep['lane'], number> | undefined {
+    const { learner } = this.#options;
+    return learner && { prefill: learner.errorRatio('prefill'), decode: learner.errorRatio('decode') };
+  }
+
+  observe(step: FinishedStep): void {
+    this.#options.learner?.observe(step);
+  }
+
   decide(situation: Situation): Decision {
     const alone = lonePhase(situation);
     if (alone) return alone;
@@ -66,14 +83,16 @@ export class NexusPolicy implements LanePolicy {
       situation.prefillTokens,
       Math.max(1, situation.maxStepTokens - decode.decodeSequences),
     );
-    const goal = this.#goal(situation, prefill(maxChunkTokens), decode);
+    const decodeSeconds = predictor.alone(decode, situation.units);
+    const goal = this.#goal(situation, prefill(maxChunkTokens), decodeSeconds);
     const input = {
       predictor,
       units: situation.units,
       splits,
       prefill,
       maxChunkTokens,
-      chunkSeconds,
+      // A decode step is little else than a read of the weights; a chunk should be worth several.
+      chunkSeconds: Math.max(chunkSeconds, 4 * decodeSeconds),
       decode,
       goal,
       from: this.#present?.mode === 'split' ? this.#present.prefillUnits : undefined,
@@ -95,12 +114,11 @@ export class NexusPolicy implements LanePolicy {
     return chosen;
   }
 
-  #goal(situation: Situation, prefill: StepLoad, decode: StepLoad): Goal {
+  #goal(situation: Situation, prefill: StepLoad, decodeSeconds: number): Goal {
     const { predictor, decodeSlack, prefillSlack, tbtSeconds, ttftSeconds, kvThreshold } = this.#options;
     const { units, kvUsage, prefillTokens, oldestWaitMs } = situation;
     if (kvUsage < kvThreshold) {
-      const slack = decodeSlack * predictor.alone(decode, units);
-      return { favours: 'prefill', maxDecodeSeconds: Math.max(slack, tbtSeconds ?? 0) };
+      return { favours: 'prefill', maxDecodeSeconds: Math.max(decodeSlack * decodeSeconds, tbtSeconds ?? 0) };
     }
     const slack = prefill.prefillTokens / predictor.alone(prefill, units) / prefillSlack;
     if (ttftSeconds === undefined) return { favours: 'decode', minPrefillRate: slack };

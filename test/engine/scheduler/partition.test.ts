@@ -1,0 +1,148 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  type Candidate,
+  findCandidates,
+  type Goal,
+  gain,
+  type PartitionInput,
+  type Predictor,
+} from '../../../engine/scheduler/partition.js';
+import { splitsOf } from '../../../engine/scheduler/splits.js';
+import { StepLoad } from '../../../engine/scheduler/step-load.js';
+
+/** A device whose lanes are faster the more units they have, decode up to half of them only. */
+function device(units: number, contention: number): Predictor {
+  const prefillSeconds = (load: StepLoad, given: number) => (load.prefillTokens * 0.001 * units) / given;
+  const decodeSeconds = (load: StepLoad, given: number) =>
+    load.decodeSequences === 0 ? 0 : 0.02 * Math.max(1, units / (2 * given));
+  return {
+    alone: (load, given) => prefillSeconds(load, given) + decodeSeconds(load, given),
+    together: (prefill, decode, prefillUnits, out) => {
+      out.prefill = prefillSeconds(prefill, prefillUnits) * contention;
+      out.decode = decodeSeconds(decode, units - prefillUnits) * contention;
+    },
+  };
+}
+
+function prompts(tokens: number): StepLoad {
+  const load = new StepLoad();
+  load.addChunk(tokens, 0, 1, true);
+  return load;
+}
+
+function input(goal: Goal, over: Partial<PartitionInput> = {}): PartitionInput {
+  const decode = new StepLoad();
+  decode.addDecode(100, 1);
+  return {
+    predictor: device(16, 1),
+    units: 16,
+    splits: splitsOf(16, 1),
+    prefill: prompts,
+    maxChunkTokens: 512,
+    chunkSeconds: 10,
+    decode,
+    goal,
+    from: undefined,
+    ...over,
+  };
+}
+
+const best = (found: readonly Candidate[]) => found.at(-1)!;
+
+describe('partition', () => {
+  it('gives prefill all that decode can spare within its bound', () => {
+    const found = findCandidates(input({ favours: 'prefill', maxDecodeSeconds: 0.0201 }));
+    // Decode is as fast on half of the device as on all of it.
+    expect(best(found)).toMatchObject({ mode: 'split', prefillUnits: 8, isWithin: true });
+    const looser = findCandidates(input({ favours: 'prefill', maxDecodeSeconds: 0.0401 }));
+    expect(best(looser)).toMatchObject({ mode: 'split', prefillUnits: 12, isWithin: true });
+  });
+
+  it('gives decode all that prefill can spare, where decode is favoured', () => {
+    const found = findCandidates(input({ favours: 'decode', minPrefillRate: 240 }));
+    // 4 of 16 units read 250 tokens a second; decode gains nothing beyond half of the device.
+    expect(best(found).isWithin).toBe(true);
+    expect(best(found).decodeSeconds).toBeCloseTo(0.02);
+  });
+
+  it('finds the same split from wherever it starts, looking at few', () => {
+    const goal: Goal = { favours: 'prefill', maxDecodeSeconds: 0.03 };
+    for (const from of splitsOf(16, 1)) {
+      const found = findCandidates(input(goal, { from }));
+      expect(best(found).prefillUnits).toBe(10);
+      expect(found.length).toBeLessThanOrEqual(2 + Math.abs(from - 10) + 2);
+    }
+  });
+
+  it('mixes steps in one lane where lanes at once would slow each other down', () => {
+    const goal: Goal = { favours: 'prefill', maxDecodeSeconds: 0.2 };
+    const found = findCandidates(input(goal, { predictor: device(16, 3) }));
+    expect(best(found)).toMatchObject({ mode: 'mixed', isWithin: true });
+    // 20 ms for decode, 1 ms a token: 180 tokens would be just within.
+    expect(best(found).chunkTokens).toBe(176);
+  });
+
+  it('has mixed steps alone to offer on a device that cannot be split', () => {
+    const found = findCandidates(
+      input({ favours: 'prefill', maxDecodeSeconds: 0.1 }, { splits: [], units: 1, predictor: device(1, 1) }),
+    );
+    expect(found.map(({ mode }) => mode)).toEqual(['mixed']);
+  });
+
+  it('gets prompts on where no way keeps the bound', () => {
+    const found = findCandidates(input({ favours: 'prefill', maxDecodeSeconds: 0.001 }));
+    expect(best(found).isWithin).toBe(false);
+    expect(best(found).prefillRate).toBeGreaterThan(0);
+  });
+
+  it('keeps chunks short enough that a new prompt soon has its turn', () => {
+    const found = findCandidates(
+      input({ favours: 'prefill', maxDecodeSeconds: 0.05 }, { chunkSeconds: 0.1 }),
+    );
+    for (const { mode, prefillSeconds } of found)
+      if (mode === 'split') expect(prefillSeconds).toBeLessThanOrEqual(0.1);
+  });
+
+  it('chooses among few splits on any device, each leaving both lanes some units', () => {
+    for (const [units, smallestGroup] of [
+      [1, 1],
+      [2, 1],
+      [17, 1],
+      [64, 1],
+      [132, 8],
+      [142, 4],
+      [7, 8],
+    ] as const) {
+      const splits = splitsOf(units, smallestGroup);
+      expect(splits.length).toBeLessThanOrEqual(17);
+      expect(splits.length > 0).toBe(units >= 2 * smallestGroup);
+      for (const split of splits) {
+        expect(split % smallestGroup).toBe(0);
+        expect(units - split).toBeGreaterThanOrEqual(smallestGroup);
+      }
+    }
+  });
+
+  it('is at least as good as every split of a device on which more units are better', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 2, max: 17 }),
+        fc.double({ min: 1, max: 2, noNaN: true }),
+        fc.double({ min: 0.01, max: 0.2, noNaN: true }),
+        fc.nat(),
+        (units, contention, maxDecodeSeconds, start) => {
+          const goal: Goal = { favours: 'prefill', maxDecodeSeconds };
+          const splits = splitsOf(units, 1);
+          const base = input(goal, { predictor: device(units, contention), units, splits });
+          const found = best(findCandidates({ ...base, from: splits[start % splits.length] }));
+          for (const split of splits) {
+            const only = findCandidates({ ...base, splits: [split] });
+            for (const other of only) expect(gain(other, found, goal)).toBeLessThanOrEqual(1e-9);
+          }
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+});
