@@ -45,7 +45,8 @@ export function openEngine(
 class EngineClient implements Engine {
   readonly lost: Promise<EngineError>;
   #onLost!: (error: EngineError) => void;
-  #closing = false;
+  #isClosing = false;
+  #closed: Promise<void> | undefined;
   #nextNumber = 0;
   #nextCall = 0;
   readonly #listeners = new Map<number, { id: string; onEvents: Listener }>();
@@ -105,9 +106,15 @@ class EngineClient implements Engine {
     await this.#call((call) => ({ type: 'drain', call, graceMs }));
   }
 
-  async close(): Promise<void> {
+  /** However often it is called, it closes once. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     if (this.#failure) return;
-    this.#closing = true;
+    this.#isClosing = true;
     await this.#call((call) => ({ type: 'close', call }));
     await this.worker.terminate();
   }
@@ -157,6 +164,6 @@ class EngineClient implements Engine {
     this.#listeners.clear();
     this.#numbers.clear();
     this.#calls.clear();
-    if (!this.#closing) this.#onLost(this.#failure);
+    if (!this.#isClosing) this.#onLost(this.#failure);
   }
 }

@@ -65,10 +65,12 @@ export class EngineLoop {
       onSwappedOut: (sequence) => {
         this.#scheduler.swappedOut(sequence);
         this.wake();
+        this.#checkClosed();
       },
       onSwappedIn: (sequence) => {
         this.#scheduler.swappedIn(sequence);
         this.wake();
+        this.#checkClosed();
       },
     });
     this.#scheduler = new Scheduler({
@@ -302,8 +304,9 @@ export class EngineLoop {
   }
 
   #checkClosed(): void {
-    if (this.#scheduler.isBusy('prefill') || this.#scheduler.isBusy('decode')) return;
-    this.#closing?.();
+    const isBusy =
+      this.#scheduler.isBusy('prefill') || this.#scheduler.isBusy('decode') || this.#memory.isCopying;
+    if (!isBusy) this.#closing?.();
   }
 }
 

@@ -25,6 +25,8 @@ export class SequenceMemory implements Memory<Sequence> {
   readonly #bytesPerToken: number;
   readonly #swapped = new Map<Sequence, SwappedKv>();
   #swappedBytes = 0;
+  /** Copies to and from host memory that run. */
+  #copies = 0;
 
   constructor(options: SequenceMemoryOptions) {
     const { kv, info } = options.device;
@@ -38,6 +40,11 @@ export class SequenceMemory implements Memory<Sequence> {
 
   get openSlots(): number {
     return this.#device.info.slots - this.#freeSlots.length;
+  }
+
+  /** Whether a copy to or from host memory runs: the device must not be closed. */
+  get isCopying(): boolean {
+    return this.#copies > 0;
   }
 
   /** Bytes of host memory that hold swapped sequences, or will. */
@@ -121,14 +128,17 @@ export class SequenceMemory implements Memory<Sequence> {
   swapOut(sequence: Sequence): void {
     const bytes = this.#swapBytes(sequence);
     this.#swappedBytes += bytes;
+    this.#copies++;
     void this.#device.kv.swapOut(sequence.slot).then(
       (swapped) => {
+        this.#copies--;
         this.#swapped.set(sequence, swapped);
         this.#swappedBytes += swapped.bytes - bytes;
         this.#close(sequence);
         this.#options.onSwappedOut(sequence);
       },
       () => {
+        this.#copies--;
         // No host memory after all: it will be computed anew.
         this.#swappedBytes -= bytes;
         sequence.computedTokens = 0;
@@ -146,10 +156,12 @@ export class SequenceMemory implements Memory<Sequence> {
     if (needed > kv.freeBlocks()) this.#cache?.evict(needed - kv.freeBlocks());
     this.#open(sequence);
     const swapped = this.#swapped.get(sequence);
+    this.#copies++;
     const restored = swapped ? kv.swapIn(sequence.slot, swapped) : Promise.resolve(false);
     void restored
       .catch(() => false)
       .then((isRestored) => {
+        this.#copies--;
         if (!isRestored) sequence.computedTokens = 0;
         this.dropSwapped(sequence);
         this.#options.onSwappedIn(sequence);

@@ -253,6 +253,18 @@ describe('engine with little memory', () => {
     await engine.close();
   });
 
+  it('closes in the middle of copies', async () => {
+    for (let count = 10; count < 40; count += 6) {
+      const engine = await open(tight);
+      const outcomes = requests().map((request) =>
+        generate(engine, request, (generated) => {
+          if (generated === count) void engine.close();
+        }),
+      );
+      for (const { status } of await Promise.allSettled(outcomes)) expect(status).toBe('rejected');
+    }
+  });
+
   it('refuses beyond the queue with a time to retry, and what is over the context that fits', async () => {
     const engine = await open({ maxSequences: 1, maxQueue: 2, kvMemory: 8 * 196_608 });
     expect(engine.info.contextLength).toBe(256);
