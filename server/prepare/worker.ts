@@ -15,8 +15,10 @@ const port = parentPort!;
 const context = await openContext(workerData as ContextSource);
 
 try {
-  // On Linux the priority is the calling thread's own. Not the lowest: beside lanes that keep all cores busy that one gets
-  // a seventieth of a core, and a large body waits for seconds. Streams feel no difference between the two.
+  // On Linux the priority is the calling thread's own. By the kernel's weights the lowest gets 15 parts to the 1024 of a
+  // lane on the same core, and a large body waits for seconds; this one gets 110. Streams may pay a little for it: their
+  // TBT p99 meanwhile was 18 to 25 ms instead of 14 to 20, within the spread of five turns each
+  // (tandem bench serve --scenario large-body --seconds 2 --repetitions 5, demo model, 2 cores).
   os.setPriority(0, os.constants.priority.PRIORITY_BELOW_NORMAL);
 } catch {
   // A container may forbid it; then the system shares the processor evenly.
