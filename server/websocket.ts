@@ -40,10 +40,18 @@ export function serveWebSockets(server: Server, service: Service, mayEnter: Auth
   };
 }
 
+type DeltaFrame = Extract<ServerFrame, { type: 'delta' }>;
+type DoneFrame = Extract<ServerFrame, { type: 'done' }>;
+
 interface Stream {
   readonly generations: Generation[];
   readonly window: number;
   unacknowledged: number;
+  /**
+   * What is beyond the window, in order. The engine hears of a pause a few steps late, and more so when this thread is
+   * busy; a client that gave a window must not notice.
+   */
+  readonly held: (DeltaFrame | DoneFrame)[];
 }
 
 /** One socket and its streams. */
@@ -110,7 +118,12 @@ class StreamSocket {
     if (this.#streams.size >= streamsPerSocket) {
       throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} requests at once.`);
     }
-    const stream: Stream = { generations: [], window: window ?? Number.POSITIVE_INFINITY, unacknowledged: 0 };
+    const stream: Stream = {
+      generations: [],
+      window: window ?? Number.POSITIVE_INFINITY,
+      unacknowledged: 0,
+      held: [],
+    };
     this.#streams.set(id, stream);
     try {
       const { preparer } = this.service.model;
@@ -149,8 +162,7 @@ class StreamSocket {
         reasons[index] = finishReason;
         continue;
       }
-      stream.unacknowledged++;
-      this.#send({
+      stream.held.push({
         type: 'delta',
         id,
         choice: index,
@@ -159,20 +171,37 @@ class StreamSocket {
       });
     }
     const last = events.at(-1);
-    if (last?.type === 'done') {
-      this.#streams.delete(id);
-      this.#send({ type: 'done', id, finish_reasons: reasons, usage: usageBody([last.usage]) });
-    } else if (last?.type === 'error') {
+    if (last?.type === 'error') {
       this.#fail(id, last.error);
-    } else if (stream.unacknowledged >= stream.window) {
+      return;
+    }
+    if (last?.type === 'done') {
+      stream.held.push({ type: 'done', id, finish_reasons: reasons, usage: usageBody([last.usage]) });
+    }
+    this.#sendHeld(stream);
+    if (stream.unacknowledged >= stream.window) {
       for (const generation of stream.generations) generation.pause();
     }
+  }
+
+  /** Sends as many deltas as the window allows, and the end of the stream behind the last one. */
+  #sendHeld(stream: Stream): void {
+    let sent = 0;
+    for (const frame of stream.held) {
+      if (frame.type === 'delta' && stream.unacknowledged >= stream.window) break;
+      if (frame.type === 'delta') stream.unacknowledged++;
+      else this.#streams.delete(frame.id);
+      this.#send(frame);
+      sent++;
+    }
+    stream.held.splice(0, sent);
   }
 
   #acknowledge(id: string, count: number): void {
     const stream = this.#streams.get(id);
     if (!stream) return; // it may have just ended
     stream.unacknowledged = Math.max(0, stream.unacknowledged - count);
+    this.#sendHeld(stream);
     if (stream.unacknowledged < stream.window && this.#drainTimer === undefined) {
       for (const generation of stream.generations) generation.resume();
     }

@@ -10,29 +10,33 @@ export interface Gap {
 /** Streams that run until they are stopped: one that reaches its end is followed by another. */
 export class BackgroundStreams {
   readonly #gaps: Gap[] = [];
+  /** When each running stream's last piece came. */
+  readonly #lastPieces = new Map<number, number>();
   readonly #abort = new AbortController();
   readonly #clients: Promise<void>[];
   #failure: string | undefined;
 
   private constructor(
     private readonly target: Target,
-    requests: readonly (() => CompletionRequest)[],
+    count: number,
+    private readonly next: () => CompletionRequest,
     onFirstPiece: (client: number) => void,
   ) {
-    this.#clients = requests.map((next, client) => this.#run(next, () => onFirstPiece(client)));
+    this.#clients = Array.from({ length: count }, (_, client) => this.#run(client, onFirstPiece));
   }
 
-  /** One stream per entry of `requests`. Resolves when all of them run. */
+  /** `next` makes each request. Resolves when all streams run. */
   static async start(
     target: Target,
-    requests: readonly (() => CompletionRequest)[],
+    count: number,
+    next: () => CompletionRequest,
   ): Promise<BackgroundStreams> {
     const running = new Set<number>();
     let streams: BackgroundStreams | undefined;
     await new Promise<void>((resolve, reject) => {
-      streams = new BackgroundStreams(target, requests, (client) => {
+      streams = new BackgroundStreams(target, count, next, (client) => {
         running.add(client);
-        if (running.size === requests.length) resolve();
+        if (running.size === count) resolve();
       });
       // They end before they are stopped only if one failed.
       Promise.all(streams.#clients).then(() => reject(streams!.#error()), reject);
@@ -40,16 +44,17 @@ export class BackgroundStreams {
     return streams!;
   }
 
-  /** Gaps that lie in the time given, both ends included. Throws if a stream has failed: then they say nothing. */
-  gapsWithin(from: number, to: number): number[] {
-    this.#check();
-    return this.#gaps.filter((gap) => gap.from >= from && gap.to <= to).map((gap) => gap.to - gap.from);
-  }
-
-  /** Gaps that touch the time given. */
+  /**
+   * Gaps that touch the time given. One that is still open counts as long as it is by now: a stream that stalls must not
+   * drop out of the figures because it stalls. Throws if a stream has failed: then they say nothing.
+   */
   gapsTouching(from: number, to: number): number[] {
     this.#check();
-    return this.#gaps.filter((gap) => gap.to > from && gap.from < to).map((gap) => gap.to - gap.from);
+    const now = performance.now();
+    const open = Array.from(this.#lastPieces.values(), (last) => ({ from: last, to: now }));
+    return [...this.#gaps, ...open]
+      .filter((gap) => gap.to > from && gap.from < to)
+      .map((gap) => gap.to - gap.from);
   }
 
   async stop(): Promise<void> {
@@ -65,16 +70,17 @@ export class BackgroundStreams {
     return new Error(`a running stream failed: ${this.#failure}`);
   }
 
-  async #run(next: () => CompletionRequest, onFirstPiece: () => void): Promise<void> {
+  async #run(client: number, onFirstPiece: (client: number) => void): Promise<void> {
     const { signal } = this.#abort;
+    const onPiece = (at: number) => {
+      const last = this.#lastPieces.get(client);
+      if (last === undefined) onFirstPiece(client);
+      else this.#gaps.push({ from: last, to: at });
+      this.#lastPieces.set(client, at);
+    };
     while (!signal.aborted && this.#failure === undefined) {
-      let last: number | undefined;
-      const onPiece = (at: number) => {
-        if (last === undefined) onFirstPiece();
-        else this.#gaps.push({ from: last, to: at });
-        last = at;
-      };
-      const { error } = await streamCompletion(this.target, next(), { signal, onPiece });
+      const { error } = await streamCompletion(this.target, this.next(), { signal, onPiece });
+      this.#lastPieces.delete(client);
       if (error !== undefined) {
         this.#failure ??= error;
         this.#abort.abort();

@@ -34,7 +34,7 @@ export function send({ target, method, path, body, signal }: Sent): Promise<http
       },
     });
     request.on('response', resolve);
-    request.on('error', reject);
+    request.on('error', (error) => reject(new Error(`${method} ${url.href}: ${reasonOf(error)}`)));
     request.setNoDelay(true);
     request.end(body);
   });
@@ -50,10 +50,15 @@ export async function readText(response: http.IncomingMessage): Promise<string> 
 export async function requestJson(sent: Sent): Promise<unknown> {
   const response = await send(sent);
   const text = await readText(response);
+  const asked = `${sent.method} ${new URL(sent.path, sent.target.url).href}`;
   if (response.statusCode !== 200) {
-    throw new Error(`${sent.method} ${sent.path}: ${response.statusCode} ${errorMessage(text)}`);
+    throw new Error(`${asked}: ${response.statusCode} ${errorMessage(text)}`);
   }
-  return JSON.parse(text);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error(`${asked}: the answer is no JSON: ${text.slice(0, 80)}`);
+  }
 }
 
 /** What an OpenAI error object says; the body itself, shortened, if it is none. */
@@ -65,4 +70,18 @@ export function errorMessage(text: string): string {
     // No JSON: shown as it is.
   }
   return text.slice(0, 200);
+}
+
+/** Why no answer came. A name with several addresses fails with one error for each and no words of its own. */
+function reasonOf(error: NodeJS.ErrnoException): string {
+  switch (error.code) {
+    case 'ECONNREFUSED':
+      return 'nothing listens there';
+    case 'ENOTFOUND':
+      return 'there is no such host';
+    case 'ECONNRESET':
+      return 'the server closed the connection';
+    default:
+      return error.message || (error.code ?? 'the request failed');
+  }
 }

@@ -3,29 +3,36 @@ import { Random } from '../random.js';
 import type { Rows } from '../rows.js';
 import { distributionOf, median } from '../statistics.js';
 import { BackgroundStreams } from './background-streams.js';
-import type { CompletionRequest } from './completion-stream.js';
-import { errorMessage, readText, send } from './http.js';
-import { type PromptSource, randomText } from './prompt-source.js';
+import { largeBody, post, type Sending, textToComplete, textToTokenize } from './large-requests.js';
+import { longAnswers } from './long-answers.js';
+import { type PromptSource, randomText, tokenize } from './prompt-source.js';
 import { addGaps } from './stream-rows.js';
 import type { ServedModel, Target } from './target.js';
 
 export interface LargeBodyPlan {
   readonly streams: number;
+  /** Prompts of the running streams, in tokens. */
   readonly shortPrompt: number;
   readonly idleSeconds: number;
-  /** Of the body that is only large, and of the prompt that is to be tokenized. */
+  /** Of the body that is only large. */
   readonly bodyBytes: number;
-  readonly promptTokens: number;
+  /** About as many has the text that is to be tokenized. */
+  readonly textTokens: number;
   /** How often each is sent. */
   readonly repetitions: number;
 }
 
-/** Between two bodies, so that each meets streams that have settled. */
-const pauseMs = 500;
+/**
+ * Before a request, since making 5 MB of JSON keeps this process from reading its streams, and what waited must not count
+ * as the server's doing. After it, since what it does to the streams may show late.
+ */
+const settle = () => sleep(500);
+
+const nothing = async () => {};
 
 /**
- * What running streams feel of a large request body and of a long text to tokenize. Both are whole, well-formed requests;
- * a model whose context is shorter refuses them, after the work that is measured here.
+ * What running streams feel of a large body and of a long text to tokenize, and how long each takes to be answered, with
+ * nothing beside it and beside the streams.
  */
 export async function runLargeBody(
   target: Target,
@@ -34,60 +41,69 @@ export async function runLargeBody(
   plan: LargeBodyPlan,
   rows: Rows,
 ): Promise<void> {
-  const short = (): CompletionRequest => ({
-    model: model.id,
-    prompt: prompts.next(plan.shortPrompt),
-    maxTokens: model.contextLength - plan.shortPrompt,
-  });
   const random = new Random(5);
-  const bodies = {
-    [`a body of ${(plan.bodyBytes / 1e6).toFixed(0)} MB`]: () => chatBody(model, plan.bodyBytes, random),
-    [`a text of ${plan.promptTokens} tokens`]: () =>
-      completionBody(model, plan.promptTokens * prompts.charactersPerToken, random),
+  const characters = plan.textTokens * prompts.charactersPerToken;
+  const body = `a body of ${amount(plan.bodyBytes / 1e6)} MB`;
+  const text = `a text of ${amount(plan.textTokens / 1000)}k tokens`;
+  const sendings: Record<string, () => Sending> = {
+    [`tokenizing ${text}`]: () => textToTokenize(model, characters, random),
+    [`answering ${text} as a prompt`]: () => textToComplete(model, characters, random),
+    [`answering ${body}`]: () => largeBody(model, plan.bodyBytes, random),
   };
-  const streams = await BackgroundStreams.start(target, Array(plan.streams).fill(short));
+  const repeat = async (
+    make: () => Sending,
+    onMade: () => Promise<void>,
+    onAnswer: (from: number, to: number) => Promise<void>,
+  ) => {
+    const times: number[] = [];
+    for (let turn = 0; turn < plan.repetitions; turn += 1) {
+      const sending = make();
+      await onMade();
+      const from = performance.now();
+      await post(target, sending);
+      const to = performance.now();
+      times.push(to - from);
+      await onAnswer(from, to);
+    }
+    return times;
+  };
+
+  const example = await tokenize(target, randomText(characters, random));
+  rows.add('tokens of such a text', example.length, 'tokens');
+  const alone = new Map<string, number>();
+  for (const [name, make] of Object.entries(sendings)) {
+    // Compiles what runs; not counted.
+    await post(target, make());
+    const times = await repeat(make, nothing, nothing);
+    alone.set(name, median(times));
+    rows.add(`${name}, alone, p50`, median(times), 'ms');
+  }
+
+  const streams = await BackgroundStreams.start(
+    target,
+    plan.streams,
+    longAnswers(model, prompts, plan.shortPrompt),
+  );
   try {
     const idleFrom = performance.now();
     await sleep(plan.idleSeconds * 1000);
-    const idle = distributionOf(streams.gapsWithin(idleFrom, performance.now()));
+    const idle = distributionOf(streams.gapsTouching(idleFrom, performance.now()));
     addGaps(rows, `TBT of ${plan.streams} streams`, idle);
-    for (const [name, make] of Object.entries(bodies)) {
+    for (const [name, make] of Object.entries(sendings)) {
       const gaps: number[] = [];
-      const answered: number[] = [];
-      for (let turn = 0; turn < plan.repetitions; turn += 1) {
-        // Made before the clock starts: writing 5 MB of JSON takes this process a while too.
-        const body = make();
-        const from = performance.now();
-        await post(target, body);
-        const to = performance.now();
-        answered.push(to - from);
-        await sleep(pauseMs);
+      const times = await repeat(make, settle, async (from, to) => {
+        await settle();
         gaps.push(...streams.gapsTouching(from, to));
-      }
-      addGaps(rows, `TBT while ${name} is read`, distributionOf(gaps), idle);
-      rows.add(`answer to ${name}, p50`, median(answered), 'ms');
+      });
+      rows.add(`${name}, beside ${plan.streams} streams, p50`, median(times), 'ms', alone.get(name)!);
+      addGaps(rows, `TBT while ${name}`, distributionOf(gaps), idle);
     }
   } finally {
     await streams.stop();
   }
 }
 
-function chatBody({ id }: ServedModel, bytes: number, random: Random): Buffer {
-  const content = randomText(bytes, random);
-  return Buffer.from(JSON.stringify({ model: id, max_tokens: 1, messages: [{ role: 'user', content }] }));
-}
-
-function completionBody({ id }: ServedModel, characters: number, random: Random): Buffer {
-  return Buffer.from(JSON.stringify({ model: id, max_tokens: 1, prompt: randomText(characters, random) }));
-}
-
-/** A refusal for length is an answer; any other is an Error. */
-async function post(target: Target, body: Buffer): Promise<void> {
-  const path = body.includes('"messages"') ? '/v1/chat/completions' : '/v1/completions';
-  const response = await send({ target, method: 'POST', path, body });
-  const text = await readText(response);
-  const tooLong = response.statusCode === 400 && text.includes('context_length_exceeded');
-  if (response.statusCode !== 200 && !tooLong) {
-    throw new Error(`${path} with ${body.length} bytes: ${response.statusCode} ${errorMessage(text)}`);
-  }
+/** 5, 0.5: as few digits as say it. */
+function amount(value: number): string {
+  return String(Number(value.toPrecision(3)));
 }

@@ -3,7 +3,18 @@ import type { Random } from '../random.js';
 import { requestJson } from './http.js';
 import type { Target } from './target.js';
 
+/** The answer of `POST /tokenize`. */
 const Tokenized = z.object({ tokens: z.array(z.int().nonnegative()).min(1) });
+
+/** Ids of a text by the server's tokenizer, without those that a prompt begins with. */
+export async function tokenize(target: Target, prompt: string): Promise<number[]> {
+  const body = JSON.stringify({ prompt, add_special_tokens: false });
+  const answer = await requestJson({ target, method: 'POST', path: '/tokenize', body });
+  const parsed = Tokenized.safeParse(answer);
+  if (!parsed.success)
+    throw new Error(`${target.url}/tokenize gave no "tokens"; is it another kind of server?`);
+  return parsed.data.tokens;
+}
 
 /** Words that any vocabulary reads. */
 const words = (
@@ -36,13 +47,7 @@ export class PromptSource {
 
   static async open(target: Target, random: Random): Promise<PromptSource> {
     const text = randomText(4000, random);
-    const answer = await requestJson({
-      target,
-      method: 'POST',
-      path: '/tokenize',
-      body: JSON.stringify({ prompt: text }),
-    });
-    const { tokens } = Tokenized.parse(answer);
+    const tokens = await tokenize(target, text);
     return new PromptSource(tokens, random, text.length / tokens.length);
   }
 

@@ -18,6 +18,15 @@ export class ServerProcess {
     const child = spawn(process.execPath, [...serve, '--port', '0', '--log-level', 'warn', ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
+    // A server must not outlive the measurement that asked for it.
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      const onSignal = (): void => {
+        child.kill(signal);
+        process.kill(process.pid, signal);
+      };
+      process.once(signal, onSignal);
+      child.on('exit', () => process.off(signal, onSignal));
+    }
     let output = '';
     const url = await new Promise<string>((resolve, reject) => {
       child.on('error', reject);

@@ -24,7 +24,7 @@ export function summarize(rows: Rows, { traces, seconds, clientCpuShare }: LoadR
   // Answers of one token have none.
   if (gaps.length > 0) addDistribution(rows, 'TBT', distributionOf(gaps));
   addDistribution(rows, 'E2E', distributionOf(e2e));
-  rows.add("client's share of one core", clientCpuShare, 'of 1');
+  rows.add('processor time of the client', clientCpuShare, 'cores');
 }
 
 function addDistribution(rows: Rows, name: string, { mean, p50, p95, p99, max }: Distribution): void {

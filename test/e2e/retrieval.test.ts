@@ -34,6 +34,6 @@ describe('retrieval through the API', () => {
           0.051,
         );
       }
-    }, 180_000);
+    }, 600_000);
   }
 });

@@ -43,7 +43,7 @@ describe('robustness', () => {
     });
     expect(new Set(contents)).toEqual(new Set(['1, 2, 3, 4, 5, 6, 7, 8, 9, 10.']));
     await expectAllFree();
-  }, 60_000);
+  });
 
   it('outlives 1000 clients that leave at any point, half-sent bodies among them', async () => {
     const random = sequence(1);
@@ -73,7 +73,7 @@ describe('robustness', () => {
     };
     await Promise.all(Array.from({ length: 50 }, worker));
     await expectAllFree();
-  }, 120_000);
+  });
 
   it('pauses for readers that do not read, and serves others meanwhile', async () => {
     const port = Number(new URL(server.url).port);
@@ -97,5 +97,5 @@ describe('robustness', () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(300 << 20);
     socket.destroy();
     await expectAllFree();
-  }, 60_000);
+  });
 });

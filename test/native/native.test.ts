@@ -11,5 +11,5 @@ describe('native tests', () => {
     const failed = output.split('\n').filter((line) => line.startsWith('FAIL'));
     expect(failed).toEqual([]);
     expect(output).toMatch(/^\d{2,} passed, 0 failed$/m);
-  }, 300_000);
+  }, 600_000);
 });

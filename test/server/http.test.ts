@@ -142,7 +142,7 @@ describe('before and after serving', () => {
   });
 
   it('drains: streams end whole, new requests get 503', async () => {
-    const server = await testServer();
+    const server = await testServer({ server: { gracePeriodMs: 120_000 } });
     const body = { prompt: 'Hello', max_tokens: 300, ignore_eos: true, stream: true };
     const running = await server.post('/v1/completions', body);
     const drained = server.drain();
@@ -157,14 +157,21 @@ describe('before and after serving', () => {
 
   it('answers 429 with a time to retry when the queue is full', async () => {
     const server = await testServer({ engine: { maxSequences: 1, maxQueue: 1 } });
-    const body = { prompt: 'Hello', max_tokens: 200, ignore_eos: true };
+    const long = { prompt: 'Hello', max_tokens: 2000, ignore_eos: true, stream: true };
+    const running = await server.post('/v1/completions', long);
+    // One of them waits until the running one ends, and that is when all others have been refused.
+    let refusals = 0;
     const responses = await Promise.all(
-      Array.from({ length: 8 }, () => server.post('/v1/completions', body)),
+      Array.from({ length: 8 }, async () => {
+        const response = await server.post('/v1/completions', { prompt: 'Hello', max_tokens: 1 });
+        if (response.status === 429 && ++refusals === 7) await running.body!.cancel();
+        return response;
+      }),
     );
-    const refused = responses.filter(({ status }) => status === 429);
-    expect(refused.length).toBeGreaterThan(0);
-    expect(responses.every(({ status }) => status === 200 || status === 429)).toBe(true);
-    for (const { headers } of refused) expect(Number(headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
+    expect(responses.map(({ status }) => status).sort()).toEqual([200, ...Array(7).fill(429)]);
+    for (const { status, headers } of responses) {
+      if (status === 429) expect(Number(headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
+    }
     await server.close();
   });
 });

@@ -44,7 +44,7 @@ export async function testServer(
 
 /** Waits until a figure has a value; for what the server does after a client has left. */
 export async function eventually(check: () => Promise<boolean>): Promise<void> {
-  const until = Date.now() + 20_000;
+  const until = Date.now() + 60_000;
   while (!(await check())) {
     if (Date.now() > until) throw new Error('what was waited for did not come');
     await new Promise((resolve) => setTimeout(resolve, 10));

@@ -46,7 +46,7 @@ describe('tandem serve', () => {
   });
 
   it('lets running streams finish after the first signal', async () => {
-    const server = serve('--port', '0');
+    const server = serve('--port', '0', '--grace-period-ms', '120000');
     const response = await startStream(await ready(server), { n: 1, max_tokens: 500 });
     server.child.kill('SIGINT');
     expect((await response.text()).trimEnd()).toMatch(/"finish_reason":"length"[^\n]*\n\ndata: \[DONE\]$/);

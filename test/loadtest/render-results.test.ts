@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import { renderResults } from '../../loadtest/render-results.js';
+import { Rows } from '../../loadtest/rows.js';
+import { Folder } from '../scripts/support.js';
+import { origin } from './origin.js';
+
+function jsonOf(add: (rows: Rows) => void, of = origin): string {
+  const rows = new Rows(of);
+  add(rows);
+  return JSON.stringify(rows.all);
+}
+
+describe('docs/results.md', () => {
+  it('has a table a file, with the command, the machine and the commit below it', () => {
+    using folder = new Folder({ 'serve-mixed.json': jsonOf((rows) => rows.add('TBT | p50', 30, 'ms', 12)) });
+    const page = renderResults(folder.path);
+    expect(page).toContain('## Running streams while long prompts arrive\n');
+    expect(page).toContain('| what | value | unit | baseline | ratio |\n');
+    expect(page).toContain(String.raw`| TBT \| p50 | 30 | ms | 12 | 2.5 |`);
+    expect(page).toContain(
+      '`tandem bench serve --requests 3`, 2026-11-24, commit 0123456789ab, a processor, 2 cores',
+    );
+  });
+
+  it('leaves out baseline and ratio where nothing is compared', () => {
+    using folder = new Folder({ 'serve.json': jsonOf((rows) => rows.add('TTFT p50', 5, 'ms')) });
+    expect(renderResults(folder.path)).toContain(
+      '| what | value | unit |\n| --- | ---: | --- |\n| TTFT p50 | 5 | ms |',
+    );
+  });
+
+  it('keeps the rows of different runs apart, and shows a file of another name under it', () => {
+    const first = jsonOf((rows) => rows.add('a', 1, 'ms'));
+    const second = jsonOf((rows) => rows.add('b', 2, 'ms'), { ...origin, command: 'tandem bench engine' });
+    const both = JSON.stringify([...JSON.parse(first), ...JSON.parse(second)]);
+    using folder = new Folder({ 'my-own.json': both });
+    const page = renderResults(folder.path);
+    expect(page).toContain('## my-own\n');
+    expect(page.match(/\| what \|/g)).toHaveLength(2);
+    expect(page.indexOf('tandem bench serve')).toBeLessThan(page.indexOf('tandem bench engine'));
+  });
+
+  it('refuses by name a file that holds no rows', () => {
+    using folder = new Folder({ 'good.json': jsonOf((rows) => rows.add('a', 1, 'ms')), 'bad.json': '[{}]' });
+    expect(() => renderResults(folder.path)).toThrow(/^bad\.json: 0\.name: /);
+  });
+
+  it('says so where nothing has been measured', () => {
+    using folder = new Folder();
+    expect(renderResults(folder.path)).toContain('Nothing has been measured yet.');
+  });
+});

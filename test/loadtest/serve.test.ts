@@ -1,0 +1,121 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type TestServer, testServer } from '../support/server.js';
+import { bench, measure } from './bench.js';
+
+describe('tandem bench serve', () => {
+  let server: TestServer;
+  let running: string[];
+  beforeAll(async () => {
+    server = await testServer({ server: { apiKey: ['secret'] } });
+    running = ['serve', '--url', server.url, '--api-key', 'secret'];
+  });
+  afterAll(() => server.close());
+
+  it('keeps clients busy, each with one request at a time', async () => {
+    const { row } = await measure(
+      ...running,
+      ...['--requests', '6', '--concurrency', '2', '--prompt', '20', '--output', '5', '--slo', 'e2e=600s'],
+    );
+    expect(row('requests').value).toBe(6);
+    expect(row('failed requests').value).toBe(0);
+    expect(row('goodput').value).toBe(row('throughput').value);
+    // 20 tokens are read for 5 that are generated, to the four digits that a row has.
+    expect(row('prompt tokens').value / row('generated tokens').value).toBeCloseTo(4, 2);
+    expect(row('TTFT p50').value).toBeLessThanOrEqual(row('E2E p50').value);
+    expect(row('TBT max').unit).toBe('ms');
+  });
+
+  it('lets requests arrive at a rate, and says which are too long for the context', async () => {
+    const args = ['--requests', '2', '--rate', '200', '--prompt', '3000', '--output', '2'];
+    const { code, stdout, stderr } = await bench(...running, ...args);
+    expect(code).toBe(0);
+    expect(stderr).toContain('2 of 2 requests are shortened to the context of 2048 tokens');
+    expect(stdout).toMatch(/^failed requests +0 requests$/m);
+  });
+
+  it('compares running streams with and without long prompts beside them', async () => {
+    const { row } = await measure(
+      ...running,
+      ...['--scenario', 'mixed', '--streams', '2', '--long-prompt', '200', '--seconds', '0.3'],
+    );
+    const idle = row('TBT of 2 streams, p99');
+    const busy = row('TBT while prompts of 200 tokens arrive, p99');
+    expect(busy.baseline).toBe(idle.value);
+    expect(row('TTFT of a prompt of 200 tokens beside 2 streams, p50').baseline).toBe(
+      row('TTFT of a prompt of 200 tokens alone, p50').value,
+    );
+    expect(row('prompts that arrived').value).toBeGreaterThan(0);
+  });
+
+  it('measures what a large body and a long text cost, the refusal for length included', async () => {
+    const { row } = await measure(
+      ...running,
+      ...['--scenario', 'large-body', '--streams', '2', '--seconds', '0.3', '--repetitions', '1'],
+      ...['--text-tokens', '12000', '--body-size', '0.5'],
+    );
+    expect(Math.abs(row('tokens of such a text').value / 12_000 - 1)).toBeLessThan(0.1);
+    for (const name of [
+      'tokenizing a text of 12k tokens',
+      'answering a text of 12k tokens as a prompt',
+      'answering a body of 0.5 MB',
+    ]) {
+      expect(row(`${name}, beside 2 streams, p50`).baseline).toBe(row(`${name}, alone, p50`).value);
+      for (const part of ['p50', 'p99', 'max']) {
+        expect(row(`TBT while ${name}, ${part}`).baseline).toBe(row(`TBT of 2 streams, ${part}`).value);
+      }
+    }
+  });
+
+  it('counts completions of one token a second', async () => {
+    const { row } = await measure(
+      ...running,
+      ...['--scenario', 'requests', '--concurrency', '4', '--seconds', '0.5'],
+    );
+    const name = 'completions of 1 token, 4 connections';
+    expect(row(name).value).toBeGreaterThan(0);
+    expect(row(`${name}, p99`).baseline).toBe(row(`${name}, p50`).value);
+  });
+
+  it('starts a server with the flags behind --, and leaves none behind', async () => {
+    const args = ['--requests', '2', '--concurrency', '1', '--output', '2'];
+    const { code, stdout, stderr } = await bench('serve', ...args, '--', '--context-length', '64');
+    expect(code).toBe(0);
+    expect(stderr).toContain('context 64');
+    expect(stdout).toMatch(/^failed requests +0 requests$/m);
+    const [, url] = /at (http:\S+),/.exec(stderr)!;
+    await expect(fetch(`${url}/health`)).rejects.toThrow();
+  });
+});
+
+describe('tandem bench serve, when it cannot', () => {
+  it('says why in its last line, and ends with 1', async () => {
+    const nowhere = ['--url', 'http://127.0.0.1:9'];
+    const cases: [string[], string][] = [
+      [nowhere, 'GET http://127.0.0.1:9/v1/models: nothing listens there'],
+      [['--url', 'localhost:8000'], 'Expected a URL as http://127.0.0.1:8000.'],
+      [['--scenario', 'mixed', '--rate', '3'], '--rate is for --scenario load, not for mixed'],
+      [['--slo', 'speed=1'], '"speed=1" is no objective'],
+      [[...nowhere, '--', '--kv', 'int8'], 'with --url there is none'],
+      [['--model', '/nowhere'], 'the server ended before it was ready'],
+    ];
+    const outcomes = await Promise.all(cases.map(([args]) => bench('serve', ...args)));
+    for (const [index, { code, stdout, stderr }] of outcomes.entries()) {
+      const [args, message] = cases[index]!;
+      expect({ code, stdout }, args.join(' ')).toEqual({ code: 1, stdout: '' });
+      expect(stderr.trimEnd().split('\n').at(-1)).toContain(message);
+    }
+  });
+
+  it("refuses a wrong key with the server's words, and a prompt that is longer than the context", async () => {
+    const server = await testServer({ server: { apiKey: ['secret'] } });
+    const stranger = await bench('serve', '--url', server.url);
+    expect(stranger).toMatchObject({ code: 1, stderr: expect.stringContaining('/v1/models: 401 ') });
+    const args = ['--api-key', 'secret', '--scenario', 'mixed', '--long-prompt', '5000'];
+    const long = await bench('serve', '--url', server.url, ...args);
+    expect(long).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('--long-prompt 5000: the context of demo leaves room for 2046 tokens'),
+    });
+    await server.close();
+  });
+});
