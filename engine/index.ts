@@ -5,6 +5,19 @@ export { type LoadedConstants, loadConstants, saveConstants } from './calibratio
 export { openEngine } from './client.js';
 export { type Device, type Lane, type Step, type StepResult, Want } from './device/device.js';
 export { cpuInfo } from './device/native.js';
+export { CopyLink } from './device/simulated/copy-link.js';
+export { type GpuName, type GpuSheet, gpus } from './device/simulated/gpu.js';
+export {
+  type SimulatedModel,
+  type SimulatedModelName,
+  simulatedModels,
+  weightBytes,
+} from './device/simulated/model.js';
+export { SimulatedSequence } from './device/simulated/sequence.js';
+export { type GpuTotals, SimulatedGpu } from './device/simulated/simulated-gpu.js';
+export { SimulatedMemory } from './device/simulated/simulated-memory.js';
+export { Timeline } from './device/simulated/timeline.js';
+export { drawTruth, type RandomSource, type Truth } from './device/simulated/truth.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
 export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
@@ -20,9 +33,21 @@ export type {
 export { openTokenizer } from './model/tokenizer.js';
 export { openDevice } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
+export { CostModel } from './scheduler/cost-model.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
-export { operatorClasses } from './scheduler/model-work.js';
-export type { Explanation } from './scheduler/policy.js';
+export { modelWork, operatorClasses } from './scheduler/model-work.js';
+export { ChunkedPolicy } from './scheduler/policies/chunked.js';
+export { NexusPolicy, nexusDefaults } from './scheduler/policies/nexus.js';
+export { PrefillFirstPolicy } from './scheduler/policies/prefill-first.js';
+export { ReactivePolicy } from './scheduler/policies/reactive.js';
+export { StaticPolicy } from './scheduler/policies/static.js';
+export type { Explanation, LanePolicy } from './scheduler/policy.js';
+export type { PrefillOrder } from './scheduler/prefill-queue.js';
+export { preset } from './scheduler/presets.js';
+export { Scheduler } from './scheduler/scheduler.js';
+export { splitsOf } from './scheduler/splits.js';
+export { StepLoad } from './scheduler/step-load.js';
+export type { Lane as LaneName, StepPlan } from './scheduler/work.js';
 export type {
   CacheStats,
   Engine,

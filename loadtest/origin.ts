@@ -5,10 +5,10 @@ import path from 'node:path';
 import { packageRoot } from '../config/package-root.js';
 import type { Origin } from './rows.js';
 
-/** `argv`: what stands after `tandem bench`. */
-export function originOf(argv: readonly string[]): Origin {
+/** `argv`: what stands after `program`. */
+export function originOf(argv: readonly string[], program = 'tandem bench'): Origin {
   return {
-    command: ['tandem bench', ...argv.map(relativePath).map(quoted)].join(' '),
+    command: [program, ...argv.map(relativePath).map(quoted)].join(' '),
     commit: commit(),
     machine: machine(),
     date: new Date().toISOString(),

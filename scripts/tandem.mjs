@@ -15,6 +15,10 @@ const commands = {
     does: 'measure this device with a model, so that the scheduler can foresee its steps',
   },
   bench: { module: 'loadtest/commands/bench.js', does: 'measure a server, the engine alone, or a peer' },
+  simulate: {
+    module: 'loadtest/commands/simulate.js',
+    does: 'run the scheduler on a simulated GPU, in virtual time',
+  },
 };
 
 process.exitCode = await main(process.argv.slice(2));

@@ -37,7 +37,13 @@ export interface ModelWork {
   readonly launches: readonly number[];
 }
 
-export function modelWork(spec: ModelSpec, weights: WeightClass): ModelWork {
+/** What of a model's shape costs time. */
+export type ModelSizes = Pick<
+  ModelSpec,
+  'layers' | 'hidden' | 'heads' | 'kvHeads' | 'headDim' | 'ffn' | 'vocab'
+>;
+
+export function modelWork(spec: ModelSizes, weights: WeightClass): ModelWork {
   const { layers, hidden, heads, kvHeads, headDim, ffn, vocab } = spec;
   const query = heads * headDim;
   const keyValue = 2 * kvHeads * headDim;

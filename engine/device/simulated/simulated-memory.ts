@@ -1,0 +1,186 @@
+import { blocksFor } from '../../kv/admission.js';
+import type { Memory } from '../../scheduler/memory.js';
+import type { SimulatedSequence } from './sequence.js';
+import { SimulatedCache } from './simulated-cache.js';
+
+export interface SimulatedMemoryOptions<W> {
+  /** For K and V of all sequences. */
+  readonly kvBytes: number;
+  readonly bytesPerToken: number;
+  /** For sequences that must give way; 0: they are computed again. */
+  readonly hostBytes: number;
+  /** Sequences that may have a slot at once. */
+  readonly slots: number;
+  /** Begins a copy, which ends with `copiedOut` or `copiedIn`. */
+  readonly copy: (sequence: W, direction: 'out' | 'in', bytes: number) => void;
+}
+
+/** As in native: pages of 32 tokens, and hashes that stand for 512, as in the Mooncake traces. */
+const pageTokens = 32;
+export const hashedTokens = 512;
+const pagesPerBlock = hashedTokens / pageTokens;
+
+/** Pages and slots in numbers: what `engine/kv/` answers for a device, without the device. */
+export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
+  readonly pageTokens = pageTokens;
+  readonly totalPages: number;
+  readonly hostPages: number;
+  readonly cache = new SimulatedCache(hashedTokens);
+  readonly #options: SimulatedMemoryOptions<W>;
+  #ownedPages = 0;
+  #usedHostPages = 0;
+  #openSlots = 0;
+  #mostUsedPages = 0;
+
+  constructor(options: SimulatedMemoryOptions<W>) {
+    this.#options = options;
+    const pageBytes = options.bytesPerToken * pageTokens;
+    this.totalPages = Math.floor(options.kvBytes / pageBytes);
+    this.hostPages = Math.floor(options.hostBytes / pageBytes);
+  }
+
+  openSlots(): number {
+    return this.#openSlots;
+  }
+
+  /** Pages that hold something, cached or not. */
+  get usedPages(): number {
+    return this.#ownedPages + this.cache.blocks * pagesPerBlock;
+  }
+
+  get mostUsedPages(): number {
+    return this.#mostUsedPages;
+  }
+
+  get usedHostPages(): number {
+    return this.#usedHostPages;
+  }
+
+  /** Whether a sequence of so many tokens could run at all. */
+  couldHold(tokens: number): boolean {
+    return blocksFor(tokens, pageTokens) <= this.totalPages;
+  }
+
+  kvBytesPerToken(): number {
+    return this.#options.bytesPerToken;
+  }
+
+  usage(): number {
+    return (this.usedPages - this.cache.idleBlocks * pagesPerBlock) / this.totalPages;
+  }
+
+  cachedTokens(work: W): number {
+    if (work.arrivedTokens > 0) return work.arrivedTokens;
+    return this.cache.matching(work.blockHashes, work.promptTokens) * hashedTokens;
+  }
+
+  admit(work: W, reserveTokens: number): boolean {
+    if (this.#openSlots === this.#options.slots) return false;
+    if (work.arrivedTokens > 0) return this.#admitArrived(work, reserveTokens);
+    const shared = this.cache.matching(work.blockHashes, work.promptTokens);
+    const idle = this.cache.idleAmong(work.blockHashes, shared);
+    const wanted = blocksFor(work.tokenCount + reserveTokens, pageTokens) - shared * pagesPerBlock;
+    const evictable = (this.cache.idleBlocks - idle) * pagesPerBlock;
+    if (wanted > this.totalPages - this.usedPages + evictable) return false;
+    this.#openSlots++;
+    work.prefix = this.cache.use(work.blockHashes, shared);
+    work.pages = 0;
+    work.computedTokens = shared * hashedTokens;
+    this.cache.hitTokens += shared * hashedTokens;
+    this.cache.queriedTokens += work.promptTokens;
+    return true;
+  }
+
+  reserve(work: W, tokens: number): boolean {
+    const wanted = blocksFor(tokens, pageTokens) - work.prefix.length * pagesPerBlock - work.pages;
+    if (wanted <= 0) return true;
+    if (!this.#makeRoom(wanted)) return false;
+    work.pages += wanted;
+    this.#ownedPages += wanted;
+    if (this.usedPages > this.#mostUsedPages) this.#mostUsedPages = this.usedPages;
+    return true;
+  }
+
+  fork(): boolean {
+    return false;
+  }
+
+  release(work: W): void {
+    this.#freePages(work);
+    this.#openSlots--;
+  }
+
+  /** Shares the whole blocks of a prompt that has been read; pages of blocks that are cached already are given back. */
+  publish(work: W): void {
+    const count = Math.min(work.blockHashes.length, Math.floor(work.promptTokens / hashedTokens));
+    const before = work.prefix.length;
+    if (count <= before) return;
+    this.cache.extend(work.prefix, work.blockHashes, count);
+    const given = (count - before) * pagesPerBlock;
+    work.pages -= given;
+    this.#ownedPages -= given;
+  }
+
+  canSwap(work: W): boolean {
+    return this.#usedHostPages + blocksFor(work.computedTokens, pageTokens) <= this.hostPages;
+  }
+
+  swapOut(work: W): void {
+    const pages = blocksFor(work.computedTokens, pageTokens);
+    this.#usedHostPages += pages;
+    this.#options.copy(work, 'out', pages * pageTokens * this.#options.bytesPerToken);
+  }
+
+  /** The copy to the host is done. Call before `Scheduler.swappedOut`. */
+  copiedOut(work: W): void {
+    this.#freePages(work);
+    this.#openSlots--;
+  }
+
+  swapIn(work: W, reserveTokens: number): boolean {
+    const wanted = blocksFor(work.tokenCount + reserveTokens, pageTokens);
+    const evictable = this.cache.idleBlocks * pagesPerBlock;
+    if (this.#openSlots === this.#options.slots) return false;
+    if (wanted > this.totalPages - this.usedPages + evictable) return false;
+    this.#openSlots++;
+    this.reserve(work, work.computedTokens);
+    const pages = blocksFor(work.computedTokens, pageTokens);
+    this.#options.copy(work, 'in', pages * pageTokens * this.#options.bytesPerToken);
+    return true;
+  }
+
+  /** The copy back is done. Call before `Scheduler.swappedIn`. */
+  copiedIn(work: W): void {
+    this.dropSwapped(work);
+  }
+
+  dropSwapped(work: W): void {
+    this.#usedHostPages -= blocksFor(work.computedTokens, pageTokens);
+  }
+
+  /** The KV came from another device, and takes its place at once. */
+  #admitArrived(work: W, reserveTokens: number): boolean {
+    const wanted = blocksFor(work.tokenCount + reserveTokens, pageTokens);
+    if (wanted > this.totalPages - this.usedPages + this.cache.idleBlocks * pagesPerBlock) return false;
+    this.#openSlots++;
+    this.reserve(work, work.arrivedTokens);
+    work.computedTokens = work.arrivedTokens;
+    work.arrivedTokens = 0;
+    return true;
+  }
+
+  #freePages(work: W): void {
+    this.cache.release(work.prefix);
+    work.prefix = [];
+    this.#ownedPages -= work.pages;
+    work.pages = 0;
+  }
+
+  #makeRoom(pages: number): boolean {
+    const missing = pages - (this.totalPages - this.usedPages);
+    if (missing <= 0) return true;
+    const blocks = Math.ceil(missing / pagesPerBlock);
+    if (blocks > this.cache.idleBlocks) return false;
+    return this.cache.evict(blocks) === blocks;
+  }
+}

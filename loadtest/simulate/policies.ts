@@ -1,0 +1,83 @@
+import {
+  ChunkedPolicy,
+  CostModel,
+  type LanePolicy,
+  modelWork,
+  NexusPolicy,
+  nexusDefaults,
+  PrefillFirstPolicy,
+  preset,
+  ReactivePolicy,
+  StaticPolicy,
+  splitsOf,
+} from '../../engine/index.js';
+import type { Slo } from '../serve/slo.js';
+import type { Setup } from './setup.js';
+
+/** Who shares the device how; `disaggregated` takes two devices, one for each phase. */
+export const policyNames = [
+  'nexus',
+  'chunked',
+  'prefill-first',
+  'static',
+  'reactive',
+  'disaggregated',
+] as const;
+export type PolicyName = (typeof policyNames)[number];
+
+export interface PolicyOptions {
+  /** Tokens of a mixed step of `chunked`. */
+  readonly chunkBudget: number;
+  /** Part of the units that `static` gives to prompts. */
+  readonly staticShare: number;
+  /** Whether nexus and reactive are told the objectives, or go by their slacks. */
+  readonly knowsSlo: boolean;
+  readonly slo: Slo;
+  /** Of nexus, for ablations. */
+  readonly contention: boolean;
+  readonly hysteresis: number;
+}
+
+export const policyDefaults = {
+  chunkBudget: 2048,
+  staticShare: 0.5,
+  knowsSlo: false,
+  contention: true,
+  hysteresis: nexusDefaults.hysteresis,
+} as const;
+
+/** The scheduler's side of a device: the model's sizes and the preset of the GPU's kind, and nothing of the truth. */
+export function makePolicy(
+  name: Exclude<PolicyName, 'disaggregated'>,
+  setup: Setup,
+  options: PolicyOptions,
+): LanePolicy {
+  const constants = preset(setup.gpuName);
+  const splits = splitsOf(constants.units, constants.smallestGroup);
+  const tbtMs = options.slo.tbt ?? options.slo.tpot;
+  const tbt = options.knowsSlo && tbtMs !== undefined ? { tbtSeconds: tbtMs / 1000 } : {};
+  switch (name) {
+    case 'chunked':
+      return new ChunkedPolicy(options.chunkBudget);
+    case 'prefill-first':
+      return new PrefillFirstPolicy();
+    case 'static':
+      return new StaticPolicy(splits, options.staticShare);
+    case 'reactive':
+      return new ReactivePolicy({ splits, slack: nexusDefaults.decodeSlack, ...tbt });
+    case 'nexus': {
+      const { ttft } = options.slo;
+      const predictor = new CostModel(modelWork(setup.model, 'bf16'), constants, constants.units, {
+        contention: options.contention,
+      });
+      return new NexusPolicy({
+        ...nexusDefaults,
+        hysteresis: options.hysteresis,
+        predictor,
+        splits,
+        ...tbt,
+        ...(options.knowsSlo && ttft !== undefined && { ttftSeconds: ttft / 1000 }),
+      });
+    }
+  }
+}
