@@ -1,5 +1,6 @@
 import {
   ChunkedPolicy,
+  Correction,
   CostModel,
   type LanePolicy,
   modelWork,
@@ -35,6 +36,7 @@ export interface PolicyOptions {
   readonly slo: Slo;
   /** Of nexus, for ablations. */
   readonly contention: boolean;
+  readonly correction: boolean;
   readonly hysteresis: number;
 }
 
@@ -43,6 +45,7 @@ export const policyDefaults = {
   staticShare: 0.5,
   knowsSlo: false,
   contention: true,
+  correction: true,
   hysteresis: nexusDefaults.hysteresis,
 } as const;
 
@@ -67,10 +70,12 @@ export function makePolicy(
       return new ReactivePolicy({ splits, slack: nexusDefaults.decodeSlack, ...tbt });
     case 'nexus': {
       const { ttft } = options.slo;
+      const correction = new Correction();
       const predictor = new CostModel(modelWork(setup.model, 'bf16'), constants, constants.units, {
         contention: options.contention,
+        factors: correction.factors,
       });
-      return new NexusPolicy({
+      const policy = new NexusPolicy({
         ...nexusDefaults,
         hysteresis: options.hysteresis,
         predictor,
@@ -78,6 +83,13 @@ export function makePolicy(
         ...tbt,
         ...(options.knowsSlo && ttft !== undefined && { ttftSeconds: ttft / 1000 }),
       });
+      return {
+        name: policy.name,
+        decide: (situation) => policy.decide(situation),
+        observe: (step) => {
+          if (options.correction) correction.observe(step, predictor);
+        },
+      };
     }
   }
 }

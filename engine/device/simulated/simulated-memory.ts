@@ -122,7 +122,9 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   }
 
   canSwap(work: W): boolean {
-    return this.#usedHostPages + blocksFor(work.computedTokens, pageTokens) <= this.hostPages;
+    // Of one that has computed nothing there is nothing to copy.
+    const pages = blocksFor(work.computedTokens, pageTokens);
+    return pages > 0 && this.#usedHostPages + pages <= this.hostPages;
   }
 
   swapOut(work: W): void {

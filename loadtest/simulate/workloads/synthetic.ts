@@ -15,8 +15,8 @@ interface Kind {
 }
 
 /**
- * Means as in arXiv 2507.06608 (table of workloads). The spreads are ours: for arxiv those of the lengths that were
- * recorded with Vidur, for sharegpt a chat's wide one; no prompt is longer than four times the mean.
+ * Means as in arXiv 2507.06608 (table of workloads). The spreads are ours: documents differ less in length than chats do.
+ * What is three of them beyond the mean is cut off.
  */
 const kinds = {
   ldc: kind(5905, 0.4, 180, 0.7),
@@ -26,8 +26,8 @@ const kinds = {
 
 function kind(promptMean: number, promptSpread: number, outputMean: number, outputSpread: number): Kind {
   return {
-    prompt: { mean: promptMean, spread: promptSpread, max: 4 * promptMean },
-    output: { mean: outputMean, spread: outputSpread, max: 10 * outputMean },
+    prompt: { mean: promptMean, spread: promptSpread, max: promptMean * Math.exp(3 * promptSpread) },
+    output: { mean: outputMean, spread: outputSpread, max: outputMean * Math.exp(3 * outputSpread) },
   };
 }
 
