@@ -33,6 +33,7 @@ export type {
 export { openTokenizer } from './model/tokenizer.js';
 export { openDevice } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
+export { Correction } from './scheduler/correction.js';
 export { CostModel } from './scheduler/cost-model.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
 export { modelWork, operatorClasses } from './scheduler/model-work.js';

@@ -49,6 +49,9 @@ export const policyDefaults = {
   hysteresis: nexusDefaults.hysteresis,
 } as const;
 
+/** Part of an objective that a policy aims at: steps vary, and a mean on the bound would miss it half of the time. */
+const aim = 0.9;
+
 /** The scheduler's side of a device: the model's sizes and the preset of the GPU's kind, and nothing of the truth. */
 export function makePolicy(
   name: Exclude<PolicyName, 'disaggregated'>,
@@ -58,7 +61,7 @@ export function makePolicy(
   const constants = preset(setup.gpuName);
   const splits = splitsOf(constants.units, constants.smallestGroup);
   const tbtMs = options.slo.tbt ?? options.slo.tpot;
-  const tbt = options.knowsSlo && tbtMs !== undefined ? { tbtSeconds: tbtMs / 1000 } : {};
+  const tbt = options.knowsSlo && tbtMs !== undefined ? { tbtSeconds: (aim * tbtMs) / 1000 } : {};
   switch (name) {
     case 'chunked':
       return new ChunkedPolicy(options.chunkBudget);
