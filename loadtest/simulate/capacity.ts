@@ -9,6 +9,8 @@ export interface Capacity {
   readonly run: RunSummary | null;
 }
 
+/** Arrivals go on for this long at least: a queue must have time to grow beyond what the objectives forgive. */
+const leastSeconds = 120;
 const lowestRate = 1 / 64;
 const highestRate = 4096;
 /** Halvings between a rate that is carried and twice that: to 2.2%. */
@@ -19,7 +21,10 @@ const halvings = 5;
  * as carried; `from` is where the search begins.
  */
 export function findCapacity(load: Load, { label, ...options }: Variant, attain: number, from = 1): Capacity {
-  const at = (rate: number) => summarize(simulate({ ...load, ...options, rate }), label);
+  const at = (rate: number) => {
+    const requests = Math.min(load.workload.count, Math.max(load.requests, Math.ceil(rate * leastSeconds)));
+    return summarize(simulate({ ...load, ...options, rate, requests }), label);
+  };
   const isCarried = (run: RunSummary) => run.attained >= attain;
   let run = at(from);
   let carried: RunSummary | null = isCarried(run) ? run : null;

@@ -49,8 +49,12 @@ export const policyDefaults = {
   hysteresis: nexusDefaults.hysteresis,
 } as const;
 
-/** Part of an objective that a policy aims at: steps vary, and a mean on the bound would miss it half of the time. */
-const aim = 0.9;
+/**
+ * Part of an objective that a policy aims at. Steps vary: a mean on the bound would miss it half of the time, and where
+ * no step may pass the bound it takes more room.
+ */
+const aimAtMean = 0.9;
+const aimAtEach = 0.6;
 
 /** The scheduler's side of a device: the model's sizes and the preset of the GPU's kind, and nothing of the truth. */
 export function makePolicy(
@@ -60,8 +64,12 @@ export function makePolicy(
 ): LanePolicy {
   const constants = preset(setup.gpuName);
   const splits = splitsOf(constants.units, constants.smallestGroup);
-  const tbtMs = options.slo.tbt ?? options.slo.tpot;
-  const tbt = options.knowsSlo && tbtMs !== undefined ? { tbtSeconds: (aim * tbtMs) / 1000 } : {};
+  const { tbt: eachMs, tpot: meanMs } = options.slo;
+  const tbtMs = Math.min(
+    aimAtEach * (eachMs ?? Number.POSITIVE_INFINITY),
+    aimAtMean * (meanMs ?? Number.POSITIVE_INFINITY),
+  );
+  const tbt = options.knowsSlo && Number.isFinite(tbtMs) ? { tbtSeconds: tbtMs / 1000 } : {};
   switch (name) {
     case 'chunked':
       return new ChunkedPolicy(options.chunkBudget);
