@@ -113,7 +113,7 @@ function simulateCommand(argv: readonly string[]): Command {
       share,
       policyDefaults.staticShare,
     )
-    .option('--slots <n>', 'sequences at once', wholeNumber(1), 256)
+    .option('--slots <n>', 'sequences at once', wholeNumber(1), 1024)
     .option('--max-step-tokens <n>', 'tokens of one step', wholeNumber(64), 8192)
     .option('--host-memory <bytes>', 'for sequences that must give way', wholeNumber(0), 64e9)
     .option('--plan', 'instead: the highest rate one device carries, and how many the load needs')

@@ -36,7 +36,7 @@ export function setupOf(
   seed: number,
   kv: KvPolicyName = 'bf16',
 ): Setup {
-  return makeSetup({ gpu, model, kv, seed, slots: 256, maxStepTokens: 8192, hostBytes: 64e9 });
+  return makeSetup({ gpu, model, kv, seed, slots: 1024, maxStepTokens: 8192, hostBytes: 64e9 });
 }
 
 export function runAt(load: Load, { label, ...options }: Variant, rate: number): RunSummary {
@@ -49,11 +49,17 @@ export function described(slo: Slo): string {
     .join(', ');
 }
 
-export function carriedBars(labels: readonly string[], carried: readonly number[], slo: Slo): Bars {
+/** `colors`: of each label; its place in the list if absent. */
+export function carriedBars(
+  labels: readonly string[],
+  carried: readonly number[],
+  slo: Slo,
+  colors: readonly number[] = [...labels.keys()],
+): Bars {
   return {
     title: 'Rate carried, requests per second',
     about: `nine tenths of the requests within ${described(slo)}`,
-    bars: labels.map((name, index) => ({ name, value: carried[index]!, color: index })),
+    bars: labels.map((name, index) => ({ name, value: carried[index]!, color: colors[index]! })),
   };
 }
 

@@ -14,20 +14,22 @@ export function plan({ requests, seed, rows, onProgress }: ExperimentOptions): R
   for (const gpu of ['l20', 'a100', 'h200'] as const) {
     const labels: string[] = [];
     const carried: number[] = [];
+    const colors: number[] = [];
     for (const kv of kvPolicyNames) {
       const setup = setupOf(gpu, 'llama-3.1-8b', seed, kv);
       const load = { setup, slo, workload: syntheticWorkload('sharegpt'), requests, seed };
       onProgress(`${setup.gpu.name}, KV ${kv}: ${described(slo)}`);
-      for (const policy of ['nexus', 'chunked'] as const) {
+      for (const [color, policy] of (['nexus', 'chunked'] as const).entries()) {
         const label = `${policy} spf, KV ${kv}`;
         const { rate } = findCapacity(load, variant(policy, 'spf', knowing), attain);
         rows.add(`${setup.gpu.name}: ${label}, rate carried`, rate, 'requests/s');
         labels.push(label);
         carried.push(rate);
+        colors.push(color);
       }
     }
     const { name } = setupOf(gpu, 'llama-3.1-8b', seed).gpu;
-    sections.push({ title: name, slo, runs: [], bars: [carriedBars(labels, carried, slo)] });
+    sections.push({ title: name, slo, runs: [], bars: [carriedBars(labels, carried, slo, colors)] });
   }
   return {
     title: 'What one device carries',

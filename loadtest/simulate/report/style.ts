@@ -29,7 +29,7 @@ p{margin:0 0 10px;max-width:80ch}
 figcaption b{color:var(--ink);display:block;font-size:15.5px}
 code{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
 .command{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:10px 14px;margin:14px 0}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:18px}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr));gap:18px}
 figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:16px 18px 10px;font-size:13.5px}
 svg{display:block;width:100%;height:auto}
 .grid{stroke:var(--rule)}
@@ -43,6 +43,7 @@ svg{display:block;width:100%;height:auto}
 .key{display:inline-flex;align-items:center;gap:6px}
 .key i{width:14px;height:3px;border-radius:2px}
 ${colors.map((_, index) => `.line.c${index}{stroke:var(--c${index})}circle.c${index},rect.c${index}{fill:var(--c${index})}i.c${index}{background:var(--c${index})}`).join('\n')}
+.figures+p{margin:18px 0 8px}
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:10px}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
 th,td{padding:6px 12px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--rule)}
