@@ -42,7 +42,7 @@ export { NexusPolicy, nexusDefaults } from './scheduler/policies/nexus.js';
 export { PrefillFirstPolicy } from './scheduler/policies/prefill-first.js';
 export { ReactivePolicy } from './scheduler/policies/reactive.js';
 export { StaticPolicy } from './scheduler/policies/static.js';
-export type { Explanation, LanePolicy } from './scheduler/policy.js';
+export type { Explanation, FinishedStep, LanePolicy } from './scheduler/policy.js';
 export type { PrefillOrder } from './scheduler/prefill-queue.js';
 export { preset } from './scheduler/presets.js';
 export { Scheduler } from './scheduler/scheduler.js';

@@ -35,6 +35,28 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
       'Completions of one token over keep-alive connections; the load generator takes its part of the cores.',
   },
   serve: { title: 'Under load', about: 'Streaming clients over HTTP.' },
+  'simulate-paper': {
+    title: "Simulated: the Nexus paper's setups with one GPU",
+    about:
+      'Virtual time on a simulated L20 ([how](simulator.md)). Rate carried: the highest at which nine tenths of the ' +
+      'requests met the objectives, those of the mean time per token (TPOT) or of every one (TBT). Baseline is `chunked` ' +
+      'in order of arrival with 2048 tokens a step, or with 512 where every TBT counts, unless the name says otherwise. ' +
+      'Whoever moves the split is told the objectives; `disaggregated` has two devices.',
+  },
+  'simulate-ablation': {
+    title: 'Simulated: what each part of nexus is worth',
+    about: 'Baseline is nexus with all its parts. Llama-3.1-8B on a simulated L20, mixed load.',
+  },
+  'simulate-load-step': {
+    title: 'Simulated: chat, long prompts, chat',
+    about: 'How the split follows a load that changes. Baseline is `chunked` with shortest prompt first.',
+  },
+  'simulate-plan': {
+    title: 'Simulated: what one device carries',
+    about:
+      'Llama-3.1-8B, chat (sharegpt). What a smaller KV cache would change: `what-if` says what it would be worth if it ' +
+      'cost neither time nor quality.',
+  },
 };
 
 const head = `# Results

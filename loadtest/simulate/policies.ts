@@ -2,6 +2,8 @@ import {
   ChunkedPolicy,
   Correction,
   CostModel,
+  type FinishedStep,
+  type LaneName,
   type LanePolicy,
   modelWork,
   NexusPolicy,
@@ -86,21 +88,19 @@ export function makePolicy(
         contention: options.contention,
         factors: correction.factors,
       });
-      const policy = new NexusPolicy({
+      const learner = {
+        observe: (step: FinishedStep) => correction.observe(step, predictor),
+        errorRatio: (lane: LaneName) => correction.errorRatio(lane),
+      };
+      return new NexusPolicy({
         ...nexusDefaults,
         hysteresis: options.hysteresis,
         predictor,
+        ...(options.correction && { learner }),
         splits,
         ...tbt,
         ...(options.knowsSlo && ttft !== undefined && { ttftSeconds: ttft / 1000 }),
       });
-      return {
-        name: policy.name,
-        decide: (situation) => policy.decide(situation),
-        observe: (step) => {
-          if (options.correction) correction.observe(step, predictor);
-        },
-      };
     }
   }
 }

@@ -19,6 +19,7 @@ export function ablation({ requests, seed, rows, onProgress }: ExperimentOptions
   const variants = [
     variant('nexus', 'spf', knowing, 'nexus'),
     variant('nexus', 'spf', { ...knowing, contention: false }, 'nexus without the contention term'),
+    variant('nexus', 'spf', { ...knowing, correction: false }, 'nexus without online correction'),
     variant('nexus', 'fcfs', knowing, 'nexus without shortest prompt first'),
     variant('nexus', 'spf', { ...knowing, hysteresis: 0 }, 'nexus without hysteresis'),
     variant('nexus', 'spf', {}, 'nexus by its slacks, not told the objectives'),
