@@ -14,7 +14,7 @@ export {
   weightBytes,
 } from './device/simulated/model.js';
 export { SimulatedSequence } from './device/simulated/sequence.js';
-export { type GpuTotals, SimulatedGpu } from './device/simulated/simulated-gpu.js';
+export { SimulatedGpu } from './device/simulated/simulated-gpu.js';
 export { SimulatedMemory } from './device/simulated/simulated-memory.js';
 export { Timeline } from './device/simulated/timeline.js';
 export { drawTruth, type RandomSource, type Truth } from './device/simulated/truth.js';

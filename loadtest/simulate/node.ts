@@ -45,6 +45,9 @@ export class SimulatedNode {
   readonly #plans: Record<LaneName, StepPlan<SimulatedRequest> | null> = { prefill: null, decode: null };
   readonly #load = new StepLoad();
   #now = 0;
+  /** The split since when; NaN while not both lanes work. */
+  #splitValue = Number.NaN;
+  #splitSince = 0;
 
   constructor(options: NodeOptions) {
     const { setup, policy, order, random } = options;
@@ -141,9 +144,6 @@ export class SimulatedNode {
     }
     this.#recordSplit();
   }
-
-  #splitSince = 0;
-  #splitValue = Number.NaN;
 
   #recordSplit(): void {
     const { prefill, decode } = this.#plans;
