@@ -41,7 +41,8 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
       'Virtual time on a simulated L20 ([how](simulator.md)). Rate carried: the highest at which nine tenths of the ' +
       'requests met the objectives, those of the mean time per token (TPOT) or of every one (TBT). Baseline is `chunked` ' +
       'in order of arrival with 2048 tokens a step, or with 512 where every TBT counts, unless the name says otherwise. ' +
-      'Whoever moves the split is told the objectives; `disaggregated` has two devices.',
+      'A step of 2048 tokens takes longer than the TBT allows, so there a ratio to it says nothing. Whoever moves the ' +
+      'split is told the objectives; `disaggregated` has two devices.',
   },
   'simulate-ablation': {
     title: 'Simulated: what each part of nexus is worth',
