@@ -30,6 +30,8 @@ export interface ModelWork {
   /** Norms, RoPE, activations, residuals: elementary operations and activation bytes of a row over all layers. */
   readonly rowOperations: number;
   readonly rowBytes: number;
+  /** Bytes of a row's activations that go into matmuls, whatever unit computed them. */
+  readonly exchangeBytes: number;
   /** Sampling: operations and bytes of one row of logits. */
   readonly logitOperations: number;
   readonly logitBytes: number;
@@ -54,6 +56,8 @@ export function modelWork(spec: ModelSpec, weights: WeightClass): ModelWork {
     rowOperations: layers * (8 * hidden + 3 * (query + keyValue / 2) + keyValue),
     // Read and written: the norms' rows, q, k and v.
     rowBytes: layers * activationBytes * (4 * hidden + 2 * (query + keyValue)),
+    // Inputs of qkv, output, gate and up, down.
+    exchangeBytes: layers * activationBytes * (2 * hidden + query + ffn),
     // The greatest, the sum of exponentials, the draw.
     logitOperations: 4 * vocab,
     logitBytes: 2 * activationBytes * vocab,
