@@ -3,7 +3,14 @@ export { type Calibration, calibrate } from './calibration/calibrate.js';
 export { openCalibrationDevice } from './calibration/open-calibration-device.js';
 export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
 export { openEngine } from './client.js';
-export { type Device, type Lane, type Step, type StepResult, Want } from './device/device.js';
+export {
+  type Device,
+  type Lane,
+  operatorClasses,
+  type Step,
+  type StepResult,
+  Want,
+} from './device/device.js';
 export { cpuInfo } from './device/native.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
 export { openChatTemplate } from './model/chat-template.js';
@@ -21,7 +28,6 @@ export { openTokenizer } from './model/tokenizer.js';
 export { openDevice } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
-export { operatorClasses } from './scheduler/model-work.js';
 export type { Explanation } from './scheduler/policy.js';
 export type {
   CacheStats,

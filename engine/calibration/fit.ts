@@ -1,6 +1,7 @@
+import { operatorClasses } from '../device/device.js';
 import { CostModel } from '../scheduler/cost-model.js';
 import type { DeviceConstants } from '../scheduler/device-constants.js';
-import { type ModelWork, operatorClasses } from '../scheduler/model-work.js';
+import type { ModelWork } from '../scheduler/model-work.js';
 import type { StepLoad } from '../scheduler/step-load.js';
 import { freeParameters, type Parameter, startFor } from './parameters.js';
 import { loadOf, type Sample } from './sample.js';

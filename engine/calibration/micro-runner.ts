@@ -46,7 +46,7 @@ interface TimedStep {
   readonly begin: number;
   readonly end: number;
   readonly load: StepLoad;
-  readonly result: StepResult & { readonly opSeconds?: Float64Array };
+  readonly result: StepResult;
 }
 
 /**
@@ -294,7 +294,7 @@ function sampleOf(steps: readonly TimedStep[], units: number, other: Sample['oth
     units,
     other,
     seconds: result.seconds,
-    ...(result.opSeconds && { opSeconds: [...result.opSeconds] }),
+    opSeconds: [...result.opSeconds],
   };
 }
 

@@ -1,3 +1,4 @@
+import { type OperatorClass, operatorClasses } from '../device/device.js';
 import {
   type DeviceConstants,
   type MemoryConstants,
@@ -7,7 +8,6 @@ import {
   type TeamConstants,
   teamRanges,
 } from '../scheduler/device-constants.js';
-import { type OperatorClass, operatorClasses } from '../scheduler/model-work.js';
 
 /** One number of the constants that the fit may move, seen on a scale where a step of 1 means as much everywhere. */
 export interface Parameter {

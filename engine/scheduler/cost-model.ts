@@ -1,5 +1,6 @@
+import { operatorClasses } from '../device/device.js';
 import { type DeviceConstants, growth } from './device-constants.js';
-import { logitRowsPerPass, type ModelWork, operatorClasses } from './model-work.js';
+import { logitRowsPerPass, type ModelWork } from './model-work.js';
 import type { StepLoad } from './step-load.js';
 
 export interface CostModelOptions {

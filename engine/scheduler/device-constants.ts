@@ -1,4 +1,4 @@
-import { type OperatorClass, operatorClasses } from './model-work.js';
+import { type OperatorClass, operatorClasses } from '../device/device.js';
 
 /** How fast a device is: all that the cost model knows of it. Rates are of the whole device, every unit at work. */
 export interface DeviceConstants {

@@ -1,10 +1,5 @@
 import type { ModelSpec } from '../model/model-spec.js';
 
-/** What a step's time is made of. Column numbers of every per-class array are indices of this list. */
-export const operatorClasses = ['matmul', 'prefillAttention', 'decodeAttention', 'other'] as const;
-
-export type OperatorClass = (typeof operatorClasses)[number];
-
 export type WeightClass = 'bf16' | 'int8' | 'int4';
 
 /** Weights that share one scale: kGroup in native/cpu/matmul/matmul.h. */
@@ -35,7 +30,7 @@ export interface ModelWork {
   /** Sampling: operations and bytes of one row of logits. */
   readonly logitOperations: number;
   readonly logitBytes: number;
-  /** Launches of a step by operator class, where the class has work at all. */
+  /** Launches of a step for each of `operatorClasses`, where the class has work at all. */
   readonly launches: readonly number[];
 }
 
