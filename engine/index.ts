@@ -3,7 +3,14 @@ export { type Calibration, calibrate } from './calibration/calibrate.js';
 export { openCalibrationDevice } from './calibration/open-calibration-device.js';
 export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
 export { openEngine } from './client.js';
-export { type Device, type Lane, type Step, type StepResult, Want } from './device/device.js';
+export {
+  type Device,
+  type Lane,
+  operatorClasses,
+  type Step,
+  type StepResult,
+  Want,
+} from './device/device.js';
 export { cpuInfo } from './device/native.js';
 export { CopyLink } from './device/simulated/copy-link.js';
 export { type GpuName, type GpuSheet, gpus } from './device/simulated/gpu.js';
@@ -36,7 +43,7 @@ export type { EngineListeners } from './open-local-engine.js';
 export { Correction } from './scheduler/correction.js';
 export { CostModel } from './scheduler/cost-model.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
-export { modelWork, operatorClasses } from './scheduler/model-work.js';
+export { modelWork } from './scheduler/model-work.js';
 export { ChunkedPolicy } from './scheduler/policies/chunked.js';
 export { NexusPolicy, nexusDefaults } from './scheduler/policies/nexus.js';
 export { PrefillFirstPolicy } from './scheduler/policies/prefill-first.js';

@@ -49,6 +49,6 @@ async function suggestion(name) {
 }
 
 function help() {
-  const rows = Object.entries(commands).map(([name, { does }]) => `  ${name.padEnd(10)}${does}\n`);
+  const rows = Object.entries(commands).map(([name, { does }]) => `  ${name.padEnd(11)}${does}\n`);
   return `Usage: tandem <command> [options]\n\n${rows.join('')}\ntandem <command> --help lists a command's options.\n`;
 }

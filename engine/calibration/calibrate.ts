@@ -18,7 +18,8 @@ export interface CalibrationOptions {
   readonly clock: () => number;
   /** Seconds of processor time that other programs have used so far; 0 always where that makes no difference. */
   readonly otherPrograms: () => number;
-  readonly onProgress: (doneRuns: number, totalRuns: number) => void;
+  /** From 0 to 1. */
+  readonly onProgress: (done: number) => void;
 }
 
 export interface Calibration {
@@ -38,8 +39,11 @@ const poolPart = 0.1;
 const plannedSteps = 2.5;
 /** Of one core, what other programs may use during a run. */
 const allowedDisturbance = 0.08;
-/** Measurements for each run of the plan on average, repetitions of disturbed ones included. */
-const triesOfAll = 2;
+/** Of the time, what the plan's runs may be foreseen to take once; the rest is for repetitions. */
+const firstRoundPart = 0.6;
+const mostRounds = 7;
+/** Steps of one run are repeated for so long at most. */
+const longestRunSeconds = 0.3;
 
 /** Measures micro-runs on a device that nothing else uses, and fits constants to them. */
 export async function calibrate(device: Device, options: CalibrationOptions): Promise<Calibration> {
@@ -63,7 +67,7 @@ export async function calibrate(device: Device, options: CalibrationOptions): Pr
     const scale = await slowness(runner, grid, new CostModel(work, preset, info.units), limits);
     const model = new CostModel(work, preset, info.units);
     const estimate = (run: MicroRun) => scale * plannedSteps * stepSeconds(run, model, limits);
-    const runs = withinBudget(grid, seconds * (1 - poolPart), estimate);
+    const runs = withinBudget(grid, seconds * firstRoundPart, estimate);
     const { samples, disturbedRuns } = await measureAll(runner, runs, seconds * (1 - poolPart), options);
     const { fitted, heldOut } = splitSamples(samples);
     const constants = { ...fitConstants(work, preset, fitted), name: info.name };
@@ -81,13 +85,12 @@ export async function calibrate(device: Device, options: CalibrationOptions): Pr
 
 interface Measured {
   readonly samples: readonly Sample[];
-  /** Of one core, what other programs used meanwhile. */
-  readonly disturbance: number;
+  readonly isQuiet: boolean;
 }
 
 /**
- * Measures each run; those that other programs disturbed again at the end, when these may have become quiet. What stays
- * disturbed is left out, unless that is most of it: then a busy machine is what there is.
+ * Measures each run once, then those again that other programs disturbed, then all of them while there is time; the
+ * median counts. What was disturbed each time is left out, unless that is most of it: then a busy machine is what there is.
  */
 async function measureAll(
   runner: MicroRunner,
@@ -96,28 +99,38 @@ async function measureAll(
   { quick, clock, otherPrograms, onProgress }: CalibrationOptions,
 ): Promise<{ samples: Sample[]; disturbedRuns: number }> {
   const began = clock();
-  const best = new Map<MicroRun, Measured>();
-  const queue = [...runs];
-  for (let done = 0; done < queue.length; done++) {
-    const run = queue[done]!;
-    const left = Math.max(0, seconds - (clock() - began));
-    const begin = clock();
-    const before = otherPrograms();
-    const samples = await runner.measure(run, Math.min(quick ? 0.05 : 0.4, left / (queue.length - done)));
-    const disturbance = (otherPrograms() - before) / (clock() - begin);
-    if (disturbance < (best.get(run)?.disturbance ?? Number.POSITIVE_INFINITY)) {
-      best.set(run, { samples, disturbance });
+  const tries = new Map<MicroRun, Measured[]>(runs.map((run) => [run, []]));
+  const isQuiet = (run: MicroRun) => tries.get(run)!.some((measured) => measured.isQuiet);
+  for (let round = 0; round < (quick ? 1 : mostRounds); round++) {
+    const turn = [...runs].sort((a, b) => Number(isQuiet(a)) - Number(isQuiet(b)));
+    for (const [index, run] of turn.entries()) {
+      const used = clock() - began;
+      if (round > 0 && used > seconds) break;
+      const begin = clock();
+      const before = otherPrograms();
+      const samples = await runner.measure(run, quick ? 0.05 : longestRunSeconds);
+      const disturbance = (otherPrograms() - before) / (clock() - begin);
+      tries.get(run)!.push({ samples, isQuiet: disturbance <= allowedDisturbance });
+      onProgress(Math.max((index + 1) / runs.length / mostRounds, Math.min(1, used / seconds)));
     }
-    if (disturbance > allowedDisturbance && queue.length < triesOfAll * runs.length) queue.push(run);
-    onProgress(done + 1, queue.length);
   }
-  const measured = [...best.values()];
-  const quiet = measured.filter(({ disturbance }) => disturbance <= allowedDisturbance);
-  const kept = quiet.length * 2 >= measured.length ? quiet : measured;
-  return {
-    samples: kept.flatMap(({ samples }) => samples),
-    disturbedRuns: measured.length - quiet.length,
-  };
+  const quietRuns = runs.filter(isQuiet);
+  const kept = quietRuns.length * 2 >= runs.length ? quietRuns : runs;
+  const samples = kept.flatMap((run) => {
+    const measured = tries.get(run)!;
+    const quiet = measured.filter((one) => one.isQuiet);
+    return medianSamples((quiet.length > 0 ? quiet : measured).map((one) => one.samples));
+  });
+  return { samples, disturbedRuns: runs.length - quietRuns.length };
+}
+
+/** Of repeated measurements of one run, the middle one, for each of its lanes. */
+function medianSamples(repeated: readonly (readonly Sample[])[]): Sample[] {
+  const complete = repeated.filter((samples) => samples.length > 0);
+  return (complete[0] ?? []).map((_, lane) => {
+    const bySeconds = complete.map((samples) => samples[lane]!).sort((a, b) => a.seconds - b.seconds);
+    return bySeconds[Math.floor((bySeconds.length - 1) / 2)]!;
+  });
 }
 
 /** Measured over predicted of some small runs: how wrong the preset is, for planning. */

@@ -1,6 +1,7 @@
+import { operatorClasses } from '../device/device.js';
 import { CostModel } from '../scheduler/cost-model.js';
 import type { DeviceConstants } from '../scheduler/device-constants.js';
-import { type ModelWork, operatorClasses } from '../scheduler/model-work.js';
+import type { ModelWork } from '../scheduler/model-work.js';
 import type { StepLoad } from '../scheduler/step-load.js';
 import { freeParameters, type Parameter, startFor } from './parameters.js';
 import { loadOf, type Sample } from './sample.js';
@@ -14,6 +15,8 @@ const classWeight = 0.5;
 const firstStep = 0.5;
 const lastStep = 0.003;
 const maxSweeps = 200;
+/** A pattern search stops on a ridge between two parameters; with long steps again it finds its way along. */
+const searches = 5;
 
 /**
  * Constants under which the model predicts the samples best, in logarithm of seconds: what is half as long counts as much
@@ -38,7 +41,9 @@ export function fitConstants(
   const origin = parameters.map((parameter) => parameter.read(start));
   const loss = (constants: DeviceConstants) =>
     meanError(work, constants, observed) + pull * distance(parameters, origin, constants);
-  return search(parameters, start, loss);
+  let best = start;
+  for (let turn = 0; turn < searches; turn++) best = search(parameters, best, loss);
+  return best;
 }
 
 function search(

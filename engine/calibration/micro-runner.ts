@@ -8,9 +8,9 @@ const poolBytes = 128 * 2 ** 20;
 /** Tokens of one prompt that fills the pool: short, so that attention costs little. */
 const poolPromptTokens = 512;
 /** Tokens that decoding sequences may grow by before they start anew. */
-const decodeRoom = 32;
+const decodeRoom = 64;
 /** Steps after which a run's median does not move any more. */
-const enoughSteps = 15;
+const enoughSteps = 45;
 
 const greedy: SlotSampling = {
   temperature: 0,
@@ -46,7 +46,7 @@ interface TimedStep {
   readonly begin: number;
   readonly end: number;
   readonly load: StepLoad;
-  readonly result: StepResult & { readonly opSeconds?: Float64Array };
+  readonly result: StepResult;
 }
 
 /**
@@ -140,8 +140,8 @@ export class MicroRunner {
     } finally {
       this.#close(decoding.step.slots);
     }
-    // The first one finds cold caches, and threads asleep.
-    return sampleOf(steps.length > 2 ? steps.slice(1) : steps, units, null);
+    // The first ones find cold caches, and threads asleep.
+    return sampleOf(steps.slice(steps.length / 3), units, null);
   }
 
   async #together(prefill: Shape, decode: Shape, prefillUnits: number, seconds: number): Promise<Sample[]> {
@@ -195,7 +195,7 @@ export class MicroRunner {
     const decodeSteps = within(written, read);
     if (prefillSteps.length === 0 || decodeSteps.length === 0) return [];
     const prefillLoad = loadOfShape(prefill, 0, this.#kvBytesPerToken);
-    const decodeLoad = loadOfShape(decode, decodeRoom / 2, this.#kvBytesPerToken);
+    const { load: decodeLoad } = decodeSteps[Math.floor(decodeSteps.length / 2)]!;
     return [
       sampleOf(prefillSteps, prefillUnits, { load: counts(decodeLoad), units: units - prefillUnits }),
       sampleOf(decodeSteps, units - prefillUnits, { load: counts(prefillLoad), units: prefillUnits }),
@@ -294,7 +294,7 @@ function sampleOf(steps: readonly TimedStep[], units: number, other: Sample['oth
     units,
     other,
     seconds: result.seconds,
-    ...(result.opSeconds && { opSeconds: [...result.opSeconds] }),
+    opSeconds: [...result.opSeconds],
   };
 }
 

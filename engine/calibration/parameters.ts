@@ -1,11 +1,13 @@
+import { type OperatorClass, operatorClasses } from '../device/device.js';
 import {
   type DeviceConstants,
   type MemoryConstants,
   memoryRanges,
   type OperatorConstants,
   operatorRanges,
+  type TeamConstants,
+  teamRanges,
 } from '../scheduler/device-constants.js';
-import { type OperatorClass, operatorClasses } from '../scheduler/model-work.js';
 
 /** One number of the constants that the fit may move, seen on a scale where a step of 1 means as much everywhere. */
 export interface Parameter {
@@ -53,6 +55,7 @@ export function freeParameters({ shares, hasContention, hasOpSeconds }: Freedom)
   };
   return [
     ...memory.map(memoryParameter),
+    ...(shares.length > 1 ? team.map(teamParameter) : []),
     ...operatorClasses.flatMap((name) => operators[name].map((key) => operatorParameter(name, key))),
     ...(hasOpSeconds ? [] : [launchOfAll]),
   ];
@@ -68,8 +71,12 @@ export function startFor(preset: DeviceConstants, shares: readonly number[]): De
   return { ...preset, memory: { ...preset.memory, saturation, slope: 0.7 }, operators };
 }
 
+const team = ['barrierSeconds', 'exchangeSecondsPerByte'] as const;
+
 /** Rates and times count by their logarithm, parts of a whole as they are. The offset gives zero a place. */
-const logOffsets: Partial<Record<keyof OperatorConstants | keyof MemoryConstants, number>> = {
+type Key = keyof OperatorConstants | keyof MemoryConstants | keyof TeamConstants;
+
+const logOffsets: Partial<Record<Key, number>> = {
   bytesPerSecond: 0,
   flopsPerSecond: 0,
   bandwidth: 0,
@@ -78,18 +85,16 @@ const logOffsets: Partial<Record<keyof OperatorConstants | keyof MemoryConstants
   cacheSpeedup: 0,
   overhead: 1,
   launchSeconds: 1e-7,
+  barrierSeconds: 1e-7,
+  exchangeSecondsPerByte: 1e-11,
 };
 
-function toScale(key: keyof OperatorConstants | keyof MemoryConstants, value: number): number {
+function toScale(key: Key, value: number): number {
   const offset = logOffsets[key];
   return offset === undefined ? value : Math.log(value + offset);
 }
 
-function fromScale(
-  key: keyof OperatorConstants | keyof MemoryConstants,
-  scaled: number,
-  [least, most]: readonly [number, number],
-): number {
+function fromScale(key: Key, scaled: number, [least, most]: readonly [number, number]): number {
   const offset = logOffsets[key];
   const value = offset === undefined ? scaled : Math.exp(scaled) - offset;
   return Math.min(most, Math.max(least, value));
@@ -102,6 +107,17 @@ function memoryParameter(key: keyof MemoryConstants): Parameter {
     write: (constants, value) => ({
       ...constants,
       memory: { ...constants.memory, [key]: fromScale(key, value, memoryRanges[key]) },
+    }),
+  };
+}
+
+function teamParameter(key: keyof TeamConstants): Parameter {
+  return {
+    name: `team.${key}`,
+    read: ({ team }) => toScale(key, team[key]),
+    write: (constants, value) => ({
+      ...constants,
+      team: { ...constants.team, [key]: fromScale(key, value, teamRanges[key]) },
     }),
   };
 }

@@ -1,5 +1,5 @@
+import { operatorClasses } from '../device/device.js';
 import { type CostModel, factorRow } from './cost-model.js';
-import { operatorClasses } from './model-work.js';
 import type { FinishedStep } from './policy.js';
 
 const classes = operatorClasses.length;

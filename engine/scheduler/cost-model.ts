@@ -1,5 +1,6 @@
+import { operatorClasses } from '../device/device.js';
 import { type DeviceConstants, growth } from './device-constants.js';
-import { logitRowsPerPass, type ModelWork, operatorClasses } from './model-work.js';
+import { logitRowsPerPass, type ModelWork } from './model-work.js';
 import type { StepLoad } from './step-load.js';
 
 export interface CostModelOptions {
@@ -40,6 +41,8 @@ export class CostModel {
   readonly #bandwidth = new Float64Array(classes);
   readonly #exposed = new Float64Array(classes);
   readonly #launchSeconds = new Float64Array(classes);
+  readonly #barrierSeconds = new Float64Array(classes);
+  readonly #exchangeSeconds: number;
   readonly #memory: DeviceConstants['memory'];
 
   readonly #a = new LaneCost();
@@ -52,6 +55,7 @@ export class CostModel {
     this.#contention = options.contention ?? true;
     this.#factors = options.factors ?? null;
     this.#memory = constants.memory;
+    this.#exchangeSeconds = constants.team.exchangeSecondsPerByte * work.exchangeBytes;
     for (const [index, name] of operatorClasses.entries()) {
       const operator = constants.operators[name];
       this.#flopsPerSecond[index] = operator.flopsPerSecond;
@@ -61,6 +65,7 @@ export class CostModel {
       this.#bandwidth[index] = operator.bandwidth;
       this.#exposed[index] = operator.exposed;
       this.#launchSeconds[index] = operator.launchSeconds * work.launches[index]!;
+      this.#barrierSeconds[index] = constants.team.barrierSeconds * work.launches[index]!;
     }
   }
 
@@ -139,7 +144,11 @@ export class CostModel {
     bytes[prefillAttention] = load.prefillKvBytes;
     flops[decodeAttention] =
       (load.decodeTokens + this.#overhead[decodeAttention]! * load.decodeSequences) * work.pairFlops;
-    bytes[decodeAttention] = load.decodeKvBytes;
+    bytes[decodeAttention] =
+      load.decodeTokens === 0
+        ? 0
+        : load.decodeKvBytes *
+          (1 + (this.#overhead[decodeAttention]! * load.decodeSequences) / load.decodeTokens);
     flops[other] = rows * work.rowOperations + load.logitRows * work.logitOperations;
     bytes[other] = rows * work.rowBytes + load.logitRows * work.logitBytes;
 
@@ -153,6 +162,8 @@ export class CostModel {
         this.#flopsPerSecond[index]! * growth(share, this.#saturation[index]!, this.#slope[index]!);
       lane.wanted[index] = reach * this.#bandwidth[index]!;
       lane.compute[index] = flops[index] === 0 ? 0 : flops[index]! / throughput;
+      lane.fixed[index] = this.#launchSeconds[index]! + (units > 1 ? this.#barrierSeconds[index]! : 0);
+      if (index === matmul && units > 1) lane.fixed[index]! += rows * this.#exchangeSeconds * (1 - 1 / units);
       lane.memory[index] = bytes[index] === 0 ? 0 : bytes[index]! / lane.wanted[index]!;
       this.#settle(lane, index, lane.compute[index]!, lane.memory[index]!);
     }
@@ -184,7 +195,7 @@ export class CostModel {
     const shorter = Math.min(compute, memory);
     // Without units both are infinite.
     const unhidden = shorter < Number.POSITIVE_INFINITY ? this.#exposed[index]! * shorter : 0;
-    const seconds = longer + unhidden + this.#launchSeconds[index]!;
+    const seconds = longer + unhidden + lane.fixed[index]!;
     lane.total += seconds;
     lane.seconds[index] = seconds;
   }
@@ -219,6 +230,8 @@ class LaneCost {
   /** Seconds that arithmetic and memory would take alone. */
   readonly compute = new Float64Array(classes);
   readonly memory = new Float64Array(classes);
+  /** Launches, and what units pay for working together. */
+  readonly fixed = new Float64Array(classes);
   /** Bandwidth the class would use if nothing but memory held it up, and the bandwidth it does use. */
   readonly wanted = new Float64Array(classes);
   readonly demand = new Float64Array(classes);

@@ -1,4 +1,4 @@
-import { type OperatorClass, operatorClasses } from './model-work.js';
+import { type OperatorClass, operatorClasses } from '../device/device.js';
 
 /** How fast a device is: all that the cost model knows of it. Rates are of the whole device, every unit at work. */
 export interface DeviceConstants {
@@ -9,6 +9,7 @@ export interface DeviceConstants {
   /** Prefill's share is a multiple of this many units; decode has what is left, as many at least. */
   readonly smallestGroup: number;
   readonly memory: MemoryConstants;
+  readonly team: TeamConstants;
   readonly operators: Readonly<Record<OperatorClass, OperatorConstants>>;
 }
 
@@ -28,6 +29,14 @@ export interface MemoryConstants {
   readonly cacheSpeedup: number;
 }
 
+/** What units pay for working together: nothing on one unit, little on a GPU. */
+export interface TeamConstants {
+  /** Added to each launch. */
+  readonly barrierSeconds: number;
+  /** A byte of activations that another unit has written moves from its cache to this one's. */
+  readonly exchangeSecondsPerByte: number;
+}
+
 export interface OperatorConstants {
   readonly flopsPerSecond: number;
   /** As of memory, for arithmetic. */
@@ -35,7 +44,8 @@ export interface OperatorConstants {
   readonly slope: number;
   /**
    * Work of a pass that pays for nothing, in its own terms. Matmul: rows that a step computes more than it has, because
-   * tiles are not full and weights must be unpacked. Attention: tokens that each query sees more than there are.
+   * tiles are not full and weights must be unpacked. Attention: tokens that each query sees more than there are, since
+   * pages are read whole; in decode their bytes too.
    */
   readonly overhead: number;
   /** Bandwidth this class reaches as a part of the memory's; above 1 where its bytes stay in a cache. */
@@ -77,6 +87,11 @@ export const memoryRanges: Record<keyof MemoryConstants, Range> = {
   cacheSpeedup: [1, 100],
 };
 
+export const teamRanges: Record<keyof TeamConstants, Range> = {
+  barrierSeconds: [0, 1e-3],
+  exchangeSecondsPerByte: [0, 1e-6],
+};
+
 export const operatorRanges: Record<keyof OperatorConstants, Range> = {
   flopsPerSecond: [1, 1e18],
   saturation: [0.001, 1],
@@ -91,12 +106,14 @@ export const operatorRanges: Record<keyof OperatorConstants, Range> = {
 export function parseConstants(value: unknown, source: string): DeviceConstants {
   const root = asObject(value, source, 'the constants');
   const memory = asObject(root.memory, source, 'memory');
+  const team = asObject(root.team, source, 'team');
   const operators = asObject(root.operators, source, 'operators');
   const parsed: DeviceConstants = {
     name: asText(root.name, source, 'name'),
     units: asCount(root.units, source, 'units'),
     smallestGroup: asCount(root.smallestGroup, source, 'smallestGroup'),
     memory: asNumbers(memory, memoryRanges, source, 'memory'),
+    team: asNumbers(team, teamRanges, source, 'team'),
     operators: Object.fromEntries(
       operatorClasses.map((name) => {
         const field = `operators.${name}`;

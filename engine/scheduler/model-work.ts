@@ -1,10 +1,5 @@
 import type { ModelSpec } from '../model/model-spec.js';
 
-/** What a step's time is made of. Column numbers of every per-class array are indices of this list. */
-export const operatorClasses = ['matmul', 'prefillAttention', 'decodeAttention', 'other'] as const;
-
-export type OperatorClass = (typeof operatorClasses)[number];
-
 export type WeightClass = 'bf16' | 'int8' | 'int4';
 
 /** Weights that share one scale: kGroup in native/cpu/matmul/matmul.h. */
@@ -30,10 +25,12 @@ export interface ModelWork {
   /** Norms, RoPE, activations, residuals: elementary operations and activation bytes of a row over all layers. */
   readonly rowOperations: number;
   readonly rowBytes: number;
+  /** Bytes of a row's activations that go into matmuls, whatever unit computed them. */
+  readonly exchangeBytes: number;
   /** Sampling: operations and bytes of one row of logits. */
   readonly logitOperations: number;
   readonly logitBytes: number;
-  /** Launches of a step by operator class, where the class has work at all. */
+  /** Launches of a step for each of `operatorClasses`, where the class has work at all. */
   readonly launches: readonly number[];
 }
 
@@ -60,6 +57,8 @@ export function modelWork(spec: ModelSizes, weights: WeightClass): ModelWork {
     rowOperations: layers * (8 * hidden + 3 * (query + keyValue / 2) + keyValue),
     // Read and written: the norms' rows, q, k and v.
     rowBytes: layers * activationBytes * (4 * hidden + 2 * (query + keyValue)),
+    // Inputs of qkv, output, gate and up, down.
+    exchangeBytes: layers * activationBytes * (2 * hidden + query + ffn),
     // The greatest, the sum of exponentials, the draw.
     logitOperations: 4 * vocab,
     logitBytes: 2 * activationBytes * vocab,

@@ -55,6 +55,7 @@ function gpu(sheet: GpuSheet): DeviceConstants {
       cacheBytes: 0,
       cacheSpeedup: 1,
     },
+    team: { barrierSeconds: 0, exchangeSecondsPerByte: 0 },
     operators: {
       // Tiles of 64 to 128 rows, half of one empty on average.
       matmul: { ...compute, flopsPerSecond: 0.8 * bf16Flops, overhead: 16, bandwidth: 0.95 },
@@ -93,8 +94,8 @@ export function cpuPreset(cores: number, isa: string, weights: WeightClass): Dev
     overhead: 0,
     bandwidth: 1,
     exposed: 0.2,
-    // A team's barrier.
-    launchSeconds: 1.5e-6,
+    // Handing out the work, to a team or to oneself.
+    launchSeconds: 0.5e-6,
     ...rest,
   });
   return {
@@ -111,6 +112,8 @@ export function cpuPreset(cores: number, isa: string, weights: WeightClass): Dev
       cacheBytes: 16 * 2 ** 20,
       cacheSpeedup: 2,
     },
+    // From core to core a cache line takes some 50 to 100 ns, several at once.
+    team: { barrierSeconds: 1.5e-6, exchangeSecondsPerByte: 2e-10 },
     operators: {
       matmul: operator(rates[weights], { overhead: 1 }),
       // Attention computes in bf16 whatever the weights are.

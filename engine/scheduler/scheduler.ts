@@ -1,11 +1,10 @@
-import { outputReserve } from '../kv/admission.js';
 import { type PromptChunk, planChunks } from './chunks.js';
 import { DecodeSet } from './decode-set.js';
 import type { Memory } from './memory.js';
 import type { Decision, InFlight, LanePolicy, Situation } from './policy.js';
 import { isUrgent, type PrefillOrder, PrefillQueue, prefillScore } from './prefill-queue.js';
+import { Room } from './room.js';
 import { StepLoad } from './step-load.js';
-import { SwapList } from './swap-list.js';
 import type { Chunk, Lane, StepPlan, Work } from './work.js';
 
 export interface SchedulerOptions<W extends Work> {
@@ -59,18 +58,13 @@ export class Scheduler<W extends Work> {
   /** With a slot, their prompt partly read. */
   readonly #reading: PrefillQueue<W>;
   readonly #decoding = new DecodeSet<W>();
-  readonly #swapped = new SwapList<W>();
+  readonly #room: Room<W>;
   readonly #running: Record<Lane, Running<W> | null> = { prefill: null, decode: null };
   readonly #steps = { prefill: 0, decode: 0 };
-  /** The oldest sequence that found no room for its next tokens. */
-  #needy: W | undefined;
   /** Units of prefill in the last step that shared the device. */
   #share: number;
   #mixedSteps = 0;
   #repartitions = 0;
-  #preemptions = 0;
-  #swapsOut = 0;
-  #swapsIn = 0;
 
   constructor(options: SchedulerOptions<W>) {
     this.#memory = options.memory;
@@ -80,6 +74,14 @@ export class Scheduler<W extends Work> {
     this.#waiting = new PrefillQueue(options.order);
     this.#reading = new PrefillQueue(options.order);
     this.#share = options.units;
+    this.#room = new Room(options.memory, {
+      holders: () => this.#holders(),
+      left: (work) => {
+        this.#decoding.delete(work);
+        this.#reading.remove(work);
+      },
+      mustStartAnew: (work) => this.add(work),
+    });
   }
 
   get policy(): LanePolicy {
@@ -88,7 +90,7 @@ export class Scheduler<W extends Work> {
 
   /** Sequences without a slot, those in host memory included. */
   get waiting(): number {
-    return this.#waiting.size + this.#swapped.size;
+    return this.#waiting.size + this.#room.swapped;
   }
 
   /** Sequences that have a slot. */
@@ -105,9 +107,7 @@ export class Scheduler<W extends Work> {
       steps: { ...this.#steps },
       mixedSteps: this.#mixedSteps,
       repartitions: this.#repartitions,
-      preemptions: this.#preemptions,
-      swapsOut: this.#swapsOut,
-      swapsIn: this.#swapsIn,
+      ...this.#room.counts,
     };
   }
 
@@ -153,8 +153,7 @@ export class Scheduler<W extends Work> {
         if (!work.inFlight) this.#memory.release(work);
         break;
       case 'swapped':
-        this.#swapped.delete(work);
-        this.#memory.dropSwapped(work);
+        this.#room.drop(work);
         break;
     }
   }
@@ -163,17 +162,17 @@ export class Scheduler<W extends Work> {
   plan(nowMs: number): StepPlan<W>[] {
     const plans: StepPlan<W>[] = [];
     for (;;) {
-      const preemptions = this.#preemptions;
+      const { preemptions } = this.#room.counts;
       const found = this.#planOnce(nowMs);
       plans.push(...found);
       // Making room may have changed who could run: a lane that was left free is looked at again.
-      if (found.length === 0 && this.#preemptions === preemptions) return plans;
+      if (found.length === 0 && this.#room.counts.preemptions === preemptions) return plans;
     }
   }
 
   #planOnce(nowMs: number): StepPlan<W>[] {
     if (this.#running.prefill && this.#running.decode) return [];
-    this.#bringBack();
+    this.#room.bringBack();
     const ready = this.#running.prefill ? [] : this.#readyPrompts(nowMs);
     const decoding = this.#running.decode
       ? []
@@ -220,22 +219,12 @@ export class Scheduler<W extends Work> {
 
   /** The copy to host memory is done; the slot is free. */
   swappedOut(work: W): void {
-    this.#swapped.arrived();
-    if (work.phase === 'ended') {
-      this.#memory.dropSwapped(work);
-      return;
-    }
-    work.phase = 'swapped';
-    this.#swapped.add(work);
+    this.#room.swappedOut(work);
   }
 
   /** The copy back is done. The sequence goes on with the tokens whose KV it lacks: at least the last one. */
   swappedIn(work: W): void {
-    if (work.phase === 'ended') {
-      this.#memory.release(work);
-      return;
-    }
-    this.#swapsIn++;
+    if (!this.#room.swappedIn(work)) return;
     work.phase = 'prefill';
     this.#reading.add(work);
   }
@@ -257,17 +246,6 @@ export class Scheduler<W extends Work> {
     return running;
   }
 
-  /** Swapped sequences come back, in order of arrival, before anyone new starts. */
-  #bringBack(): void {
-    for (;;) {
-      const work = this.#swapped.oldest();
-      if (!work || this.#mustYield(work)) return;
-      while (!this.#memory.swapIn(work, this.#reserveFor(work))) if (!this.#preemptPaused()) return;
-      this.#swapped.delete(work);
-      work.phase = 'swappingIn';
-    }
-  }
-
   /**
    * Prompts to read next, in order. A waiting one is started when its turn comes before a step is full, and memory
    * allows. Of those that wait nobody passes the one in front, or short prompts would starve a long one of memory.
@@ -275,7 +253,7 @@ export class Scheduler<W extends Work> {
   #readyPrompts(nowMs: number): W[] {
     const ready: W[] = [];
     const reading = this.#readingInOrder(nowMs);
-    let isOpen = this.#swapped.oldest() === undefined;
+    let isOpen = true;
     let tokens = 0;
     for (let next = 0; ; ) {
       const work = reading[next];
@@ -318,17 +296,11 @@ export class Scheduler<W extends Work> {
   }
 
   #start(work: W): boolean {
-    if (this.#mustYield(work)) return false;
-    while (!this.#memory.admit(work, this.#reserveFor(work))) if (!this.#preemptPaused()) return false;
+    if (!this.#room.admit(work)) return false;
     this.#waiting.remove(work);
     work.phase = 'prefill';
     this.#reading.add(work);
     return true;
-  }
-
-  /** When nothing else runs the reserve is waived, since no one else can take the memory. */
-  #reserveFor(work: W): number {
-    return outputReserve(work.remainingOutput, this.running === 0);
   }
 
   #situation(nowMs: number, ready: readonly W[], decoding: readonly W[]): Situation {
@@ -415,12 +387,12 @@ export class Scheduler<W extends Work> {
     const chunks: Chunk<W>[] = [];
     for (const work of decoding) {
       // An earlier one may have taken this one's place.
-      if (work.phase === 'decode' && this.#makeRoom(work, 1))
+      if (work.phase === 'decode' && this.#room.make(work, 1))
         chunks.push({ work, tokens: 1, isPrompt: false });
     }
     const grain = decoding.length > 0 ? mixedGrain : this.#memory.pageTokens;
     const budget = Math.min(chunkTokens, this.#maxStepTokens - chunks.length);
-    const hasRoom = (work: W, tokens: number) => work.phase === 'prefill' && this.#makeRoom(work, tokens);
+    const hasRoom = (work: W, tokens: number) => work.phase === 'prefill' && this.#room.make(work, tokens);
     for (const { work, tokens } of planChunks(ready, budget, grain, hasRoom)) {
       chunks.push({ work, tokens, isPrompt: true });
     }
@@ -439,69 +411,8 @@ export class Scheduler<W extends Work> {
     return load;
   }
 
-  #makeRoom(work: W, tokens: number): boolean {
-    while (!this.#memory.reserve(work, work.computedTokens + tokens)) {
-      // What is on its way out will be free soon; taking more would be too much.
-      if (this.#swapped.isLeaving || !(this.#preemptPaused() || this.#preemptYounger(work))) {
-        if (!this.#isNeedy(this.#needy) || work.serial < this.#needy.serial) this.#needy = work;
-        return false;
-      }
-    }
-    if (this.#needy === work) this.#needy = undefined;
-    return true;
-  }
-
-  #isNeedy(work: W | undefined): work is W {
-    return work !== undefined && !work.paused && (work.phase === 'prefill' || work.phase === 'decode');
-  }
-
-  /** Whether memory must be left to an older sequence that found no room for its next tokens. */
-  #mustYield(work: W): boolean {
-    return this.#isNeedy(this.#needy) && this.#needy.serial < work.serial;
-  }
-
-  /** A reader that does not keep up must not hold memory that someone else could use. */
-  #preemptPaused(): boolean {
-    if (this.#swapped.isLeaving) return false;
-    for (const work of this.#holders()) {
-      if (!work.paused || work.inFlight) continue;
-      this.#preempt(work);
-      return work.phase === 'waiting';
-    }
-    return false;
-  }
-
-  /** Takes the memory of the sequence that came last. An older one is never taken, so the oldest always gets on. */
-  #preemptYounger(keep: W): boolean {
-    let youngest: W | undefined;
-    for (const work of this.#holders()) {
-      if (work === keep || work.inFlight) continue;
-      if (!youngest || work.serial > youngest.serial) youngest = work;
-    }
-    if (!youngest || youngest.serial < keep.serial) return false;
-    this.#preempt(youngest);
-    return youngest.phase === 'waiting';
-  }
-
   *#holders(): IterableIterator<W> {
     yield* this.#decoding;
     yield* this.#reading;
-  }
-
-  /** Copies the sequence's KV to host memory, or drops it, to be computed anew. */
-  #preempt(work: W): void {
-    this.#preemptions++;
-    this.#decoding.delete(work);
-    this.#reading.remove(work);
-    if (work.computedTokens > 0 && this.#memory.canSwap(work)) {
-      this.#swapsOut++;
-      work.phase = 'swappingOut';
-      this.#swapped.leaving();
-      this.#memory.swapOut(work);
-      return;
-    }
-    this.#memory.release(work);
-    work.phase = 'waiting';
-    this.add(work);
   }
 }

@@ -90,7 +90,7 @@ async function runCalibrate(
       maxSequences,
       clock: () => performance.now() / 1000,
       otherPrograms,
-      onProgress: (done, total) => bar.update(done, total),
+      onProgress: (done) => bar.update(done),
     });
     bar.end();
     print(`\n${formatConstants(found.constants)}\n`);

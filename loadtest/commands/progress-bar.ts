@@ -9,12 +9,13 @@ export class ProgressBar {
     private readonly output: { readonly isTTY?: boolean; write(text: string): unknown },
   ) {}
 
-  update(done: number, total: number): void {
+  /** @param done from 0 to 1 */
+  update(done: number): void {
     if (!this.output.isTTY) return;
     this.#drawn = true;
-    const filled = Math.round((done / total) * barWidth);
+    const filled = Math.round(done * barWidth);
     const bar = '█'.repeat(filled) + '░'.repeat(barWidth - filled);
-    this.output.write(`\r\x1b[K${this.title} ${bar} ${done} of ${total}`);
+    this.output.write(`\r\x1b[K${this.title} ${bar} ${Math.round(done * 100)}%`);
   }
 
   /** Takes the bar away, so that the next line starts clean. */

@@ -264,7 +264,9 @@ describe('engine with little memory', () => {
           if (generated === count) void engine.close();
         }),
       );
-      for (const { status } of await Promise.allSettled(outcomes)) expect(status).toBe('rejected');
+      // Each is told: some may have ended before, but not all of them.
+      const settled = await Promise.allSettled(outcomes);
+      expect(settled.map(({ status }) => status)).toContain('rejected');
     }
   });
 

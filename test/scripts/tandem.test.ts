@@ -12,7 +12,8 @@ describe('./tandem', () => {
   it('lists the commands', () => {
     const { status, stdout } = tandem(['--help']);
     expect(status).toBe(0);
-    for (const command of ['serve', 'generate', 'doctor', 'bench']) expect(stdout).toContain(`  ${command} `);
+    for (const command of ['serve', 'generate', 'doctor', 'calibrate', 'bench'])
+      expect(stdout).toContain(`  ${command} `);
   });
 
   it('says its version, through a link too, as npx calls it', () => {

@@ -1,6 +1,6 @@
-import { operatorClasses } from '../../scheduler/model-work.js';
 import type { StepLoad } from '../../scheduler/step-load.js';
 import type { Lane } from '../../scheduler/work.js';
+import { operatorClasses } from '../device.js';
 import type { SimulatedModel } from './model.js';
 import { runAlone, runTogether, StepProgress } from './shared-memory.js';
 import { classOfPart, demandOf, StepDemand } from './step-demand.js';

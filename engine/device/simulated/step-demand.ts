@@ -1,5 +1,5 @@
-import type { OperatorClass } from '../../scheduler/model-work.js';
 import type { StepLoad } from '../../scheduler/step-load.js';
+import type { OperatorClass } from '../device.js';
 import { layerMatmuls, type MatmulSize, type SimulatedModel } from './model.js';
 import { soloBandwidth, type Truth, unitFlops } from './truth.js';
 

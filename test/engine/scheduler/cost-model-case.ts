@@ -30,6 +30,7 @@ export const kvBytesPerToken = 2 * 2 * 2 * 32 * 2;
 /** A device without overheads whose rates grow in proportion to the units. */
 export function plainConstants(changes: {
   memory?: Partial<DeviceConstants['memory']>;
+  team?: Partial<DeviceConstants['team']>;
   operator?: Partial<OperatorConstants>;
 }): DeviceConstants {
   const operator: OperatorConstants = {
@@ -56,6 +57,7 @@ export function plainConstants(changes: {
       cacheSpeedup: 1,
       ...changes.memory,
     },
+    team: { barrierSeconds: 0, exchangeSecondsPerByte: 0, ...changes.team },
     operators: {
       matmul: operator,
       prefillAttention: operator,
@@ -104,6 +106,10 @@ export const anyConstants: fc.Arbitrary<DeviceConstants> = fc.record({
     interference: part,
     cacheBytes: fc.oneof(fc.constant(0), between(1e4, 1e9)),
     cacheSpeedup: between(1, 10),
+  }),
+  team: fc.record({
+    barrierSeconds: between(1e-9, 1e-5),
+    exchangeSecondsPerByte: between(1e-13, 1e-9),
   }),
   operators: fc.record({
     matmul: anyOperator,

@@ -76,6 +76,18 @@ describe('a step alone', () => {
     expect(seconds(0, 1e-6) - hidden).toBeCloseTo((4 * 2 + 1 + 2) * 1e-6, 12);
   });
 
+  it('pays for barriers and for activations that change units, as soon as there are two', () => {
+    const team = { barrierSeconds: 1e-5, exchangeSecondsPerByte: 1e-9 };
+    const paying = new CostModel(plainWork, plainConstants({ team }), units);
+    const free = new CostModel(plainWork, plainConstants({}), units);
+    const load = prefillLoad(10);
+    const extra = (share: number) => paying.alone(load, share) - free.alone(load, share);
+    expect(extra(1)).toBeCloseTo(0, 12);
+    // A row's inputs of qkv, output, gate and up, down, in float32; one of four units has a quarter of them itself.
+    const exchanged = 10 * 2 * 4 * (128 + 128 + 128 + 256);
+    expect(extra(4)).toBeCloseTo(11 * 1e-5 + 0.75 * exchanged * 1e-9, 12);
+  });
+
   it('reads faster what a cache still holds', () => {
     const model = (cacheBytes: number) =>
       new CostModel(
@@ -103,7 +115,9 @@ describe('a step alone', () => {
         fc.integer({ min: 0, max: 30_000 }),
         fc.integer({ min: 1, max: 99 }),
         (constants, tokens, context, share) => {
-          const model = new CostModel(work, constants, units);
+          // What units pay for working together may be more than a further one is worth.
+          const team = { barrierSeconds: 0, exchangeSecondsPerByte: 0 };
+          const model = new CostModel(work, { ...constants, team }, units);
           const base = model.alone(prefillLoad(tokens, context), share);
           expect(model.alone(prefillLoad(tokens + 64, context), share)).toBeGreaterThan(base);
           expect(model.alone(prefillLoad(tokens, context + 640), share)).toBeGreaterThan(base);

@@ -1,0 +1,166 @@
+import { outputReserve } from '../kv/admission.js';
+import type { Memory } from './memory.js';
+import type { Work } from './work.js';
+
+/** The scheduler's side of a sequence that loses its slot, or has it back. */
+export interface Residents<W> {
+  /** Sequences that have a slot. */
+  holders(): Iterable<W>;
+  /** It has given up its slot. */
+  left(work: W): void;
+  /** It has lost what was computed, and waits as if it were new. */
+  mustStartAnew(work: W): void;
+}
+
+/**
+ * Finds room for running sequences when KV memory is short. What nobody reads gives way first, then the sequence that
+ * came last: it is copied to host memory, or computed anew where that is full. An older one never gives way to a younger
+ * one, so the oldest always gets on.
+ */
+export class Room<W extends Work> {
+  /** In host memory, the oldest first. */
+  readonly #swapped: W[] = [];
+  /** Copies to host memory that run, whose pages are not free yet. */
+  #leaving = 0;
+  /** The oldest sequence that found no room for its next tokens. */
+  #needy: W | undefined;
+  #preemptions = 0;
+  #swapsOut = 0;
+  #swapsIn = 0;
+
+  constructor(
+    private readonly memory: Memory<W>,
+    private readonly residents: Residents<W>,
+  ) {}
+
+  /** Totals since the start. */
+  get counts() {
+    return { preemptions: this.#preemptions, swapsOut: this.#swapsOut, swapsIn: this.#swapsIn };
+  }
+
+  /** Sequences in host memory. */
+  get swapped(): number {
+    return this.#swapped.length;
+  }
+
+  /** Room for so many more tokens of a sequence that has a slot, whoever must give way for it. */
+  make(work: W, tokens: number): boolean {
+    while (!this.memory.reserve(work, work.computedTokens + tokens)) {
+      if (this.#takeFromPaused() || this.#takeFromYounger(work)) continue;
+      if (!this.#isNeedy(this.#needy) || work.serial < this.#needy.serial) this.#needy = work;
+      return false;
+    }
+    if (this.#needy === work) this.#needy = undefined;
+    return true;
+  }
+
+  /** A slot for a sequence that waits, unless one before it needs the memory. */
+  admit(work: W): boolean {
+    if (this.#mustYield(work) || this.#nextToReturn()) return false;
+    return this.#withPausedOut(() => this.memory.admit(work, this.#reserveFor(work)));
+  }
+
+  /** Swapped sequences come back in order of arrival, before anyone new starts. */
+  bringBack(): void {
+    for (let work = this.#nextToReturn(); work; work = this.#nextToReturn()) {
+      const returning = work;
+      if (this.#mustYield(returning)) return;
+      if (!this.#withPausedOut(() => this.memory.swapIn(returning, this.#reserveFor(returning)))) return;
+      this.#forget(returning);
+      returning.phase = 'swappingIn';
+    }
+  }
+
+  /** The copy to host memory is done; the slot is free. */
+  swappedOut(work: W): void {
+    this.#leaving--;
+    if (work.phase === 'ended') {
+      this.memory.dropSwapped(work);
+      return;
+    }
+    work.phase = 'swapped';
+    const index = this.#swapped.findIndex(({ serial }) => serial > work.serial);
+    this.#swapped.splice(index < 0 ? this.#swapped.length : index, 0, work);
+  }
+
+  /** The copy back is done. False if nobody wants the sequence any more. */
+  swappedIn(work: W): boolean {
+    if (work.phase === 'ended') {
+      this.memory.release(work);
+      return false;
+    }
+    this.#swapsIn++;
+    return true;
+  }
+
+  /** A swapped sequence is not wanted any more. */
+  drop(work: W): void {
+    this.#forget(work);
+    this.memory.dropSwapped(work);
+  }
+
+  #forget(work: W): void {
+    this.#swapped.splice(this.#swapped.indexOf(work), 1);
+  }
+
+  /** The first swapped one that would run if it were back. */
+  #nextToReturn(): W | undefined {
+    return this.#swapped.find(({ paused }) => !paused);
+  }
+
+  /** When nothing else has a slot the reserve is waived, since no one else can take the memory. */
+  #reserveFor(work: W): number {
+    const [someone] = this.residents.holders();
+    return outputReserve(work.remainingOutput, someone === undefined);
+  }
+
+  #isNeedy(work: W | undefined): work is W {
+    return work !== undefined && !work.paused && (work.phase === 'prefill' || work.phase === 'decode');
+  }
+
+  /** Whether memory must be left to an older sequence that found no room for its next tokens. */
+  #mustYield(work: W): boolean {
+    return this.#isNeedy(this.#needy) && this.#needy.serial < work.serial;
+  }
+
+  #withPausedOut(attempt: () => boolean): boolean {
+    while (!attempt()) if (!this.#takeFromPaused()) return false;
+    return true;
+  }
+
+  /** A reader that does not keep up must not hold memory that someone else could use. True if memory came free. */
+  #takeFromPaused(): boolean {
+    for (const work of this.residents.holders()) {
+      if (work.paused && !work.inFlight) return this.#preempt(work);
+    }
+    return false;
+  }
+
+  #takeFromYounger(keep: W): boolean {
+    let youngest: W | undefined;
+    for (const work of this.residents.holders()) {
+      if (work === keep || work.inFlight) continue;
+      if (!youngest || work.serial > youngest.serial) youngest = work;
+    }
+    return youngest !== undefined && youngest.serial > keep.serial && this.#preempt(youngest);
+  }
+
+  /** True if memory came free at once; a copy frees it at its end. */
+  #preempt(work: W): boolean {
+    // What is on its way out will be free soon; taking more would be too much.
+    if (this.#leaving > 0) return false;
+    this.#preemptions++;
+    this.residents.left(work);
+    if (work.computedTokens > 0 && this.memory.canSwap(work)) {
+      this.#swapsOut++;
+      this.#leaving++;
+      work.phase = 'swappingOut';
+      this.memory.swapOut(work);
+      return false;
+    }
+    this.memory.release(work);
+    work.phase = 'waiting';
+    this.residents.mustStartAnew(work);
+    return true;
+  }
+}
