@@ -40,8 +40,8 @@ export type {
 export { openTokenizer } from './model/tokenizer.js';
 export { openDevice } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
-export { Correction } from './scheduler/correction.js';
-export { CostModel } from './scheduler/cost-model.js';
+export { greedySampling } from './sampling/greedy.js';
+export { correctedModel } from './scheduler/corrected-model.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
 export { modelWork } from './scheduler/model-work.js';
 export { ChunkedPolicy } from './scheduler/policies/chunked.js';

@@ -2,11 +2,10 @@ import { cacheFolder } from '../config/cache-folder.js';
 import { loadConstants } from './calibration/stored-constants.js';
 import type { DeviceInfo } from './device/device.js';
 import type { DeviceSettings } from './open-device.js';
-import { Correction } from './scheduler/correction.js';
-import { CostModel } from './scheduler/cost-model.js';
+import { correctedModel } from './scheduler/corrected-model.js';
 import { modelWork } from './scheduler/model-work.js';
 import { openPolicy } from './scheduler/open-policy.js';
-import type { FinishedStep, LanePolicy } from './scheduler/policy.js';
+import type { LanePolicy } from './scheduler/policy.js';
 import { splitsOf } from './scheduler/splits.js';
 
 /** The policy that the settings name, with the constants of this device: calibrated ones, or the nearest preset's. */
@@ -16,14 +15,7 @@ export function openScheduling(
 ): { policy: LanePolicy; constantsOrigin: string } {
   const key = { device: info, spec: info.spec, weights: model.weights };
   const { constants, origin, problem } = loadConstants(cacheFolder(), key);
-  const correction = new Correction();
-  const predictor = new CostModel(modelWork(info.spec, model.weights), constants, info.units, {
-    factors: correction.factors,
-  });
-  const learner = {
-    observe: (step: FinishedStep) => correction.observe(step, predictor),
-    errorRatio: (lane: FinishedStep['lane']) => correction.errorRatio(lane),
-  };
+  const { predictor, learner } = correctedModel(modelWork(info.spec, model.weights), constants);
   const settings = {
     decodeSlack: engine.decodeSlack,
     prefillShare: engine.prefillShare,

@@ -1,4 +1,5 @@
-import { type Device, type SlotSampling, type Step, type StepResult, Want } from '../device/device.js';
+import { type Device, type Step, type StepResult, Want } from '../device/device.js';
+import { greedySampling } from '../sampling/greedy.js';
 import type { StepLoad } from '../scheduler/step-load.js';
 import { loadOfShape, type MicroRun, maxChunks, type Shape } from './plan.js';
 import type { LoadCounts, Sample } from './sample.js';
@@ -11,23 +12,6 @@ const poolPromptTokens = 512;
 const decodeRoom = 64;
 /** Steps after which a run's median does not move any more. */
 const enoughSteps = 45;
-
-const greedy: SlotSampling = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  seed: 0n,
-  logitBias: new Map(),
-  minTokens: 0,
-  suppressedBelowMin: new Int32Array(),
-  logprobs: -1,
-  promptTokens: new Int32Array(),
-  generatedTokens: new Int32Array(),
-};
 
 /** Slots a device needs for runs with so many decoding sequences: two sets of chunks, one at work and one prepared. */
 export function slotsFor(maxSequences: number): number {
@@ -84,7 +68,7 @@ export class MicroRunner {
     const begin = clock();
     device.partition(info.units);
     do {
-      device.openSlot(0, greedy);
+      device.openSlot(0, greedySampling);
       try {
         reserve(device, 0, prompt);
         for (let done = 0; done < prompt; ) {
@@ -243,7 +227,7 @@ export class MicroRunner {
   /** A sequence with a past of `context` tokens and room for `room` more. */
   #open(slot: number, context: number, room: number): void {
     const { device, pool } = this;
-    device.openSlot(slot, greedy);
+    device.openSlot(slot, greedySampling);
     const blocks = new Int32Array(context / device.kv.pageTokens);
     for (let index = 0; index < blocks.length; index++) {
       blocks[index] = pool[this.#nextBlock]!;

@@ -1,23 +1,4 @@
-import { type Device, type Step, Want } from '../../engine/index.js';
-
-type SlotSampling = Parameters<Device['openSlot']>[1];
-
-const greedy: SlotSampling = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  seed: 0n,
-  logitBias: new Map(),
-  minTokens: 0,
-  suppressedBelowMin: new Int32Array(),
-  logprobs: -1,
-  promptTokens: new Int32Array(),
-  generatedTokens: new Int32Array(),
-};
+import { type Device, greedySampling, type Step, Want } from '../../engine/index.js';
 
 /** Seconds to read one prompt into an empty sequence on all units, with its first token sampled. */
 export function prefill(device: Device, prompt: ArrayLike<number>): Promise<number> {
@@ -97,7 +78,7 @@ export async function withSlots<T>(
     throw new RangeError(`${count} sequences at once, but the device was opened for ${device.info.slots}`);
   }
   const slots = Int32Array.from({ length: count }, (_, slot) => slot);
-  for (const slot of slots) device.openSlot(slot, greedy);
+  for (const slot of slots) device.openSlot(slot, greedySampling);
   try {
     return await work(slots);
   } finally {

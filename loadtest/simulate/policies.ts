@@ -1,9 +1,6 @@
 import {
   ChunkedPolicy,
-  Correction,
-  CostModel,
-  type FinishedStep,
-  type LaneName,
+  correctedModel,
   type LanePolicy,
   modelWork,
   NexusPolicy,
@@ -83,15 +80,9 @@ export function makePolicy(
       return new ReactivePolicy({ splits, slack: nexusDefaults.decodeSlack, ...tbt });
     case 'nexus': {
       const { ttft } = options.slo;
-      const correction = new Correction();
-      const predictor = new CostModel(modelWork(setup.model, 'bf16'), constants, constants.units, {
+      const { predictor, learner } = correctedModel(modelWork(setup.model, 'bf16'), constants, {
         contention: options.contention,
-        factors: correction.factors,
       });
-      const learner = {
-        observe: (step: FinishedStep) => correction.observe(step, predictor),
-        errorRatio: (lane: LaneName) => correction.errorRatio(lane),
-      };
       return new NexusPolicy({
         ...nexusDefaults,
         hysteresis: options.hysteresis,

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { SlotSampling } from '../../engine/device/device.js';
+import { greedySampling } from '../../engine/sampling/greedy.js';
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const demoFolder = path.join(root, 'models/demo');
@@ -32,19 +33,4 @@ export function retrievalCases(): RetrievalCase[] {
   return lines.map((line) => JSON.parse(line));
 }
 
-export const greedySlot: SlotSampling = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  seed: 1n,
-  logitBias: new Map(),
-  minTokens: 0,
-  suppressedBelowMin: new Int32Array(),
-  logprobs: -1,
-  promptTokens: new Int32Array(),
-  generatedTokens: new Int32Array(),
-};
+export const greedySlot: SlotSampling = { ...greedySampling, seed: 1n };
