@@ -11,7 +11,7 @@ export interface Capacity {
 
 /** Arrivals go on for this long at least: a queue must have time to grow beyond what the objectives forgive. */
 const leastSeconds = 120;
-/** Part of the rate that goodput must reach, so that a queue which grows without end is not taken for a carried rate. */
+/** Part of what came that goodput must reach, so that a queue which grows without end is not taken for a carried rate. */
 const keepsUp = 0.9;
 const lowestRate = 1 / 64;
 const highestRate = 4096;
@@ -27,7 +27,8 @@ export function findCapacity(load: Load, { label, ...options }: Variant, attain:
     const requests = Math.min(load.workload.count, Math.max(load.requests, Math.ceil(rate * leastSeconds)));
     return summarize(simulate({ ...load, ...options, rate, requests }), label);
   };
-  const isCarried = (run: RunSummary) => run.attained >= attain && run.goodput >= keepsUp * attain * run.rate;
+  const isCarried = (run: RunSummary) =>
+    run.attained >= attain && run.goodput >= keepsUp * attain * run.offered;
   let run = at(from);
   let carried: RunSummary | null = isCarried(run) ? run : null;
   let low = from;

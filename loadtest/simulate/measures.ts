@@ -15,9 +15,16 @@ export class Measures {
   attained = 0;
   promptTokens = 0;
   outputTokens = 0;
+  /** Of the last request, and of the last token. */
+  lastArrivalMs = 0;
   endMs = 0;
 
   constructor(private readonly slo: Slo) {}
+
+  arrive(nowMs: number): void {
+    this.arrived++;
+    this.lastArrivalMs = nowMs;
+  }
 
   /** The next token of a request is there. */
   token(request: SimulatedRequest, nowMs: number): void {

@@ -50,7 +50,7 @@ export function simulate(options: RunOptions): RunResult {
       cluster.advance();
       continue;
     }
-    measures.arrived++;
+    measures.arrive(arrivalAt * 1000);
     const { promptTokens, outputTokens } = next.value as Arrival;
     const total = promptTokens + outputTokens;
     if (cluster.couldHold(total) && total <= options.setup.model.contextLength) {

@@ -15,6 +15,8 @@ export interface Latency {
 export interface RunSummary {
   readonly label: string;
   readonly rate: number;
+  /** Requests a second that came: a drawn load, or a part of a trace, is never quite at the rate that was asked for. */
+  readonly offered: number;
   readonly requests: number;
   readonly refused: number;
   /** Requests a second. */
@@ -55,6 +57,7 @@ export function summarize(result: RunResult, label: string): RunSummary {
   return {
     label,
     rate: options.rate,
+    offered: measures.lastArrivalMs > 0 ? measures.arrived / (measures.lastArrivalMs / 1000) : options.rate,
     requests: measures.arrived,
     refused: measures.refused,
     throughput: measures.finished / seconds,

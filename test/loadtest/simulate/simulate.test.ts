@@ -147,6 +147,21 @@ describe('a simulation', () => {
     expect(carried(1)).toBe(0);
   });
 
+  it('carries a trace of which the first part is slower than the whole', () => {
+    const workload: Workload = {
+      name: 'a slow beginning',
+      recordedRate: 1,
+      count: 60,
+      *arrivals(rate, count) {
+        for (let index = 0; index < count; index++) {
+          yield { atSeconds: (3 * index) / rate, promptTokens: 200, outputTokens: 20, blockHashes: [] };
+        }
+      },
+    };
+    const load = { setup, workload, requests: 60, seed: 1, slo: { ttft: 1000 } };
+    expect(findCapacity(load, variant('chunked', 'fcfs'), 0.99).rate).toBeGreaterThan(1);
+  });
+
   it('refuses a model that does not fit the device', () => {
     const options = {
       gpu: 'rtx4090',
