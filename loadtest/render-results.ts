@@ -11,6 +11,19 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
       'The same random weights, read by Tandem and by node-llama-cpp, each in its own process, in turns. Baseline is ' +
       'llama.cpp; a ratio above 1 is in favour of Tandem.',
   },
+  'peer-int8': {
+    title: 'Against llama.cpp, int8 weights',
+    about: 'As above, the shape of Llama-3.2-1B, prompts of 512 and 2048 tokens.',
+  },
+  'peer-bf16': {
+    title: 'Against llama.cpp, bf16 weights',
+    about:
+      'As above. A processor without AMX has little more arithmetic in bf16 than llama.cpp already uses.',
+  },
+  'peer-quick': {
+    title: 'Against llama.cpp, at a glance',
+    about: 'The short form, `--quick`, on an idle machine.',
+  },
   engine: {
     title: 'The engine alone',
     about: 'Steps on the device without HTTP, scheduling or tokenizing, all cores on one lane.',

@@ -1,4 +1,5 @@
 import { readable } from '../../table.js';
+import { style } from './style.js';
 
 export interface Series {
   readonly name: string;
@@ -31,8 +32,39 @@ const bottom = 42;
 
 /** A figure with a line for each series, as HTML with an inline SVG. */
 export function renderChart(chart: Chart): string {
-  const drawn = chart.series.filter(({ points }) => points.length > 0);
+  const drawn = drawnSeries(chart);
   if (drawn.length === 0) return '';
+  const legend = drawn.map(
+    ({ name, color }) => `<span class="key"><i class="c${color}"></i>${escapeHtml(name)}</span>`,
+  );
+  return `<figure>
+<figcaption><b>${escapeHtml(chart.title)}</b> ${escapeHtml(chart.about)}</figcaption>
+<div class="legend">${legend.join('')}</div>
+<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(chart.title)}">
+${drawChart(chart)}
+</svg>
+</figure>`;
+}
+
+/** The same as a file of its own: title and legend are part of the drawing. */
+export function chartSvg(chart: Chart): string {
+  const legend = drawnSeries(chart).map(({ name, color }, index) => {
+    const y = height + 14 + 18 * index;
+    return `<path class="line c${color}" d="M${left} ${y}h16"/><circle class="c${color}" cx="${left + 8}" cy="${y}" r="3.2"/><text class="name" x="${left + 24}" y="${y}" dy="0.32em">${escapeHtml(name)}</text>`;
+  });
+  return standalone(
+    chart.title,
+    height + 18 * legend.length + 8,
+    `${drawChart(chart)}\n${legend.join('\n')}`,
+  );
+}
+
+function drawnSeries({ series }: Chart): Series[] {
+  return series.filter(({ points }) => points.length > 0);
+}
+
+function drawChart(chart: Chart): string {
+  const drawn = drawnSeries(chart);
   const points = drawn.flatMap(({ points }) => points);
   const x = axis(
     points.map(([value]) => value),
@@ -77,20 +109,27 @@ export function renderChart(chart: Chart): string {
       : [];
     return `<path class="line c${color}" d="${path.join('')}"><title>${escapeHtml(name)}</title></path>${marks.join('')}`;
   });
-  const legend = drawn.map(
-    ({ name, color }) => `<span class="key"><i class="c${color}"></i>${escapeHtml(name)}</span>`,
-  );
-  return `<figure>
-<figcaption><b>${escapeHtml(chart.title)}</b> ${escapeHtml(chart.about)}</figcaption>
-<div class="legend">${legend.join('')}</div>
-<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(chart.title)}">
-${grid.join('')}
+  return `${grid.join('')}
 <line class="axis" x1="${left}" x2="${width - right}" y1="${height - bottom}" y2="${height - bottom}"/>
 ${bound}${lines.join('\n')}
 <text class="label" x="${(left + width - right) / 2}" y="${height - 6}" text-anchor="middle">${escapeHtml(chart.xLabel)}</text>
-<text class="label" transform="translate(12 ${(top + height - bottom) / 2}) rotate(-90)" text-anchor="middle">${escapeHtml(chart.yLabel)}</text>
+<text class="label" transform="translate(12 ${(top + height - bottom) / 2}) rotate(-90)" text-anchor="middle">${escapeHtml(chart.yLabel)}</text>`;
+}
+
+const titleHeight = 34;
+
+/** An SVG file that needs no other, readable in the light and in the dark. */
+function standalone(title: string, bodyHeight: number, body: string): string {
+  const all = bodyHeight + titleHeight;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${all}" role="img" aria-label="${escapeHtml(title)}" font-family="system-ui, sans-serif">
+<style>${style}</style>
+<rect width="${width}" height="${all}" rx="8" style="fill:var(--card)"/>
+<text class="name" x="16" y="21" style="font-size:13.5px;font-weight:600">${escapeHtml(title)}</text>
+<g transform="translate(0 ${titleHeight})">
+${body}
+</g>
 </svg>
-</figure>`;
+`;
 }
 
 export interface Bars {
@@ -100,10 +139,30 @@ export interface Bars {
 }
 
 const barHeight = 24;
-const nameWidth = 190;
+/** Of a letter, on average. */
+const letterWidth = 6.4;
 
-/** A horizontal bar for each name, its value beside it. */
-export function renderBars({ title, about, bars }: Bars): string {
+/** A horizontal bar for each name, its value beside it; as HTML with an inline SVG. */
+export function renderBars(chart: Bars): string {
+  return `<figure>
+<figcaption><b>${escapeHtml(chart.title)}</b> ${escapeHtml(chart.about)}</figcaption>
+<svg class="bars" viewBox="0 0 ${width} ${barsHeight(chart)}" role="img" aria-label="${escapeHtml(chart.title)}">
+${drawBars(chart)}
+</svg>
+</figure>`;
+}
+
+/** The same as a file of its own. */
+export function barsSvg(chart: Bars): string {
+  return standalone(chart.title, barsHeight(chart), drawBars(chart));
+}
+
+function barsHeight({ bars }: Bars): number {
+  return bars.length * barHeight + 6;
+}
+
+function drawBars({ bars }: Bars): string {
+  const nameWidth = 16 + letterWidth * Math.max(...bars.map(({ name }) => name.length));
   const most = Math.max(...bars.map(({ value }) => value), 1e-9);
   const lines = bars.map(({ name, value, color }, index) => {
     const y = index * barHeight;
@@ -114,12 +173,7 @@ export function renderBars({ title, about, bars }: Bars): string {
       `<text class="tick" x="${(nameWidth + length + 6).toFixed(1)}" y="${y + 12}" dy="0.32em">${readable(value)}</text>`
     );
   });
-  return `<figure>
-<figcaption><b>${escapeHtml(title)}</b> ${escapeHtml(about)}</figcaption>
-<svg class="bars" viewBox="0 0 ${width} ${bars.length * barHeight + 6}" role="img" aria-label="${escapeHtml(title)}">
-${lines.join('\n')}
-</svg>
-</figure>`;
+  return lines.join('\n');
 }
 
 interface Axis {

@@ -1,0 +1,88 @@
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseRows, type Row } from './rows.js';
+import { type Bars, barsSvg, type Chart, chartSvg } from './simulate/report/chart.js';
+
+/** Plots of docs/nexus.md by file name: each a drawing of committed rows, so none says what was not measured. */
+export function renderPlots(folder: string): ReadonlyMap<string, string> {
+  const plots = new Map<string, string>();
+  const add = (name: string, file: string, draw: (rows: readonly Row[]) => string | undefined) => {
+    const from = path.join(folder, file);
+    if (!existsSync(from)) return;
+    const svg = draw(parseRows(file, readFileSync(from, 'utf8')));
+    if (svg !== undefined) plots.set(name, svg);
+  };
+  add('simulated-rates.svg', 'simulate-paper.json', (rows) => barsSvg(carriedRates(rows)));
+  add('simulated-ablation.svg', 'simulate-ablation.json', (rows) => barsSvg(ablation(rows)));
+  add('trade-off.svg', 'schedulers-1b.json', (rows) => {
+    const chart = tradeOff(rows);
+    return chart && chartSvg(chart);
+  });
+  return plots;
+}
+
+const shown = ['chunked spf', 'reactive spf', 'nexus spf'];
+
+/** Rate carried within the bound on the mean time per token, over that of `chunked` in order of arrival. */
+function carriedRates(rows: readonly Row[]): Bars {
+  const bars = rows.flatMap(({ name, ratio }) => {
+    const [, setup, label] = /^(.+?): (.+), rate carried at .*TPOT/.exec(name) ?? [];
+    const color = shown.indexOf(label ?? '');
+    return color < 0 || ratio === null ? [] : [{ name: `${setup}: ${label}`, value: ratio, color }];
+  });
+  return {
+    title: 'Rate carried over chunked fcfs, equal objectives (simulated L20)',
+    about: '',
+    bars,
+  };
+}
+
+function ablation(rows: readonly Row[]): Bars {
+  const bars = rows.flatMap(({ name, ratio }) => {
+    const [, label] = /^(.+), rate carried$/.exec(name) ?? [];
+    return label === undefined || ratio === null
+      ? []
+      : [{ name: label, value: ratio, color: label === 'nexus' ? 2 : 6 }];
+  });
+  return {
+    title: 'Rate carried, over nexus with all its parts (simulated)',
+    about: '',
+    bars,
+  };
+}
+
+/** What streams and prompts pay under each scheduler on a real device, nexus at several slacks. */
+function tradeOff(rows: readonly Row[]): Chart | undefined {
+  const ttft = ratiosOf(rows, /^(.+): TTFT beside the streams, p50$/);
+  const tbt = ratiosOf(rows, /^(.+): TBT while prompts arrive, p99$/);
+  const sides = [...tbt.keys()].filter((side) => ttft.has(side));
+  if (sides.length === 0) return undefined;
+  const groups = new Map<string, (readonly [number, number])[]>();
+  for (const side of sides) {
+    const group = side.startsWith('nexus') ? 'nexus, by slack' : side;
+    groups.set(group, [...(groups.get(group) ?? []), [ttft.get(side)!, tbt.get(side)!] as const]);
+  }
+  return {
+    title: 'What prompts and streams pay for each other (measured)',
+    about: '',
+    xLabel: "TTFT of long prompts, times prefill-first's",
+    yLabel: 'TBT p99 meanwhile, times alone',
+    yScale: 'log',
+    yBound: 1.5,
+    marks: true,
+    series: Array.from(groups, ([name, points], color) => ({
+      name,
+      color,
+      points: points.sort(([a], [b]) => a - b),
+    })),
+  };
+}
+
+function ratiosOf(rows: readonly Row[], pattern: RegExp): Map<string, number> {
+  const found = new Map<string, number>();
+  for (const { name, ratio } of rows) {
+    const side = pattern.exec(name)?.[1];
+    if (side !== undefined && ratio !== null) found.set(side, ratio);
+  }
+  return found;
+}

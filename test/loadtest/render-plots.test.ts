@@ -1,0 +1,56 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { renderPlots } from '../../loadtest/render-plots.js';
+import type { Row } from '../../loadtest/rows.js';
+
+function row(name: string, value: number, ratio: number | null): Row {
+  const origin = { command: 'tandem', commit: '0', machine: 'm', date: '2026-01-01T00:00:00.000Z' };
+  return {
+    name,
+    value,
+    unit: 'requests/s',
+    baseline: ratio === null ? null : value / ratio,
+    ratio,
+    ...origin,
+  };
+}
+
+describe('plots of results', () => {
+  it('draw the ratios that rows have, as files that need no other', () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
+    const rows = [
+      row('3B, ldc: nexus spf, rate carried at TTFT 1 ms, TPOT 50 ms', 3, 1.5),
+      row('3B, ldc: nexus spf, rate carried at TTFT 1 ms, TBT 50 ms', 3, 77),
+      row('3B, ldc: nexus spf against chunked spf, rate carried at TTFT 1 ms, TPOT 50 ms', 3, 88),
+    ];
+    writeFileSync(path.join(folder, 'simulate-paper.json'), JSON.stringify(rows));
+    const plots = renderPlots(folder);
+    expect([...plots.keys()]).toEqual(['simulated-rates.svg']);
+    const svg = plots.get('simulated-rates.svg')!;
+    expect(svg).toContain('3B, ldc: nexus spf');
+    expect(svg).toContain('>1.5<');
+    expect(svg).not.toMatch(/>77<|>88<|href|src=/);
+    expect(svg.startsWith('<svg xmlns="http://www.w3.org/2000/svg"')).toBe(true);
+  });
+
+  it('draw nothing of what was not measured', () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
+    expect(renderPlots(folder).size).toBe(0);
+    writeFileSync(path.join(folder, 'schedulers-1b.json'), JSON.stringify([row('something else', 1, null)]));
+    expect(renderPlots(folder).size).toBe(0);
+  });
+
+  it('show what a scheduler costs streams against what it costs prompts', () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
+    const rows = ['nexus, slack 1.5', 'chunked'].flatMap((side) => [
+      row(`${side}: TTFT beside the streams, p50`, 10, 1.2),
+      row(`${side}: TBT while prompts arrive, p99`, 20, 1.4),
+    ]);
+    writeFileSync(path.join(folder, 'schedulers-1b.json'), JSON.stringify(rows));
+    const svg = renderPlots(folder).get('trade-off.svg')!;
+    expect(svg.match(/<circle/g)!.length).toBe(4);
+    expect(svg).toContain('nexus, by slack');
+  });
+});
