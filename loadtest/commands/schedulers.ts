@@ -154,7 +154,8 @@ async function runSchedulers(
   const sides: Side[] = contenders.map((contender) => serverSide(contender, serverOptions, ask));
   if (options.peer) sides.push(await peerSide(model, options));
   const turns = await inTurns(sides, options.repetitions, (side, repetition, figures) => {
-    const values = shown.map(({ figure, title }) => `${title} ${readable(figures[figure]!)}`);
+    const measured = shown.filter(({ figure }) => figures[figure] !== undefined);
+    const values = measured.map(({ figure, title }) => `${title} ${readable(figures[figure]!)}`);
     notice(`${side} #${repetition}: ${values.join('; ')}`);
   });
   const found = new Map<string, Figures>();

@@ -16,6 +16,12 @@ export interface FigureRow {
   readonly against?: { readonly own: string } | 'reference';
 }
 
+/** Of a scheduler that foresees the seconds of its steps; others have no such figures. */
+const foreseenRows: readonly FigureRow[] = [
+  { figure: 'prefillError', title: 'seconds of steps with prompts over foreseen ones', unit: 'of 1' },
+  { figure: 'decodeError', title: 'seconds of steps without prompts over foreseen ones', unit: 'of 1' },
+];
+
 const idleGaps = 'TBT of the streams alone';
 const busyGaps = 'TBT while prompts arrive';
 
@@ -34,6 +40,7 @@ export const mixedRows: readonly FigureRow[] = [
   { figure: 'aloneP50', title: 'TTFT of a prompt alone, p50', unit: 'ms' },
   { figure: 'ttftP50', title: 'TTFT beside the streams, p50', unit: 'ms', against: 'reference' },
   { figure: 'ttftP95', title: 'TTFT beside the streams, p95', unit: 'ms', against: 'reference' },
+  ...foreseenRows,
 ];
 
 /** `streams` ran beside the prompts. */
@@ -66,6 +73,7 @@ export function traceRows(slo: Slo | undefined): readonly FigureRow[] {
     { figure: 'e2eP95', title: 'E2E p95', unit: 'ms', against },
     { figure: 'throughput', title: 'throughput', unit: 'requests/s', against },
     ...(slo ? [{ figure: 'goodput', title: 'goodput', unit: 'requests/s', against } as const] : []),
+    ...foreseenRows,
   ];
 }
 
@@ -104,12 +112,14 @@ export function addFigures(
   reference: Figures | undefined,
 ): void {
   for (const { figure, title, unit, against } of shown) {
+    const value = figures[figure];
+    if (value === undefined) continue;
     const baseline =
       against === undefined
         ? null
         : against === 'reference'
           ? (reference?.[figure] ?? null)
           : figures[against.own]!;
-    rows.add(`${side}: ${title}`, figures[figure]!, unit, baseline);
+    rows.add(`${side}: ${title}`, value, unit, baseline);
   }
 }

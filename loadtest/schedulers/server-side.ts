@@ -2,7 +2,7 @@ import { Random } from '../random.js';
 import { failuresOf, openLoop, warmUp } from '../serve/load.js';
 import { type MixedPlan, measureMixed } from '../serve/mixed-scenario.js';
 import { PromptSource } from '../serve/prompt-source.js';
-import { schedulerMetrics } from '../serve/scheduler-metrics.js';
+import { type SchedulerMetrics, schedulerMetrics } from '../serve/scheduler-metrics.js';
 import { ServerProcess } from '../serve/server-process.js';
 import type { Slo } from '../serve/slo.js';
 import { type ServedModel, servedModel, type Target } from '../serve/target.js';
@@ -36,8 +36,11 @@ export function serverSide(
         const target = { url: server.url };
         const prompts = await PromptSource.open(target, new Random(seed));
         const figures = await ask(target, await servedModel(target), prompts);
-        onFacts(await factsOf(target));
-        return figures;
+        const metrics = await schedulerMetrics(target);
+        onFacts(factsOf(metrics));
+        const { prefillError, decodeError } = metrics;
+        if (prefillError === undefined || decodeError === undefined) return figures;
+        return { ...figures, prefillError, decodeError };
       } finally {
         await server.stop();
       }
@@ -60,15 +63,9 @@ export function askTrace(arrivals: readonly Arrival[], slo: Slo | undefined) {
   };
 }
 
-async function factsOf(target: Target): Promise<string> {
-  const { mixedSteps, prefillSteps, decodeSteps, repartitions, prefillError, decodeError } =
-    await schedulerMetrics(target);
-  const errors =
-    prefillError === undefined
-      ? ''
-      : `, measured over foreseen ${prefillError.toFixed(2)} prefill, ${decodeError!.toFixed(2)} decode`;
+function factsOf({ mixedSteps, prefillSteps, decodeSteps, repartitions }: SchedulerMetrics): string {
   return (
     `${prefillSteps} + ${decodeSteps} steps of the prefill and decode lane, ${mixedSteps} of them mixed, ` +
-    `${repartitions} repartitions${errors}`
+    `${repartitions} repartitions`
   );
 }
