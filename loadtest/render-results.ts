@@ -32,6 +32,36 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
     title: 'How cost grows',
     about: 'Time of a decode step, and of a prefill chunk, over context length and running sequences.',
   },
+  schedulers: {
+    title: 'Schedulers against each other',
+    about:
+      'Streams run alone, then while long prompts arrive one after another, on a server of its own for each scheduler, ' +
+      'in turns; medians over the turns. TBT beside prompts: baseline is the same streams alone. TTFT: baseline is ' +
+      'prefill-first, which reads a prompt as fast as the device can and lets the streams wait. Constants were ' +
+      'calibrated with `tandem calibrate` for the model before.',
+  },
+  'schedulers-slack': {
+    title: 'The trade-off that nexus offers',
+    about:
+      'As above, with nexus at several values of `--decode-slack`: how much longer the time between tokens may get ' +
+      'while prompts are read.',
+  },
+  'schedulers-trace': {
+    title: 'Schedulers under a recorded trace',
+    about:
+      'The same requests at the same times for each scheduler; baseline is prefill-first with the shortest prompt first.',
+  },
+  'schedulers-preset': {
+    title: 'Without calibration',
+    about:
+      'nexus with the constants of the preset that is nearest to the machine, as it runs before `tandem calibrate`.',
+  },
+  'load-step': {
+    title: 'A load that changes',
+    about:
+      'Running streams beside short prompts, then long ones, and back. TBT of a phase: baseline is the first phase of its ' +
+      'kind.',
+  },
   'serve-mixed': {
     title: 'Running streams while long prompts arrive',
     about:

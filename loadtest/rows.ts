@@ -28,7 +28,7 @@ export type Origin = Pick<Row, 'command' | 'commit' | 'machine' | 'date'>;
 export class Rows {
   readonly #rows: Row[] = [];
 
-  constructor(private readonly origin: Origin) {}
+  constructor(readonly origin: Origin) {}
 
   get all(): readonly Row[] {
     return this.#rows;

@@ -5,6 +5,12 @@ export interface PromptChunk<T> {
 }
 
 /**
+ * Chunks in a step that decodes too are multiples of this: half of the 16 rows of a matmul tile. A whole tile beside a few
+ * streams would make their step too long where rows are dear, as they are on a few cores.
+ */
+export const mixedGrain = 8;
+
+/**
  * Fills a step of at most `budget` tokens from `ordered`, first come first served: several short prompts share a step,
  * and a prompt that is longer than what is left brings a chunk of it. A chunk that does not end its prompt ends at a
  * multiple of `grain`, so that the next one starts on a fresh page (or, in small steps, on a fresh row of tiles). Where

@@ -1,3 +1,4 @@
+import { mixedGrain } from './chunks.js';
 import { StepLoad } from './step-load.js';
 
 /** What a split costs, as `cost-model.ts` foresees it. Seconds. */
@@ -52,9 +53,6 @@ export interface PartitionInput {
   /** The split from which the walk starts. */
   readonly from: number | undefined;
 }
-
-/** Chunks of mixed steps are multiples of this, the rows of a matmul tile. */
-const chunkGrain = 16;
 
 /** Which of two candidates serves the goal better: above 0 if `a` does. Its size is the relative gain, where both keep the bound. */
 export function gain(a: Candidate, b: Candidate, goal: Goal): number {
@@ -128,17 +126,17 @@ function chunkWithin(
   const seconds = predictor.alone(prefill(maxChunkTokens), units);
   if (seconds <= chunkSeconds) return maxChunkTokens;
   const tokens = (maxChunkTokens * chunkSeconds) / seconds;
-  return Math.min(maxChunkTokens, Math.max(chunkGrain, Math.floor(tokens / chunkGrain) * chunkGrain));
+  return Math.min(maxChunkTokens, Math.max(mixedGrain, Math.floor(tokens / mixedGrain) * mixedGrain));
 }
 
 /** One lane: a step that carries all decoding sequences and a chunk of a length that serves the goal best. */
 function mixedCandidate(input: PartitionInput): Candidate {
   const { goal, maxChunkTokens } = input;
   const favoursPrefill = goal.favours === 'prefill';
-  const at = (grains: number) => mixedAt(input, Math.min(maxChunkTokens, grains * chunkGrain));
+  const at = (grains: number) => mixedAt(input, Math.min(maxChunkTokens, grains * mixedGrain));
   // Both bounds are kept up to, or from, some length: halving the ratio of two lengths around it finds it soon enough.
   let low = 1;
-  let high = Math.ceil(maxChunkTokens / chunkGrain);
+  let high = Math.ceil(maxChunkTokens / mixedGrain);
   let best = at(favoursPrefill ? high : low);
   if (best.isWithin || low === high) return best;
   best = at(favoursPrefill ? low : high);

@@ -1,4 +1,4 @@
-import { type PromptChunk, planChunks } from './chunks.js';
+import { mixedGrain, type PromptChunk, planChunks } from './chunks.js';
 import { DecodeSet } from './decode-set.js';
 import type { Memory } from './memory.js';
 import type { Decision, InFlight, LanePolicy, Situation } from './policy.js';
@@ -39,9 +39,6 @@ interface Running<W> extends InFlight {
   readonly plan: StepPlan<W>;
   readonly other: InFlight | null;
 }
-
-/** Chunks in a step that decodes too are short; they end at whole rows of the matmul kernels' tiles. */
-const mixedGrain = 16;
 
 /**
  * Who runs next, and on what share of the device. A state machine without a clock, I/O or timers: it is told what

@@ -36,3 +36,26 @@ export function listOf<T extends string>(choices: readonly T[]): (text: string) 
       return choice;
     });
 }
+
+export function httpUrl(text: string): string {
+  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
+    throw new InvalidArgumentError('Expected a URL as http://127.0.0.1:8000.');
+  }
+  return text;
+}
+
+/** A parser of our own, which throws Errors, as commander wants it. */
+export function parsed<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      throw new InvalidArgumentError((error as Error).message);
+    }
+  };
+}
+
+/** Separated by commas: `1.1,2`. */
+export function positiveNumbers(text: string): number[] {
+  return text.split(',').map(positiveNumber);
+}

@@ -4,15 +4,17 @@ import { notice } from './output.js';
 import { peerCommand } from './peer.js';
 import { randomModelCommand } from './random-model.js';
 import { renderCommand } from './render.js';
+import { schedulersCommand } from './schedulers.js';
 import { serveCommand } from './serve.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export async function run(argv: string[]): Promise<number> {
   const rest = argv.slice(1);
   const program = new Command('tandem bench')
-    .description('Measures a running server, the engine alone, or llama.cpp beside it.')
+    .description('Measures a running server, its schedulers, the engine alone, or llama.cpp beside it.')
     .helpCommand(false)
     .addCommand(serveCommand(rest))
+    .addCommand(schedulersCommand(rest))
     .addCommand(engineCommand(rest))
     .addCommand(peerCommand(rest))
     .addCommand(randomModelCommand())

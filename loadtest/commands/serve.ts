@@ -1,33 +1,42 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
 import { Random } from '../random.js';
 import { Rows } from '../rows.js';
-import { streamCompletion } from '../serve/completion-stream.js';
+import { poissonArrivals } from '../serve/arrivals.js';
+import { shorteningNotice, withinContext } from '../serve/context-limit.js';
 import { runLargeBody } from '../serve/large-body-scenario.js';
 import { type LengthDistribution, parseLengths } from '../serve/lengths.js';
-import { closedLoop, openLoop } from '../serve/load.js';
-import { runMixed } from '../serve/mixed-scenario.js';
+import { closedLoop, failuresOf, openLoop, warmUp } from '../serve/load.js';
+import { runLoadStep } from '../serve/load-step-scenario.js';
+import { addMixed, defaultLongPrompt, measureMixed, shortPromptOf } from '../serve/mixed-scenario.js';
 import { PromptSource } from '../serve/prompt-source.js';
 import { measureRequestRate } from '../serve/request-rate.js';
 import { ServerProcess } from '../serve/server-process.js';
 import { parseSlo, type Slo } from '../serve/slo.js';
 import { summarize } from '../serve/summary.js';
 import { type ServedModel, servedModel, type Target } from '../serve/target.js';
-import { positiveNumber, wholeNumber } from './arguments.js';
+import { type Replay, readReplay, replayOf } from '../serve/trace-replay.js';
+import { httpUrl, parsed, positiveNumber, wholeNumber } from './arguments.js';
 import { notice, print } from './output.js';
 
-const scenarios = ['load', 'mixed', 'large-body', 'requests'] as const;
+const scenarios = ['load', 'trace', 'mixed', 'load-step', 'large-body', 'requests'] as const;
 type Scenario = (typeof scenarios)[number];
+
+/** Without arrivals a client sends its next request when its last one has ended. */
+type Load = Omit<Replay, 'arrivals'> & Partial<Pick<Replay, 'arrivals'>>;
 
 interface ServeOptions {
   url?: string;
   model?: string;
   apiKey?: string;
   scenario: Scenario;
-  requests: number;
+  requests?: number;
   concurrency?: number;
   rate?: number;
+  trace?: string;
+  timeScale: number;
+  lengthScale: number;
   prompt: LengthDistribution;
   output: LengthDistribution;
   slo?: Slo;
@@ -43,19 +52,22 @@ interface ServeOptions {
 
 /** Options that mean something in some scenarios only. */
 const scenariosOf: Readonly<Partial<Record<keyof ServeOptions, readonly Scenario[]>>> = {
-  requests: ['load'],
+  requests: ['load', 'trace'],
   concurrency: ['load', 'requests'],
-  rate: ['load'],
+  rate: ['load', 'trace'],
+  trace: ['trace'],
+  timeScale: ['trace'],
+  lengthScale: ['trace'],
   prompt: ['load'],
   output: ['load'],
-  slo: ['load'],
-  streams: ['mixed', 'large-body'],
-  longPrompt: ['mixed'],
+  slo: ['load', 'trace'],
+  streams: ['mixed', 'load-step', 'large-body'],
+  longPrompt: ['mixed', 'load-step'],
   textTokens: ['large-body'],
   bodySize: ['large-body'],
   repetitions: ['large-body'],
-  seconds: ['mixed', 'large-body', 'requests'],
-  seed: ['load', 'mixed', 'large-body'],
+  seconds: ['mixed', 'load-step', 'large-body', 'requests'],
+  seed: ['load', 'trace', 'mixed', 'load-step', 'large-body'],
 };
 
 export function serveCommand(argv: readonly string[]): Command {
@@ -72,40 +84,50 @@ export function serveCommand(argv: readonly string[]): Command {
     .addOption(
       new Option(
         '--scenario <name>',
-        'load: streaming completions; mixed: long prompts beside running streams; large-body: large bodies and long ' +
-          'texts beside them; requests: completions of one token, as many as go',
+        'load: streaming completions; trace: those of a recorded trace, at its times; mixed: long prompts beside ' +
+          'running streams; load-step: chats, then long prompts beside them, and back; large-body: large bodies and ' +
+          'long texts beside them; requests: completions of one token, as many as go',
       )
         .choices(scenarios)
         .default('load'),
     )
-    .option('--requests <n>', 'load: how many', wholeNumber(1), 64)
+    .option('--requests <n>', 'load: how many, 64 if absent; trace: only the first so many', wholeNumber(1))
     .option(
       '--concurrency <n>',
       'load: clients that each wait for their answer, 8 if absent; requests: connections, 32 if absent',
       wholeNumber(1),
     )
     .addOption(
-      new Option('--rate <n>', 'load: arrivals a second instead (Poisson), whoever waits')
+      new Option(
+        '--rate <n>',
+        "load: arrivals a second instead (Poisson), whoever waits; trace: in place of the trace's own pace",
+      )
         .argParser(positiveNumber)
-        .conflicts('concurrency'),
+        .conflicts(['concurrency', 'timeScale']),
     )
+    .option(
+      '--trace <file>',
+      'trace: a CSV of Azure (TIMESTAMP,ContextTokens,GeneratedTokens), JSON lines of Mooncake, or a CSV of lengths',
+    )
+    .option('--time-scale <n>', 'trace: a second of it takes so many', positiveNumber, 1)
+    .option('--length-scale <n>', 'trace: times its prompts and outputs', positiveNumber, 1)
     .addOption(lengths('--prompt <length>', 'load: tokens of a prompt, as 512, 128-1024 or exp:512', '128'))
     .addOption(lengths('--output <length>', 'load: tokens to generate, likewise', '64'))
     .option(
       '--slo <bounds>',
-      'load: count goodput, the requests a second within bounds as ttft=500ms,tbt=100ms (also tpot, e2e)',
+      'load, trace: count goodput, the requests a second within bounds as ttft=500ms,tbt=100ms (also tpot, e2e)',
       parsed(parseSlo),
     )
-    .option('--streams <n>', 'mixed, large-body: running streams', wholeNumber(1), 8)
+    .option('--streams <n>', 'mixed, load-step, large-body: running streams', wholeNumber(1), 8)
     .option(
       '--long-prompt <n>',
-      'mixed: tokens of a long prompt; three quarters of the context, 2048 at most, if absent',
+      'mixed, load-step: tokens of a long prompt; three quarters of the context, 2048 at most, if absent',
       wholeNumber(1),
     )
     .option('--text-tokens <n>', 'large-body: tokens of the long text, about', wholeNumber(1), 100_000)
     .option('--body-size <megabytes>', 'large-body: of the large body', positiveNumber, 5)
     .option('--repetitions <n>', 'large-body: how often each is sent', wholeNumber(1), 10)
-    .option('--seconds <n>', 'mixed, large-body: of a phase; requests: in all', positiveNumber, 15)
+    .option('--seconds <n>', 'mixed, load-step, large-body: of a phase; requests: in all', positiveNumber, 15)
     .option('--seed <n>', 'of lengths, prompts and arrivals', wholeNumber(0), 1)
     .option('--json <file>', 'write the rows to a file')
     .action((flags: string[], options: ServeOptions, command: Command) => {
@@ -114,8 +136,11 @@ export function serveCommand(argv: readonly string[]): Command {
     });
 }
 
-/** Throws an Error for an option that was given and would do nothing. */
+/** Throws an Error for an option that was given and would do nothing, and for one that is missing. */
 function checkScenario(command: Command, scenario: Scenario): void {
+  if (scenario === 'trace' && command.getOptionValue('trace') === undefined) {
+    throw new Error('--scenario trace needs a file: --trace FILE');
+  }
   for (const option of command.options) {
     const name = option.attributeName();
     const meant = scenariosOf[name as keyof ServeOptions];
@@ -163,12 +188,13 @@ async function runScenario(
   }
   const random = new Random(options.seed);
   const prompts = await PromptSource.open(target, random);
-  const shortPrompt = Math.min(32, Math.ceil(model.contextLength / 2));
+  const shortPrompt = shortPromptOf(model);
   switch (options.scenario) {
     case 'mixed': {
-      const longPrompt = options.longPrompt ?? Math.min(2048, Math.floor(model.contextLength * 0.75));
-      const plan = { streams, shortPrompt, longPrompt, phaseSeconds: seconds };
-      return runMixed(target, model, prompts, plan, rows);
+      const longPrompt = options.longPrompt ?? defaultLongPrompt(model);
+      const plan = { streams, shortPrompt, longPrompt, turnsAlone: 5, phaseSeconds: seconds };
+      addMixed(rows, plan, await measureMixed(target, model, prompts, plan));
+      return;
     }
     case 'large-body': {
       const { textTokens, repetitions } = options;
@@ -176,61 +202,55 @@ async function runScenario(
       const plan = { streams, shortPrompt, idleSeconds: seconds, bodyBytes, textTokens, repetitions };
       return runLargeBody(target, model, prompts, plan, rows);
     }
-    case 'load':
-      return runLoad(target, model, prompts, options, random, rows);
+    case 'load-step': {
+      const longPrompt = options.longPrompt ?? defaultLongPrompt(model);
+      const plan = { streams, shortPrompt, longPrompt, phaseSeconds: seconds };
+      return runLoadStep(target, model, prompts, plan, rows);
+    }
+    case 'trace': {
+      const replay = replayOf(readReplay({ ...options, file: options.trace! }, random), model, prompts);
+      return runLoad(target, model, prompts, replay, options, rows);
+    }
+    case 'load': {
+      const load = drawLoad(options, model, prompts, random);
+      return runLoad(target, model, prompts, load, options, rows);
+    }
   }
+}
+
+/** Requests of the lengths that are asked for, with arrivals where a rate is. */
+function drawLoad(options: ServeOptions, model: ServedModel, prompts: PromptSource, random: Random): Load {
+  let shortened = 0;
+  const requests = Array.from({ length: options.requests ?? 64 }, () => {
+    const outputTokens = options.output(random);
+    const lengths = withinContext(model, { outputTokens, promptTokens: options.prompt(random) });
+    if (lengths.isShortened) shortened += 1;
+    const prompt = prompts.next(lengths.promptTokens);
+    return { model: model.id, prompt, maxTokens: lengths.outputTokens };
+  });
+  const { rate } = options;
+  return {
+    requests,
+    shortened,
+    ...(rate !== undefined && { arrivals: poissonArrivals(rate, requests.length, random) }),
+  };
 }
 
 async function runLoad(
   target: Target,
   model: ServedModel,
   prompts: PromptSource,
-  options: ServeOptions,
-  random: Random,
+  load: Load,
+  { concurrency, slo }: ServeOptions,
   rows: Rows,
 ): Promise<void> {
-  let shortened = 0;
-  const requests = Array.from({ length: options.requests }, () => {
-    const output = options.output(random);
-    const prompt = options.prompt(random);
-    const maxTokens = Math.min(output, model.contextLength - 1);
-    const promptTokens = Math.min(prompt, model.contextLength - maxTokens);
-    if (maxTokens < output || promptTokens < prompt) shortened += 1;
-    return { model: model.id, prompt: prompts.next(promptTokens), maxTokens };
-  });
-  if (shortened > 0) {
-    notice(
-      `${shortened} of ${requests.length} requests are shortened to the context of ${model.contextLength} tokens`,
-    );
-  }
-  // Compiles what runs; not counted. A failure shows in those that count.
-  await streamCompletion(target, { model: model.id, prompt: prompts.next(16), maxTokens: 8 });
-  const result =
-    options.rate === undefined
-      ? await closedLoop(target, requests, options.concurrency ?? 8)
-      : await openLoop(target, requests, options.rate, random);
-  const failures = new Map<string, number>();
-  for (const { error } of result.traces) {
-    if (error !== undefined) failures.set(error, (failures.get(error) ?? 0) + 1);
-  }
-  for (const [failure, count] of failures) notice(`${count} failed: ${failure}`);
-  summarize(rows, result, options.slo);
-}
-
-function httpUrl(text: string): string {
-  if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
-    throw new InvalidArgumentError('Expected a URL as http://127.0.0.1:8000.');
-  }
-  return text;
-}
-
-/** A parser that throws Errors, as commander wants it. */
-function parsed<T>(parse: (text: string) => T): (text: string) => T {
-  return (text) => {
-    try {
-      return parse(text);
-    } catch (error) {
-      throw new InvalidArgumentError((error as Error).message);
-    }
-  };
+  const { requests, arrivals, shortened } = load;
+  const warning = shorteningNotice(model, shortened, requests.length);
+  if (warning !== undefined) notice(warning);
+  await warmUp(target, model, prompts);
+  const result = arrivals
+    ? await openLoop(target, requests, arrivals)
+    : await closedLoop(target, requests, concurrency ?? 8);
+  for (const failure of failuresOf(result)) notice(failure);
+  summarize(rows, result, slo);
 }

@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Random } from '../random.js';
-import { poissonArrivals } from './arrivals.js';
 import { type CompletionRequest, streamCompletion, type Trace } from './completion-stream.js';
-import type { Target } from './target.js';
+import type { PromptSource } from './prompt-source.js';
+import type { ServedModel, Target } from './target.js';
 
 export interface LoadResult {
   readonly traces: readonly Trace[];
@@ -29,14 +28,15 @@ export function closedLoop(
   });
 }
 
-/** Requests arrive at their times, however many are running. Times count from the arrival, not from when it was sent. */
+/**
+ * Requests arrive at their times (`arrivals`, in seconds after the start), however many are running. Times count from the
+ * arrival, not from when it was sent.
+ */
 export function openLoop(
   target: Target,
   requests: readonly CompletionRequest[],
-  rate: number,
-  random: Random,
+  arrivals: readonly number[],
 ): Promise<LoadResult> {
-  const arrivals = poissonArrivals(rate, requests.length, random);
   return timed(() => {
     const begin = performance.now();
     return Promise.all(
@@ -47,6 +47,20 @@ export function openLoop(
       }),
     );
   });
+}
+
+/** Compiles what runs; not counted. A failure shows in those that count. */
+export async function warmUp(target: Target, { id }: ServedModel, prompts: PromptSource): Promise<void> {
+  await streamCompletion(target, { model: id, prompt: prompts.next(16), maxTokens: 8 });
+}
+
+/** Why requests failed, each reason with its number of requests. */
+export function failuresOf({ traces }: LoadResult): string[] {
+  const failures = new Map<string, number>();
+  for (const { error } of traces) {
+    if (error !== undefined) failures.set(error, (failures.get(error) ?? 0) + 1);
+  }
+  return Array.from(failures, ([failure, count]) => `${count} failed: ${failure}`);
 }
 
 async function timed(load: () => Promise<Trace[]>): Promise<LoadResult> {

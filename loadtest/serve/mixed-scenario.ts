@@ -13,50 +13,84 @@ export interface MixedPlan {
   /** Prompts of the running streams, and of those that arrive, in tokens. */
   readonly shortPrompt: number;
   readonly longPrompt: number;
+  /** Prompts that are read with nothing beside them, to compare with. */
+  readonly turnsAlone: number;
   /** Of each of the two phases. */
   readonly phaseSeconds: number;
+}
+
+/** What was met, in milliseconds. */
+export interface MixedTimes {
+  /** Between tokens of the streams, with nothing beside them and beside long prompts. */
+  readonly idleGaps: readonly number[];
+  readonly busyGaps: readonly number[];
+  /** To the first token of the long prompts, with nothing beside them and beside the streams. */
+  readonly aloneTtft: readonly number[];
+  readonly besideTtft: readonly number[];
+  /** How long the phases took. */
+  readonly idleMs: number;
+  readonly busyMs: number;
 }
 
 /** Of each long prompt's answer: its first token is what is measured. */
 const outputTokens = 2;
 
-/** Prompts that are read with nothing beside them, to compare with. */
-const turnsAlone = 5;
+/** Tokens of a long prompt where nobody says: most of the context. */
+export function defaultLongPrompt({ contextLength }: ServedModel): number {
+  return Math.min(2048, Math.floor(contextLength * 0.75));
+}
+
+/** Of a stream's prompt: it is its answer that matters. */
+export function shortPromptOf({ contextLength }: ServedModel): number {
+  return Math.min(32, Math.ceil(contextLength / 2));
+}
+
+/** Throws an Error if the context has no room for the long prompts. */
+export function checkLongPrompt({ id, contextLength }: ServedModel, longPrompt: number): void {
+  const longest = contextLength - outputTokens;
+  if (longPrompt > longest) {
+    throw new RangeError(
+      `--long-prompt ${longPrompt}: the context of ${id} leaves room for ${longest} tokens`,
+    );
+  }
+}
+
+/** Milliseconds to the first token of a prompt that no other begins like. Throws an Error if it fails. */
+export async function readLongPrompt(
+  target: Target,
+  { id }: ServedModel,
+  prompts: PromptSource,
+  tokens: number,
+): Promise<number> {
+  const prompt = prompts.next(tokens);
+  const { dueAt, pieceTimes, error } = await streamCompletion(target, {
+    model: id,
+    prompt,
+    maxTokens: outputTokens,
+  });
+  if (error !== undefined || pieceTimes.length === 0) {
+    throw new Error(`a prompt of ${tokens} tokens failed: ${error ?? 'it brought no text'}`);
+  }
+  return pieceTimes[0]! - dueAt;
+}
 
 /**
  * What running streams feel of long prompts: they run alone for a while, then long prompts arrive one after another, so
  * that there is always one to read. Also what the prompts feel of the streams: their TTFT against alone.
  */
-export async function runMixed(
+export async function measureMixed(
   target: Target,
   model: ServedModel,
   prompts: PromptSource,
   plan: MixedPlan,
-  rows: Rows,
-): Promise<void> {
-  const longest = model.contextLength - outputTokens;
-  if (plan.longPrompt > longest) {
-    throw new RangeError(
-      `--long-prompt ${plan.longPrompt}: the context of ${model.id} leaves room for ${longest} tokens`,
-    );
-  }
-  const readLong = async () => {
-    const prompt = prompts.next(plan.longPrompt);
-    const { dueAt, pieceTimes, error } = await streamCompletion(target, {
-      model: model.id,
-      prompt,
-      maxTokens: outputTokens,
-    });
-    if (error !== undefined || pieceTimes.length === 0) {
-      throw new Error(`a prompt of ${plan.longPrompt} tokens failed: ${error ?? 'it brought no text'}`);
-    }
-    return pieceTimes[0]! - dueAt;
-  };
+): Promise<MixedTimes> {
+  checkLongPrompt(model, plan.longPrompt);
+  const readLong = () => readLongPrompt(target, model, prompts, plan.longPrompt);
 
   // Compiles what runs; not counted.
   await readLong();
-  const alone: number[] = [];
-  for (let turn = 0; turn < turnsAlone; turn += 1) alone.push(await readLong());
+  const aloneTtft: number[] = [];
+  for (let turn = 0; turn < plan.turnsAlone; turn += 1) aloneTtft.push(await readLong());
 
   const streams = await BackgroundStreams.start(
     target,
@@ -67,17 +101,31 @@ export async function runMixed(
     const idleFrom = performance.now();
     await sleep(plan.phaseSeconds * 1000);
     const busyFrom = performance.now();
-    const idle = distributionOf(streams.gapsTouching(idleFrom, busyFrom));
-    const together: number[] = [];
-    while (performance.now() < busyFrom + plan.phaseSeconds * 1000) together.push(await readLong());
-    addGaps(rows, `TBT of ${plan.streams} streams`, idle);
-    const busy = distributionOf(streams.gapsTouching(busyFrom, performance.now()));
-    addGaps(rows, `TBT while prompts of ${plan.longPrompt} tokens arrive`, busy, idle);
-    const name = `TTFT of a prompt of ${plan.longPrompt} tokens`;
-    rows.add(`${name} alone, p50`, median(alone), 'ms');
-    rows.add(`${name} beside ${plan.streams} streams, p50`, median(together), 'ms', median(alone));
-    rows.add('prompts that arrived', together.length, 'requests');
+    const idleGaps = streams.gapsTouching(idleFrom, busyFrom);
+    const besideTtft: number[] = [];
+    while (performance.now() < busyFrom + plan.phaseSeconds * 1000) besideTtft.push(await readLong());
+    const busyTo = performance.now();
+    return {
+      idleGaps,
+      busyGaps: streams.gapsTouching(busyFrom, busyTo),
+      aloneTtft,
+      besideTtft,
+      idleMs: busyFrom - idleFrom,
+      busyMs: busyTo - busyFrom,
+    };
   } finally {
     await streams.stop();
   }
+}
+
+/** Adds the rows of what was measured. */
+export function addMixed(rows: Rows, { streams, longPrompt }: MixedPlan, times: MixedTimes): void {
+  const idle = distributionOf(times.idleGaps);
+  addGaps(rows, `TBT of ${streams} streams`, idle);
+  addGaps(rows, `TBT while prompts of ${longPrompt} tokens arrive`, distributionOf(times.busyGaps), idle);
+  const name = `TTFT of a prompt of ${longPrompt} tokens`;
+  const alone = median(times.aloneTtft);
+  rows.add(`${name} alone, p50`, alone, 'ms');
+  rows.add(`${name} beside ${streams} streams, p50`, median(times.besideTtft), 'ms', alone);
+  rows.add('prompts that arrived', times.besideTtft.length, 'requests');
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Random } from '../random.js';
+import { Random } from '../random.js';
 import { requestJson } from './http.js';
 import type { Target } from './target.js';
 
@@ -15,6 +15,9 @@ export async function tokenize(target: Target, prompt: string): Promise<number[]
     throw new Error(`${target.url}/tokenize gave no "tokens"; is it another kind of server?`);
   return parsed.data.tokens;
 }
+
+/** Of a recorded trace's hashes. */
+const blockTokens = 512;
 
 /** Words that any vocabulary reads. */
 const words = (
@@ -52,6 +55,19 @@ export class PromptSource {
   }
 
   next(tokens: number): number[] {
-    return Array.from({ length: tokens }, () => this.ids[this.random.below(this.ids.length)]!);
+    return this.#draw(tokens, this.random);
+  }
+
+  /**
+   * A prompt whose blocks of 512 tokens are the same wherever their hash is the same, as a recorded trace has them: these
+   * may be answered from the prefix cache. Where hashes are missing it is like no other.
+   */
+  ofBlocks(hashes: readonly number[], tokens: number): number[] {
+    const known = hashes.flatMap((hash) => this.#draw(blockTokens, new Random(hash)));
+    return [...known.slice(0, tokens), ...this.next(Math.max(0, tokens - known.length))];
+  }
+
+  #draw(tokens: number, random: Random): number[] {
+    return Array.from({ length: tokens }, () => this.ids[random.below(this.ids.length)]!);
   }
 }

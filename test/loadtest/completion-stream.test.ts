@@ -1,7 +1,6 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Random } from '../../loadtest/random.js';
 import { streamCompletion } from '../../loadtest/serve/completion-stream.js';
 import { closedLoop, openLoop } from '../../loadtest/serve/load.js';
 import { servedModel } from '../../loadtest/serve/target.js';
@@ -119,7 +118,11 @@ describe('a load', () => {
   it('in an open loop does not wait for answers, and counts from when each was due', async () => {
     // Nothing is answered before the last has arrived.
     const { server, most } = await counting(12);
-    const { traces } = await openLoop(server, requests, 500, new Random(1));
+    const { traces } = await openLoop(
+      server,
+      requests,
+      requests.map((_, index) => index / 500),
+    );
     expect(most()).toBe(12);
     const dues = traces.map(({ dueAt }) => dueAt);
     expect(dues).toEqual([...dues].sort((a, b) => a - b));

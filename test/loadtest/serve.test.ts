@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Folder } from '../scripts/support.js';
 import { type TestServer, testServer } from '../support/server.js';
 import { bench, measure } from './bench.js';
 
@@ -47,6 +48,33 @@ describe('tandem bench serve', () => {
     expect(row('prompts that arrived').value).toBeGreaterThan(0);
   });
 
+  it('replays a recorded trace, each request at its time', async () => {
+    using folder = new Folder({
+      'trace.jsonl': [
+        '{"timestamp": 0, "input_length": 600, "output_length": 3, "hash_ids": [7, 8]}',
+        '{"timestamp": 100, "input_length": 560, "output_length": 2, "hash_ids": [7, 9]}',
+        '{"timestamp": 900000, "input_length": 560, "output_length": 2, "hash_ids": [1]}',
+      ].join('\n'),
+    });
+    const replay = ['--scenario', 'trace', '--trace', folder.at('trace.jsonl'), '--slo', 'e2e=600s'];
+    const { row } = await measure(...running, ...replay, '--requests', '2', '--time-scale', '0.5');
+    expect(row('requests').value).toBe(2);
+    expect(row('goodput').value).toBe(row('throughput').value);
+    expect(row('prompt tokens').value / row('generated tokens').value).toBeCloseTo(1160 / 5, 0);
+  });
+
+  it('shows how the split follows a load that changes', async () => {
+    const { row } = await measure(
+      ...running,
+      ...['--scenario', 'load-step', '--streams', '2', '--long-prompt', '200', '--seconds', '0.3'],
+    );
+    const name = 'phase 4, long prompts';
+    expect(row(`${name}: prompts of 200 tokens`).value).toBeGreaterThan(0);
+    expect(row(`${name}: TBT, p99`).baseline).toBe(row('phase 2, long prompts: TBT, p99').value);
+    const looks = row(`${name}: looks that found units with prompts`);
+    expect(looks.value).toBeLessThanOrEqual(looks.baseline!);
+  });
+
   it('measures what a large body and a long text cost, the refusal for length included', async () => {
     const { row } = await measure(
       ...running,
@@ -93,7 +121,8 @@ describe('tandem bench serve, when it cannot', () => {
     const cases: [string[], string][] = [
       [nowhere, 'GET http://127.0.0.1:9/v1/models: nothing listens there'],
       [['--url', 'localhost:8000'], 'Expected a URL as http://127.0.0.1:8000.'],
-      [['--scenario', 'mixed', '--rate', '3'], '--rate is for --scenario load, not for mixed'],
+      [['--scenario', 'mixed', '--rate', '3'], '--rate is for --scenario load or trace, not for mixed'],
+      [['--scenario', 'trace'], '--scenario trace needs a file: --trace FILE'],
       [['--slo', 'speed=1'], '"speed=1" is no objective'],
       [[...nowhere, '--', '--kv', 'int8'], 'with --url there is none'],
       [['--model', '/nowhere'], 'the server ended before it was ready'],

@@ -79,8 +79,9 @@ describe('partition', () => {
     const goal: Goal = { favours: 'prefill', maxDecodeSeconds: 0.2 };
     const found = findCandidates(input(goal, { predictor: device(16, 3) }));
     expect(best(found)).toMatchObject({ mode: 'mixed', isWithin: true });
-    // 20 ms for decode, 1 ms a token: 180 tokens would be just within.
-    expect(best(found).chunkTokens).toBe(176);
+    // 20 ms for decode, 1 ms a token: 180 tokens would be just within. The search ends a tenth below, or nearer.
+    expect(best(found).chunkTokens).toBeLessThanOrEqual(180);
+    expect(best(found).chunkTokens).toBeGreaterThan(180 / 1.1);
   });
 
   it('has mixed steps alone to offer on a device that cannot be split', () => {
