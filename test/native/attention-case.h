@@ -42,7 +42,7 @@ struct Pages {
       table.push_back(reinterpret_cast<std::byte*>(memory.data()) + i * format.pageBytes());
     }
   }
-  KvView view() const { return {format, table}; }
+  KvView view() const { return {format, table, classes}; }
 
   double key(int kvHead, std::int64_t token, int channel) const {
     return element(token, kvHead, PageFormat::keyIndex(static_cast<int>(token % kPageTokens), channel),
@@ -56,6 +56,7 @@ struct Pages {
   PageFormat format;
   std::vector<float> memory;
   std::vector<std::byte*> table;
+  std::vector<PrecisionClass> classes;  // by page; empty: the format's
 
  private:
   double element(std::int64_t token, int, std::size_t index, std::size_t offset, std::size_t scales) const {
