@@ -46,6 +46,10 @@ struct Pages {
       table.push_back(reinterpret_cast<std::byte*>(memory.data()) + i * format.pageBytes());
     }
   }
+  // The table points into the memory.
+  Pages(Pages&&) = default;
+  Pages(const Pages&) = delete;
+
   KvView view() const { return {format, table, classes}; }
 
   // Writes a full page again in another class.
