@@ -154,12 +154,12 @@ TEST("attention: with pages of every class, neither chunks nor the team change a
     for (const AttentionShape shape : {AttentionShape{4, 1, 64}, AttentionShape{3, 1, 80},
                                        AttentionShape{16, 2, 32, 200}, AttentionShape{20, 1, 16}}) {
       AttentionLane single(isa);
-      Sequence whole(shape, 1300, 23);
-      mixed(single, whole, 1200, 100, kAllClasses);
+      Sequence whole(shape, 430, 23);
+      mixed(single, whole, 390, 40, kAllClasses);
       for (const std::int64_t chunk : {1, 7, 32}) {
         AttentionLane lane(isa, static_cast<int>(chunk % 3) + 1);
-        Sequence chunked(shape, 1300, 23);
-        mixed(lane, chunked, 1200, chunk, kAllClasses);
+        Sequence chunked(shape, 430, 23);
+        mixed(lane, chunked, 390, chunk, kAllClasses);
         expectSameBits(chunked, whole,
                        describe(isa, shape, PrecisionClass::bf16) + ", chunks of " + std::to_string(chunk));
       }

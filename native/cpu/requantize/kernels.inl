@@ -105,7 +105,8 @@ void quantizePair(const float* x, std::size_t stride, int count, std::uint16_t* 
     steps[parity] = narrowed(reach * (2 * kCovered<Bits> / kTop));
     inverse[parity] = inverted(widened(steps[parity]));
   }
-  for (int lane = 2; lane < kLanes; ++lane) middle[lane] = middle[lane % 2], inverse[lane] = inverse[lane % 2];
+  for (int lane = 2; lane < kLanes; ++lane)
+    middle[lane] = middle[lane % 2], inverse[lane] = inverse[lane % 2];
   for (int i = 0; i < count; ++i) {
     for (int lane = 0; lane < kLanes; ++lane) {
       const float place = (x[i * stride + lane] - middle[lane]) * inverse[lane] + kTop / 2;

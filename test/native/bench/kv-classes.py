@@ -136,7 +136,7 @@ for name, heads in (("demo model", list(demo())), ("Qwen-like outliers", list(ou
     heads = [[x[: len(x) // PAGE * PAGE] for x in head] for head in heads]
     heads = [(q[-64:], bf16(k), bf16(v)) for q, k, v in heads]
     for bits in (4, 2):
-        print(f"{name}, {bits} bits                    keys  values")
+        print(f"{f'{name}, {bits} bits':34s} {'keys':>6s} {'values':>6s}")
         for label, scheme in SCHEMES.items():
             errors = []
             for part in ("keys", "values"):
