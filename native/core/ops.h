@@ -55,10 +55,21 @@ enum class WeightLayout : std::uint8_t {
 };
 
 // The cached keys and values that one entry of a step attends to, in one layer. `pages[i]` holds the tokens
-// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h.
+// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`.
 struct KvView {
   PageFormat format;
   std::span<std::byte* const> pages;
+  std::span<const PrecisionClass> classes;  // empty: the format's, for all pages
+
+  PageFormat formatOf(std::int64_t page) const { return classes.empty() ? format : format.in(classes[page]); }
+};
+
+// A full page that is to be written again in another class.
+struct PageConversion {
+  const std::byte* from = nullptr;
+  std::byte* to = nullptr;
+  PageFormat fromFormat;
+  PageFormat toFormat;
 };
 
 // One sequence's rows in a step: rows [row, row + count) of the activations are its tokens at the positions
@@ -140,8 +151,8 @@ class Ops {
   virtual void linearSwiGlu(Tensor x, const Weight& gateUp, std::span<const float> bias, Tensor y) = 0;
 
   // qkv [rows, (heads + 2 * kvHeads) * headDim]. Per head: RMSNorm of q and k where gains [headDim] are
-  // given, RoPE of q in place and of k, then k and v appended to the entry's pages. entries[i] goes with
-  // views[i].
+  // given, RoPE of q in place and of k, then k and v appended to the entry's pages, which must not be packed.
+  // entries[i] goes with views[i].
   virtual void appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                         const AttentionShape& shape, const RopeTable& rope, std::span<const float> qGain,
                         std::span<const float> kGain, float eps) = 0;
@@ -150,6 +161,11 @@ class Ops {
   // window. q is the first part of each row of qkv, as `appendKv` left it.
   virtual void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                          const AttentionShape& shape, Tensor out) = 0;
+
+  // Writes full pages again in another class: bf16 -> int8, int4 or int2; int8 -> int4 or int2. What a page
+  // becomes depends on its own bytes alone, and is the same on every instruction set. NaN and infinity stay
+  // visible: what shares their scale turns NaN.
+  virtual void requantize(std::span<const PageConversion> conversions) = 0;
 
   // out[i] = x[rows[i]]
   virtual void gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) = 0;
@@ -192,6 +208,9 @@ class Backend {
                                              WeightClass weightClass) = 0;
 
   virtual std::unique_ptr<Buffer> allocate(std::int64_t elements) = 0;
+
+  // As Ops::requantize, on the calling thread alone, while lanes compute.
+  virtual void requantize(std::span<const PageConversion> conversions) = 0;
 
   // The ops of a lane. `lane` is 0 (prefill) or 1 (decode); called once each, on the lane's own thread.
   virtual std::unique_ptr<Ops> openLane(int lane) = 0;

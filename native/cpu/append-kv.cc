@@ -61,6 +61,12 @@ void validate(const Problem& problem, const RopeTable& rope) {
           "appendKv: the page format does not fit the heads");
     check(static_cast<std::int64_t>(view.pages.size()) * kPageTokens >= entry.position + entry.count,
           "appendKv: an entry's page table is shorter than its tokens");
+    check(view.classes.empty() || view.classes.size() >= view.pages.size(),
+          "appendKv: a page table has pages without a class");
+    for (std::int64_t page = entry.position / kPageTokens;
+         entry.count > 0 && page <= (entry.position + entry.count - 1) / kPageTokens; ++page) {
+      check(!isPacked(view.formatOf(page).precision), "appendKv: a packed page cannot take more tokens");
+    }
   }
 }
 
@@ -127,8 +133,8 @@ void rotateQueries(const Problem& problem, const RopeAngles& angles, const Piece
 void appendHead(const Problem& problem, const RopeAngles& angles, const Piece& piece, int kvHead) {
   const AttentionShape& shape = problem.shape;
   const KvView& view = problem.views[piece.entry];
-  const PageFormat& format = view.format;
   const std::int64_t position = problem.entries[piece.entry].position + piece.first;
+  const PageFormat format = view.formatOf(position / kPageTokens);
   std::byte* page = view.pages[position / kPageTokens];
   if (position % kPageTokens == 0) std::memset(page + format.keys(kvHead), 0, format.headBytes());
   for (int i = 0; i < piece.count; ++i) {

@@ -11,6 +11,7 @@
 #include "cpu/cores.h"
 #include "cpu/cpu-ops.h"
 #include "cpu/matmul/matmul.h"
+#include "cpu/requantize/requantize.h"
 #include "cpu/unit-claims.h"
 
 namespace tandem {
@@ -65,6 +66,10 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<Buffer> allocate(std::int64_t elements) override {
     return std::make_unique<CpuBuffer>(elements);
+  }
+
+  void requantize(std::span<const PageConversion> conversions) override {
+    for (const PageConversion& conversion : conversions) cpu::requantizePage(isa_, conversion);
   }
 
   std::unique_ptr<Ops> openLane(int lane) override {

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/half.h"
 #include "cpu/append-kv.h"
+#include "cpu/requantize/requantize.h"
 #include "cpu/rms-norm.h"
 
 namespace tandem::cpu {
@@ -65,6 +66,10 @@ void CpuOps::appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span<
 void CpuOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                        const AttentionShape& shape, Tensor out) {
   cpu::attention(isa_, team_, attentionWorkspace_, qkv, entries, views, shape, out);
+}
+
+void CpuOps::requantize(std::span<const PageConversion> conversions) {
+  cpu::requantize(isa_, team_, conversions);
 }
 
 void CpuOps::gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) {

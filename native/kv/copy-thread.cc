@@ -7,9 +7,9 @@ namespace tandem {
 
 void PageCopies::run() const {
   std::byte* at = host->data();
-  for (std::byte* page : pages) {
-    std::memcpy(toHost ? at : page, toHost ? page : at, pageBytes);
-    at += pageBytes;
+  for (const std::span<std::byte> page : pages) {
+    std::memcpy(toHost ? at : page.data(), toHost ? page.data() : at, page.size());
+    at += page.size();
   }
 }
 
@@ -24,12 +24,12 @@ CopyThread::~CopyThread() {
   thread_.join();
 }
 
-void CopyThread::post(PageCopies copies, std::function<void()> done) {
-  add({std::move(copies), std::move(done)});
+void CopyThread::post(std::function<void()> work, std::function<void()> done) {
+  add({std::move(work), std::move(done)});
 }
 
 void CopyThread::retire(std::shared_ptr<HostMemory> memory) {
-  if (memory) add({{{}, 0, std::move(memory)}, {}});
+  if (memory) add({[memory = std::move(memory)] {}, {}});
 }
 
 void CopyThread::add(Job job) {
@@ -50,9 +50,9 @@ void CopyThread::work() {
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }
-    job.copies.run();
-    // From `done` on, the planning thread decides about the memory.
-    job.copies.host.reset();
+    job.work();
+    // From `done` on, the planning thread decides about the memory that the work held.
+    job.work = nullptr;
     if (job.done) job.done();
   }
 }

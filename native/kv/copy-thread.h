@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -15,17 +16,16 @@ namespace tandem {
 
 // Pages to copy between the pool and host memory, where they lie one after another.
 struct PageCopies {
-  std::vector<std::byte*> pages;
-  std::size_t pageBytes = 0;
+  std::vector<std::span<std::byte>> pages;
   std::shared_ptr<HostMemory> host;
   bool toHost = true;
 
   void run() const;
 };
 
-// The thread that moves KV to host memory and back. A long sequence takes tens of milliseconds, which neither
-// the planning thread nor a lane should wait for. One after another: memory bandwidth would not make two any
-// faster.
+// The thread that moves KV to host memory and back, or to another class. A long sequence takes tens of
+// milliseconds, which neither the planning thread nor a lane should wait for. One after another: memory
+// bandwidth would not make two any faster.
 class CopyThread {
  public:
   CopyThread();
@@ -33,15 +33,15 @@ class CopyThread {
   CopyThread(const CopyThread&) = delete;
   CopyThread& operator=(const CopyThread&) = delete;
 
-  // `done` runs on this thread, after the copies.
-  void post(PageCopies copies, std::function<void()> done);
+  // `done` runs on this thread, after `work` has run and what it captured is gone. Neither may throw.
+  void post(std::function<void()> work, std::function<void()> done);
 
   // Frees memory here if this was its last owner: to unmap gigabytes takes long too. May be null.
   void retire(std::shared_ptr<HostMemory> memory);
 
  private:
   struct Job {
-    PageCopies copies;
+    std::function<void()> work;
     std::function<void()> done;
   };
 

@@ -1,5 +1,6 @@
 #include "kv/kv-cache.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -23,6 +24,7 @@ KvCache::KvCache(PageFormat format, int layers, int slots, std::size_t bytes)
   for (Sequence& sequence : sequences_) {
     sequence.pages.resize(layers_);
     sequence.addresses.resize(layers_);
+    sequence.classes.resize(layers_);
   }
 }
 
@@ -39,6 +41,9 @@ void KvCache::checkIdle(int slot) const {
   if (sequence.swapping) {
     throw Error("slot " + std::to_string(slot) + " is being swapped and cannot be changed");
   }
+  if (sequence.converting) {
+    throw Error("slot " + std::to_string(slot) + " is being converted and cannot be changed");
+  }
 }
 
 KvCache::Sequence& KvCache::idle(int slot) {
@@ -48,16 +53,24 @@ KvCache::Sequence& KvCache::idle(int slot) {
 
 std::int64_t KvCache::reserved(int slot) const { return blocksOf(at(slot)) * kPageTokens; }
 
-std::vector<PageId> KvCache::takeBlock() {
-  std::vector<PageId> block(layers_);
-  for (PageId& page : block) page = pool_.take();
-  return block;
+std::optional<std::vector<PageId>> KvCache::take(std::span<const PrecisionClass> classes) {
+  std::vector<PageId> pages;
+  for (const PrecisionClass precision : classes) {
+    const PageId page = pool_.take(precision);
+    if (page < 0) {
+      for (const PageId taken : pages) pool_.release(taken);
+      return std::nullopt;
+    }
+    pages.push_back(page);
+  }
+  return pages;
 }
 
 void KvCache::append(Sequence& sequence, std::span<const PageId> block) {
   for (std::size_t layer = 0; layer < layers_; ++layer) {
     sequence.pages[layer].push_back(block[layer]);
     sequence.addresses[layer].push_back(pool_.data(block[layer]));
+    sequence.classes[layer].push_back(pool_.classOf(block[layer]));
   }
 }
 
@@ -65,7 +78,8 @@ bool KvCache::reserve(int slot, std::int64_t tokens) {
   Sequence& sequence = idle(slot);
   const std::int64_t missing = blocksFor(tokens) - blocksOf(sequence);
   if (missing > freeBlocks()) return false;
-  for (std::int64_t i = 0; i < missing; ++i) append(sequence, takeBlock());
+  const std::vector<PrecisionClass> classes(layers_, format().precision);
+  for (std::int64_t i = 0; i < missing; ++i) append(sequence, *take(classes));
   return true;
 }
 
@@ -76,6 +90,7 @@ void KvCache::releasePages(Sequence& sequence) {
     for (const PageId page : sequence.pages[layer]) pool_.release(page);
     sequence.pages[layer].clear();
     sequence.addresses[layer].clear();
+    sequence.classes[layer].clear();
   }
   sequence.length = 0;
 }
@@ -131,8 +146,15 @@ bool KvCache::fork(int from, int to, std::int64_t tokens) {
   check(blocksOf(target) == 0, "a fork needs an empty slot");
   check(tokens >= 0 && tokens <= source.length, "a fork cannot have more tokens than its source");
   const std::int64_t shared = tokens / kPageTokens;
-  const bool partial = tokens % kPageTokens != 0;
-  if (partial && freeBlocks() == 0) return false;
+  std::vector<PageId> last;
+  if (tokens % kPageTokens != 0) {
+    const std::vector<PrecisionClass> classes = classesOf(source, shared, shared + 1);
+    check(std::ranges::none_of(classes, isPacked),
+          "a fork cannot end within a packed block, which takes no more tokens");
+    std::optional<std::vector<PageId>> taken = take(classes);
+    if (!taken) return false;
+    last = std::move(*taken);
+  }
   std::vector<PageId> block(layers_);
   for (std::int64_t index = 0; index < shared; ++index) {
     for (std::size_t layer = 0; layer < layers_; ++layer) {
@@ -141,12 +163,12 @@ bool KvCache::fork(int from, int to, std::int64_t tokens) {
     }
     append(target, block);
   }
-  if (partial) {
-    block = takeBlock();
+  if (!last.empty()) {
     for (std::size_t layer = 0; layer < layers_; ++layer) {
-      std::memcpy(pool_.data(block[layer]), source.addresses[layer][shared], format().pageBytes());
+      std::memcpy(pool_.data(last[layer]), source.addresses[layer][shared],
+                  format().in(source.classes[layer][shared]).pageBytes());
     }
-    append(target, block);
+    append(target, last);
   }
   target.length = tokens;
   return true;
@@ -161,20 +183,33 @@ void KvCache::finishStep(int slot, std::int64_t appended) {
 }
 
 PageCopies KvCache::copiesOf(const Sequence& sequence, std::int64_t blocks, SwapId id, bool toHost) {
-  PageCopies copies{{}, format().pageBytes(), swaps_.at(id).memory, toHost};
+  PageCopies copies{{}, swaps_.at(id).memory, toHost};
   copies.pages.reserve(static_cast<std::size_t>(blocks) * layers_);
   for (std::int64_t block = 0; block < blocks; ++block) {
     for (std::size_t layer = 0; layer < layers_; ++layer) {
-      copies.pages.push_back(sequence.addresses[layer][block]);
+      copies.pages.push_back(
+          {sequence.addresses[layer][block], format().in(sequence.classes[layer][block]).pageBytes()});
     }
   }
   return copies;
 }
 
+std::vector<PrecisionClass> KvCache::classesOf(const Sequence& sequence, std::int64_t first,
+                                               std::int64_t end) const {
+  std::vector<PrecisionClass> classes;
+  for (std::int64_t block = first; block < end; ++block) {
+    for (std::size_t layer = 0; layer < layers_; ++layer) classes.push_back(sequence.classes[layer][block]);
+  }
+  return classes;
+}
+
 KvCache::Swap KvCache::startSwapOut(int slot) {
   Sequence& sequence = idle(slot);
   const std::int64_t blocks = blocksFor(sequence.length);
-  const SwapId id = swaps_.add(sequence.length, static_cast<std::size_t>(blocks) * blockBytes());
+  std::vector<PrecisionClass> classes = classesOf(sequence, 0, blocks);
+  std::size_t bytes = 0;
+  for (const PrecisionClass precision : classes) bytes += format().in(precision).pageBytes();
+  const SwapId id = swaps_.add(sequence.length, std::move(classes), bytes);
   sequence.swapping = Swapping{id, true};
   return {id, copiesOf(sequence, blocks, id, true)};
 }
@@ -185,7 +220,11 @@ std::optional<KvCache::Swap> KvCache::startSwapIn(int slot, SwapId id) {
   if (blocksOf(sequence) != 0) {
     throw Error("slot " + std::to_string(slot) + " holds KV already; only an empty slot can be swapped in");
   }
-  if (!reserve(slot, swapped.tokens)) return std::nullopt;
+  const std::optional<std::vector<PageId>> pages = take(swapped.classes);
+  if (!pages) return std::nullopt;
+  for (std::size_t first = 0; first < pages->size(); first += layers_) {
+    append(sequence, std::span(*pages).subspan(first, layers_));
+  }
   swapped.copying = true;
   sequence.swapping = Swapping{id, false};
   return Swap{id, copiesOf(sequence, blocksOf(sequence), id, false)};
@@ -210,6 +249,51 @@ std::shared_ptr<HostMemory> KvCache::finishSwap(int slot) {
 std::shared_ptr<HostMemory> KvCache::dropSwapped(SwapId id) {
   swaps_.idle(id);
   return swaps_.remove(id);
+}
+
+std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, std::int64_t begin,
+                                                                    std::int64_t end,
+                                                                    PrecisionClass precision, int layer) {
+  Sequence& sequence = idle(slot);
+  if (begin < 0 || begin > end || end * kPageTokens > sequence.length) {
+    throw Error("blocks " + std::to_string(begin) + " to " + std::to_string(end) + " of slot " +
+                std::to_string(slot) + " are not all full and cannot be converted");
+  }
+  check(layer >= -1 && layer < static_cast<int>(layers_), "there is no such layer to convert");
+  const std::size_t first = static_cast<std::size_t>(std::max(layer, 0));
+  const std::size_t last = layer < 0 ? layers_ : first + 1;
+  std::vector<Replacement> replacements;
+  for (std::size_t at = first; at < last; ++at) {
+    for (std::int64_t block = begin; block < end; ++block) {
+      const PrecisionClass held = sequence.classes[at][block];
+      if (!isPacked(held) && bitsOf(precision) < bitsOf(held)) replacements.push_back({at, block, -1});
+    }
+  }
+  const std::vector<PrecisionClass> classes(replacements.size(), precision);
+  const std::optional<std::vector<PageId>> pages = take(classes);
+  if (!pages) return std::nullopt;
+  std::vector<PageConversion> conversions;
+  for (std::size_t i = 0; i < replacements.size(); ++i) {
+    auto& [at, block, page] = replacements[i];
+    page = (*pages)[i];
+    conversions.push_back({sequence.addresses[at][block], pool_.data(page),
+                           format().in(sequence.classes[at][block]), format().in(precision)});
+  }
+  sequence.converting = std::move(replacements);
+  return conversions;
+}
+
+void KvCache::finishConversion(int slot) {
+  at(slot);
+  Sequence& sequence = sequences_[slot];
+  if (!sequence.converting) throw Error("slot " + std::to_string(slot) + " is not being converted");
+  for (const auto& [layer, block, page] : *sequence.converting) {
+    pool_.release(sequence.pages[layer][block]);
+    sequence.pages[layer][block] = page;
+    sequence.addresses[layer][block] = pool_.data(page);
+    sequence.classes[layer][block] = pool_.classOf(page);
+  }
+  sequence.converting.reset();
 }
 
 }  // namespace tandem

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "core/ops.h"
 #include "kv/copy-thread.h"
 #include "kv/page-pool.h"
 #include "kv/swap-space.h"
@@ -15,11 +16,12 @@
 namespace tandem {
 
 // The page tables of all slots, over one pool. A *block* is the pages of all layers for the same kPageTokens
-// tokens; the tables of a slot grow by blocks. Full blocks may be published: then they are immutable, outlive
-// the slot, and other slots start with them.
+// tokens; the tables of a slot grow by blocks of the pool's format. Full blocks may be published: then they
+// are immutable, outlive the slot, and other slots start with them.
 //
-// Called by the thread that plans steps. A slot in flight (its step is running, or it is being swapped) must
-// be left alone: its pages are being read or written by a lane or a copy. Whoever tries is told so.
+// Called by the thread that plans steps. A slot in flight (its step is running, or it is being swapped or
+// converted) must be left alone: its pages are being read or written by a lane or a copy. Whoever tries is
+// told so.
 class KvCache {
  public:
   KvCache(PageFormat format, int layers, int slots, std::size_t bytes);
@@ -28,6 +30,7 @@ class KvCache {
   std::size_t blockBytes() const { return layers_ * pool_.format().pageBytes(); }
   std::int64_t totalBlocks() const { return static_cast<std::int64_t>(pool_.pages() / layers_); }
   std::int64_t freeBlocks() const { return static_cast<std::int64_t>(pool_.freePages() / layers_); }
+  std::size_t heldBytes() const { return pool_.heldBytes(); }  // of pages in use, whatever their class
   int slots() const { return static_cast<int>(sequences_.size()); }
 
   // Makes room for `tokens` tokens in all. False, and nothing changed, if memory is out.
@@ -67,7 +70,20 @@ class KvCache {
   std::size_t swappedBytes(SwapId id) { return swaps_.at(id).memory->bytes(); }
   std::size_t swappedBytes() const { return swaps_.bytes(); }
 
-  // The addresses of a slot's pages in one layer.
+  // A slot's full blocks [begin, end) are written again in another class: in all layers, or in one. Pages of
+  // that class or a smaller one stay as they are, and so do packed ones. Between the start and
+  // `finishConversion` someone has a backend requantize them, on any thread; so long the slot is in flight.
+  // Then the new pages take their places, and the old ones stay with whoever else shares them. Nothing, and
+  // nothing changed, if memory is out: for a while there are both.
+  std::optional<std::vector<PageConversion>> startConversion(int slot, std::int64_t begin, std::int64_t end,
+                                                             PrecisionClass precision, int layer = -1);
+  void finishConversion(int slot);
+
+  // A slot's pages in one layer.
+  KvView viewOf(int slot, int layer) const {
+    const Sequence& sequence = at(slot);
+    return {format(), sequence.addresses[layer], sequence.classes[layer]};
+  }
   std::span<std::byte* const> pagesOf(int slot, int layer) const { return at(slot).addresses[layer]; }
 
  private:
@@ -76,19 +92,30 @@ class KvCache {
     bool out;
   };
 
+  // What takes the place of a page once it is written.
+  struct Replacement {
+    std::size_t layer;
+    std::int64_t block;
+    PageId page;
+  };
+
   struct Sequence {
     std::vector<std::vector<PageId>> pages;          // [layer][block]
-    std::vector<std::vector<std::byte*>> addresses;  // the same pages
+    std::vector<std::vector<std::byte*>> addresses;  // of the same pages
+    std::vector<std::vector<PrecisionClass>> classes;
     std::int64_t length = 0;
     std::atomic<bool> inFlight{false};  // in a step
     std::optional<Swapping> swapping;
+    std::optional<std::vector<Replacement>> converting;
   };
 
   const Sequence& at(int slot) const;
   Sequence& idle(int slot);
   void releasePages(Sequence& sequence);
   PageCopies copiesOf(const Sequence& sequence, std::int64_t blocks, SwapId id, bool toHost);
-  std::vector<PageId> takeBlock();
+  std::vector<PrecisionClass> classesOf(const Sequence& sequence, std::int64_t first, std::int64_t end) const;
+  // A page of each class, in order; none, and nothing changed, if memory is out.
+  std::optional<std::vector<PageId>> take(std::span<const PrecisionClass> classes);
   void append(Sequence& sequence, std::span<const PageId> block);
   std::int64_t blocksOf(const Sequence& sequence) const {
     return static_cast<std::int64_t>(sequence.pages[0].size());

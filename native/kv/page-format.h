@@ -2,22 +2,32 @@
 
 // What lies in a page: kPageTokens tokens of one layer's K and V, all KV heads, in one precision class.
 //
-// The precision class is the format's first dimension: a page's bytes are [kvHeads] head blocks, and a head
-// block is
+// A page's bytes are [kvHeads] head blocks, and a head block is
 //
 //   keys    [headDim / 2][kPageTokens][2]   pairs of channels side by side, so that 16 tokens fill one vector
-//   of
-//                                           bf16-pair dot products, and 16 rows are one AMX B tile of q kt
+//                                           of bf16-pair dot products, and 16 rows are one AMX B tile of q kt
 //   values  [kPageTokens / 2][headDim][2]   pairs of tokens side by side: the B operand of p v, a page being
 //                                           exactly one AMX tile's depth
-//   scales  keys [kPageTokens], values [kPageTokens], float32; int8 only: value = scale * code, symmetric,
-//   codes
-//                                           -127..127, per token and head
+//   scales                                  of keys, then of values
 //
-// The element order is the same in every class, so a loader turns a page's codes into bf16 by one linear
-// pass, and the attention core is written once. A page is self-contained: it can be shared, moved or swapped
-// by its bytes.
+// bf16 has the elements themselves and no scales. int8 has codes in the same order, -127..127, symmetric, and
+// a float32 scale per token for keys and for values: value = scale * code.
+//
+// int4 and int2 are *packed*: value = middle + step * (code - (levels - 1) / 2), code 0..levels - 1, with
+// step and middle in bf16 (the codes are made for the rounded ones, so that their rounding costs nothing):
+//
+//   keys    per channel, over the page's tokens: steps [headDim], middles [headDim]. Keys have channels far
+//           from zero; see KIVI (arXiv 2402.02750).
+//   values  per token: steps [kPageTokens], middles [kPageTokens].
+//
+// A tile is cut into vectors of 32 elements: for keys in the order above, for values token pair after token
+// pair within 16 channels. Word i of 16 bits of a run of 32 words holds element i of 16 / bits neighbouring
+// vectors, the first lowest: so a vector is unpacked by one shift and one lookup, whatever the class.
+//
+// A page is self-contained: it can be shared, moved or swapped by its bytes. One in a packed class needs all
+// of its tokens at once and is therefore made from a full page of another class; see Ops::requantize.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -25,38 +35,78 @@ namespace tandem {
 
 inline constexpr int kPageTokens = 32;
 
-enum class PrecisionClass : std::uint8_t { bf16, int8 };
+enum class PrecisionClass : std::uint8_t { bf16, int8, int4, int2 };
+
+inline constexpr std::array kPrecisionClasses{PrecisionClass::bf16, PrecisionClass::int8,
+                                              PrecisionClass::int4, PrecisionClass::int2};
+
+constexpr int bitsOf(PrecisionClass precision) {
+  constexpr int bits[] = {16, 8, 4, 2};
+  return bits[static_cast<int>(precision)];
+}
+
+constexpr const char* nameOf(PrecisionClass precision) {
+  constexpr const char* names[] = {"bf16", "int8", "int4", "int2"};
+  return names[static_cast<int>(precision)];
+}
+
+// Whether a class is made from full pages only.
+constexpr bool isPacked(PrecisionClass precision) { return bitsOf(precision) < 8; }
+
+// Elements that a packed class unpacks together.
+inline constexpr int kPackedVector = 32;
 
 struct PageFormat {
   PrecisionClass precision = PrecisionClass::bf16;
   int kvHeads = 0;
   int headDim = 0;  // a multiple of 16
 
-  constexpr std::size_t elementBytes() const { return precision == PrecisionClass::bf16 ? 2 : 1; }
+  // The same heads in another class.
+  constexpr PageFormat in(PrecisionClass other) const { return {other, kvHeads, headDim}; }
+
   constexpr std::size_t tileElements() const { return static_cast<std::size_t>(kPageTokens) * headDim; }
-  constexpr std::size_t scaleBytes() const {
-    return precision == PrecisionClass::bf16 ? 0 : 2 * kPageTokens * sizeof(float);
+  constexpr std::size_t tileBytes() const { return tileElements() * bitsOf(precision) / 8; }
+  constexpr std::size_t keyScaleBytes() const {
+    if (precision == PrecisionClass::bf16) return 0;
+    return isPacked(precision) ? 2 * 2 * static_cast<std::size_t>(headDim) : kPageTokens * sizeof(float);
+  }
+  constexpr std::size_t valueScaleBytes() const {
+    return precision == PrecisionClass::bf16 ? 0 : kPageTokens * sizeof(float);
   }
 
-  constexpr std::size_t headBytes() const { return 2 * tileElements() * elementBytes() + scaleBytes(); }
+  constexpr std::size_t headBytes() const { return 2 * tileBytes() + keyScaleBytes() + valueScaleBytes(); }
   constexpr std::size_t pageBytes() const { return kvHeads * headBytes(); }
 
-  // Offsets in a page, in bytes.
+  // Offsets in a page, in bytes. A packed class has its steps first, then as many middles.
   constexpr std::size_t keys(int kvHead) const { return kvHead * headBytes(); }
-  constexpr std::size_t values(int kvHead) const { return keys(kvHead) + tileElements() * elementBytes(); }
-  constexpr std::size_t keyScales(int kvHead) const {
-    return values(kvHead) + tileElements() * elementBytes();
-  }
-  constexpr std::size_t valueScales(int kvHead) const {
-    return keyScales(kvHead) + kPageTokens * sizeof(float);
-  }
+  constexpr std::size_t values(int kvHead) const { return keys(kvHead) + tileBytes(); }
+  constexpr std::size_t keyScales(int kvHead) const { return values(kvHead) + tileBytes(); }
+  constexpr std::size_t valueScales(int kvHead) const { return keyScales(kvHead) + keyScaleBytes(); }
 
-  // Indices in a tile, in elements.
+  // Indices in a tile of bf16 or int8, in elements.
   static constexpr std::size_t keyIndex(int token, int channel) {
     return (static_cast<std::size_t>(channel / 2) * kPageTokens + token) * 2 + channel % 2;
   }
   constexpr std::size_t valueIndex(int token, int channel) const {
     return (static_cast<std::size_t>(token / 2) * headDim + channel) * 2 + token % 2;
+  }
+
+  // The same in the order in which a packed tile is cut into vectors.
+  static constexpr std::size_t packedKeyIndex(int token, int channel) { return keyIndex(token, channel); }
+  static constexpr std::size_t packedValueIndex(int token, int channel) {
+    return (static_cast<std::size_t>(channel / 16) * (kPageTokens / 2) + token / 2) * kPackedVector +
+           channel % 16 * 2 + token % 2;
+  }
+
+  // Where a packed tile's element lies: in which word of 16 bits, and from which bit on.
+  struct Place {
+    std::size_t word;
+    int shift;
+  };
+  constexpr Place placeOf(std::size_t index) const {
+    const std::size_t vector = index / kPackedVector, perWord = 16 / bitsOf(precision);
+    return {vector / perWord * kPackedVector + index % kPackedVector,
+            static_cast<int>(vector % perWord) * bitsOf(precision)};
   }
 };
 

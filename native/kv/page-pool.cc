@@ -1,11 +1,17 @@
 #include "kv/page-pool.h"
 
+#include <algorithm>
 #include <string>
 
 #include "core/error.h"
 
 namespace tandem {
 namespace {
+
+// Of the pool's own format, in a chunk: enough that pages of a smaller class leave little of it unused (31 of
+// int8, 55 of int4, 97 of int2 fit into 16 of bf16 with heads of 128), few enough that a class that is hardly
+// used holds little.
+constexpr std::size_t kChunkPages = 16;
 
 // Bytes of whole pages.
 std::size_t arenaBytes(const PageFormat& format, std::size_t bytes) {
@@ -23,16 +29,83 @@ std::size_t arenaBytes(const PageFormat& format, std::size_t bytes) {
 
 PagePool::PagePool(PageFormat format, std::size_t bytes)
     : format_(format), arena_(arenaBytes(format, bytes), "the KV cache; lower --kv-memory") {
-  const std::size_t pages = arena_.bytes() / format.pageBytes();
-  references_.assign(pages, 0);
-  free_.reserve(pages);
-  for (std::size_t page = pages; page-- > 0;) free_.push_back(static_cast<PageId>(page));
+  const std::size_t pageBytes = format.pageBytes();
+  for (const PrecisionClass precision : kPrecisionClasses) {
+    const std::size_t most = kChunkPages * pageBytes / format.in(precision).pageBytes();
+    chunkPages_ = std::max(chunkPages_, static_cast<PageId>(most));
+  }
+  chunks_.resize((pages() + kChunkPages - 1) / kChunkPages);
+  references_.assign(chunks_.size() * chunkPages_, 0);
+  for (std::size_t i = chunks_.size(); i-- > 0;) {
+    Chunk& chunk = chunks_[i];
+    chunk.data = arena_.data() + i * kChunkPages * pageBytes;
+    chunk.bytes = std::min(kChunkPages, pages() - i * kChunkPages) * pageBytes;
+    idle_.push_back(static_cast<std::uint32_t>(i));
+    countIdle(chunk, true);
+  }
 }
 
-PageId PagePool::take() {
-  if (free_.empty()) return -1;
-  const PageId page = free_.back();
-  free_.pop_back();
+void PagePool::countIdle(const Chunk& chunk, bool idle) {
+  for (const PrecisionClass precision : kPrecisionClasses) {
+    const std::size_t pages = capacityOf(chunk, precision);
+    available_[index(precision)] += idle ? pages : -pages;
+  }
+}
+
+void PagePool::list(std::uint32_t chunk) {
+  std::vector<std::uint32_t>& open = open_[index(chunks_[chunk].precision)];
+  chunks_[chunk].place = open.size();
+  open.push_back(chunk);
+}
+
+void PagePool::unlist(std::uint32_t chunk) {
+  std::vector<std::uint32_t>& open = open_[index(chunks_[chunk].precision)];
+  const std::size_t place = chunks_[chunk].place;
+  open[place] = open.back();
+  chunks_[open[place]].place = place;
+  open.pop_back();
+}
+
+bool PagePool::openChunk(PrecisionClass precision) {
+  // A chunk at the arena's end may be too small for a page of a larger class.
+  const auto fits = std::find_if(idle_.rbegin(), idle_.rend(), [&](std::uint32_t chunk) {
+    return capacityOf(chunks_[chunk], precision) > 0;
+  });
+  if (fits == idle_.rend()) return false;
+  const std::uint32_t opened = *fits;
+  idle_.erase(std::next(fits).base());
+  Chunk& chunk = chunks_[opened];
+  countIdle(chunk, false);
+  chunk.precision = precision;
+  const auto pages = static_cast<PageId>(capacityOf(chunk, precision));
+  for (PageId page = pages; page-- > 0;) {
+    chunk.free.push_back(static_cast<PageId>(opened) * chunkPages_ + page);
+  }
+  available_[index(precision)] += chunk.free.size();
+  list(opened);
+  return true;
+}
+
+void PagePool::closeChunk(std::uint32_t closed) {
+  Chunk& chunk = chunks_[closed];
+  unlist(closed);
+  available_[index(chunk.precision)] -= chunk.free.size();
+  chunk.free.clear();
+  idle_.push_back(closed);
+  countIdle(chunk, true);
+}
+
+PageId PagePool::take(PrecisionClass precision) {
+  std::vector<std::uint32_t>& open = open_[index(precision)];
+  if (open.empty() && !openChunk(precision)) return -1;
+  const std::uint32_t from = open.back();
+  Chunk& chunk = chunks_[from];
+  const PageId page = chunk.free.back();
+  chunk.free.pop_back();
+  ++chunk.used;
+  if (chunk.free.empty()) unlist(from);
+  --available_[index(precision)];
+  heldBytes_ += format_.in(precision).pageBytes();
   references_[page] = 1;
   return page;
 }
@@ -44,7 +117,14 @@ void PagePool::addReference(PageId page) {
 
 void PagePool::release(PageId page) {
   check(references_.at(page) > 0, "a page was released more often than it was taken");
-  if (--references_[page] == 0) free_.push_back(page);
+  if (--references_[page] > 0) return;
+  const auto to = static_cast<std::uint32_t>(page / chunkPages_);
+  Chunk& chunk = chunks_[to];
+  heldBytes_ -= format_.in(chunk.precision).pageBytes();
+  ++available_[index(chunk.precision)];
+  chunk.free.push_back(page);
+  if (chunk.free.size() == 1) list(to);
+  if (--chunk.used == 0) closeChunk(to);
 }
 
 }  // namespace tandem

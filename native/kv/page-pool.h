@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -11,32 +12,71 @@ namespace tandem {
 
 using PageId = std::int32_t;
 
-// All KV memory: one arena, taken from the system once and touched only where pages are used, cut into pages
-// of one format. A page is given out with one reference and comes back when the last is released. Running out
-// is an answer
-// (`take` returns -1), not an error.
+// All KV memory: one arena, taken from the system once and touched only where pages are used. It is cut into
+// chunks; a chunk is cut into pages of one class while any of them is in use, and may serve another class
+// afterwards. A page is given out with one reference and comes back when the last is released. Running out is
+// an answer (`take` returns -1), not an error.
 //
 // Not thread-safe: the thread that plans steps owns it. Lanes read and write page bytes only.
 class PagePool {
  public:
+  // Of `format` as many pages as `bytes` can hold fit; of other classes a few less than that, since chunks
+  // are cut for this one.
   PagePool(PageFormat format, std::size_t bytes);
 
   const PageFormat& format() const { return format_; }
-  std::size_t pages() const { return references_.size(); }
-  std::size_t freePages() const { return free_.size(); }
+  std::size_t pages() const {
+    return arena_.bytes() / format_.pageBytes();
+  }  // of `format`, if all memory were theirs
 
-  PageId take();
+  // How many pages of a class could be taken now.
+  std::size_t freePages(PrecisionClass precision) const { return available_[index(precision)]; }
+  std::size_t freePages() const { return freePages(format_.precision); }
+
+  std::size_t bytes() const { return arena_.bytes(); }
+  std::size_t heldBytes() const { return heldBytes_; }  // of pages in use
+
+  PageId take(PrecisionClass precision);
+  PageId take() { return take(format_.precision); }
   void addReference(PageId page);
   void release(PageId page);
   std::uint32_t references(PageId page) const { return references_[page]; }
 
-  std::byte* data(PageId page) const { return arena_.data() + page * format_.pageBytes(); }
+  PrecisionClass classOf(PageId page) const { return chunks_[page / chunkPages_].precision; }
+  std::byte* data(PageId page) const {
+    const Chunk& chunk = chunks_[page / chunkPages_];
+    return chunk.data + page % chunkPages_ * format_.in(chunk.precision).pageBytes();
+  }
 
  private:
+  struct Chunk {
+    std::byte* data = nullptr;
+    std::size_t bytes = 0;
+    PrecisionClass precision = PrecisionClass::bf16;  // while it is open
+    std::uint32_t used = 0;                           // pages given out
+    std::vector<PageId> free;  // a stack: the page released last is the likeliest in a cache
+    std::size_t place = 0;     // in `open_` of its class, where it is listed there
+  };
+
+  static std::size_t index(PrecisionClass precision) { return static_cast<std::size_t>(precision); }
+  std::size_t capacityOf(const Chunk& chunk, PrecisionClass precision) const {
+    return chunk.bytes / format_.in(precision).pageBytes();
+  }
+  bool openChunk(PrecisionClass precision);
+  void closeChunk(std::uint32_t chunk);
+  void list(std::uint32_t chunk);
+  void unlist(std::uint32_t chunk);
+  void countIdle(const Chunk& chunk, bool idle);
+
   PageFormat format_;
   HostMemory arena_;
-  std::vector<std::uint32_t> references_;
-  std::vector<PageId> free_;  // a stack: the page released last is the likeliest to be in a cache
+  std::size_t heldBytes_ = 0;
+  PageId chunkPages_ = 0;                  // page ids a chunk has: as many as it holds of the smallest class
+  std::vector<std::uint32_t> references_;  // by page id
+  std::vector<Chunk> chunks_;
+  std::vector<std::uint32_t> idle_;                                        // chunks without pages in use
+  std::array<std::vector<std::uint32_t>, kPrecisionClasses.size()> open_;  // with some free, by class
+  std::array<std::size_t, kPrecisionClasses.size()> available_{};          // see freePages
 };
 
 }  // namespace tandem

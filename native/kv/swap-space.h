@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 #include "kv/host-memory.h"
+#include "kv/page-format.h"
 
 namespace tandem {
 
@@ -15,13 +17,14 @@ using SwapId = std::int64_t;  // never used twice
 struct SwappedKv {
   std::shared_ptr<HostMemory> memory;  // shared with the copy that fills or reads it
   std::int64_t tokens = 0;
+  std::vector<PrecisionClass> classes;  // of the pages, as they lie
   bool copying = true;
 };
 
 // All of it, by id. Belongs to the thread that plans.
 class SwapSpace {
  public:
-  SwapId add(std::int64_t tokens, std::size_t bytes);
+  SwapId add(std::int64_t tokens, std::vector<PrecisionClass> classes, std::size_t bytes);
   SwappedKv& at(SwapId id);
   // Throws if a copy is under way.
   SwappedKv& idle(SwapId id);

@@ -130,7 +130,7 @@ void Device::run(int index, Step step, Done done) {
 SwapId Device::swapOut(int slot, Copied copied) {
   checkOpen(slot);
   KvCache::Swap swap = kv_.startSwapOut(slot);
-  copier_.post(std::move(swap.copies), std::move(copied));
+  copier_.post([copies = std::move(swap.copies)] { copies.run(); }, std::move(copied));
   return swap.id;
 }
 
@@ -138,13 +138,22 @@ bool Device::swapIn(int slot, SwapId id, Copied copied) {
   checkOpen(slot);
   std::optional<KvCache::Swap> swap = kv_.startSwapIn(slot, id);
   if (!swap) return false;
-  copier_.post(std::move(swap->copies), std::move(copied));
+  copier_.post([copies = std::move(swap->copies)] { copies.run(); }, std::move(copied));
   return true;
 }
 
 void Device::finishSwap(int slot) { copier_.retire(kv_.finishSwap(slot)); }
 
 void Device::dropSwapped(SwapId id) { copier_.retire(kv_.dropSwapped(id)); }
+
+bool Device::convert(int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
+                     Copied converted, int layer) {
+  checkOpen(slot);
+  std::optional<std::vector<PageConversion>> pages = kv_.startConversion(slot, begin, end, precision, layer);
+  if (!pages) return false;
+  copier_.post([this, pages = std::move(*pages)] { backend_->requantize(pages); }, std::move(converted));
+  return true;
+}
 
 void Device::work(int index) {
   Lane& lane = lanes_[index];

@@ -42,7 +42,7 @@ class Device {
  public:
   // Loads the weights; takes as long as that takes.
   Device(std::unique_ptr<Backend> backend, DeviceOptions options);
-  ~Device();  // waits for the steps and swaps in flight
+  ~Device();  // waits for the steps, swaps and conversions in flight
 
   const ModelSpec& spec() const { return spec_; }
   const Backend& backend() const { return *backend_; }
@@ -70,6 +70,13 @@ class Device {
   bool swapIn(int slot, SwapId id, Copied copied);
   void finishSwap(int slot);
   void dropSwapped(SwapId id);
+
+  // Starts to write an open slot's full blocks [begin, end) again in another class (false, and nothing
+  // changed, if the pool is short of pages), in all layers or in one, on the thread that swaps. The slot is
+  // in flight until `finishConversion`, which the planning thread calls once `converted` has run.
+  bool convert(int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision, Copied converted,
+               int layer = -1);
+  void finishConversion(int slot) { kv_.finishConversion(slot); }
 
  private:
   struct Job {

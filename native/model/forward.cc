@@ -83,9 +83,7 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
     const LayerWeights& w = weights_.layers[layer];
     shape.window = spec_.slidingWindow[layer];
     views_.clear();
-    for (const std::size_t i : kvOrder_) {
-      views_.push_back({kv_.format(), kv_.pagesOf(entries[i].slotIndex, layer)});
-    }
+    for (const std::size_t i : kvOrder_) views_.push_back(kv_.viewOf(entries[i].slotIndex, layer));
     ops.rmsNorm(x_, w.inputNorm, spec_.normEps, normed);
     timer_.lap(OperatorClass::other);
     ops.linear(normed, *w.qkv, w.qkvBias, qkv);

@@ -3,8 +3,10 @@
 // A sequence's tokens through appendKv and attention, in whatever steps a test likes, and the float64
 // reference.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <random>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "cpu/append-kv.h"
 #include "cpu/attention/attention.h"
 #include "cpu/cores.h"
+#include "cpu/requantize/requantize.h"
 
 namespace tandem::test {
 
@@ -38,36 +41,83 @@ struct Pages {
   Pages(PageFormat format, std::int64_t tokens) : format(format) {
     const auto count = static_cast<std::size_t>((tokens + kPageTokens - 1) / kPageTokens);
     memory.assign(count * format.pageBytes() / sizeof(float), NAN);
+    classes.assign(count, format.precision);
     for (std::size_t i = 0; i < count; ++i) {
       table.push_back(reinterpret_cast<std::byte*>(memory.data()) + i * format.pageBytes());
     }
   }
-  KvView view() const { return {format, table}; }
+  // The table points into the memory.
+  Pages(Pages&&) = default;
+  Pages(const Pages&) = delete;
+
+  KvView view() const { return {format, table, classes}; }
+
+  // Writes a full page again in another class.
+  void convert(Isa isa, std::int64_t page, PrecisionClass precision) {
+    const PageFormat to = format.in(precision);
+    converted.emplace_back(to.pageBytes() / sizeof(float), NAN);
+    auto* place = reinterpret_cast<std::byte*>(converted.back().data());
+    cpu::requantizePage(isa, {table[page], place, format.in(classes[page]), to});
+    table[page] = place;
+    classes[page] = precision;
+  }
 
   double key(int kvHead, std::int64_t token, int channel) const {
-    return element(token, kvHead, PageFormat::keyIndex(static_cast<int>(token % kPageTokens), channel),
-                   format.keys(kvHead), format.keyScales(kvHead));
+    const PageFormat here = formatOf(token);
+    const auto slot = static_cast<int>(token % kPageTokens);
+    if (isPacked(here.precision)) {
+      return packed(token, here.keys(kvHead), PageFormat::packedKeyIndex(slot, channel),
+                    here.keyScales(kvHead), channel, here.headDim);
+    }
+    return element(token, PageFormat::keyIndex(slot, channel), here.keys(kvHead), here.keyScales(kvHead));
   }
   double value(int kvHead, std::int64_t token, int channel) const {
-    return element(token, kvHead, format.valueIndex(static_cast<int>(token % kPageTokens), channel),
-                   format.values(kvHead), format.valueScales(kvHead));
+    const PageFormat here = formatOf(token);
+    const auto slot = static_cast<int>(token % kPageTokens);
+    if (isPacked(here.precision)) {
+      return packed(token, here.values(kvHead), PageFormat::packedValueIndex(slot, channel),
+                    here.valueScales(kvHead), slot, kPageTokens);
+    }
+    return element(token, here.valueIndex(slot, channel), here.values(kvHead), here.valueScales(kvHead));
   }
+  // Steps of a packed page, which bound its errors.
+  double keyStep(int kvHead, std::int64_t token, int channel) const {
+    return toFloat(read<bf16>(token, formatOf(token).keyScales(kvHead) + 2 * channel));
+  }
+  double valueStep(int kvHead, std::int64_t token) const {
+    return toFloat(read<bf16>(token, formatOf(token).valueScales(kvHead) + 2 * (token % kPageTokens)));
+  }
+  PageFormat formatOf(std::int64_t token) const { return format.in(classes[token / kPageTokens]); }
 
   PageFormat format;
   std::vector<float> memory;
   std::vector<std::byte*> table;
+  std::vector<PrecisionClass> classes;  // by page
+  std::deque<std::vector<float>> converted;
 
  private:
-  double element(std::int64_t token, int, std::size_t index, std::size_t offset, std::size_t scales) const {
-    const std::byte* page = table[token / kPageTokens];
-    if (format.precision == PrecisionClass::bf16) {
-      bf16 bits;
-      std::memcpy(&bits, page + offset + 2 * index, 2);
-      return toFloat(bits);
+  template <class T>
+  T read(std::int64_t token, std::size_t offset) const {
+    T value;
+    std::memcpy(&value, table[token / kPageTokens] + offset, sizeof value);
+    return value;
+  }
+  double element(std::int64_t token, std::size_t index, std::size_t offset, std::size_t scales) const {
+    if (formatOf(token).precision == PrecisionClass::bf16) {
+      return toFloat(read<bf16>(token, offset + 2 * index));
     }
-    float scale;
-    std::memcpy(&scale, page + scales + token % kPageTokens * sizeof(float), sizeof scale);
-    return static_cast<double>(static_cast<std::int8_t>(page[offset + index])) * scale;
+    const float scale = read<float>(token, scales + token % kPageTokens * sizeof(float));
+    return static_cast<double>(read<std::int8_t>(token, offset + index)) * scale;
+  }
+  double packed(std::int64_t token, std::size_t offset, std::size_t index, std::size_t scales, int group,
+                int groups) const {
+    const PageFormat here = formatOf(token);
+    const auto [word, shift] = here.placeOf(index);
+    const int levels = 1 << bitsOf(here.precision);
+    const int code = read<std::uint16_t>(token, offset + 2 * word) >> shift & (levels - 1);
+    const double step = toFloat(read<bf16>(token, scales + 2 * group));
+    const double middle = toFloat(read<bf16>(token, scales + 2 * (groups + group)));
+    return middle + step * (code - (levels - 1) / 2.0);
   }
 };
 
@@ -147,34 +197,46 @@ struct AttentionLane {
 };
 
 // Attention of one row and head in float64 over the values that lie in the pages, and by how much a result
-// may differ because probabilities are rounded to bf16: half a unit in the 8th place of each.
+// may differ because probabilities are rounded to bf16: half a unit in the 8th place of each; and because
+// queries are, after a packed page's key steps were multiplied into them: four standard deviations of the
+// sum of such roundings.
 struct Expected {
   std::vector<double> out, tolerance;
 };
 
 inline Expected reference(const Sequence& sequence, std::int64_t row, int head) {
   const AttentionShape& shape = sequence.shape;
+  const Pages& pages = sequence.pages;
   const int d = shape.headDim, kvHead = head / (shape.heads / shape.kvHeads);
   const std::int64_t first = shape.window > 0 ? std::max<std::int64_t>(0, row - shape.window + 1) : 0;
-  std::vector<double> weights;
+  std::vector<double> weights, doubts;
   double highest = -INFINITY, total = 0;
   for (std::int64_t token = first; token <= row; ++token) {
-    double score = 0;
+    const PrecisionClass precision = pages.formatOf(token).precision;
+    double score = 0, squares = 0;
     for (int c = 0; c < d; ++c) {
       const double q = toFloat(toBf16(sequence.rotated[row * sequence.cols + std::int64_t{head} * d + c]));
-      score += q * sequence.pages.key(kvHead, token, c);
+      score += q * pages.key(kvHead, token, c);
+      if (!isPacked(precision)) continue;
+      const double most = q * pages.keyStep(kvHead, token, c) * ((1 << bitsOf(precision)) - 1) / 2;
+      squares += most * most;
     }
     weights.push_back(score / std::sqrt(static_cast<double>(d)));
+    doubts.push_back(4 * 0x1p-9 / std::sqrt(3.0) * std::sqrt(squares / d));
     highest = std::max(highest, weights.back());
   }
   for (double& weight : weights) total += weight = std::exp(weight - highest);
   Expected expected{std::vector<double>(d), std::vector<double>(d)};
   for (std::size_t i = 0; i < weights.size(); ++i) {
     for (int c = 0; c < d; ++c) {
-      const double part =
-          weights[i] / total * sequence.pages.value(kvHead, first + static_cast<std::int64_t>(i), c);
-      expected.out[c] += part;
-      expected.tolerance[c] += std::abs(part) * 0x1p-8;
+      expected.out[c] += weights[i] / total * pages.value(kvHead, first + static_cast<std::int64_t>(i), c);
+    }
+  }
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    for (int c = 0; c < d; ++c) {
+      const double value = pages.value(kvHead, first + static_cast<std::int64_t>(i), c);
+      expected.tolerance[c] +=
+          weights[i] / total * (std::abs(value) * 0x1p-8 + std::abs(value - expected.out[c]) * doubts[i]);
     }
   }
   return expected;

@@ -10,15 +10,16 @@ using namespace tandem::test;
 
 namespace {
 
-std::string nameOf(Isa isa, const AttentionShape& shape, PrecisionClass precision) {
+std::string describe(Isa isa, const AttentionShape& shape, PrecisionClass precision) {
   return std::string(isaName(isa)) + ", " + std::to_string(shape.heads) + "/" +
          std::to_string(shape.kvHeads) + " heads of " + std::to_string(shape.headDim) + ", window " +
-         std::to_string(shape.window) + (precision == PrecisionClass::int8 ? ", int8" : ", bf16");
+         std::to_string(shape.window) + ", " + nameOf(precision);
 }
 
-void expectReference(const Sequence& sequence, std::int64_t rowStep, const std::string& what) {
+void expectReference(const Sequence& sequence, std::int64_t rowStep, const std::string& what,
+                     std::int64_t firstRow = 0) {
   const AttentionShape& shape = sequence.shape;
-  for (std::int64_t row = sequence.tokens - 1; row >= 0; row -= rowStep) {
+  for (std::int64_t row = sequence.tokens - 1; row >= firstRow; row -= rowStep) {
     for (int head = 0; head < shape.heads; ++head) {
       const Expected expected = reference(sequence, row, head);
       const float* out = sequence.out.data() + (row * shape.heads + head) * shape.headDim;
@@ -49,7 +50,7 @@ TEST("attention: a prompt in one piece equals float64, for every head shape, pre
             AttentionShape{7, 1, 112}}) {
         Sequence sequence(shape, 75, 7, precision);
         lane.all(sequence, 75);
-        expectReference(sequence, 9, nameOf(isa, shape, precision));
+        expectReference(sequence, 9, describe(isa, shape, precision));
       }
     }
   }
@@ -62,7 +63,7 @@ TEST("attention: contexts beyond a span equal float64") {
       const AttentionShape shape{4, 1, 64};
       Sequence sequence(shape, 2 * cpu::kSpanTokens + 45, 8, precision);
       lane.all(sequence, sequence.tokens);
-      expectReference(sequence, 700, nameOf(isa, shape, precision));
+      expectReference(sequence, 700, describe(isa, shape, precision));
     }
   }
 }
@@ -74,7 +75,7 @@ TEST("attention: a window hides what is older") {
       const AttentionShape shape{4, 2, 32, window};
       Sequence sequence(shape, 201, 9);
       lane.all(sequence, sequence.tokens);
-      expectReference(sequence, 13, nameOf(isa, shape, PrecisionClass::bf16));
+      expectReference(sequence, 13, describe(isa, shape, PrecisionClass::bf16));
     }
   }
 }
@@ -91,8 +92,92 @@ TEST("attention: neither chunks nor decoding token by token change a bit") {
           Sequence chunked(shape, 151, 10, precision);
           lane.all(chunked, chunk);
           expectSameBits(chunked, whole,
-                         nameOf(isa, shape, precision) + ", chunks of " + std::to_string(chunk));
+                         describe(isa, shape, precision) + ", chunks of " + std::to_string(chunk));
         }
+      }
+    }
+  }
+}
+
+namespace {
+
+// `first` tokens with exact pages; then all but the last full page of them in the classes of `mixture`, in
+// turn; then the rest in `chunk`s.
+void mixed(AttentionLane& lane, Sequence& sequence, std::int64_t first, std::int64_t chunk,
+           const std::vector<PrecisionClass>& mixture) {
+  lane.step({{&sequence, first}});
+  for (std::int64_t page = 0; page + 1 < first / kPageTokens; ++page) {
+    const PrecisionClass precision = mixture[page % mixture.size()];
+    if (bitsOf(precision) < bitsOf(sequence.pages.format.precision)) {
+      sequence.pages.convert(lane.isa, page, precision);
+    }
+  }
+  lane.all(sequence, chunk);
+}
+
+const std::vector<PrecisionClass> kAllClasses(kPrecisionClasses.begin(), kPrecisionClasses.end());
+
+}  // namespace
+
+TEST("attention: pages of every class in one sequence equal float64 over what they hold") {
+  for (const Isa isa : availableIsas()) {
+    AttentionLane lane(isa);
+    for (const AttentionShape shape :
+         {AttentionShape{4, 1, 64}, AttentionShape{2, 2, 80}, AttentionShape{8, 1, 128},
+          AttentionShape{7, 1, 112}, AttentionShape{12, 1, 16}, AttentionShape{3, 1, 256},
+          AttentionShape{4, 2, 96, 150}}) {
+      for (const std::int64_t chunk : {1, 64}) {
+        Sequence sequence(shape, 340, 21);
+        mixed(lane, sequence, 300, chunk, kAllClasses);
+        expectReference(sequence, 13, describe(isa, shape, PrecisionClass::bf16) + ", mixed", 300);
+      }
+    }
+  }
+}
+
+TEST("attention: pages of one class equal float64 over what they hold, from bf16 and from int8") {
+  for (const Isa isa : availableIsas()) {
+    AttentionLane lane(isa);
+    for (const PrecisionClass from : kPrecisions) {
+      for (const PrecisionClass to : {PrecisionClass::int8, PrecisionClass::int4, PrecisionClass::int2}) {
+        const AttentionShape shape{4, 2, 64};
+        Sequence sequence(shape, cpu::kSpanTokens + 100, 22, from);
+        mixed(lane, sequence, cpu::kSpanTokens + 40, 1, {to});
+        expectReference(sequence, 11, describe(isa, shape, to), cpu::kSpanTokens + 40);
+      }
+    }
+  }
+}
+
+TEST("attention: with pages of every class, neither chunks nor the team change a bit") {
+  for (const Isa isa : availableIsas()) {
+    for (const AttentionShape shape : {AttentionShape{4, 1, 64}, AttentionShape{3, 1, 80},
+                                       AttentionShape{16, 2, 32, 200}, AttentionShape{20, 1, 16}}) {
+      AttentionLane single(isa);
+      Sequence whole(shape, 430, 23);
+      mixed(single, whole, 390, 40, kAllClasses);
+      for (const std::int64_t chunk : {1, 7, 32}) {
+        AttentionLane lane(isa, static_cast<int>(chunk % 3) + 1);
+        Sequence chunked(shape, 430, 23);
+        mixed(lane, chunked, 390, chunk, kAllClasses);
+        expectSameBits(chunked, whole,
+                       describe(isa, shape, PrecisionClass::bf16) + ", chunks of " + std::to_string(chunk));
+      }
+    }
+  }
+}
+
+TEST("attention: NaN that lay in a page is not hidden by its class") {
+  for (const Isa isa : availableIsas()) {
+    AttentionLane lane(isa);
+    for (const PrecisionClass precision : kPrecisionClasses) {
+      for (const int part : {1, 2}) {  // a key, a value
+        Sequence sequence({1, 1, 64}, 70, 24);
+        sequence.qkv[5 * sequence.cols + part * 64 + 3] = NAN;
+        mixed(lane, sequence, 69, 1, {precision});
+        bool found = false;
+        for (int c = 0; c < 64; ++c) found |= std::isnan(sequence.out[69 * 64 + c]);
+        isTrue(found, std::string(isaName(isa)) + ", " + nameOf(precision));
       }
     }
   }

@@ -201,6 +201,116 @@ TEST("device: a sequence that was swapped out goes on with the same bits, wherev
   }
 }
 
+namespace {
+
+bool convert(Device& device, int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
+             int layer = -1) {
+  std::promise<void> converted;
+  if (!device.convert(
+          slot, begin, end, precision, [&] { converted.set_value(); }, layer))
+    return false;
+  converted.get_future().get();
+  device.finishConversion(slot);
+  return true;
+}
+
+}  // namespace
+
+TEST("device: a sequence whose pages were converted goes on near the exact one, with fewer bytes") {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 128; ++i) tokens.push_back(i * 31 % 90);
+  const test::TinyModel model(llama(), 18);
+  for (const Isa isa : availableIsas()) {
+    const auto device = open(model, WeightClass::bf16, isa);
+    const std::vector<float> expected = logitsOf(*device, tokens, 128);
+    double size = 0;
+    for (const float value : expected) size += value * value;
+    for (const auto& [precision, bound] :
+         {std::pair{PrecisionClass::int8, 0.01}, std::pair{PrecisionClass::int4, 0.1},
+          std::pair{PrecisionClass::int2, 0.4}}) {
+      device->openSlot(0, SlotOptions{});
+      device->kv().reserve(0, 128);
+      run(*device, 0, {{0}, {100}, {tokens.begin(), tokens.begin() + 100}, {0}});
+      const std::size_t before = device->kv().heldBytes();
+      test::isTrue(convert(*device, 0, 0, 3, precision), "there is room for both forms");
+      const PageFormat& format = device->kv().format();
+      test::equal(before - device->kv().heldBytes(),
+                  3 * 2 * (format.pageBytes() - format.in(precision).pageBytes()), "bytes saved");
+      const std::vector<float> logits =
+          run(*device, 1, {{0}, {28}, {tokens.begin() + 100, tokens.end()}, {kWantLogits}}).entries[0].logits;
+      double error = 0;
+      for (std::size_t i = 0; i < logits.size(); ++i) error += std::pow(logits[i] - expected[i], 2);
+      error = std::sqrt(error / size);
+      test::isTrue(error > 0 && error < bound, std::string(isaName(isa)) + ", " + nameOf(precision) +
+                                                   ": relative error " + std::to_string(error));
+      device->closeSlot(0);
+    }
+  }
+}
+
+TEST("device: converted pages give the same bits in chunks, token by token, forked, shared and swapped") {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 120; ++i) tokens.push_back(i * 41 % 90);
+  const std::vector<std::int32_t> first(tokens.begin(), tokens.begin() + 100);
+  const test::TinyModel model(llama(), 19);
+  const auto device = open(model, WeightClass::int8, availableIsas().front());
+  const auto begin = [&](int slot) {
+    device->openSlot(slot, SlotOptions{});
+    device->kv().reserve(slot, 128);
+    run(*device, 0, {{slot}, {100}, first, {0}});
+    test::isTrue(convert(*device, slot, 0, 1, PrecisionClass::int2), "room");
+    test::isTrue(convert(*device, slot, 1, 2, PrecisionClass::int4, 0), "room");
+    test::isTrue(convert(*device, slot, 1, 3, PrecisionClass::int8, 1), "room");
+  };
+  const auto goOn = [&](int slot, std::int32_t chunk) {
+    device->kv().reserve(slot, 128);
+    std::vector<float> logits;
+    for (std::int32_t at = static_cast<std::int32_t>(device->kv().length(slot)); at < 120; at += chunk) {
+      const std::int32_t count = std::min(chunk, 120 - at);
+      logits = run(*device, at % 2,
+                   {{slot}, {count}, {tokens.begin() + at, tokens.begin() + at + count}, {kWantLogits}})
+                   .entries[0]
+                   .logits;
+    }
+    device->closeSlot(slot);
+    return logits;
+  };
+  begin(0);
+  const std::vector<float> expected = goOn(0, 20);
+  const auto expectSame = [&](const std::vector<float>& logits, const std::string& what) {
+    test::isTrue(std::memcmp(logits.data(), expected.data(), expected.size() * sizeof(float)) == 0, what);
+  };
+  for (const std::int32_t chunk : {1, 7}) {
+    begin(1);
+    expectSame(goOn(1, chunk), "chunks of " + std::to_string(chunk));
+  }
+  begin(0);
+  device->openSlot(1, SlotOptions{});
+  test::isTrue(device->kv().fork(0, 1, 100), "a fork fits");
+  expectSame(goOn(1, 9), "forked");
+  expectSame(goOn(0, 20), "the fork's source");
+
+  begin(0);
+  SwapId id = -1;
+  swapOut(*device, 0, id);
+  device->closeSlot(0);
+  device->openSlot(2, SlotOptions{});
+  swapIn(*device, 2, id);
+  expectSame(goOn(2, 20), "swapped");
+
+  // One who shares the exact pages keeps them.
+  device->openSlot(0, SlotOptions{});
+  device->kv().reserve(0, 128);
+  run(*device, 0, {{0}, {100}, first, {0}});
+  device->openSlot(1, SlotOptions{});
+  test::isTrue(device->kv().fork(0, 1, 100), "a fork fits");
+  test::isTrue(convert(*device, 1, 0, 3, PrecisionClass::int2), "room");
+  const std::vector<float> exact = goOn(0, 20);
+  test::isTrue(exact == logitsOf(*device, tokens, 128), "who shares the exact pages keeps them");
+  device->closeSlot(1);
+  test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
+}
+
 TEST("device: ends with swaps under way, and in host memory") {
   const test::TinyModel model(llama(), 16);
   std::atomic<int> copied = 0;

@@ -22,6 +22,12 @@ constexpr int kMaxHeadDim = 256;
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
 }
 
+// 8 bf16 as float32.
+[[gnu::always_inline]] inline __m256 widen(const bf16* source) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
 // As exp2Avx512: minimax of degree 6, 0 below 2^-126, NaN stays NaN.
 [[gnu::always_inline]] inline __m256 exp2Avx2(__m256 x) {
   const __m256 normal = _mm256_cmp_ps(x, _mm256_set1_ps(-126.0f), _CMP_NLT_UQ);
@@ -44,6 +50,12 @@ constexpr int kMaxHeadDim = 256;
   __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   half = _mm_max_ps(half, _mm_movehl_ps(half, half));
   return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+}
+
+[[gnu::always_inline]] inline float reduceAdd(__m256 x) {
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
 }
 
 // All ones in the lanes whose bit of `bits` is set.
@@ -90,17 +102,18 @@ void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int f
 }
 
 // scores become probabilities [kTileQueries][kPageTokens], rounded to bf16; see softmaxPage for AVX-512.
-void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, float* factors) {
+void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, float* factors, float* offsets) {
   for (int query = 0; query < tile.queries; ++query) {
     float* row = scores + query * kPageTokens;
     const float before = tile.maximum[query];
     __m256 s[4];
     __m256 top = _mm256_set1_ps(kNothingSeen);
+    const __m256 keyOffset = _mm256_set1_ps(page.keyOffsets ? page.keyOffsets[query] : 0.0f);
     unroll<4>([&](auto v) {
       __m256 scale = _mm256_set1_ps(tile.scale);
       if (page.keyScales) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(page.keyScales + v * 8));
       s[v] = _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()),
-                              _mm256_mul_ps(_mm256_loadu_ps(row + v * 8), scale),
+                              _mm256_mul_ps(_mm256_add_ps(_mm256_loadu_ps(row + v * 8), keyOffset), scale),
                               laneMask(page.visible[query] >> (v * 8)));
       top = _mm256_max_ps(s[v], top);
     });
@@ -114,6 +127,14 @@ void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, flo
       _mm256_storeu_ps(sum,
                        _mm256_fmadd_ps(_mm256_loadu_ps(sum), factor, _mm256_add_ps(s[half], s[half + 2])));
     });
+    offsets[query] = 0;
+    if (page.valueMiddles) {
+      __m256 middle = _mm256_setzero_ps();
+      unroll<4>([&](auto v) {
+        middle = _mm256_fmadd_ps(s[v], _mm256_loadu_ps(page.valueMiddles + v * 8), middle);
+      });
+      offsets[query] = reduceAdd(middle);
+    }
     unroll<4>([&](auto v) {
       if (page.valueScales) s[v] = _mm256_mul_ps(s[v], _mm256_loadu_ps(page.valueScales + v * 8));
       _mm256_storeu_ps(row + v * 8, roundToBf16(s[v]));
@@ -121,17 +142,18 @@ void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, flo
   }
 }
 
-// out = out * factor + p v for R queries and C vectors of 8 channels, one token pair after the other.
+// out = out * factor + offset + p v for R queries and C vectors of 8 channels, one token pair after the
+// other.
 template <int R, int C>
 void addValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
-               int first, int channel, Prefetch& next) {
+               const float* offsets, int first, int channel, Prefetch& next) {
   __m256 sums[R * C];
   float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
   unroll<R>([&](auto r) {
-    const __m256 factor = _mm256_set1_ps(factors[first + r]);
+    const __m256 factor = _mm256_set1_ps(factors[first + r]), offset = _mm256_set1_ps(offsets[first + r]);
     unroll<C>([&](auto c) {
-      sums[r * C + c] =
-          _mm256_mul_ps(_mm256_loadu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 8), factor);
+      sums[r * C + c] = _mm256_fmadd_ps(
+          _mm256_loadu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 8), factor, offset);
     });
   });
   const bf16* column = values + 2 * channel;
@@ -160,35 +182,34 @@ void addValues(const QueryTile& tile, const bf16* values, const float* probabili
 
 template <int R>
 void addAllValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
-                  int first, Prefetch& next) {
+                  const float* offsets, int first, Prefetch& next) {
   int channel = 0;
   for (; channel + 32 <= tile.headDim; channel += 32) {
-    addValues<R, 4>(tile, values, probabilities, factors, first, channel, next);
+    addValues<R, 4>(tile, values, probabilities, factors, offsets, first, channel, next);
   }
-  if (channel < tile.headDim) addValues<R, 2>(tile, values, probabilities, factors, first, channel, next);
+  if (channel < tile.headDim)
+    addValues<R, 2>(tile, values, probabilities, factors, offsets, first, channel, next);
 }
 
 void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(32) float q[kTileQueries * kMaxHeadDim];
   alignas(32) float scores[kTileQueries * kPageTokens];
-  float factors[kTileQueries];
+  float factors[kTileQueries], offsets[kTileQueries];
   for (int query = 0; query < tile.queries; ++query) {
     const bf16* source = tile.q + static_cast<std::size_t>(query) * tile.stride;
     float* row = q + query * tile.headDim;
     for (int channel = 0; channel < tile.headDim; channel += 8) {
-      const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source + channel));
-      _mm256_storeu_ps(row + channel,
-                       _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)));
+      _mm256_storeu_ps(row + channel, widen(source + channel));
     }
   }
   int query = 0;
   for (; query + 2 <= tile.queries; query += 2) scoreQueries<2>(tile, page.keys, q, query, scores, next);
   if (query < tile.queries) scoreQueries<1>(tile, page.keys, q, query, scores, next);
-  softmaxPage(tile, page, scores, factors);
+  softmaxPage(tile, page, scores, factors, offsets);
   for (query = 0; query + 2 <= tile.queries; query += 2) {
-    addAllValues<2>(tile, page.values, scores, factors, query, next);
+    addAllValues<2>(tile, page.values, scores, factors, offsets, query, next);
   }
-  if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, query, next);
+  if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, offsets, query, next);
 }
 
 // 16 codes at a time: s8 to s32 to float32, whose upper half is the bf16, exact since a code has at most 7
@@ -207,8 +228,65 @@ void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count, Prefetc
   }
 }
 
+// 16 words at a time: a code's bf16 is looked up byte by byte.
+template <int Bits>
+void unpackVectors(const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
+  constexpr int kPerWord = 16 / Bits;
+  alignas(16) std::uint8_t lows[16], highs[16];
+  for (int i = 0; i < 16; ++i) {
+    const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, levelOf(Bits, i & ((1 << Bits) - 1))) >> 16;
+    lows[i] = static_cast<std::uint8_t>(bits);
+    highs[i] = static_cast<std::uint8_t>(bits >> 8);
+  }
+  const __m256i low = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(lows)));
+  const __m256i high = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(highs)));
+  const __m256i mask = _mm256_set1_epi16((1 << Bits) - 1);
+  // Looked up as zero, so that a table touches only its own byte of a word.
+  const __m256i noHigh = _mm256_set1_epi16(static_cast<std::int16_t>(0x8000)),
+                noLow = _mm256_set1_epi16(0x80);
+  for (int first = 0; first < headDim; first += kPerWord, codes += 64) {
+    next.step<1>();
+    for (int half = 0; half < 2; ++half) {
+      const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + half * 32));
+      unroll<kPerWord>([&](auto i) {
+        const __m256i code = _mm256_and_si256(_mm256_srli_epi16(words, i * Bits), mask);
+        const __m256i lower = _mm256_shuffle_epi8(low, _mm256_or_si256(code, noHigh));
+        const __m256i upper = _mm256_shuffle_epi8(high, _mm256_or_si256(_mm256_slli_epi16(code, 8), noLow));
+        const int vector = first + i;
+        const int place = columns == 0 ? vector : vector % 16 * columns + vector / 16;
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + place * kPackedVector + half * 16),
+                            _mm256_or_si256(lower, upper));
+      });
+    }
+  }
+}
+
+void unpackCodes(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
+  if (bits == 4) return unpackVectors<4>(codes, headDim, columns, out, next);
+  unpackVectors<2>(codes, headDim, columns, out, next);
+}
+
+void foldQueries(const QueryFold& fold) {
+  for (int query = 0; query < fold.queries; ++query) {
+    const bf16* q = fold.q + static_cast<std::size_t>(query) * fold.stride;
+    bf16* folded = fold.folded + static_cast<std::size_t>(query) * fold.stride;
+    __m256 offset = _mm256_setzero_ps();
+    for (int channel = 0; channel < fold.headDim; channel += 8) {
+      const __m256 x = widen(q + channel);
+      offset = _mm256_fmadd_ps(x, widen(fold.middles + channel), offset);
+      const __m256i rounded = _mm256_srli_epi32(
+          _mm256_castps_si256(roundToBf16(_mm256_mul_ps(x, widen(fold.steps + channel)))), 16);
+      _mm_storeu_si128(
+          reinterpret_cast<__m128i*>(folded + channel),
+          _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
+    }
+    for (int channel = fold.headDim; channel < fold.stride; ++channel) folded[channel] = 0;
+    fold.offsets[query] = reduceAdd(offset);
+  }
+}
+
 }  // namespace
 
-const AttentionKernels kAvx2Attention = {attendPage, expandCodes};
+const AttentionKernels kAvx2Attention = {attendPage, {}, expandCodes, unpackCodes, foldQueries};
 
 }  // namespace tandem::cpu

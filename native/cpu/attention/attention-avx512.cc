@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "cpu/attention/codes-avx512.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/softmax-avx512.h"
 #include "cpu/unroll.h"
@@ -16,49 +17,128 @@ namespace {
   return (__m512bh)_mm512_set1_epi32(bits);
 }
 
-[[gnu::always_inline]] inline __m512bh loadPairs(const bf16* pairs) {
-  return (__m512bh)_mm512_loadu_si512(pairs);
-}
+// A page's keys and values, vector by vector, whatever their class. Keys come eight vectors at a time, four
+// channel pairs of 32 tokens; values by 16 channels and half a page, eight token pairs.
+class Elements {
+ public:
+  explicit Elements(const QueryTile& tile, const PageTile& page)
+      : keys_(page.keys), values_(page.values), headDim_(tile.headDim) {}
+
+  template <int I>
+  [[gnu::always_inline]] __m512bh key(int eight) const {
+    return (__m512bh)_mm512_loadu_si512(keys_ + (eight * 8 + I) * kPackedVector);
+  }
+  template <int I>
+  [[gnu::always_inline]] __m512bh value(int column, int half) const {
+    return (__m512bh)_mm512_loadu_si512(values_ + (half * 8 + I) * 2 * headDim_ + column * kPackedVector);
+  }
+
+ private:
+  const bf16* keys_;
+  const bf16* values_;
+  int headDim_;
+};
+
+class Int8Codes {
+ public:
+  explicit Int8Codes(const QueryTile& tile, const PageTile& page)
+      : keys_(page.keyCodes), values_(page.valueCodes), headDim_(tile.headDim) {}
+
+  template <int I>
+  [[gnu::always_inline]] __m512bh key(int eight) const {
+    return expand32(keys_ + (eight * 8 + I) * kPackedVector);
+  }
+  template <int I>
+  [[gnu::always_inline]] __m512bh value(int column, int half) const {
+    return expand32(values_ + (half * 8 + I) * 2 * headDim_ + column * kPackedVector);
+  }
+
+ private:
+  const std::byte* keys_;
+  const std::byte* values_;
+  int headDim_;
+};
+
+template <int Bits>
+class PackedCodes {
+ public:
+  explicit PackedCodes(const QueryTile&, const PageTile& page)
+      : keys_(page.keyCodes), values_(page.valueCodes) {}
+
+  template <int I>
+  [[gnu::always_inline]] __m512bh key(int eight) const {
+    return vector<I>(keys_ + eight * kEightBytes);
+  }
+  template <int I>
+  [[gnu::always_inline]] __m512bh value(int column, int half) const {
+    return vector<I>(values_ + (column * 2 + half) * kEightBytes);
+  }
+
+ private:
+  static constexpr int kPerWord = 16 / Bits;
+  static constexpr int kEightBytes = 8 / kPerWord * 64;
+
+  template <int I>
+  [[gnu::always_inline]] __m512bh vector(const std::byte* codes) const {
+    return levels_.template unpack<I % kPerWord>(codes + I / kPerWord * 64);
+  }
+
+  const std::byte* keys_;
+  const std::byte* values_;
+  Levels<Bits> levels_;
+};
 
 // q kt of R queries: 16 tokens a vector, one channel pair after the other.
-template <int R>
-void scoreQueries(const QueryTile& tile, const bf16* keys, int first, float* scores, Prefetch& next) {
+template <int R, class Page>
+void scoreQueries(const QueryTile& tile, const Page& page, int first, float* scores, Prefetch& next) {
   __m512 sums[2 * R];
   unroll<2 * R>([&](auto i) { sums[i] = _mm512_setzero_ps(); });
   const bf16* q = tile.q + static_cast<std::size_t>(first) * tile.stride;
-  for (int channel = 0; channel < tile.headDim; channel += 2, keys += 2 * kPageTokens) {
-    next.step<2>();
-    const __m512bh keys0 = loadPairs(keys), keys1 = loadPairs(keys + kPageTokens);
-    unroll<R>([&](auto r) {
-      const __m512bh pair = broadcastPair(q + static_cast<std::size_t>(r) * tile.stride + channel);
-      sums[2 * r] = _mm512_dpbf16_ps(sums[2 * r], keys0, pair);
-      sums[2 * r + 1] = _mm512_dpbf16_ps(sums[2 * r + 1], keys1, pair);
+  for (int eight = 0; eight < tile.headDim / 8; ++eight, q += 8) {
+    unroll<4>([&](auto pair) {
+      next.step<2>();
+      const __m512bh keys0 = page.template key<2 * pair>(eight),
+                     keys1 = page.template key<2 * pair + 1>(eight);
+      unroll<R>([&](auto r) {
+        const __m512bh two = broadcastPair(q + static_cast<std::size_t>(r) * tile.stride + 2 * pair);
+        sums[2 * r] = _mm512_dpbf16_ps(sums[2 * r], keys0, two);
+        sums[2 * r + 1] = _mm512_dpbf16_ps(sums[2 * r + 1], keys1, two);
+      });
     });
   }
   unroll<2 * R>([&](auto i) { _mm512_storeu_ps(scores + first * kPageTokens + i * 16, sums[i]); });
 }
 
-// out = out * factor + p v for R queries and C vectors of channels, one token pair after the other.
-template <int R, int C>
-void addValues(const QueryTile& tile, const bf16* values, const bf16* probabilities, const float* factors,
-               int first, int channel, Prefetch& next) {
+// What a tile's values are weighted by, and what becomes of their sums so far.
+struct Weights {
+  alignas(64) bf16 probabilities[kTileQueries * kPageTokens];
+  float factors[kTileQueries], offsets[kTileQueries];
+};
+
+// out = out * factor + offset + p v for R queries and C vectors of channels, one token pair after the other.
+template <int R, int C, class Page>
+void addValues(const QueryTile& tile, const Page& page, const Weights& weights, int first, int channel,
+               Prefetch& next) {
   __m512 sums[R * C];
   float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
   unroll<R>([&](auto r) {
-    const __m512 factor = _mm512_set1_ps(factors[first + r]);
+    const __m512 factor = _mm512_set1_ps(weights.factors[first + r]);
+    const __m512 offset = _mm512_set1_ps(weights.offsets[first + r]);
     unroll<C>([&](auto c) {
-      sums[r * C + c] =
-          _mm512_mul_ps(_mm512_loadu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 16), factor);
+      sums[r * C + c] = _mm512_fmadd_ps(
+          _mm512_loadu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 16), factor, offset);
     });
   });
-  const bf16* column = values + 2 * channel;
-  for (int t = 0; t < kPageTokens; t += 2, column += 2 * tile.headDim) {
-    next.step<4>();
-    __m512bh v[C];
-    unroll<C>([&](auto c) { v[c] = loadPairs(column + c * 32); });
-    unroll<R>([&](auto r) {
-      const __m512bh pair = broadcastPair(probabilities + (first + r) * kPageTokens + t);
-      unroll<C>([&](auto c) { sums[r * C + c] = _mm512_dpbf16_ps(sums[r * C + c], v[c], pair); });
+  const bf16* p = weights.probabilities + first * kPageTokens;
+  for (int half = 0; half < 2; ++half, p += kPageTokens / 2) {
+    unroll<8>([&](auto pair) {
+      next.step<4>();
+      __m512bh v[C];
+      unroll<C>([&](auto c) { v[c] = page.template value<pair>(channel / 16 + c, half); });
+      unroll<R>([&](auto r) {
+        const __m512bh two = broadcastPair(p + r * kPageTokens + 2 * pair);
+        unroll<C>([&](auto c) { sums[r * C + c] = _mm512_dpbf16_ps(sums[r * C + c], v[c], two); });
+      });
     });
   }
   unroll<R>([&](auto r) {
@@ -68,49 +148,54 @@ void addValues(const QueryTile& tile, const bf16* values, const bf16* probabilit
   });
 }
 
-template <int R>
-void addAllValues(const QueryTile& tile, const bf16* values, const bf16* probabilities, const float* factors,
-                  int first, Prefetch& next) {
+template <int R, class Page>
+void addAllValues(const QueryTile& tile, const Page& page, const Weights& weights, int first,
+                  Prefetch& next) {
   int channel = 0;
   for (; channel + 64 <= tile.headDim; channel += 64) {
-    addValues<R, 4>(tile, values, probabilities, factors, first, channel, next);
+    addValues<R, 4>(tile, page, weights, first, channel, next);
   }
   switch ((tile.headDim - channel) / 16) {
     case 3:
-      return addValues<R, 3>(tile, values, probabilities, factors, first, channel, next);
+      return addValues<R, 3>(tile, page, weights, first, channel, next);
     case 2:
-      return addValues<R, 2>(tile, values, probabilities, factors, first, channel, next);
+      return addValues<R, 2>(tile, page, weights, first, channel, next);
     case 1:
-      return addValues<R, 1>(tile, values, probabilities, factors, first, channel, next);
+      return addValues<R, 1>(tile, page, weights, first, channel, next);
   }
 }
 
-void scoreTile(const QueryTile& tile, const bf16* keys, float* scores, Prefetch& next) {
+template <class Page>
+void scoreTile(const QueryTile& tile, const Page& page, float* scores, Prefetch& next) {
   int query = 0;
-  for (; query + 8 <= tile.queries; query += 8) scoreQueries<8>(tile, keys, query, scores, next);
+  for (; query + 8 <= tile.queries; query += 8) scoreQueries<8>(tile, page, query, scores, next);
   const int rest = tile.queries - query;
-  if (rest & 4) scoreQueries<4>(tile, keys, query, scores, next), query += 4;
-  if (rest & 2) scoreQueries<2>(tile, keys, query, scores, next), query += 2;
-  if (rest & 1) scoreQueries<1>(tile, keys, query, scores, next);
+  if (rest & 4) scoreQueries<4>(tile, page, query, scores, next), query += 4;
+  if (rest & 2) scoreQueries<2>(tile, page, query, scores, next), query += 2;
+  if (rest & 1) scoreQueries<1>(tile, page, query, scores, next);
 }
 
-void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
+template <class Page>
+void attend(const QueryTile& tile, const PageTile& pageTile, Prefetch& next) {
   alignas(64) float scores[kTileQueries * kPageTokens];
-  alignas(64) bf16 probabilities[kTileQueries * kPageTokens];
-  float factors[kTileQueries];
-  scoreTile(tile, page.keys, scores, next);
-  softmaxPage(tile, page, scores, probabilities, factors);
+  Weights weights;
+  const Page page(tile, pageTile);
+  scoreTile(tile, page, scores, next);
+  softmaxPage(tile, pageTile, scores, weights.probabilities, weights.factors, weights.offsets);
   int query = 0;
-  for (; query + 4 <= tile.queries; query += 4) {
-    addAllValues<4>(tile, page.values, probabilities, factors, query, next);
-  }
+  for (; query + 4 <= tile.queries; query += 4) addAllValues<4>(tile, page, weights, query, next);
   const int rest = tile.queries - query;
-  if (rest & 2) addAllValues<2>(tile, page.values, probabilities, factors, query, next), query += 2;
-  if (rest & 1) addAllValues<1>(tile, page.values, probabilities, factors, query, next);
+  if (rest & 2) addAllValues<2>(tile, page, weights, query, next), query += 2;
+  if (rest & 1) addAllValues<1>(tile, page, weights, query, next);
 }
 
 }  // namespace
 
-const AttentionKernels kAvx512Attention = {attendPage, expandCodesAvx512};
+const AttentionKernels kAvx512Attention = {
+    attend<Elements>,
+    {nullptr, attend<Int8Codes>, attend<PackedCodes<4>>, attend<PackedCodes<2>>},
+    expandCodesAvx512,
+    unpackCodesAvx512,
+    foldQueriesAvx512};
 
 }  // namespace tandem::cpu

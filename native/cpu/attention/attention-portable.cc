@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "cpu/attention/kernels.h"
 
@@ -19,6 +20,7 @@ void score(const QueryTile& tile, const PageTile& page, int query, float* scores
     }
   }
   for (int t = 0; t < kPageTokens; ++t) {
+    if (page.keyOffsets) scores[t] += page.keyOffsets[query];
     scores[t] *= page.keyScales ? tile.scale * page.keyScales[t] : tile.scale;
     if (!(page.visible[query] >> t & 1u)) scores[t] = -INFINITY;
   }
@@ -35,13 +37,15 @@ void weigh(const QueryTile& tile, const PageTile& page, int query, const float* 
 
   float* sum = tile.sum + query * kSumLanes;
   for (int lane = 0; lane < kSumLanes; ++lane) sum[lane] *= factor;
+  float offset = 0;
   for (int t = 0; t < kPageTokens; ++t) {
     const float probability = std::exp2(scores[t] - highest);
     sum[t % kSumLanes] += probability;
+    if (page.valueMiddles) offset += probability * page.valueMiddles[t];
     probabilities[t] = toFloat(toBf16(page.valueScales ? probability * page.valueScales[t] : probability));
   }
   float* out = tile.out + static_cast<std::size_t>(query) * tile.headDim;
-  for (int channel = 0; channel < tile.headDim; ++channel) out[channel] *= factor;
+  for (int channel = 0; channel < tile.headDim; ++channel) out[channel] = out[channel] * factor + offset;
 }
 
 void addValues(const QueryTile& tile, const PageTile& page, int query, const float* probabilities) {
@@ -69,8 +73,36 @@ void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count, Prefetc
   for (std::size_t i = 0; i < count; ++i) out[i] = toBf16(static_cast<float>(codes[i]));
 }
 
+void unpackCodes(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch&) {
+  const int perWord = 16 / bits;
+  for (int vector = 0; vector < headDim; ++vector) {
+    const std::byte* words = codes + vector / perWord * kPackedVector * sizeof(std::uint16_t);
+    const int place = columns == 0 ? vector : vector % 16 * columns + vector / 16;
+    for (int lane = 0; lane < kPackedVector; ++lane) {
+      std::uint16_t word;
+      std::memcpy(&word, words + lane * sizeof word, sizeof word);
+      const int code = word >> (vector % perWord * bits) & ((1 << bits) - 1);
+      out[place * kPackedVector + lane] = toBf16(levelOf(bits, code));
+    }
+  }
+}
+
+void foldQueries(const QueryFold& fold) {
+  for (int query = 0; query < fold.queries; ++query) {
+    const bf16* q = fold.q + static_cast<std::size_t>(query) * fold.stride;
+    bf16* folded = fold.folded + static_cast<std::size_t>(query) * fold.stride;
+    float offset = 0;
+    for (int channel = 0; channel < fold.headDim; ++channel) {
+      folded[channel] = toBf16(toFloat(q[channel]) * toFloat(fold.steps[channel]));
+      offset += toFloat(q[channel]) * toFloat(fold.middles[channel]);
+    }
+    std::fill(folded + fold.headDim, folded + fold.stride, bf16{0});
+    fold.offsets[query] = offset;
+  }
+}
+
 }  // namespace
 
-const AttentionKernels kPortableAttention = {attendPage, expandCodes};
+const AttentionKernels kPortableAttention = {attendPage, {}, expandCodes, unpackCodes, foldQueries};
 
 }  // namespace tandem::cpu

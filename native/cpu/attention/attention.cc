@@ -82,6 +82,8 @@ void validate(const Problem& problem) {
           "attention: the page format does not fit the heads");
     check(static_cast<std::int64_t>(view.pages.size()) * kPageTokens >= entry.position + entry.count,
           "attention: an entry's page table is shorter than its tokens");
+    check(view.classes.empty() || view.classes.size() >= view.pages.size(),
+          "attention: a page table has pages without a class");
   }
 }
 
@@ -120,6 +122,7 @@ class Worker {
  public:
   void reserve(int headDim, int stride) {
     q_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
+    folded_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
     keys_.reserve(static_cast<std::size_t>(kPageTokens) * stride);
     values_.reserve(static_cast<std::size_t>(kPageTokens) * headDim);
     total_.reserve(SoftmaxState::elements(kBlockQueries, headDim));
@@ -184,18 +187,27 @@ class Worker {
       }
       Prefetch next;
       if (page + 1 < end) {
-        next.at = reinterpret_cast<const char*>(view.pages[page + 1] + view.format.keys(block.kvHead));
-        next.end = next.at + view.format.headBytes();
+        const PageFormat format = view.formatOf(page + 1);
+        next.at = reinterpret_cast<const char*>(view.pages[page + 1] + format.keys(block.kvHead));
+        next.end = next.at + format.headBytes();
       }
-      PageTile tile = openPage(kernels, view, page, block.kvHead, next);
+      const PageFormat format = view.formatOf(page);
+      const std::byte* bytes = view.pages[page];
+      const AttendPage direct =
+          block.queries() <= kFewQueries ? kernels.attendCodes[static_cast<int>(format.precision)] : nullptr;
+      PageTile tile = direct ? codesOf(bytes, format, block.kvHead)
+                             : elementsOf(kernels, bytes, format, block.kvHead, next);
+      setScales(kernels, bytes, format, block, stride, tile);
+      const bf16* q = isPacked(format.precision) ? folded_.data() : q_.data();
       for (int query = 0; query < block.queries(); query += kTileQueries) {
         const int queries = std::min(kTileQueries, block.queries() - query);
         tile.visible = visible + query;
         if (std::all_of(tile.visible, tile.visible + queries, [](std::uint32_t bits) { return bits == 0; })) {
           continue;
         }
-        kernels.attendPage(
-            {queries, headDim, stride, problem.scale(), q_.data() + static_cast<std::size_t>(query) * stride,
+        if (isPacked(format.precision)) tile.keyOffsets = offsets_ + query;
+        (direct ? direct : kernels.attendPage)(
+            {queries, headDim, stride, problem.scale(), q + static_cast<std::size_t>(query) * stride,
              state.maximum + query, state.sum + query * kSumLanes,
              state.out + static_cast<std::size_t>(query) * headDim},
             tile, next);
@@ -203,28 +215,57 @@ class Worker {
     }
   }
 
-  PageTile openPage(const AttentionKernels& kernels, const KvView& view, std::int64_t page, int kvHead,
-                    Prefetch& next) {
-    const std::byte* bytes = view.pages[page];
-    const std::byte* keys = bytes + view.format.keys(kvHead);
-    const std::byte* values = bytes + view.format.values(kvHead);
+  static PageTile codesOf(const std::byte* page, const PageFormat& format, int kvHead) {
     PageTile tile;
-    if (view.format.precision == PrecisionClass::bf16) {
-      tile.keys = reinterpret_cast<const bf16*>(keys);
-      tile.values = reinterpret_cast<const bf16*>(values);
-      return tile;
-    }
-    kernels.expandCodes(reinterpret_cast<const std::int8_t*>(keys), keys_.data(), view.format.tileElements(),
-                        next);
-    kernels.expandCodes(reinterpret_cast<const std::int8_t*>(values), values_.data(),
-                        view.format.tileElements(), next);
-    tile.keys = keys_.data();
-    tile.values = values_.data();
-    tile.keyScales = reinterpret_cast<const float*>(bytes + view.format.keyScales(kvHead));
-    tile.valueScales = reinterpret_cast<const float*>(bytes + view.format.valueScales(kvHead));
+    tile.keyCodes = page + format.keys(kvHead);
+    tile.valueCodes = page + format.values(kvHead);
     return tile;
   }
 
+  // The page's keys and values as bf16: where they lie, or written down.
+  PageTile elementsOf(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
+                      int kvHead, Prefetch& next) {
+    const std::byte* keys = page + format.keys(kvHead);
+    const std::byte* values = page + format.values(kvHead);
+    PageTile tile;
+    tile.keys = keys_.data();
+    tile.values = values_.data();
+    if (isPacked(format.precision)) {
+      const int bits = bitsOf(format.precision);
+      kernels.unpackCodes(bits, keys, format.headDim, 0, keys_.data(), next);
+      kernels.unpackCodes(bits, values, format.headDim, format.headDim / 16, values_.data(), next);
+    } else if (format.precision == PrecisionClass::int8) {
+      const auto codes = [](const std::byte* bytes) { return reinterpret_cast<const std::int8_t*>(bytes); };
+      kernels.expandCodes(codes(keys), keys_.data(), format.tileElements(), next);
+      kernels.expandCodes(codes(values), values_.data(), format.tileElements(), next);
+    } else {
+      tile.keys = reinterpret_cast<const bf16*>(keys);
+      tile.values = reinterpret_cast<const bf16*>(values);
+    }
+    return tile;
+  }
+
+  void setScales(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
+                 const Block& block, int stride, PageTile& tile) {
+    const std::byte* keyScales = page + format.keyScales(block.kvHead);
+    const std::byte* valueScales = page + format.valueScales(block.kvHead);
+    if (format.precision == PrecisionClass::int8) {
+      tile.keyScales = reinterpret_cast<const float*>(keyScales);
+      tile.valueScales = reinterpret_cast<const float*>(valueScales);
+    } else if (isPacked(format.precision)) {
+      const auto* steps = reinterpret_cast<const bf16*>(keyScales);
+      kernels.foldQueries({block.queries(), format.headDim, stride, q_.data(), steps, steps + format.headDim,
+                           folded_.data(), offsets_});
+      const auto* scales = reinterpret_cast<const bf16*>(valueScales);
+      for (int i = 0; i < 2 * kPageTokens; ++i) valueScales_[i] = toFloat(scales[i]);
+      tile.valueScales = valueScales_;
+      tile.valueMiddles = valueScales_ + kPageTokens;
+    }
+  }
+
+  AlignedArray<bf16> folded_;     // the queries with a packed page's key steps in them
+  float offsets_[kBlockQueries];  // and what its key middles add to their scores
+  float valueScales_[2 * kPageTokens];
   AlignedArray<bf16> q_, keys_, values_;
   AlignedArray<float> total_, part_;
 };

@@ -28,9 +28,11 @@ namespace tandem::cpu {
 }
 
 // scores [kTileQueries][kPageTokens], raw dot products, become probabilities in bf16; factors [kTileQueries]
-// is what the earlier sums are to be multiplied by. Updates the tile's maxima and sums.
+// is what the earlier sums are to be multiplied by, and offsets [kTileQueries] what is to be added to them
+// for the values' middles. Updates the tile's maxima and sums.
 [[gnu::always_inline]] inline void softmaxPage(const QueryTile& tile, const PageTile& page,
-                                               const float* scores, bf16* probabilities, float* factors) {
+                                               const float* scores, bf16* probabilities, float* factors,
+                                               float* offsets) {
   const __m512 unseen = _mm512_set1_ps(-__builtin_inff());
   __m512 keyScale0 = _mm512_set1_ps(tile.scale), keyScale1 = keyScale0;
   if (page.keyScales) {
@@ -39,8 +41,11 @@ namespace tandem::cpu {
   }
   for (int query = 0; query < tile.queries; ++query) {
     const std::uint32_t visible = page.visible[query];
-    __m512 s0 = _mm512_mul_ps(_mm512_loadu_ps(scores + query * kPageTokens), keyScale0);
-    __m512 s1 = _mm512_mul_ps(_mm512_loadu_ps(scores + query * kPageTokens + 16), keyScale1);
+    const __m512 keyOffset = _mm512_set1_ps(page.keyOffsets ? page.keyOffsets[query] : 0.0f);
+    __m512 s0 = _mm512_add_ps(_mm512_loadu_ps(scores + query * kPageTokens), keyOffset);
+    __m512 s1 = _mm512_add_ps(_mm512_loadu_ps(scores + query * kPageTokens + 16), keyOffset);
+    s0 = _mm512_mul_ps(s0, keyScale0);
+    s1 = _mm512_mul_ps(s1, keyScale1);
     if (visible != 0xffffffffu) {
       s0 = _mm512_mask_mov_ps(unseen, static_cast<__mmask16>(visible), s0);
       s1 = _mm512_mask_mov_ps(unseen, static_cast<__mmask16>(visible >> 16), s1);
@@ -57,25 +62,17 @@ namespace tandem::cpu {
 
     float* sum = tile.sum + query * kSumLanes;
     _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(sum), factor, _mm512_add_ps(p0, p1)));
+    offsets[query] = 0;
+    if (page.valueMiddles) {
+      const __m512 middle0 = _mm512_mul_ps(p0, _mm512_loadu_ps(page.valueMiddles));
+      offsets[query] =
+          _mm512_reduce_add_ps(_mm512_fmadd_ps(p1, _mm512_loadu_ps(page.valueMiddles + 16), middle0));
+    }
     if (page.valueScales) {
       p0 = _mm512_mul_ps(p0, _mm512_loadu_ps(page.valueScales));
       p1 = _mm512_mul_ps(p1, _mm512_loadu_ps(page.valueScales + 16));
     }
     _mm512_storeu_si512(probabilities + query * kPageTokens, (__m512i)_mm512_cvtne2ps_pbh(p1, p0));
-  }
-}
-
-// 32 codes at a time: s8 to s32 to float32 to bf16, exact since a code has at most 7 bits.
-inline void expandCodesAvx512(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
-  for (std::size_t i = 0; i < count; i += 128) {
-    next.step<1>();
-    for (std::size_t j = i; j < i + 128; j += 32) {
-      const __m512 low = _mm512_cvtepi32_ps(
-          _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j))));
-      const __m512 high = _mm512_cvtepi32_ps(
-          _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + j + 16))));
-      _mm512_storeu_si512(out + j, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-    }
   }
 }
 

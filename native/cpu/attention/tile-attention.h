@@ -57,13 +57,13 @@ void addValuesOnTiles(const QueryTile& tile, const bf16* values, int channel, Pr
   unroll<C>([&](auto c) { Tiles::template store<c>(tile.out + channel + c * 16, outBytes); });
 }
 
-inline void rescale(const QueryTile& tile, const float* factors) {
+inline void rescale(const QueryTile& tile, const float* factors, const float* offsets) {
   for (int query = 0; query < tile.queries; ++query) {
-    if (factors[query] == 1) continue;
-    const __m512 factor = _mm512_set1_ps(factors[query]);
+    if (factors[query] == 1 && offsets[query] == 0) continue;
+    const __m512 factor = _mm512_set1_ps(factors[query]), offset = _mm512_set1_ps(offsets[query]);
     float* out = tile.out + static_cast<std::size_t>(query) * tile.headDim;
     for (int channel = 0; channel < tile.headDim; channel += 16) {
-      _mm512_storeu_ps(out + channel, _mm512_mul_ps(_mm512_loadu_ps(out + channel), factor));
+      _mm512_storeu_ps(out + channel, _mm512_fmadd_ps(_mm512_loadu_ps(out + channel), factor, offset));
     }
   }
 }
@@ -72,11 +72,11 @@ template <class Tiles>
 void attendPageOnTiles(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(64) float scores[kTileQueries * kPageTokens];
   alignas(64) bf16 probabilities[kTileQueries * kPageTokens];
-  float factors[kTileQueries];
+  float factors[kTileQueries], offsets[kTileQueries];
   Tiles::configure(tile.queries);
   scoreOnTiles<Tiles>(tile, page.keys, scores, next);
-  softmaxPage(tile, page, scores, probabilities, factors);
-  rescale(tile, factors);
+  softmaxPage(tile, page, scores, probabilities, factors, offsets);
+  rescale(tile, factors, offsets);
   Tiles::template load<4>(probabilities, kPageTokens * sizeof(bf16));
   int channel = 0;
   for (; channel + 64 <= tile.headDim; channel += 64)

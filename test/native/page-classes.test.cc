@@ -1,0 +1,275 @@
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <random>
+#include <set>
+
+#include "check.h"
+#include "kv/kv-cache.h"
+
+using namespace tandem;
+
+namespace {
+
+const PageFormat kFormat{PrecisionClass::bf16, 1, 16};
+constexpr int kLayers = 3;
+constexpr int kSlots = 5;
+
+// What the cache should hold, page by page, kept in the plainest way. A page is written once, with a number
+// of its own.
+struct Model {
+  struct Page {
+    PrecisionClass precision;
+    int content;
+  };
+  using Block = std::array<int, kLayers>;  // identities of pages
+
+  std::vector<Page> pages;  // by identity
+  std::map<int, std::vector<Block>> slots;
+  std::map<std::int32_t, Block> published;
+  struct Swapped {
+    std::vector<Block> blocks;
+  };
+  std::map<SwapId, Swapped> swapped;
+  int contents = 0;
+
+  int page(PrecisionClass precision, int content) {
+    pages.push_back({precision, content});
+    return static_cast<int>(pages.size()) - 1;
+  }
+  std::size_t bytesOf(const std::vector<Block>& blocks) const {
+    std::size_t bytes = 0;
+    for (const Block& block : blocks) {
+      for (const int page : block) bytes += kFormat.in(pages[page].precision).pageBytes();
+    }
+    return bytes;
+  }
+  // Every page in use counts once, however many share it.
+  std::size_t heldBytes() const {
+    std::set<int> alive;
+    for (const auto& [slot, blocks] : slots) {
+      for (const Block& block : blocks) alive.insert(block.begin(), block.end());
+    }
+    for (const auto& [id, block] : published) alive.insert(block.begin(), block.end());
+    std::size_t bytes = 0;
+    for (const int page : alive) bytes += kFormat.in(pages[page].precision).pageBytes();
+    return bytes;
+  }
+};
+
+void writeMark(std::byte* page, PrecisionClass precision, int content) {
+  const std::size_t bytes = kFormat.in(precision).pageBytes();
+  std::memcpy(page, &content, sizeof content);
+  std::memcpy(page + bytes - sizeof content, &content, sizeof content);
+}
+
+void expectMarks(const KvCache& cache, int slot, const std::vector<Model::Block>& blocks,
+                 const Model& model) {
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const KvView view = cache.viewOf(slot, layer);
+    test::equal(view.pages.size(), blocks.size(), "pages of a slot");
+    test::equal(view.classes.size(), blocks.size(), "classes of a slot");
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      const auto& [precision, content] = model.pages[blocks[i][layer]];
+      test::equal(nameOf(view.classes[i]), nameOf(precision), "a page's class");
+      const std::size_t bytes = kFormat.in(precision).pageBytes();
+      const bool same = std::memcmp(view.pages[i], &content, sizeof content) == 0 &&
+                        std::memcmp(view.pages[i] + bytes - sizeof content, &content, sizeof content) == 0;
+      test::isTrue(same, "a page keeps its bytes");
+    }
+  }
+}
+
+}  // namespace
+
+TEST("page classes: random operations over all classes report the bytes they hold, and lose none") {
+  constexpr std::size_t kBytes = 150 * 1024;
+  KvCache cache(kFormat, kLayers, kSlots, kBytes);
+  const std::int64_t total = cache.totalBlocks();
+  Model model;
+  std::mt19937 random(19);
+  const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+  int refused = 0, converted = 0;
+  for (int round = 0; round < 200'000; ++round) {
+    const int slot = below(kSlots);
+    std::vector<Model::Block>& blocks = model.slots[slot];
+    switch (below(9)) {
+      case 0: {  // reserve, write and fill
+        const std::int64_t wanted = static_cast<std::int64_t>(blocks.size()) + below(6);
+        const std::int64_t missing = wanted - static_cast<std::int64_t>(blocks.size());
+        const bool fits = missing <= cache.freeBlocks();
+        test::equal(cache.reserve(slot, wanted * kPageTokens), fits, "reserve says whether it fits");
+        if (!fits) {
+          ++refused;
+          break;
+        }
+        for (std::int64_t i = 0; i < missing; ++i) {
+          Model::Block& block = blocks.emplace_back();
+          for (int layer = 0; layer < kLayers; ++layer) {
+            block[layer] = model.page(PrecisionClass::bf16, model.contents++);
+            writeMark(cache.viewOf(slot, layer).pages[blocks.size() - 1], PrecisionClass::bf16,
+                      model.pages[block[layer]].content);
+          }
+        }
+        cache.startStep(slot);
+        cache.finishStep(slot, cache.reserved(slot) - cache.length(slot));
+        break;
+      }
+      case 1:
+        if (below(3) != 0) break;
+        cache.release(slot);
+        blocks.clear();
+        break;
+      case 2: {
+        if (blocks.empty() || model.published.size() > 20) break;
+        const int index = below(static_cast<int>(blocks.size()));
+        model.published[cache.publish(slot, index)] = blocks[index];
+        break;
+      }
+      case 3: {
+        if (model.published.empty()) break;
+        auto entry = model.published.begin();
+        std::advance(entry, below(static_cast<int>(model.published.size())));
+        const std::int32_t id = entry->first;
+        if (blocks.empty()) {
+          cache.attach(slot, {&id, 1});
+          blocks.push_back(entry->second);
+        } else {
+          cache.unpublish({&id, 1});
+          model.published.erase(entry);
+        }
+        break;
+      }
+      case 4: {
+        const int from = below(kSlots);
+        if (from == slot || !blocks.empty()) break;
+        const auto count = below(static_cast<int>(model.slots[from].size()) + 1);
+        test::isTrue(cache.fork(from, slot, count * kPageTokens), "full blocks are shared");
+        blocks.assign(model.slots[from].begin(), model.slots[from].begin() + count);
+        break;
+      }
+      case 5: {  // leave, and come back later on pages of the same classes
+        if (model.swapped.size() > 3) break;
+        KvCache::Swap swap = cache.startSwapOut(slot);
+        swap.copies.run();
+        cache.finishSwap(slot);
+        test::equal(cache.swappedBytes(swap.id), model.bytesOf(blocks), "bytes of swapped KV");
+        model.swapped[swap.id] = {std::move(blocks)};
+        blocks.clear();
+        break;
+      }
+      case 6: {
+        if (model.swapped.empty() || !blocks.empty()) break;
+        const SwapId id = model.swapped.begin()->first;
+        const std::optional<KvCache::Swap> swap = cache.startSwapIn(slot, id);
+        if (!swap) {
+          ++refused;
+          break;
+        }
+        swap->copies.run();
+        cache.finishSwap(slot);
+        for (const Model::Block& block : model.swapped[id].blocks) {
+          Model::Block& own = blocks.emplace_back();
+          for (int layer = 0; layer < kLayers; ++layer) {
+            const Model::Page page = model.pages[block[layer]];
+            own[layer] = model.page(page.precision, page.content);
+          }
+        }
+        model.swapped.erase(id);
+        break;
+      }
+      default: {  // convert some blocks, of one layer or of all
+        const int begin = below(static_cast<int>(blocks.size()) + 1);
+        const int end = begin + below(static_cast<int>(blocks.size()) - begin + 1);
+        const int layer = below(kLayers + 1) - 1;
+        const PrecisionClass to = kPrecisionClasses[below(kPrecisionClasses.size())];
+        const std::size_t before = cache.heldBytes();
+        const auto pages = cache.startConversion(slot, begin, end, to, layer);
+        if (!pages) {
+          test::equal(cache.heldBytes(), before, "bytes after a conversion that did not fit");
+          ++refused;
+          break;
+        }
+        test::throws([&] { cache.startStep(slot); }, "being converted");
+        std::size_t next = 0;
+        for (int at = std::max(layer, 0); at < (layer < 0 ? kLayers : layer + 1); ++at) {
+          for (int index = begin; index < end; ++index) {
+            int& page = blocks[index][at];
+            if (bitsOf(model.pages[page].precision) < 8 ||
+                bitsOf(to) >= bitsOf(model.pages[page].precision)) {
+              continue;
+            }
+            test::isTrue(next < pages->size(), "every page that can be is converted");
+            const PageConversion& conversion = (*pages)[next++];
+            test::equal(nameOf(conversion.fromFormat.precision), nameOf(model.pages[page].precision), "from");
+            test::equal(std::memcmp(conversion.from, &model.pages[page].content, sizeof(int)), 0, "source");
+            page = model.page(to, model.contents++);
+            writeMark(conversion.to, to, model.pages[page].content);
+            ++converted;
+          }
+        }
+        test::equal(next, pages->size(), "and no other");
+        cache.finishConversion(slot);
+        break;
+      }
+    }
+    test::equal(cache.heldBytes(), model.heldBytes(), "bytes in use");
+    if (round % 16 == 0) {
+      for (const auto& [one, held] : model.slots) expectMarks(cache, one, held, model);
+    }
+  }
+  test::isTrue(refused > 100 && converted > 1000, "memory was out at times, and pages were converted");
+  for (int slot = 0; slot < kSlots; ++slot) cache.release(slot);
+  for (const auto& [id, block] : model.published) cache.unpublish({&id, 1});
+  for (const auto& [id, swapped] : model.swapped) cache.dropSwapped(id);
+  test::equal(cache.heldBytes(), std::size_t{0}, "bytes at the end");
+  test::equal(cache.freeBlocks(), total, "chunks of every class came back");
+}
+
+TEST(
+    "page classes: the pool gives out as many pages of a class as it says, and takes them back for another") {
+  for (const PrecisionClass own : {PrecisionClass::bf16, PrecisionClass::int8}) {
+    const PageFormat format{own, 2, 64};
+    PagePool pool(format, 50 * format.pageBytes());
+    test::equal(pool.freePages(), std::size_t{50}, "pages of the pool's own class");
+    for (int round = 0; round < 3; ++round) {
+      for (const PrecisionClass precision : kPrecisionClasses) {
+        const std::size_t promised = pool.freePages(precision);
+        const std::size_t most = pool.bytes() / format.in(precision).pageBytes();
+        test::isTrue(promised <= most && promised * 10 >= most * 9, "little is lost to chunks");
+        std::map<std::byte*, PageId> places;
+        for (std::size_t i = 0; i < promised; ++i) {
+          const PageId page = pool.take(precision);
+          test::isTrue(page >= 0, "a page that was promised");
+          places[pool.data(page)] = page;
+        }
+        test::equal(pool.take(precision), PageId{-1}, "the page after the last");
+        test::equal(pool.heldBytes(), promised * format.in(precision).pageBytes(), "bytes in use");
+        std::byte* end = nullptr;
+        for (const auto& [place, page] : places) {
+          test::isTrue(place >= end, "pages do not overlap");
+          end = place + format.in(precision).pageBytes();
+        }
+        for (const auto& [place, page] : places) pool.release(page);
+        test::equal(pool.heldBytes(), std::size_t{0}, "bytes once all came back");
+      }
+    }
+  }
+}
+
+TEST("page classes: misuse is refused by name") {
+  KvCache cache(kFormat, kLayers, 2, 100 * kFormat.pageBytes());
+  cache.reserve(0, 70);
+  cache.startStep(0);
+  cache.finishStep(0, 70);
+  test::throws([&] { cache.startConversion(0, 0, 3, PrecisionClass::int4); }, "not all full");
+  test::throws([&] { cache.startConversion(0, 0, 1, PrecisionClass::int4, kLayers); }, "no such layer");
+  test::throws([&] { cache.finishConversion(0); }, "slot 0 is not being converted");
+  cache.startConversion(0, 1, 2, PrecisionClass::int4);
+  test::throws([&] { cache.release(0); }, "being converted");
+  cache.finishConversion(0);
+  test::throws([&] { cache.fork(0, 1, 40); }, "packed block");
+  test::isTrue(cache.fork(0, 1, 64), "a fork after the packed block");
+}
