@@ -10,7 +10,12 @@ export function parseBody<T>(schema: z.ZodType<T>, body: Uint8Array): T {
     const reason = error instanceof SyntaxError ? error.message : 'it is not valid UTF-8';
     throw invalidRequest(`The body is not valid JSON: ${reason}`, undefined, 'invalid_json');
   }
-  const parsed = schema.safeParse(json);
+  return checked(schema, json);
+}
+
+/** Throws `ApiError` 400 that names the field. */
+export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const param = issue.path.map(String).join('.');

@@ -8,7 +8,14 @@ import { z } from 'zod';
 const maxStops = 4;
 const finite = z.number();
 
-const sampling = {
+/** What all bodies that ask for tokens have in common. */
+export const sharedFields = {
+  tandem: z
+    .strictObject({
+      priority: z.int().min(-100).max(100).optional(),
+      deadline_ms: z.int().positive().optional(),
+    })
+    .nullish(),
   temperature: finite.min(0).max(2).nullish(),
   top_p: finite.gt(0).max(1).nullish(),
   top_k: z.int().min(-1).nullish(),
@@ -33,17 +40,10 @@ const common = {
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
   user: z.string().nullish(),
   metadata: z.record(z.string(), z.unknown()).nullish(),
-  tandem: z
-    .strictObject({
-      priority: z.int().min(-100).max(100).optional(),
-      deadline_ms: z.int().positive().optional(),
-    })
-    .nullish(),
-  ...sampling,
+  ...sharedFields,
 };
 
-const SharedBody = z.object(common);
-/** What chat and text completions have in common. */
+const SharedBody = z.object(sharedFields);
 export type SharedBody = z.output<typeof SharedBody>;
 
 const textPart = z.looseObject({ type: z.string(), text: z.string().optional() });

@@ -1,4 +1,4 @@
-import { invalidRequest } from './errors.js';
+import { type ApiError, invalidRequest } from './errors.js';
 
 /** Refuses by name what would change the answer and is not there; nothing that matters is ignored in silence. */
 export function refuseUnsupported(body: Record<string, unknown>): void {
@@ -18,6 +18,6 @@ export function refuseUnsupported(body: Record<string, unknown>): void {
   }
 }
 
-function unsupported(name: string) {
+export function unsupported(name: string): ApiError {
   return invalidRequest(`'${name}' is not supported.`, name, 'unsupported_parameter');
 }

@@ -1,0 +1,128 @@
+import { invalidRequest } from '../openai/errors.js';
+import { parseBody } from '../openai/parse.js';
+import { checkModel, defaultMaxTokens, type PrepareContext, sharedFields } from '../prepare/context.js';
+import { renderPrompt } from '../prepare/messages.js';
+import type { FoundItems, ResponseNeeds } from './found-items.js';
+import { type Item, toItem, toMessages } from './items.js';
+import type { PreparedResponse, ResponsePreparation } from './prepared.js';
+import { type InputItem, ResponseBody, ResponseFrame } from './schemas.js';
+import { refuseInFrames, refuseUnsupported } from './unsupported.js';
+
+/** `POST /v1/responses`. Throws `ApiError`. */
+export function prepareResponse(
+  context: PrepareContext,
+  bytes: Uint8Array,
+  found?: FoundItems,
+): ResponsePreparation {
+  return prepareBody(context, parseBody(ResponseBody, bytes), found);
+}
+
+/** A frame of `WS /v1/responses`. Throws `ApiError`. */
+export function prepareResponseFrame(
+  context: PrepareContext,
+  bytes: Uint8Array,
+  found?: FoundItems,
+): ResponsePreparation {
+  const { type: _, ...body } = parseBody(ResponseFrame, bytes);
+  refuseInFrames(body);
+  return prepareBody(context, body, found);
+}
+
+function prepareBody(
+  context: PrepareContext,
+  body: ResponseBody,
+  found: FoundItems | undefined,
+): ResponsePreparation {
+  checkModel(context, body.model);
+  refuseUnsupported(body);
+  const given = givenItems(body);
+  const needs = needsOf(body, given);
+  if (needs && !found) return { needs };
+  const input = given.map((item, index) => {
+    if (item.type !== 'item_reference') return toItem(item, `input.${index}`);
+    return JSON.parse(found!.items[item.id]!) as Item;
+  });
+  const conversation = found?.conversation ?? '[]';
+  const messages = toMessages(body.instructions ?? null, [...(JSON.parse(conversation) as Item[]), ...input]);
+  if (messages.length === 0)
+    throw invalidRequest("'input' is empty: there is nothing to respond to.", 'input');
+  const prompt = renderPrompt(context, messages, { addGenerationPrompt: true, variables: {} });
+  return { prepared: { ...preparedFrom(context, body, prompt), ...kept(input), conversation } };
+}
+
+function givenItems({ input }: ResponseBody): readonly InputItem[] {
+  return typeof input === 'string' ? [{ type: 'message', role: 'user', content: input }] : (input ?? []);
+}
+
+function needsOf(body: ResponseBody, given: readonly InputItem[]): ResponseNeeds | undefined {
+  const itemIds = given.flatMap((item) => (item.type === 'item_reference' ? item.id : []));
+  const previousResponseId = body.previous_response_id ?? null;
+  return previousResponseId === null && itemIds.length === 0 ? undefined : { previousResponseId, itemIds };
+}
+
+function kept(input: readonly Item[]): Pick<PreparedResponse, 'input' | 'inputIds'> {
+  return { input: JSON.stringify(input), inputIds: input.map(({ id }) => id) };
+}
+
+function preparedFrom(
+  context: PrepareContext,
+  body: ResponseBody,
+  prompt: Int32Array,
+): Omit<PreparedResponse, 'input' | 'inputIds' | 'conversation'> {
+  const shared = sharedFields(context, body);
+  const shows = body.include?.includes('message.output_text.logprobs') ?? false;
+  if (body.top_logprobs && !shows) {
+    throw invalidRequest(
+      "'top_logprobs' needs 'include' to name message.output_text.logprobs.",
+      'top_logprobs',
+    );
+  }
+  const logprobs = shows ? (body.top_logprobs ?? 0) : -1;
+  const { temperature, topP, presencePenalty, frequencyPenalty } = shared.sampling;
+  return {
+    kind: 'chat',
+    stream: body.stream ?? false,
+    includeUsage: true,
+    choices: 1,
+    logprobs,
+    echo: false,
+    prompts: [
+      {
+        echoText: '',
+        request: {
+          prompt,
+          n: 1,
+          maxTokens: body.max_output_tokens ?? defaultMaxTokens(context, prompt.length),
+          logprobs,
+          promptLogprobs: false,
+          ...shared,
+        },
+      },
+    ],
+    store: body.store ?? true,
+    previousResponseId: body.previous_response_id ?? null,
+    settings: {
+      background: false,
+      instructions: body.instructions ?? null,
+      max_output_tokens: body.max_output_tokens ?? null,
+      max_tool_calls: body.max_tool_calls ?? null,
+      metadata: body.metadata ?? {},
+      parallel_tool_calls: body.parallel_tool_calls ?? true,
+      presence_penalty: presencePenalty,
+      frequency_penalty: frequencyPenalty,
+      previous_response_id: body.previous_response_id ?? null,
+      prompt_cache_key: body.prompt_cache_key ?? null,
+      reasoning: { effort: null, summary: null },
+      safety_identifier: body.safety_identifier ?? null,
+      service_tier: 'default',
+      temperature,
+      text: { format: { type: 'text' }, verbosity: 'medium' },
+      tool_choice: 'auto',
+      tools: [],
+      top_logprobs: body.top_logprobs ?? 0,
+      top_p: topP,
+      truncation: 'disabled',
+      user: body.user ?? null,
+    },
+  };
+}
