@@ -1,8 +1,8 @@
 import type { Response } from 'express';
-import type { TokenEvent } from '../engine/index.js';
 import { type ApiError, toApiError } from './openai/errors.js';
 import type { PromptRun } from './prompt-run.js';
 import type { Service } from './service.js';
+import type { AnswerEvent } from './tools/tool-call-events.js';
 
 /** Bytes that may wait in a connection before its requests are paused. */
 const highWaterBytes = 256 * 1024;
@@ -23,7 +23,7 @@ export function namedEvent(event: { readonly type: string }): EventText {
 /** What one kind of stream says; how streams run, pause and fail is the same for all. */
 export interface StreamScript {
   opening(): EventText[];
-  step(prompt: number, events: readonly TokenEvent[]): EventText[];
+  step(prompt: number, events: readonly AnswerEvent[]): EventText[];
   closing(): EventText[];
   failure(error: ApiError): EventText[];
 }

@@ -1,13 +1,14 @@
 import type { Response } from 'express';
-import type { TokenEvent, Usage } from '../engine/index.js';
+import type { Usage } from '../engine/index.js';
 import { Generation } from './generation.js';
 import type { PreparedPrompt } from './prepare/prepared.js';
 import type { Service } from './service.js';
+import { type AnswerEvent, ToolCallEvents } from './tools/tool-call-events.js';
 
 /** The prompts of one body at the engine, side by side. */
 export class PromptRun {
   readonly #generations: Generation[];
-  #onEvents: (prompt: number, events: readonly TokenEvent[]) => void = () => undefined;
+  #onEvents: (prompt: number, events: readonly AnswerEvent[]) => void = () => undefined;
   readonly #ended: Promise<void>;
   #resolve!: () => void;
   #reject!: (error: unknown) => void;
@@ -23,10 +24,11 @@ export class PromptRun {
       this.#reject = reject;
     });
     let open = prompts.length;
-    this.#generations = prompts.map(({ request }, prompt) => {
+    this.#generations = prompts.map(({ request, toolCalls }, prompt) => {
+      const calls = toolCalls && new ToolCallEvents(toolCalls);
       const ownId = prompts.length > 1 ? `${id}-${prompt}` : id;
       return new Generation(service, { ...request, id: ownId }, (events) => {
-        this.#onEvents(prompt, events);
+        this.#onEvents(prompt, calls ? calls.next(events) : events);
         const last = events.at(-1);
         if (last?.type === 'error') this.#fail(last.error);
         if (last?.type === 'done' && --open === 0) this.#resolve();
@@ -35,7 +37,7 @@ export class PromptRun {
   }
 
   /** Resolves when all are done, or cancelled; rejects with the first error, the others cancelled. */
-  run(onEvents: (prompt: number, events: readonly TokenEvent[]) => void): Promise<void> {
+  run(onEvents: (prompt: number, events: readonly AnswerEvent[]) => void): Promise<void> {
     if (this.#left) return this.#ended;
     this.#onEvents = onEvents;
     try {

@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import type { WebSocket } from 'ws';
-import type { TokenEvent } from '../engine/index.js';
-import { Generation } from './generation.js';
 import { ApiError, errorBody, invalidRequest, toApiError } from './openai/errors.js';
 import { chatLogprobs } from './openai/logprobs.js';
 import { parseBody } from './openai/parse.js';
 import { usageBody } from './openai/usage.js';
+import { chatToolCall } from './openai/wire-format.js';
+import { PromptRun } from './prompt-run.js';
 import type { Service } from './service.js';
 import { SocketLink } from './socket-link.js';
 import { PieceStream } from './stream-pieces.js';
 import { ClientFrame, type ServerFrame } from './stream-protocol.js';
+import type { AnswerEvent } from './tools/tool-call-events.js';
 
 const streamsPerSocket = 256;
 
@@ -17,7 +18,8 @@ type DeltaFrame = Extract<ServerFrame, { type: 'delta' }>;
 type DoneFrame = Extract<ServerFrame, { type: 'done' }>;
 
 interface Stream {
-  readonly generations: Generation[];
+  /** Absent while the body is prepared. */
+  run?: PromptRun;
   readonly window: number;
   unacknowledged: number;
   /**
@@ -39,15 +41,15 @@ export class StreamSocket {
     this.#link = new SocketLink(socket, service, {
       onFrame: (data) => void this.#onFrame(data),
       onBlocked: () => {
-        for (const { generations } of this.#streams.values()) for (const one of generations) one.pause();
+        for (const { run } of this.#streams.values()) run?.pause();
       },
       onDrained: () => {
         for (const stream of this.#streams.values()) {
-          if (stream.unacknowledged < stream.window) for (const one of stream.generations) one.resume();
+          if (stream.unacknowledged < stream.window) stream.run?.resume();
         }
       },
       onClose: () => {
-        for (const { generations } of this.#streams.values()) for (const one of generations) one.cancel();
+        for (const { run } of this.#streams.values()) run?.cancel();
         this.#streams.clear();
       },
     });
@@ -63,7 +65,7 @@ export class StreamSocket {
           await this.#generate(frame);
           break;
         case 'cancel':
-          this.#end(frame.id, (generation) => generation.cancel());
+          this.#end(frame.id);
           break;
         case 'ack':
           this.#acknowledge(frame.id, frame.count);
@@ -84,7 +86,6 @@ export class StreamSocket {
       throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} requests at once.`);
     }
     const stream: Stream = {
-      generations: [],
       window: window ?? Number.POSITIVE_INFINITY,
       unacknowledged: 0,
       held: [],
@@ -103,12 +104,10 @@ export class StreamSocket {
       const prompt = prepared.prompts[0]!;
       const pieces = new PieceStream(prepared, prompt, 0);
       const reasons: string[] = [];
-      const engineId = `stream-${randomUUID()}`;
-      const generation = new Generation(this.service, { ...prompt.request, id: engineId }, (events) =>
-        this.#onEvents(id, stream, pieces, reasons, events),
-      );
-      stream.generations.push(generation);
-      generation.start();
+      stream.run = new PromptRun(this.service, `stream-${randomUUID()}`, prepared.prompts);
+      stream.run
+        .run((_, events) => this.#onEvents(id, stream, pieces, reasons, events))
+        .catch((error: unknown) => this.#fail(id, error));
     } catch (error) {
       this.#streams.delete(id);
       throw error;
@@ -120,9 +119,9 @@ export class StreamSocket {
     stream: Stream,
     pieces: PieceStream,
     reasons: string[],
-    events: readonly TokenEvent[],
+    events: readonly AnswerEvent[],
   ): void {
-    for (const { index, text, finishReason, logprobs } of pieces.next(events)) {
+    for (const { index, text, toolCall, finishReason, logprobs } of pieces.next(events)) {
       if (finishReason !== null) {
         reasons[index] = finishReason;
         continue;
@@ -132,20 +131,17 @@ export class StreamSocket {
         id,
         choice: index,
         text,
+        ...(toolCall && { tool_calls: [chatToolCall(toolCall)] }),
         ...(logprobs && { logprobs: chatLogprobs(logprobs) }),
       });
     }
     const last = events.at(-1);
-    if (last?.type === 'error') {
-      this.#fail(id, last.error);
-      return;
-    }
     if (last?.type === 'done') {
       stream.held.push({ type: 'done', id, finish_reasons: reasons, usage: usageBody([last.usage]) });
     }
     this.#sendHeld(stream);
     if (stream.unacknowledged >= stream.window) {
-      for (const generation of stream.generations) generation.pause();
+      stream.run?.pause();
     }
   }
 
@@ -168,18 +164,18 @@ export class StreamSocket {
     stream.unacknowledged = Math.max(0, stream.unacknowledged - count);
     this.#sendHeld(stream);
     if (stream.unacknowledged < stream.window && !this.#link.isBlocked) {
-      for (const generation of stream.generations) generation.resume();
+      stream.run?.resume();
     }
   }
 
-  #end(id: string, how: (generation: Generation) => void): void {
+  #end(id: string): void {
     const stream = this.#streams.get(id);
     this.#streams.delete(id);
-    for (const generation of stream?.generations ?? []) how(generation);
+    stream?.run?.cancel();
   }
 
   #fail(id: string | null, error: unknown): void {
-    if (id !== null) this.#end(id, (generation) => generation.cancel());
+    if (id !== null) this.#end(id);
     this.#send({ type: 'error', id, ...(errorBody(toApiError(error)) as { error: object }) });
   }
 

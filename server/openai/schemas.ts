@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { chatToolFields } from '../tools/schemas.js';
 
 /**
  * The request bodies, as OpenAI's documents and vLLM's extensions have them. Fields that are not named here are ignored,
@@ -52,6 +53,9 @@ const message = z.looseObject({
   role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
   content: z.union([z.string(), z.array(textPart)]).nullish(),
   name: z.string().optional(),
+  tool_calls: z
+    .array(z.looseObject({ function: z.looseObject({ name: z.string(), arguments: z.string() }) }))
+    .nullish(),
 });
 
 export const ChatBody = z.looseObject({
@@ -63,6 +67,7 @@ export const ChatBody = z.looseObject({
   top_logprobs: z.int().min(0).max(20).nullish(),
   add_generation_prompt: z.boolean().nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  ...chatToolFields,
 });
 export type ChatBody = z.output<typeof ChatBody>;
 

@@ -10,10 +10,7 @@ export function refuseUnsupported(body: Record<string, unknown>): void {
       'unsupported_parameter',
     );
   }
-  for (const name of ['tools', 'functions']) {
-    if (Array.isArray(body[name]) && body[name].length > 0) throw unsupported(name);
-  }
-  for (const name of ['suffix', 'audio', 'prediction', 'web_search_options']) {
+  for (const name of ['functions', 'function_call', 'suffix', 'audio', 'prediction', 'web_search_options']) {
     if (body[name] != null && body[name] !== '') throw unsupported(name);
   }
 }

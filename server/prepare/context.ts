@@ -1,11 +1,14 @@
 import type { ChatTemplate, GenerateRequest, GenerationDefaults, Tokenizer } from '../../engine/index.js';
 import { ApiError, invalidRequest } from '../openai/errors.js';
 import type { SharedBody } from '../openai/schemas.js';
+import type { ToolCallFormatName } from '../tools/tool-call-format.js';
 
 /** What turning a body into requests depends on; each thread that does it has its own. */
 export interface PrepareContext {
   readonly tokenizer: Tokenizer;
   readonly template: ChatTemplate | null;
+  /** How the model writes tool calls, as far as its template shows a way that is known here. */
+  readonly toolCallFormat: ToolCallFormatName | undefined;
   readonly defaults: GenerationDefaults;
   readonly model: string;
   readonly contextLength: number;

@@ -7,7 +7,11 @@ import type { PrepareContext } from './context.js';
 export function renderPrompt(
   { template, tokenizer }: PrepareContext,
   messages: readonly ChatMessage[],
-  options: { addGenerationPrompt: boolean; variables: Record<string, unknown> },
+  options: {
+    tools?: readonly object[];
+    addGenerationPrompt: boolean;
+    variables: Record<string, unknown>;
+  },
 ): Int32Array {
   if (!template) {
     throw invalidRequest(
@@ -16,14 +20,19 @@ export function renderPrompt(
       'no_chat_template',
     );
   }
-  const text = template.render({ messages, ...options });
+  const { tools = [], ...rest } = options;
+  const text = template.render({ messages, ...rest, ...(tools.length > 0 && { tools }) });
   return tokenizer.encode(text, { special: true, addBos: false });
 }
 
 /** Templates know texts; OpenAI's content parts are joined, and `developer` is the newer name of `system`. */
-export function toTemplateMessage(message: ChatBody['messages'][number], index: number): ChatMessage {
+export function toTemplateMessage(given: ChatBody['messages'][number], index: number): ChatMessage {
+  const { tool_calls: calls, ...message } = given;
   const role = message.role === 'developer' ? 'system' : message.role;
-  if (!Array.isArray(message.content)) return { ...message, role, content: message.content ?? '' };
+  const toolCalls = calls && calls.length > 0 && { tool_calls: calls.map(toTemplateCall) };
+  if (!Array.isArray(message.content)) {
+    return { ...message, role, content: message.content ?? '', ...toolCalls };
+  }
   const texts = message.content.map((part, i) => {
     if (part.type === 'text' && part.text !== undefined) return part.text;
     throw invalidRequest(
@@ -32,7 +41,12 @@ export function toTemplateMessage(message: ChatBody['messages'][number], index: 
       'unsupported_content',
     );
   });
-  return { ...message, role, content: texts.join('') };
+  return { ...message, role, content: texts.join(''), ...toolCalls };
+}
+
+function toTemplateCall(call: NonNullable<ChatBody['messages'][number]['tool_calls']>[number]): object {
+  const { function: called, ...rest } = call;
+  return { ...rest, function: { ...called, arguments: parsedArguments(called.arguments) } };
 }
 
 /** Templates write the arguments of a call themselves, from the object; what is no object stays the text it is. */

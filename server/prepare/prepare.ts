@@ -2,6 +2,7 @@ import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
 import { refuseUnsupported } from '../openai/unsupported.js';
+import { prepareTools } from '../tools/prepare-tools.js';
 import { checkModel, defaultMaxTokens, type PrepareContext, sharedFields } from './context.js';
 import { renderPrompt, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
@@ -13,7 +14,13 @@ export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepare
   const body = parseBody(ChatBody, bytes);
   checkModel(context, body.model);
   refuseUnsupported(body);
+  const tools = prepareTools(context, {
+    tools: (body.tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
+    choice: body.tool_choice,
+    parallel: body.parallel_tool_calls,
+  });
   const prompt = renderPrompt(context, body.messages.map(toTemplateMessage), {
+    tools: tools.forTemplate,
     addGenerationPrompt: body.add_generation_prompt ?? true,
     variables: body.chat_template_kwargs ?? {},
   });
@@ -33,7 +40,9 @@ export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepare
     prompts: [
       {
         echoText: '',
+        ...tools.prompt,
         request: {
+          ...tools.request,
           prompt,
           n: choices,
           maxTokens: asked ?? defaultMaxTokens(context, prompt.length),

@@ -2,6 +2,7 @@ import { openChatTemplate, openTokenizer, readGenerationDefaults } from '../../e
 import type { FoundItems } from '../responses/found-items.js';
 import { prepareResponse, prepareResponseFrame } from '../responses/prepare.js';
 import type { ResponsePreparation } from '../responses/prepared.js';
+import { findToolCallFormat } from '../tools/find-format.js';
 import { WorkerCalls } from '../worker-calls.js';
 import type { PrepareContext } from './context.js';
 import { prepareChat, prepareCompletion, prepareText, prepareTokens } from './prepare.js';
@@ -41,7 +42,8 @@ export async function openContext(source: ContextSource): Promise<PrepareContext
     openChatTemplate(source.folder, source.chatTemplate),
     readGenerationDefaults(source.folder),
   ]);
-  return { ...source, tokenizer, template, defaults };
+  const toolCallFormat = template ? findToolCallFormat(template) : undefined;
+  return { ...source, tokenizer, template, toolCallFormat, defaults };
 }
 
 /** One body to prepare; `found` is what a response that continues others was found to refer to. */

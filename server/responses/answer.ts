@@ -1,8 +1,8 @@
-import type { TokenEvent } from '../../engine/index.js';
 import type { ApiError } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
 import { PromptRun } from '../prompt-run.js';
 import type { Service } from '../service.js';
+import type { AnswerEvent } from '../tools/tool-call-events.js';
 import type { FoundItems, ResponseNeeds } from './found-items.js';
 import type { PreparedResponse } from './prepared.js';
 import { type ResponseEvent, ResponseEvents, type ResponseResource } from './response-events.js';
@@ -50,7 +50,7 @@ export class ResponseAnswer {
     this.#events = new ResponseEvents(id, service.model.engine.info.model, prepared, this.isStored);
   }
 
-  next(events: readonly TokenEvent[]): ResponseEvent[] {
+  next(events: readonly AnswerEvent[]): ResponseEvent[] {
     return this.#events.next(events);
   }
 

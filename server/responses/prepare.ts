@@ -2,6 +2,7 @@ import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { checkModel, defaultMaxTokens, type PrepareContext, sharedFields } from '../prepare/context.js';
 import { renderPrompt } from '../prepare/messages.js';
+import { type GivenTool, type PreparedTools, prepareTools } from '../tools/prepare-tools.js';
 import type { FoundItems, ResponseNeeds } from './found-items.js';
 import { type Item, toItem, toMessages } from './items.js';
 import type { PreparedResponse, ResponsePreparation } from './prepared.js';
@@ -46,8 +47,17 @@ function prepareBody(
   const messages = toMessages(body.instructions ?? null, [...(JSON.parse(conversation) as Item[]), ...input]);
   if (messages.length === 0)
     throw invalidRequest("'input' is empty: there is nothing to respond to.", 'input');
-  const prompt = renderPrompt(context, messages, { addGenerationPrompt: true, variables: {} });
-  return { prepared: { ...preparedFrom(context, body, prompt), ...kept(input), conversation } };
+  const tools = prepareTools(context, {
+    tools: (body.tools ?? []).map(givenTool),
+    choice: body.tool_choice,
+    parallel: body.parallel_tool_calls,
+  });
+  const prompt = renderPrompt(context, messages, {
+    tools: tools.forTemplate,
+    addGenerationPrompt: true,
+    variables: {},
+  });
+  return { prepared: { ...preparedFrom(context, body, prompt, tools), ...kept(input), conversation } };
 }
 
 function givenItems({ input }: ResponseBody): readonly InputItem[] {
@@ -68,6 +78,7 @@ function preparedFrom(
   context: PrepareContext,
   body: ResponseBody,
   prompt: Int32Array,
+  tools: PreparedTools,
 ): Omit<PreparedResponse, 'input' | 'inputIds' | 'conversation'> {
   const shared = sharedFields(context, body);
   const shows = body.include?.includes('message.output_text.logprobs') ?? false;
@@ -89,7 +100,9 @@ function preparedFrom(
     prompts: [
       {
         echoText: '',
+        ...tools.prompt,
         request: {
+          ...tools.request,
           prompt,
           n: 1,
           maxTokens: body.max_output_tokens ?? defaultMaxTokens(context, prompt.length),
@@ -117,12 +130,22 @@ function preparedFrom(
       service_tier: 'default',
       temperature,
       text: { format: { type: 'text' }, verbosity: 'medium' },
-      tool_choice: 'auto',
-      tools: [],
+      tool_choice: body.tool_choice ?? 'auto',
+      tools: (body.tools ?? []).map(shownTool),
       top_logprobs: body.top_logprobs ?? 0,
       top_p: topP,
       truncation: 'disabled',
       user: body.user ?? null,
     },
   };
+}
+
+type ResponseTool = NonNullable<ResponseBody['tools']>[number];
+
+function givenTool({ type, name, description, parameters, strict }: ResponseTool): GivenTool {
+  return { type, function: name === undefined ? undefined : { name, description, parameters, strict } };
+}
+
+function shownTool({ type, name, description, parameters }: ResponseTool): object {
+  return { type, name, description: description ?? null, parameters: parameters ?? null, strict: false };
 }

@@ -1,9 +1,10 @@
-import type { TokenEvent, Usage } from '../../engine/index.js';
+import type { Usage } from '../../engine/index.js';
 import type { ApiError } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
 import { chatLogprobs } from '../openai/logprobs.js';
 import { PieceStream } from '../stream-pieces.js';
-import { type Item, type MessageItem, outputText } from './items.js';
+import type { AnswerEvent, ToolCall } from '../tools/tool-call-events.js';
+import { type FunctionCallItem, type Item, type MessageItem, outputText } from './items.js';
 import type { PreparedResponse } from './prepared.js';
 import { responseUsage } from './usage.js';
 
@@ -43,13 +44,16 @@ export class ResponseEvents {
   }
 
   /** Of one step of the engine. What comes first says that the response was created. */
-  next(events: readonly TokenEvent[]): ResponseEvent[] {
-    return this.#pieces.next(events).flatMap(({ text, finishReason, logprobs }) => {
-      const begin = [...this.#begin(), ...this.#beginMessage()];
+  next(events: readonly AnswerEvent[]): ResponseEvent[] {
+    return this.#pieces.next(events).flatMap(({ text, toolCall, finishReason, logprobs }) => {
+      const begin = this.#begin();
       const shown = logprobs ? chatLogprobs(logprobs) : [];
-      if (finishReason === null) return [...begin, this.#delta(text, shown)];
+      if (toolCall) return [...begin, ...this.#endMessage([]), ...this.#call(toolCall)];
+      if (finishReason === null) return [...begin, ...this.#beginMessage(), this.#delta(text, shown)];
       this.#finishReason = finishReason;
-      return [...begin, ...this.#endMessage(shown)];
+      // An answer that says nothing is an empty message.
+      const message = this.#output.length === 0 ? this.#beginMessage() : [];
+      return [...begin, ...message, ...this.#endMessage(shown)];
     });
   }
 
@@ -98,7 +102,8 @@ export class ResponseEvents {
   }
 
   #endMessage(logprobs: readonly object[]): ResponseEvent[] {
-    const message = this.#message!;
+    const message = this.#message;
+    if (!message) return [];
     message.add('', logprobs);
     this.#message = undefined;
     const item = message.item(this.#finishReason === 'length' ? 'incomplete' : 'completed');
@@ -108,6 +113,21 @@ export class ResponseEvents {
       this.#event('response.output_text.done', { ...message.place, text, logprobs: message.logprobs }),
       this.#event('response.content_part.done', { ...message.place, part: item.content[0] }),
       this.#event('response.output_item.done', { output_index: message.index, item }),
+    ];
+  }
+
+  #call({ id: call_id, name, arguments: json }: ToolCall): ResponseEvent[] {
+    const output_index = this.#output.length;
+    const id = newId('fc_');
+    const begun = { type: 'function_call', id, status: 'in_progress', call_id, name, arguments: '' };
+    const item: FunctionCallItem = { ...begun, type: 'function_call', status: 'completed', arguments: json };
+    this.#output.push(item);
+    const place = { item_id: id, output_index };
+    return [
+      this.#event('response.output_item.added', { output_index, item: begun }),
+      this.#event('response.function_call_arguments.delta', { ...place, delta: json }),
+      this.#event('response.function_call_arguments.done', { ...place, name, arguments: json }),
+      this.#event('response.output_item.done', { output_index, item }),
     ];
   }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { sharedFields } from '../openai/schemas.js';
+import { responseToolFields } from '../tools/schemas.js';
 
 /** The bodies and items of the Responses API, as OpenAI's document and Open Responses have them. */
 
@@ -81,9 +82,7 @@ export const ResponseBody = z.looseObject({
   max_tool_calls: z.int().min(1).nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   truncation: z.enum(['auto', 'disabled']).nullish(),
-  parallel_tool_calls: z.boolean().nullish(),
-  tools: z.array(z.looseObject({ type: z.string() })).nullish(),
-  tool_choice: z.union([z.string(), z.looseObject({})]).nullish(),
+  ...responseToolFields,
   text: z
     .looseObject({
       format: z.looseObject({ type: z.string() }).nullish(),

@@ -25,7 +25,6 @@ export function refuseUnsupported(body: ResponseBody): void {
   if ((body.reasoning?.effort ?? 'none') !== 'none') throw unsupported('reasoning.effort');
   if (body.reasoning?.summary != null) throw unsupported('reasoning.summary');
   if (body.background) throw unsupported('background');
-  if (body.tools && body.tools.length > 0) throw unsupported('tools');
   for (const name of ['conversation', 'prompt', 'context_management', 'moderation']) {
     if (body[name] != null) throw unsupported(name);
   }

@@ -1,5 +1,4 @@
 import type { RequestHandler, Response } from 'express';
-import type { TokenEvent } from '../../engine/index.js';
 import { AnswerCollector } from '../collect.js';
 import { dataEvent, doneEvent, type EventText, type StreamScript, streamEvents } from '../event-stream.js';
 import { type ApiError, errorBody } from '../openai/errors.js';
@@ -10,6 +9,7 @@ import type { Prepared } from '../prepare/prepared.js';
 import { PromptRun } from '../prompt-run.js';
 import type { Service } from '../service.js';
 import { PieceStream } from '../stream-pieces.js';
+import type { AnswerEvent } from '../tools/tool-call-events.js';
 
 export interface Endpoint {
   readonly kind: 'chat' | 'completion';
@@ -86,7 +86,7 @@ class ChunkScript implements StreamScript {
     return openings.filter((opening) => opening !== undefined).map((choice) => this.#chunk(choice));
   }
 
-  step(prompt: number, events: readonly TokenEvent[]): EventText[] {
+  step(prompt: number, events: readonly AnswerEvent[]): EventText[] {
     return this.#pieces[prompt]!.next(events).map((piece) => this.#chunk(this.format.piece(piece)));
   }
 
