@@ -30,7 +30,9 @@ export function refuseUnsupported(body: ResponseBody): void {
   }
   // What there is to include of reasoning is nothing; clients ask for it of every model.
   const unknown = body.include?.find((name) => !includes.has(name));
-  if (unknown !== undefined) throw unsupported(`include: ${unknown}`);
+  if (unknown !== undefined) {
+    throw invalidRequest(`There is no '${unknown}' to include.`, 'include', 'unsupported_parameter');
+  }
 }
 
 /** HTTP's own fields "MUST NOT be sent" on a socket, says Open Responses; `generate` and lanes are OpenAI's alone. */

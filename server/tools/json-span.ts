@@ -7,6 +7,7 @@ export class JsonSpan {
   #depth = 0;
   #inString = false;
   #escaped = false;
+  #end: number | undefined;
 
   /** `begin` is where its first bracket stands. */
   constructor(begin: number) {
@@ -15,7 +16,7 @@ export class JsonSpan {
 
   /** The index behind its last bracket; 'more' while that is not there, 'no' where it cannot be JSON. */
   endIn(text: string): number | 'more' | 'no' {
-    for (; this.#at < text.length; this.#at++) {
+    for (; this.#end === undefined && this.#at < text.length; this.#at++) {
       const character = text[this.#at]!;
       if (this.#inString) {
         if (this.#escaped) this.#escaped = false;
@@ -27,12 +28,12 @@ export class JsonSpan {
         this.#depth++;
       } else if (character === '}' || character === ']') {
         this.#depth--;
-        if (this.#depth === 0) return this.#at + 1;
+        if (this.#depth === 0) this.#end = this.#at + 1;
       } else if (!outside.test(character)) {
         return 'no';
       }
     }
-    return 'more';
+    return this.#end ?? 'more';
   }
 }
 

@@ -1,6 +1,5 @@
 import type { GenerateRequest } from '../../engine/index.js';
 import { invalidRequest } from '../openai/errors.js';
-import { unsupported } from '../openai/unsupported.js';
 import type { PrepareContext } from '../prepare/context.js';
 import type { ToolCallReading } from '../prepare/prepared.js';
 import { markerTokens } from './find-format.js';
@@ -48,7 +47,13 @@ export function prepareTools(
     );
   }
   const functions = tools.map(({ type, function: tool }, index) => {
-    if (type !== 'function') throw unsupported(`tools.${index}.type: ${type}`);
+    if (type !== 'function') {
+      throw invalidRequest(
+        `Tools of type '${type}' are not supported; there are functions.`,
+        `tools.${index}.type`,
+        'unsupported_parameter',
+      );
+    }
     if (!tool) throw invalidRequest('A function needs a name.', `tools.${index}`);
     if (tool.strict) {
       throw invalidRequest(

@@ -125,7 +125,7 @@ describe('POST /v1/responses', () => {
       [{ truncation: 'auto' }, { param: 'truncation' }],
       [{ background: true }, { param: 'background' }],
       [{ text: { format: { type: 'json_object' } } }, { param: 'text.format' }],
-      [{ tools: [{ type: 'web_search' }] }, { param: 'tools' }],
+      [{ tools: [{ type: 'web_search' }] }, { param: 'tools.0.type' }],
       [{ reasoning: { effort: 'high' } }, { param: 'reasoning.effort' }],
       [{ conversation: 'conv_1' }, { param: 'conversation' }],
       [{ top_logprobs: 3 }, { param: 'top_logprobs' }],
