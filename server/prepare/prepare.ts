@@ -2,8 +2,8 @@ import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
 import { refuseUnsupported } from '../openai/unsupported.js';
-import { prepareTools } from '../tools/prepare-tools.js';
-import { checkModel, defaultMaxTokens, type PrepareContext, sharedFields } from './context.js';
+import { checkModel, type PrepareContext, sharedFields } from './context.js';
+import { prepareConversation } from './conversation.js';
 import { renderPrompt, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
 
@@ -14,45 +14,19 @@ export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepare
   const body = parseBody(ChatBody, bytes);
   checkModel(context, body.model);
   refuseUnsupported(body);
-  const tools = prepareTools(context, {
-    tools: (body.tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
-    choice: body.tool_choice,
-    parallel: body.parallel_tool_calls,
-  });
-  const prompt = renderPrompt(context, body.messages.map(toTemplateMessage), {
-    tools: tools.forTemplate,
-    addGenerationPrompt: body.add_generation_prompt ?? true,
-    variables: body.chat_template_kwargs ?? {},
-  });
   if (body.top_logprobs != null && !body.logprobs) {
     throw invalidRequest("'top_logprobs' needs 'logprobs' to be true.", 'top_logprobs');
   }
-  const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : -1;
-  const choices = choicesOf(context, body.n);
-  const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
-  return {
-    kind: 'chat',
-    stream: body.stream ?? false,
+  return prepareConversation(context, body, {
+    messages: body.messages.map(toTemplateMessage),
+    tools: (body.tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
+    addGenerationPrompt: body.add_generation_prompt ?? true,
+    variables: body.chat_template_kwargs ?? {},
+    choices: choicesOf(context, body.n),
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : -1,
     includeUsage: body.stream_options?.include_usage ?? false,
-    choices,
-    logprobs,
-    echo: false,
-    prompts: [
-      {
-        echoText: '',
-        ...tools.prompt,
-        request: {
-          ...tools.request,
-          prompt,
-          n: choices,
-          maxTokens: asked ?? defaultMaxTokens(context, prompt.length),
-          logprobs,
-          promptLogprobs: false,
-          ...sharedFields(context, body),
-        },
-      },
-    ],
-  };
+  });
 }
 
 /** `POST /v1/completions`. Throws `ApiError`. */

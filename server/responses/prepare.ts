@@ -1,8 +1,9 @@
+import type { ChatMessage } from '../../engine/index.js';
 import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
-import { checkModel, defaultMaxTokens, type PrepareContext, sharedFields } from '../prepare/context.js';
-import { renderPrompt } from '../prepare/messages.js';
-import { type GivenTool, type PreparedTools, prepareTools } from '../tools/prepare-tools.js';
+import { checkModel, type PrepareContext } from '../prepare/context.js';
+import { prepareConversation } from '../prepare/conversation.js';
+import type { GivenTool } from '../tools/prepare-tools.js';
 import type { FoundItems, ResponseNeeds } from './found-items.js';
 import { type Item, toItem, toMessages } from './items.js';
 import type { PreparedResponse, ResponsePreparation } from './prepared.js';
@@ -47,17 +48,7 @@ function prepareBody(
   const messages = toMessages(body.instructions ?? null, [...(JSON.parse(conversation) as Item[]), ...input]);
   if (messages.length === 0)
     throw invalidRequest("'input' is empty: there is nothing to respond to.", 'input');
-  const tools = prepareTools(context, {
-    tools: (body.tools ?? []).map(givenTool),
-    choice: body.tool_choice,
-    parallel: body.parallel_tool_calls,
-  });
-  const prompt = renderPrompt(context, messages, {
-    tools: tools.forTemplate,
-    addGenerationPrompt: true,
-    variables: {},
-  });
-  return { prepared: { ...preparedFrom(context, body, prompt, tools), ...kept(input), conversation } };
+  return { prepared: { ...preparedFrom(context, body, messages), ...kept(input), conversation } };
 }
 
 function givenItems({ input }: ResponseBody): readonly InputItem[] {
@@ -77,10 +68,8 @@ function kept(input: readonly Item[]): Pick<PreparedResponse, 'input' | 'inputId
 function preparedFrom(
   context: PrepareContext,
   body: ResponseBody,
-  prompt: Int32Array,
-  tools: PreparedTools,
+  messages: readonly ChatMessage[],
 ): Omit<PreparedResponse, 'input' | 'inputIds' | 'conversation'> {
-  const shared = sharedFields(context, body);
   const shows = body.include?.includes('message.output_text.logprobs') ?? false;
   if (body.top_logprobs && !shows) {
     throw invalidRequest(
@@ -88,30 +77,19 @@ function preparedFrom(
       'top_logprobs',
     );
   }
-  const logprobs = shows ? (body.top_logprobs ?? 0) : -1;
-  const { temperature, topP, presencePenalty, frequencyPenalty } = shared.sampling;
-  return {
-    kind: 'chat',
-    stream: body.stream ?? false,
-    includeUsage: true,
+  const prepared = prepareConversation(context, body, {
+    messages,
+    tools: (body.tools ?? []).map(givenTool),
+    addGenerationPrompt: true,
+    variables: {},
     choices: 1,
-    logprobs,
-    echo: false,
-    prompts: [
-      {
-        echoText: '',
-        ...tools.prompt,
-        request: {
-          ...tools.request,
-          prompt,
-          n: 1,
-          maxTokens: body.max_output_tokens ?? defaultMaxTokens(context, prompt.length),
-          logprobs,
-          promptLogprobs: false,
-          ...shared,
-        },
-      },
-    ],
+    maxTokens: body.max_output_tokens ?? undefined,
+    logprobs: shows ? (body.top_logprobs ?? 0) : -1,
+    includeUsage: true,
+  });
+  const { temperature, topP, presencePenalty, frequencyPenalty } = prepared.prompts[0]!.request.sampling;
+  return {
+    ...prepared,
     store: body.store ?? true,
     previousResponseId: body.previous_response_id ?? null,
     settings: {
