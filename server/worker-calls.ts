@@ -5,7 +5,7 @@ type CallReply =
   | { readonly call: number; readonly result: unknown }
   | { readonly call: number; readonly error: Pick<ApiError, 'status' | 'type' | 'message' | 'details'> };
 
-/** Calls into a thread, answered in the order in which they were made. */
+/** Calls into a thread, answered in the order in which they were made. The first call starts it, unless it was warmed. */
 export class WorkerCalls<Message extends object> {
   #nextCall = 0;
   readonly #calls = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>();
@@ -14,13 +14,19 @@ export class WorkerCalls<Message extends object> {
   constructor(
     private readonly script: URL,
     private readonly data: unknown,
-  ) {
-    this.#worker = this.#start();
+  ) {}
+
+  warm(): void {
+    this.#worker ??= this.#start();
+  }
+
+  get isRunning(): boolean {
+    return this.#worker !== undefined;
   }
 
   /** Rejects with the `ApiError` that the thread answered, or with what ended the thread. */
   call<Result>(message: Message): Promise<Result> {
-    this.#worker ??= this.#start();
+    this.warm();
     const call = this.#nextCall++;
     return new Promise((resolve, reject) => {
       this.#calls.set(call, { resolve, reject });

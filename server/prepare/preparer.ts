@@ -75,6 +75,7 @@ export class Preparer {
     source: ContextSource,
   ) {
     this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), source);
+    this.#worker.warm();
   }
 
   static async open(source: ContextSource): Promise<Preparer> {

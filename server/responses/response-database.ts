@@ -1,4 +1,4 @@
-import { mkdirSync, rmdirSync, statSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import sqlite from 'node-sqlite3-wasm';
 import { ApiError } from '../openai/errors.js';
@@ -19,6 +19,7 @@ const tables = `
   PRAGMA auto_vacuum = FULL;
   PRAGMA secure_delete = ON;
   PRAGMA synchronous = NORMAL;
+  PRAGMA journal_mode = TRUNCATE;
   CREATE TABLE IF NOT EXISTS responses (
     id TEXT PRIMARY KEY,
     previous_id TEXT,
@@ -215,9 +216,13 @@ function turn(row: Row): string[] {
   return [row.conversation ?? '[]', row.input, JSON.stringify(output)];
 }
 
-/** Makes the folder, and removes the lock of a process that was killed while it wrote. */
+/**
+ * Makes the files, which hold what people said, for their owner alone; and removes the lock of a process that was killed
+ * while it wrote.
+ */
 function prepareFile(file: string, now: number): void {
-  mkdirSync(path.dirname(file), { recursive: true });
+  mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+  for (const name of [file, `${file}-journal`]) closeSync(openSync(name, 'a', 0o600));
   const lock = `${file}.lock`;
   const stats = statSync(lock, { throwIfNoEntry: false });
   if (stats && now - stats.mtimeMs > staleLockMs) rmdirSync(lock);

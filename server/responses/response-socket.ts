@@ -81,7 +81,9 @@ export class ResponseSocket {
       });
     } catch (error) {
       if (!begun) throw error;
-      this.#link.send(answer.failure(toApiError(error)));
+      const apiError = toApiError(error);
+      this.service.logger.warn({ id: answer.run.id, err: apiError.message }, 'a stream ended with an error');
+      this.#link.send(answer.failure(apiError));
       return;
     } finally {
       this.#answer = undefined;

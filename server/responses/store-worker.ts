@@ -15,7 +15,13 @@ function open(): ResponseDatabase {
   return database;
 }
 
-setInterval(() => database?.deleteExpired(), expiryMs).unref();
+setInterval(() => {
+  try {
+    database?.deleteExpired();
+  } catch {
+    // A full disk, or a lock that is held: what has expired is not shown, and goes another time.
+  }
+}, expiryMs).unref();
 
 answerCalls<StoreCall>(parentPort!, (call) => {
   try {

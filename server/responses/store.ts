@@ -51,7 +51,8 @@ export class ResponseStore {
     if (!settings.store) return undefined;
     const { storeFile: file, storeLimit: limitBytes, storeTtlSeconds: ttlSeconds } = settings;
     const store = new ResponseStore({ file, limitBytes, ttlSeconds }, settings.bodyLimit);
-    await store.#worker.call({ do: 'open' });
+    // What is in memory begins with the first response; a file shows its faults at once.
+    if (file !== undefined) await store.#worker.call({ do: 'open' });
     return store;
   }
 
@@ -80,7 +81,7 @@ export class ResponseStore {
   }
 
   async close(): Promise<void> {
-    await this.#worker.call({ do: 'close' }).catch(() => undefined);
+    if (this.#worker.isRunning) await this.#worker.call({ do: 'close' }).catch(() => undefined);
     await this.#worker.close();
   }
 }

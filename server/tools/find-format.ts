@@ -37,7 +37,12 @@ export function markerTokens(tokenizer: Tokenizer, format: ToolCallFormatName): 
 
 /** What a template adds to a conversation for an answer that is a call. */
 function writtenCall(template: ChatTemplate): string {
-  const parameters = { type: 'object', properties: { city: { type: 'string' }, days: { type: 'integer' } } };
+  // Some templates fail where a description is absent.
+  const properties = {
+    city: { type: 'string', description: 'Where.' },
+    days: { type: 'integer', description: 'How many.' },
+  };
+  const parameters = { type: 'object', properties };
   const tools = [{ type: 'function', function: { name, description: 'The weather.', parameters } }];
   const question = { role: 'user', content: 'How is the weather?' };
   const call = { id: 'abcdefghi', type: 'function', function: { name, arguments: given } };

@@ -26,12 +26,12 @@ describe.skipIf(!haveApiDocuments)(title, () => {
   });
   afterAll(() => server.close());
 
-  // Whether an answer ends is the model's affair, and the demo model is too small to tell; here a full stop ends it.
+  // The demo model is too small for these conversations, and would repeat itself to the end of its context.
   const send = ({ endpoint, streaming, request }: ComplianceCase) =>
     server.post(`/v1${endpoint}`, {
       ...request,
       model: 'demo',
-      stop: ['.'],
+      frequency_penalty: 2,
       ...(streaming && { stream: true }),
     });
 
@@ -47,7 +47,7 @@ describe.skipIf(!haveApiDocuments)(title, () => {
     expect(schemas.faults('ResponseResource', response)).toEqual([]);
     const checks: Record<string, () => void> = {
       hasOutput: () => expect(response.output.length).toBeGreaterThan(0),
-      completedStatus: () => expect(response.status).toBe('completed'),
+      completedStatus: () => expect(response.status, JSON.stringify(response.output)).toBe('completed'),
       streamingEvents: () => expect(events.length).toBeGreaterThan(0),
       // Each event has been held against its schema above.
       streamingSchema: () => undefined,

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -132,6 +132,10 @@ describe('response database', () => {
     first.put(response('b', 'a'));
     first.close();
     expect(readFileSync(file).includes('a secret word')).toBe(true);
+    const modes = readdirSync(path.dirname(file)).map(
+      (name) => statSync(path.join(file, '..', name)).mode & 0o777,
+    );
+    expect(modes).toEqual([0o600, 0o600]);
     const again = new ResponseDatabase({ file, limitBytes, ttlSeconds: 60 }, () => 0);
     opened.push(again);
     expect(conversationBefore(again, 'b')).toHaveLength(4);
