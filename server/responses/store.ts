@@ -52,7 +52,12 @@ export class ResponseStore {
     const { storeFile: file, storeLimit: limitBytes, storeTtlSeconds: ttlSeconds } = settings;
     const store = new ResponseStore({ file, limitBytes, ttlSeconds }, settings.bodyLimit);
     // What is in memory begins with the first response; a file shows its faults at once.
-    if (file !== undefined) await store.#worker.call({ do: 'open' });
+    if (file !== undefined) {
+      await store.#worker.call({ do: 'open' }).catch(async (error: unknown) => {
+        await store.#worker.close();
+        throw error;
+      });
+    }
     return store;
   }
 
