@@ -110,6 +110,22 @@ export const ServerSettings = z.strictObject({
     .array(z.string())
     .default([])
     .describe('origins that browsers may call from; none: CORS is off'),
+  store: z.boolean().default(true).describe('keep responses, so that others can continue them by id'),
+  storeFile: z
+    .string()
+    .optional()
+    .meta({ description: 'SQLite file to keep responses in; in memory if absent', file: true }),
+  storeTtlSeconds: z
+    .int()
+    .min(1)
+    .default(30 * 24 * 60 * 60)
+    .meta({
+      description: 'how long a response is kept after it was last continued, in s',
+      flag: 'store-ttl',
+    }),
+  storeLimit: bytes
+    .default(256 * 1024 * 1024)
+    .describe('bytes of responses kept; beyond it those go that were left alone for longest'),
   gracePeriodMs: z.int().min(0).default(30_000).describe('time running streams get to finish at SIGTERM'),
 });
 

@@ -71,6 +71,7 @@ export class LocalEngine implements Engine {
     this.#requests.set(request.id, state);
     const stopTokenIds = new Set(request.stopTokenIds);
     if (!request.ignoreEos) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
+    const shown = new Set(request.shownSpecialTokens);
     for (let choice = 0; choice < request.n; choice++) {
       const stops = new StopConditions({
         stop: request.stop,
@@ -79,7 +80,7 @@ export class LocalEngine implements Engine {
         minTokens: request.minTokens,
       });
       state.sequences.push(
-        new Sequence(state, choice, this.#nextSerial++, stops, this.#parts.tokenizer.stream()),
+        new Sequence(state, choice, this.#nextSerial++, stops, this.#parts.tokenizer.stream(shown)),
       );
     }
     this.#loop.add(state);

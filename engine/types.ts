@@ -34,6 +34,8 @@ export interface GenerateRequest {
   /** Beside the model's own eos ids. */
   readonly stopTokenIds: readonly number[];
   readonly ignoreEos: boolean;
+  /** Special tokens that are part of the text, as those are that begin a tool call; others never are. */
+  readonly shownSpecialTokens?: readonly number[];
   /** -1: none; 0: the chosen token's; k: with the k most likely (at most 20). */
   readonly logprobs: number;
   readonly promptLogprobs: boolean;

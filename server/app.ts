@@ -9,6 +9,7 @@ import { debugRouter } from './routes/debug.js';
 import { generateHandler } from './routes/generate.js';
 import { healthRouter } from './routes/health.js';
 import { modelsRouter } from './routes/models.js';
+import { responsesRouter } from './routes/responses.js';
 import { tokenizeRouter } from './routes/tokenize.js';
 import type { Service } from './service.js';
 
@@ -16,6 +17,7 @@ import type { Service } from './service.js';
 const methods = new Map([
   ['/v1/chat/completions', 'POST'],
   ['/v1/completions', 'POST'],
+  ['/v1/responses', 'POST'],
   ['/tokenize', 'POST'],
   ['/detokenize', 'POST'],
   ['/v1/models', 'GET'],
@@ -58,6 +60,7 @@ export function createApp(service: Service, mayEnter: Authenticator): Express {
     '/v1/completions',
     generateHandler(service, { kind: 'completion', idPrefix: 'cmpl', format: completionFormat }),
   );
+  app.use(responsesRouter(service));
   app.use(tokenizeRouter(service));
   app.use(notFound(methods));
   app.use(errorHandler(logger));

@@ -1,9 +1,11 @@
-import type { TokenEvent, TokenLogprob, Usage } from '../engine/index.js';
+import type { TokenLogprob, Usage } from '../engine/index.js';
 import type { Answer } from './openai/wire-format.js';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
+import type { AnswerEvent, ToolCall } from './tools/tool-call-events.js';
 
 interface Choice {
   text: string;
+  toolCalls: ToolCall[];
   logprobs: TokenLogprob[];
   finishReason: string;
 }
@@ -21,16 +23,19 @@ export class AnswerCollector {
   ) {
     this.#choices = Array.from({ length: prompt.request.n }, () => ({
       text: '',
+      toolCalls: [],
       logprobs: [],
       finishReason: 'stop',
     }));
   }
 
-  add(event: TokenEvent): void {
+  add(event: AnswerEvent): void {
     if (event.type === 'tokens') {
       const choice = this.#choices[event.choice]!;
       choice.text += event.text;
       if (event.logprobs) choice.logprobs.push(...event.logprobs);
+    } else if (event.type === 'call') {
+      this.#choices[event.choice]!.toolCalls.push(event.call);
     } else if (event.type === 'finish') {
       this.#choices[event.choice]!.finishReason = event.reason;
     } else if (event.type === 'prompt') {
@@ -45,6 +50,7 @@ export class AnswerCollector {
     return this.#best(shown).map((choice, i) => ({
       index: this.promptIndex * shown + i,
       text: this.prompt.echoText + choice.text,
+      toolCalls: choice.toolCalls,
       finishReason: choice.finishReason,
       logprobs: logprobs < 0 ? undefined : [...this.#promptLogprobs, ...choice.logprobs],
     }));

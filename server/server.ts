@@ -9,6 +9,7 @@ import { createApp } from './app.js';
 import { Metrics } from './metrics.js';
 import { authenticator } from './middleware/auth.js';
 import { Preparer } from './prepare/preparer.js';
+import { ResponseStore } from './responses/store.js';
 import { Service } from './service.js';
 import { serveWebSockets } from './websocket.js';
 
@@ -26,10 +27,14 @@ export interface RunningServer {
 const headersTimeoutMs = 10_000;
 const requestTimeoutMs = 120_000;
 
-/** Listens at once, and answers 503 until `serve` brings a model. Rejects if the address cannot be had. */
+/**
+ * Listens at once, and answers 503 until `serve` brings a model. Rejects if the address or the file of responses cannot
+ * be had.
+ */
 export async function startServer(settings: Settings, logger: Logger): Promise<RunningServer> {
-  const service = new Service(settings, new Metrics(), logger);
   const mayEnter = authenticator(await apiKeys(settings));
+  const store = await ResponseStore.open(settings.server);
+  const service = new Service(settings, new Metrics(), logger, store);
   const http = createServer(
     { headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs },
     createApp(service, mayEnter),
@@ -45,6 +50,9 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
       http.off('error', reject);
       resolve();
     });
+  }).catch(async (error: unknown) => {
+    await store?.close();
+    throw error;
   });
 
   const close = async (): Promise<void> => {
@@ -53,6 +61,7 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
     const closed = new Promise<void>((resolve) => http.close(() => resolve()));
     http.closeAllConnections();
     await closed;
+    await store?.close();
     await service.loaded?.preparer.close();
     await service.loaded?.engine.close();
   };

@@ -4,6 +4,7 @@ import type { Engine } from '../engine/index.js';
 import type { Metrics } from './metrics.js';
 import { ApiError } from './openai/errors.js';
 import type { Preparer } from './prepare/preparer.js';
+import type { ResponseStore } from './responses/store.js';
 
 /** A loaded model: its engine, and what turns bodies into requests for it. */
 export interface LoadedModel {
@@ -22,6 +23,8 @@ export class Service {
     readonly settings: Settings,
     readonly metrics: Metrics,
     readonly logger: Logger,
+    /** Absent with `--no-store`. */
+    readonly store: ResponseStore | undefined,
   ) {}
 
   get isReady(): boolean {

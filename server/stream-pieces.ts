@@ -1,6 +1,7 @@
-import type { TokenEvent, TokenLogprob } from '../engine/index.js';
+import type { TokenLogprob } from '../engine/index.js';
 import type { Piece } from './openai/wire-format.js';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
+import type { AnswerEvent, ToolCall } from './tools/tool-call-events.js';
 
 /** Turns a prompt's events into the pieces that a stream shows. */
 export class PieceStream {
@@ -22,7 +23,7 @@ export class PieceStream {
   }
 
   /** Pieces of all events of one step; text of one choice is joined. */
-  next(events: readonly TokenEvent[]): Piece[] {
+  next(events: readonly AnswerEvent[]): Piece[] {
     const pieces: Piece[] = [];
     const texts = new Map<number, string>();
     const flush = (choice: number): void => {
@@ -36,6 +37,10 @@ export class PieceStream {
         this.#echo(event.choice, pieces);
         if (event.logprobs) this.#heldLogprobs[event.choice]!.push(...event.logprobs);
         texts.set(event.choice, (texts.get(event.choice) ?? '') + event.text);
+      }
+      if (event.type === 'call') {
+        flush(event.choice);
+        pieces.push(this.#piece(event.choice, '', null, event.call));
       }
       if (event.type === 'finish') {
         this.#echo(event.choice, pieces);
@@ -54,7 +59,7 @@ export class PieceStream {
     pieces.push(this.#piece(choice, this.prompt.echoText, null));
   }
 
-  #piece(choice: number, text: string, finishReason: string | null): Piece {
+  #piece(choice: number, text: string, finishReason: string | null, toolCall?: ToolCall): Piece {
     const held = this.#heldLogprobs[choice]!;
     const offset = this.#offsets[choice]!;
     this.#offsets[choice] = offset + text.length;
@@ -65,6 +70,7 @@ export class PieceStream {
       finishReason,
       logprobs,
       offset,
+      ...(toolCall && { toolCall }),
     };
   }
 }

@@ -28,6 +28,7 @@ export type ServerFrame =
       readonly id: string;
       readonly choice: number;
       readonly text: string;
+      readonly tool_calls?: readonly object[];
       readonly logprobs?: object;
     }
   | {

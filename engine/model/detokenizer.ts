@@ -66,7 +66,7 @@ export class Detokenizer {
     return bytes.toString('utf8', leadingSpacesOf(bytes, this.#leadingSpaces));
   }
 
-  stream(): TokenStream {
+  stream(shownSpecials: ReadonlySet<number> = new Set()): TokenStream {
     let held = new Uint8Array(0);
     let spacesToDrop = this.#leadingSpaces;
     const shown = (text: string) => {
@@ -79,7 +79,7 @@ export class Detokenizer {
     };
     return {
       push: (id) => {
-        if (!this.#known(id) || this.#special[id] === 1) return '';
+        if (!this.#known(id) || (this.#special[id] === 1 && !shownSpecials.has(id))) return '';
         if (held.length === 0) {
           const seen = this.#texts[id];
           const text = seen === undefined ? this.#wholeText(id) : seen;

@@ -13,8 +13,11 @@ export interface Tokenizer {
   /** The bytes a token stands for in the middle of a text; special tokens give their content. */
   tokenBytes(id: number): Uint8Array;
   isSpecial(id: number): boolean;
-  /** Incremental decoding. All `push` results and `end` together equal `decode` of the whole, skipping specials. */
-  stream(): TokenStream;
+  /**
+   * Incremental decoding. All `push` results and `end` together equal `decode` of the whole, skipping specials but those
+   * in `shown`.
+   */
+  stream(shown?: ReadonlySet<number>): TokenStream;
 }
 
 export interface TokenStream {

@@ -71,7 +71,7 @@ class TextTokenizer implements Tokenizer {
     return this.detokenizer.isSpecial(id);
   }
 
-  stream() {
-    return this.detokenizer.stream();
+  stream(shown?: ReadonlySet<number>) {
+    return this.detokenizer.stream(shown);
   }
 }

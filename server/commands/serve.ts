@@ -2,6 +2,7 @@ import pino from 'pino';
 import { printConfig } from '../../config/print.js';
 import type { Settings } from '../../config/schema.js';
 import { type Engine, openEngine } from '../../engine/index.js';
+import { ApiError } from '../openai/errors.js';
 import { type RunningServer, startServer } from '../server.js';
 import { CommandError, configOf, modelCommand, runCommand } from './command.js';
 import { LoadProgress } from './progress.js';
@@ -57,6 +58,7 @@ async function listen(settings: Settings, logger: pino.Logger): Promise<RunningS
     if (syscall === 'open') {
       throw new CommandError(`--api-key-file ${settings.server.apiKeyFile} cannot be read (${code})`);
     }
+    if (error instanceof ApiError) throw new CommandError(error.message);
     throw error;
   }
 }

@@ -18,7 +18,7 @@ export function cors(origins: readonly string[]): RequestHandler {
       return;
     }
     response.set({
-      'access-control-allow-methods': 'GET, POST, OPTIONS',
+      'access-control-allow-methods': 'GET, POST, DELETE, OPTIONS',
       'access-control-allow-headers':
         request.headers['access-control-request-headers'] ?? 'authorization, content-type',
       'access-control-max-age': '600',

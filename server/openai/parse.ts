@@ -10,9 +10,25 @@ export function parseBody<T>(schema: z.ZodType<T>, body: Uint8Array): T {
     const reason = error instanceof SyntaxError ? error.message : 'it is not valid UTF-8';
     throw invalidRequest(`The body is not valid JSON: ${reason}`, undefined, 'invalid_json');
   }
-  const parsed = schema.safeParse(json);
+  return checked(schema, json);
+}
+
+/** Throws `ApiError` 400 that names the field. */
+export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0]!;
-  const param = issue.path.map(String).join('.');
-  throw invalidRequest(param ? `Invalid '${param}': ${issue.message}` : issue.message, param || undefined);
+  const { path, message } = innermost(parsed.error.issues[0]!);
+  const param = path.map(String).join('.');
+  throw invalidRequest(param ? `Invalid '${param}': ${message}` : message, param || undefined);
+}
+
+type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'>;
+
+/** Where a value may be one of several, the fault of the kind that it comes closest to: the one that fails furthest in. */
+function innermost(issue: z.core.$ZodIssue): Issue {
+  if (issue.code !== 'invalid_union') return issue;
+  const faults = issue.errors.flatMap(([first]) => (first ? innermost(first) : []));
+  const furthest = faults.toSorted((a, b) => b.path.length - a.path.length)[0];
+  if (!furthest || furthest.path.length === 0) return issue;
+  return { path: [...issue.path, ...furthest.path], message: furthest.message };
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { chatToolFields } from '../tools/schemas.js';
 
 /**
  * The request bodies, as OpenAI's documents and vLLM's extensions have them. Fields that are not named here are ignored,
@@ -8,7 +9,14 @@ import { z } from 'zod';
 const maxStops = 4;
 const finite = z.number();
 
-const sampling = {
+/** What all bodies that ask for tokens have in common. */
+export const sharedFields = {
+  tandem: z
+    .strictObject({
+      priority: z.int().min(-100).max(100).optional(),
+      deadline_ms: z.int().positive().optional(),
+    })
+    .nullish(),
   temperature: finite.min(0).max(2).nullish(),
   top_p: finite.gt(0).max(1).nullish(),
   top_k: z.int().min(-1).nullish(),
@@ -33,17 +41,10 @@ const common = {
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
   user: z.string().nullish(),
   metadata: z.record(z.string(), z.unknown()).nullish(),
-  tandem: z
-    .strictObject({
-      priority: z.int().min(-100).max(100).optional(),
-      deadline_ms: z.int().positive().optional(),
-    })
-    .nullish(),
-  ...sampling,
+  ...sharedFields,
 };
 
-const SharedBody = z.object(common);
-/** What chat and text completions have in common. */
+const SharedBody = z.object(sharedFields);
 export type SharedBody = z.output<typeof SharedBody>;
 
 const textPart = z.looseObject({ type: z.string(), text: z.string().optional() });
@@ -52,6 +53,9 @@ const message = z.looseObject({
   role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
   content: z.union([z.string(), z.array(textPart)]).nullish(),
   name: z.string().optional(),
+  tool_calls: z
+    .array(z.looseObject({ function: z.looseObject({ name: z.string(), arguments: z.string() }) }))
+    .nullish(),
 });
 
 export const ChatBody = z.looseObject({
@@ -63,6 +67,7 @@ export const ChatBody = z.looseObject({
   top_logprobs: z.int().min(0).max(20).nullish(),
   add_generation_prompt: z.boolean().nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  ...chatToolFields,
 });
 export type ChatBody = z.output<typeof ChatBody>;
 

@@ -1,4 +1,4 @@
-import { invalidRequest } from './errors.js';
+import { type ApiError, invalidRequest } from './errors.js';
 
 /** Refuses by name what would change the answer and is not there; nothing that matters is ignored in silence. */
 export function refuseUnsupported(body: Record<string, unknown>): void {
@@ -10,14 +10,11 @@ export function refuseUnsupported(body: Record<string, unknown>): void {
       'unsupported_parameter',
     );
   }
-  for (const name of ['tools', 'functions']) {
-    if (Array.isArray(body[name]) && body[name].length > 0) throw unsupported(name);
-  }
-  for (const name of ['suffix', 'audio', 'prediction', 'web_search_options']) {
+  for (const name of ['functions', 'function_call', 'suffix', 'audio', 'prediction', 'web_search_options']) {
     if (body[name] != null && body[name] !== '') throw unsupported(name);
   }
 }
 
-function unsupported(name: string) {
+export function unsupported(name: string): ApiError {
   return invalidRequest(`'${name}' is not supported.`, name, 'unsupported_parameter');
 }

@@ -1,31 +1,11 @@
-import type {
-  ChatMessage,
-  ChatTemplate,
-  GenerateRequest,
-  GenerationDefaults,
-  Tokenizer,
-} from '../../engine/index.js';
-import { ApiError, invalidRequest } from '../openai/errors.js';
+import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
-import {
-  ChatBody,
-  CompletionBody,
-  DetokenizeBody,
-  type SharedBody,
-  TokenizeBody,
-} from '../openai/schemas.js';
+import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
 import { refuseUnsupported } from '../openai/unsupported.js';
+import { checkModel, type PrepareContext, sharedFields } from './context.js';
+import { prepareConversation } from './conversation.js';
+import { renderPrompt, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
-
-/** What turning a body into requests depends on; each thread that does it has its own. */
-export interface PrepareContext {
-  readonly tokenizer: Tokenizer;
-  readonly template: ChatTemplate | null;
-  readonly defaults: GenerationDefaults;
-  readonly model: string;
-  readonly contextLength: number;
-  readonly maxChoices: number;
-}
 
 const maxPrompts = 128;
 
@@ -34,37 +14,19 @@ export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepare
   const body = parseBody(ChatBody, bytes);
   checkModel(context, body.model);
   refuseUnsupported(body);
-  const prompt = renderMessages(context, body.messages, {
-    addGenerationPrompt: body.add_generation_prompt ?? true,
-    variables: body.chat_template_kwargs ?? {},
-  });
   if (body.top_logprobs != null && !body.logprobs) {
     throw invalidRequest("'top_logprobs' needs 'logprobs' to be true.", 'top_logprobs');
   }
-  const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : -1;
-  const choices = choicesOf(context, body.n);
-  const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
-  return {
-    kind: 'chat',
-    stream: body.stream ?? false,
+  return prepareConversation(context, body, {
+    messages: body.messages.map(toTemplateMessage),
+    tools: (body.tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
+    addGenerationPrompt: body.add_generation_prompt ?? true,
+    variables: body.chat_template_kwargs ?? {},
+    choices: choicesOf(context, body.n),
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : -1,
     includeUsage: body.stream_options?.include_usage ?? false,
-    choices,
-    logprobs,
-    echo: false,
-    prompts: [
-      {
-        echoText: '',
-        request: {
-          prompt,
-          n: choices,
-          maxTokens: asked ?? defaultMaxTokens(context, prompt.length),
-          logprobs,
-          promptLogprobs: false,
-          ...sharedFields(context, body),
-        },
-      },
-    ],
-  };
+  });
 }
 
 /** `POST /v1/completions`. Throws `ApiError`. */
@@ -119,7 +81,12 @@ export function prepareTokens(context: PrepareContext, bytes: Uint8Array): Prepa
   }
   if (body.messages) {
     const addGenerationPrompt = body.add_generation_prompt ?? true;
-    return { tokens: renderMessages(context, body.messages, { addGenerationPrompt, variables: {} }) };
+    return {
+      tokens: renderPrompt(context, body.messages.map(toTemplateMessage), {
+        addGenerationPrompt,
+        variables: {},
+      }),
+    };
   }
   const addBos = body.add_special_tokens ?? true;
   return { tokens: context.tokenizer.encode(body.prompt ?? '', { special: true, addBos }) };
@@ -131,100 +98,6 @@ export function prepareText(context: PrepareContext, bytes: Uint8Array): { text:
   checkModel(context, body.model);
   checkVocabulary(context, body.tokens, 'tokens');
   return { text: context.tokenizer.decode(body.tokens, { skipSpecial: false }) };
-}
-
-function sharedFields(
-  { defaults, tokenizer }: PrepareContext,
-  body: SharedBody,
-): Pick<
-  GenerateRequest,
-  'sampling' | 'minTokens' | 'stop' | 'stopTokenIds' | 'ignoreEos' | 'priority' | 'deadlineMs'
-> {
-  const logitBias = new Map(Object.entries(body.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias]));
-  for (const id of logitBias.keys()) {
-    if (id >= tokenizer.vocabSize)
-      throw invalidRequest(`'logit_bias' names token ${id}, which is not there.`, 'logit_bias');
-  }
-  const stop = typeof body.stop === 'string' ? [body.stop] : (body.stop ?? []);
-  if (stop.includes('')) throw invalidRequest("'stop' cannot be an empty string.", 'stop');
-  const deadlineMs = body.tandem?.deadline_ms;
-  return {
-    sampling: {
-      temperature: body.temperature ?? defaults.temperature ?? 1,
-      topP: body.top_p ?? defaults.topP ?? 1,
-      topK: Math.max(0, body.top_k ?? defaults.topK ?? 0),
-      minP: body.min_p ?? defaults.minP ?? 0,
-      presencePenalty: body.presence_penalty ?? 0,
-      frequencyPenalty: body.frequency_penalty ?? 0,
-      repetitionPenalty: body.repetition_penalty ?? defaults.repetitionPenalty ?? 1,
-      logitBias,
-      ...(body.seed != null && { seed: BigInt(body.seed) }),
-    },
-    minTokens: body.min_tokens ?? 0,
-    stop,
-    stopTokenIds: body.stop_token_ids ?? [],
-    ignoreEos: body.ignore_eos ?? false,
-    priority: body.tandem?.priority ?? 0,
-    ...(deadlineMs !== undefined && { deadlineMs }),
-  };
-}
-
-function checkModel({ model }: PrepareContext, asked: string | null | undefined): void {
-  if (asked == null || asked === '' || asked === model) return;
-  throw new ApiError(
-    404,
-    'invalid_request_error',
-    `The model '${asked}' does not exist here; there is '${model}'.`,
-    {
-      param: 'model',
-      code: 'model_not_found',
-    },
-  );
-}
-
-function choicesOf({ maxChoices }: PrepareContext, n: number | null | undefined): number {
-  const choices = n ?? 1;
-  if (choices > maxChoices) throw invalidRequest(`'n' is at most ${maxChoices} here (--max-choices).`, 'n');
-  return choices;
-}
-
-function defaultMaxTokens({ contextLength, defaults }: PrepareContext, promptTokens: number): number {
-  // At least one, so that a prompt that fills the context is refused by the engine, with the numbers.
-  return Math.max(
-    1,
-    Math.min(contextLength - promptTokens, defaults.maxNewTokens ?? Number.POSITIVE_INFINITY),
-  );
-}
-
-function renderMessages(
-  { template, tokenizer }: PrepareContext,
-  messages: ChatBody['messages'],
-  options: { addGenerationPrompt: boolean; variables: Record<string, unknown> },
-): Int32Array {
-  if (!template) {
-    throw invalidRequest(
-      'This model has no chat template. Use /v1/completions, or start the server with --chat-template.',
-      'messages',
-      'no_chat_template',
-    );
-  }
-  const text = template.render({ messages: messages.map(toTemplateMessage), ...options });
-  return tokenizer.encode(text, { special: true, addBos: false });
-}
-
-/** Templates know texts; OpenAI's content parts are joined, and `developer` is the newer name of `system`. */
-function toTemplateMessage(message: ChatBody['messages'][number], index: number): ChatMessage {
-  const role = message.role === 'developer' ? 'system' : message.role;
-  if (!Array.isArray(message.content)) return { ...message, role, content: message.content ?? '' };
-  const texts = message.content.map((part, i) => {
-    if (part.type === 'text' && part.text !== undefined) return part.text;
-    throw invalidRequest(
-      `Content parts of type '${part.type}' are not supported; this model reads text.`,
-      `messages.${index}.content.${i}`,
-      'unsupported_content',
-    );
-  });
-  return { ...message, role, content: texts.join('') };
 }
 
 function promptsOf(context: PrepareContext, prompt: CompletionBody['prompt']): Int32Array[] {
@@ -251,4 +124,10 @@ function checkVocabulary({ tokenizer }: PrepareContext, tokens: readonly number[
       param,
     );
   }
+}
+
+function choicesOf({ maxChoices }: PrepareContext, n: number | null | undefined): number {
+  const choices = n ?? 1;
+  if (choices > maxChoices) throw invalidRequest(`'n' is at most ${maxChoices} here (--max-choices).`, 'n');
+  return choices;
 }

@@ -1,4 +1,5 @@
 import type { GenerateRequest } from '../../engine/index.js';
+import type { ToolCallFormatName } from '../tools/tool-call-format.js';
 
 /** A body that has become requests for the engine. Crosses threads, so it is plain data. */
 export interface Prepared {
@@ -18,6 +19,17 @@ export interface PreparedPrompt {
   readonly request: Omit<GenerateRequest, 'id'>;
   /** The prompt's text, where it is to be echoed. */
   readonly echoText: string;
+  /** Where the answer may call tools. */
+  readonly toolCalls?: ToolCallReading;
+}
+
+/** How the calls of an answer are told from its text. */
+export interface ToolCallReading {
+  readonly format: ToolCallFormatName;
+  /** Of the tools there are. */
+  readonly names: readonly string[];
+  /** With `parallel_tool_calls: false`. */
+  readonly single: boolean;
 }
 
 export interface PreparedTokens {

@@ -1,19 +1,19 @@
-import { Worker } from 'node:worker_threads';
 import { openChatTemplate, openTokenizer, readGenerationDefaults } from '../../engine/index.js';
-import { ApiError } from '../openai/errors.js';
-import {
-  type PrepareContext,
-  prepareChat,
-  prepareCompletion,
-  prepareText,
-  prepareTokens,
-} from './prepare.js';
+import type { FoundItems } from '../responses/found-items.js';
+import { prepareResponse, prepareResponseFrame } from '../responses/prepare.js';
+import type { ResponsePreparation } from '../responses/prepared.js';
+import { findToolCallFormat } from '../tools/find-format.js';
+import { WorkerCalls } from '../worker-calls.js';
+import type { PrepareContext } from './context.js';
+import { prepareChat, prepareCompletion, prepareText, prepareTokens } from './prepare.js';
 import type { Prepared, PreparedTokens } from './prepared.js';
 
 /** What each kind of body becomes. */
-export const preparations = {
+const preparations = {
   chat: prepareChat,
   completion: prepareCompletion,
+  response: prepareResponse,
+  responseFrame: prepareResponseFrame,
   tokens: prepareTokens,
   text: prepareText,
 };
@@ -21,6 +21,8 @@ export type Preparation = keyof typeof preparations;
 export type PreparationResult = {
   chat: Prepared;
   completion: Prepared;
+  response: ResponsePreparation;
+  responseFrame: ResponsePreparation;
   tokens: PreparedTokens;
   text: { text: string };
 };
@@ -40,13 +42,23 @@ export async function openContext(source: ContextSource): Promise<PrepareContext
     openChatTemplate(source.folder, source.chatTemplate),
     readGenerationDefaults(source.folder),
   ]);
-  return { ...source, tokenizer, template, defaults };
+  const toolCallFormat = template ? findToolCallFormat(template) : undefined;
+  return { ...source, tokenizer, template, toolCallFormat, defaults };
 }
 
-/** A worker's answer. */
-export type PrepareReply =
-  | { readonly call: number; readonly result: PreparationResult[Preparation] }
-  | { readonly call: number; readonly error: Pick<ApiError, 'status' | 'type' | 'message' | 'details'> };
+/** One body to prepare; `found` is what a response that continues others was found to refer to. */
+export interface PrepareCall {
+  readonly kind: Preparation;
+  readonly body: Uint8Array;
+  readonly found?: FoundItems | undefined;
+}
+
+export function prepareWith(
+  context: PrepareContext,
+  { kind, body, found }: PrepareCall,
+): PreparationResult[Preparation] {
+  return preparations[kind](context, body, found);
+}
 
 /** Bodies from this size on are prepared in a thread of their own: below it the hand-over costs more than the work. */
 const smallBodyBytes = 32 * 1024;
@@ -56,58 +68,33 @@ const smallBodyBytes = 32 * 1024;
  * 100k-token prompt never holds up the thread that forwards tokens.
  */
 export class Preparer {
-  #nextCall = 0;
-  readonly #calls = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>();
-  #worker: Worker | undefined;
+  readonly #worker: WorkerCalls<PrepareCall>;
 
   private constructor(
     private readonly context: PrepareContext,
-    private readonly source: ContextSource,
-  ) {}
+    source: ContextSource,
+  ) {
+    this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), source);
+    this.#worker.warm();
+  }
 
   static async open(source: ContextSource): Promise<Preparer> {
-    const preparer = new Preparer(await openContext(source), source);
-    preparer.#worker = preparer.#startWorker();
-    return preparer;
+    return new Preparer(await openContext(source), source);
   }
 
-  async prepare<K extends Preparation>(kind: K, body: Uint8Array): Promise<PreparationResult[K]> {
-    if (body.byteLength < smallBodyBytes) {
-      return preparations[kind](this.context, body) as PreparationResult[K];
+  async prepare<K extends Preparation>(
+    kind: K,
+    body: Uint8Array,
+    found?: FoundItems,
+  ): Promise<PreparationResult[K]> {
+    const call = { kind, body, found };
+    if (body.byteLength + (found?.bytes ?? 0) < smallBodyBytes) {
+      return prepareWith(this.context, call) as PreparationResult[K];
     }
-    this.#worker ??= this.#startWorker();
-    const call = this.#nextCall++;
-    return new Promise((resolve, reject) => {
-      this.#calls.set(call, { resolve, reject });
-      this.#worker!.postMessage({ call, kind, body });
-    });
+    return this.#worker.call(call);
   }
 
-  async close(): Promise<void> {
-    await this.#worker?.terminate();
-  }
-
-  #startWorker(): Worker {
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: this.source });
-    worker.unref();
-    worker.on('message', (reply: PrepareReply) => {
-      const waiting = this.#calls.get(reply.call);
-      this.#calls.delete(reply.call);
-      if ('result' in reply) waiting?.resolve(reply.result as never);
-      else
-        waiting?.reject(
-          new ApiError(reply.error.status, reply.error.type, reply.error.message, reply.error.details),
-        );
-    });
-    // A template or text that kills the thread costs the bodies that were in it, and the next one starts anew.
-    worker.on('error', (error) => this.#fail(error));
-    worker.on('exit', () => this.#fail(new Error('the thread that prepares requests has ended')));
-    return worker;
-  }
-
-  #fail(error: Error): void {
-    this.#worker = undefined;
-    for (const { reject } of this.#calls.values()) reject(error);
-    this.#calls.clear();
+  close(): Promise<void> {
+    return this.#worker.close();
   }
 }

@@ -1,16 +1,8 @@
 /** A thread that prepares large bodies, with less right to the processor than the lanes and the streams. */
 import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { toApiError } from '../openai/errors.js';
-import {
-  type ContextSource,
-  openContext,
-  type Preparation,
-  type PrepareReply,
-  preparations,
-} from './preparer.js';
-
-const port = parentPort!;
+import { answerCalls } from '../worker-calls.js';
+import { type ContextSource, openContext, type PrepareCall, prepareWith } from './preparer.js';
 
 const context = await openContext(workerData as ContextSource);
 
@@ -24,13 +16,4 @@ try {
   // A container may forbid it; then the system shares the processor evenly.
 }
 
-port.on('message', ({ call, kind, body }: { call: number; kind: Preparation; body: Uint8Array }) => {
-  let reply: PrepareReply;
-  try {
-    reply = { call, result: preparations[kind](context, body) };
-  } catch (error) {
-    const { status, type, message, details } = toApiError(error);
-    reply = { call, error: { status, type, message, details } };
-  }
-  port.postMessage(reply);
-});
+answerCalls<PrepareCall>(parentPort!, (call) => prepareWith(context, call));

@@ -94,6 +94,15 @@ describe('a stream', () => {
       },
     }).then(openTokenizer);
 
+  it('shows of the special tokens those alone that it is told to', async () => {
+    const tokenizer = await openTokenizer('models/demo');
+    const ids = tokenizer.encode('<|im_start|>a<|im_end|>', { special: true, addBos: false });
+    const [begin] = ids;
+    const shown = tokenizer.stream(new Set([begin!]));
+    expect([...ids].map((id) => shown.push(id)).join('') + shown.end()).toBe('<|im_start|>a');
+    expect(streamed(tokenizer, ids)).toBe('a');
+  });
+
   it('holds a code point until it is whole', async () => {
     const tokenizer = await byteTokens();
     const stream = tokenizer.stream();

@@ -85,6 +85,12 @@ describe('tandem serve', () => {
     other.close();
   });
 
+  it('says that the file for responses cannot be used', async () => {
+    const server = serve('--port', '0', '--store-file', '/dev/null/responses.db');
+    expect(await server.exit).toBe(1);
+    expect(server.stderr).toMatch(/^tandem: --store-file \/dev\/null\/responses\.db cannot be used: .*\n$/);
+  });
+
   it('prints the configuration with its sources and starts nothing', async () => {
     const server = new TandemProcess(['serve', '--port', '1234', '--print-config'], {
       env: { TANDEM_KV: 'int8' },

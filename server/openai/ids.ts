@@ -1,0 +1,6 @@
+import { randomUUID } from 'node:crypto';
+
+/** `prefix` and 32 hexadecimal digits. */
+export function newId(prefix: string): string {
+  return prefix + randomUUID().replaceAll('-', '');
+}

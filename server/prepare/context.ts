@@ -1,0 +1,75 @@
+import type { ChatTemplate, GenerateRequest, GenerationDefaults, Tokenizer } from '../../engine/index.js';
+import { ApiError, invalidRequest } from '../openai/errors.js';
+import type { SharedBody } from '../openai/schemas.js';
+import type { ToolCallFormatName } from '../tools/tool-call-format.js';
+
+/** What turning a body into requests depends on; each thread that does it has its own. */
+export interface PrepareContext {
+  readonly tokenizer: Tokenizer;
+  readonly template: ChatTemplate | null;
+  /** How the model writes tool calls, as far as its template shows a way that is known here. */
+  readonly toolCallFormat: ToolCallFormatName | undefined;
+  readonly defaults: GenerationDefaults;
+  readonly model: string;
+  readonly contextLength: number;
+  readonly maxChoices: number;
+}
+
+/** The fields that all bodies have in common. */
+export function sharedFields(
+  { defaults, tokenizer }: PrepareContext,
+  body: SharedBody,
+): Pick<
+  GenerateRequest,
+  'sampling' | 'minTokens' | 'stop' | 'stopTokenIds' | 'ignoreEos' | 'priority' | 'deadlineMs'
+> {
+  const logitBias = new Map(Object.entries(body.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias]));
+  for (const id of logitBias.keys()) {
+    if (id >= tokenizer.vocabSize)
+      throw invalidRequest(`'logit_bias' names token ${id}, which is not there.`, 'logit_bias');
+  }
+  const stop = typeof body.stop === 'string' ? [body.stop] : (body.stop ?? []);
+  if (stop.includes('')) throw invalidRequest("'stop' cannot be an empty string.", 'stop');
+  const deadlineMs = body.tandem?.deadline_ms;
+  return {
+    sampling: {
+      temperature: body.temperature ?? defaults.temperature ?? 1,
+      topP: body.top_p ?? defaults.topP ?? 1,
+      topK: Math.max(0, body.top_k ?? defaults.topK ?? 0),
+      minP: body.min_p ?? defaults.minP ?? 0,
+      presencePenalty: body.presence_penalty ?? 0,
+      frequencyPenalty: body.frequency_penalty ?? 0,
+      repetitionPenalty: body.repetition_penalty ?? defaults.repetitionPenalty ?? 1,
+      logitBias,
+      ...(body.seed != null && { seed: BigInt(body.seed) }),
+    },
+    minTokens: body.min_tokens ?? 0,
+    stop,
+    stopTokenIds: body.stop_token_ids ?? [],
+    ignoreEos: body.ignore_eos ?? false,
+    priority: body.tandem?.priority ?? 0,
+    ...(deadlineMs !== undefined && { deadlineMs }),
+  };
+}
+
+export function checkModel({ model }: PrepareContext, asked: string | null | undefined): void {
+  if (asked == null || asked === '' || asked === model) return;
+  throw new ApiError(
+    404,
+    'invalid_request_error',
+    `The model '${asked}' does not exist here; there is '${model}'.`,
+    {
+      param: 'model',
+      code: 'model_not_found',
+    },
+  );
+}
+
+/** The longest answer where the client sets no limit. */
+export function defaultMaxTokens({ contextLength, defaults }: PrepareContext, promptTokens: number): number {
+  // At least one, so that a prompt that fills the context is refused by the engine, with the numbers.
+  return Math.max(
+    1,
+    Math.min(contextLength - promptTokens, defaults.maxNewTokens ?? Number.POSITIVE_INFINITY),
+  );
+}

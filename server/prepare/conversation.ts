@@ -1,0 +1,65 @@
+import type { ChatMessage } from '../../engine/index.js';
+import type { SharedBody } from '../openai/schemas.js';
+import { type GivenTool, prepareTools } from '../tools/prepare-tools.js';
+import type { ToolChoice } from '../tools/schemas.js';
+import { defaultMaxTokens, type PrepareContext, sharedFields } from './context.js';
+import { renderPrompt } from './messages.js';
+import type { Prepared } from './prepared.js';
+
+/** What bodies that answer a conversation have in common. */
+type ConversationBody = SharedBody & {
+  readonly stream?: boolean | null | undefined;
+  readonly tool_choice?: ToolChoice | null | undefined;
+  readonly parallel_tool_calls?: boolean | null | undefined;
+};
+
+/** What each of the endpoints says in its own way. */
+interface Conversation {
+  readonly messages: readonly ChatMessage[];
+  readonly tools: readonly GivenTool[];
+  readonly addGenerationPrompt: boolean;
+  /** Further variables of the chat template. */
+  readonly variables: Record<string, unknown>;
+  readonly choices: number;
+  readonly maxTokens: number | undefined;
+  /** -1: none. */
+  readonly logprobs: number;
+  readonly includeUsage: boolean;
+}
+
+/** A conversation that has become a request. Throws `ApiError`. */
+export function prepareConversation(
+  context: PrepareContext,
+  body: ConversationBody,
+  conversation: Conversation,
+): Prepared {
+  const { messages, addGenerationPrompt, variables, choices, logprobs, includeUsage } = conversation;
+  const tools = prepareTools(context, {
+    tools: conversation.tools,
+    choice: body.tool_choice,
+    parallel: body.parallel_tool_calls,
+  });
+  const prompt = renderPrompt(context, messages, {
+    tools: tools.forTemplate,
+    addGenerationPrompt,
+    variables,
+  });
+  const request = {
+    ...tools.request,
+    prompt,
+    n: choices,
+    maxTokens: conversation.maxTokens ?? defaultMaxTokens(context, prompt.length),
+    logprobs,
+    promptLogprobs: false,
+    ...sharedFields(context, body),
+  };
+  return {
+    kind: 'chat',
+    stream: body.stream ?? false,
+    includeUsage,
+    choices,
+    logprobs,
+    echo: false,
+    prompts: [{ echoText: '', ...tools.prompt, request }],
+  };
+}

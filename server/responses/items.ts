@@ -1,0 +1,131 @@
+import type { ChatMessage } from '../../engine/index.js';
+import { invalidRequest } from '../openai/errors.js';
+import { newId } from '../openai/ids.js';
+import { parsedArguments } from '../prepare/messages.js';
+import type { InputItem } from './schemas.js';
+
+export type ContentPart =
+  | { readonly type: 'input_text'; readonly text: string }
+  | {
+      readonly type: 'output_text';
+      readonly text: string;
+      readonly annotations: readonly unknown[];
+      readonly logprobs: readonly object[];
+    }
+  | { readonly type: 'refusal'; readonly refusal: string };
+
+type Status = 'in_progress' | 'completed' | 'incomplete';
+
+export interface MessageItem {
+  readonly type: 'message';
+  readonly id: string;
+  readonly status: Status;
+  readonly role: 'user' | 'assistant' | 'system' | 'developer';
+  readonly content: readonly ContentPart[];
+  readonly phase?: string;
+}
+
+export interface FunctionCallItem {
+  readonly type: 'function_call';
+  readonly id: string;
+  readonly status: Status;
+  readonly call_id: string;
+  readonly name: string;
+  readonly arguments: string;
+}
+
+export interface FunctionCallOutputItem {
+  readonly type: 'function_call_output';
+  readonly id: string;
+  readonly status: Status;
+  readonly call_id: string;
+  readonly output: string | readonly ContentPart[];
+}
+
+/** An item as it is kept and shown: with its id, and with parts where the client may have sent a text. */
+export type Item = MessageItem | FunctionCallItem | FunctionCallOutputItem;
+
+type GivenItem = Exclude<InputItem, { type: 'item_reference' }>;
+type GivenParts = Exclude<Extract<GivenItem, { type: 'message' }>['content'], string>;
+
+/** `param` is where the item stands in the body, for errors. */
+export function toItem(given: GivenItem, param: string): Item {
+  const status = given.status ?? 'completed';
+  switch (given.type) {
+    case 'message': {
+      const content = toParts(given.role, given.content, `${param}.content`);
+      const phase = given.phase != null && { phase: given.phase };
+      return { type: 'message', id: given.id ?? newId('msg_'), status, role: given.role, content, ...phase };
+    }
+    case 'function_call': {
+      const { call_id, name } = given;
+      const id = given.id ?? newId('fc_');
+      return { type: 'function_call', id, status, call_id, name, arguments: given.arguments };
+    }
+    case 'function_call_output': {
+      const { call_id } = given;
+      const output =
+        typeof given.output === 'string' ? given.output : toParts('user', given.output, `${param}.output`);
+      return { type: 'function_call_output', id: given.id ?? newId('fco_'), status, call_id, output };
+    }
+  }
+}
+
+function toParts(role: MessageItem['role'], content: string | GivenParts, param: string): ContentPart[] {
+  const given = typeof content === 'string' ? [{ type: 'text', text: content }] : content;
+  return given.map((part, index): ContentPart => {
+    const { type, text, refusal } = part;
+    if (type === 'refusal' && refusal !== undefined) return { type, refusal };
+    if (['input_text', 'output_text', 'text'].includes(type) && text !== undefined) {
+      return role === 'assistant' ? outputText(text) : { type: 'input_text', text };
+    }
+    throw invalidRequest(
+      `Content parts of type '${type}' are not supported; this model reads text.`,
+      `${param}.${index}`,
+      'unsupported_content',
+    );
+  });
+}
+
+export function outputText(text: string, logprobs: readonly object[] = []): ContentPart {
+  return { type: 'output_text', text, annotations: [], logprobs };
+}
+
+/**
+ * The conversation as a chat template reads it. Instructions and the system messages after them are one message, since
+ * many templates take no second one; a text and the calls that follow it are one turn of the assistant.
+ */
+export function toMessages(instructions: string | null, items: readonly Item[]): ChatMessage[] {
+  const messages: ChatMessage[] = [];
+  if (instructions !== null) messages.push({ role: 'system', content: instructions });
+  for (const item of items) {
+    const last = messages.at(-1);
+    if (item.type === 'message') {
+      const content = textOf(item.content);
+      const role = item.role === 'developer' ? 'system' : item.role;
+      if (role === 'system' && last?.role === 'system' && messages.length === 1) {
+        messages[0] = { role, content: `${String(last.content)}\n\n${content}` };
+      } else {
+        messages.push({ role, content });
+      }
+    } else if (item.type === 'function_call') {
+      const call = {
+        id: item.call_id,
+        type: 'function',
+        function: { name: item.name, arguments: parsedArguments(item.arguments) },
+      };
+      const earlier = last?.tool_calls as unknown[] | undefined;
+      if (last?.role === 'assistant')
+        messages.splice(-1, 1, { ...last, tool_calls: [...(earlier ?? []), call] });
+      else messages.push({ role: 'assistant', content: '', tool_calls: [call] });
+    } else {
+      const content = typeof item.output === 'string' ? item.output : textOf(item.output);
+      messages.push({ role: 'tool', tool_call_id: item.call_id, content });
+    }
+  }
+  return messages;
+}
+
+function textOf(parts: readonly ContentPart[]): string {
+  return parts.map((part) => (part.type === 'refusal' ? part.refusal : part.text)).join('');
+}

@@ -1,0 +1,129 @@
+import type { ChatMessage } from '../../engine/index.js';
+import { invalidRequest } from '../openai/errors.js';
+import { parseBody } from '../openai/parse.js';
+import { checkModel, type PrepareContext } from '../prepare/context.js';
+import { prepareConversation } from '../prepare/conversation.js';
+import type { GivenTool } from '../tools/prepare-tools.js';
+import type { FoundItems, ResponseNeeds } from './found-items.js';
+import { type Item, toItem, toMessages } from './items.js';
+import type { PreparedResponse, ResponsePreparation } from './prepared.js';
+import { type InputItem, ResponseBody, ResponseFrame } from './schemas.js';
+import { refuseInFrames, refuseUnsupported } from './unsupported.js';
+
+/** `POST /v1/responses`. Throws `ApiError`. */
+export function prepareResponse(
+  context: PrepareContext,
+  bytes: Uint8Array,
+  found?: FoundItems,
+): ResponsePreparation {
+  return prepareBody(context, parseBody(ResponseBody, bytes), found);
+}
+
+/** A frame of `WS /v1/responses`. Throws `ApiError`. */
+export function prepareResponseFrame(
+  context: PrepareContext,
+  bytes: Uint8Array,
+  found?: FoundItems,
+): ResponsePreparation {
+  const { type: _, ...body } = parseBody(ResponseFrame, bytes);
+  refuseInFrames(body);
+  return prepareBody(context, body, found);
+}
+
+function prepareBody(
+  context: PrepareContext,
+  body: ResponseBody,
+  found: FoundItems | undefined,
+): ResponsePreparation {
+  checkModel(context, body.model);
+  refuseUnsupported(body);
+  const given = givenItems(body);
+  const needs = needsOf(body, given);
+  if (needs && !found) return { needs };
+  const input = given.map((item, index) => {
+    if (item.type !== 'item_reference') return toItem(item, `input.${index}`);
+    return JSON.parse(found!.items[item.id]!) as Item;
+  });
+  const conversation = found?.conversation ?? '[]';
+  const messages = toMessages(body.instructions ?? null, [...(JSON.parse(conversation) as Item[]), ...input]);
+  if (messages.length === 0)
+    throw invalidRequest("'input' is empty: there is nothing to respond to.", 'input');
+  return { prepared: { ...preparedFrom(context, body, messages), ...kept(input), conversation } };
+}
+
+function givenItems({ input }: ResponseBody): readonly InputItem[] {
+  return typeof input === 'string' ? [{ type: 'message', role: 'user', content: input }] : (input ?? []);
+}
+
+function needsOf(body: ResponseBody, given: readonly InputItem[]): ResponseNeeds | undefined {
+  const itemIds = given.flatMap((item) => (item.type === 'item_reference' ? item.id : []));
+  const previousResponseId = body.previous_response_id ?? null;
+  return previousResponseId === null && itemIds.length === 0 ? undefined : { previousResponseId, itemIds };
+}
+
+function kept(input: readonly Item[]): Pick<PreparedResponse, 'input' | 'inputIds'> {
+  return { input: JSON.stringify(input), inputIds: input.map(({ id }) => id) };
+}
+
+function preparedFrom(
+  context: PrepareContext,
+  body: ResponseBody,
+  messages: readonly ChatMessage[],
+): Omit<PreparedResponse, 'input' | 'inputIds' | 'conversation'> {
+  const shows = body.include?.includes('message.output_text.logprobs') ?? false;
+  if (body.top_logprobs && !shows) {
+    throw invalidRequest(
+      "'top_logprobs' needs 'include' to name message.output_text.logprobs.",
+      'top_logprobs',
+    );
+  }
+  const prepared = prepareConversation(context, body, {
+    messages,
+    tools: (body.tools ?? []).map(givenTool),
+    addGenerationPrompt: true,
+    variables: {},
+    choices: 1,
+    maxTokens: body.max_output_tokens ?? undefined,
+    logprobs: shows ? (body.top_logprobs ?? 0) : -1,
+    includeUsage: true,
+  });
+  const { temperature, topP, presencePenalty, frequencyPenalty } = prepared.prompts[0]!.request.sampling;
+  return {
+    ...prepared,
+    store: body.store ?? true,
+    previousResponseId: body.previous_response_id ?? null,
+    settings: {
+      background: false,
+      instructions: body.instructions ?? null,
+      max_output_tokens: body.max_output_tokens ?? null,
+      max_tool_calls: body.max_tool_calls ?? null,
+      metadata: body.metadata ?? {},
+      parallel_tool_calls: body.parallel_tool_calls ?? true,
+      presence_penalty: presencePenalty,
+      frequency_penalty: frequencyPenalty,
+      previous_response_id: body.previous_response_id ?? null,
+      prompt_cache_key: body.prompt_cache_key ?? null,
+      reasoning: { effort: null, summary: null },
+      safety_identifier: body.safety_identifier ?? null,
+      service_tier: 'default',
+      temperature,
+      text: { format: { type: 'text' }, verbosity: 'medium' },
+      tool_choice: body.tool_choice ?? 'auto',
+      tools: (body.tools ?? []).map(shownTool),
+      top_logprobs: body.top_logprobs ?? 0,
+      top_p: topP,
+      truncation: 'disabled',
+      user: body.user ?? null,
+    },
+  };
+}
+
+type ResponseTool = NonNullable<ResponseBody['tools']>[number];
+
+function givenTool({ type, name, description, parameters, strict }: ResponseTool): GivenTool {
+  return { type, function: name === undefined ? undefined : { name, description, parameters, strict } };
+}
+
+function shownTool({ type, name, description, parameters }: ResponseTool): object {
+  return { type, name, description: description ?? null, parameters: parameters ?? null, strict: false };
+}

@@ -1,0 +1,115 @@
+import type { ServerSettings } from '../../config/schema.js';
+import { ApiError } from '../openai/errors.js';
+import { WorkerCalls } from '../worker-calls.js';
+import type { FoundItems, ResponseNeeds } from './found-items.js';
+
+/** A response to keep, as JSON texts; `conversation` only where what it continues is not kept itself. */
+export interface StoredResponse {
+  readonly id: string;
+  readonly previousId: string | null;
+  readonly resource: string;
+  readonly input: string;
+  readonly conversation: string | null;
+  /** Of the items of input and output, by which others may refer to them. */
+  readonly itemIds: readonly string[];
+}
+
+/** What may be asked of the store's thread. */
+export type StoreCall =
+  | { readonly do: 'open' }
+  | { readonly do: 'put'; readonly response: StoredResponse }
+  | { readonly do: 'get'; readonly id: string }
+  | { readonly do: 'delete'; readonly id: string }
+  | { readonly do: 'items'; readonly id: string }
+  | { readonly do: 'find'; readonly needs: ResponseNeeds; readonly maxBytes: number }
+  | { readonly do: 'close' };
+
+/** What the thread is started with. */
+export interface StoreSource {
+  /** Absent: in memory. */
+  readonly file: string | undefined;
+  readonly limitBytes: number;
+  readonly ttlSeconds: number;
+}
+
+/**
+ * The responses that are kept, in a thread of their own: reading and writing never hold up a stream. Calls are answered in
+ * order, so whoever has seen a response end can refer to it.
+ */
+export class ResponseStore {
+  readonly #worker: WorkerCalls<StoreCall>;
+
+  private constructor(
+    source: StoreSource,
+    private readonly maxConversationBytes: number,
+  ) {
+    this.#worker = new WorkerCalls(new URL('./store-worker.js', import.meta.url), source);
+  }
+
+  /** Undefined with `--no-store`. Rejects if the file cannot be used. */
+  static async open(settings: ServerSettings): Promise<ResponseStore | undefined> {
+    if (!settings.store) return undefined;
+    const { storeFile: file, storeLimit: limitBytes, storeTtlSeconds: ttlSeconds } = settings;
+    const store = new ResponseStore({ file, limitBytes, ttlSeconds }, settings.bodyLimit);
+    // What is in memory begins with the first response; a file shows its faults at once.
+    if (file !== undefined) {
+      await store.#worker.call({ do: 'open' }).catch(async (error: unknown) => {
+        await store.#worker.close();
+        throw error;
+      });
+    }
+    return store;
+  }
+
+  put(response: StoredResponse): Promise<void> {
+    return this.#worker.call({ do: 'put', response });
+  }
+
+  /** The response as JSON text; null if it is not there. */
+  get(id: string): Promise<string | null> {
+    return this.#worker.call({ do: 'get', id });
+  }
+
+  /** Whether it was there. */
+  delete(id: string): Promise<boolean> {
+    return this.#worker.call({ do: 'delete', id });
+  }
+
+  /** All items that a response was made from, oldest first, as JSON text of an array; null if it is not there. */
+  items(id: string): Promise<string | null> {
+    return this.#worker.call({ do: 'items', id });
+  }
+
+  /** Rejects with `ApiError` 400 or 404 that names what is not there. */
+  find(needs: ResponseNeeds): Promise<FoundItems> {
+    return this.#worker.call({ do: 'find', needs, maxBytes: this.maxConversationBytes });
+  }
+
+  async close(): Promise<void> {
+    if (this.#worker.isRunning) await this.#worker.call({ do: 'close' }).catch(() => undefined);
+    await this.#worker.close();
+  }
+}
+
+export function previousNotFound(id: string): ApiError {
+  return new ApiError(400, 'invalid_request_error', `The previous response '${id}' is not known here.`, {
+    param: 'previous_response_id',
+    code: 'previous_response_not_found',
+  });
+}
+
+export function itemNotFound(id: string): ApiError {
+  return new ApiError(400, 'invalid_request_error', `The item '${id}' is not known here.`, {
+    param: 'input',
+    code: 'item_not_found',
+  });
+}
+
+export function conversationTooLarge(limitBytes: number): ApiError {
+  return new ApiError(
+    413,
+    'invalid_request_error',
+    `The conversation so far has more than ${limitBytes} bytes (--body-limit).`,
+    { param: 'previous_response_id', code: 'body_too_large' },
+  );
+}

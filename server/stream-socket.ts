@@ -1,0 +1,185 @@
+import { randomUUID } from 'node:crypto';
+import type { WebSocket } from 'ws';
+import { ApiError, errorBody, invalidRequest, toApiError } from './openai/errors.js';
+import { chatLogprobs } from './openai/logprobs.js';
+import { parseBody } from './openai/parse.js';
+import { usageBody } from './openai/usage.js';
+import { chatToolCall } from './openai/wire-format.js';
+import { PromptRun } from './prompt-run.js';
+import type { Service } from './service.js';
+import { SocketLink } from './socket-link.js';
+import { PieceStream } from './stream-pieces.js';
+import { ClientFrame, type ServerFrame } from './stream-protocol.js';
+import type { AnswerEvent } from './tools/tool-call-events.js';
+
+const streamsPerSocket = 256;
+
+type DeltaFrame = Extract<ServerFrame, { type: 'delta' }>;
+type DoneFrame = Extract<ServerFrame, { type: 'done' }>;
+
+interface Stream {
+  /** Absent while the body is prepared. */
+  run?: PromptRun;
+  readonly window: number;
+  unacknowledged: number;
+  /**
+   * What is beyond the window, in order. The engine hears of a pause a few steps late, and more so when this thread is
+   * busy; a client that gave a window must not notice.
+   */
+  readonly held: (DeltaFrame | DoneFrame)[];
+}
+
+/** A socket of `WS /v1/stream` and its streams. */
+export class StreamSocket {
+  readonly #streams = new Map<string, Stream>();
+  readonly #link: SocketLink;
+
+  constructor(
+    socket: WebSocket,
+    private readonly service: Service,
+  ) {
+    this.#link = new SocketLink(socket, service, {
+      onFrame: (data) => void this.#onFrame(data),
+      onBlocked: () => {
+        for (const { run } of this.#streams.values()) run?.pause();
+      },
+      onDrained: () => {
+        for (const stream of this.#streams.values()) {
+          if (stream.unacknowledged < stream.window) stream.run?.resume();
+        }
+      },
+      onClose: () => {
+        for (const { run } of this.#streams.values()) run?.cancel();
+        this.#streams.clear();
+      },
+    });
+  }
+
+  async #onFrame(data: Buffer): Promise<void> {
+    let id: string | null = null;
+    try {
+      const frame = parseBody(ClientFrame, data);
+      id = frame.id;
+      switch (frame.type) {
+        case 'generate':
+          await this.#generate(frame);
+          break;
+        case 'cancel':
+          this.#end(frame.id);
+          break;
+        case 'ack':
+          this.#acknowledge(frame.id, frame.count);
+          break;
+        case 'update':
+          throw invalidRequest("'update' needs an endless session, which is not supported yet.", 'type');
+      }
+    } catch (error) {
+      this.#fail(id, error);
+    }
+  }
+
+  async #generate(frame: Extract<ClientFrame, { type: 'generate' }>): Promise<void> {
+    const { id, request, window } = frame;
+    if (this.#streams.has(id))
+      throw invalidRequest(`A request with the id '${id}' is running on this socket.`, 'id');
+    if (this.#streams.size >= streamsPerSocket) {
+      throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} requests at once.`);
+    }
+    const stream: Stream = {
+      window: window ?? Number.POSITIVE_INFINITY,
+      unacknowledged: 0,
+      held: [],
+    };
+    this.#streams.set(id, stream);
+    try {
+      const { preparer } = this.service.model;
+      const kind = 'messages' in request ? 'chat' : 'completion';
+      const prepared = await preparer.prepare(
+        kind,
+        Buffer.from(JSON.stringify({ ...request, stream: true })),
+      );
+      if (prepared.prompts.length > 1) throw invalidRequest('Send one prompt a request.', 'request.prompt');
+      // Cancelled, or the socket closed, while it was prepared.
+      if (this.#streams.get(id) !== stream) return;
+      const prompt = prepared.prompts[0]!;
+      const pieces = new PieceStream(prepared, prompt, 0);
+      const reasons: string[] = [];
+      stream.run = new PromptRun(this.service, `stream-${randomUUID()}`, prepared.prompts);
+      stream.run
+        .run((_, events) => this.#onEvents(id, stream, pieces, reasons, events))
+        .catch((error: unknown) => this.#fail(id, error));
+    } catch (error) {
+      this.#streams.delete(id);
+      throw error;
+    }
+  }
+
+  #onEvents(
+    id: string,
+    stream: Stream,
+    pieces: PieceStream,
+    reasons: string[],
+    events: readonly AnswerEvent[],
+  ): void {
+    for (const { index, text, toolCall, finishReason, logprobs } of pieces.next(events)) {
+      if (finishReason !== null) {
+        reasons[index] = finishReason;
+        continue;
+      }
+      stream.held.push({
+        type: 'delta',
+        id,
+        choice: index,
+        text,
+        ...(toolCall && { tool_calls: [chatToolCall(toolCall)] }),
+        ...(logprobs && { logprobs: chatLogprobs(logprobs) }),
+      });
+    }
+    const last = events.at(-1);
+    if (last?.type === 'done') {
+      stream.held.push({ type: 'done', id, finish_reasons: reasons, usage: usageBody([last.usage]) });
+    }
+    this.#sendHeld(stream);
+    if (stream.unacknowledged >= stream.window) {
+      stream.run?.pause();
+    }
+  }
+
+  /** Sends as many deltas as the window allows, and the end of the stream behind the last one. */
+  #sendHeld(stream: Stream): void {
+    let sent = 0;
+    for (const frame of stream.held) {
+      if (frame.type === 'delta' && stream.unacknowledged >= stream.window) break;
+      if (frame.type === 'delta') stream.unacknowledged++;
+      else this.#streams.delete(frame.id);
+      this.#send(frame);
+      sent++;
+    }
+    stream.held.splice(0, sent);
+  }
+
+  #acknowledge(id: string, count: number): void {
+    const stream = this.#streams.get(id);
+    if (!stream) return; // it may have just ended
+    stream.unacknowledged = Math.max(0, stream.unacknowledged - count);
+    this.#sendHeld(stream);
+    if (stream.unacknowledged < stream.window && !this.#link.isBlocked) {
+      stream.run?.resume();
+    }
+  }
+
+  #end(id: string): void {
+    const stream = this.#streams.get(id);
+    this.#streams.delete(id);
+    stream?.run?.cancel();
+  }
+
+  #fail(id: string | null, error: unknown): void {
+    if (id !== null) this.#end(id);
+    this.#send({ type: 'error', id, ...(errorBody(toApiError(error)) as { error: object }) });
+  }
+
+  #send(frame: ServerFrame): void {
+    this.#link.send(frame);
+  }
+}

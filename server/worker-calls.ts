@@ -1,0 +1,81 @@
+import { type MessagePort, Worker } from 'node:worker_threads';
+import { ApiError, toApiError } from './openai/errors.js';
+
+type CallReply =
+  | { readonly call: number; readonly result: unknown }
+  | { readonly call: number; readonly error: Pick<ApiError, 'status' | 'type' | 'message' | 'details'> };
+
+/** Calls into a thread, answered in the order in which they were made. The first call starts it, unless it was warmed. */
+export class WorkerCalls<Message extends object> {
+  #nextCall = 0;
+  readonly #calls = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>();
+  #worker: Worker | undefined;
+
+  constructor(
+    private readonly script: URL,
+    private readonly data: unknown,
+  ) {}
+
+  warm(): void {
+    this.#worker ??= this.#start();
+  }
+
+  get isRunning(): boolean {
+    return this.#worker !== undefined;
+  }
+
+  /** Rejects with the `ApiError` that the thread answered, or with what ended the thread. */
+  call<Result>(message: Message): Promise<Result> {
+    this.warm();
+    const call = this.#nextCall++;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(call, { resolve, reject });
+      this.#worker!.postMessage({ ...message, call });
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#worker?.terminate();
+  }
+
+  #start(): Worker {
+    const worker = new Worker(this.script, { workerData: this.data });
+    worker.unref();
+    worker.on('message', (reply: CallReply) => {
+      const waiting = this.#calls.get(reply.call);
+      this.#calls.delete(reply.call);
+      if ('result' in reply) waiting?.resolve(reply.result as never);
+      else {
+        const { status, type, message, details } = reply.error;
+        waiting?.reject(new ApiError(status, type, message, details));
+      }
+    });
+    // What kills the thread costs the calls that were in it, and the next one starts anew.
+    const fail = (error: Error): void => {
+      if (this.#worker !== worker) return;
+      this.#worker = undefined;
+      for (const { reject } of this.#calls.values()) reject(error);
+      this.#calls.clear();
+    };
+    worker.on('error', fail);
+    worker.on('exit', () => fail(new Error('a thread of the server has ended')));
+    return worker;
+  }
+}
+
+/** In the thread: answers each call with what `handle` returns, or with what it throws. */
+export function answerCalls<Message extends object>(
+  port: MessagePort,
+  handle: (message: Message) => unknown,
+): void {
+  port.on('message', (message: Message & { call: number }) => {
+    let reply: CallReply;
+    try {
+      reply = { call: message.call, result: handle(message) };
+    } catch (error) {
+      const { status, type, message: text, details } = toApiError(error);
+      reply = { call: message.call, error: { status, type, message: text, details } };
+    }
+    port.postMessage(reply);
+  });
+}

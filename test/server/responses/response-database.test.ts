@@ -1,0 +1,158 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { ResponseDatabase } from '../../../server/responses/response-database.js';
+import type { StoredResponse } from '../../../server/responses/store.js';
+
+const second = 1000;
+const limitBytes = 10_000;
+
+const opened: ResponseDatabase[] = [];
+const folders: string[] = [];
+
+afterEach(() => {
+  for (const database of opened.splice(0)) database.close();
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+});
+
+/** A database whose clock is told. */
+function open(over: { file?: string; limitBytes?: number; ttlSeconds?: number } = {}) {
+  const clock = { now: 1_000_000 };
+  const source = { file: undefined, limitBytes, ttlSeconds: 60, ...over };
+  const database = new ResponseDatabase(source, () => clock.now);
+  opened.push(database);
+  return { clock, database };
+}
+
+function newFile(): string {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-store-'));
+  folders.push(folder);
+  return path.join(folder, 'sub', 'responses.db');
+}
+
+const item = (id: string, text = id) => ({ id, text });
+
+function response(
+  id: string,
+  previousId: string | null = null,
+  over: Partial<StoredResponse> = {},
+): StoredResponse {
+  const [input, output] = [item(`in-${id}`), item(`out-${id}`)];
+  return {
+    id,
+    previousId,
+    resource: JSON.stringify({ id, output: [output] }),
+    input: JSON.stringify([input]),
+    conversation: null,
+    itemIds: [input.id, output.id],
+    ...over,
+  };
+}
+
+const idsIn = (json: string | null) => (JSON.parse(json!) as { id: string }[]).map(({ id }) => id);
+
+function conversationBefore(database: ResponseDatabase, previousResponseId: string): string[] {
+  return idsIn(database.find({ previousResponseId, itemIds: [] }, limitBytes).conversation);
+}
+
+describe('response database', () => {
+  it('follows a conversation to its beginning', () => {
+    const { database } = open();
+    database.put(response('a'));
+    database.put(response('b', 'a'));
+    database.put(response('c', 'b'));
+    expect(conversationBefore(database, 'b')).toEqual(['in-a', 'out-a', 'in-b', 'out-b']);
+    expect(idsIn(database.items('c'))).toEqual(['in-a', 'out-a', 'in-b', 'out-b', 'in-c']);
+  });
+
+  it('begins where a response brings its own conversation', () => {
+    const { database } = open();
+    database.put(response('b', 'unkept', { conversation: JSON.stringify([item('x'), item('y')]) }));
+    database.put(response('c', 'b'));
+    expect(conversationBefore(database, 'c')).toEqual(['x', 'y', 'in-b', 'out-b', 'in-c', 'out-c']);
+    expect(idsIn(database.items('b'))).toEqual(['x', 'y', 'in-b']);
+  });
+
+  it('names what is gone, and never continues a conversation with a gap', () => {
+    const { database } = open();
+    database.put(response('a'));
+    database.put(response('b', 'a'));
+    expect(database.delete('a')).toBe(true);
+    expect(database.delete('a')).toBe(false);
+    expect(() => conversationBefore(database, 'b')).toThrow("'a' is not known");
+    expect(idsIn(database.items('b'))).toEqual(['in-b']);
+  });
+
+  it('finds items by id, in the input and the output', () => {
+    const { database } = open();
+    database.put(response('a'));
+    const needs = { previousResponseId: null, itemIds: ['in-a', 'out-a'] };
+    const { items, conversation } = database.find(needs, limitBytes);
+    expect(conversation).toBe('[]');
+    expect(Object.values(items).map((json) => JSON.parse(json))).toEqual([item('in-a'), item('out-a')]);
+    database.delete('a');
+    expect(() => database.find(needs, limitBytes)).toThrow("'in-a' is not known");
+  });
+
+  it('forgets after the time to live, counted from the last continuation', () => {
+    const { clock, database } = open({ ttlSeconds: 60 });
+    database.put(response('a'));
+    database.put(response('alone'));
+    clock.now += 40 * second;
+    database.put(response('b', 'a'));
+    clock.now += 40 * second;
+    expect(database.get('alone')).toBeNull();
+    expect(conversationBefore(database, 'b')).toHaveLength(4);
+    clock.now += 40 * second;
+    expect(database.get('b')).toBeNull();
+    expect(database.get('a')).toBeNull();
+  });
+
+  it('makes room by what has been left alone for longest', () => {
+    const { clock, database } = open();
+    const large = (id: string, previousId: string | null = null) =>
+      response(id, previousId, { input: JSON.stringify([item(`in-${id}`, 'x'.repeat(3000))]) });
+    for (const id of ['a', 'b', 'c']) {
+      database.put(large(id));
+      clock.now += second;
+    }
+    database.put(large('d', 'a'));
+    expect(['a', 'b', 'c', 'd'].filter((id) => database.get(id) !== null)).toEqual(['a', 'c', 'd']);
+    expect(() => database.put(response('e', null, { input: `["${'x'.repeat(limitBytes)}"]` }))).toThrow(
+      '--store-limit',
+    );
+    expect(() => database.find({ previousResponseId: 'd', itemIds: [] }, 4000)).toThrow('--body-limit');
+  });
+
+  it('keeps its file, with nothing left in it of what was deleted', () => {
+    const file = newFile();
+    const first = new ResponseDatabase({ file, limitBytes, ttlSeconds: 60 }, () => 0);
+    first.put(response('a', null, { input: '[{"id":"in-a","text":"a secret word"}]' }));
+    first.put(response('b', 'a'));
+    first.close();
+    expect(readFileSync(file).includes('a secret word')).toBe(true);
+    const modes = readdirSync(path.dirname(file)).map(
+      (name) => statSync(path.join(file, '..', name)).mode & 0o777,
+    );
+    expect(modes).toEqual([0o600, 0o600]);
+    const again = new ResponseDatabase({ file, limitBytes, ttlSeconds: 60 }, () => 0);
+    opened.push(again);
+    expect(conversationBefore(again, 'b')).toHaveLength(4);
+    again.delete('a');
+    expect(readFileSync(file).includes('a secret word')).toBe(false);
+  });
+
+  it('outlives a process that was killed while it wrote', () => {
+    const file = newFile();
+    mkdirSync(`${file}.lock`, { recursive: true });
+    utimesSync(`${file}.lock`, 0, 0);
+    const { database } = open({ file });
+    database.put(response('a'));
+    expect(database.get('a')).not.toBeNull();
+  });
+
+  it('refuses a file that is none of its own', () => {
+    expect(() => open({ file: '/dev/null/responses.db' })).toThrow('--store-file /dev/null/responses.db');
+  });
+});
