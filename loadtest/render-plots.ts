@@ -14,7 +14,7 @@ export function renderPlots(folder: string): ReadonlyMap<string, string> {
   };
   add('simulated-rates.svg', 'simulate-paper.json', (rows) => barsSvg(carriedRates(rows)));
   add('simulated-ablation.svg', 'simulate-ablation.json', (rows) => barsSvg(ablation(rows)));
-  add('trade-off.svg', 'schedulers-1b.json', (rows) => {
+  add('trade-off.svg', 'schedulers.json', (rows) => {
     const chart = tradeOff(rows);
     return chart && chartSvg(chart);
   });

@@ -32,6 +32,14 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
     title: 'How cost grows',
     about: 'Time of a decode step, and of a prefill chunk, over context length and running sequences.',
   },
+  'calibrate-demo': {
+    title: 'The cost model: the demo model',
+    about: 'Error of foreseen step times, on steps held out from the fit; baseline is the preset.',
+  },
+  'calibrate-1b': {
+    title: 'The cost model: the shape of Llama-3.2-1B',
+    about: 'As above.',
+  },
   schedulers: {
     title: 'Schedulers against each other',
     about:

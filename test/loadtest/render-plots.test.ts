@@ -38,7 +38,7 @@ describe('plots of results', () => {
   it('draw nothing of what was not measured', () => {
     const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
     expect(renderPlots(folder).size).toBe(0);
-    writeFileSync(path.join(folder, 'schedulers-1b.json'), JSON.stringify([row('something else', 1, null)]));
+    writeFileSync(path.join(folder, 'schedulers.json'), JSON.stringify([row('something else', 1, null)]));
     expect(renderPlots(folder).size).toBe(0);
   });
 
@@ -48,7 +48,7 @@ describe('plots of results', () => {
       row(`${side}: TTFT beside the streams, p50`, 10, 1.2),
       row(`${side}: TBT while prompts arrive, p99`, 20, 1.4),
     ]);
-    writeFileSync(path.join(folder, 'schedulers-1b.json'), JSON.stringify(rows));
+    writeFileSync(path.join(folder, 'schedulers.json'), JSON.stringify(rows));
     const svg = renderPlots(folder).get('trade-off.svg')!;
     expect(svg.match(/<circle/g)!.length).toBe(4);
     expect(svg).toContain('nexus, by slack');
