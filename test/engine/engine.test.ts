@@ -336,15 +336,16 @@ describe('schedulers', () => {
       running: 0,
       waiting: 0,
     });
-    const writing = generate(
+    let reading: Promise<unknown> | undefined;
+    await generate(
       engine,
       requestFor(golden[0]!.prompt_ids, { maxTokens: 400, ignoreEos: true }),
       (count) => {
         if (count !== 5) return;
-        void generate(engine, requestFor(Array.from({ length: 600 }, (_, i) => 100 + i)));
+        reading = generate(engine, requestFor(Array.from({ length: 600 }, (_, i) => 100 + i)));
       },
     );
-    await writing;
+    await reading;
     const { decision } = await engine.explain();
     expect(decision!.candidates).toContainEqual(decision!.chosen);
     for (const { prefillSeconds, decodeSeconds, chunkTokens } of decision!.candidates) {
