@@ -23,8 +23,11 @@ namespace tandem::cuda {
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
             const Arguments&... arguments) {
-  kernel<<<grid, threads, 0, stream> > >(arguments...);
-  const cudaError_t error = cudaGetLastError();
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(threads);
+  config.stream = stream;
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
   if (error != cudaSuccess) throw Error(std::string(name) + ": " + cudaGetErrorString(error));
 }
 

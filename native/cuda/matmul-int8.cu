@@ -81,7 +81,8 @@ __device__ void addGroup(const MatmulInt8& problem, int group, int groups, std::
 }
 
 template <int kColumns>
-__global__ void __launch_bounds__(kThreads) multiply(const MatmulInt8 problem) {
+// Two blocks an SM at least: bounds for more made the compiler spill what it had loaded ahead.
+__global__ void __launch_bounds__(kThreads, 2) multiply(const MatmulInt8 problem) {
   constexpr int kRows = 8 * kColumns;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int g = lane / 4, t = lane % 4;

@@ -3,7 +3,9 @@
 // Memory that kernels see: the device's, or the host's where kernels are emulated. The tests of kernels are
 // the same for both.
 
-#include <span>
+#include <algorithm>
+#include <cstring>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -35,7 +37,11 @@ class DeviceArray {
   std::vector<T> memory_;
 };
 
-inline bool isEmulated() { return true; }
+inline void synchronize(cuda::Stream) {}
+
+inline void copyOnDevice(void* to, const void* from, std::size_t bytes, cuda::Stream) {
+  std::memcpy(to, from, bytes);
+}
 
 #else
 
@@ -71,8 +77,30 @@ class DeviceArray {
   std::size_t count_ = 0;
 };
 
-inline bool isEmulated() { return false; }
+// Waits for what is on the stream, and throws what went wrong in it.
+inline void synchronize(cuda::Stream stream) { checkCuda(cudaStreamSynchronize(stream)); }
+
+inline void copyOnDevice(void* to, const void* from, std::size_t bytes, cuda::Stream stream) {
+  checkCuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
+}
 
 #endif
+
+// `count` values that begin with `pattern` and repeat it: drawing all of a large matrix would take longer
+// than what it is for.
+template <class T>
+DeviceArray<T> repeated(const std::vector<T>& pattern, std::size_t count) {
+  DeviceArray<T> array(count);
+  const std::vector<T> begin(pattern.begin(), pattern.begin() + std::min(count, pattern.size()));
+  DeviceArray<T> source(begin);
+  copyOnDevice(array.data(), source.data(), begin.size() * sizeof(T), kStream);
+  for (std::size_t done = begin.size(); done < count;) {
+    const std::size_t more = std::min(done, count - done);
+    copyOnDevice(array.data() + done, array.data(), more * sizeof(T), kStream);
+    done += more;
+  }
+  synchronize(kStream);
+  return array;
+}
 
 }  // namespace tandem::test
