@@ -11,7 +11,7 @@ export {
   type StepResult,
   Want,
 } from './device/device.js';
-export { cpuInfo } from './device/native.js';
+export { type CudaInfo, cpuInfo, cudaInfo } from './device/native.js';
 export { CopyLink } from './device/simulated/copy-link.js';
 export { type GpuName, type GpuSheet, gpus } from './device/simulated/gpu.js';
 export {

@@ -8,6 +8,8 @@ import type { DeviceInfo, SlotSampling, StepResult } from './device.js';
 export interface NativeAddon {
   /** What this process may use of the machine; `isas` best first. */
   cpuInfo(): { cores: number; isas: NativeIsa[] };
+  /** What is found of CUDA now. Never throws: what is wrong is said in `problem`. */
+  cudaInfo(): CudaInfo;
   /**
    * Maps the files, packs the weights on `units` threads and starts the lanes. `onProgress(done, total)` is called
    * with bytes of checkpoint read, at most a few hundred times, on the calling thread's event loop.
@@ -16,6 +18,30 @@ export interface NativeAddon {
     options: NativeDeviceOptions,
     onProgress: (done: number, total: number) => void,
   ): Promise<NativeDevice>;
+}
+
+export interface CudaInfo {
+  /** Whether the addon was compiled with CUDA's headers. */
+  readonly built: boolean;
+  /** Versions of CUDA, such as "13.0"; empty where unknown. */
+  readonly driverVersion: string;
+  readonly runtimeVersion: string;
+  /** Why there are no devices; else empty. */
+  readonly problem: string;
+  readonly devices: readonly CudaDevice[];
+}
+
+export interface CudaDevice {
+  readonly name: string;
+  readonly computeCapability: string;
+  readonly memoryBytes: number;
+  readonly sms: number;
+  /** SMs of the smallest green context; 0 where there are none. */
+  readonly smallestGroup: number;
+  /** Why Tandem's kernels cannot run on it; else empty. */
+  readonly problem: string;
+  /** Why it has no green contexts, so that lanes would share it by streams; else empty. */
+  readonly whyNoSplit: string;
 }
 
 export type NativeIsa = 'amx' | 'avx512' | 'avx2' | 'portable';

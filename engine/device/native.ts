@@ -3,7 +3,7 @@ import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { EngineError } from '../errors.js';
 import type { Checkpoint } from '../model/model-spec.js';
-import type { NativeAddon, NativeDevice, NativeDeviceOptions, NativeIsa } from './addon.js';
+import type { CudaInfo, NativeAddon, NativeDevice, NativeDeviceOptions, NativeIsa } from './addon.js';
 import type { Device, DeviceInfo, KvPool, Lane, SlotSampling, Step, StepResult } from './device.js';
 import { SwappedHandles } from './swapped-handles.js';
 
@@ -20,6 +20,12 @@ export interface CpuInfo {
 
 export function cpuInfo(): CpuInfo {
   return { name: cpuName(), ...loadAddon().cpuInfo() };
+}
+
+export type { CudaDevice, CudaInfo } from './addon.js';
+
+export function cudaInfo(): CudaInfo {
+  return loadAddon().cudaInfo();
 }
 
 /** Packs the checkpoint's weights and starts both lanes. Throws `EngineError('model_invalid')` if it is not sound. */

@@ -4,6 +4,7 @@
 
 #include "cpu/cores.h"
 #include "cpu/isa.h"
+#include "cuda-info.h"
 #include "device-wrap.h"
 #include "instance.h"
 #include "open-device.h"
@@ -25,6 +26,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   instance->deviceClass = Napi::Persistent(DeviceWrap::define(env));
   env.SetInstanceData(instance);  // freed with the environment
   exports.Set("cpuInfo", Napi::Function::New(env, cpuInfo));
+  exports.Set("cudaInfo", Napi::Function::New(env, cudaInfo));
   exports.Set("openDevice", Napi::Function::New(env, openDevice));
   return exports;
 }

@@ -1,7 +1,13 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
-import { type Checkpoint, openChatTemplate, openTokenizer, readCheckpoint } from '../../engine/index.js';
+import {
+  type Checkpoint,
+  type CudaInfo,
+  openChatTemplate,
+  openTokenizer,
+  readCheckpoint,
+} from '../../engine/index.js';
 
 /** What `doctor` looked at, as it found it; `doctor-findings.ts` judges it. */
 export interface Facts {
@@ -19,6 +25,8 @@ export interface Facts {
   /** Versions of tools that were found. */
   readonly tools: Readonly<Record<'cmake' | 'compiler' | 'ninja' | 'make' | 'nvcc', string | undefined>>;
   readonly gpu: GpuFacts;
+  /** What the addon finds of CUDA; an Error where the addon could not be loaded. */
+  readonly cuda: CudaInfo | Error;
   readonly model: ModelFacts | Error;
 }
 
@@ -49,6 +57,7 @@ export interface ModelQuestion {
 export async function gatherFacts(
   question: ModelQuestion,
   isas: () => readonly string[],
+  cuda: () => CudaInfo,
   forcedIsa: string | undefined,
 ): Promise<Facts> {
   return {
@@ -69,6 +78,7 @@ export async function gatherFacts(
       nvcc: versionOf('nvcc'),
     },
     gpu: readGpu(),
+    cuda: attempt(cuda),
     model: await readModel(question).catch(asError),
   };
 }

@@ -1,3 +1,4 @@
+import type { CudaInfo } from '../../engine/index.js';
 import type { Facts } from './doctor-facts.js';
 
 export interface Finding {
@@ -18,6 +19,7 @@ export function judge(facts: Facts): Finding[] {
     ...judgeHugePages(facts),
     ...judgeTools(facts),
     judgeGpu(facts),
+    ...judgeCuda(facts),
     ...judgeModel(facts),
   ];
 }
@@ -110,6 +112,36 @@ function judgeGpu({ gpu, tools }: Facts): Finding {
   const driver = gpu.driverVersion ? `, driver ${gpu.driverVersion}` : '';
   const advice = 'this version of Tandem has no CUDA backend: it computes on the processor';
   return { level: 'hint', subject, found: `${names}${driver}${nvcc}`, advice };
+}
+
+/** Only where there is a GPU, or a driver that the addon can talk to: elsewhere nobody asked. */
+function judgeCuda({ cuda, gpu }: Facts): Finding[] {
+  const subject = 'CUDA';
+  if (cuda instanceof Error) return [];
+  if (cuda.devices.length === 0) {
+    if (gpu.names.length === 0 && cuda.driverVersion === '') return [];
+    const advice = cuda.built
+      ? 'see that this process may use the device files in /dev/nvidia*'
+      : 'only to look at the GPU: install the CUDA toolkit and run "npm run setup"';
+    return [{ level: 'hint', subject, found: cuda.problem || 'the driver shows no device', advice }];
+  }
+  return cuda.devices.map((device) => judgeDevice(cuda, device));
+}
+
+function judgeDevice({ driverVersion }: CudaInfo, device: CudaInfo['devices'][number]): Finding {
+  const subject = 'CUDA';
+  const size = `${device.sms} SMs, ${gibibytes(device.memoryBytes)}`;
+  const what = `${device.name || 'a device'}, ${size}, compute capability ${device.computeCapability}`;
+  if (device.problem !== '') {
+    const advice = 'the kernels that are being built for GPUs will not run on this one';
+    return { level: 'hint', subject, found: `${what}: ${device.problem}`, advice };
+  }
+  if (device.whyNoSplit !== '') {
+    const advice = 'prefill and decode would share it by stream priority instead of by SMs';
+    return { level: 'hint', subject, found: `${what}; no green contexts: ${device.whyNoSplit}`, advice };
+  }
+  const groups = `green contexts from ${device.smallestGroup} SMs on`;
+  return { level: 'ok', subject, found: `${what}, driver for CUDA ${driverVersion}, ${groups}` };
 }
 
 function judgeModel({ model }: Facts): Finding[] {

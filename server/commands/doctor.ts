@@ -1,4 +1,4 @@
-import { cpuInfo } from '../../engine/index.js';
+import { cpuInfo, cudaInfo } from '../../engine/index.js';
 import { configOf, modelCommand, runCommand } from './command.js';
 import { gatherFacts } from './doctor-facts.js';
 import { type Finding, judge } from './doctor-findings.js';
@@ -12,7 +12,7 @@ export function run(argv: readonly string[]): Promise<number> {
   );
   return runCommand(command, argv, async () => {
     const { model, engine } = configOf(command).settings;
-    const facts = await gatherFacts(model, () => cpuInfo().isas, engine.isa);
+    const facts = await gatherFacts(model, () => cpuInfo().isas, cudaInfo, engine.isa);
     const findings = judge(facts);
     process.stdout.write(`${findings.map(print).join('\n')}\n`);
     const problems = findings.filter(({ level }) => level === 'problem').length;

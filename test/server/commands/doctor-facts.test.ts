@@ -1,14 +1,14 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { Settings } from '../../../config/schema.js';
-import { openDevice } from '../../../engine/index.js';
+import { cudaInfo, openDevice } from '../../../engine/index.js';
 import { gatherFacts, type ModelFacts } from '../../../server/commands/doctor-facts.js';
 
 const path = fileURLToPath(new URL('../../../models/demo', import.meta.url));
 
 describe('what doctor looks at', () => {
   it.each(['bf16', 'int8', 'int4'] as const)('tells what the weights will take as %s', async (weights) => {
-    const { model } = await gatherFacts({ path, weights }, () => [], undefined);
+    const { model } = await gatherFacts({ path, weights }, () => [], cudaInfo, undefined);
     const settings = Settings.parse({
       model: { path, weights },
       engine: { kvMemory: '64MiB', maxSequences: 1 },
@@ -24,8 +24,9 @@ describe('what doctor looks at', () => {
     const fail = () => {
       throw new Error('no addon');
     };
-    const facts = await gatherFacts({ path: '/nowhere', weights: 'int8' }, fail, undefined);
+    const facts = await gatherFacts({ path: '/nowhere', weights: 'int8' }, fail, fail, undefined);
     expect(facts.isas).toEqual(new Error('no addon'));
+    expect(facts.cuda).toEqual(new Error('no addon'));
     expect((facts.model as Error).message).toContain('there is no such folder');
     expect(facts.cores).toBeGreaterThan(0);
   });

@@ -25,6 +25,7 @@ const healthy: Facts = {
   forcedIsa: undefined,
   tools: { cmake: '3.25.1', compiler: '12.2.0', ninja: undefined, make: '4.3', nvcc: undefined },
   gpu: { driverVersion: undefined, names: [] },
+  cuda: { built: true, driverVersion: '', runtimeVersion: '13.0', problem: 'no driver', devices: [] },
   model,
 };
 
@@ -57,6 +58,7 @@ describe('doctor', () => {
       'C++ compiler',
       'build tool',
       'GPU',
+      'CUDA',
     ]);
     for (const { advice, subject } of notWell) expect(advice, subject).toBeTruthy();
   });
@@ -65,6 +67,51 @@ describe('doctor', () => {
     const finding = find({ gpu: { driverVersion: '580.1', names: ['NVIDIA X, 80000 MiB'] } }, 'GPU');
     expect(finding).toMatchObject({ level: 'hint', found: 'NVIDIA X, 80000 MiB, driver 580.1' });
     expect(finding.advice).toContain('no CUDA backend');
+  });
+
+  describe('of CUDA', () => {
+    const device = {
+      name: 'NVIDIA X',
+      computeCapability: '9.0',
+      memoryBytes: 80 * 2 ** 30,
+      sms: 132,
+      smallestGroup: 8,
+      problem: '',
+      whyNoSplit: '',
+    };
+    const withDevice = (changes: Partial<typeof device>): Finding =>
+      find({ cuda: { ...found, devices: [{ ...device, ...changes }] } }, 'CUDA');
+    const found = { built: true, driverVersion: '13.0', runtimeVersion: '13.0', problem: '', devices: [] };
+
+    it('says nothing where there is neither a GPU nor a driver', () => {
+      expect(judge(healthy).some(({ subject }) => subject === 'CUDA')).toBe(false);
+    });
+
+    it('names a device with its SMs and groups', () => {
+      const finding = withDevice({});
+      expect(finding.level).toBe('ok');
+      expect(finding.found).toBe(
+        'NVIDIA X, 132 SMs, 80.0 GiB, compute capability 9.0, driver for CUDA 13.0, green contexts from 8 SMs on',
+      );
+    });
+
+    it('says why lanes cannot split a device, and why one cannot be used', () => {
+      expect(withDevice({ whyNoSplit: 'a MIG slice is not split further' })).toMatchObject({
+        level: 'hint',
+        found: expect.stringContaining('no green contexts: a MIG slice'),
+      });
+      expect(withDevice({ problem: 'compute capability 7.5; the kernels need 8.0' })).toMatchObject({
+        level: 'hint',
+        found: expect.stringContaining('need 8.0'),
+      });
+    });
+
+    it('says what is missing where nvidia-smi sees a GPU that the addon does not', () => {
+      const gpu = { driverVersion: '580.1', names: ['NVIDIA X, 80000 MiB'] };
+      const cuda = { ...found, built: false, driverVersion: '', problem: 'this build found no CUDA toolkit' };
+      expect(find({ gpu, cuda }, 'CUDA').advice).toContain('install the CUDA toolkit');
+      expect(find({ gpu, cuda: { ...cuda, built: true } }, 'CUDA').advice).toContain('/dev/nvidia');
+    });
   });
 
   it('refuses a forced instruction set that is not there', () => {

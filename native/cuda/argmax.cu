@@ -1,0 +1,90 @@
+// Reads each logit once: 4 bytes and a comparison. A row is shared by several blocks, since one SM reads a
+// fraction of what the memory gives. The highest is the same in any order, so no order is kept.
+
+#include "cuda/argmax.h"
+
+#include "core/error.h"
+#include "cuda/bf16-pair.h"
+#include "cuda/kernel.h"
+
+namespace tandem::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kPart = 8192;  // logits of a block
+
+constexpr std::uint64_t kNanKey = ~std::uint64_t{0};
+
+// Rises with the logit, then falls with the token; NaN is above all.
+__device__ std::uint64_t keyOf(float logit, int token) {
+  if (logit != logit) return kNanKey;
+  // Both zeros are one.
+  const std::uint32_t bits = __float_as_uint(logit + 0.0f);
+  const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return std::uint64_t{ordered} << 32 | ~static_cast<std::uint32_t>(token);
+}
+
+__device__ std::int32_t tokenOf(std::uint64_t key) {
+  if (key == kNanKey) return kNanLogits;
+  const auto ordered = static_cast<std::uint32_t>(key >> 32);
+  if (ordered == (0x7f800000u | 0x80000000u)) return kInfiniteLogits;
+  if (ordered == ~0xff800000u) return kNoLogits;
+  return static_cast<std::int32_t>(~static_cast<std::uint32_t>(key));
+}
+
+__device__ std::uint64_t warpHighest(std::uint64_t key) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    const std::uint64_t other = __shfl_xor_sync(kWholeWarp, key, lanes);
+    key = other > key ? other : key;
+  }
+  return key;
+}
+
+__global__ void __launch_bounds__(kThreads) highestOfPart(const Argmax problem) {
+  const float* logits = problem.logits + blockIdx.y * static_cast<std::int64_t>(problem.vocab);
+  const int begin = static_cast<int>(blockIdx.x) * kPart;
+  const int end = begin + kPart < problem.vocab ? begin + kPart : problem.vocab;
+  std::uint64_t highest = 0;
+#pragma unroll 8
+  for (int token = begin + static_cast<int>(threadIdx.x); token < end; token += kThreads) {
+    const std::uint64_t key = keyOf(logits[token], token);
+    highest = key > highest ? key : highest;
+  }
+  __shared__ unsigned long long warps[kThreads / 32];
+  highest = warpHighest(highest);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = highest;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (const std::uint64_t key : warps) highest = key > highest ? key : highest;
+  problem.parts[blockIdx.y * static_cast<std::int64_t>(gridDim.x) + blockIdx.x] = highest;
+}
+
+__global__ void __launch_bounds__(32) highestOfRow(const Argmax problem, int parts) {
+  std::uint64_t highest = 0;
+  for (int part = static_cast<int>(threadIdx.x); part < parts; part += 32) {
+    const std::uint64_t key = problem.parts[blockIdx.x * static_cast<std::int64_t>(parts) + part];
+    highest = key > highest ? key : highest;
+  }
+  highest = warpHighest(highest);
+  if (threadIdx.x == 0) problem.tokens[blockIdx.x] = tokenOf(highest);
+}
+
+int partsOf(int vocab) { return (vocab + kPart - 1) / kPart; }
+
+}  // namespace
+
+std::size_t argmaxScratch(std::int64_t rows, int vocab) {
+  return static_cast<std::size_t>(rows) * partsOf(vocab) * sizeof(std::uint64_t);
+}
+
+void argmax(const Argmax& problem, Stream stream) {
+  check(problem.vocab > 0, "argmax: there are no logits");
+  check(problem.rows <= 65535, "argmax takes up to 65535 rows at a time");
+  if (problem.rows == 0) return;
+  const int parts = partsOf(problem.vocab);
+  const auto rows = static_cast<unsigned>(problem.rows);
+  launch("argmax", highestOfPart, dim3(static_cast<unsigned>(parts), rows), kThreads, stream, problem);
+  launch("argmax's second half", highestOfRow, dim3(rows), 32, stream, problem, parts);
+}
+
+}  // namespace tandem::cuda

@@ -1,0 +1,80 @@
+#pragma once
+
+// Instructions that CUDA C++ has no plain expression for. `cuda-emulation.h` does the same on the host.
+
+#include <cstdint>
+
+namespace tandem::cuda {
+
+// Two floats as bf16, rounded to nearest even, `low` in the low half.
+__device__ inline std::uint32_t packBf16(float low, float high) {
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+// a * b + c on bf16 pairs, rounded once.
+__device__ inline std::uint32_t fmaBf16(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  std::uint32_t pair;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(c));
+  return pair;
+}
+
+// 2^x within two units in the last place; results below 2^-126 are 0.
+__device__ inline float exp2Fast(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
+// c [16, 8] += a [16, 16] b [16, 8], a warp together. With g = lane / 4 and t = lane % 4 a lane holds
+//   a  rows g (0, 2) and g + 8 (1, 3), columns 2t, 2t+1 (0, 1) and 2t+8, 2t+9 (2, 3)
+//   b  rows 2t, 2t+1 (0) and 2t+8, 2t+9 (1) of column g
+//   c  rows g (0, 1) and g + 8 (2, 3), columns 2t and 2t+1
+__device__ inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                     std::uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Reads what no kernel writes meanwhile and this one reads once, past L1.
+__device__ inline uint4 loadOnce(const uint4* address) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
+}
+__device__ inline uint2 loadOnce(const uint2* address) {
+  uint2 value;
+  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];"
+               : "=r"(value.x), "=r"(value.y)
+               : "l"(address));
+  return value;
+}
+
+// Begins to copy 16 bytes from global to shared memory. Copies are waited for in groups, oldest first.
+__device__ inline void copyAsync(void* shared, const void* global) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
+}
+__device__ inline void endCopyGroup() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kLeft>
+__device__ inline void waitForCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
+// Four 8 x 8 matrices of bf16 from shared memory: lane l names row l % 8 of matrix l / 8, and gets of each
+// matrix the pair at row l / 4, columns 2 (l % 4) and the next.
+__device__ inline void loadMatrices(std::uint32_t (&matrices)[4], const void* row) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+               : "r"(address)
+               : "memory");
+}
+
+}  // namespace tandem::cuda

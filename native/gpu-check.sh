@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, by one command on a bare machine: nvcc, CMake, a C++ compiler and Python 3, no
+# Node. Where Python has PyTorch, its kernels are timed beside ours.
+#
+#   native/gpu-check.sh [--only ops|bench|nexus] [--out FOLDER] [--jobs N]
+#
+#   ops     the kernels' tests on the device, under compute-sanitizer where there is one
+#   bench   each kernel against the copy bandwidth of the same run, and against PyTorch
+#   nexus   prefill and decode alone and together, on two streams and on each split by green contexts
+#
+# Writes gpu-report.json and gpu-report.md to FOLDER ($OUT, else docs/results). Each part has a limit, 8 minutes in all.
+# Exits with 0 if every part passed, 2 without a GPU or a tool, 1 otherwise.
+set -u -o pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+out=${OUT:-$root/docs/results}
+parts=()
+jobs=$(nproc)
+
+fail() {
+  printf 'gpu-check: %s\n' "$1" >&2
+  exit 2
+}
+
+while [ $# -gt 0 ]; do
+  [ $# -ge 2 ] || fail "$1 needs a value; see the head of native/gpu-check.sh"
+  case $1 in
+    --only) parts+=("$2") ;;
+    --out) out=$2 ;;
+    --jobs) jobs=$2 ;;
+    *) fail "unknown option $1; there are --only, --out and --jobs" ;;
+  esac
+  shift 2
+done
+[ ${#parts[@]} -gt 0 ] || parts=(ops bench nexus)
+for part in "${parts[@]}"; do
+  case $part in ops | bench | nexus) ;; *) fail "there is no part $part; there are ops, bench and nexus" ;; esac
+done
+
+if ! nvidia-smi -L 2>/dev/null | grep -q '^GPU' && ! compgen -G '/dev/nvidia[0-9]*' >/dev/null; then
+  fail 'this machine has no NVIDIA GPU, and the check needs one.'
+fi
+export PATH=$PATH:/usr/local/cuda/bin
+for tool in nvcc cmake python3 c++; do
+  command -v "$tool" >/dev/null || fail "$tool is missing; the check builds the kernels and needs it"
+done
+
+build=$root/build/gpu
+work=$build/results
+rm -rf "$work"
+mkdir -p "$work" "$out" || exit 2
+results=()
+
+# Runs a part for at most so many seconds, its output to a log of its own and to the terminal.
+run() {
+  local name=$1 limit=$2 began=$SECONDS status
+  shift 2
+  printf '\n== %s\n' "$name"
+  timeout --kill-after=10 "$limit" "$@" 2>&1 | tee "$work/$name.log"
+  status=${PIPESTATUS[0]}
+  [ "$status" -eq 124 ] && printf '%s: stopped after %s s\n' "$name" "$limit"
+  results+=("$name:$status:$((SECONDS - began))")
+  return "$status"
+}
+
+build_all() {
+  cmake -S "$root/native" -B "$build" -DCMAKE_BUILD_TYPE=Release -DTANDEM_CUDA_KERNELS=ON -DTANDEM_TESTS=ON \
+    -DTANDEM_ADDON=OFF &&
+    cmake --build "$build" --parallel "$jobs" --target gpu-tests gpu-bench gpu-nexus &&
+    python3 "$root/native/cuda/ptxas-report.py" "$build" --json "$work/ptxas.json"
+}
+
+test_kernels() {
+  "$build/test/gpu-tests" cuda || return 1
+  if command -v compute-sanitizer >/dev/null; then
+    compute-sanitizer --error-exitcode 9 "$build/test/gpu-tests" cuda
+  else
+    echo 'compute-sanitizer is not installed: races and accesses out of bounds were not looked for'
+  fi
+}
+
+measure_kernels() {
+  "$build/test/gpu-bench" "$work/bench.json" 60 || return 1
+  if python3 -c 'import torch' 2>/dev/null; then
+    python3 "$root/test/native/gpu/torch-baselines.py" "$work/torch.json" 40
+  else
+    echo 'Python has no PyTorch: nothing to compare with but the copy bandwidth'
+  fi
+}
+
+export -f build_all test_kernels measure_kernels
+export root build work jobs
+if run build 150 bash -c build_all; then
+  for part in "${parts[@]}"; do
+    case $part in
+      ops) run ops 110 bash -c test_kernels ;;
+      bench) run bench 120 bash -c measure_kernels ;;
+      nexus) run nexus 80 "$build/test/gpu-nexus" "$work/nexus.json" 45 ;;
+    esac
+  done
+fi
+
+commit=$(git -C "$root" describe --always --dirty=+ 2>/dev/null || echo unknown)
+python3 "$root/test/native/gpu/report.py" "$work" "$out" "$commit" "${results[@]}"

@@ -1,0 +1,169 @@
+#pragma once
+
+// CUDA on the host, for tests of kernels at tiny sizes: native/cuda/*.cu are compiled by the host's compiler
+// with TANDEM_CUDA_EMULATION and find here what kernel.h else takes from CUDA. Blocks run one after another,
+// and every thread of a block is a fiber, so barriers, shuffles and tensor-core products mean what they do on
+// the device. Threads of every second block run in descending order, so that what works by luck of the order
+// works in half of the cases only. Races and memory spaces are not seen; compute-sanitizer sees those.
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#include "core/bf16.h"
+#include "cuda/stream.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static thread_local
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+struct alignas(8) uint2 {
+  std::uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  std::uint32_t x, y, z, w;
+};
+inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
+  return {x, y, z, w};
+}
+
+inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace tandem::emulation {
+
+// Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
+void run(dim3 grid, unsigned threads, const std::function<void()>& body);
+
+void waitForBlock();
+void waitForWarp();
+
+inline constexpr std::size_t kExchangeBytes = 64;
+
+std::byte* exchangeOf(unsigned lane);  // of this thread's warp
+unsigned laneIndex();
+
+// Shows `mine` to the other lanes of this thread's warp; `read` sees what each of them shows.
+template <class T, class Read>
+auto exchange(const T& mine, Read read) {
+  static_assert(sizeof(T) <= kExchangeBytes);
+  std::memcpy(exchangeOf(laneIndex()), &mine, sizeof mine);
+  waitForWarp();
+  const auto result = read([](unsigned lane) {
+    T theirs;
+    std::memcpy(&theirs, exchangeOf(lane), sizeof theirs);
+    return theirs;
+  });
+  waitForWarp();
+  return result;
+}
+
+}  // namespace tandem::emulation
+
+inline void __syncthreads() { tandem::emulation::waitForBlock(); }
+inline void __syncwarp(unsigned = ~0u) { tandem::emulation::waitForWarp(); }
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  const unsigned other = tandem::emulation::laneIndex() ^ static_cast<unsigned>(mask);
+  return tandem::emulation::exchange(value, [other](auto of) { return of(other); });
+}
+
+inline float __uint_as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
+inline std::uint32_t __float_as_uint(float value) { return std::bit_cast<std::uint32_t>(value); }
+
+inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t selector) {
+  const std::uint64_t bytes = std::uint64_t{y} << 32 | x;
+  std::uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const std::uint64_t byte = bytes >> (8 * (selector >> (4 * i) & 7)) & 0xff;
+    result |= static_cast<std::uint32_t>(byte) << (8 * i);
+  }
+  return result;
+}
+
+namespace tandem::cuda {
+
+template <class... Parameters, class... Arguments>
+void launch(const char*, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream,
+            const Arguments&... arguments) {
+  emulation::run(grid, threads, [&] { kernel(arguments...); });
+}
+
+inline std::uint32_t packBf16(float low, float high) {
+  return toBf16(low) | static_cast<std::uint32_t>(toBf16(high)) << 16;
+}
+
+inline std::uint32_t fmaBf16(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  const auto half = [](std::uint32_t pair, int i) {
+    return double{toFloat(static_cast<bf16>(pair >> (16 * i)))};
+  };
+  const auto fma = [&](int i) { return static_cast<float>(half(a, i) * half(b, i) + half(c, i)); };
+  return packBf16(fma(0), fma(1));
+}
+
+inline float exp2Fast(float x) { return x < -126 ? 0 : std::exp2(x); }
+
+inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+  struct Operands {
+    std::uint32_t a[4], b[2];
+  };
+  const Operands mine{{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  struct Sums {
+    float of[4];
+  };
+  const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
+  const Sums sums = emulation::exchange(mine, [&](auto of) {
+    Sums result;
+    for (unsigned i = 0; i < 4; ++i) {
+      const unsigned row = g + 8 * (i / 2), column = 2 * t + i % 2;
+      double sum = c[i];
+      for (unsigned k = 0; k < 16; ++k) {
+        const std::uint32_t left = of(row % 8 * 4 + k % 8 / 2).a[row / 8 + 2 * (k / 8)];
+        const std::uint32_t right = of(column * 4 + k % 8 / 2).b[k / 8];
+        const auto pick = [k](std::uint32_t pair) {
+          return double{toFloat(static_cast<bf16>(pair >> (16 * (k % 2))))};
+        };
+        sum += pick(left) * pick(right);
+      }
+      result.of[i] = static_cast<float>(sum);
+    }
+    return result;
+  });
+  std::memcpy(c, sums.of, sizeof sums.of);
+}
+
+inline uint4 loadOnce(const uint4* address) { return *address; }
+inline uint2 loadOnce(const uint2* address) { return *address; }
+
+inline void copyAsync(void* shared, const void* global) { std::memcpy(shared, global, 16); }
+inline void endCopyGroup() {}
+template <int kLeft>
+void waitForCopies() {}
+
+inline void loadMatrices(std::uint32_t (&matrices)[4], const void* row) {
+  struct Words {
+    std::uint32_t of[4];
+  };
+  const unsigned lane = emulation::laneIndex();
+  const Words words = emulation::exchange(row, [lane](auto of) {
+    Words result;
+    for (unsigned matrix = 0; matrix < 4; ++matrix) {
+      const auto* source = static_cast<const std::byte*>(of(8 * matrix + lane / 4));
+      std::memcpy(&result.of[matrix], source + 4 * (lane % 4), 4);
+    }
+    return result;
+  });
+  std::memcpy(matrices, words.of, sizeof words.of);
+}
+
+}  // namespace tandem::cuda

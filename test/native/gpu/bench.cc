@@ -1,0 +1,233 @@
+// Times each kernel against the copy bandwidth of the same run.
+//
+//   gpu-bench FILE.json [seconds]
+//
+// A memory-bound kernel's ratio is of copy bandwidth, counting what it must read and write; for matmulBf16
+// the value is FLOP/s. PyTorch's times of the same shapes come from torch-baselines.py.
+
+#include <cstdlib>
+#include <functional>
+#include <vector>
+
+#include "cuda/append-kv.h"
+#include "cuda/argmax.h"
+#include "cuda/decode-attention.h"
+#include "cuda/matmul-bf16.h"
+#include "cuda/matmul-int8.h"
+#include "cuda/random.h"
+#include "cuda/rms-norm.h"
+#include "cuda/swiglu.h"
+#include "gpu/device.h"
+#include "gpu/json.h"
+#include "gpu/measure.h"
+#include "gpu/synthetic-model.h"
+
+using namespace tandem;
+using namespace tandem::gpu;
+using test::DeviceArray;
+using test::kStream;
+
+namespace {
+
+// More than any L2 holds, so that weights come from memory as they do in a model.
+constexpr std::size_t kBeyondCaches = kTiny ? 1 << 16 : std::size_t{256} << 20;
+
+class Bench {
+ public:
+  explicit Bench(double seconds) : end_(now() + seconds) {
+    const std::size_t bytes = kTiny ? 1 << 20 : std::size_t{1} << 30;
+    DeviceArray<std::byte> from(bytes), to(bytes);
+    const double time =
+        secondsOf(kStream, 0.2, [&] { test::copyOnDevice(to.data(), from.data(), bytes, kStream); });
+    copyBytesPerSecond_ = 2 * static_cast<double>(bytes) / time;
+    rows_.push_back({"copy on the device, read and written", 1e-9 * copyBytesPerSecond_, "GB/s"});
+  }
+
+  // A kernel that moves so many bytes. What no time is left for is named and left out.
+  void memoryBound(const std::string& name, double bytes, const std::function<void()>& enqueue) {
+    if (now() > end_) return skipped_.push_back(name);
+    const double rate = bytes / secondsOf(kStream, kBudget, enqueue);
+    rows_.push_back({name, 1e-9 * rate, "GB/s", 1e-9 * copyBytesPerSecond_, rate / copyBytesPerSecond_});
+  }
+
+  // Seconds, to be compared with another program's.
+  void timed(const std::string& name, const std::function<void()>& enqueue) {
+    if (now() > end_) return skipped_.push_back(name);
+    rows_.push_back({name, 1e6 * secondsOf(kStream, kBudget, enqueue), "us"});
+  }
+
+  void computeBound(const std::string& name, double flop, const std::function<void()>& enqueue) {
+    if (now() > end_) return skipped_.push_back(name);
+    rows_.push_back({name, 1e-12 * flop / secondsOf(kStream, kBudget, enqueue), "TFLOP/s"});
+  }
+
+  std::string json(const OpenDevice& device) const {
+    std::vector<std::string> rows, skipped;
+    for (const Row& row : rows_) rows.push_back(row.json());
+    for (const std::string& name : skipped_) skipped.push_back(quoted(name));
+    return "{\"device\": " + quoted(device.name) + ", \"driver\": " + quoted(device.driverVersion) +
+           ",\n \"rows\": " + list(rows, ",\n  ") + ",\n \"skipped\": " + list(skipped) + "}\n";
+  }
+
+ private:
+  static constexpr double kBudget = kTiny ? 0.001 : 0.15;
+
+  double end_;
+  double copyBytesPerSecond_ = 0;
+  std::vector<Row> rows_;
+  std::vector<std::string> skipped_;
+};
+
+void benchRows(Bench& bench) {
+  const int rows = kTiny ? 4 : 4096, hidden = kShape.hidden, ffn = kShape.ffn;
+  const auto elements = static_cast<std::size_t>(rows) * hidden;
+  const auto pattern = test::randomBf16s(1 << 12, 1);
+  DeviceArray<bf16> x = test::repeated(pattern, elements), delta = test::repeated(pattern, elements),
+                    out(elements);
+  DeviceArray<float> gain(std::vector<float>(static_cast<std::size_t>(hidden), 1.0f));
+  const std::string size = std::to_string(rows) + " x ";
+  bench.memoryBound("rmsNorm " + size + std::to_string(hidden), 4.0 * static_cast<double>(elements), [&] {
+    cuda::rmsNorm({x.data(), nullptr, gain.data(), out.data(), rows, hidden, 1e-5f}, kStream);
+  });
+  bench.memoryBound(
+      "rmsNorm with residual " + size + std::to_string(hidden), 8.0 * static_cast<double>(elements), [&] {
+        cuda::rmsNorm({x.data(), delta.data(), gain.data(), out.data(), rows, hidden, 1e-5f}, kStream);
+      });
+  bench.timed("rmsNorm 1 row, one after another: a launch", [&] {
+    cuda::rmsNorm({x.data(), nullptr, gain.data(), out.data(), 1, hidden, 1e-5f}, kStream);
+  });
+  const auto gates = static_cast<std::size_t>(rows) * ffn;
+  DeviceArray<bf16> gateUp = test::repeated(pattern, 2 * gates), gated(gates);
+  bench.memoryBound("swiGlu " + size + std::to_string(ffn), 6.0 * static_cast<double>(gates), [&] {
+    cuda::swiGlu({gateUp.data(), nullptr, gated.data(), rows, ffn}, kStream);
+  });
+}
+
+void benchArgmax(Bench& bench) {
+  const int rows = kTiny ? 2 : 64;
+  const auto elements = static_cast<std::size_t>(rows) * kShape.vocab;
+  DeviceArray<float> logits = test::repeated(test::randomFloats(1 << 12, 2), elements);
+  DeviceArray<std::uint64_t> parts(cuda::argmaxScratch(rows, kShape.vocab) / sizeof(std::uint64_t));
+  DeviceArray<std::int32_t> tokens(static_cast<std::size_t>(rows));
+  bench.memoryBound("argmax " + std::to_string(rows) + " x " + std::to_string(kShape.vocab),
+                    4.0 * static_cast<double>(elements), [&] {
+                      cuda::argmax({logits.data(), parts.data(), tokens.data(), rows, kShape.vocab}, kStream);
+                    });
+}
+
+void benchAttention(Bench& bench) {
+  struct Load {
+    int sequences, tokens;
+  };
+  const std::vector<Load> loads = kTiny ? std::vector<Load>{{2, 64}, {1, 544}}
+                                        : std::vector<Load>{{64, 8192}, {16, 2048}, {1, 8192}, {1, 32768}};
+  Shape shape = kShape;
+  shape.layers = 1;
+  for (const PrecisionClass precision : {PrecisionClass::bf16, PrecisionClass::int8}) {
+    for (const auto& [sequences, tokens] : loads) {
+      SyntheticPages pages(shape, precision, sequences, tokens);
+      DeviceArray<bf16> qkv = test::repeated(test::randomBf16s(1 << 12, 3),
+                                             static_cast<std::size_t>(sequences) * shape.qkvWidth());
+      DeviceArray<bf16> out(static_cast<std::size_t>(sequences) * shape.heads * shape.headDim);
+      DeviceArray<float> parts(cuda::decodeAttentionScratch(sequences, tokens, shape.heads, shape.headDim) /
+                               sizeof(float));
+      bench.memoryBound(std::string("decodeAttention ") +
+                            (precision == PrecisionClass::bf16 ? "bf16 " : "int8 ") +
+                            std::to_string(sequences) + " x " + std::to_string(tokens),
+                        static_cast<double>(pages.bytesRead()), [&] {
+                          cuda::decodeAttention({qkv.data(), pages.layer(0), pages.contexts(), sequences,
+                                                 tokens, shape.heads, 0, parts.data(), out.data()},
+                                                kStream);
+                        });
+    }
+  }
+}
+
+struct MatrixShape {
+  const char* name;
+  int outputs, inputs;
+};
+
+std::vector<MatrixShape> matrices() {
+  return {{"qkv", kShape.qkvWidth(), kShape.hidden},
+          {"o", kShape.hidden, kShape.heads * kShape.headDim},
+          {"gate-up", 2 * kShape.ffn, kShape.hidden},
+          {"down", kShape.hidden, kShape.ffn},
+          {"head", kShape.vocab, kShape.hidden}};
+}
+
+void benchInt8(Bench& bench) {
+  for (const auto& [name, outputs, inputs] : matrices()) {
+    std::vector<DeviceInt8> layers;
+    std::size_t bytes = 0;
+    while (bytes < kBeyondCaches) {
+      layers.emplace_back(outputs, inputs);
+      bytes += layers.back().codes.size() + 4 * layers.back().scales.size();
+    }
+    const double each = static_cast<double>(bytes) / static_cast<double>(layers.size());
+    for (const int rows : {1, 8, 16}) {
+      DeviceArray<bf16> x =
+          test::repeated(test::randomBf16s(1 << 12, 4), static_cast<std::size_t>(rows) * inputs);
+      DeviceArray<bf16> y(static_cast<std::size_t>(rows) * outputs);
+      std::size_t turn = 0;
+      bench.memoryBound(std::string("matmulInt8 ") + name + " " + std::to_string(rows) + " x " +
+                            std::to_string(outputs) + " x " + std::to_string(inputs),
+                        each, [&] {
+                          DeviceInt8& w = layers[turn++ % layers.size()];
+                          cuda::matmulInt8({x.data(), w.codes.data(), w.scales.data(), nullptr, y.data(),
+                                            cuda::Store::bf16, rows, outputs, inputs},
+                                           kStream);
+                        });
+    }
+  }
+}
+
+void benchBf16(Bench& bench) {
+  const auto pattern = test::randomBf16s(1 << 16, 5);
+  for (const auto& [name, outputs, inputs] : matrices()) {
+    if (outputs == kShape.vocab) continue;
+    DeviceArray<bf16> w = test::repeated(pattern, static_cast<std::size_t>(outputs) * inputs);
+    for (const int rows : kTiny ? std::vector<int>{16} : std::vector<int>{512, 4096}) {
+      DeviceArray<bf16> x = test::repeated(pattern, static_cast<std::size_t>(rows) * inputs);
+      DeviceArray<bf16> y(static_cast<std::size_t>(rows) * outputs);
+      bench.computeBound(std::string("matmulBf16 ") + name + " " + std::to_string(rows) + " x " +
+                             std::to_string(outputs) + " x " + std::to_string(inputs),
+                         2.0 * rows * outputs * inputs, [&] {
+                           cuda::matmulBf16({x.data(), w.data(), y.data(), rows, outputs, inputs}, kStream);
+                         });
+    }
+  }
+}
+
+void benchSteps(Bench& bench) {
+  SyntheticModel model(kShape);
+  const int tokens = kTiny ? 64 : 2048;
+  for (const int sequences : kTiny ? std::vector<int>{2} : std::vector<int>{1, 16}) {
+    SyntheticPages pages(kShape, PrecisionClass::bf16, sequences, tokens);
+    SyntheticModel::Decode decode(model, pages);
+    bench.timed("decode step of " + std::to_string(kShape.layers) + " layers, " + std::to_string(sequences) +
+                    " x " + std::to_string(tokens),
+                [&] { decode.enqueue(kStream); });
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    if (argc < 2) throw Error("usage: gpu-bench FILE.json [seconds]");
+    const OpenDevice device = openDevice();
+    Bench bench(argc > 2 ? std::atof(argv[2]) : 120);
+    benchAttention(bench);
+    benchInt8(bench);
+    benchRows(bench);
+    benchArgmax(bench);
+    benchBf16(bench);
+    benchSteps(bench);
+    writeFile(argv[1], bench.json(device));
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "gpu-bench: %s\n", error.what());
+    return 1;
+  }
+}

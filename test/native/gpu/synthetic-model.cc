@@ -1,0 +1,262 @@
+#include "gpu/synthetic-model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "cuda/append-kv.h"
+#include "cuda/argmax.h"
+#include "cuda/decode-attention.h"
+#include "cuda/matmul-bf16.h"
+#include "cuda/matmul-int8.h"
+#include "cuda/random.h"
+#include "cuda/rms-norm.h"
+#include "cuda/rope-angles.h"
+#include "cuda/swiglu.h"
+
+namespace tandem::gpu {
+namespace {
+
+using test::DeviceArray;
+using test::repeated;
+
+constexpr std::size_t kPattern = std::size_t{1} << 16;
+constexpr float kEps = 1e-5f;
+
+std::int64_t roundedUp(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+std::vector<std::int8_t> randomCodes() {
+  std::vector<std::int8_t> codes;
+  for (const float value : test::randomFloats(kPattern, 3, 40)) {
+    codes.push_back(static_cast<std::int8_t>(std::clamp(value, -127.0f, 127.0f)));
+  }
+  return codes;
+}
+
+DeviceArray<bf16> randomMatrix(std::size_t elements, float deviation) {
+  return repeated(test::randomBf16s(kPattern, 4, deviation), elements);
+}
+
+// Random bits whose bf16 are small numbers and whose float32 (int8 pages' scales) too.
+DeviceArray<std::byte> randomPages(std::size_t bytes) {
+  std::vector<bf16> values = test::randomBf16s(kPattern, 5, 0.1f);
+  std::vector<std::byte> pattern(values.size() * sizeof(bf16));
+  std::memcpy(pattern.data(), values.data(), pattern.size());
+  return repeated(pattern, bytes);
+}
+
+// Blocks in no order, as they lie in use.
+std::vector<std::int32_t> scattered(std::size_t count) {
+  std::vector<std::int32_t> blocks(count);
+  for (std::size_t i = 0; i < count; ++i) blocks[i] = static_cast<std::int32_t>(i);
+  std::shuffle(blocks.begin(), blocks.end(), std::mt19937(7));
+  return blocks;
+}
+
+std::vector<float> frequencies(int headDim) {
+  std::vector<float> values;
+  for (int i = 0; i < headDim / 2; ++i) {
+    values.push_back(static_cast<float>(std::pow(500000.0, -2.0 * i / headDim)));
+  }
+  return values;
+}
+
+}  // namespace
+
+DeviceInt8::DeviceInt8(int outputs, int inputs)
+    : outputs(outputs),
+      inputs(inputs),
+      codes(repeated(randomCodes(), static_cast<std::size_t>(roundedUp(outputs, cuda::kInt8Outputs) *
+                                                             roundedUp(inputs, cuda::kInt8Group)))),
+      scales(repeated(std::vector<float>(1024, 5e-4f), codes.size() / cuda::kInt8Group)) {}
+
+SyntheticPages::SyntheticPages(const Shape& shape, PrecisionClass precision, int sequences, int tokens)
+    : shape_(shape),
+      format_{precision, shape.kvHeads, shape.headDim},
+      sequences_(sequences),
+      tokens_(tokens),
+      pagesEach_((tokens + kPageTokens - 1) / kPageTokens),
+      memory_(
+          randomPages(static_cast<std::size_t>(sequences * pagesEach_) * shape.layers * format_.pageBytes())),
+      tables_(scattered(static_cast<std::size_t>(sequences * pagesEach_))),
+      contexts_(std::vector<std::int32_t>(static_cast<std::size_t>(sequences), tokens)) {}
+
+cuda::PageTables SyntheticPages::layer(int index) {
+  return {memory_.data() + index * format_.pageBytes(), shape_.layers * format_.pageBytes(), tables_.data(),
+          pagesEach_, format_};
+}
+
+std::size_t SyntheticPages::bytesRead() const {
+  return static_cast<std::size_t>(sequences_ * pagesEach_) * shape_.layers * format_.pageBytes();
+}
+
+struct SyntheticModel::Layer {
+  explicit Layer(const Shape& shape)
+      : qkv(shape.qkvWidth(), shape.hidden),
+        output(shape.hidden, shape.heads * shape.headDim),
+        gateUp(2 * shape.ffn, shape.hidden),
+        down(shape.hidden, shape.ffn),
+        qkvBf16(matrix(qkv)),
+        outputBf16(matrix(output)),
+        gateUpBf16(matrix(gateUp)),
+        downBf16(matrix(down)) {}
+
+  static DeviceArray<bf16> matrix(const DeviceInt8& like) {
+    return randomMatrix(static_cast<std::size_t>(like.outputs) * like.inputs, 0.02f);
+  }
+
+  DeviceInt8 qkv, output, gateUp, down;
+  DeviceArray<bf16> qkvBf16, outputBf16, gateUpBf16, downBf16;
+};
+
+struct Activations {
+  // Rows that are the tokens `first` and on of one sequence each (decode), or of one sequence (prefill).
+  Activations(const Shape& shape, int rows, int first, bool oneSequence, std::size_t scratch)
+      : rows(rows),
+        x(randomMatrix(static_cast<std::size_t>(rows) * shape.hidden, 1)),
+        normed(x.size()),
+        qkv(static_cast<std::size_t>(rows) * shape.qkvWidth()),
+        attended(randomMatrix(static_cast<std::size_t>(rows) * shape.heads * shape.headDim, 1)),
+        projected(x.size()),
+        gateUp(static_cast<std::size_t>(rows) * 2 * shape.ffn),
+        gated(static_cast<std::size_t>(rows) * shape.ffn),
+        positions(positionsOf(rows, first, oneSequence)),
+        frequencies(gpu::frequencies(shape.headDim)),
+        angles(static_cast<std::size_t>(rows) * shape.headDim),
+        pieces(piecesOf(rows, first, oneSequence)),
+        parts(std::max<std::size_t>(1, scratch / sizeof(float))) {}
+
+  static std::vector<std::int32_t> positionsOf(int rows, int first, bool oneSequence) {
+    std::vector<std::int32_t> positions;
+    for (int row = 0; row < rows; ++row) positions.push_back(oneSequence ? first + row : first);
+    return positions;
+  }
+  static std::vector<cuda::KvPiece> piecesOf(int rows, int first, bool oneSequence) {
+    std::vector<cuda::KvPiece> pieces;
+    for (int row = 0; row < rows;) {
+      const int token = oneSequence ? first + row : first;
+      const int count = oneSequence ? std::min(rows - row, kPageTokens - token % kPageTokens) : 1;
+      pieces.push_back({row, count, oneSequence ? 0 : row, token / kPageTokens, token % kPageTokens});
+      row += count;
+    }
+    return pieces;
+  }
+
+  void norm(const float* gain, const bf16* delta, const Shape& shape, cuda::Stream stream) {
+    cuda::rmsNorm({x.data(), delta, gain, normed.data(), rows, shape.hidden, kEps}, stream);
+  }
+
+  void append(const Shape& shape, const cuda::PageTables& tables, cuda::Stream stream) {
+    cuda::appendKv({qkv.data(), angles.data(), pieces.data(), static_cast<int>(pieces.size()),
+                    pieces.size() < static_cast<std::size_t>(rows) ? kPageTokens : 1, tables, shape.heads,
+                    nullptr, nullptr, 0},
+                   stream);
+  }
+
+  void rope(const Shape& shape, cuda::Stream stream) {
+    cuda::ropeAngles({positions.data(), frequencies.data(), angles.data(), rows, shape.headDim / 2, 1},
+                     stream);
+  }
+
+  int rows;
+  test::DeviceArray<bf16> x, normed, qkv, attended, projected, gateUp, gated;
+  test::DeviceArray<std::int32_t> positions;
+  test::DeviceArray<float> frequencies, angles;
+  test::DeviceArray<cuda::KvPiece> pieces;
+  test::DeviceArray<float> parts;
+  std::unique_ptr<test::DeviceArray<float>> logits;
+  std::unique_ptr<test::DeviceArray<std::uint64_t>> keys;
+  std::unique_ptr<test::DeviceArray<std::int32_t>> tokens;
+};
+
+SyntheticModel::SyntheticModel(const Shape& shape)
+    : shape_(shape),
+      gain_(std::vector<float>(static_cast<std::size_t>(shape.hidden), 1.0f)),
+      head_(shape.vocab, shape.hidden) {
+  for (int layer = 0; layer < shape.layers; ++layer) layers_.push_back(std::make_unique<Layer>(shape));
+}
+SyntheticModel::~SyntheticModel() = default;
+
+SyntheticModel::Decode::Decode(SyntheticModel& model, SyntheticPages& pages)
+    : model_(model),
+      pages_(pages),
+      activations_(std::make_unique<Activations>(
+          model.shape_, pages.sequences(), pages.tokens() - 1, false,
+          cuda::decodeAttentionScratch(pages.sequences(), pages.tokens(), model.shape_.heads,
+                                       model.shape_.headDim))) {
+  const auto rows = static_cast<std::size_t>(pages.sequences());
+  activations_->logits = std::make_unique<DeviceArray<float>>(rows * model.shape_.vocab);
+  activations_->keys = std::make_unique<DeviceArray<std::uint64_t>>(
+      cuda::argmaxScratch(pages.sequences(), model.shape_.vocab) / sizeof(std::uint64_t));
+  activations_->tokens = std::make_unique<DeviceArray<std::int32_t>>(rows);
+}
+SyntheticModel::Decode::~Decode() = default;
+
+void SyntheticModel::Decode::enqueue(cuda::Stream stream, unsigned classes) {
+  Activations& a = *activations_;
+  const Shape& shape = model_.shape_;
+  const auto multiply = [&](DeviceInt8& w, bf16* x, void* y, cuda::Store store) {
+    if (!(classes & kMatmul)) return;
+    cuda::matmulInt8({x, w.codes.data(), w.scales.data(), nullptr, y, store, a.rows, w.outputs, w.inputs},
+                     stream);
+  };
+  if (classes & kOther) a.rope(shape, stream);
+  for (int index = 0; index < shape.layers; ++index) {
+    Layer& layer = *model_.layers_[index];
+    const cuda::PageTables tables = pages_.layer(index);
+    if (classes & kOther) a.norm(model_.gain_.data(), nullptr, shape, stream);
+    multiply(layer.qkv, a.normed.data(), a.qkv.data(), cuda::Store::bf16);
+    if (classes & kOther) a.append(shape, tables, stream);
+    if (classes & kDecodeAttention) {
+      cuda::decodeAttention({a.qkv.data(), tables, pages_.contexts(), a.rows, pages_.tokens(), shape.heads, 0,
+                             a.parts.data(), a.attended.data()},
+                            stream);
+    }
+    multiply(layer.output, a.attended.data(), a.projected.data(), cuda::Store::bf16);
+    if (classes & kOther) a.norm(model_.gain_.data(), a.projected.data(), shape, stream);
+    multiply(layer.gateUp, a.normed.data(), a.gateUp.data(), cuda::Store::bf16);
+    if (classes & kOther) {
+      cuda::swiGlu({a.gateUp.data(), nullptr, a.gated.data(), a.rows, shape.ffn}, stream);
+    }
+    multiply(layer.down, a.gated.data(), a.x.data(), cuda::Store::add);
+  }
+  if (classes & kOther) a.norm(model_.gain_.data(), nullptr, shape, stream);
+  multiply(model_.head_, a.normed.data(), a.logits->data(), cuda::Store::float32);
+  if (classes & kOther) {
+    cuda::argmax({a.logits->data(), a.keys->data(), a.tokens->data(), a.rows, shape.vocab}, stream);
+  }
+}
+
+SyntheticModel::Prefill::Prefill(SyntheticModel& model, int tokens)
+    : model_(model),
+      pages_(std::make_unique<SyntheticPages>(model.shape_, PrecisionClass::bf16, 1, tokens)),
+      activations_(std::make_unique<Activations>(model.shape_, tokens, 0, true, 0)) {}
+SyntheticModel::Prefill::~Prefill() = default;
+
+void SyntheticModel::Prefill::enqueue(cuda::Stream stream, unsigned classes) {
+  Activations& a = *activations_;
+  const Shape& shape = model_.shape_;
+  const auto multiply = [&](DeviceArray<bf16>& w, const DeviceInt8& like, bf16* x, bf16* y) {
+    if (!(classes & kMatmul)) return;
+    cuda::matmulBf16({x, w.data(), y, a.rows, like.outputs, like.inputs}, stream);
+  };
+  if (classes & kOther) a.rope(shape, stream);
+  for (int index = 0; index < shape.layers; ++index) {
+    Layer& layer = *model_.layers_[index];
+    if (classes & kOther)
+      a.norm(model_.gain_.data(), index > 0 ? a.projected.data() : nullptr, shape, stream);
+    multiply(layer.qkvBf16, layer.qkv, a.normed.data(), a.qkv.data());
+    if (classes & kOther) a.append(shape, pages_->layer(index), stream);
+    multiply(layer.outputBf16, layer.output, a.attended.data(), a.projected.data());
+    if (classes & kOther) a.norm(model_.gain_.data(), a.projected.data(), shape, stream);
+    multiply(layer.gateUpBf16, layer.gateUp, a.normed.data(), a.gateUp.data());
+    if (classes & kOther) {
+      cuda::swiGlu({a.gateUp.data(), nullptr, a.gated.data(), a.rows, shape.ffn}, stream);
+    }
+    multiply(layer.downBf16, layer.down, a.gated.data(), a.projected.data());
+  }
+}
+
+}  // namespace tandem::gpu

@@ -1,0 +1,90 @@
+#pragma once
+
+// Steps of a decoder with random weights, made of the kernels there are. Decode is whole. Prefill has every
+// operation but attention over the prompt, for which there is no kernel yet. Weights are int8 in decode and
+// bf16 in prefill.
+
+#include <memory>
+#include <vector>
+
+#include "cuda/device-array.h"
+#include "cuda/int8-weight.h"
+#include "cuda/page-tables.h"
+#include "gpu/shape.h"
+
+namespace tandem::gpu {
+
+enum OpClass : unsigned { kMatmul = 1, kDecodeAttention = 2, kOther = 4, kAllOps = 7 };
+
+// An int8 matrix of random codes on the device, in int8-weight.h's layout.
+struct DeviceInt8 {
+  DeviceInt8(int outputs, int inputs);
+
+  int outputs, inputs;
+  test::DeviceArray<std::int8_t> codes;
+  test::DeviceArray<float> scales;
+};
+
+// Pages of so many sequences of equal length in all layers, filled with finite values.
+class SyntheticPages {
+ public:
+  SyntheticPages(const Shape& shape, PrecisionClass precision, int sequences, int tokens);
+
+  cuda::PageTables layer(int index);
+  const std::int32_t* contexts() { return contexts_.data(); }
+  int sequences() const { return sequences_; }
+  int tokens() const { return tokens_; }
+  std::size_t bytesRead() const;  // by attention over all layers
+
+ private:
+  Shape shape_;
+  PageFormat format_;
+  int sequences_, tokens_;
+  std::int64_t pagesEach_;
+  test::DeviceArray<std::byte> memory_;
+  test::DeviceArray<std::int32_t> tables_, contexts_;
+};
+
+// A lane's activations and what it needs once a step.
+struct Activations;
+
+class SyntheticModel {
+ public:
+  explicit SyntheticModel(const Shape& shape);
+  ~SyntheticModel();
+
+  // A token for each sequence of the pages, with logits and the choice of the best.
+  class Decode {
+   public:
+    Decode(SyntheticModel& model, SyntheticPages& pages);
+    ~Decode();
+    void enqueue(cuda::Stream stream, unsigned classes = kAllOps);
+
+   private:
+    SyntheticModel& model_;
+    SyntheticPages& pages_;
+    std::unique_ptr<Activations> activations_;
+  };
+
+  // `tokens` of a prompt.
+  class Prefill {
+   public:
+    Prefill(SyntheticModel& model, int tokens);
+    ~Prefill();
+    void enqueue(cuda::Stream stream, unsigned classes = kAllOps);
+
+   private:
+    SyntheticModel& model_;
+    std::unique_ptr<SyntheticPages> pages_;
+    std::unique_ptr<Activations> activations_;
+  };
+
+ private:
+  struct Layer;
+  const Shape shape_;
+  test::DeviceArray<float> gain_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  DeviceInt8 head_;
+};
+
+}  // namespace tandem::gpu
