@@ -86,7 +86,7 @@ struct WarpState {
                          int lane) {
     const int g = lane / 4, t = lane % 4;
     const std::byte* keys = head;
-    const std::byte* values = head + format.tileElements() * format.elementBytes();
+    const std::byte* values = head + format.tileBytes();
     float scores[4][4] = {};
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
