@@ -30,6 +30,7 @@ describe('docs', () => {
         .filter((name) => /\.(ts|mjs)$/.test(name))
         .map((name) => read(`${folder}/${name}`)),
     );
+    sources.push(read('native/gpu-check.sh'));
     const known = (flag: string) =>
       settings.has(flag.replace(/^no-/, '')) || sources.some((source) => source.includes(`--${flag}`));
     // Commands of other programs have flags of their own.
