@@ -200,6 +200,8 @@ __global__ void __launch_bounds__(kThreads) appendPiece(const AppendKv problem) 
 
 void appendKv(const AppendKv& problem, Stream stream) {
   const PageFormat& format = problem.tables.format;
+  check(format.precision == PrecisionClass::bf16 || format.precision == PrecisionClass::int8,
+        "appendKv knows pages in bf16 and int8");
   check(format.headDim > 0 && format.headDim % 16 == 0 && format.headDim <= kMaxHeadDim,
         "appendKv supports head dimensions that are multiples of 16 up to 256");
   check(problem.heads > 0 && format.kvHeads > 0, "appendKv: heads and kvHeads must be positive");

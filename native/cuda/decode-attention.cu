@@ -298,6 +298,8 @@ std::size_t decodeAttentionScratch(int sequences, int mostTokens, int heads, int
 
 void decodeAttention(const DecodeAttention& problem, Stream stream) {
   const PageFormat& format = problem.tables.format;
+  check(format.precision == PrecisionClass::bf16 || format.precision == PrecisionClass::int8,
+        "decodeAttention knows pages in bf16 and int8");
   check(format.kvHeads > 0 && problem.heads > 0 && problem.heads % format.kvHeads == 0,
         "decodeAttention: heads must be a multiple of kvHeads");
   check(problem.heads / format.kvHeads <= kGroupMost,

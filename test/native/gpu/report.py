@@ -129,7 +129,7 @@ def main():
         "ptxas": ptxas,
     }
     (out / "gpu-report.json").write_text(json.dumps(report, indent=1) + "\n")
-    text = f"# GPU check\n\n{device}, driver for CUDA {report['driver']}; `{COMMAND}`, {date}, commit {commit}.\n\n"
+    text = f"# GPU check\n\n{device}, driver for CUDA {report['driver'] or 'unknown'}; `{COMMAND}`, {date}, commit {commit}.\n\n"
     text += table(
         ["part", "result", "seconds"],
         [[p["name"], "passed" if p["status"] == 0 else f"failed ({p['status']})", str(p["seconds"])] for p in parts],
