@@ -13,16 +13,12 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
   },
   'peer-int8': {
     title: 'Against llama.cpp, int8 weights',
-    about: 'As above, the shape of Llama-3.2-1B, prompts of 512 and 2048 tokens.',
-  },
-  'peer-bf16': {
-    title: 'Against llama.cpp, bf16 weights',
     about:
-      'As above. A processor without AMX has little more arithmetic in bf16 than llama.cpp already uses.',
+      'As above, the shape of Llama-3.2-1B, prompts of 512 and 2048 tokens. Tests ran on the same cores during a part of it.',
   },
   'peer-quick': {
     title: 'Against llama.cpp, at a glance',
-    about: 'The short form, `--quick`, on an idle machine.',
+    about: 'The short form, `--quick`.',
   },
   engine: {
     title: 'The engine alone',
@@ -34,7 +30,9 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
   },
   'calibrate-demo': {
     title: 'The cost model: the demo model',
-    about: 'Error of foreseen step times, on steps held out from the fit; baseline is the preset.',
+    about:
+      'Error of foreseen step times, on steps held out from the fit; baseline is the preset. Other programs disturbed ' +
+      'some of the runs.',
   },
   'calibrate-1b': {
     title: 'The cost model: the shape of Llama-3.2-1B',
