@@ -14,10 +14,6 @@ export class DecodeSet<T> {
     return this.#items.delete(item);
   }
 
-  has(item: T): boolean {
-    return this.#items.has(item);
-  }
-
   [Symbol.iterator](): IterableIterator<T> {
     return this.#items[Symbol.iterator]();
   }

@@ -62,10 +62,6 @@ export class PrefillQueue<T extends PrefillWork> {
     return this.#sorted.length;
   }
 
-  has(work: T): boolean {
-    return this.#entries.has(work);
-  }
-
   add(work: T): void {
     const entry = { work, score: prefillScore(work, this.order), number: this.#added++ };
     this.#entries.set(work, entry);

@@ -81,10 +81,6 @@ export class Scheduler<W extends Work> {
     });
   }
 
-  get policy(): LanePolicy {
-    return this.#policy;
-  }
-
   /** Sequences without a slot, those in host memory included. */
   get waiting(): number {
     return this.#waiting.size + this.#room.swapped;
@@ -93,10 +89,6 @@ export class Scheduler<W extends Work> {
   /** Sequences that have a slot. */
   get running(): number {
     return this.#reading.size + this.#decoding.size;
-  }
-
-  get decoding(): number {
-    return this.#decoding.size;
   }
 
   get counts(): SchedulerCounts {
@@ -301,13 +293,6 @@ export class Scheduler<W extends Work> {
   }
 
   #situation(nowMs: number, ready: readonly W[], decoding: readonly W[]): Situation {
-    let decode: StepLoad | null = null;
-    if (decoding.length > 0) {
-      decode = new StepLoad();
-      for (const work of decoding) {
-        decode.addDecode(work.computedTokens + 1, this.#memory.kvBytesPerToken(work));
-      }
-    }
     let prefillTokens = 0;
     let oldestArrivalMs = nowMs;
     for (const work of ready) {
@@ -317,7 +302,7 @@ export class Scheduler<W extends Work> {
     return {
       nowMs,
       units: this.#units,
-      decode,
+      decode: decoding.length === 0 ? null : this.#loadOf([], decoding),
       prefill:
         ready.length === 0 ? null : (tokens) => this.#loadOf(planChunks(ready, tokens, mixedGrain), []),
       prefillTokens,
