@@ -28,8 +28,8 @@ TEST("tile kernels: bf16 sums equal the plain twin's, with ragged depth and cont
       for (bf16& value : panel) value = toBf16(normal(random));
       for (const bool first : {true, false}) {
         std::vector<float> expected(rows * kPanel, 1.5f), actual = expected;
-        kPortableKernels.bf16Dot(rows, a.data(), stride, panel.data(), inputs, first, expected.data());
-        Emulated::bf16Dot(rows, a.data(), stride, panel.data(), inputs, first, actual.data());
+        kPortableKernels.bf16Dot(rows, a.data(), stride, panel.data(), inputs, first, {}, expected.data());
+        Emulated::bf16Dot(rows, a.data(), stride, panel.data(), inputs, first, {}, actual.data());
         for (std::size_t i = 0; i < actual.size(); ++i) test::near(actual[i], expected[i], 1e-4, "sum");
       }
     }
@@ -54,8 +54,8 @@ TEST("tile kernels: integer sums equal the plain twin's bit for bit") {
                                        std::pair{kPortableKernels.int4Dot, &Emulated::int4Dot}}) {
       std::vector<float> expected(rows * kPanel), actual(rows * kPanel);
       for (std::size_t begin = 0; begin < groups; begin += 2) {
-        plain(rows, a, begin, std::min(begin + 2, groups), panel.data(), scales.data(), expected.data());
-        tiled(rows, a, begin, std::min(begin + 2, groups), panel.data(), scales.data(), actual.data());
+        plain(rows, a, begin, std::min(begin + 2, groups), panel.data(), scales.data(), {}, expected.data());
+        tiled(rows, a, begin, std::min(begin + 2, groups), panel.data(), scales.data(), {}, actual.data());
       }
       for (std::size_t i = 0; i < actual.size(); ++i) test::equal(actual[i], expected[i], "sum");
     }

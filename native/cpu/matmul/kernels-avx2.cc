@@ -138,17 +138,17 @@ void withRows(int rows, Body body) {
 }
 
 void bf16Dot(int rows, const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs, bool first,
-             float* c) {
+             Ahead, float* c) {
   withRows(rows, [&](auto height) { bf16Tile<height>(a, stride, panel, inputs, first, c); });
 }
 
 void int8Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-             const std::uint8_t* panel, const float* scales, float* c) {
+             const std::uint8_t* panel, const float* scales, Ahead, float* c) {
   withRows(rows, [&](auto height) { integerTile<height, false>(a, groupBegin, groupEnd, panel, scales, c); });
 }
 
 void int4Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-             const std::uint8_t* panel, const float* scales, float* c) {
+             const std::uint8_t* panel, const float* scales, Ahead, float* c) {
   withRows(rows, [&](auto height) { integerTile<height, true>(a, groupBegin, groupEnd, panel, scales, c); });
 }
 

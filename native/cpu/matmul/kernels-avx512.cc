@@ -29,25 +29,25 @@ using Sums = std::int32_t __attribute__((vector_size(64)));
   sum = (Sums)_mm512_dpbusd_epi32((__m512i)sum, weights, inputs);
 }
 
-// Asks for the panel's bytes of some steps ahead. Without it a few rows' steps, each a cache miss after the
-// other, leave a tenth of the memory's bandwidth unused (bench-matmul); many rows do not mind.
-[[gnu::always_inline]] inline void prefetchStep(const void* panel) {
-  constexpr std::size_t kAhead = 4096;
-  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-    _mm_prefetch(static_cast<const char*>(panel) + kAhead + v * 64, _MM_HINT_T0);
-  });
+// Asks for a step's lines of what is read later.
+template <int Lines>
+[[gnu::always_inline]] inline void prefetchStep(const char*& ahead) {
+  // What is read next belongs near; what other rows' tiles come before would push these rows' panel out.
+  constexpr auto kWhere = Lines == kVectors ? _MM_HINT_T0 : _MM_HINT_T1;
+  unroll<Lines>([&](auto line) __attribute__((always_inline)) { _mm_prefetch(ahead + line * 64, kWhere); });
+  ahead += Lines * 64;
 }
 
-template <int Rows>
+template <int Rows, int Lines>
 void bf16Tile(const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs, bool first,
-              float* c) {
+              const char* ahead, float* c) {
   __m512 sums[Rows * kVectors];
   unroll<Rows * kVectors>([&](auto i) __attribute__((always_inline)) {
     sums[i] = first ? _mm512_setzero_ps() : _mm512_load_ps(c + i * 16);
   });
 #pragma GCC unroll 1
   for (std::size_t k = 0; k < inputs; k += 2) {
-    prefetchStep(panel + k * kPanel);
+    prefetchStep<Lines>(ahead);
     __m512bh b[kVectors];
     unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
       b[v] = (__m512bh)_mm512_load_si512(panel + (k / 2 * kPanel + v * 16) * 2);
@@ -64,12 +64,12 @@ void bf16Tile(const bf16* a, std::size_t stride, const bf16* panel, std::size_t 
 }
 
 // dots += panel codes of one group . the rows' codes
-template <int Rows>
+template <int Rows, int Lines>
 [[gnu::always_inline]] inline void int8Group(Sums* dots, const std::int8_t* a, std::size_t stride,
-                                             const std::uint8_t* panel) {
+                                             const std::uint8_t* panel, const char*& ahead) {
 #pragma GCC unroll 1
   for (int k = 0; k < kGroup; k += 4) {
-    prefetchStep(panel);
+    prefetchStep<Lines>(ahead);
     __m512i b[kVectors];
     unroll<kVectors>([&](auto v)
                          __attribute__((always_inline)) { b[v] = _mm512_load_si512(panel + v * 64); });
@@ -83,13 +83,13 @@ template <int Rows>
   }
 }
 
-template <int Rows>
+template <int Rows, int Lines>
 [[gnu::always_inline]] inline void int4Group(Sums* dots, const std::int8_t* a, std::size_t stride,
-                                             const std::uint8_t* panel) {
+                                             const std::uint8_t* panel, const char*& ahead) {
   const __m512i low = _mm512_set1_epi8(15);
 #pragma GCC unroll 1
   for (int k = 0; k < kGroup; k += 8) {
-    prefetchStep(panel);
+    prefetchStep<Lines>(ahead);
     __m512i b[kVectors];
     const auto multiply = [&](int offset) __attribute__((always_inline)) {
       unroll<Rows>([&](auto row) __attribute__((always_inline)) {
@@ -111,19 +111,20 @@ template <int Rows>
   }
 }
 
-template <int Rows, bool kInt4>
+template <int Rows, int Lines, bool kInt4>
 void integerTile(const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                 const std::uint8_t* panel, const float* scales, float* c) {
+                 const std::uint8_t* panel, const float* scales, const char* ahead, float* c) {
   constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel / (kInt4 ? 2 : 1);
   for (std::size_t group = groupBegin; group < groupEnd; ++group) {
-    prefetchStep(scales + group * kPanel);
+    const char* laterScales = reinterpret_cast<const char*>(scales + group * kPanel) + 4096;
+    prefetchStep<kVectors>(laterScales);
     Sums dots[Rows * kVectors];
     unroll<Rows * kVectors>([&](auto i) __attribute__((always_inline)) { dots[i] = Sums{}; });
     const std::int8_t* codes = a.codes + group * kGroup;
     if constexpr (kInt4) {
-      int4Group<Rows>(dots, codes, a.stride, panel + group * kGroupBytes);
+      int4Group<Rows, Lines>(dots, codes, a.stride, panel + group * kGroupBytes, ahead);
     } else {
-      int8Group<Rows>(dots, codes, a.stride, panel + group * kGroupBytes);
+      int8Group<Rows, Lines>(dots, codes, a.stride, panel + group * kGroupBytes, ahead);
     }
     unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
       const __m512 weightScale = _mm512_load_ps(scales + group * kPanel + v * 16);
@@ -138,38 +139,56 @@ void integerTile(const QuantizedRows& a, std::size_t groupBegin, std::size_t gro
   }
 }
 
-// Calls body with the tile height as a constant.
+// Calls body with the tile height and the lines to prefetch a step as constants.
 template <class Body>
-void withRows(int rows, Body body) {
+void withConstants(int rows, int lines, Body body) {
+  const auto withLines = [&](auto height) {
+    switch (lines) {
+      case 0:
+        return body(height, std::integral_constant<int, 0>{});
+      case 1:
+        return body(height, std::integral_constant<int, 1>{});
+      case 2:
+        return body(height, std::integral_constant<int, 2>{});
+      default:
+        return body(height, std::integral_constant<int, kVectors>{});
+    }
+  };
   switch (rows) {
     case 1:
-      return body(std::integral_constant<int, 1>{});
+      return withLines(std::integral_constant<int, 1>{});
     case 2:
-      return body(std::integral_constant<int, 2>{});
+      return withLines(std::integral_constant<int, 2>{});
     case 3:
-      return body(std::integral_constant<int, 3>{});
+      return withLines(std::integral_constant<int, 3>{});
     case 4:
-      return body(std::integral_constant<int, 4>{});
+      return withLines(std::integral_constant<int, 4>{});
     case 5:
-      return body(std::integral_constant<int, 5>{});
+      return withLines(std::integral_constant<int, 5>{});
     default:
-      return body(std::integral_constant<int, kTileRows>{});
+      return withLines(std::integral_constant<int, kTileRows>{});
   }
 }
 
 void bf16Dot(int rows, const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs, bool first,
-             float* c) {
-  withRows(rows, [&](auto height) { bf16Tile<height>(a, stride, panel, inputs, first, c); });
+             Ahead ahead, float* c) {
+  withConstants(rows, ahead.linesPerStep, [&](auto height, auto lines) {
+    bf16Tile<height, lines>(a, stride, panel, inputs, first, ahead.from, c);
+  });
 }
 
 void int8Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-             const std::uint8_t* panel, const float* scales, float* c) {
-  withRows(rows, [&](auto height) { integerTile<height, false>(a, groupBegin, groupEnd, panel, scales, c); });
+             const std::uint8_t* panel, const float* scales, Ahead ahead, float* c) {
+  withConstants(rows, ahead.linesPerStep, [&](auto height, auto lines) {
+    integerTile<height, lines, false>(a, groupBegin, groupEnd, panel, scales, ahead.from, c);
+  });
 }
 
 void int4Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-             const std::uint8_t* panel, const float* scales, float* c) {
-  withRows(rows, [&](auto height) { integerTile<height, true>(a, groupBegin, groupEnd, panel, scales, c); });
+             const std::uint8_t* panel, const float* scales, Ahead ahead, float* c) {
+  withConstants(rows, ahead.linesPerStep, [&](auto height, auto lines) {
+    integerTile<height, lines, true>(a, groupBegin, groupEnd, panel, scales, ahead.from, c);
+  });
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace tandem::cpu {
 namespace {
 
 void bf16Dot(int rows, const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs, bool first,
-             float* c) {
+             Ahead, float* c) {
   for (int row = 0; row < rows; ++row) {
     float* sums = c + row * kPanel;
     if (first) std::fill(sums, sums + kPanel, 0.0f);
@@ -48,13 +48,13 @@ void integerDot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::s
 }
 
 void int8Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-             const std::uint8_t* panel, const float* scales, float* c) {
+             const std::uint8_t* panel, const float* scales, Ahead, float* c) {
   integerDot(rows, a, groupBegin, groupEnd, scales, c,
              [&](std::size_t k, int n) { return std::int32_t{panel[(k / 4 * kPanel + n) * 4 + k % 4]}; });
 }
 
 void int4Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-             const std::uint8_t* panel, const float* scales, float* c) {
+             const std::uint8_t* panel, const float* scales, Ahead, float* c) {
   integerDot(rows, a, groupBegin, groupEnd, scales, c, [&](std::size_t k, int n) {
     const std::uint8_t byte = panel[(k / 8 * kPanel + n) * 4 + k % 4];
     return std::int32_t{k % 8 < 4 ? byte & 15 : byte >> 4};

@@ -26,11 +26,18 @@ struct QuantizedRows {
   std::size_t groups;
 };
 
+// A hint: what to ask the memory for while a call multiplies, the lines from `from` on, so many with each
+// kPanel * 4 bytes of the panel. Kernels that wait for arithmetic at every height leave it.
+struct Ahead {
+  const char* from;
+  int linesPerStep;  // 0, 1, 2 or 4
+};
+
 // c [rows][kPanel], a row's sums lie side by side. `first`: c holds nothing yet.
 using Bf16Dot = void (*)(int rows, const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs,
-                         bool first, float* c);
+                         bool first, Ahead ahead, float* c);
 using IntegerDot = void (*)(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                            const std::uint8_t* panel, const float* scales, float* c);
+                            const std::uint8_t* panel, const float* scales, Ahead ahead, float* c);
 
 struct Kernels {
   int tileRows;  // the most rows of a call

@@ -100,27 +100,51 @@ Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work,
   return operand;
 }
 
-// sums [rows][kPanel] of one panel for the rows [rowBegin, rowBegin + rows).
+// Blocks of a panel: as much of it as all rows use before the next.
+struct PanelBlocks {
+  const std::uint8_t* codes;
+  std::size_t bytes;         // of the panel
+  const std::uint8_t* next;  // the panel that this thread most likely takes next
+
+  // What tile `tile` of `count` prefetches while it multiplies the block at byte `at`. One tile reads its
+  // panel as a stream. More tiles read the first time from memory and then from a cache; so that memory does
+  // not rest meanwhile, each asks for its share of the following block.
+  Ahead ahead(std::size_t at, std::int64_t tile, std::int64_t count) const {
+    constexpr std::size_t kStream = 4096;
+    constexpr int kStepLines = kPanel * 4 / 64;
+    if (count == 1) return {reinterpret_cast<const char*>(codes + at + kStream), kStepLines};
+    const int lines = count < kStepLines ? kStepLines / 2 : 1;
+    if (tile * lines >= kStepLines) return {nullptr, 0};
+    const std::size_t following = at + kPanelBlockBytes;
+    const std::uint8_t* from = following < bytes ? codes + following : next;
+    return {reinterpret_cast<const char*>(from) + tile * lines * (kPanelBlockBytes / kStepLines), lines};
+  }
+};
+
+// sums [rows][kPanel] of one panel for the rows [rowBegin, rowBegin + rows); `next` is the panel after it.
 void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight& w, std::size_t panel,
-              std::int64_t rowBegin, std::int64_t rows, float* sums) {
-  const std::uint8_t* codes = w.panel(panel);
-  const std::size_t blockInputs = kPanelBlockBytes / (w.panelBytes() / w.paddedInputs());
+              std::size_t next, std::int64_t rowBegin, std::int64_t rows, float* sums) {
+  const PanelBlocks blocks{w.panel(panel), w.panelBytes(), w.panel(next)};
+  const std::size_t inputBytes = w.panelBytes() / w.paddedInputs();
+  const std::size_t blockInputs = kPanelBlockBytes / inputBytes;
   // Tiles of nearly equal height: 8 rows are 4 and 4, since the fewer rows a tile has, the more it waits for
-  // the panel.
-  const std::int64_t count = (rows + kernels.tileRows - 1) / kernels.tileRows;
-  const auto tiles = [&](auto&& body) {
+  // the panel. Three would share a step's lines unevenly.
+  std::int64_t count = (rows + kernels.tileRows - 1) / kernels.tileRows;
+  if (count == 3) count = 4;
+  const auto tiles = [&](std::size_t input, auto&& body) {
     for (std::int64_t tile = 0; tile < count; ++tile) {
       const std::int64_t row = rows * tile / count, end = rows * (tile + 1) / count;
-      body(rowBegin + row, static_cast<int>(end - row), sums + row * kPanel);
+      body(rowBegin + row, static_cast<int>(end - row), blocks.ahead(input * inputBytes, tile, count),
+           sums + row * kPanel);
     }
   };
   if (w.weightClass() == WeightClass::bf16) {
-    const auto* weights = reinterpret_cast<const bf16*>(codes);
+    const auto* weights = reinterpret_cast<const bf16*>(blocks.codes);
     for (std::size_t k = 0; k < w.paddedInputs(); k += blockInputs) {
       const std::size_t depth = std::min(blockInputs, w.paddedInputs() - k);
-      tiles([&](std::int64_t row, int height, float* c) {
+      tiles(k, [&](std::int64_t row, int height, Ahead ahead, float* c) {
         kernels.bf16Dot(height, operand.rounded + row * operand.stride + k, operand.stride,
-                        weights + k * kPanel, depth, k == 0, c);
+                        weights + k * kPanel, depth, k == 0, ahead, c);
       });
     }
     return;
@@ -129,10 +153,11 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
   const std::size_t blockGroups = blockInputs / kGroup;
   const QuantizedRows& all = operand.quantized;
   for (std::size_t group = 0; group < all.groups; group += blockGroups) {
-    tiles([&](std::int64_t row, int height, float* c) {
+    tiles(group * kGroup, [&](std::int64_t row, int height, Ahead ahead, float* c) {
       const QuantizedRows tile{all.codes + row * all.stride, all.stride, all.scales + row * all.groups,
                                all.corrections + row * all.groups, all.groups};
-      dot(height, tile, group, std::min(group + blockGroups, all.groups), codes, w.panelScales(panel), c);
+      dot(height, tile, group, std::min(group + blockGroups, all.groups), blocks.codes, w.panelScales(panel),
+          ahead, c);
     });
   }
 }
@@ -158,7 +183,9 @@ void multiply(Isa isa, ThreadTeam& team, Workspace& workspace, Tensor x, const P
     const std::int64_t rows = std::min(rowBlock, x.rows - row);
     auto address = reinterpret_cast<std::uintptr_t>(work.sums[thread].data());
     auto* sums = reinterpret_cast<float*>((address + 63) / 64 * 64);
-    sumPanel(kernels, operand, w, panel, row, rows, sums);
+    // The threads take items in turn.
+    const std::int64_t next = std::min(item + team.size(), panels * blocks - 1) / blocks;
+    sumPanel(kernels, operand, w, panel, next, row, rows, sums);
     for (std::int64_t i = 0; i < rows; ++i) finish(panel, row + i, sums + i * kPanel);
   });
 }

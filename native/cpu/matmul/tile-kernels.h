@@ -22,7 +22,7 @@ struct TileKernels {
   static constexpr int kTiles = kPanel / 16;
 
   static void bf16Dot(int rows, const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs,
-                      bool first, float* c) {
+                      bool first, Ahead, float* c) {
     Tiles::configure(rows);
     unroll<kTiles>([&](auto tile) {
       if (first) {
@@ -52,7 +52,7 @@ struct TileKernels {
   }
 
   static void int8Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                      const std::uint8_t* panel, const float* scales, float* c) {
+                      const std::uint8_t* panel, const float* scales, Ahead, float* c) {
     integerDot(rows, a, groupBegin, groupEnd, scales, c, [&](std::size_t input) {
       const std::uint8_t* codes = panel + input * kPanel;
       prefetch(rows, codes, kTileBytes * kPanel);
@@ -61,7 +61,7 @@ struct TileKernels {
   }
 
   static void int4Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                      const std::uint8_t* panel, const float* scales, float* c) {
+                      const std::uint8_t* panel, const float* scales, Ahead, float* c) {
     alignas(64) std::uint8_t wide[kTileBytes * kPanel];
     integerDot(rows, a, groupBegin, groupEnd, scales, c, [&](std::size_t input) {
       const std::uint8_t* codes = panel + input * kPanel / 2;
