@@ -30,6 +30,7 @@ function situation(over: Partial<Situation> = {}): Situation {
     prefill: reading,
     prefillTokens: 2000,
     oldestWaitMs: 0,
+    oldestTokens: 2000,
     maxStepTokens: 512,
     kvUsage: 0.1,
     inFlight: { prefill: null, decode: null },
@@ -73,6 +74,34 @@ describe('nexus policy', () => {
     expect(loose.explanation!.chosen.prefillRate).toBeGreaterThan(tight.explanation!.chosen.prefillRate);
   });
 
+  it('reads prompts the faster the longer the oldest waits, however little decode leaves them', () => {
+    const alone = 512 / simplePredictor(units).alone(reading(512), units);
+    const full = alone / nexusDefaults.prefillSlack;
+    const patienceMs = (nexusDefaults.patience * 2000 * 1000) / alone;
+    const rateAfter = (oldestWaitMs: number) => {
+      const policy = nexus({ decodeSlack: 1.001 });
+      policy.decide(situation({ oldestWaitMs }));
+      return policy.explanation!.chosen.prefillRate;
+    };
+    expect(rateAfter(0)).toBeLessThan(0.5 * full);
+    expect(rateAfter(0.75 * patienceMs)).toBeGreaterThanOrEqual(0.75 * full);
+    expect(rateAfter(0.75 * patienceMs)).toBeLessThan(full);
+    expect(rateAfter(9 * patienceMs)).toBeGreaterThanOrEqual(full);
+  });
+
+  it('reads prompts as fast as the objective of the first token asks', () => {
+    const policy = nexus({ decodeSlack: 1.001, ttftSeconds: 0.05 });
+    const alone = 512 / simplePredictor(units).alone(reading(512), units);
+    policy.decide(situation({ prefillTokens: 100, oldestTokens: 100, oldestWaitMs: 0 }));
+    const early = policy.explanation!;
+    policy.decide(situation({ prefillTokens: 100, oldestTokens: 100, oldestWaitMs: 49 }));
+    const late = policy.explanation!;
+    expect(late.favours).toBe('decode');
+    expect(late.chosen.prefillRate).toBeGreaterThanOrEqual(late.bound);
+    expect(late.bound).toBeLessThanOrEqual(alone / nexusDefaults.prefillSlack);
+    expect(late.chosen.prefillRate).toBeGreaterThan(early.chosen.prefillRate);
+  });
+
   it('keeps the present split where another promises little more', () => {
     const policy = nexus({ hysteresis: 0.5 });
     policy.decide(situation({ decode: decoding(8) }));
@@ -111,7 +140,7 @@ describe('nexus policy', () => {
     policy.decide(
       situation({ units: 132, decode: decoding(64), maxStepTokens: 8192, prefillTokens: 100_000 }),
     );
-    expect(predictions).toBeLessThanOrEqual(30);
+    expect(predictions).toBeLessThanOrEqual(36);
   });
 });
 
