@@ -136,7 +136,7 @@ function splitCandidate(input: PartitionInput, prefillUnits: number): Candidate 
 
 /**
  * The longest chunk that takes no longer than it should; a longer one where that would waste the units it has. A chunk reads
- * all weights, whatever its length: on one of two cores 32 tokens of a 1B model take 14% longer a token than 512 do, and
+ * all weights, whatever its length: on one of two cores 32 tokens of a 1B model take an eighth longer a token than 512 do, and
  * their reads slow decode down.
  */
 function chunkWithin(

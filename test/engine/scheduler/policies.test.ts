@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { NexusPolicy, nexusDefaults } from '../../../engine/scheduler/policies/nexus.js';
 import { ReactivePolicy } from '../../../engine/scheduler/policies/reactive.js';
 import { StaticPolicy } from '../../../engine/scheduler/policies/static.js';
+import type { Predictor } from '../../../engine/scheduler/partition.js';
 import type { Situation } from '../../../engine/scheduler/policy.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
 import { StepLoad } from '../../../engine/scheduler/step-load.js';
@@ -42,6 +43,15 @@ function nexus(over: Partial<ConstructorParameters<typeof NexusPolicy>[0]> = {})
   return new NexusPolicy({ ...nexusDefaults, predictor: simplePredictor(units), splits, ...over });
 }
 
+/** Both phases compute all the time: what one gets the other lacks. A token of a prompt takes 1 ms of all units. */
+const busy: Predictor = {
+  alone: (load, given) => ((0.001 * load.prefillTokens + (load.decodeSequences > 0 ? 0.02 : 0)) * units) / given,
+  together: (prefill, decode, prefillUnits, out) => {
+    out.prefill = busy.alone(prefill, prefillUnits);
+    out.decode = busy.alone(decode, units - prefillUnits);
+  },
+};
+
 describe('nexus policy', () => {
   it('gives a lone phase every unit', () => {
     expect(nexus().decide(situation({ decode: null }))).toMatchObject({ mode: 'split', prefillUnits: units });
@@ -75,31 +85,31 @@ describe('nexus policy', () => {
   });
 
   it('reads prompts the faster the longer the oldest waits, however little decode leaves them', () => {
-    const alone = 512 / simplePredictor(units).alone(reading(512), units);
+    const alone = 512 / busy.alone(reading(512), units);
     const full = alone / nexusDefaults.prefillSlack;
     const patienceMs = (nexusDefaults.patience * 2000 * 1000) / alone;
     const rateAfter = (oldestWaitMs: number) => {
-      const policy = nexus({ decodeSlack: 1.001 });
+      const policy = nexus({ decodeSlack: 1.1, predictor: busy });
       policy.decide(situation({ oldestWaitMs }));
       return policy.explanation!.chosen.prefillRate;
     };
-    expect(rateAfter(0)).toBeLessThan(0.5 * full);
-    expect(rateAfter(0.75 * patienceMs)).toBeGreaterThanOrEqual(0.75 * full);
-    expect(rateAfter(0.75 * patienceMs)).toBeLessThan(full);
+    expect(rateAfter(0)).toBeLessThan(0.2 * full);
+    expect(rateAfter(0.6 * patienceMs)).toBeGreaterThanOrEqual(0.6 * full);
+    expect(rateAfter(0.6 * patienceMs)).toBeLessThan(full);
     expect(rateAfter(9 * patienceMs)).toBeGreaterThanOrEqual(full);
   });
 
   it('reads prompts as fast as the objective of the first token asks', () => {
-    const policy = nexus({ decodeSlack: 1.001, ttftSeconds: 0.05 });
-    const alone = 512 / simplePredictor(units).alone(reading(512), units);
-    policy.decide(situation({ prefillTokens: 100, oldestTokens: 100, oldestWaitMs: 0 }));
-    const early = policy.explanation!;
-    policy.decide(situation({ prefillTokens: 100, oldestTokens: 100, oldestWaitMs: 49 }));
-    const late = policy.explanation!;
-    expect(late.favours).toBe('decode');
+    const policy = nexus({ decodeSlack: 1.1, predictor: busy, ttftSeconds: 10 });
+    const explanationAfter = (oldestWaitMs: number) => {
+      policy.decide(situation({ oldestWaitMs }));
+      return policy.explanation!;
+    };
+    // 2000 tokens in 2 s.
+    const late = explanationAfter(8000);
+    expect(late).toMatchObject({ favours: 'decode', bound: 1000 / nexusDefaults.prefillSlack });
     expect(late.chosen.prefillRate).toBeGreaterThanOrEqual(late.bound);
-    expect(late.bound).toBeLessThanOrEqual(alone / nexusDefaults.prefillSlack);
-    expect(late.chosen.prefillRate).toBeGreaterThan(early.chosen.prefillRate);
+    expect(explanationAfter(5000)).toMatchObject({ favours: 'decode', bound: 400 });
   });
 
   it('keeps the present split where another promises little more', () => {
