@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import type { Predictor } from '../../../engine/scheduler/partition.js';
 import { NexusPolicy, nexusDefaults } from '../../../engine/scheduler/policies/nexus.js';
 import { ReactivePolicy } from '../../../engine/scheduler/policies/reactive.js';
 import { StaticPolicy } from '../../../engine/scheduler/policies/static.js';
-import type { Predictor } from '../../../engine/scheduler/partition.js';
 import type { Situation } from '../../../engine/scheduler/policy.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
 import { StepLoad } from '../../../engine/scheduler/step-load.js';
@@ -45,7 +45,8 @@ function nexus(over: Partial<ConstructorParameters<typeof NexusPolicy>[0]> = {})
 
 /** Both phases compute all the time: what one gets the other lacks. A token of a prompt takes 1 ms of all units. */
 const busy: Predictor = {
-  alone: (load, given) => ((0.001 * load.prefillTokens + (load.decodeSequences > 0 ? 0.02 : 0)) * units) / given,
+  alone: (load, given) =>
+    ((0.001 * load.prefillTokens + (load.decodeSequences > 0 ? 0.02 : 0)) * units) / given,
   together: (prefill, decode, prefillUnits, out) => {
     out.prefill = busy.alone(prefill, prefillUnits);
     out.decode = busy.alone(decode, units - prefillUnits);
