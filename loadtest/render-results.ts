@@ -14,7 +14,15 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
   'peer-int8': {
     title: 'Against llama.cpp, int8 weights',
     about:
-      'As above, the shape of Llama-3.2-1B, prompts of 512 and 2048 tokens. Tests ran on the same cores during a part of it.',
+      'The same random weights in the shape of Llama-3.2-1B, prompts of 512 and 2048 tokens, 32 tokens generated; read by ' +
+      'Tandem and by node-llama-cpp, each in its own process, in turns. Baseline is llama.cpp; a ratio above 1 is in ' +
+      'favour of Tandem.',
+  },
+  'peer-bf16': {
+    title: 'Against llama.cpp, bf16 weights',
+    about:
+      'As above. Without AMX there is little to win: these two cores multiply 460 Gflop/s of bf16 out of registers ' +
+      '(`bench-matmul`), which is 236 tokens a second of this model, and llama.cpp reaches a part of it too.',
   },
   'peer-quick': {
     title: 'Against llama.cpp, at a glance',

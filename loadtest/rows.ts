@@ -28,7 +28,7 @@ export type Origin = Pick<Row, 'command' | 'commit' | 'machine' | 'date'>;
 export class Rows {
   readonly #rows: Row[] = [];
 
-  constructor(readonly origin: Origin) {}
+  constructor(private readonly origin: Origin) {}
 
   get all(): readonly Row[] {
     return this.#rows;

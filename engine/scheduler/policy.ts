@@ -14,6 +14,8 @@ export interface Situation {
   readonly prefillTokens: number;
   /** Longest wait of a prompt among these, in ms. */
   readonly oldestWaitMs: number;
+  /** Length of that prompt. */
+  readonly oldestTokens: number;
   /** Upper bound on a step's tokens. */
   readonly maxStepTokens: number;
   readonly kvUsage: number;

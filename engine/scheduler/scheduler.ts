@@ -294,10 +294,10 @@ export class Scheduler<W extends Work> {
 
   #situation(nowMs: number, ready: readonly W[], decoding: readonly W[]): Situation {
     let prefillTokens = 0;
-    let oldestArrivalMs = nowMs;
+    let oldest: W | undefined;
     for (const work of ready) {
       prefillTokens += work.remainingTokens;
-      oldestArrivalMs = Math.min(oldestArrivalMs, work.arrivalMs);
+      if (!oldest || work.arrivalMs < oldest.arrivalMs) oldest = work;
     }
     return {
       nowMs,
@@ -306,7 +306,8 @@ export class Scheduler<W extends Work> {
       prefill:
         ready.length === 0 ? null : (tokens) => this.#loadOf(planChunks(ready, tokens, mixedGrain), []),
       prefillTokens,
-      oldestWaitMs: nowMs - oldestArrivalMs,
+      oldestWaitMs: oldest ? nowMs - oldest.arrivalMs : 0,
+      oldestTokens: oldest?.tokenCount ?? 0,
       maxStepTokens: this.#maxStepTokens,
       kvUsage: this.#memory.usage(),
       inFlight: this.#running,

@@ -12,14 +12,7 @@ import type { WeightFormat } from '../random-model/block-formats.js';
 import { ggufName } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { type ContenderName, contenderNames, contendersOf } from '../schedulers/contenders.js';
-import {
-  addFigures,
-  type FigureRow,
-  type Figures,
-  medians,
-  mixedRows,
-  traceRows,
-} from '../schedulers/figures.js';
+import { addFigures, type Figures, medians, mixedRows, traceRows } from '../schedulers/figures.js';
 import { inTurns, type Side } from '../schedulers/in-turns.js';
 import { llamaSide } from '../schedulers/llama-side.js';
 import { renderTradeOff, tradeOff } from '../schedulers/report.js';
@@ -140,7 +133,7 @@ async function runSchedulers(
   flags: readonly string[],
   options: SchedulersOptions,
 ): Promise<void> {
-  const rows = new Rows(originOf(['schedulers', ...argv]));
+  const origin = originOf(['schedulers', ...argv]);
   const contenders = contendersOf(options.policies, options.slack);
   const reference = contenders.find(({ isReference }) => isReference);
   if (options.html && !reference) throw new Error('--html compares with prefill-first: add it to --policies');
@@ -153,30 +146,22 @@ async function runSchedulers(
   };
   const sides: Side[] = contenders.map((contender) => serverSide(contender, serverOptions, ask));
   if (options.peer) sides.push(await peerSide(model, options));
-  const turns = await inTurns(sides, options.repetitions, (side, repetition, figures) => {
+  const onTurn = (side: string, repetition: number, figures: Figures) => {
     const measured = shown.filter(({ figure }) => figures[figure] !== undefined);
     const values = measured.map(({ figure, title }) => `${title} ${readable(figures[figure]!)}`);
     notice(`${side} #${repetition}: ${values.join('; ')}`);
+  };
+  let rows = new Rows(origin);
+  // After each round, so that a run of an hour that is cut short has not been for nothing.
+  await inTurns(sides, options.repetitions, onTurn, (turns) => {
+    rows = new Rows(origin);
+    const found = new Map(Array.from(turns, ([side, list]) => [side, medians(list)]));
+    const base = reference && found.get(reference.name);
+    for (const [side, figures] of found) addFigures(rows, side, shown, figures, base);
+    if (options.json) rows.write(options.json);
+    if (options.html) writeFileSync(options.html, renderTradeOff(tradeOff(found, base!), rows.all, origin));
   });
-  const found = new Map<string, Figures>();
-  for (const [side, list] of turns) found.set(side, medians(list));
-  addRows(rows, shown, found, reference && found.get(reference.name));
   print(formatRows(rows.all));
-  if (options.json) rows.write(options.json);
-  if (options.html) {
-    // Checked before: without the reference there is no trade-off to show.
-    const points = tradeOff(found, found.get(reference!.name)!);
-    writeFileSync(options.html, renderTradeOff(points, rows.all, rows.origin));
-  }
-}
-
-function addRows(
-  rows: Rows,
-  shown: readonly FigureRow[],
-  found: ReadonlyMap<string, Figures>,
-  reference: Figures | undefined,
-): void {
-  for (const [side, figures] of found) addFigures(rows, side, shown, figures, reference);
 }
 
 function scenarioOf(options: SchedulersOptions) {

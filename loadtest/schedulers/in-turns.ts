@@ -9,13 +9,14 @@ export interface Side {
 
 /**
  * Measures every side once, then every side again, A B C A B C ..., so that whatever changes on the machine meets all.
- * `onTurn` sees each turn as it ends.
+ * `onTurn` sees each turn as it ends, `onRound` all turns of all sides whenever every side has had as many.
  */
 export async function inTurns(
   sides: readonly Side[],
   repetitions: number,
   onTurn: (side: string, repetition: number, figures: Figures) => void,
-): Promise<Map<string, Figures[]>> {
+  onRound: (turns: ReadonlyMap<string, readonly Figures[]>) => void,
+): Promise<void> {
   const turns = new Map<string, Figures[]>(sides.map(({ name }) => [name, []]));
   for (let repetition = 1; repetition <= repetitions; repetition += 1) {
     for (const side of sides) {
@@ -23,6 +24,6 @@ export async function inTurns(
       turns.get(side.name)!.push(figures);
       onTurn(side.name, repetition, figures);
     }
+    onRound(turns);
   }
-  return turns;
 }

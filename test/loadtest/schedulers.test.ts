@@ -49,9 +49,11 @@ describe('turns', () => {
         return { turn: order.length };
       },
     });
-    const turns = await inTurns([side('a'), side('b')], 2, () => {});
+    const rounds: (Figures[] | undefined)[] = [];
+    const onRound = (turns: ReadonlyMap<string, readonly Figures[]>) => rounds.push([...turns.get('b')!]);
+    await inTurns([side('a'), side('b')], 2, () => {}, onRound);
     expect(order).toEqual(['a', 'b', 'a', 'b']);
-    expect(turns.get('b')).toEqual([{ turn: 2 }, { turn: 4 }]);
+    expect(rounds).toEqual([[{ turn: 2 }], [{ turn: 2 }, { turn: 4 }]]);
   });
 
   it('count with the median of each figure by itself', () => {

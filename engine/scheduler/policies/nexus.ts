@@ -22,6 +22,8 @@ export interface NexusOptions {
   readonly hysteresis: number;
   /** Longest that a chunk should take. */
   readonly chunkSeconds: number;
+  /** A prompt that has waited this many times as long as it takes alone is read as if memory were short. */
+  readonly patience: number;
 }
 
 /** What `correction.ts` does for a cost model. */
@@ -30,13 +32,14 @@ export interface Learner {
   errorRatio(lane: FinishedStep['lane']): number;
 }
 
-/** The paper's (Nexus, section on dynamic partitioning), but for the hysteresis, which it does not publish. */
+/** The paper's (Nexus, section on dynamic partitioning), but for hysteresis and patience, which it does not have or publish. */
 export const nexusDefaults = {
   decodeSlack: 1.1,
   prefillSlack: 1.3,
   kvThreshold: 0.7,
   hysteresis: 0.05,
   chunkSeconds: 0.25,
+  patience: 10,
 } as const;
 
 /**
@@ -84,7 +87,8 @@ export class NexusPolicy implements LanePolicy {
       Math.max(1, situation.maxStepTokens - decode.decodeSequences),
     );
     const decodeSeconds = predictor.alone(decode, situation.units);
-    const goal = this.#goal(situation, prefill(maxChunkTokens), decodeSeconds);
+    const load = prefill(maxChunkTokens);
+    const aloneRate = load.prefillTokens / predictor.alone(load, situation.units);
     const input = {
       predictor,
       units: situation.units,
@@ -94,10 +98,15 @@ export class NexusPolicy implements LanePolicy {
       // A decode step is little else than a read of the weights; a chunk should be worth several.
       chunkSeconds: Math.max(chunkSeconds, 4 * decodeSeconds),
       decode,
-      goal,
       from: this.#present?.mode === 'split' ? this.#present.prefillUnits : undefined,
     };
-    const candidates = findCandidates(input);
+    let goal = this.#goal(situation, aloneRate, decodeSeconds);
+    let candidates = findCandidates({ ...input, goal });
+    const leastRate = this.#leastRate(situation, aloneRate);
+    if (goal.favours === 'prefill' && candidates.at(-1)!.prefillRate < leastRate) {
+      goal = { favours: 'decode', minPrefillRate: leastRate };
+      candidates = findCandidates({ ...input, goal });
+    }
     const best = candidates.at(-1)!;
     const present = candidates.find((candidate) => isSame(candidate, this.#present));
     const isKept = present !== undefined && present !== best && gain(best, present, goal) < hysteresis;
@@ -114,18 +123,35 @@ export class NexusPolicy implements LanePolicy {
     return chosen;
   }
 
-  #goal(situation: Situation, prefill: StepLoad, decodeSeconds: number): Goal {
-    const { predictor, decodeSlack, prefillSlack, tbtSeconds, ttftSeconds, kvThreshold } = this.#options;
-    const { units, kvUsage, prefillTokens, oldestWaitMs } = situation;
-    if (kvUsage < kvThreshold) {
+  /** `aloneRate`: prompt tokens a second with the whole device. */
+  #goal(situation: Situation, aloneRate: number, decodeSeconds: number): Goal {
+    const { decodeSlack, prefillSlack, tbtSeconds, ttftSeconds, kvThreshold } = this.#options;
+    if (situation.kvUsage < kvThreshold) {
       return { favours: 'prefill', maxDecodeSeconds: Math.max(decodeSlack * decodeSeconds, tbtSeconds ?? 0) };
     }
-    const slack = prefill.prefillTokens / predictor.alone(prefill, units) / prefillSlack;
+    const slack = aloneRate / prefillSlack;
     if (ttftSeconds === undefined) return { favours: 'decode', minPrefillRate: slack };
-    const left = ttftSeconds - oldestWaitMs / 1000;
-    const needed = left > 0 ? prefillTokens / left : Number.POSITIVE_INFINITY;
-    return { favours: 'decode', minPrefillRate: Math.min(slack, needed) };
+    return { favours: 'decode', minPrefillRate: Math.min(slack, neededRate(situation, ttftSeconds)) };
   }
+
+  /**
+   * What prompts get however little decode's bound leaves them, or they would wait without end where that is less than
+   * what arrives: more and more, the longer the oldest waits, until what they would get if memory were short.
+   */
+  #leastRate(situation: Situation, aloneRate: number): number {
+    const { prefillSlack, ttftSeconds, patience } = this.#options;
+    const slack = aloneRate / prefillSlack;
+    if (ttftSeconds !== undefined) return Math.min(slack, neededRate(situation, ttftSeconds));
+    const waited = situation.oldestWaitMs / 1000;
+    const alone = situation.oldestTokens / aloneRate;
+    return slack * Math.min(1, waited / (patience * alone));
+  }
+}
+
+/** Prompt tokens a second that let the oldest prompt's first token come in time. */
+function neededRate({ prefillTokens, oldestWaitMs }: Situation, ttftSeconds: number): number {
+  const left = ttftSeconds - oldestWaitMs / 1000;
+  return left > 0 ? prefillTokens / left : Number.POSITIVE_INFINITY;
 }
 
 function isSame(candidate: Candidate, present: Candidate | undefined): boolean {

@@ -105,6 +105,40 @@ describe('partition', () => {
       if (mode === 'split') expect(prefillSeconds).toBeLessThanOrEqual(0.1);
   });
 
+  it('lets a chunk take longer where it would waste its read of the weights', () => {
+    // 20 ms for the weights, 1 ms a token: 512 tokens reach 962 a second, the 180 that take 200 ms reach 900.
+    const predictor: Predictor = {
+      alone: (load) => 0.02 + 0.001 * load.prefillTokens,
+      together: (prefill, _decode, _units, out) => {
+        out.prefill = 0.02 + 0.001 * prefill.prefillTokens;
+        out.decode = 0.025;
+      },
+    };
+    const over = { predictor, units: 2, splits: [1], chunkSeconds: 0.2 };
+    const found = findCandidates(input({ favours: 'prefill', maxDecodeSeconds: 0.03 }, over));
+    const { mode, chunkTokens, prefillRate } = best(found);
+    expect(mode).toBe('split');
+    expect(prefillRate).toBeGreaterThan(0.98 * 962);
+    expect(chunkTokens).toBeLessThan(512);
+  });
+
+  it('between a split and a mixed step that are as good for prompts takes what is better for streams', () => {
+    // A lane of its own reads 4% fewer tokens a second than the longest mixed chunk within the bound.
+    const predictor = (slower: number): Predictor => ({
+      alone: (load) => 0.001 * load.prefillTokens,
+      together: (prefill, _decode, _units, out) => {
+        out.prefill = 0.001 * slower * prefill.prefillTokens;
+        out.decode = 0.03;
+      },
+    });
+    const modeWhere = (slower: number) => {
+      const over = { predictor: predictor(slower), units: 2, splits: [1] };
+      return best(findCandidates(input({ favours: 'prefill', maxDecodeSeconds: 0.1 }, over))).mode;
+    };
+    expect(modeWhere(1.04)).toBe('split');
+    expect(modeWhere(1.2)).toBe('mixed');
+  });
+
   it('chooses among few splits on any device, each leaving both lanes some units', () => {
     for (const [units, smallestGroup] of [
       [1, 1],
@@ -125,7 +159,7 @@ describe('partition', () => {
     }
   });
 
-  it('is at least as good as every split of a device on which more units are better', () => {
+  it('is at most a little worse than the best split of a device on which more units are better', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 2, max: 17 }),
@@ -139,7 +173,7 @@ describe('partition', () => {
           const found = best(findCandidates({ ...base, from: splits[start % splits.length] }));
           for (const split of splits) {
             const only = findCandidates({ ...base, splits: [split] });
-            for (const other of only) expect(gain(other, found, goal)).toBeLessThanOrEqual(1e-9);
+            for (const other of only) expect(gain(other, found, goal)).toBeLessThanOrEqual(0.05 + 1e-9);
           }
         },
       ),

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Predictor } from '../../../engine/scheduler/partition.js';
 import { NexusPolicy, nexusDefaults } from '../../../engine/scheduler/policies/nexus.js';
 import { ReactivePolicy } from '../../../engine/scheduler/policies/reactive.js';
 import { StaticPolicy } from '../../../engine/scheduler/policies/static.js';
@@ -30,6 +31,7 @@ function situation(over: Partial<Situation> = {}): Situation {
     prefill: reading,
     prefillTokens: 2000,
     oldestWaitMs: 0,
+    oldestTokens: 2000,
     maxStepTokens: 512,
     kvUsage: 0.1,
     inFlight: { prefill: null, decode: null },
@@ -40,6 +42,16 @@ function situation(over: Partial<Situation> = {}): Situation {
 function nexus(over: Partial<ConstructorParameters<typeof NexusPolicy>[0]> = {}): NexusPolicy {
   return new NexusPolicy({ ...nexusDefaults, predictor: simplePredictor(units), splits, ...over });
 }
+
+/** Both phases compute all the time: what one gets the other lacks. A token of a prompt takes 1 ms of all units. */
+const busy: Predictor = {
+  alone: (load, given) =>
+    ((0.001 * load.prefillTokens + (load.decodeSequences > 0 ? 0.02 : 0)) * units) / given,
+  together: (prefill, decode, prefillUnits, out) => {
+    out.prefill = busy.alone(prefill, prefillUnits);
+    out.decode = busy.alone(decode, units - prefillUnits);
+  },
+};
 
 describe('nexus policy', () => {
   it('gives a lone phase every unit', () => {
@@ -71,6 +83,34 @@ describe('nexus policy', () => {
     loose.decide(situation());
     expect(loose.explanation!.bound).toBe(1);
     expect(loose.explanation!.chosen.prefillRate).toBeGreaterThan(tight.explanation!.chosen.prefillRate);
+  });
+
+  it('reads prompts the faster the longer the oldest waits, however little decode leaves them', () => {
+    const alone = 512 / busy.alone(reading(512), units);
+    const full = alone / nexusDefaults.prefillSlack;
+    const patienceMs = (nexusDefaults.patience * 2000 * 1000) / alone;
+    const rateAfter = (oldestWaitMs: number) => {
+      const policy = nexus({ decodeSlack: 1.1, predictor: busy });
+      policy.decide(situation({ oldestWaitMs }));
+      return policy.explanation!.chosen.prefillRate;
+    };
+    expect(rateAfter(0)).toBeLessThan(0.2 * full);
+    expect(rateAfter(0.6 * patienceMs)).toBeGreaterThanOrEqual(0.6 * full);
+    expect(rateAfter(0.6 * patienceMs)).toBeLessThan(full);
+    expect(rateAfter(9 * patienceMs)).toBeGreaterThanOrEqual(full);
+  });
+
+  it('reads prompts as fast as the objective of the first token asks', () => {
+    const policy = nexus({ decodeSlack: 1.1, predictor: busy, ttftSeconds: 10 });
+    const explanationAfter = (oldestWaitMs: number) => {
+      policy.decide(situation({ oldestWaitMs }));
+      return policy.explanation!;
+    };
+    // 2000 tokens in 2 s.
+    const late = explanationAfter(8000);
+    expect(late).toMatchObject({ favours: 'decode', bound: 1000 / nexusDefaults.prefillSlack });
+    expect(late.chosen.prefillRate).toBeGreaterThanOrEqual(late.bound);
+    expect(explanationAfter(5000)).toMatchObject({ favours: 'decode', bound: 400 });
   });
 
   it('keeps the present split where another promises little more', () => {
@@ -111,7 +151,7 @@ describe('nexus policy', () => {
     policy.decide(
       situation({ units: 132, decode: decoding(64), maxStepTokens: 8192, prefillTokens: 100_000 }),
     );
-    expect(predictions).toBeLessThanOrEqual(30);
+    expect(predictions).toBeLessThanOrEqual(36);
   });
 });
 
