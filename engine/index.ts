@@ -21,6 +21,7 @@ export {
   weightBytes,
 } from './device/simulated/model.js';
 export { SimulatedSequence } from './device/simulated/sequence.js';
+export type { SimulatedDevice } from './device/simulated/simulated-device.js';
 export { SimulatedGpu } from './device/simulated/simulated-gpu.js';
 export { SimulatedMemory } from './device/simulated/simulated-memory.js';
 export { Timeline } from './device/simulated/timeline.js';
@@ -43,7 +44,7 @@ export type { EngineListeners } from './open-local-engine.js';
 export { greedySampling } from './sampling/greedy.js';
 export { correctedModel } from './scheduler/corrected-model.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
-export { modelWork } from './scheduler/model-work.js';
+export { type ModelSizes, modelWork } from './scheduler/model-work.js';
 export { ChunkedPolicy } from './scheduler/policies/chunked.js';
 export { NexusPolicy, nexusDefaults } from './scheduler/policies/nexus.js';
 export { PrefillFirstPolicy } from './scheduler/policies/prefill-first.js';
@@ -56,6 +57,7 @@ export { Scheduler } from './scheduler/scheduler.js';
 export { splitsOf } from './scheduler/splits.js';
 export { StepLoad } from './scheduler/step-load.js';
 export type { Lane as LaneName, StepPlan } from './scheduler/work.js';
+export { openSimulatedMachine, type SimulatedMachine } from './simulated-machine.js';
 export type {
   CacheStats,
   Engine,

@@ -13,7 +13,7 @@ export interface DeviceSettings {
 }
 
 /** Tokens of a page; a block of memory is the pages of all layers for as many tokens. */
-const pageTokens = 32;
+export const pageTokens = 32;
 /** Of the memory that is free before the weights are packed, what the KV cache may take at most. */
 const kvShareOfFreeMemory = 0.4;
 
@@ -23,22 +23,37 @@ export async function openDevice(
   onProgress?: (doneBytes: number, totalBytes: number) => void,
 ): Promise<{ device: Device; checkpoint: Checkpoint }> {
   const checkpoint = await readCheckpoint(path.resolve(model.path));
-  const kvPrecision: PrecisionClass = engine.kv === 'int8' ? 'int8' : 'bf16';
   const device = await openNativeDevice(
     checkpoint,
     {
       weights: model.weights,
       checkFinite: model.checkFinite,
-      kvPrecision,
-      kvBytes: engine.kvMemory ?? defaultKvBytes(checkpoint.spec, kvPrecision, engine),
-      slots: engine.maxSequences,
-      maxStepTokens: Math.max(engine.maxStepTokens, engine.maxSequences),
-      units: engine.cores ?? cpuInfo().cores,
+      ...deviceSizes(checkpoint.spec, engine),
       ...(engine.isa && { isa: engine.isa }),
     },
     onProgress,
   );
   return { device, checkpoint };
+}
+
+export interface DeviceSizes {
+  readonly kvPrecision: PrecisionClass;
+  readonly kvBytes: number;
+  readonly slots: number;
+  readonly maxStepTokens: number;
+  readonly units: number;
+}
+
+/** How large a device the settings ask for; what they leave open follows from the model and this machine. */
+export function deviceSizes(spec: ModelSpec, engine: EngineSettings): DeviceSizes {
+  const kvPrecision: PrecisionClass = engine.kv === 'int8' ? 'int8' : 'bf16';
+  return {
+    kvPrecision,
+    kvBytes: engine.kvMemory ?? defaultKvBytes(spec, kvPrecision, engine),
+    slots: engine.maxSequences,
+    maxStepTokens: Math.max(engine.maxStepTokens, engine.maxSequences),
+    units: engine.cores ?? cpuInfo().cores,
+  };
 }
 
 /** Enough for every sequence at full length, within a share of the free memory. */

@@ -4,7 +4,7 @@ import { EngineError } from './errors.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
 import { type DeviceSettings, openDevice } from './open-device.js';
-import { openScheduling } from './open-scheduling.js';
+import { constantsFor, openScheduling } from './open-scheduling.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
 
@@ -59,7 +59,7 @@ export async function openLocalEngine(
     info,
     prefixCache: engine.prefixCache,
     swapBytes: engine.swapMemory,
-    ...openScheduling(settings, device.info),
+    ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
     prefillOrder: engine.prefillOrder,
     maxQueue: engine.maxQueue,
     queueTimeoutMs: engine.queueTimeoutMs,

@@ -1,5 +1,5 @@
 import { cacheFolder } from '../config/cache-folder.js';
-import { loadConstants } from './calibration/stored-constants.js';
+import { type LoadedConstants, loadConstants } from './calibration/stored-constants.js';
 import type { DeviceInfo } from './device/device.js';
 import type { DeviceSettings } from './open-device.js';
 import { correctedModel } from './scheduler/corrected-model.js';
@@ -8,13 +8,20 @@ import { openPolicy } from './scheduler/open-policy.js';
 import type { LanePolicy } from './scheduler/policy.js';
 import { splitsOf } from './scheduler/splits.js';
 
-/** The policy that the settings name, with the constants of this device: calibrated ones, or the nearest preset's. */
+/** What of a device the scheduler must know to choose its constants and its splits. */
+export type ScheduledDevice = Pick<DeviceInfo, 'kind' | 'name' | 'isa' | 'units' | 'spec'>;
+
+/** What is known of how fast this device is: calibrated constants, or the nearest preset's. */
+export function constantsFor({ model }: DeviceSettings, info: ScheduledDevice): LoadedConstants {
+  return loadConstants(cacheFolder(), { device: info, spec: info.spec, weights: model.weights });
+}
+
+/** The policy that the settings name, with the constants of this device. */
 export function openScheduling(
   { model, engine }: DeviceSettings,
-  info: DeviceInfo,
+  info: ScheduledDevice,
+  { constants, origin, problem }: LoadedConstants,
 ): { policy: LanePolicy; constantsOrigin: string } {
-  const key = { device: info, spec: info.spec, weights: model.weights };
-  const { constants, origin, problem } = loadConstants(cacheFolder(), key);
   const { predictor, learner } = correctedModel(modelWork(info.spec, model.weights), constants);
   const settings = {
     decodeSlack: engine.decodeSlack,

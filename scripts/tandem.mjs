@@ -17,7 +17,7 @@ const commands = {
   bench: { module: 'loadtest/commands/bench.js', does: 'measure a server, the engine alone, or a peer' },
   simulate: {
     module: 'loadtest/commands/simulate.js',
-    does: 'run the scheduler on a simulated GPU, in virtual time',
+    does: 'run the scheduler in virtual time, on a simulated GPU or on this machine',
   },
 };
 

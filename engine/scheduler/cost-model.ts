@@ -1,6 +1,6 @@
 import { operatorClasses } from '../device/device.js';
 import { type DeviceConstants, growth } from './device-constants.js';
-import { logitRowsPerPass, type ModelWork } from './model-work.js';
+import { type ModelWork, weightBytesRead } from './model-work.js';
 import type { StepLoad } from './step-load.js';
 
 export interface CostModelOptions {
@@ -137,8 +137,7 @@ export class CostModel {
     flops[matmul] =
       (rows === 0 ? 0 : rows + this.#overhead[matmul]!) * work.layerFlops +
       (load.logitRows === 0 ? 0 : load.logitRows + this.#overhead[matmul]!) * work.headFlops;
-    bytes[matmul] =
-      (rows === 0 ? 0 : work.layerBytes) + Math.ceil(load.logitRows / logitRowsPerPass) * work.headBytes;
+    bytes[matmul] = weightBytesRead(load, work);
     flops[prefillAttention] =
       (load.prefillPairs + this.#overhead[prefillAttention]! * load.prefillTokens) * work.pairFlops;
     bytes[prefillAttention] = load.prefillKvBytes;

@@ -1,11 +1,12 @@
 import type { ModelSpec } from '../model/model-spec.js';
+import type { StepLoad } from './step-load.js';
 
 export type WeightClass = 'bf16' | 'int8' | 'int4';
 
 /** Weights that share one scale: kGroup in native/cpu/matmul/matmul.h. */
 const groupWeights = 128;
 /** Rows that go through the lm head at a time: kLogitRows in native/model/forward.cc. */
-export const logitRowsPerPass = 32;
+const logitRowsPerPass = 32;
 /** Activations are float32 between operators. */
 const activationBytes = 4;
 
@@ -66,6 +67,11 @@ export function modelWork(spec: ModelSizes, weights: WeightClass): ModelWork {
     // gather and norm, sampling.
     launches: [4 * layers + 1, layers, layers, 3 * layers + 4],
   };
+}
+
+/** Bytes of weights that a step reads: the layers' once for all its rows, the head's once for each pass of logits. */
+export function weightBytesRead(load: StepLoad, { layerBytes, headBytes }: ModelWork): number {
+  return (load.rows === 0 ? 0 : layerBytes) + Math.ceil(load.logitRows / logitRowsPerPass) * headBytes;
 }
 
 /** Integer weights carry a float32 scale a group (native/cpu/matmul/packed-weight.h). */

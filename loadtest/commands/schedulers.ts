@@ -3,6 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { packageRoot } from '../../config/package-root.js';
+import type { Settings } from '../../config/schema.js';
 import { readCheckpoint } from '../../engine/index.js';
 import { originOf } from '../origin.js';
 import { installPeer } from '../peer/install.js';
@@ -12,14 +13,24 @@ import type { WeightFormat } from '../random-model/block-formats.js';
 import { ggufName } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { type ContenderName, contenderNames, contendersOf } from '../schedulers/contenders.js';
-import { addFigures, type Figures, medians, mixedRows, traceRows } from '../schedulers/figures.js';
+import {
+  addFigures,
+  type Figures,
+  medians,
+  mixedRows,
+  simulatedRows,
+  traceRows,
+} from '../schedulers/figures.js';
 import { inTurns, type Side } from '../schedulers/in-turns.js';
 import { llamaSide } from '../schedulers/llama-side.js';
 import { renderTradeOff, tradeOff } from '../schedulers/report.js';
-import { askMixed, askTrace, serverSide } from '../schedulers/server-side.js';
+import { askMixed, askTrace, type ForeseeReplay, flagsOf, serverSide } from '../schedulers/server-side.js';
+import { simulateReplay } from '../schedulers/simulated-side.js';
 import type { MixedPlan } from '../serve/mixed-scenario.js';
+import { serveSettings } from '../serve/serve-settings.js';
 import { parseSlo, type Slo } from '../serve/slo.js';
 import { readReplay } from '../serve/trace-replay.js';
+import { openMachineSetups } from '../simulate/machine-setup.js';
 import { readable } from '../table.js';
 import { listOf, parsed, positiveNumber, positiveNumbers, wholeNumber } from './arguments.js';
 import { notice, print } from './output.js';
@@ -42,6 +53,7 @@ interface SchedulersOptions {
   lengthScale: number;
   rate?: number;
   slo?: Slo;
+  simulated?: true;
   seed: number;
   json?: string;
   html?: string;
@@ -101,6 +113,7 @@ export function schedulersCommand(argv: readonly string[]): Command {
         .conflicts('timeScale'),
     )
     .option('--slo <bounds>', 'trace: count goodput, as ttft=500ms,tbt=100ms', parsed(parseSlo))
+    .option('--simulated', 'trace: simulate each replay too, by what "tandem calibrate" found, and compare')
     .option('--seed <n>', 'of prompts', wholeNumber(0), 1)
     .option('--json <file>', 'write the rows to a file')
     .addOption(new Option('--html <file>', 'write a page with the trade-off as a plot').conflicts('trace'))
@@ -117,7 +130,7 @@ export function schedulersCommand(argv: readonly string[]): Command {
 /** Throws an Error for an option that was given and would do nothing. */
 function checkOptions(command: Command): void {
   const hasTrace = command.getOptionValue('trace') !== undefined;
-  const ofTrace = ['requests', 'timeScale', 'lengthScale', 'rate', 'slo'];
+  const ofTrace = ['requests', 'timeScale', 'lengthScale', 'rate', 'slo', 'simulated'];
   const ofStreams = ['streams', 'shortPrompt', 'longPrompt', 'seconds'];
   for (const option of command.options) {
     const name = option.attributeName();
@@ -137,13 +150,15 @@ async function runSchedulers(
   const contenders = contendersOf(options.policies, options.slack);
   const reference = contenders.find(({ isReference }) => isReference);
   if (options.html && !reference) throw new Error('--html compares with prefill-first: add it to --policies');
-  const { ask, shown } = scenarioOf(options);
+  const { ask, shown } = scenarioOf(options, model);
   const serverOptions = {
     model,
     flags: ['--weights', options.weights, '--max-step-tokens', String(stepTokens), ...flags],
     seed: options.seed,
     onFacts: (facts: string) => notice(`  ${facts}`),
   };
+  // A machine that was never calibrated should not show only after the first replay.
+  if (options.simulated) await openMachineSetups(settingsOf(model, flagsOf(contenders[0]!, serverOptions)));
   const sides: Side[] = contenders.map((contender) => serverSide(contender, serverOptions, ask));
   if (options.peer) sides.push(await peerSide(model, options));
   const onTurn = (side: string, repetition: number, figures: Figures) => {
@@ -164,11 +179,19 @@ async function runSchedulers(
   print(formatRows(rows.all));
 }
 
-function scenarioOf(options: SchedulersOptions) {
+function scenarioOf(options: SchedulersOptions, model: string | undefined) {
   const { trace, slo, seed } = options;
   if (trace === undefined) return { ask: askMixed(planOf(options)), shown: mixedRows };
   const arrivals = readReplay({ ...options, file: trace }, new Random(seed));
-  return { ask: askTrace(arrivals, slo), shown: traceRows(slo) };
+  if (!options.simulated) return { ask: askTrace(arrivals, slo), shown: traceRows(slo) };
+  const foresee: ForeseeReplay = (flags, sent, kvBlocks) =>
+    simulateReplay(settingsOf(model, flags), sent, kvBlocks);
+  return { ask: askTrace(arrivals, slo, foresee), shown: [...traceRows(slo), ...simulatedRows(slo)] };
+}
+
+/** What a server of ours is started with. */
+function settingsOf(model: string | undefined, flags: readonly string[]): Settings {
+  return serveSettings(model, flags).settings;
 }
 
 function planOf({ streams, shortPrompt, longPrompt, seconds }: SchedulersOptions): MixedPlan {

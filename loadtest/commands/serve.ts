@@ -24,7 +24,7 @@ const scenarios = ['load', 'trace', 'mixed', 'load-step', 'large-body', 'request
 type Scenario = (typeof scenarios)[number];
 
 /** Without arrivals a client sends its next request when its last one has ended. */
-type Load = Omit<Replay, 'arrivals'> & Partial<Pick<Replay, 'arrivals'>>;
+type Load = Omit<Replay, 'arrivals' | 'sent'> & Partial<Pick<Replay, 'arrivals'>>;
 
 interface ServeOptions {
   url?: string;

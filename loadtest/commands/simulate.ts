@@ -14,11 +14,12 @@ import { parseSlo, type Slo } from '../serve/slo.js';
 import { findCapacity } from '../simulate/capacity.js';
 import { type ExperimentName, experimentNames, runExperiment } from '../simulate/experiments/experiments.js';
 import { type KvPolicyName, kvPolicies, kvPolicyNames } from '../simulate/kv-policies.js';
+import type { MachineSetups } from '../simulate/machine-setup.js';
 import { type PolicyName, policyDefaults, policyNames } from '../simulate/policies.js';
 import type { Bars } from '../simulate/report/chart.js';
 import { type Report, renderReport } from '../simulate/report/report.js';
 import { simulate } from '../simulate/run.js';
-import { makeSetup } from '../simulate/setup.js';
+import { makeSetup, type Setup } from '../simulate/setup.js';
 import { addRows, type RunSummary, summarize } from '../simulate/summary.js';
 import { type Load, type Variant, variant } from '../simulate/variant.js';
 import { syntheticNames, syntheticWorkload } from '../simulate/workloads/synthetic.js';
@@ -26,6 +27,7 @@ import { readTrace } from '../simulate/workloads/trace.js';
 import type { Workload } from '../simulate/workloads/workload.js';
 import { readable } from '../table.js';
 import { listOf, positiveNumber, wholeNumber } from './arguments.js';
+import { checkMachineOptions, machineSetups } from './machine-options.js';
 import { notice, print } from './output.js';
 
 interface SimulateOptions {
@@ -35,6 +37,7 @@ interface SimulateOptions {
   lengthScale: number;
   policy: PolicyName[];
   prefillOrder: PrefillOrder[];
+  machine?: string;
   gpu: GpuName;
   model: SimulatedModelName;
   kv: KvPolicyName;
@@ -69,7 +72,10 @@ export async function run(argv: string[]): Promise<number> {
 
 function simulateCommand(argv: readonly string[]): Command {
   return new Command('tandem simulate')
-    .description('Runs the scheduler on a simulated GPU in virtual time: no hardware, no model files.')
+    .description(
+      'Runs the scheduler in virtual time, on a simulated GPU without hardware or model files, or on this machine.',
+    )
+    .argument('[flags...]', 'behind "--", with --machine: flags of "tandem serve"')
     .addOption(
       new Option(
         '--trace <file>',
@@ -84,6 +90,12 @@ function simulateCommand(argv: readonly string[]): Command {
       'chunked',
     ])
     .option('--prefill-order <orders>', 'spf, fcfs, by commas', listOf(['spf', 'fcfs']), ['spf'])
+    .addOption(
+      new Option(
+        '--machine <folder>',
+        'this computer with the model in the folder, as "tandem calibrate" knows them',
+      ).conflicts(['gpu', 'model', 'experiment']),
+    )
     .addOption(new Option('--gpu <name>', 'device').choices(Object.keys(gpus)).default('l20'))
     .addOption(
       new Option('--model <name>', 'sizes of the model')
@@ -127,10 +139,17 @@ function simulateCommand(argv: readonly string[]): Command {
     .option('--seed <n>', 'of requests, noise and the device', wholeNumber(0), 1)
     .option('--json <file>', 'write the rows to a file')
     .option('--html <file>', 'write a report with plots')
-    .action((options: SimulateOptions) => runSimulate(argv, options));
+    .action((flags: string[], options: SimulateOptions, command: Command) => {
+      checkMachineOptions(command, options.machine !== undefined, options.policy, flags);
+      return runSimulate(argv, flags, options);
+    });
 }
 
-async function runSimulate(argv: readonly string[], options: SimulateOptions): Promise<void> {
+async function runSimulate(
+  argv: readonly string[],
+  flags: readonly string[],
+  options: SimulateOptions,
+): Promise<void> {
   const origin = originOf(argv, 'tandem simulate');
   const rows = new Rows(origin);
   const report = options.experiment
@@ -140,16 +159,30 @@ async function runSimulate(argv: readonly string[], options: SimulateOptions): P
         rows,
         onProgress: notice,
       })
-    : options.plan
-      ? runPlan(options, rows)
-      : runRates(options, rows);
+    : await runLoad(options, flags, rows);
   print(formatRows(rows.all));
   if (options.json) rows.write(options.json);
   if (options.html) writeFileSync(options.html, renderReport(report, origin));
 }
 
-function runRates(options: SimulateOptions, rows: Rows): Report {
-  const load = loadFrom(options);
+async function runLoad(options: SimulateOptions, flags: readonly string[], rows: Rows): Promise<Report> {
+  const setups =
+    options.machine === undefined ? gpuSetups(options) : await machineSetups(options.machine, flags);
+  return options.plan ? runPlan(options, setups, rows) : runRates(options, setups, rows);
+}
+
+/** The device of a run, and with another kind of KV cache. */
+type Setups = Pick<MachineSetups, 'setup' | 'withKv'>;
+
+function gpuSetups(options: SimulateOptions): Setups {
+  const { gpu, model, seed, slots, maxStepTokens, hostMemory } = options;
+  const withKv = (kv: KvPolicyName) =>
+    makeSetup({ gpu, model, kv, seed, slots, maxStepTokens, hostBytes: hostMemory });
+  return { setup: withKv(options.kv), withKv };
+}
+
+function runRates(options: SimulateOptions, { setup }: Setups, rows: Rows): Report {
+  const load = loadFrom(options, setup);
   const runs: RunSummary[] = [];
   for (const rate of ratesFor(options, load.workload)) {
     for (const { label, ...policy } of variantsFrom(options)) {
@@ -165,21 +198,21 @@ function runRates(options: SimulateOptions, rows: Rows): Report {
     }
   }
   return {
-    title: titleOf(options, load.workload),
+    title: titleOf(load),
     facts: factsOf(options, load),
     sections: [{ title: 'Figures', slo: options.slo, runs, bars: [] }],
   };
 }
 
-function runPlan(options: SimulateOptions, rows: Rows): Report {
-  const load = loadFrom(options);
+function runPlan(options: SimulateOptions, { setup, withKv }: Setups, rows: Rows): Report {
+  const load = loadFrom(options, setup);
   const { slo, attain } = options;
   const wanted = options.rate?.[0] ?? load.workload.recordedRate;
   const bars: Bars['bars'][number][] = [];
   for (const [index, each] of variantsFrom(options).entries()) {
     const devices = each.policy === 'disaggregated' ? 2 : 1;
     for (const kv of kvPolicyNames) {
-      const { rate } = findCapacity({ ...load, setup: setupFrom(options, kv) }, each, attain);
+      const { rate } = findCapacity({ ...load, setup: withKv(kv) }, each, attain);
       const name = `${each.label}, KV ${kv}`;
       notice(`${name}: ${rate === 0 ? 'carries no rate' : `${readable(rate)}/s`}`);
       rows.add(
@@ -195,7 +228,7 @@ function runPlan(options: SimulateOptions, rows: Rows): Report {
   }
   const about = `${readable(attain * 100)}% of the requests within the objectives`;
   return {
-    title: `${titleOf(options, load.workload)}: the rate carried`,
+    title: `${titleOf(load)}: the rate carried`,
     facts: factsOf(options, load),
     sections: [
       {
@@ -208,23 +241,18 @@ function runPlan(options: SimulateOptions, rows: Rows): Report {
   };
 }
 
-function loadFrom(options: SimulateOptions): Load {
+function loadFrom(options: SimulateOptions, setup: Setup): Load {
   const workload =
     options.trace === undefined
       ? syntheticWorkload(options.workload, options.burstiness)
       : readTrace(options.trace, { lengthScale: options.lengthScale });
   return {
-    setup: setupFrom(options, options.kv),
+    setup,
     slo: options.slo,
     workload,
     requests: Math.min(options.requests ?? 1000, workload.count),
     seed: options.seed,
   };
-}
-
-function setupFrom(options: SimulateOptions, kv: KvPolicyName) {
-  const { gpu, model, seed, slots, maxStepTokens, hostMemory } = options;
-  return makeSetup({ gpu, model, kv, seed, slots, maxStepTokens, hostBytes: hostMemory });
 }
 
 function variantsFrom({ policy, prefillOrder, chunkBudget, staticShare }: SimulateOptions): Variant[] {
@@ -238,8 +266,8 @@ function ratesFor(options: SimulateOptions, workload: Workload): number[] {
   throw new Error(`"${workload.name}" has no times of its own: say --rate, in requests a second`);
 }
 
-function titleOf({ model, gpu }: SimulateOptions, workload: Workload): string {
-  return `${simulatedModels[model].name} on ${gpus[gpu].name}, ${workload.name}`;
+function titleOf({ setup, workload }: Load): string {
+  return `${setup.modelName} on ${setup.deviceName}, ${workload.name}`;
 }
 
 function factsOf(options: SimulateOptions, { setup, requests }: Load): (readonly [string, string])[] {
@@ -247,7 +275,7 @@ function factsOf(options: SimulateOptions, { setup, requests }: Load): (readonly
   return [
     [
       'KV cache',
-      `${options.kv}, ${Math.floor(setup.kvBytes / setup.kvBytesPerToken).toLocaleString('en-US')} tokens`,
+      `${setup.kv}, ${Math.floor(setup.kvBytes / setup.kvBytesPerToken).toLocaleString('en-US')} tokens`,
     ],
     ['requests of a run', requests.toLocaleString('en-US')],
     ['objectives', objectives.join(', ')],

@@ -63,6 +63,24 @@ export function mixedFigures(times: MixedTimes): Figures {
 }
 
 export function traceRows(slo: Slo | undefined): readonly FigureRow[] {
+  return [...clientRows(slo), ...foreseenRows];
+}
+
+/** What the simulator says of each figure that clients measured, compared with that: the ratio is its error. */
+export function simulatedRows(slo: Slo | undefined): readonly FigureRow[] {
+  return clientRows(slo).map(({ figure, title, unit }) => ({
+    figure: simulated(figure),
+    title: `${title}, simulated`,
+    unit,
+    against: { own: figure },
+  }));
+}
+
+function simulated(figure: string): string {
+  return `simulated ${figure}`;
+}
+
+function clientRows(slo: Slo | undefined): readonly FigureRow[] {
   const against = 'reference';
   return [
     { figure: 'ttftP50', title: 'TTFT p50', unit: 'ms', against },
@@ -73,7 +91,6 @@ export function traceRows(slo: Slo | undefined): readonly FigureRow[] {
     { figure: 'e2eP95', title: 'E2E p95', unit: 'ms', against },
     { figure: 'throughput', title: 'throughput', unit: 'requests/s', against },
     ...(slo ? [{ figure: 'goodput', title: 'goodput', unit: 'requests/s', against } as const] : []),
-    ...foreseenRows,
   ];
 }
 
@@ -94,6 +111,13 @@ export function traceFigures({ traces, seconds }: LoadResult, slo: Slo | undefin
     throughput: traces.length / seconds,
     ...(slo && { goodput: traces.filter((trace) => meets(trace, slo)).length / seconds }),
   };
+}
+
+/** The same of a replay that the simulator foresaw, under names of their own. */
+export function simulatedFigures(foreseen: LoadResult, slo: Slo | undefined): Figures {
+  return Object.fromEntries(
+    Object.entries(traceFigures(foreseen, slo)).map(([figure, value]) => [simulated(figure), value]),
+  );
 }
 
 /** Each figure's median over the turns. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Random } from '../random.js';
+import { hashedTokens } from '../simulate/workloads/workload.js';
 import { requestJson } from './http.js';
 import type { Target } from './target.js';
 
@@ -15,9 +16,6 @@ export async function tokenize(target: Target, prompt: string): Promise<number[]
     throw new Error(`${target.url}/tokenize gave no "tokens"; is it another kind of server?`);
   return parsed.data.tokens;
 }
-
-/** Of a recorded trace's hashes. */
-const blockTokens = 512;
 
 /** Words that any vocabulary reads. */
 const words = (
@@ -63,7 +61,7 @@ export class PromptSource {
    * may be answered from the prefix cache. Where hashes are missing it is like no other.
    */
   ofBlocks(hashes: readonly number[], tokens: number): number[] {
-    const known = hashes.flatMap((hash) => this.#draw(blockTokens, new Random(hash)));
+    const known = hashes.flatMap((hash) => this.#draw(hashedTokens, new Random(hash)));
     return [...known.slice(0, tokens), ...this.next(Math.max(0, tokens - known.length))];
   }
 

@@ -3,6 +3,8 @@ import type { Target } from './target.js';
 
 /** What `GET /metrics` says of how the device is shared. Counts are totals since the start. */
 export interface SchedulerMetrics {
+  /** Pages of the KV cache that there are. */
+  readonly kvBlocks: number;
   readonly prefillSteps: number;
   readonly decodeSteps: number;
   readonly mixedSteps: number;
@@ -24,6 +26,7 @@ export async function schedulerMetrics(target: Target): Promise<SchedulerMetrics
     return found;
   };
   return {
+    kvBlocks: value('kv_blocks_total'),
     prefillSteps: value('steps_total{lane="prefill"}'),
     decodeSteps: value('steps_total{lane="decode"}'),
     mixedSteps: value('mixed_steps_total'),

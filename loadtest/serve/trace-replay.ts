@@ -33,6 +33,8 @@ export interface Replay {
   readonly requests: readonly CompletionRequest[];
   /** Seconds after the start. */
   readonly arrivals: readonly number[];
+  /** The same with the lengths that were sent. */
+  readonly sent: readonly Arrival[];
   readonly shortened: number;
 }
 
@@ -42,11 +44,15 @@ export interface Replay {
  */
 export function replayOf(arrivals: readonly Arrival[], model: ServedModel, prompts: PromptSource): Replay {
   let shortened = 0;
-  const requests = arrivals.map((arrival) => {
+  const sent = arrivals.map((arrival) => {
     const { promptTokens, outputTokens, isShortened } = withinContext(model, arrival);
     if (isShortened) shortened += 1;
-    const prompt = prompts.ofBlocks(arrival.blockHashes, promptTokens);
-    return { model: model.id, prompt, maxTokens: outputTokens };
+    return { ...arrival, promptTokens, outputTokens };
   });
-  return { requests, arrivals: arrivals.map(({ atSeconds }) => atSeconds), shortened };
+  const requests = sent.map(({ promptTokens, outputTokens, blockHashes }) => ({
+    model: model.id,
+    prompt: prompts.ofBlocks(blockHashes, promptTokens),
+    maxTokens: outputTokens,
+  }));
+  return { requests, arrivals: arrivals.map(({ atSeconds }) => atSeconds), sent, shortened };
 }

@@ -1,4 +1,4 @@
-import type { SimulatedModel } from '../../engine/index.js';
+import type { ModelSizes } from '../../engine/index.js';
 
 interface KvPolicy {
   /** Bytes of one head's K and V of a token, of `headDim` elements each. */
@@ -27,6 +27,6 @@ export type KvPolicyName = keyof typeof kvPolicies;
 export const kvPolicyNames = Object.keys(kvPolicies) as KvPolicyName[];
 
 /** Bytes of one token's K and V in all layers. */
-export function kvBytesPerToken({ layers, kvHeads, headDim }: SimulatedModel, policy: KvPolicyName): number {
+export function kvBytesPerToken({ layers, kvHeads, headDim }: ModelSizes, policy: KvPolicyName): number {
   return layers * kvHeads * kvPolicies[policy].headBytes(headDim);
 }

@@ -5,7 +5,7 @@ import {
   type PrefillOrder,
   type RandomSource,
   Scheduler,
-  SimulatedGpu,
+  type SimulatedDevice,
   SimulatedMemory,
   StepLoad,
   type StepPlan,
@@ -31,11 +31,11 @@ interface CopyDone {
   readonly direction: 'out' | 'in';
 }
 
-/** One server: the scheduler on a simulated GPU, as `engine/engine-loop.ts` is on a real one. Times in seconds. */
+/** One server: the scheduler on a simulated device, as `engine/engine-loop.ts` is on a real one. Times in seconds. */
 export class SimulatedNode {
   readonly memory: SimulatedMemory<SimulatedRequest>;
   readonly scheduler: Scheduler<SimulatedRequest>;
-  readonly gpu: SimulatedGpu;
+  readonly device: SimulatedDevice;
   /** Part of the units that prompts have, while both lanes work. */
   readonly split = new TimeSeries();
   readonly #options: NodeOptions;
@@ -43,7 +43,6 @@ export class SimulatedNode {
   readonly #toHost: CopyLink;
   readonly #fromHost: CopyLink;
   readonly #plans: Record<LaneName, StepPlan<SimulatedRequest> | null> = { prefill: null, decode: null };
-  readonly #load = new StepLoad();
   #now = 0;
   /** The split since when; NaN while not both lanes work. */
   #splitValue = Number.NaN;
@@ -52,31 +51,32 @@ export class SimulatedNode {
   constructor(options: NodeOptions) {
     const { setup, policy, order, random } = options;
     this.#options = options;
-    this.#toHost = new CopyLink(setup.truth.hostBandwidth, 20e-6);
-    this.#fromHost = new CopyLink(setup.truth.hostBandwidth, 20e-6);
+    this.#toHost = new CopyLink(setup.hostBandwidth, 20e-6);
+    this.#fromHost = new CopyLink(setup.hostBandwidth, 20e-6);
     this.memory = new SimulatedMemory({
       kvBytes: setup.kvBytes,
       bytesPerToken: setup.kvBytesPerToken,
       hostBytes: setup.hostBytes,
       slots: setup.slots,
+      blockTokens: setup.cachedBlockTokens,
       copy: (request, direction, bytes) => {
         const link = direction === 'out' ? this.#toHost : this.#fromHost;
         this.#copies.add(link.send(bytes, this.#now), { request, direction });
       },
     });
-    this.gpu = new SimulatedGpu(setup.model, setup.truth, random);
+    this.device = setup.openDevice(random);
     this.scheduler = new Scheduler({
       memory: this.memory,
       policy,
       order,
-      units: setup.gpu.units,
+      units: setup.units,
       maxStepTokens: setup.maxStepTokens,
     });
   }
 
   /** When the next thing happens here; Infinity if nothing will unless a request comes. */
   get nextAt(): number {
-    return Math.min(this.gpu.nextEnd(), this.#copies.nextAt);
+    return Math.min(this.device.nextEnd(), this.#copies.nextAt);
   }
 
   add(request: SimulatedRequest, now: number): void {
@@ -87,7 +87,7 @@ export class SimulatedNode {
 
   /** Lets happen what happens at `nextAt`. */
   advance(): void {
-    const stepEnd = this.gpu.nextEnd();
+    const stepEnd = this.device.nextEnd();
     if (stepEnd <= this.#copies.nextAt) {
       this.#now = stepEnd;
       this.#finishStep();
@@ -100,7 +100,7 @@ export class SimulatedNode {
 
   #finishStep(): void {
     const now = this.#now;
-    const { lane, seconds, opSeconds } = this.gpu.finishNext();
+    const { lane, seconds, opSeconds } = this.device.finishNext();
     const plan = this.#plans[lane]!;
     this.#plans[lane] = null;
     const nowMs = now * 1000;
@@ -132,22 +132,21 @@ export class SimulatedNode {
     if (this.#plans.prefill && this.#plans.decode) return;
     const now = this.#now;
     for (const plan of this.scheduler.plan(now * 1000)) {
-      const load = this.#load;
-      load.clear();
+      const load = new StepLoad();
       const bytes = this.memory.kvBytesPerToken();
       for (const { work, tokens, isPrompt } of plan.chunks) {
         if (isPrompt) load.addChunk(tokens, work.computedTokens, bytes, tokens === work.remainingTokens);
         else load.addDecode(work.computedTokens + 1, bytes);
       }
       this.#plans[plan.lane] = plan;
-      this.gpu.start(plan.lane, load, plan.units, now);
+      this.device.start(plan.lane, load, plan.units, now);
     }
     this.#recordSplit();
   }
 
   #recordSplit(): void {
     const { prefill, decode } = this.#plans;
-    const units = this.#options.setup.gpu.units;
+    const units = this.#options.setup.units;
     const value = prefill && decode ? prefill.units / units : Number.NaN;
     if (Object.is(value, this.#splitValue)) return;
     if (!Number.isNaN(this.#splitValue)) this.split.add(this.#splitSince, this.#now, this.#splitValue);

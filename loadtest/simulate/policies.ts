@@ -1,6 +1,7 @@
 import {
   ChunkedPolicy,
   correctedModel,
+  type GpuName,
   type LanePolicy,
   modelWork,
   NexusPolicy,
@@ -8,11 +9,11 @@ import {
   PrefillFirstPolicy,
   preset,
   ReactivePolicy,
+  type SimulatedModel,
   StaticPolicy,
   splitsOf,
 } from '../../engine/index.js';
 import type { Slo } from '../serve/slo.js';
-import type { Setup } from './setup.js';
 
 /** Who shares the device how; `disaggregated` takes two devices, one for each phase. */
 export const policyNames = [
@@ -24,6 +25,8 @@ export const policyNames = [
   'disaggregated',
 ] as const;
 export type PolicyName = (typeof policyNames)[number];
+/** Those that a server has too. */
+export type OneDevicePolicyName = Exclude<PolicyName, 'disaggregated'>;
 
 export interface PolicyOptions {
   /** Tokens of a mixed step of `chunked`. */
@@ -55,13 +58,14 @@ export const policyDefaults = {
 const aimAtMean = 0.9;
 const aimAtEach = 0.6;
 
-/** The scheduler's side of a device: the model's sizes and the preset of the GPU's kind, and nothing of the truth. */
+/** The scheduler's side of a GPU: the model's sizes and the preset of the GPU's kind, and nothing of the truth. */
 export function makePolicy(
-  name: Exclude<PolicyName, 'disaggregated'>,
-  setup: Setup,
+  name: OneDevicePolicyName,
+  gpu: GpuName,
+  model: SimulatedModel,
   options: PolicyOptions,
 ): LanePolicy {
-  const constants = preset(setup.gpuName);
+  const constants = preset(gpu);
   const splits = splitsOf(constants.units, constants.smallestGroup);
   const { tbt: eachMs, tpot: meanMs } = options.slo;
   const tbtMs = Math.min(
@@ -80,7 +84,7 @@ export function makePolicy(
       return new ReactivePolicy({ splits, slack: nexusDefaults.decodeSlack, ...tbt });
     case 'nexus': {
       const { ttft } = options.slo;
-      const { predictor, learner } = correctedModel(modelWork(setup.model, 'bf16'), constants, {
+      const { predictor, learner } = correctedModel(modelWork(model, 'bf16'), constants, {
         contention: options.contention,
       });
       return new NexusPolicy({

@@ -3,10 +3,10 @@ import { Random } from '../random.js';
 import type { Slo } from '../serve/slo.js';
 import { Measures } from './measures.js';
 import { SimulatedNode } from './node.js';
-import { makePolicy, type PolicyName, type PolicyOptions } from './policies.js';
+import type { OneDevicePolicyName, PolicyName, PolicyOptions } from './policies.js';
 import { SimulatedRequest } from './request.js';
 import type { Setup } from './setup.js';
-import type { Arrival, Workload } from './workloads/workload.js';
+import { type Arrival, hashedTokens, noHashes, type Workload } from './workloads/workload.js';
 
 export interface RunOptions {
   readonly setup: Setup;
@@ -19,6 +19,8 @@ export interface RunOptions {
   readonly rate: number;
   readonly requests: number;
   readonly seed: number;
+  /** Told of each token; requests are numbered in the order in which they came, those that are refused left out. */
+  readonly onToken?: (serial: number, nowMs: number) => void;
 }
 
 export interface RunResult {
@@ -38,8 +40,12 @@ export function simulate(options: RunOptions): RunResult {
   const measures = new Measures(slo);
   // Requests and devices draw from streams of their own, so that every policy meets the same requests.
   const arrivals = workload.arrivals(rate, requests, new Random(seed))[Symbol.iterator]();
-  const cluster =
-    options.policy === 'disaggregated' ? twoDevices(options, measures) : oneDevice(options, measures);
+  const onToken: TokenListener = (request, nowMs) => {
+    measures.token(request, nowMs);
+    options.onToken?.(request.serial, nowMs);
+  };
+  const open = options.policy === 'disaggregated' ? twoDevices : oneDevice;
+  const cluster = open(options, measures, onToken);
   let serial = 0;
   let next = arrivals.next();
   for (;;) {
@@ -53,7 +59,7 @@ export function simulate(options: RunOptions): RunResult {
     measures.arrive(arrivalAt * 1000);
     const { promptTokens, outputTokens } = next.value as Arrival;
     const total = promptTokens + outputTokens;
-    if (cluster.couldHold(total) && total <= options.setup.model.contextLength) {
+    if (cluster.couldHold(total) && total <= options.setup.contextLength) {
       cluster.add(next.value as Arrival, serial++, arrivalAt);
     } else measures.refused++;
     next = arrivals.next();
@@ -63,6 +69,8 @@ export function simulate(options: RunOptions): RunResult {
     throw new Error(`${lost} requests never ended under ${options.policy}: the scheduler is stuck`);
   return { options, measures, nodes: cluster.nodes, seconds: measures.endMs / 1000 };
 }
+
+type TokenListener = (request: SimulatedRequest, nowMs: number) => void;
 
 /** Whatever takes requests and lets time pass. */
 interface Cluster {
@@ -77,20 +85,30 @@ function requestOf(
   { promptTokens, outputTokens, blockHashes }: Arrival,
   serial: number,
   now: number,
+  { cachesPrefixes, cachedBlockTokens }: Setup,
 ): SimulatedRequest {
-  return new SimulatedRequest(serial, now * 1000, promptTokens, outputTokens, blockHashes);
+  const hashes = cachesPrefixes ? hashesOf(blockHashes, cachedBlockTokens) : noHashes;
+  return new SimulatedRequest(serial, now * 1000, promptTokens, outputTokens, hashes);
+}
+
+/** Hashes of blocks of so many tokens, which divide those of a trace. */
+function hashesOf(hashes: readonly number[], blockTokens: number): readonly number[] {
+  const parts = hashedTokens / blockTokens;
+  if (parts === 1) return hashes;
+  return hashes.flatMap((hash) => Array.from({ length: parts }, (_, part) => hash * parts + part));
 }
 
 function oneDevice(
   { setup, policy, order, policyOptions, slo, seed }: RunOptions,
   measures: Measures,
+  onToken: TokenListener,
 ): Cluster {
   const node = new SimulatedNode({
     setup,
-    policy: makePolicy(policy as Exclude<PolicyName, 'disaggregated'>, setup, { ...policyOptions, slo }),
+    policy: setup.openPolicy(policy as OneDevicePolicyName, { ...policyOptions, slo }),
     order,
     random: new Random(seed ^ 0x5eed),
-    onToken: (request, nowMs) => measures.token(request, nowMs),
+    onToken,
     onEnd: (request) => measures.end(request),
   });
   return {
@@ -100,7 +118,7 @@ function oneDevice(
     },
     advance: () => node.advance(),
     couldHold: (tokens) => node.memory.couldHold(tokens),
-    add: (arrival, serial, now) => node.add(requestOf(arrival, serial, now), now),
+    add: (arrival, serial, now) => node.add(requestOf(arrival, serial, now, setup), now),
   };
 }
 
@@ -109,16 +127,20 @@ function oneDevice(
  * as the host's, after the prompt has been read; its pages on the first device are free at once, and on the second it may
  * wait outside the device's memory. Both are in favour of this policy.
  */
-function twoDevices({ setup, order, policyOptions, slo, seed }: RunOptions, measures: Measures): Cluster {
+function twoDevices(
+  { setup, order, policyOptions, slo, seed }: RunOptions,
+  measures: Measures,
+  onToken: TokenListener,
+): Cluster {
   const arriving = new Timeline<SimulatedRequest>();
-  const link = new CopyLink(setup.truth.hostBandwidth, transferLatencySeconds);
+  const link = new CopyLink(setup.hostBandwidth, transferLatencySeconds);
   const outputs = new Map<number, number>();
   const prefill = new SimulatedNode({
     setup,
-    policy: makePolicy('prefill-first', setup, { ...policyOptions, slo }),
+    policy: setup.openPolicy('prefill-first', { ...policyOptions, slo }),
     order,
     random: new Random(seed ^ 0x5eed),
-    onToken: (request, nowMs) => measures.token(request, nowMs),
+    onToken,
     onEnd: (request, now) => {
       const outputTokens = outputs.get(request.serial)!;
       outputs.delete(request.serial);
@@ -137,10 +159,10 @@ function twoDevices({ setup, order, policyOptions, slo, seed }: RunOptions, meas
   });
   const decode = new SimulatedNode({
     setup,
-    policy: makePolicy('chunked', setup, { ...policyOptions, slo }),
+    policy: setup.openPolicy('chunked', { ...policyOptions, slo }),
     order: 'fcfs',
     random: new Random(seed ^ 0xdec0de),
-    onToken: (request, nowMs) => measures.token(request, nowMs),
+    onToken,
     onEnd: (request) => measures.end(request),
   });
   return {
@@ -157,7 +179,7 @@ function twoDevices({ setup, order, policyOptions, slo, seed }: RunOptions, meas
     couldHold: (tokens) => prefill.memory.couldHold(tokens),
     add(arrival, serial, now) {
       outputs.set(serial, arrival.outputTokens);
-      prefill.add(requestOf({ ...arrival, outputTokens: 1 }, serial, now), now);
+      prefill.add(requestOf({ ...arrival, outputTokens: 1 }, serial, now, setup), now);
     },
   };
 }

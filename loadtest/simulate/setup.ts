@@ -3,26 +3,45 @@ import {
   type GpuName,
   type GpuSheet,
   gpus,
+  type LanePolicy,
+  type RandomSource,
+  type SimulatedDevice,
+  SimulatedGpu,
   type SimulatedModel,
   type SimulatedModelName,
   simulatedModels,
-  type Truth,
   weightBytes,
 } from '../../engine/index.js';
 import { Random } from '../random.js';
 import { type KvPolicyName, kvBytesPerToken } from './kv-policies.js';
+import { makePolicy, type OneDevicePolicyName, type PolicyOptions } from './policies.js';
+import { hashedTokens } from './workloads/workload.js';
 
-/** The machine that is simulated, and what runs on it: everything but the policy and the load. */
+/** The device that is simulated, and what runs on it: everything but the choice of a policy, and the load. */
 export interface Setup {
-  readonly gpuName: GpuName;
-  readonly gpu: GpuSheet;
-  readonly truth: Truth;
-  readonly model: SimulatedModel;
+  /** For people. */
+  readonly deviceName: string;
+  readonly modelName: string;
+  /** Compute units of the device. */
+  readonly units: number;
+  /** Bytes a second of its memory, and of copies that leave it. */
+  readonly bandwidth: number;
+  readonly hostBandwidth: number;
+  /** A device of its own for each run; `random` is for what differs from step to step. */
+  readonly openDevice: (random: RandomSource) => SimulatedDevice;
+  /** The scheduler's side of it. A machine's policies follow its server's settings, and not `options`. */
+  readonly openPolicy: (name: OneDevicePolicyName, options: PolicyOptions) => LanePolicy;
+  /** Prompt and output together. */
+  readonly contextLength: number;
+  readonly kv: KvPolicyName;
   readonly kvBytesPerToken: number;
   /** For K and V. */
   readonly kvBytes: number;
   /** For K and V that had to leave the device. */
   readonly hostBytes: number;
+  readonly cachesPrefixes: boolean;
+  /** Of the prefix cache: tokens that are cached or not together. */
+  readonly cachedBlockTokens: number;
   readonly slots: number;
   readonly maxStepTokens: number;
 }
@@ -53,14 +72,22 @@ export function makeSetup(options: SetupOptions): Setup {
         `${(weightBytes(model) / 1e9).toFixed(1)} of ${(gpu.memoryBytes / 1e9).toFixed(0)} GB`,
     );
   }
+  const truth = drawTruth(gpu, new Random(options.seed));
   return {
-    gpuName: options.gpu,
-    gpu,
-    truth: drawTruth(gpu, new Random(options.seed)),
-    model,
+    deviceName: gpu.name,
+    modelName: model.name,
+    units: gpu.units,
+    bandwidth: truth.bandwidth,
+    hostBandwidth: truth.hostBandwidth,
+    openDevice: (random) => new SimulatedGpu(model, truth, random),
+    openPolicy: (name, policyOptions) => makePolicy(name, options.gpu, model, policyOptions),
+    contextLength: model.contextLength,
+    kv: options.kv,
     kvBytesPerToken: kvBytesPerToken(model, options.kv),
     kvBytes,
     hostBytes: options.hostBytes,
+    cachesPrefixes: true,
+    cachedBlockTokens: hashedTokens,
     slots: options.slots,
     maxStepTokens: options.maxStepTokens,
   };

@@ -48,8 +48,8 @@ export interface RunSummary {
 
 export function summarize(result: RunResult, label: string): RunSummary {
   const { options, measures, nodes, seconds } = result;
-  const { truth } = options.setup;
-  const gpuTotals = nodes.map(({ gpu }) => gpu.totals());
+  const { units, bandwidth } = options.setup;
+  const totals = nodes.map(({ device }) => device.totals());
   const counts = nodes.map(({ scheduler }) => scheduler.counts);
   const sum = <T>(items: readonly T[], value: (item: T) => number) =>
     items.reduce((total, item) => total + value(item), 0);
@@ -69,9 +69,9 @@ export function summarize(result: RunResult, label: string): RunSummary {
     tbt: latency(measures.tbt),
     tpot: latency(measures.tpot),
     e2e: latency(measures.e2e),
-    unitShare: sum(gpuTotals, ({ unitSeconds }) => unitSeconds) / (truth.units * seconds * nodes.length),
-    bandwidthShare: sum(gpuTotals, ({ bytesRead }) => bytesRead) / (truth.bandwidth * seconds * nodes.length),
-    repartitions: sum(gpuTotals, ({ repartitions }) => repartitions),
+    unitShare: sum(totals, ({ unitSeconds }) => unitSeconds) / (units * seconds * nodes.length),
+    bandwidthShare: sum(totals, ({ bytesRead }) => bytesRead) / (bandwidth * seconds * nodes.length),
+    repartitions: sum(totals, ({ repartitions }) => repartitions),
     preemptions: sum(counts, ({ preemptions }) => preemptions),
     swaps: sum(counts, ({ swapsOut }) => swapsOut),
     cacheHits: queried === 0 ? 0 : sum(nodes, ({ memory }) => memory.cache.hitTokens) / queried,

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Rows } from '../../loadtest/rows.js';
 import { contenderNames, contendersOf } from '../../loadtest/schedulers/contenders.js';
 import {
@@ -8,10 +8,15 @@ import {
   medians,
   mixedFigures,
   mixedRows,
+  simulatedFigures,
+  simulatedRows,
   traceFigures,
+  traceRows,
 } from '../../loadtest/schedulers/figures.js';
 import { inTurns } from '../../loadtest/schedulers/in-turns.js';
+import { serveSettings } from '../../loadtest/serve/serve-settings.js';
 import { Folder } from '../scripts/support.js';
+import { pretendCalibrated } from '../support/calibrated.js';
 import { bench, measure } from './bench.js';
 import { origin } from './origin.js';
 import { traceOf } from './trace.js';
@@ -101,7 +106,46 @@ describe('figures', () => {
   });
 });
 
+describe('simulated figures', () => {
+  it('are compared with the measured ones, so that the ratio is their error', () => {
+    const load = (pieces: readonly number[]) => ({
+      traces: [traceOf(pieces)],
+      seconds: 2,
+      clientCpuShare: 0,
+    });
+    const slo = { ttft: 150 };
+    const figures = {
+      ...traceFigures(load([100, 120, 140]), slo),
+      ...simulatedFigures(load([80, 110, 140]), slo),
+    };
+    const rows = new Rows(origin);
+    addFigures(rows, 'nexus', simulatedRows(slo), figures, undefined);
+    const found = rows.all.map(({ name, value, baseline, ratio }) => ({ name, value, baseline, ratio }));
+    expect(found).toContainEqual({
+      name: 'nexus: TTFT p50, simulated',
+      value: 80,
+      baseline: 100,
+      ratio: 0.8,
+    });
+    expect(found).toContainEqual({
+      name: 'nexus: TBT p99, simulated',
+      value: 30,
+      baseline: 20,
+      ratio: 1.5,
+    });
+    expect(found.map(({ name }) => name.replace(/nexus: (.*), simulated/, '$1'))).toEqual(
+      traceRows(slo)
+        .map(({ title }) => title)
+        .filter((title) => !title.includes('foreseen')),
+    );
+  });
+});
+
 describe('tandem bench schedulers', () => {
+  afterEach(() => {
+    vi.unstubAllEnvs();
+  });
+
   it('loads a server under each policy, with the same flags for all', async () => {
     using folder = new Folder();
     const { names, row } = await measure(
@@ -145,9 +189,42 @@ describe('tandem bench schedulers', () => {
     expect(row('chunked, fcfs: TTFT p50').baseline).toBeNull();
   });
 
+  it('simulates each replay by what this machine was calibrated to', async () => {
+    using folder = new Folder({
+      'trace.jsonl': [
+        '{"timestamp": 0, "input_length": 700, "output_length": 4, "hash_ids": [1, 2]}',
+        '{"timestamp": 400, "input_length": 3000, "output_length": 3, "hash_ids": [1, 3]}',
+      ].join('\n'),
+    });
+    vi.stubEnv('XDG_CACHE_HOME', folder.path);
+    const args = ['schedulers', '--policies', 'nexus,chunked-fcfs', '--repetitions', '1', '--simulated'];
+    const trace = ['--trace', folder.at('trace.jsonl'), '--', '--context-length', '1024'];
+    const refused = await bench(...args, ...trace);
+    expect(refused.stderr).toContain('run "tandem calibrate');
+    await pretendCalibrated(serveSettings(undefined, []).settings);
+    const { names, row } = await measure(...args, ...trace);
+    for (const side of ['nexus', 'chunked, fcfs']) {
+      for (const title of [
+        'TTFT p50',
+        'TTFT p95',
+        'TBT p50',
+        'TBT p99',
+        'E2E p50',
+        'E2E p95',
+        'throughput',
+      ]) {
+        const simulated = row(`${side}: ${title}, simulated`);
+        expect(simulated.value).toBeGreaterThan(0);
+        expect(simulated.baseline).toBe(row(`${side}: ${title}`).value);
+      }
+    }
+    expect(names.filter((name) => name.endsWith(', simulated'))).toHaveLength(14);
+  });
+
   it('says what it lacks, or would not use', async () => {
     const cases: [string[], string][] = [
       [['--slo', 'ttft=1s'], '--slo does nothing without --trace'],
+      [['--simulated'], '--simulated does nothing without --trace'],
       [['--trace', 'x.csv', '--streams', '3'], '--streams does nothing with --trace'],
       [['--trace', '/nowhere.csv'], '/nowhere.csv'],
       [['--html', 'x.html', '--policies', 'nexus'], '--html compares with prefill-first'],

@@ -49,7 +49,10 @@ describe('replaying a trace', () => {
 
   it('sends prompts of the lengths there, scaled, and shortened to the context', () => {
     const sizes = (options: object) => {
-      const { requests, shortened } = replayOf(read('azure.csv', options), model, prompts);
+      const { requests, sent, shortened } = replayOf(read('azure.csv', options), model, prompts);
+      expect(sent.map(({ promptTokens, outputTokens }) => [promptTokens, outputTokens])).toEqual(
+        requests.map(({ prompt, maxTokens }) => [prompt.length, maxTokens]),
+      );
       return { shortened, of: requests.map(({ prompt, maxTokens }) => [prompt.length, maxTokens]) };
     };
     expect(sizes({})).toEqual({

@@ -3,33 +3,12 @@ import type { Lane } from '../../scheduler/work.js';
 import { operatorClasses } from '../device.js';
 import type { SimulatedModel } from './model.js';
 import { runAlone, runTogether, StepProgress } from './shared-memory.js';
+import { checkUnits, type DeviceTotals, type EndedStep, type SimulatedDevice } from './simulated-device.js';
 import { classOfPart, demandOf, StepDemand } from './step-demand.js';
 import { drawNoise, type RandomSource, type Truth } from './truth.js';
 
-/** Sums since the start, in seconds and bytes. */
-export interface GpuTotals {
-  readonly steps: Record<Lane, number>;
-  readonly busySeconds: Record<Lane, number>;
-  /** Units times the seconds that they were given to a step. */
-  readonly unitSeconds: number;
-  readonly bytesRead: number;
-  /** Steps on another number of units than the lane's last one. */
-  readonly repartitions: number;
-}
-
-export interface FinishedGpuStep {
-  readonly lane: Lane;
-  /** From its start to its end. */
-  readonly seconds: number;
-  /** On the device, in the order of `operatorClasses`. */
-  readonly opSeconds: Float64Array;
-}
-
-/**
- * A GPU in virtual time: two lanes, each with a share of the units, over one memory. It knows nothing of sequences: a
- * step is a load, and its end is a time. Times are seconds since the start.
- */
-export class SimulatedGpu {
+/** A GPU that is not there: how long its steps take is in `truth.ts`, `step-demand.ts` and `shared-memory.ts`. */
+export class SimulatedGpu implements SimulatedDevice {
   readonly #model: SimulatedModel;
   readonly #truth: Truth;
   readonly #random: RandomSource;
@@ -55,7 +34,7 @@ export class SimulatedGpu {
     return this.#lanes[lane].isRunning;
   }
 
-  totals(): GpuTotals {
+  totals(): DeviceTotals {
     const { prefill, decode } = this.#lanes;
     return {
       steps: { prefill: prefill.steps, decode: decode.steps },
@@ -66,15 +45,11 @@ export class SimulatedGpu {
     };
   }
 
-  /** Throws if the lane is busy, or if the units are not there. */
   start(lane: Lane, load: StepLoad, units: number, now: number): void {
     const state = this.#lanes[lane];
     const other = this.#lanes[lane === 'prefill' ? 'decode' : 'prefill'];
     if (state.isRunning) throw new Error(`the ${lane} lane is busy`);
-    const taken = other.isRunning ? other.units : 0;
-    if (!(units >= 1 && units + taken <= this.#truth.units)) {
-      throw new RangeError(`${units} units for the ${lane} lane: ${this.#truth.units - taken} are free`);
-    }
+    checkUnits(lane, units, this.#truth.units, other.isRunning ? other.units : 0);
     this.#runTo(now);
     const { factor, stallSeconds } = drawNoise(this.#truth, this.#random);
     const { progress } = state;
@@ -94,14 +69,12 @@ export class SimulatedGpu {
     this.#nextEnd = Number.NaN;
   }
 
-  /** When the first of the running steps ends; Infinity if none runs. */
   nextEnd(): number {
     if (Number.isNaN(this.#nextEnd)) this.#nextEnd = this.#findNextEnd();
     return this.#nextEnd;
   }
 
-  /** Lets time pass to `nextEnd()`, and says which lane's step has ended then; the prefill lane's first if both have. */
-  finishNext(): FinishedGpuStep {
+  finishNext(): EndedStep {
     const end = this.nextEnd();
     const { prefill, decode } = this.#lanes;
     if (prefill.isRunning && decode.isRunning) {

@@ -11,22 +11,23 @@ export interface SimulatedMemoryOptions<W> {
   readonly hostBytes: number;
   /** Sequences that may have a slot at once. */
   readonly slots: number;
+  /** That one hash of a prompt stands for, and that are cached or not together: a multiple of a page's 32. */
+  readonly blockTokens: number;
   /** Begins a copy, which ends with `copiedOut` or `copiedIn`. */
   readonly copy: (sequence: W, direction: 'out' | 'in', bytes: number) => void;
 }
 
-/** As in native: pages of 32 tokens, and hashes that stand for 512, as in the Mooncake traces. */
+/** As in native. */
 const pageTokens = 32;
-export const hashedTokens = 512;
-const pagesPerBlock = hashedTokens / pageTokens;
 
 /** Pages and slots in numbers: what `engine/kv/` answers for a device, without the device. */
 export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   readonly pageTokens = pageTokens;
   readonly totalPages: number;
   readonly hostPages: number;
-  readonly cache = new SimulatedCache(hashedTokens);
+  readonly cache: SimulatedCache;
   readonly #options: SimulatedMemoryOptions<W>;
+  readonly #pagesPerBlock: number;
   #ownedPages = 0;
   #usedHostPages = 0;
   #openSlots = 0;
@@ -34,6 +35,8 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
 
   constructor(options: SimulatedMemoryOptions<W>) {
     this.#options = options;
+    this.cache = new SimulatedCache(options.blockTokens);
+    this.#pagesPerBlock = options.blockTokens / pageTokens;
     const pageBytes = options.bytesPerToken * pageTokens;
     this.totalPages = Math.floor(options.kvBytes / pageBytes);
     this.hostPages = Math.floor(options.hostBytes / pageBytes);
@@ -45,7 +48,7 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
 
   /** Pages that hold something, cached or not. */
   get usedPages(): number {
-    return this.#ownedPages + this.cache.blocks * pagesPerBlock;
+    return this.#ownedPages + this.cache.blocks * this.#pagesPerBlock;
   }
 
   get mostUsedPages(): number {
@@ -66,12 +69,12 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   }
 
   usage(): number {
-    return (this.usedPages - this.cache.idleBlocks * pagesPerBlock) / this.totalPages;
+    return (this.usedPages - this.cache.idleBlocks * this.#pagesPerBlock) / this.totalPages;
   }
 
   cachedTokens(work: W): number {
     if (work.arrivedTokens > 0) return work.arrivedTokens;
-    return this.cache.matching(work.blockHashes, work.promptTokens) * hashedTokens;
+    return this.cache.matching(work.blockHashes, work.promptTokens) * this.cache.blockTokens;
   }
 
   admit(work: W, reserveTokens: number): boolean {
@@ -79,20 +82,20 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
     if (work.arrivedTokens > 0) return this.#admitArrived(work, reserveTokens);
     const shared = this.cache.matching(work.blockHashes, work.promptTokens);
     const idle = this.cache.idleAmong(work.blockHashes, shared);
-    const wanted = blocksFor(work.tokenCount + reserveTokens, pageTokens) - shared * pagesPerBlock;
-    const evictable = (this.cache.idleBlocks - idle) * pagesPerBlock;
+    const wanted = blocksFor(work.tokenCount + reserveTokens, pageTokens) - shared * this.#pagesPerBlock;
+    const evictable = (this.cache.idleBlocks - idle) * this.#pagesPerBlock;
     if (wanted > this.totalPages - this.usedPages + evictable) return false;
     this.#openSlots++;
     work.prefix = this.cache.use(work.blockHashes, shared);
     work.pages = 0;
-    work.computedTokens = shared * hashedTokens;
-    this.cache.hitTokens += shared * hashedTokens;
+    work.computedTokens = shared * this.cache.blockTokens;
+    this.cache.hitTokens += shared * this.cache.blockTokens;
     this.cache.queriedTokens += work.promptTokens;
     return true;
   }
 
   reserve(work: W, tokens: number): boolean {
-    const wanted = blocksFor(tokens, pageTokens) - work.prefix.length * pagesPerBlock - work.pages;
+    const wanted = blocksFor(tokens, pageTokens) - work.prefix.length * this.#pagesPerBlock - work.pages;
     if (wanted <= 0) return true;
     if (!this.#makeRoom(wanted)) return false;
     work.pages += wanted;
@@ -112,11 +115,11 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
 
   /** Shares the whole blocks of a prompt that has been read; pages of blocks that are cached already are given back. */
   publish(work: W): void {
-    const count = Math.min(work.blockHashes.length, Math.floor(work.promptTokens / hashedTokens));
+    const count = Math.min(work.blockHashes.length, Math.floor(work.promptTokens / this.cache.blockTokens));
     const before = work.prefix.length;
     if (count <= before) return;
     this.cache.extend(work.prefix, work.blockHashes, count);
-    const given = (count - before) * pagesPerBlock;
+    const given = (count - before) * this.#pagesPerBlock;
     work.pages -= given;
     this.#ownedPages -= given;
   }
@@ -141,7 +144,7 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
 
   swapIn(work: W, reserveTokens: number): boolean {
     const wanted = blocksFor(work.tokenCount + reserveTokens, pageTokens);
-    const evictable = this.cache.idleBlocks * pagesPerBlock;
+    const evictable = this.cache.idleBlocks * this.#pagesPerBlock;
     if (this.#openSlots === this.#options.slots) return false;
     if (wanted > this.totalPages - this.usedPages + evictable) return false;
     this.#openSlots++;
@@ -163,7 +166,7 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   /** The KV came from another device, and takes its place at once. */
   #admitArrived(work: W, reserveTokens: number): boolean {
     const wanted = blocksFor(work.tokenCount + reserveTokens, pageTokens);
-    if (wanted > this.totalPages - this.usedPages + this.cache.idleBlocks * pagesPerBlock) return false;
+    if (wanted > this.totalPages - this.usedPages + this.cache.idleBlocks * this.#pagesPerBlock) return false;
     this.#openSlots++;
     this.reserve(work, work.arrivedTokens);
     work.computedTokens = work.arrivedTokens;
@@ -181,7 +184,7 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   #makeRoom(pages: number): boolean {
     const missing = pages - (this.totalPages - this.usedPages);
     if (missing <= 0) return true;
-    const blocks = Math.ceil(missing / pagesPerBlock);
+    const blocks = Math.ceil(missing / this.#pagesPerBlock);
     if (blocks > this.cache.idleBlocks) return false;
     return this.cache.evict(blocks) === blocks;
   }

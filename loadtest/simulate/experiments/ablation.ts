@@ -36,7 +36,7 @@ export function ablation({ requests, seed, rows, onProgress }: ExperimentOptions
     requests,
     seed,
   };
-  onProgress(`${load.setup.model.name}, mixed: ${described(slo)}`);
+  onProgress(`${load.setup.modelName}, mixed: ${described(slo)}`);
   const carried = variants.map((each) => findCapacity(load, each, attain).rate);
   for (const [index, label] of labels.entries()) {
     rows.add(`${label}, rate carried`, carried[index]!, 'requests/s', carried[0]!);

@@ -12,7 +12,7 @@ export function loadStep({ requests, seed, rows, onProgress }: ExperimentOptions
   const model = 'llama-3.1-8b';
   const slo = slos[model].mean;
   const load = { setup: setupOf('l20', model, seed), slo, workload: loadStepWorkload(), requests, seed };
-  onProgress(`${load.setup.model.name}, chat, long prompts, chat at ${rate}/s: ${described(slo)}`);
+  onProgress(`${load.setup.modelName}, chat, long prompts, chat at ${rate}/s: ${described(slo)}`);
   const runs = [
     variant('chunked', 'spf'),
     variant('nexus', 'spf', knowing),

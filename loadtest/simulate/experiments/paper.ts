@@ -44,7 +44,7 @@ export function paper(options: ExperimentOptions): Report {
   for (const model of ['qwen2.5-3b', 'llama-3.1-8b'] as const) {
     for (const mix of ['ldc', 'arxiv', 'mixed']) {
       const setup = setupOf('l20', model, seed);
-      const title = `${setup.model.name}, ${mix}`;
+      const title = `${setup.modelName}, ${mix}`;
       const load = { setup, workload: syntheticWorkload(mix), requests, seed };
       const { mean, each } = slos[model];
       const atMean = compareCapacity({ ...load, slo: mean }, title, chunkedFcfs, options);

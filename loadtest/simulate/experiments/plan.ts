@@ -18,18 +18,18 @@ export function plan({ requests, seed, rows, onProgress }: ExperimentOptions): R
     for (const kv of kvPolicyNames) {
       const setup = setupOf(gpu, 'llama-3.1-8b', seed, kv);
       const load = { setup, slo, workload: syntheticWorkload('sharegpt'), requests, seed };
-      onProgress(`${setup.gpu.name}, KV ${kv}: ${described(slo)}`);
+      onProgress(`${setup.deviceName}, KV ${kv}: ${described(slo)}`);
       for (const [color, policy] of (['nexus', 'chunked'] as const).entries()) {
         const label = `${policy} spf, KV ${kv}`;
         const { rate } = findCapacity(load, variant(policy, 'spf', knowing), attain);
-        rows.add(`${setup.gpu.name}: ${label}, rate carried`, rate, 'requests/s');
+        rows.add(`${setup.deviceName}: ${label}, rate carried`, rate, 'requests/s');
         labels.push(label);
         carried.push(rate);
         colors.push(color);
       }
     }
-    const { name } = setupOf(gpu, 'llama-3.1-8b', seed).gpu;
-    sections.push({ title: name, slo, runs: [], bars: [carriedBars(labels, carried, slo, colors)] });
+    const { deviceName } = setupOf(gpu, 'llama-3.1-8b', seed);
+    sections.push({ title: deviceName, slo, runs: [], bars: [carriedBars(labels, carried, slo, colors)] });
   }
   return {
     title: 'What one device carries',

@@ -1,11 +1,14 @@
 import type { Random } from '../../random.js';
 
+/** Tokens that one hash of a trace stands for (Mooncake). */
+export const hashedTokens = 512;
+
 /** A request as a workload knows it. */
 export interface Arrival {
   readonly atSeconds: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
-  /** Of the prompt's blocks of 512 tokens, each chained to those before it; empty where nothing is known. */
+  /** Of the prompt's blocks of `hashedTokens`, each chained to those before it; empty where nothing is known. */
   readonly blockHashes: readonly number[];
 }
 

@@ -10,6 +10,7 @@ function memoryOf(pages: number, slots = 64) {
     bytesPerToken: 10,
     hostBytes: 32 * 10 * 20,
     slots,
+    blockTokens: 512,
     copy: (work, direction) => copies.push({ work, direction }),
   });
   return { memory, copies };

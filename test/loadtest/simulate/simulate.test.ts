@@ -138,6 +138,24 @@ describe('a simulation', () => {
     expect(run.ttft.p50).toBeLessThan(0.4 * run.ttft.max);
   });
 
+  it('spares part of a block where its cache is of smaller ones', () => {
+    const workload: Workload = {
+      name: 'one system prompt',
+      recordedRate: null,
+      count: 2,
+      *arrivals() {
+        for (const atSeconds of [0, 60]) {
+          yield { atSeconds, promptTokens: 700, outputTokens: 2, blockHashes: [1, 2] };
+        }
+      },
+    };
+    const hits = (cachedBlockTokens: number) =>
+      summarize(simulate(optionsOf({ workload, requests: 2, setup: { ...setup, cachedBlockTokens } })), 'x')
+        .cacheHits;
+    expect(hits(512)).toBeCloseTo(512 / 1400, 5);
+    expect(hits(32)).toBeCloseTo(672 / 1400, 5);
+  });
+
   it('carries a higher rate with looser objectives, and none that is impossible', () => {
     const load = { setup, workload: syntheticWorkload('sharegpt'), requests: 60, seed: 1 };
     const carried = (ttft: number) =>
