@@ -66,12 +66,14 @@ export const EngineSettings = z.strictObject({
     .int()
     .min(1)
     .optional()
-    .describe('time between tokens to hold, in ms; where it is longer, it takes the place of the slack'),
+    .describe(
+      'time between tokens to hold, in ms; steps vary, so 0.6 of it is aimed at, in place of the slack where that is longer',
+    ),
   ttftTargetMs: z
     .int()
     .min(1)
     .optional()
-    .describe('time to first token to hold while KV memory is short, in ms; the nexus scheduler'),
+    .describe('time to first token to hold, in ms, whatever streams pay for it; the nexus scheduler'),
   prefillShare: z
     .number()
     .min(0.01)

@@ -45,6 +45,7 @@ export { greedySampling } from './sampling/greedy.js';
 export { correctedModel } from './scheduler/corrected-model.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
 export { type ModelSizes, modelWork } from './scheduler/model-work.js';
+export { aim } from './scheduler/objectives.js';
 export { ChunkedPolicy } from './scheduler/policies/chunked.js';
 export { NexusPolicy, nexusDefaults } from './scheduler/policies/nexus.js';
 export { PrefillFirstPolicy } from './scheduler/policies/prefill-first.js';

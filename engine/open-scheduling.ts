@@ -4,6 +4,7 @@ import type { DeviceInfo } from './device/device.js';
 import type { DeviceSettings } from './open-device.js';
 import { correctedModel } from './scheduler/corrected-model.js';
 import { modelWork } from './scheduler/model-work.js';
+import { aim } from './scheduler/objectives.js';
 import { openPolicy } from './scheduler/open-policy.js';
 import type { LanePolicy } from './scheduler/policy.js';
 import { splitsOf } from './scheduler/splits.js';
@@ -27,7 +28,7 @@ export function openScheduling(
     decodeSlack: engine.decodeSlack,
     prefillShare: engine.prefillShare,
     budgetTokens: engine.maxStepTokens,
-    ...(engine.tbtTargetMs !== undefined && { tbtSeconds: engine.tbtTargetMs / 1000 }),
+    ...(engine.tbtTargetMs !== undefined && { tbtSeconds: (aim.each * engine.tbtTargetMs) / 1000 }),
     ...(engine.ttftTargetMs !== undefined && { ttftSeconds: engine.ttftTargetMs / 1000 }),
   };
   const splits = splitsOf(info.units, constants.smallestGroup);

@@ -1,4 +1,5 @@
 import {
+  aim,
   ChunkedPolicy,
   correctedModel,
   type GpuName,
@@ -51,13 +52,6 @@ export const policyDefaults = {
   hysteresis: nexusDefaults.hysteresis,
 } as const;
 
-/**
- * Part of an objective that a policy aims at. Steps vary: a mean on the bound would miss it half of the time, and where
- * no step may pass the bound it takes more room.
- */
-const aimAtMean = 0.9;
-const aimAtEach = 0.6;
-
 /** The scheduler's side of a GPU: the model's sizes and the preset of the GPU's kind, and nothing of the truth. */
 export function makePolicy(
   name: OneDevicePolicyName,
@@ -69,8 +63,8 @@ export function makePolicy(
   const splits = splitsOf(constants.units, constants.smallestGroup);
   const { tbt: eachMs, tpot: meanMs } = options.slo;
   const tbtMs = Math.min(
-    aimAtEach * (eachMs ?? Number.POSITIVE_INFINITY),
-    aimAtMean * (meanMs ?? Number.POSITIVE_INFINITY),
+    aim.each * (eachMs ?? Number.POSITIVE_INFINITY),
+    aim.mean * (meanMs ?? Number.POSITIVE_INFINITY),
   );
   const tbt = options.knowsSlo && Number.isFinite(tbtMs) ? { tbtSeconds: tbtMs / 1000 } : {};
   switch (name) {
