@@ -72,15 +72,11 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
     title: 'A recorded load of code completions, the shape of Llama-3.2-1B',
     about: "As above, Azure's trace of code completions: long prompts, short answers.",
   },
-  'trace-mooncake-1b': {
-    title: 'A recorded load with shared prefixes, the shape of Llama-3.2-1B',
-    about: "As above, Mooncake's trace of conversations, whose prompts begin alike, with a twentieth of their tokens.",
-  },
-  'trace-conv-demo': {
-    title: 'A recorded chat load, the demo model',
+  'trace-mooncake-demo': {
+    title: 'A recorded load with shared prefixes, the demo model',
     about:
-      'As the first, every token, at a pace that makes requests queue. Steps take less than a millisecond here, so what ' +
-      'the host does between them, which the simulator leaves out, is most of a token.',
+      "As above, Mooncake's trace of conversations, whose prompts begin alike, with a twentieth of their tokens. Steps take " +
+      'less than a millisecond here, so what the host does between them, which the simulator leaves out, is most of a token.',
   },
   'schedulers-preset': {
     title: 'Without calibration',
