@@ -60,10 +60,23 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
       'As above, with nexus at several values of `--decode-slack`: how much longer the time between tokens may get ' +
       'while prompts are read.',
   },
-  'schedulers-trace': {
-    title: 'Schedulers under a recorded trace',
+  'trace-conv-1b': {
+    title: 'A recorded chat load, the shape of Llama-3.2-1B',
     about:
-      'The same requests at the same times for each scheduler; baseline is prefill-first with the shortest prompt first.',
+      "Azure's trace of conversations (2023), its first requests with a quarter of their tokens, at a pace that two cores " +
+      'carry: replayed for each scheduler on a server of its own, and in the simulator by the calibrated constants ' +
+      '([how](simulator.md)). Baseline is prefill-first with the shortest prompt first; of what is simulated, the same ' +
+      'figure measured.',
+  },
+  'trace-code-1b': {
+    title: 'A recorded load of code completions, the shape of Llama-3.2-1B',
+    about: "As above, Azure's trace of code completions: long prompts, short answers.",
+  },
+  'trace-mooncake-demo': {
+    title: 'A recorded load with shared prefixes, the demo model',
+    about:
+      "As above, Mooncake's trace of conversations, whose prompts begin alike, with a twentieth of their tokens. Steps take " +
+      'less than a millisecond here, so what the host does between them, which the simulator leaves out, is most of a token.',
   },
   'schedulers-preset': {
     title: 'Without calibration',
