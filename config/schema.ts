@@ -73,7 +73,7 @@ export const EngineSettings = z.strictObject({
     .int()
     .min(1)
     .optional()
-    .describe('time to first token to hold, in ms, whatever streams pay for it; the nexus scheduler'),
+    .describe('time to first token to hold while KV memory is short, in ms; the nexus scheduler'),
   prefillShare: z
     .number()
     .min(0.01)

@@ -136,15 +136,15 @@ export class NexusPolicy implements LanePolicy {
 
   /**
    * What prompts get however little decode's bound leaves them, or they would wait without end where that is less than
-   * what arrives: more and more, the longer the oldest waits, until what they would get if memory were short.
+   * what arrives: more and more, the longer the oldest waits, until what they would get if memory were short. Not where
+   * they have an objective of their own: then a late prompt counts no more than a late token, and saving one by the other
+   * loses more than it saves (simulated chat: a device carries 12 to 23% less).
    */
-  #leastRate(situation: Situation, aloneRate: number): number {
+  #leastRate({ oldestWaitMs, oldestTokens }: Situation, aloneRate: number): number {
     const { prefillSlack, ttftSeconds, patience } = this.#options;
-    const slack = aloneRate / prefillSlack;
-    if (ttftSeconds !== undefined) return Math.min(slack, neededRate(situation, ttftSeconds));
-    const waited = situation.oldestWaitMs / 1000;
-    const alone = situation.oldestTokens / aloneRate;
-    return slack * Math.min(1, waited / (patience * alone));
+    if (ttftSeconds !== undefined) return 0;
+    const patienceSeconds = (patience * oldestTokens) / aloneRate;
+    return (aloneRate / prefillSlack) * Math.min(1, oldestWaitMs / 1000 / patienceSeconds);
   }
 }
 

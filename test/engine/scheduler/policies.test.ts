@@ -100,17 +100,12 @@ describe('nexus policy', () => {
     expect(rateAfter(9 * patienceMs)).toBeGreaterThanOrEqual(full);
   });
 
-  it('reads prompts as fast as the objective of the first token asks', () => {
-    const policy = nexus({ decodeSlack: 1.1, predictor: busy, ttftSeconds: 10 });
-    const explanationAfter = (oldestWaitMs: number) => {
-      policy.decide(situation({ oldestWaitMs }));
-      return policy.explanation!;
-    };
-    // 2000 tokens in 2 s.
-    const late = explanationAfter(8000);
-    expect(late).toMatchObject({ favours: 'decode', bound: 1000 / nexusDefaults.prefillSlack });
-    expect(late.chosen.prefillRate).toBeGreaterThanOrEqual(late.bound);
-    expect(explanationAfter(5000)).toMatchObject({ favours: 'decode', bound: 400 });
+  it('lets a late prompt count no more than a late token where both have objectives', () => {
+    const policy = nexus({ decodeSlack: 1.1, predictor: busy, ttftSeconds: 10, tbtSeconds: 0.03 });
+    policy.decide(situation({ oldestWaitMs: 60_000 }));
+    const { favours, bound, chosen } = policy.explanation!;
+    expect({ favours, bound }).toEqual({ favours: 'prefill', bound: 0.03 });
+    expect(chosen.decodeSeconds).toBeLessThanOrEqual(bound);
   });
 
   it('keeps the present split where another promises little more', () => {
