@@ -39,7 +39,8 @@ export type {
   TokenStream,
 } from './model/text.js';
 export { openTokenizer } from './model/tokenizer.js';
-export { openDevice } from './open-device.js';
+export { PackingRule } from './kv/packing-rule.js';
+export { openDevice, packingRule } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
 export { greedySampling } from './sampling/greedy.js';
 export { correctedModel } from './scheduler/corrected-model.js';
