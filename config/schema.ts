@@ -45,7 +45,9 @@ export const EngineSettings = z.strictObject({
   kv: z
     .enum(['exact', 'int8', 'int4', 'int2'])
     .default('exact')
-    .describe('precision of the KV cache: exact is bf16; int4 and int2 for all but recent tokens (docs/kv-cache.md)'),
+    .describe(
+      'precision of the KV cache: exact is bf16; int4 and int2 for all but recent tokens (docs/kv-cache.md)',
+    ),
   kvRecentTokens: z
     .int()
     .min(32)

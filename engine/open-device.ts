@@ -69,7 +69,8 @@ export function packingRule(engine: EngineSettings): PackingRule | undefined {
 function defaultKvBytes(spec: ModelSpec, engine: EngineSettings): number {
   const context = Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
   const blocks = blocksFor(context, pageTokens) * engine.maxSequences;
-  const wanted = blocks * blockBytes(spec, engine.kv === 'exact' ? 'bf16' : engine.kv) + exactBytes(spec, engine);
+  const wanted =
+    blocks * blockBytes(spec, engine.kv === 'exact' ? 'bf16' : engine.kv) + exactBytes(spec, engine);
   return Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
 }
 

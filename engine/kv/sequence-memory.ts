@@ -185,8 +185,7 @@ export class SequenceMemory implements Memory<Sequence> {
   swapIn(sequence: Sequence, reserveTokens: number): boolean {
     if (this.#freeSlots.length === 0) return false;
     const tokens = sequence.tokenCount + reserveTokens;
-    const needed =
-      this.#packing?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
+    const needed = this.#packing?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
     if (needed + this.#packRoom > this.#availableBlocks()) return false;
     const { kv } = this.#device;
     if (needed > kv.freeBlocks()) this.#cache?.evict(needed - kv.freeBlocks());

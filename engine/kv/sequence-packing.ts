@@ -75,10 +75,7 @@ export class SequencePacking {
     const { rule } = this.#options;
     if (packedTokens > 0) return this.blocksOf(tokens, packedTokens);
     const exact = Math.min(tokens, rule.exactTokens(promptTokens));
-    return Math.max(
-      this.blocksOf(exact, 0),
-      this.blocksOf(tokens, rule.packedAt(promptTokens, tokens)),
-    );
+    return Math.max(this.blocksOf(exact, 0), this.blocksOf(tokens, rule.packedAt(promptTokens, tokens)));
   }
 
   /**

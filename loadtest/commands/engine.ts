@@ -86,7 +86,12 @@ async function runThroughput(model: string, options: EngineOptions, rows: Rows):
       for (const { workload, rates } of found) {
         for (const [at, rate] of rates.entries()) {
           if (Number.isNaN(rate)) continue;
-          rows.add(`${titles[at]}, ${workload}`, rate, 'tok/s', at === 0 || Number.isNaN(rates[0]!) ? null : rates[0]!);
+          rows.add(
+            `${titles[at]}, ${workload}`,
+            rate,
+            'tok/s',
+            at === 0 || Number.isNaN(rates[0]!) ? null : rates[0]!,
+          );
         }
       }
     },

@@ -1,5 +1,11 @@
 import { EngineSettings, ModelSettings } from '../../config/schema.js';
-import { type Device, openDevice, type PackingRule, packingRule, readCheckpoint } from '../../engine/index.js';
+import {
+  type Device,
+  openDevice,
+  type PackingRule,
+  packingRule,
+  readCheckpoint,
+} from '../../engine/index.js';
 
 export interface BenchDeviceOptions {
   readonly model: string;

@@ -23,23 +23,29 @@ Napi::Object byClass(Napi::Env env, BytesOf bytesOf) {
 }  // namespace
 
 Napi::Function DeviceWrap::define(Napi::Env env) {
-  return DefineClass(
-      env, "NativeDevice",
-      {InstanceMethod("info", &DeviceWrap::info), InstanceMethod("partition", &DeviceWrap::partition),
-       InstanceMethod("run", &DeviceWrap::run), InstanceMethod("openSlot", &DeviceWrap::openSlot),
-       InstanceMethod("closeSlot", &DeviceWrap::closeSlot), InstanceMethod("kvInfo", &DeviceWrap::kvInfo),
-       InstanceMethod("kvFreeBlocks", &DeviceWrap::kvFreeBlocks),
-       InstanceMethod("kvReserve", &DeviceWrap::kvReserve), InstanceMethod("kvLength", &DeviceWrap::kvLength),
-       InstanceMethod("kvPublish", &DeviceWrap::kvPublish), InstanceMethod("kvAttach", &DeviceWrap::kvAttach),
-       InstanceMethod("kvUnpublish", &DeviceWrap::kvUnpublish), InstanceMethod("kvFork", &DeviceWrap::kvFork),
-       InstanceMethod("kvReplace", &DeviceWrap::kvReplace),
-       InstanceMethod("kvConvert", &DeviceWrap::kvConvert),
-       InstanceMethod("kvFinishConversion", &DeviceWrap::kvFinishConversion),
-       InstanceMethod("kvDropConversion", &DeviceWrap::kvDropConversion),
-       InstanceMethod("kvHeldBytes", &DeviceWrap::kvHeldBytes),
-       InstanceMethod("kvSwapOut", &DeviceWrap::kvSwapOut), InstanceMethod("kvSwapIn", &DeviceWrap::kvSwapIn),
-       InstanceMethod("kvDropSwapped", &DeviceWrap::kvDropSwapped),
-       InstanceMethod("close", &DeviceWrap::close)});
+  return DefineClass(env, "NativeDevice",
+                     {InstanceMethod("info", &DeviceWrap::info),
+                      InstanceMethod("partition", &DeviceWrap::partition),
+                      InstanceMethod("run", &DeviceWrap::run),
+                      InstanceMethod("openSlot", &DeviceWrap::openSlot),
+                      InstanceMethod("closeSlot", &DeviceWrap::closeSlot),
+                      InstanceMethod("kvInfo", &DeviceWrap::kvInfo),
+                      InstanceMethod("kvFreeBlocks", &DeviceWrap::kvFreeBlocks),
+                      InstanceMethod("kvReserve", &DeviceWrap::kvReserve),
+                      InstanceMethod("kvLength", &DeviceWrap::kvLength),
+                      InstanceMethod("kvPublish", &DeviceWrap::kvPublish),
+                      InstanceMethod("kvAttach", &DeviceWrap::kvAttach),
+                      InstanceMethod("kvUnpublish", &DeviceWrap::kvUnpublish),
+                      InstanceMethod("kvFork", &DeviceWrap::kvFork),
+                      InstanceMethod("kvReplace", &DeviceWrap::kvReplace),
+                      InstanceMethod("kvConvert", &DeviceWrap::kvConvert),
+                      InstanceMethod("kvFinishConversion", &DeviceWrap::kvFinishConversion),
+                      InstanceMethod("kvDropConversion", &DeviceWrap::kvDropConversion),
+                      InstanceMethod("kvHeldBytes", &DeviceWrap::kvHeldBytes),
+                      InstanceMethod("kvSwapOut", &DeviceWrap::kvSwapOut),
+                      InstanceMethod("kvSwapIn", &DeviceWrap::kvSwapIn),
+                      InstanceMethod("kvDropSwapped", &DeviceWrap::kvDropSwapped),
+                      InstanceMethod("close", &DeviceWrap::close)});
 }
 
 DeviceWrap::DeviceWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceWrap>(info) {}
@@ -126,9 +132,8 @@ Napi::Value DeviceWrap::kvInfo(const Napi::CallbackInfo& info) {
     object.Set("blockBytes", static_cast<double>(kv.blockBytes()));
     object.Set("totalBlocks", static_cast<double>(kv.totalBlocks()));
     object.Set("chunkBlocks", static_cast<double>(kv.chunkBlocks()));
-    object.Set("classBlockBytes", byClass(info.Env(), [&](PrecisionClass precision) {
-                 return kv.blockBytes(precision);
-               }));
+    object.Set("classBlockBytes",
+               byClass(info.Env(), [&](PrecisionClass precision) { return kv.blockBytes(precision); }));
     return object;
   });
 }
@@ -199,8 +204,7 @@ Napi::Value DeviceWrap::kvConvert(const Napi::CallbackInfo& info) {
   const Napi::Promise promise = copies_->promise(info.Env(), [&](Outlet::Answer answer) {
     const auto done = [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
     begun = device().convert(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int64Value(),
-                             info[2].ToNumber().Int64Value(),
-                             readPrecision(info[3]), [=] { answer(done); });
+                             info[2].ToNumber().Int64Value(), readPrecision(info[3]), [=] { answer(done); });
     if (!begun) answer(done);
   });
   if (!begun) return info.Env().Null();

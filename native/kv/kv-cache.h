@@ -32,7 +32,9 @@ class KvCache {
     return layers_ * format().in(precision).pageBytes();
   }
   // Blocks of the pool's format that lie together and serve one class at a time, rounded up.
-  std::int64_t chunkBlocks() const { return static_cast<std::int64_t>((kChunkPages + layers_ - 1) / layers_); }
+  std::int64_t chunkBlocks() const {
+    return static_cast<std::int64_t>((kChunkPages + layers_ - 1) / layers_);
+  }
   std::int64_t totalBlocks() const { return static_cast<std::int64_t>(pool_.pages() / layers_); }
   std::int64_t freeBlocks() const { return static_cast<std::int64_t>(pool_.freePages() / layers_); }
   std::size_t heldBytes() const { return pool_.heldBytes(); }  // of pages in use, whatever their class
@@ -80,8 +82,8 @@ class KvCache {
   std::size_t swappedBytes() const { return swaps_.bytes(); }
 
   // A slot's full blocks [begin, end) are written again in another class: in all layers, or in one. Pages of
-  // that class or a smaller one stay as they are, and so do packed ones. After the start someone has a backend
-  // requantize them, on any thread, while the slot goes on with the old ones, and says so by
+  // that class or a smaller one stay as they are, and so do packed ones. After the start someone has a
+  // backend requantize them, on any thread, while the slot goes on with the old ones, and says so by
   // `conversionWritten`. Then, when no step of the slot runs, `finishConversion` puts the new pages in their
   // places, and the old ones stay with whoever else shares them; or `dropConversion` gives the new ones back.
   // Nothing, and nothing changed, if memory is out: for a while there are both.

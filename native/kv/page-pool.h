@@ -41,7 +41,9 @@ class PagePool {
 
   std::size_t bytes() const { return arena_.bytes(); }
   // Of pages in use, of all classes or of one.
-  std::size_t heldBytes() const { return std::accumulate(heldBytes_.begin(), heldBytes_.end(), std::size_t{0}); }
+  std::size_t heldBytes() const {
+    return std::accumulate(heldBytes_.begin(), heldBytes_.end(), std::size_t{0});
+  }
   std::size_t heldBytes(PrecisionClass precision) const { return heldBytes_[index(precision)]; }
 
   PageId take(PrecisionClass precision);

@@ -186,7 +186,10 @@ describe('packed KV with little memory', () => {
     const { contextLength } = engine.info;
     expect(contextLength).toBeLessThan(20 * 32);
     const prompt = encode(long[0]!.prompt).slice(0, contextLength - 1);
-    await answerOf(engine, requestFor(prompt.slice(0, 200), { maxTokens: contextLength - 200, ignoreEos: true }));
+    await answerOf(
+      engine,
+      requestFor(prompt.slice(0, 200), { maxTokens: contextLength - 200, ignoreEos: true }),
+    );
     await answerOf(engine, requestFor(prompt, { maxTokens: 1, ignoreEos: true }));
     await answerOf(engine, requestFor(prompt.slice(0, -70), { maxTokens: 70, ignoreEos: true }));
     await expectNothingHeld(engine);

@@ -79,7 +79,9 @@ struct Meeting {
 
 }  // namespace
 
-TEST("tile attention: equals its plain twin for all head dimensions, heights, masks, scales, offsets and middles") {
+TEST(
+    "tile attention: equals its plain twin for all head dimensions, heights, masks, scales, offsets and "
+    "middles") {
   if (!hasAvx512()) return;
   for (const int headDim : {16, 32, 64, 80, 96, 112, 128, 256}) {
     for (const int queries : {1, 4, 15, 16}) {

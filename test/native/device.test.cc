@@ -318,8 +318,7 @@ TEST("device: a slot's steps go on with its old pages until a conversion is fini
   const auto device = open(model, WeightClass::bf16, availableIsas().front());
   const std::vector<float> exact = logitsOf(*device, tokens, 128);
   const auto goOn = [&](std::int32_t from, std::int32_t to) {
-    return run(*device, 1,
-               {{0}, {to - from}, {tokens.begin() + from, tokens.begin() + to}, {kWantLogits}})
+    return run(*device, 1, {{0}, {to - from}, {tokens.begin() + from, tokens.begin() + to}, {kWantLogits}})
         .entries[0]
         .logits;
   };

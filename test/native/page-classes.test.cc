@@ -296,6 +296,7 @@ TEST("page classes: misuse is refused by name") {
   cache.replace(0, 0, packed);
   test::equal(cache.heldBytes(PrecisionClass::int4), kLayers * kFormat.in(PrecisionClass::int4).pageBytes(),
               "bytes of a block that two places share");
-  test::equal(cache.heldBytes(PrecisionClass::bf16), kLayers * kFormat.pageBytes(), "bytes of the last block");
+  test::equal(cache.heldBytes(PrecisionClass::bf16), kLayers * kFormat.pageBytes(),
+              "bytes of the last block");
   test::isTrue(cache.fork(0, 1, 64), "a fork after the packed block");
 }

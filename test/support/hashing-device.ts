@@ -43,7 +43,7 @@ function mix(a: number, b: number): number {
 const packedValue = (value: number) => mix(value, 4);
 
 /** A token's value depends on the values of all before it, in the form in which they are read. */
-function valueOf(token: number, before: Iterable<number>): number {
+function valueBehind(token: number, before: Iterable<number>): number {
   let value = token;
   for (const one of before) value = mix(value, one);
   return value;
@@ -61,7 +61,7 @@ export function expectedAnswer(
     while (values.length < tokens.length) {
       const packed = packedAt(values.length);
       const read = values.map((value, index) => (index < packed ? packedValue(value) : value));
-      values.push(valueOf(tokens[values.length]!, read));
+      values.push(valueBehind(tokens[values.length]!, read));
     }
     tokens.push(values.at(-1)! % vocab);
   }
@@ -170,13 +170,18 @@ export class HashingDevice implements Device {
         const state = this.#alone(slot);
         const from = state.blocks.slice(begin, end);
         must(end * pageTokens <= state.length && begin < end, 'blocks are converted that are not full');
-        must(from.every((block) => block.precision === 'bf16'), 'a packed block is packed again');
+        must(
+          from.every((block) => block.precision === 'bf16'),
+          'a packed block is packed again',
+        );
         const made = take(precision, from.length);
         if (!made) return null;
         const conversion = { begin, made, isWritten: false };
         state.conversion = conversion;
         return this.#later(() => {
-          made.forEach((block, index) => block.values.push(...from[index]!.values.map(packedValue)));
+          for (const [index, block] of made.entries()) {
+            block.values.push(...from[index]!.values.map(packedValue));
+          }
           conversion.isWritten = true;
         });
       },
@@ -252,7 +257,7 @@ export class HashingDevice implements Device {
       must(state.length + own.length <= state.blocks.length * pageTokens, 'a step has no room');
       state.inFlight = true;
       const read = state.blocks.flatMap(({ values }) => values).slice(0, state.length);
-      for (const token of own) read.push(valueOf(token, read));
+      for (const token of own) read.push(valueBehind(token, read));
       return { state, values: read.slice(state.length), samples: (wants[entry]! & Want.sample) !== 0 };
     });
     return this.#later(() => {

@@ -10,7 +10,7 @@ import { requestFor } from '../../support/generate.js';
 import { expectedAnswer, HashingDevice } from '../../support/hashing-device.js';
 import { randomOf, simplePredictor } from '../scheduler/history.js';
 
-const histories = Number(process.env.HISTORIES ?? 40);
+const histories = Number(process.env.HISTORIES ?? 60);
 
 /** Tokens have no text here. */
 const tokenizer = {

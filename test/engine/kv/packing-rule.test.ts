@@ -21,7 +21,9 @@ describe('packing rule', () => {
     expect([1000, 1023, 1024, 1087, 1088].map((position) => rule.packedAt(1000, position))).toEqual([
       864, 864, 896, 896, 960,
     ]);
-    expect([10, 159, 191, 192, 256].map((position) => rule.packedAt(10, position))).toEqual([0, 0, 0, 64, 128]);
+    expect([10, 159, 191, 192, 256].map((position) => rule.packedAt(10, position))).toEqual([
+      0, 0, 0, 64, 128,
+    ]);
     expect([rule.exactTokens(1000), rule.exactTokens(10), rule.exactTokens(159)]).toEqual([1000, 192, 192]);
   });
 
