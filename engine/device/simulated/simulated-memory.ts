@@ -104,6 +104,19 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
     return true;
   }
 
+  /** Here all tokens have one size from the first. */
+  mustPack(): boolean {
+    return false;
+  }
+
+  stepLimit(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  pack(): boolean {
+    return true;
+  }
+
   fork(): boolean {
     return false;
   }
