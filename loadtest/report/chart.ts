@@ -1,4 +1,4 @@
-import { readable } from '../../table.js';
+import { readable } from '../table.js';
 import { style } from './style.js';
 
 export interface Series {
@@ -18,12 +18,15 @@ export interface Chart {
   readonly yScale?: 'linear' | 'log';
   /** Upper end of the y axis; the largest value if absent. */
   readonly yMax?: number;
+  /** Where a logarithmic y axis begins at the lowest: what is below is drawn there. 0.001 if absent. */
+  readonly yLeast?: number;
   /** A value that is not to be passed, drawn across. */
   readonly yBound?: number;
   readonly marks?: boolean;
 }
 
-const width = 560;
+/** Of every drawing, in its own units. */
+export const width = 560;
 const height = 300;
 const left = 62;
 const right = 14;
@@ -75,7 +78,10 @@ function drawChart(chart: Chart): string {
   const ys = points.map(([, value]) => value);
   if (chart.yMax !== undefined) ys.push(chart.yMax);
   if (chart.yBound !== undefined) ys.push(chart.yBound);
-  const y = axis(ys, chart.yScale ?? 'linear', height - bottom, top, chart.yScale !== 'log');
+  const y = axis(ys, chart.yScale ?? 'linear', height - bottom, top, {
+    withZero: chart.yScale !== 'log',
+    ...(chart.yLeast !== undefined && { least: chart.yLeast }),
+  });
   const grid = [
     ...y.ticks.map((value) => {
       const at = y.at(value).toFixed(1);
@@ -119,7 +125,7 @@ ${bound}${lines.join('\n')}
 const titleHeight = 34;
 
 /** An SVG file that needs no other, readable in the light and in the dark. */
-function standalone(title: string, bodyHeight: number, body: string): string {
+export function standalone(title: string, bodyHeight: number, body: string): string {
   const all = bodyHeight + titleHeight;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${all}" role="img" aria-label="${escapeHtml(title)}" font-family="system-ui, sans-serif">
 <style>${style}</style>
@@ -186,12 +192,12 @@ function axis(
   scale: 'linear' | 'log',
   from: number,
   to: number,
-  withZero = false,
+  { withZero = false, least = 1e-3 } = {},
 ): Axis {
   let low = Math.min(...values);
   let high = Math.max(...values);
   if (scale === 'log') {
-    low = Math.max(low, high / 1e6, 1e-3);
+    low = Math.max(low, high / 1e6, least);
     if (high <= low) high = low * 10;
     const span = Math.log(high / low);
     return {
