@@ -15,11 +15,11 @@ export interface Chart {
   readonly yLabel: string;
   readonly series: readonly Series[];
   readonly xScale?: 'linear' | 'log';
+  /** Whether a linear x axis begins at 0, as a linear y axis does. */
+  readonly xFromZero?: boolean;
   readonly yScale?: 'linear' | 'log';
   /** Upper end of the y axis; the largest value if absent. */
   readonly yMax?: number;
-  /** Where a logarithmic y axis begins at the lowest: what is below is drawn there. 0.001 if absent. */
-  readonly yLeast?: number;
   /** A value that is not to be passed, drawn across. */
   readonly yBound?: number;
   readonly marks?: boolean;
@@ -74,14 +74,12 @@ function drawChart(chart: Chart): string {
     chart.xScale ?? 'linear',
     left,
     width - right,
+    chart.xFromZero,
   );
   const ys = points.map(([, value]) => value);
   if (chart.yMax !== undefined) ys.push(chart.yMax);
   if (chart.yBound !== undefined) ys.push(chart.yBound);
-  const y = axis(ys, chart.yScale ?? 'linear', height - bottom, top, {
-    withZero: chart.yScale !== 'log',
-    ...(chart.yLeast !== undefined && { least: chart.yLeast }),
-  });
+  const y = axis(ys, chart.yScale ?? 'linear', height - bottom, top, chart.yScale !== 'log');
   const grid = [
     ...y.ticks.map((value) => {
       const at = y.at(value).toFixed(1);
@@ -192,12 +190,12 @@ function axis(
   scale: 'linear' | 'log',
   from: number,
   to: number,
-  { withZero = false, least = 1e-3 } = {},
+  withZero = false,
 ): Axis {
   let low = Math.min(...values);
   let high = Math.max(...values);
   if (scale === 'log') {
-    low = Math.max(low, high / 1e6, least);
+    low = Math.max(low, high / 1e6, 1e-3);
     if (high <= low) high = low * 10;
     const span = Math.log(high / low);
     return {
