@@ -113,6 +113,18 @@ export async function withSlots<T>(
   }
 }
 
+/** The same slots of every device, open while `work` runs. */
+export function withSlotsOfAll<T>(
+  devices: readonly Device[],
+  count: number,
+  work: (slots: Int32Array) => Promise<T>,
+): Promise<T> {
+  const [device, ...rest] = devices;
+  return withSlots(device!, count, (slots) =>
+    rest.length === 0 ? work(slots) : withSlotsOfAll(rest, count, work),
+  );
+}
+
 export function makeRoom(device: Device, slot: number, tokens: number): void {
   if (device.kv.reserve(slot, tokens)) return;
   const { totalBlocks, blockBytes, pageTokens } = device.kv;
