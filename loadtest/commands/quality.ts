@@ -177,7 +177,8 @@ function roomFor({ windows, timing }: QualityPlan): { sequences: number; kvToken
   const together = Math.max(...timing.sequences);
   return {
     sequences: Math.max(windows.length, together),
-    kvTokens: Math.max(windows.length * windows[0]!.length, together * timing.context),
+    // One more, for the sequence that has pages of both classes while it is packed.
+    kvTokens: Math.max((windows.length + 1) * windows[0]!.length, (together + 1) * timing.context),
   };
 }
 
