@@ -136,6 +136,10 @@ export class SequenceMemory implements Memory<Sequence> {
     forget(sequence);
   }
 
+  get packs(): boolean {
+    return this.#packing !== undefined;
+  }
+
   mustPack(sequence: Sequence): boolean {
     return this.#packing?.mustPack(sequence) ?? false;
   }

@@ -17,6 +17,8 @@ export interface Memory<W> {
   admit(work: W, reserveTokens: number): boolean;
   /** Room for `tokens` tokens in all, from what is free or only cached. False, and nothing changed, if there is not. */
   reserve(work: W, tokens: number): boolean;
+  /** Whether any sequence is ever packed: where none is, nobody looks for what to pack before each step. */
+  readonly packs: boolean;
   /** Whether more of the sequence's KV must be packed before its next step. */
   mustPack(work: W): boolean;
   /** Tokens that its next step may bring at most, so that none is computed behind KV that should be packed by then. */

@@ -161,7 +161,7 @@ export class Scheduler<W extends Work> {
   }
 
   #planOnce(nowMs: number): StepPlan<W>[] {
-    this.#pack();
+    if (this.#memory.packs) this.#pack();
     if (this.#running.prefill && this.#running.decode) return [];
     this.#room.bringBack();
     const ready = this.#running.prefill ? [] : this.#readyPrompts(nowMs);

@@ -23,6 +23,7 @@ const pageTokens = 32;
 /** Pages and slots in numbers: what `engine/kv/` answers for a device, without the device. */
 export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   readonly pageTokens = pageTokens;
+  readonly packs = false;
   readonly totalPages: number;
   readonly hostPages: number;
   readonly cache: SimulatedCache;

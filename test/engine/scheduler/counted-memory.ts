@@ -75,6 +75,10 @@ export class CountedMemory implements Memory<CountedWork> {
     return this.rule ? 1 : 0;
   }
 
+  get packs(): boolean {
+    return this.rule !== undefined;
+  }
+
   kvBytesPerToken(): number {
     return 1000;
   }
