@@ -1,5 +1,6 @@
 import { type Device, type Step, type StepResult, Want } from './device/device.js';
 import { EngineError } from './errors.js';
+import type { PackingRule } from './kv/packing-rule.js';
 import { PrefixCache } from './kv/prefix-cache.js';
 import { SequenceMemory } from './kv/sequence-memory.js';
 import type { Tokenizer } from './model/text.js';
@@ -18,6 +19,8 @@ export interface LoopParts {
   readonly tokenizer: Tokenizer;
   readonly eosTokenIds: readonly number[];
   readonly prefixCache: boolean;
+  /** Absent: all KV stays in the class that steps write. */
+  readonly packing?: PackingRule | undefined;
   readonly swapBytes: number;
   readonly policy: LanePolicy;
   readonly constantsOrigin: string;
@@ -53,13 +56,16 @@ export class EngineLoop {
   #closing: (() => void) | undefined;
 
   constructor(parts: LoopParts) {
-    const { device } = parts;
+    const { device, packing, prefixCache } = parts;
     this.#parts = parts;
     this.#device = device;
-    this.#cache = parts.prefixCache ? new PrefixCache(device.kv, device.kv.pageTokens) : undefined;
+    // Packed blocks are shared by the choices of a request through the cache, even where it keeps nothing.
+    this.#cache =
+      prefixCache || packing ? new PrefixCache(device.kv, device.kv.pageTokens, prefixCache) : undefined;
     this.#memory = new SequenceMemory({
       device,
       cache: this.#cache,
+      packing,
       eosTokenIds: parts.eosTokenIds,
       swapBytes: parts.swapBytes,
       onSwappedOut: (sequence) => {
@@ -69,6 +75,11 @@ export class EngineLoop {
       },
       onSwappedIn: (sequence) => {
         this.#scheduler.swappedIn(sequence);
+        this.wake();
+        this.#checkClosed();
+      },
+      onPacked: (sequence) => {
+        this.#scheduler.packed(sequence);
         this.wake();
         this.#checkClosed();
       },
@@ -138,6 +149,8 @@ export class EngineLoop {
       kvBlocksTotal: kv.totalBlocks,
       kvBlocksUsed: kv.totalBlocks - kv.freeBlocks(),
       kvBlockBytes: kv.blockBytes,
+      kvHeldBytes: kv.heldBytes(),
+      kvPackedBlocks: this.#memory.packedBlocks,
       kvSwappedBytes: this.#memory.swappedBytes,
       cache: this.#cache?.stats() ?? { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
       promptTokens: this.#promptTokens,

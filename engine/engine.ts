@@ -1,6 +1,7 @@
 import type { Device } from './device/device.js';
 import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
+import type { PackingRule } from './kv/packing-rule.js';
 import type { Tokenizer } from './model/text.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
@@ -21,6 +22,7 @@ export interface EngineParts {
   readonly tokenizer: Tokenizer;
   readonly info: EngineInfo;
   readonly prefixCache: boolean;
+  readonly packing?: PackingRule | undefined;
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly policy: LanePolicy;

@@ -27,6 +27,7 @@ export { SimulatedMemory } from './device/simulated/simulated-memory.js';
 export { Timeline } from './device/simulated/timeline.js';
 export { drawTruth, type RandomSource, type Truth } from './device/simulated/truth.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
+export { PackingRule } from './kv/packing-rule.js';
 export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
@@ -39,7 +40,7 @@ export type {
   TokenStream,
 } from './model/text.js';
 export { openTokenizer } from './model/tokenizer.js';
-export { openDevice } from './open-device.js';
+export { openDevice, packingRule } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
 export { greedySampling } from './sampling/greedy.js';
 export { correctedModel } from './scheduler/corrected-model.js';

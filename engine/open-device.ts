@@ -1,9 +1,10 @@
 import os from 'node:os';
 import path from 'node:path';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
-import type { Device, PrecisionClass } from './device/device.js';
+import type { BornClass, Device, PackedClass, PrecisionClass } from './device/device.js';
 import { cpuInfo, openNativeDevice } from './device/native.js';
 import { blocksFor } from './kv/admission.js';
+import { PackingRule } from './kv/packing-rule.js';
 import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
 
@@ -37,7 +38,8 @@ export async function openDevice(
 }
 
 export interface DeviceSizes {
-  readonly kvPrecision: PrecisionClass;
+  /** That steps write. */
+  readonly kvPrecision: BornClass;
   readonly kvBytes: number;
   readonly slots: number;
   readonly maxStepTokens: number;
@@ -46,26 +48,52 @@ export interface DeviceSizes {
 
 /** How large a device the settings ask for; what they leave open follows from the model and this machine. */
 export function deviceSizes(spec: ModelSpec, engine: EngineSettings): DeviceSizes {
-  const kvPrecision: PrecisionClass = engine.kv === 'int8' ? 'int8' : 'bf16';
   return {
-    kvPrecision,
-    kvBytes: engine.kvMemory ?? defaultKvBytes(spec, kvPrecision, engine),
+    kvPrecision: engine.kv === 'int8' ? 'int8' : 'bf16',
+    kvBytes: engine.kvMemory ?? defaultKvBytes(spec, engine),
     slots: engine.maxSequences,
     maxStepTokens: Math.max(engine.maxStepTokens, engine.maxSequences),
     units: engine.cores ?? cpuInfo().cores,
   };
 }
 
+/** How the settings have KV packed; undefined where it stays in the class that steps write. */
+export function packingRule(engine: EngineSettings): PackingRule | undefined {
+  const { kv } = engine;
+  return kv === 'int4' || kv === 'int2'
+    ? new PackingRule(kv satisfies PackedClass, engine.kvRecentTokens, pageTokens)
+    : undefined;
+}
+
 /** Enough for every sequence at full length, within a share of the free memory. */
-function defaultKvBytes(spec: ModelSpec, precision: PrecisionClass, engine: EngineSettings): number {
+function defaultKvBytes(spec: ModelSpec, engine: EngineSettings): number {
   const context = Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
   const blocks = blocksFor(context, pageTokens) * engine.maxSequences;
-  const wanted = blocks * blockBytes(spec, precision);
+  const wanted =
+    blocks * blockBytes(spec, engine.kv === 'exact' ? 'bf16' : engine.kv) + exactBytes(spec, engine);
   return Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
 }
 
-/** See native/kv/page-format.h: codes of K and V, and for int8 a float32 scale a token, head and of each. */
+/** Beside packed pages: the recent tokens of every sequence, and a prompt that is being read. */
+function exactBytes(spec: ModelSpec, engine: EngineSettings): number {
+  const rule = packingRule(engine);
+  if (!rule) return 0;
+  const context = Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
+  const recent = Math.min(context, rule.mostExactTokens) * engine.maxSequences;
+  return blocksFor(recent + context, pageTokens) * blockBytes(spec, 'bf16');
+}
+
+/**
+ * See native/kv/page-format.h: codes of K and V; for int8 a float32 scale a token, head and of each; for packed classes
+ * two bf16 a token for V and two a channel for K.
+ */
 function blockBytes(spec: ModelSpec, precision: PrecisionClass): number {
-  const perHead = precision === 'bf16' ? spec.headDim * 2 : spec.headDim + Float32Array.BYTES_PER_ELEMENT;
-  return spec.layers * spec.kvHeads * pageTokens * 2 * perHead;
+  const elements = 2 * pageTokens * spec.headDim;
+  const headBytes = {
+    bf16: elements * 2,
+    int8: elements + 2 * pageTokens * 4,
+    int4: elements / 2 + 4 * (pageTokens + spec.headDim),
+    int2: elements / 4 + 4 * (pageTokens + spec.headDim),
+  };
+  return spec.layers * spec.kvHeads * headBytes[precision];
 }

@@ -1,9 +1,10 @@
 import path from 'node:path';
 import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
+import { packingRoom } from './kv/sequence-packing.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
-import { type DeviceSettings, openDevice } from './open-device.js';
+import { type DeviceSettings, openDevice, packingRule } from './open-device.js';
 import { constantsFor, openScheduling } from './open-scheduling.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
@@ -35,7 +36,10 @@ export async function openLocalEngine(
       `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the model's vocabulary ${spec.vocab}.`,
     );
   }
-  const capacity = device.kv.totalBlocks * device.kv.pageTokens;
+  const { kv } = device;
+  const packing = packingRule(engine);
+  const kvPrecision = packing?.precision ?? kv.precision;
+  const capacity = (kv.totalBlocks - (packing ? packingRoom(kv, packing) : 0)) * kv.pageTokens;
   const info: EngineInfo = {
     model: model.servedModelName ?? path.basename(folder),
     spec,
@@ -48,16 +52,17 @@ export async function openLocalEngine(
       units: device.info.units,
     },
     weights: model.weights,
-    kvPrecision: device.kv.precision,
+    kvPrecision,
     weightBytes: device.info.weightBytes,
     kvBytes: device.info.kvBytes,
-    kvBytesPerToken: device.kv.blockBytes / device.kv.pageTokens,
+    kvBytesPerToken: kv.classBlockBytes[kvPrecision] / kv.pageTokens,
   };
   return new LocalEngine({
     device,
     tokenizer,
     info,
     prefixCache: engine.prefixCache,
+    packing,
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
     prefillOrder: engine.prefillOrder,

@@ -10,12 +10,16 @@ import { TokenList } from './token-list.js';
 export class Sequence implements Work {
   phase: Phase = 'waiting';
   inFlight = false;
+  packing = false;
   computedTokens = 0;
+  /** Of its tokens, the first so many lie in packed pages; and so many in pages that are made but perhaps not due yet. */
+  packedTokens = 0;
+  convertedTokens = 0;
   /** -1: none. */
   slot = -1;
   /** Prompt, then what was generated. */
   readonly tokens: TokenList;
-  /** Cached blocks it runs on, from the first. */
+  /** Cached blocks it runs on, from the first; once it is packed, on the packed form of the first ones. */
   path: CacheNode[] = [];
   readonly seed: bigint;
 

@@ -1,3 +1,4 @@
+import type { PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
 import type { ModelSpec } from './model/model-spec.js';
 import type { Explanation } from './scheduler/policy.js';
@@ -100,10 +101,11 @@ export interface EngineInfo {
   readonly eosTokenIds: readonly number[];
   readonly device: { kind: string; name: string; isa: string; units: number };
   readonly weights: string;
-  readonly kvPrecision: string;
+  /** Of all KV but the recent tokens and prompts that are being read, which are bf16 where this is a packed class. */
+  readonly kvPrecision: PrecisionClass;
   readonly weightBytes: number;
   readonly kvBytes: number;
-  /** Of one token in all layers. */
+  /** Of one token in all layers, in that class. */
   readonly kvBytesPerToken: number;
 }
 
@@ -113,9 +115,13 @@ export interface EngineStats {
   readonly waiting: number;
   readonly slotsOpen: number;
   readonly kvBlocksTotal: number;
-  /** Held by running sequences or by the prefix cache. */
+  /** Held by running sequences or by the prefix cache; packed ones count as the memory that they take. */
   readonly kvBlocksUsed: number;
   readonly kvBlockBytes: number;
+  /** Of the pages in use. */
+  readonly kvHeldBytes: Readonly<Record<PrecisionClass, number>>;
+  /** Blocks that were packed into the class of `--kv`. */
+  readonly kvPackedBlocks: number;
   /** In host memory, of sequences that gave way. */
   readonly kvSwappedBytes: number;
   readonly cache: CacheStats;

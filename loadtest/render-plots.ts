@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { accuracyChart, divergenceChart, heatMaps } from './quality/plots.js';
+import { type Bars, barsSvg, type Chart, chartSvg } from './report/chart.js';
+import { heatMapsSvg } from './report/heat-map.js';
 import { parseRows, type Row } from './rows.js';
-import { type Bars, barsSvg, type Chart, chartSvg } from './simulate/report/chart.js';
 
-/** Plots of docs/nexus.md by file name: each a drawing of committed rows, so none says what was not measured. */
+/** Plots of docs/nexus.md and docs/results.md by file name: each a drawing of committed rows, so none says what was not measured. */
 export function renderPlots(folder: string): ReadonlyMap<string, string> {
   const plots = new Map<string, string>();
   const add = (name: string, file: string, draw: (rows: readonly Row[]) => string | undefined) => {
@@ -14,9 +16,16 @@ export function renderPlots(folder: string): ReadonlyMap<string, string> {
   };
   add('simulated-rates.svg', 'simulate-paper.json', (rows) => barsSvg(carriedRates(rows)));
   add('simulated-ablation.svg', 'simulate-ablation.json', (rows) => barsSvg(ablation(rows)));
-  add('trade-off.svg', 'schedulers.json', (rows) => {
-    const chart = tradeOff(rows);
-    return chart && chartSvg(chart);
+  const chart = (draw: (rows: readonly Row[]) => Chart | undefined) => (rows: readonly Row[]) => {
+    const drawn = draw(rows);
+    return drawn && chartSvg(drawn);
+  };
+  add('trade-off.svg', 'schedulers.json', chart(tradeOff));
+  add('quality-answers.svg', 'quality.json', chart(accuracyChart));
+  add('quality-divergence.svg', 'quality.json', chart(divergenceChart));
+  add('quality-maps.svg', 'quality.json', (rows) => {
+    const maps = heatMaps(rows);
+    return maps.length === 0 ? undefined : heatMapsSvg('Right answers by context and depth, %', maps);
   });
   return plots;
 }

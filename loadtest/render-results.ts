@@ -1,10 +1,21 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { cellRow } from './quality/figure-rows.js';
+import { renderPlots } from './render-plots.js';
 import { parseRows, type Row } from './rows.js';
 import { readable } from './table.js';
 
+interface Section {
+  readonly title: string;
+  readonly about: string;
+  /** Drawings by `renderPlots` from the same rows, and of what. */
+  readonly plots?: readonly (readonly [file: string, alt: string])[];
+  /** Rows that a plot shows, and the table leaves out. */
+  readonly drawn?: RegExp;
+}
+
 /** Titles and explanations of the files in docs/results; a file of another name is shown under its name. */
-const sections: Readonly<Record<string, { title: string; about: string }>> = {
+const sections: Readonly<Record<string, Section>> = {
   peer: {
     title: 'Against llama.cpp',
     about:
@@ -45,6 +56,19 @@ const sections: Readonly<Record<string, { title: string; about: string }>> = {
   'calibrate-1b': {
     title: 'The cost model: the shape of Llama-3.2-1B',
     about: 'As above.',
+  },
+  quality: {
+    title: 'What a KV cache costs in quality',
+    about:
+      'The demo model under each `--kv` ([what the figures mean](quality.md)). Baseline is the exact cache; times of a ' +
+      'policy and of the exact cache were measured in turns. The maps show right answers in percent, by length of the ' +
+      'text and by where in it the fact stood.',
+    plots: [
+      ['quality-answers.svg', 'right answers against bytes of a token'],
+      ['quality-divergence.svg', 'KL divergence against bytes of a token'],
+      ['quality-maps.svg', 'right answers by context length and depth'],
+    ],
+    drawn: cellRow,
   },
   schedulers: {
     title: 'Schedulers against each other',
@@ -143,10 +167,12 @@ export function renderResults(folder: string): string {
   const files = readdirSync(folder)
     .filter((file) => file.endsWith('.json'))
     .sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1));
+  const drawn = new Set(renderPlots(folder).keys());
   if (files.length === 0) return `${head}\nNothing has been measured yet.\n`;
-  const pages = files.map((file) =>
-    renderFile(path.basename(file, '.json'), parseRows(file, readFileSync(path.join(folder, file), 'utf8'))),
-  );
+  const pages = files.map((file) => {
+    const rows = parseRows(file, readFileSync(path.join(folder, file), 'utf8'));
+    return renderFile(path.basename(file, '.json'), rows, drawn);
+  });
   return [head, ...pages].join('\n');
 }
 
@@ -155,11 +181,15 @@ function order(file: string): number {
   return index === -1 ? Number.POSITIVE_INFINITY : index;
 }
 
-function renderFile(name: string, rows: readonly Row[]): string {
+/** @param drawn the plots that there are */
+function renderFile(name: string, rows: readonly Row[], drawn: ReadonlySet<string>): string {
   const section = sections[name];
   const lines = [`## ${section?.title ?? name}`, ''];
   if (section) lines.push(section.about, '');
-  for (const group of groupByOrigin(rows)) lines.push(...renderGroup(group), '');
+  for (const [file, alt] of section?.plots ?? [])
+    if (drawn.has(file)) lines.push(`![${alt}](plots/${file})`, '');
+  const shown = section?.drawn ? rows.filter((row) => !section.drawn!.test(row.name)) : rows;
+  for (const group of groupByOrigin(shown)) lines.push(...renderGroup(group), '');
   return lines.join('\n');
 }
 

@@ -49,7 +49,13 @@ export class Metrics {
     this.#set('kv_cache_usage_perc', 'Used part of the KV cache, 0 to 1.', used);
     this.#set('kv_blocks_used', 'KV blocks held by sequences or the prefix cache.', stats.kvBlocksUsed);
     this.#set('kv_blocks_total', 'KV blocks there are.', stats.kvBlocksTotal);
-    this.#set('kv_bytes', 'Bytes of KV blocks in use.', stats.kvBlocksUsed * stats.kvBlockBytes);
+    const held = Object.entries(stats.kvHeldBytes);
+    const bytes = held.reduce((sum, [, ofClass]) => sum + ofClass, 0);
+    this.#set('kv_bytes', 'Bytes of KV pages in use.', bytes);
+    for (const [name, ofClass] of held) {
+      this.#set('kv_class_bytes', 'Bytes of KV pages in use, by precision class.', ofClass, { class: name });
+    }
+    this.#set('kv_packed_blocks_total', 'KV blocks that were packed to int4 or int2.', stats.kvPackedBlocks);
     this.#set('prefix_cache_blocks', 'KV blocks held by the prefix cache.', stats.cache.blocks);
     this.#set('prefix_cache_hits_total', 'Prompt tokens found in the prefix cache.', stats.cache.hitTokens);
     this.#set('prefix_cache_queries_total', 'Prompt tokens looked up.', stats.cache.queriedTokens);
@@ -68,25 +74,24 @@ export class Metrics {
       stats.schedulerSeconds,
     );
     for (const lane of ['prefill', 'decode'] as const) {
-      this.#set('steps_total', 'Steps run.', stats.steps[lane], lane);
-      this.#set('lane_busy_seconds_total', 'Time the lane computed.', stats.laneBusySeconds[lane], lane);
-      this.#set('lane_units', 'Compute units the lane has.', stats.laneUnits[lane], lane);
+      this.#set('steps_total', 'Steps run.', stats.steps[lane], { lane });
+      this.#set('lane_busy_seconds_total', 'Time the lane computed.', stats.laneBusySeconds[lane], { lane });
+      this.#set('lane_units', 'Compute units the lane has.', stats.laneUnits[lane], { lane });
       const ratio = stats.costModelErrorRatio?.[lane];
       if (ratio === undefined) continue;
-      this.#set('cost_model_error_ratio', 'Measured over foreseen time of steps, lately.', ratio, lane);
+      this.#set('cost_model_error_ratio', 'Measured over foreseen time of steps, lately.', ratio, { lane });
     }
   }
 
   /** Totals come from the engine, which counts them; here they are only shown. */
-  #set(name: string, help: string, value: number, lane?: string): void {
+  #set(name: string, help: string, value: number, labels: Record<string, string> = {}): void {
     let gauge = this.#engine.get(name);
     if (!gauge) {
-      const labelNames = lane ? ['lane'] : [];
+      const labelNames = Object.keys(labels);
       gauge = new Gauge({ name: `tandem:${name}`, help, labelNames, registers: [this.registry] });
       this.#engine.set(name, gauge);
     }
-    if (lane) gauge.set({ lane }, value);
-    else gauge.set(value);
+    gauge.set(labels, value);
   }
 
   #histogram(name: string, help: string): Histogram {

@@ -3,7 +3,7 @@
  * declared types; native still checks every index and length and throws an Error that names what is wrong.
  */
 import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
-import type { DeviceInfo, SlotSampling, StepResult } from './device.js';
+import type { BornClass, DeviceInfo, PrecisionClass, SlotSampling, StepResult } from './device.js';
 
 export interface NativeAddon {
   /** What this process may use of the machine; `isas` best first. */
@@ -51,7 +51,7 @@ export interface NativeDeviceOptions {
   readonly files: readonly string[];
   readonly tensors: readonly TensorEntry[];
   readonly weights: 'bf16' | 'int8' | 'int4';
-  readonly kvPrecision: 'bf16' | 'int8';
+  readonly kvPrecision: BornClass;
   /** Bytes of the KV arena, allocated once. */
   readonly kvBytes: number;
   readonly slots: number;
@@ -77,7 +77,13 @@ export interface NativeDevice {
   ): Promise<StepResult>;
   openSlot(slot: number, sampling: SlotSampling): void;
   closeSlot(slot: number): void;
-  kvInfo(): { pageTokens: number; blockBytes: number; totalBlocks: number };
+  kvInfo(): {
+    pageTokens: number;
+    blockBytes: number;
+    totalBlocks: number;
+    chunkBlocks: number;
+    classBlockBytes: Record<PrecisionClass, number>;
+  };
   kvFreeBlocks(): number;
   kvReserve(slot: number, tokens: number): boolean;
   kvLength(slot: number): number;
@@ -85,6 +91,12 @@ export interface NativeDevice {
   kvAttach(slot: number, blocks: Int32Array): void;
   kvUnpublish(blocks: Int32Array): void;
   kvFork(from: number, to: number, tokens: number): boolean;
+  kvReplace(slot: number, index: number, block: number): void;
+  /** Null if memory is out. */
+  kvConvert(slot: number, begin: number, end: number, precision: PrecisionClass): Promise<void> | null;
+  kvFinishConversion(slot: number): void;
+  kvDropConversion(slot: number): void;
+  kvHeldBytes(): Record<PrecisionClass, number>;
   /** The id is valid until `kvSwapIn` resolves to true or `kvDropSwapped`. */
   kvSwapOut(slot: number): Promise<{ id: number; tokens: number; bytes: number }>;
   kvSwapIn(slot: number, id: number): Promise<boolean>;

@@ -146,8 +146,13 @@ export interface SlotSampling {
   readonly generatedTokens: Int32Array;
 }
 
-/** Precision classes of KV pages; the first two are implemented. */
-export type PrecisionClass = 'bf16' | 'int8';
+/** Precision classes of KV pages, the largest first. */
+export const precisionClasses = ['bf16', 'int8', 'int4', 'int2'] as const;
+export type PrecisionClass = (typeof precisionClasses)[number];
+/** Classes that tokens are computed into. */
+export type BornClass = 'bf16' | 'int8';
+/** Classes that are made from full pages of another one. */
+export type PackedClass = 'int4' | 'int2';
 
 /**
  * KV memory in *pages* of `pageTokens` tokens of one layer. A *block* is the pages of all layers for the same tokens;
@@ -156,11 +161,19 @@ export type PrecisionClass = 'bf16' | 'int8';
  */
 export interface KvPool {
   readonly pageTokens: number;
-  readonly precision: PrecisionClass;
+  /** Of the pages that steps write. Blocks are counted in it. */
+  readonly precision: BornClass;
   /** Bytes of one block. */
   readonly blockBytes: number;
+  /** The same of each class. */
+  readonly classBlockBytes: Readonly<Record<PrecisionClass, number>>;
   readonly totalBlocks: number;
+  /** Blocks whose memory serves one class at a time, rounded up. */
+  readonly chunkBlocks: number;
+  /** Blocks that could be reserved now. */
   freeBlocks(): number;
+  /** Bytes of the pages in use, by class. */
+  heldBytes(): Readonly<Record<PrecisionClass, number>>;
   /** Make room so that the slot can hold `tokens` tokens in all. False, and nothing changed, if memory is out. */
   reserve(slot: number, tokens: number): boolean;
   /** Tokens the slot's cache holds now. */
@@ -179,6 +192,18 @@ export interface KvPool {
    * filled last block by copy. False, and nothing changed, if memory is out.
    */
   fork(from: number, to: number, tokens: number): boolean;
+  /** Let the published block, of the same tokens in whatever class, take the place of the slot's full block `index`. */
+  replace(slot: number, index: number, block: number): void;
+  /**
+   * Write the slot's full blocks [begin, end) again in another class, on the thread that swaps. Null, and nothing changed,
+   * if memory is out: for a while there are both forms. Blocks of that class or a smaller one, and packed ones, stay as
+   * they are. Meanwhile the slot runs steps and grows on its old pages, but must not be closed, swapped or forked. Once
+   * resolved, `finishConversion` lets it go on with the new pages, or `dropConversion` gives those back; neither while a
+   * step of the slot is in flight. What a page becomes depends on its own bytes alone.
+   */
+  convert(slot: number, begin: number, end: number, precision: PrecisionClass): Promise<void> | null;
+  finishConversion(slot: number): void;
+  dropConversion(slot: number): void;
   /**
    * Move the slot's KV to host memory. While it is copied, both lanes go on with other slots. Once resolved the slot's
    * length is 0 and its blocks are free (or its share of them: blocks in the prefix cache are copied and stay there);

@@ -77,6 +77,11 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped:
     attach: (slot, blocks) => native.kvAttach(slot, blocks),
     unpublish: (blocks) => native.kvUnpublish(blocks),
     fork: (from, to, tokens) => native.kvFork(from, to, tokens),
+    replace: (slot, index, block) => native.kvReplace(slot, index, block),
+    convert: (slot, begin, end, precision) => native.kvConvert(slot, begin, end, precision),
+    finishConversion: (slot) => native.kvFinishConversion(slot),
+    dropConversion: (slot) => native.kvDropConversion(slot),
+    heldBytes: () => native.kvHeldBytes(),
     swapOut: async (slot) => swapped.add(await native.kvSwapOut(slot)),
     swapIn: async (slot, handle) => {
       const done = await native.kvSwapIn(slot, swapped.idOf(handle));

@@ -8,34 +8,59 @@ export interface CacheNode {
   readonly children: Map<string, CacheNode>;
   /** Sequences that run on this block. */
   users: number;
+  /** Slots that hold its pages all the same, so that to give it back frees nothing. */
+  holders: number;
+  /** The same tokens packed, for the sequences that go on with them so. */
+  packed: PackedBlock | null;
+  /** A sequence is making `packed` now. */
+  isPacking: boolean;
 }
 
-/** How the cache shares a sequence's full block and gives blocks back; `KvPool` has both. */
+interface PackedBlock {
+  readonly block: number;
+  users: number;
+}
+
+/** How the cache shares a sequence's full block and gives blocks back; `KvPool` has all three. */
 export interface BlockStore {
   publish(slot: number, index: number): number;
+  replace(slot: number, index: number, block: number): void;
   unpublish(blocks: Int32Array): void;
+}
+
+function newNode(parent: CacheNode | null, key: string, block: number): CacheNode {
+  return { parent, key, block, children: new Map(), users: 0, holders: 0, packed: null, isPacking: false };
 }
 
 /**
  * A radix tree over blocks of tokens: a path from the root spells a prompt. Blocks that no sequence uses stay until
  * memory is wanted; then the least recently used go first, leaves before their parents.
+ *
+ * What is kept is exact, and was computed from exact tokens, so whoever begins with it sees what it would have computed
+ * itself. The packed form of a block lives as long as sequences run on it that begin with the same tokens: they would have
+ * made the same bytes of the same exact block.
  */
 export class PrefixCache {
-  readonly #root: CacheNode = { parent: null, key: '', block: -1, children: new Map(), users: 1 };
+  readonly #root = newNode(null, '', -1);
   /** Nodes without users, the least recently used first. */
   readonly #idle = new Set<CacheNode>();
+  /** Of these, those with holders. */
+  #heldIdle = 0;
   #blocks = 0;
   #hitTokens = 0;
   #queriedTokens = 0;
   #evictedBlocks = 0;
 
+  /** `keeps`: whether blocks stay for later requests. Without, they are shared by the choices of one request alone. */
   constructor(
     private readonly store: BlockStore,
     private readonly pageTokens: number,
+    private readonly keeps = true,
   ) {}
 
+  /** Blocks whose memory would be free if they were given back. */
   get evictableBlocks(): number {
-    return this.#idle.size;
+    return this.#idle.size - this.#heldIdle;
   }
 
   stats(): CacheStats {
@@ -77,16 +102,18 @@ export class PrefixCache {
 
   /**
    * Shares the slot's full blocks of `tokens` beyond `path`, which grows by them. Where another sequence has cached the
-   * same tokens meanwhile, its block serves.
+   * same tokens meanwhile, its block takes the place of the slot's own.
    */
   extend(path: CacheNode[], slot: number, tokens: Int32Array): void {
     let node = path.at(-1) ?? this.#root;
     for (let index = path.length; (index + 1) * this.pageTokens <= tokens.length; index++) {
       const key = this.#keyOf(tokens, (index + 1) * this.pageTokens);
-      let child = node.children.get(key);
-      if (!child) {
-        child = { parent: node, key, block: this.store.publish(slot, index), children: new Map(), users: 0 };
-        node.children.set(key, child);
+      let child = this.keeps ? node.children.get(key) : undefined;
+      if (child) {
+        this.store.replace(slot, index, child.block);
+      } else {
+        child = newNode(node, key, this.store.publish(slot, index));
+        if (this.keeps) node.children.set(key, child);
         this.#blocks++;
       }
       this.#addUser(child);
@@ -99,24 +126,76 @@ export class PrefixCache {
     // Leaves first, so that they are also evicted first.
     for (const node of path.toReversed()) {
       node.users--;
-      if (node.users === 0) this.#idle.add(node);
+      if (node.users > 0) continue;
+      if (this.keeps) this.#setIdle(node);
+      else this.#giveBack([node]);
     }
   }
 
-  /** Gives back up to `count` blocks that nobody uses; returns how many. */
+  /**
+   * A sequence that begins to be packed does not need the exact blocks of its path any more, which may be given back,
+   * though for now its slot holds all of them.
+   */
+  unpin(path: readonly CacheNode[]): void {
+    for (const node of path) this.#addHolder(node);
+    this.release(path);
+  }
+
+  /** The slot goes on with the packed form of block `index`, which it has made or which another sequence has. */
+  becamePacked(node: CacheNode, slot: number, index: number): void {
+    if (node.packed) this.store.replace(slot, index, node.packed.block);
+    else node.packed = { block: this.store.publish(slot, index), users: 0 };
+    node.packed.users++;
+    this.#removeHolder(node);
+  }
+
+  /** A sequence whose first `packedBlocks` blocks are packed ends, or leaves its slot. */
+  releasePacked(path: readonly CacheNode[], packedBlocks: number): void {
+    path.forEach((node, index) => {
+      if (index >= packedBlocks) {
+        this.#removeHolder(node);
+      } else if (node.packed && --node.packed.users === 0) {
+        this.store.unpublish(Int32Array.of(node.packed.block));
+        node.packed = null;
+      }
+    });
+  }
+
+  /** Gives back blocks that nobody uses until the memory of `count` is free; returns of how many it is. */
   evict(count: number): number {
-    const blocks: number[] = [];
-    while (blocks.length < count) {
+    const nodes: CacheNode[] = [];
+    let freed = 0;
+    while (freed < count) {
       const node = this.#oldestLeaf();
       if (!node) break;
       this.#idle.delete(node);
+      if (node.holders > 0) this.#heldIdle--;
+      else freed++;
       node.parent?.children.delete(node.key);
-      blocks.push(node.block);
+      nodes.push(node);
     }
-    if (blocks.length > 0) this.store.unpublish(Int32Array.from(blocks));
-    this.#blocks -= blocks.length;
-    this.#evictedBlocks += blocks.length;
-    return blocks.length;
+    this.#giveBack(nodes);
+    this.#evictedBlocks += nodes.length;
+    return freed;
+  }
+
+  #giveBack(nodes: readonly CacheNode[]): void {
+    if (nodes.length === 0) return;
+    this.store.unpublish(Int32Array.from(nodes, ({ block }) => block));
+    this.#blocks -= nodes.length;
+  }
+
+  #setIdle(node: CacheNode): void {
+    this.#idle.add(node);
+    if (node.holders > 0) this.#heldIdle++;
+  }
+
+  #addHolder(node: CacheNode): void {
+    if (node.holders++ === 0 && this.#idle.has(node)) this.#heldIdle++;
+  }
+
+  #removeHolder(node: CacheNode): void {
+    if (--node.holders === 0 && this.#idle.has(node)) this.#heldIdle--;
   }
 
   #oldestLeaf(): CacheNode | undefined {
@@ -125,7 +204,7 @@ export class PrefixCache {
   }
 
   #addUser(node: CacheNode): void {
-    if (node.users === 0) this.#idle.delete(node);
+    if (node.users === 0 && this.#idle.delete(node) && node.holders > 0) this.#heldIdle--;
     node.users++;
   }
 

@@ -3,16 +3,21 @@ import { slotSampling } from '../sampling/params.js';
 import type { Memory } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
+import type { PackingRule } from './packing-rule.js';
 import type { PrefixCache } from './prefix-cache.js';
+import { SequencePacking } from './sequence-packing.js';
 
 export interface SequenceMemoryOptions {
   readonly device: Device;
   readonly cache: PrefixCache | undefined;
+  /** Absent: sequences stay in the class that steps write. Packed blocks are shared by the cache, so it needs one. */
+  readonly packing: PackingRule | undefined;
   readonly eosTokenIds: readonly number[];
   /** Bytes of host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly onSwappedOut: (sequence: Sequence) => void;
   readonly onSwappedIn: (sequence: Sequence) => void;
+  readonly onPacked: (sequence: Sequence) => void;
 }
 
 /** The slots and the KV pool of a device, with the prefix cache over it, as the scheduler asks for them. */
@@ -22,7 +27,7 @@ export class SequenceMemory implements Memory<Sequence> {
   readonly #cache: PrefixCache | undefined;
   readonly #options: SequenceMemoryOptions;
   readonly #freeSlots: number[];
-  readonly #bytesPerToken: number;
+  readonly #packing: SequencePacking | undefined;
   readonly #swapped = new Map<Sequence, SwappedKv>();
   #swappedBytes = 0;
   /** Copies to and from host memory that run. */
@@ -34,7 +39,12 @@ export class SequenceMemory implements Memory<Sequence> {
     this.#device = options.device;
     this.#cache = options.cache;
     this.pageTokens = kv.pageTokens;
-    this.#bytesPerToken = kv.blockBytes / kv.pageTokens;
+    const { cache, packing: rule, onPacked } = options;
+    if (rule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
+    if (rule && cache) {
+      const share = (sequence: Sequence) => this.share(sequence);
+      this.#packing = new SequencePacking({ kv, cache, rule, share, onPacked });
+    }
     this.#freeSlots = Array.from({ length: info.slots }, (_, i) => info.slots - 1 - i);
   }
 
@@ -42,9 +52,14 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#device.info.slots - this.#freeSlots.length;
   }
 
-  /** Whether a copy to or from host memory runs: the device must not be closed. */
+  /** Whether a copy to or from host memory, or a conversion, runs: the device must not be closed. */
   get isCopying(): boolean {
-    return this.#copies > 0;
+    return this.#copies > 0 || (this.#packing?.running ?? 0) > 0;
+  }
+
+  /** Blocks that were packed, since the start. */
+  get packedBlocks(): number {
+    return this.#packing?.convertedBlocks ?? 0;
   }
 
   /** Bytes of host memory that hold swapped sequences, or will. */
@@ -52,8 +67,11 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#swappedBytes;
   }
 
-  kvBytesPerToken(): number {
-    return this.#bytesPerToken;
+  kvBytesPerToken({ computedTokens, packedTokens }: Sequence): number {
+    const { kv } = this.#device;
+    const packed = computedTokens === 0 ? 0 : packedTokens / computedTokens;
+    const packedBlockBytes = kv.classBlockBytes[this.#options.packing?.precision ?? kv.precision];
+    return (packed * packedBlockBytes + (1 - packed) * kv.blockBytes) / this.pageTokens;
   }
 
   usage(): number {
@@ -69,8 +87,9 @@ export class SequenceMemory implements Memory<Sequence> {
     if (this.#freeSlots.length === 0) return false;
     const path = this.#match(sequence);
     const idle = path.filter((node) => node.users === 0).length;
-    const needed = blocksFor(sequence.tokenCount + reserveTokens, this.pageTokens) - path.length;
-    if (needed > this.#availableBlocks() - idle) return false;
+    const tokens = sequence.tokenCount + reserveTokens;
+    const most = this.#packing?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
+    if (most - path.length + this.#packRoom > this.#availableBlocks() - idle) return false;
     this.#open(sequence);
     if (path.length > 0) {
       this.#device.kv.attach(
@@ -111,13 +130,31 @@ export class SequenceMemory implements Memory<Sequence> {
 
   /** Frees the slot. What it computed stays in the cache for whoever asks the same. */
   release(sequence: Sequence): void {
+    this.#packing?.abandon(sequence);
     this.share(sequence);
     this.#close(sequence);
+    forget(sequence);
   }
 
-  /** Lets the cache have the sequence's full blocks. */
+  get packs(): boolean {
+    return this.#packing !== undefined;
+  }
+
+  mustPack(sequence: Sequence): boolean {
+    return this.#packing?.mustPack(sequence) ?? false;
+  }
+
+  stepLimit(sequence: Sequence): number {
+    return this.#packing?.stepLimit(sequence) ?? Number.POSITIVE_INFINITY;
+  }
+
+  pack(sequence: Sequence): boolean {
+    return this.#packing?.pack(sequence) ?? true;
+  }
+
+  /** Lets the cache have the sequence's full blocks, as long as all of them are what any request would have computed. */
   share(sequence: Sequence): void {
-    if (sequence.isScored) return;
+    if (sequence.packedTokens > 0) return;
     this.#cache?.extend(sequence.path, sequence.slot, sequence.tokens.view(0, sequence.computedTokens));
   }
 
@@ -126,6 +163,7 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   swapOut(sequence: Sequence): void {
+    this.#packing?.abandon(sequence);
     const bytes = this.#swapBytes(sequence);
     this.#swappedBytes += bytes;
     this.#copies++;
@@ -141,8 +179,8 @@ export class SequenceMemory implements Memory<Sequence> {
         this.#copies--;
         // No host memory after all: it will be computed anew.
         this.#swappedBytes -= bytes;
-        sequence.computedTokens = 0;
         this.#close(sequence);
+        forget(sequence);
         this.#options.onSwappedOut(sequence);
       },
     );
@@ -150,8 +188,9 @@ export class SequenceMemory implements Memory<Sequence> {
 
   swapIn(sequence: Sequence, reserveTokens: number): boolean {
     if (this.#freeSlots.length === 0) return false;
-    const needed = blocksFor(sequence.tokenCount + reserveTokens, this.pageTokens);
-    if (needed > this.#availableBlocks()) return false;
+    const tokens = sequence.tokenCount + reserveTokens;
+    const needed = this.#packing?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
+    if (needed + this.#packRoom > this.#availableBlocks()) return false;
     const { kv } = this.#device;
     if (needed > kv.freeBlocks()) this.#cache?.evict(needed - kv.freeBlocks());
     this.#open(sequence);
@@ -162,7 +201,7 @@ export class SequenceMemory implements Memory<Sequence> {
       .catch(() => false)
       .then((isRestored) => {
         this.#copies--;
-        if (!isRestored) sequence.computedTokens = 0;
+        if (!isRestored) forget(sequence);
         this.dropSwapped(sequence);
         this.#options.onSwappedIn(sequence);
       });
@@ -178,7 +217,16 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   #swapBytes(sequence: Sequence): number {
-    return blocksFor(sequence.computedTokens, this.pageTokens) * this.#device.kv.blockBytes;
+    const { computedTokens, packedTokens } = sequence;
+    const { kv } = this.#device;
+    const packedBytes = kv.classBlockBytes[this.#options.packing?.precision ?? kv.precision];
+    const packedBlocks = packedTokens / this.pageTokens;
+    const blocks = blocksFor(computedTokens, this.pageTokens) - packedBlocks;
+    return blocks * kv.blockBytes + packedBlocks * packedBytes;
+  }
+
+  get #packRoom(): number {
+    return this.#packing?.room ?? 0;
   }
 
   #availableBlocks(): number {
@@ -186,7 +234,10 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   #match(sequence: Sequence) {
-    return sequence.isScored ? [] : (this.#cache?.match(sequence.tokens.view()) ?? []);
+    if (sequence.isScored || !this.#cache) return [];
+    // What was generated behind packed tokens is not what a prompt of the same tokens holds.
+    const exact = this.#options.packing?.exactTokens(sequence.promptTokens) ?? Number.POSITIVE_INFINITY;
+    return this.#cache.match(sequence.tokens.view(0, Math.min(sequence.tokenCount, exact + 1)));
   }
 
   #open(sequence: Sequence): void {
@@ -201,10 +252,19 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   #close(sequence: Sequence): void {
+    this.#packing?.abandon(sequence);
     this.#device.closeSlot(sequence.slot);
-    this.#cache?.release(sequence.path);
+    if (this.#packing) this.#packing.release(sequence);
+    else this.#cache?.release(sequence.path);
     sequence.path = [];
     this.#freeSlots.push(sequence.slot);
     sequence.slot = -1;
   }
+}
+
+/** Nothing of the sequence is computed any more. */
+function forget(sequence: Sequence): void {
+  sequence.computedTokens = 0;
+  sequence.packedTokens = 0;
+  sequence.convertedTokens = 0;
 }

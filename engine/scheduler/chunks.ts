@@ -15,19 +15,21 @@ export const mixedGrain = 8;
  * and a prompt that is longer than what is left brings a chunk of it. A chunk that does not end its prompt ends at a
  * multiple of `grain`, so that the next one starts on a fresh page (or, in small steps, on a fresh row of tiles). Where
  * not even one grain is left for the first prompt, it gets what is left: someone must get on. A prompt without room for
- * its chunk is passed over.
+ * its chunk is passed over. `limitOf`: tokens that a chunk of this prompt may have at most.
  */
 export function planChunks<T extends { readonly remainingTokens: number; readonly computedTokens: number }>(
   ordered: Iterable<T>,
   budget: number,
   grain: number,
+  limitOf: (work: T) => number,
   hasRoom: (work: T, tokens: number) => boolean = () => true,
 ): PromptChunk<T>[] {
   const chunks: PromptChunk<T>[] = [];
   let left = budget;
   for (const work of ordered) {
     if (left <= 0) break;
-    let tokens = chunkTokens(work.remainingTokens, work.computedTokens, left, grain);
+    const remaining = Math.min(work.remainingTokens, limitOf(work));
+    let tokens = chunkTokens(remaining, work.computedTokens, left, grain);
     if (tokens === 0 && chunks.length === 0) tokens = left;
     if (tokens === 0 || !hasRoom(work, tokens)) continue;
     chunks.push({ work, tokens });

@@ -17,6 +17,18 @@ export interface Memory<W> {
   admit(work: W, reserveTokens: number): boolean;
   /** Room for `tokens` tokens in all, from what is free or only cached. False, and nothing changed, if there is not. */
   reserve(work: W, tokens: number): boolean;
+  /** Whether any sequence is ever packed: where none is, nobody looks for what to pack before each step. */
+  readonly packs: boolean;
+  /** Whether more of the sequence's KV must be packed before its next step. */
+  mustPack(work: W): boolean;
+  /** Tokens that its next step may bring at most, so that none is computed behind KV that should be packed by then. */
+  stepLimit(work: W): number;
+  /**
+   * Brings on what must be packed, and what will have to be soon, as far as can be now; `work.packing` says if it goes on
+   * by itself, until `Scheduler.packed` is called. For a sequence that is not in flight. False if it must be packed before
+   * its next step and memory is out.
+   */
+  pack(work: W): boolean;
   /** A further choice on the first one's prompt: a slot whose KV shares all but the last token. False if there is none. */
   fork(from: W, to: W): boolean;
   /** Frees the slot and all it holds. */

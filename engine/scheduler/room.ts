@@ -45,13 +45,17 @@ export class Room<W extends Work> {
 
   /** Room for so many more tokens of a sequence that has a slot, whoever must give way for it. */
   make(work: W, tokens: number): boolean {
-    while (!this.memory.reserve(work, work.computedTokens + tokens)) {
-      if (this.#takeFromPaused() || this.#takeFromYounger(work)) continue;
-      if (!this.#isNeedy(this.#needy) || work.serial < this.#needy.serial) this.#needy = work;
-      return false;
+    return this.#press(work, () => this.memory.reserve(work, work.computedTokens + tokens));
+  }
+
+  /** Has a sequence packed that must be, and what will have to be soon; whoever must give way for it. */
+  pack(work: W): void {
+    if (work.paused || !this.memory.mustPack(work)) {
+      this.memory.pack(work);
+    } else if (!this.#press(work, () => this.memory.pack(work)) && this.#isLone(work)) {
+      // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order.
+      this.#preempt(work);
     }
-    if (this.#needy === work) this.#needy = undefined;
-    return true;
   }
 
   /** A slot for a sequence that waits, unless one before it needs the memory. */
@@ -99,6 +103,21 @@ export class Room<W extends Work> {
     this.memory.dropSwapped(work);
   }
 
+  #press(work: W, attempt: () => boolean): boolean {
+    while (!attempt()) {
+      if (this.#takeFromPaused() || this.#takeFromYounger(work)) continue;
+      if (!this.#isNeedy(this.#needy) || work.serial < this.#needy.serial) this.#needy = work;
+      return false;
+    }
+    if (this.#needy === work) this.#needy = undefined;
+    return true;
+  }
+
+  #isLone(work: W): boolean {
+    for (const holder of this.residents.holders()) if (holder !== work) return false;
+    return this.#leaving === 0;
+  }
+
   #forget(work: W): void {
     this.#swapped.splice(this.#swapped.indexOf(work), 1);
   }
@@ -131,7 +150,7 @@ export class Room<W extends Work> {
   /** A reader that does not keep up must not hold memory that someone else could use. True if memory came free. */
   #takeFromPaused(): boolean {
     for (const work of this.residents.holders()) {
-      if (work.paused && !work.inFlight) return this.#preempt(work);
+      if (work.paused && !work.inFlight && !work.packing) return this.#preempt(work);
     }
     return false;
   }
@@ -139,7 +158,7 @@ export class Room<W extends Work> {
   #takeFromYounger(keep: W): boolean {
     let youngest: W | undefined;
     for (const work of this.residents.holders()) {
-      if (work === keep || work.inFlight) continue;
+      if (work === keep || work.inFlight || work.packing) continue;
       if (!youngest || work.serial > youngest.serial) youngest = work;
     }
     return youngest !== undefined && youngest.serial > keep.serial && this.#preempt(youngest);

@@ -56,6 +56,7 @@ export class Scheduler<W extends Work> {
   readonly #reading: PrefillQueue<W>;
   readonly #decoding = new DecodeSet<W>();
   readonly #room: Room<W>;
+  readonly #limitOf = (work: W): number => this.#memory.stepLimit(work);
   readonly #running: Record<Lane, Running<W> | null> = { prefill: null, decode: null };
   readonly #steps = { prefill: 0, decode: 0 };
   /** Units of prefill in the last step that shared the device. */
@@ -135,11 +136,11 @@ export class Scheduler<W extends Work> {
         break;
       case 'prefill':
         this.#reading.remove(work);
-        if (!work.inFlight) this.#memory.release(work);
+        this.#releaseIfIdle(work);
         break;
       case 'decode':
         this.#decoding.delete(work);
-        if (!work.inFlight) this.#memory.release(work);
+        this.#releaseIfIdle(work);
         break;
       case 'swapped':
         this.#room.drop(work);
@@ -160,12 +161,13 @@ export class Scheduler<W extends Work> {
   }
 
   #planOnce(nowMs: number): StepPlan<W>[] {
+    if (this.#memory.packs) this.#pack();
     if (this.#running.prefill && this.#running.decode) return [];
     this.#room.bringBack();
     const ready = this.#running.prefill ? [] : this.#readyPrompts(nowMs);
     const decoding = this.#running.decode
       ? []
-      : this.#decoding.pick(this.#maxStepTokens, (work) => !work.inFlight && !work.paused);
+      : this.#decoding.pick(this.#maxStepTokens, (work) => this.#mayRun(work));
     if (ready.length === 0 && decoding.length === 0) return [];
     const situation = this.#situation(nowMs, ready, decoding);
     return this.#follow(this.#policy.decide(situation), ready, decoding);
@@ -183,7 +185,7 @@ export class Scheduler<W extends Work> {
       work.inFlight = false;
       const isReading = this.#reading.remove(work);
       work.computedTokens += tokens;
-      if (work.phase === 'ended') this.#memory.release(work);
+      if (work.phase === 'ended') this.#releaseIfIdle(work);
       else if (isReading) this.#afterChunk(work);
     }
     this.#policy.observe?.({
@@ -202,8 +204,13 @@ export class Scheduler<W extends Work> {
     this.#free(plan);
     for (const { work } of plan.chunks) {
       work.inFlight = false;
-      if (work.phase === 'ended') this.#memory.release(work);
+      if (work.phase === 'ended') this.#releaseIfIdle(work);
     }
+  }
+
+  /** What was being packed is. */
+  packed(work: W): void {
+    if (work.phase === 'ended') this.#releaseIfIdle(work);
   }
 
   /** The copy to host memory is done; the slot is free. */
@@ -216,6 +223,23 @@ export class Scheduler<W extends Work> {
     if (!this.#room.swappedIn(work)) return;
     work.phase = 'prefill';
     this.#reading.add(work);
+  }
+
+  /** Neither a step nor a conversion reads its pages. */
+  #releaseIfIdle(work: W): void {
+    if (!work.inFlight && !work.packing) this.#memory.release(work);
+  }
+
+  #mayRun(work: W): boolean {
+    return !work.inFlight && !work.paused && !this.#memory.mustPack(work);
+  }
+
+  /** The oldest first: making room takes it from the youngest. */
+  #pack(): void {
+    const idle = [...this.#holders()].filter(({ inFlight, packing }) => !inFlight && !packing);
+    for (const work of idle.sort((a, b) => a.serial - b.serial)) {
+      if (work.phase === 'decode' || work.phase === 'prefill') this.#room.pack(work);
+    }
   }
 
   /** The one place where a sequence passes from prefill to decode. */
@@ -252,7 +276,7 @@ export class Scheduler<W extends Work> {
           : undefined;
       if (waiting && (!work || this.#goesBefore(waiting, work, nowMs))) {
         isOpen = this.#start(waiting);
-        if (isOpen) {
+        if (isOpen && this.#mayRun(waiting)) {
           ready.push(waiting);
           tokens += waiting.remainingTokens;
         }
@@ -271,7 +295,7 @@ export class Scheduler<W extends Work> {
     const ready: W[] = [];
     const urgent: W[] = [];
     for (const work of this.#reading) {
-      if (work.inFlight || work.paused) continue;
+      if (!this.#mayRun(work)) continue;
       (isUrgent(work, nowMs) ? urgent : ready).push(work);
     }
     return urgent.length > 0 ? [...urgent, ...ready] : ready;
@@ -289,6 +313,8 @@ export class Scheduler<W extends Work> {
     this.#waiting.remove(work);
     work.phase = 'prefill';
     this.#reading.add(work);
+    // One that starts anew may find in the cache all that it may compute before.
+    this.#room.pack(work);
     return true;
   }
 
@@ -304,7 +330,9 @@ export class Scheduler<W extends Work> {
       units: this.#units,
       decode: decoding.length === 0 ? null : this.#loadOf([], decoding),
       prefill:
-        ready.length === 0 ? null : (tokens) => this.#loadOf(planChunks(ready, tokens, mixedGrain), []),
+        ready.length === 0
+          ? null
+          : (tokens) => this.#loadOf(planChunks(ready, tokens, mixedGrain, this.#limitOf), []),
       prefillTokens,
       oldestWaitMs: oldest ? nowMs - oldest.arrivalMs : 0,
       oldestTokens: oldest?.tokenCount ?? 0,
@@ -376,7 +404,7 @@ export class Scheduler<W extends Work> {
     const grain = decoding.length > 0 ? mixedGrain : this.#memory.pageTokens;
     const budget = Math.min(chunkTokens, this.#maxStepTokens - chunks.length);
     const hasRoom = (work: W, tokens: number) => work.phase === 'prefill' && this.#room.make(work, tokens);
-    for (const { work, tokens } of planChunks(ready, budget, grain, hasRoom)) {
+    for (const { work, tokens } of planChunks(ready, budget, grain, this.#limitOf, hasRoom)) {
       chunks.push({ work, tokens, isPrompt: true });
     }
     return chunks.filter(({ work }) => work.phase === 'decode' || work.phase === 'prefill');

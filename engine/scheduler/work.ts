@@ -12,6 +12,8 @@ export interface Work extends PrefillWork {
   phase: Phase;
   /** A step that names it is running. */
   inFlight: boolean;
+  /** Pages of its KV are being packed. It may run meanwhile, but keeps its slot; its memory sets this. */
+  packing: boolean;
   /** Of its tokens, those whose KV is there. While it waits: those that the prefix cache had when it came. */
   computedTokens: number;
   /** Prompt, and what was generated. */

@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { engineCommand } from './engine.js';
 import { notice } from './output.js';
 import { peerCommand } from './peer.js';
+import { qualityCommand } from './quality.js';
 import { randomModelCommand } from './random-model.js';
 import { renderCommand } from './render.js';
 import { schedulersCommand } from './schedulers.js';
@@ -11,11 +12,14 @@ import { serveCommand } from './serve.js';
 export async function run(argv: string[]): Promise<number> {
   const rest = argv.slice(1);
   const program = new Command('tandem bench')
-    .description('Measures a running server, its schedulers, the engine alone, or llama.cpp beside it.')
+    .description(
+      'Measures a running server, its schedulers, the engine alone, its KV caches, or llama.cpp beside it.',
+    )
     .helpCommand(false)
     .addCommand(serveCommand(rest))
     .addCommand(schedulersCommand(rest))
     .addCommand(engineCommand(rest))
+    .addCommand(qualityCommand(rest))
     .addCommand(peerCommand(rest))
     .addCommand(randomModelCommand())
     .addCommand(renderCommand());

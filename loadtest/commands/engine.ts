@@ -1,9 +1,8 @@
 import path from 'node:path';
 import { Command, Option } from 'commander';
 import { packageRoot } from '../../config/package-root.js';
-import type { Device } from '../../engine/index.js';
 import { type GrowthPlan, growthTokens, measureGrowth, tokensPerContext } from '../device/growth.js';
-import { type BenchDeviceOptions, openBenchDevice } from '../device/open.js';
+import { type BenchDevice, type BenchDeviceOptions, openBenchDevice } from '../device/open.js';
 import { measureThroughput, type ThroughputPlan } from '../device/throughput.js';
 import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
@@ -36,7 +35,12 @@ export function engineCommand(argv: readonly string[]): Command {
     .description('measure steps of the device alone: no HTTP, no scheduler, no tokenizer')
     .option('--model <folder>', 'model to load; one of random weights if absent')
     .option('--weights <classes>', 'int8, bf16, int4, by commas', listOf(['int8', 'bf16', 'int4']), ['int8'])
-    .option('--kv <classes>', 'exact, int8, by commas', listOf(['exact', 'int8']), ['exact'])
+    .option(
+      '--kv <classes>',
+      'exact, int8, int4, int2, by commas',
+      listOf(['exact', 'int8', 'int4', 'int2']),
+      ['exact'],
+    )
     .option('--prompts <lengths>', 'prompts to read, in tokens', wholeNumbers, [512, 2048])
     .option('--sequences <counts>', 'how many sequences to extend together', wholeNumbers, [1, 8, 16])
     .option('--context <n>', 'tokens each holds before', wholeNumber(1), 32)
@@ -81,7 +85,13 @@ async function runThroughput(model: string, options: EngineOptions, rows: Rows):
       );
       for (const { workload, rates } of found) {
         for (const [at, rate] of rates.entries()) {
-          rows.add(`${titles[at]}, ${workload}`, rate, 'tok/s', at === 0 ? null : rates[0]!);
+          if (Number.isNaN(rate)) continue;
+          rows.add(
+            `${titles[at]}, ${workload}`,
+            rate,
+            'tok/s',
+            at === 0 || Number.isNaN(rates[0]!) ? null : rates[0]!,
+          );
         }
       }
     },
@@ -100,13 +110,13 @@ async function runGrowth(model: string, options: EngineOptions, rows: Rows): Pro
   const [kv] = options.kv;
   const device = { ...common(model, options), weights: weights!, kv: kv!, sequences, kvTokens };
   await withDevices([device], async ([opened]) => {
-    const { byContext, bySequences } = await measureGrowth(opened!, plan, notice);
+    const { byContext, bySequences } = await measureGrowth(opened!.device, plan, notice);
     const add = (name: string, seconds: number, first: number) =>
       rows.add(name, seconds * 1000, 'ms', first === seconds ? null : first * 1000);
     for (const { context, decodeStep } of byContext) {
       add(`decode step, 1 sequence of ${context} tokens`, decodeStep, byContext[0]!.decodeStep);
     }
-    const { maxStepTokens } = opened!.info;
+    const { maxStepTokens } = opened!.device.info;
     for (const { context, prefillStep } of byContext) {
       add(`prefill step of ${maxStepTokens} after ${context} tokens`, prefillStep, byContext[0]!.prefillStep);
     }
@@ -128,19 +138,19 @@ function common(model: string, options: EngineOptions) {
 
 async function withDevices(
   wanted: readonly BenchDeviceOptions[],
-  work: (devices: readonly Device[]) => Promise<void>,
+  work: (devices: readonly BenchDevice[]) => Promise<void>,
 ): Promise<void> {
-  const devices: Device[] = [];
+  const devices: BenchDevice[] = [];
   try {
     for (const options of wanted) {
       notice(`opening ${options.model} with ${options.weights} weights, KV ${options.kv}`);
       devices.push(await openBenchDevice(options));
     }
-    const { isa, units } = devices[0]!.info;
+    const { isa, units } = devices[0]!.device.info;
     print(`${isa} on ${units} cores\n`);
     await work(devices);
   } finally {
-    for (const device of devices) await device.close();
+    for (const { device } of devices) await device.close();
   }
 }
 

@@ -9,6 +9,7 @@ import {
 } from '../../engine/index.js';
 import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
+import type { Bars } from '../report/chart.js';
 import { Rows } from '../rows.js';
 import { parseSlo, type Slo } from '../serve/slo.js';
 import { findCapacity } from '../simulate/capacity.js';
@@ -16,7 +17,6 @@ import { type ExperimentName, experimentNames, runExperiment } from '../simulate
 import { type KvPolicyName, kvPolicies, kvPolicyNames } from '../simulate/kv-policies.js';
 import type { MachineSetups } from '../simulate/machine-setup.js';
 import { type PolicyName, policyDefaults, policyNames } from '../simulate/policies.js';
-import type { Bars } from '../simulate/report/chart.js';
 import { type Report, renderReport } from '../simulate/report/report.js';
 import { simulate } from '../simulate/run.js';
 import { makeSetup, type Setup } from '../simulate/setup.js';

@@ -1,10 +1,16 @@
 import { EngineSettings, ModelSettings } from '../../config/schema.js';
-import { type Device, openDevice, readCheckpoint } from '../../engine/index.js';
+import {
+  type Device,
+  openDevice,
+  type PackingRule,
+  packingRule,
+  readCheckpoint,
+} from '../../engine/index.js';
 
 export interface BenchDeviceOptions {
   readonly model: string;
   readonly weights: 'bf16' | 'int8' | 'int4';
-  readonly kv: 'exact' | 'int8';
+  readonly kv: EngineSettings['kv'];
   /** Tokens of one prefill step. */
   readonly stepTokens: number;
   readonly sequences: number;
@@ -15,23 +21,34 @@ export interface BenchDeviceOptions {
   readonly isa?: 'amx' | 'avx512' | 'avx2' | 'portable';
 }
 
+export interface BenchDevice {
+  readonly device: Device;
+  /** How the engine would pack KV here; undefined: not at all. */
+  readonly packing: PackingRule | undefined;
+}
+
 /** A device with as much KV memory as the measurements need. */
-export async function openBenchDevice(options: BenchDeviceOptions): Promise<Device> {
+export async function openBenchDevice(options: BenchDeviceOptions): Promise<BenchDevice> {
   const { spec } = await readCheckpoint(options.model);
   // K and V in bf16, the largest class.
   const bytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
   // Each sequence's last page may be partly filled.
   const pageTokens = 32;
-  const { device } = await openDevice({
-    model: ModelSettings.parse({ path: options.model, weights: options.weights }),
-    engine: EngineSettings.parse({
-      kv: options.kv,
-      kvMemory: (options.kvTokens + options.sequences * pageTokens) * bytesPerToken,
-      maxSequences: options.sequences,
-      maxStepTokens: options.stepTokens,
-      ...(options.cores !== undefined && { cores: options.cores }),
-      ...(options.isa !== undefined && { isa: options.isa }),
-    }),
+  const exactTokens = options.kvTokens + options.sequences * pageTokens;
+  const engine = EngineSettings.parse({
+    kv: options.kv,
+    kvMemory: Math.ceil(exactTokens * bytesPerToken * roomForBoth(options.kv)),
+    maxSequences: options.sequences,
+    maxStepTokens: options.stepTokens,
+    ...(options.cores !== undefined && { cores: options.cores }),
+    ...(options.isa !== undefined && { isa: options.isa }),
   });
-  return device;
+  const model = ModelSettings.parse({ path: options.model, weights: options.weights });
+  const { device } = await openDevice({ model, engine });
+  return { device, packing: packingRule(engine) };
+}
+
+/** While pages are packed there are both forms of them. */
+function roomForBoth(kv: EngineSettings['kv']): number {
+  return kv === 'int4' || kv === 'int2' ? 1.5 : 1;
 }

@@ -1,7 +1,7 @@
-import type { Device } from '../../engine/index.js';
 import { median } from '../statistics.js';
+import type { BenchDevice } from './open.js';
 import { randomPrompt, randomPrompts } from './prompts.js';
-import { decode, prefill } from './workloads.js';
+import { decode, packPrompt, prefill } from './workloads.js';
 
 export interface ThroughputPlan {
   /** Lengths of the prompts that are read. */
@@ -17,7 +17,7 @@ export interface ThroughputPlan {
 
 export interface Throughput {
   readonly workload: string;
-  /** Tokens a second, medians, one per device in the order given. */
+  /** Tokens a second, medians, one per device in the order given; NaN where the device has no such work. */
   readonly rates: readonly number[];
 }
 
@@ -25,37 +25,50 @@ export interface Throughput {
  * Runs every workload on every device in turns. A first turn is not counted. `onMeasured` sees each counted one.
  */
 export async function measureThroughput(
-  devices: readonly Device[],
+  devices: readonly BenchDevice[],
   plan: ThroughputPlan,
   onMeasured: (device: number, workload: string, rate: number) => void,
 ): Promise<Throughput[]> {
-  const workloads = workloadsOf(devices[0]!.info.spec.vocab, plan);
+  const workloads = workloadsOf(devices[0]!.device.info.spec.vocab, plan);
   const rates = workloads.map(() => devices.map(() => [] as number[]));
   for (let repetition = 0; repetition <= plan.repetitions; repetition += 1) {
     for (const [index, { name, tokens, run }] of workloads.entries()) {
       for (const [at, device] of devices.entries()) {
-        const rate = tokens / (await run(device));
-        if (repetition === 0) continue;
+        const seconds = await run(device);
+        if (repetition === 0 || seconds === undefined) continue;
+        const rate = tokens / seconds;
         rates[index]![at]!.push(rate);
         onMeasured(at, name, rate);
       }
     }
   }
-  return workloads.map(({ name }, index) => ({ workload: name, rates: rates[index]!.map(median) }));
+  return workloads.map(({ name }, index) => ({
+    workload: name,
+    rates: rates[index]!.map((of) => (of.length === 0 ? Number.NaN : median(of))),
+  }));
 }
 
 function workloadsOf(vocab: number, plan: ThroughputPlan) {
   const reading = plan.prompts.map((length) => {
     const prompt = randomPrompt(length, vocab, length);
-    return { name: `pp${length}`, tokens: length, run: (device: Device) => prefill(device, prompt) };
+    return { name: `pp${length}`, tokens: length, run: ({ device }: BenchDevice) => prefill(device, prompt) };
   });
+  const long = randomPrompt(plan.context, vocab, plan.context);
+  const packing = {
+    name: `packing ${plan.context}`,
+    tokens: plan.context,
+    run: async ({ device, packing }: BenchDevice) =>
+      packing && packing.packedAt(plan.context, plan.context) > 0
+        ? await packPrompt(device, long, packing)
+        : undefined,
+  };
   const writing = plan.sequences.map((count) => {
     const prompts = randomPrompts(count, plan.context, vocab, count);
     return {
       name: `tg${plan.generate} at ${plan.context}, ${count} together`,
       tokens: count * plan.generate,
-      run: (device: Device) => decode(device, prompts, plan.generate),
+      run: ({ device, packing }: BenchDevice) => decode(device, prompts, plan.generate, packing),
     };
   });
-  return [...reading, ...writing];
+  return [...reading, ...writing, packing];
 }

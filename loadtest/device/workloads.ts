@@ -1,4 +1,4 @@
-import { type Device, greedySampling, type Step, Want } from '../../engine/index.js';
+import { type Device, greedySampling, type PackingRule, type Step, Want } from '../../engine/index.js';
 
 /** Seconds to read one prompt into an empty sequence on all units, with its first token sampled. */
 export function prefill(device: Device, prompt: ArrayLike<number>): Promise<number> {
@@ -11,20 +11,47 @@ export function prefill(device: Device, prompt: ArrayLike<number>): Promise<numb
   });
 }
 
-/** Reads the prompts untimed; seconds to extend all of them together by `steps` tokens each on all units. */
+/**
+ * Reads the prompts untimed, and packs of them what the rule says; seconds to extend all of them together by `steps` tokens
+ * each on all units.
+ */
 export function decode(
   device: Device,
   prompts: readonly ArrayLike<number>[],
   steps: number,
+  packing?: PackingRule,
 ): Promise<number> {
   return withSlots(device, prompts.length, async (slots) => {
     device.partition(device.info.units);
     for (const [slot, prompt] of prompts.entries()) {
       makeRoom(device, slot, prompt.length + steps);
       await read(device, slot, prompt, Want.sample);
+      if (packing) await pack(device, slot, prompt.length, packing);
     }
     return timeDecode(device, slots, steps);
   });
+}
+
+/** Seconds to pack what the rule says of a prompt that was read, before its first step; nothing else runs. */
+export function packPrompt(device: Device, prompt: ArrayLike<number>, packing: PackingRule): Promise<number> {
+  return withSlots(device, 1, async () => {
+    makeRoom(device, 0, prompt.length);
+    device.partition(device.info.units);
+    await read(device, 0, prompt, Want.sample);
+    const begin = performance.now();
+    await pack(device, 0, prompt.length, packing);
+    return secondsSince(begin);
+  });
+}
+
+async function pack(device: Device, slot: number, tokens: number, rule: PackingRule): Promise<void> {
+  const { kv } = device;
+  const blocks = rule.packedAt(tokens, tokens) / kv.pageTokens;
+  if (blocks === 0) return;
+  const conversion = kv.convert(slot, 0, blocks, rule.precision);
+  if (!conversion) throw new RangeError(`no room for both forms of ${blocks} blocks`);
+  await conversion;
+  kv.finishConversion(slot);
 }
 
 /** The logits after a prompt, [vocab]. */
@@ -84,6 +111,18 @@ export async function withSlots<T>(
   } finally {
     for (const slot of slots) device.closeSlot(slot);
   }
+}
+
+/** The same slots of every device, open while `work` runs. */
+export function withSlotsOfAll<T>(
+  devices: readonly Device[],
+  count: number,
+  work: (slots: Int32Array) => Promise<T>,
+): Promise<T> {
+  const [device, ...rest] = devices;
+  return withSlots(device!, count, (slots) =>
+    rest.length === 0 ? work(slots) : withSlotsOfAll(rest, count, work),
+  );
 }
 
 export function makeRoom(device: Device, slot: number, tokens: number): void {

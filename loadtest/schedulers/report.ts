@@ -1,7 +1,8 @@
+import { escapeHtml, renderChart, type Series } from '../report/chart.js';
+import { renderPage } from '../report/page.js';
+import { renderRowsTable } from '../report/rows-table.js';
+import { colorCount } from '../report/style.js';
 import type { Origin, Row } from '../rows.js';
-import { escapeHtml, renderChart, type Series } from '../simulate/report/chart.js';
-import { colorCount, style } from '../simulate/report/style.js';
-import { readable } from '../table.js';
 import type { Figures } from './figures.js';
 
 /** A side's place in the trade-off: what its prompts and its streams pay. */
@@ -25,11 +26,7 @@ export function tradeOff(found: ReadonlyMap<string, Figures>, reference: Figures
 }
 
 /** One HTML file that needs no other: the trade-off as a plot, and every figure as a table. */
-export function renderTradeOff(
-  points: readonly Point[],
-  rows: readonly Row[],
-  { command, commit, machine, date }: Origin,
-): string {
+export function renderTradeOff(points: readonly Point[], rows: readonly Row[], origin: Origin): string {
   const chart = renderChart({
     title: 'What prompts and streams pay for each other',
     about: `Nearer to the lower left corner is better. Dashed: ${tbtBound} times the time between tokens of the streams alone.`,
@@ -40,40 +37,18 @@ export function renderTradeOff(
     yBound: tbtBound,
     marks: true,
   });
-  const lines = rows.map(({ name, value, unit, baseline, ratio }) => {
-    const cells = [
-      `${readable(value)} ${unit}`,
-      baseline === null ? '' : readable(baseline),
-      ratio === null ? '' : readable(ratio),
-    ];
-    return `<tr><td>${escapeHtml(name)}</td>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}</tr>`;
-  });
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1">
-<title>Schedulers against each other</title>
-<style>${style}</style>
-</head>
-<body>
-<main>
-<h1>Schedulers against each other</h1>
-<p class="soft">Measured on ${escapeHtml(machine)}. Each on a server of its own, in turns; medians over the turns.</p>
-<div class="command"><code>${escapeHtml(command)}</code><br>
-<span class="soft">commit ${escapeHtml(commit)}, ${escapeHtml(date.slice(0, 16).replace('T', ' '))} UTC</span></div>
-<div class="figures">
+  return renderPage(
+    {
+      title: 'Schedulers against each other',
+      about: `Measured on ${escapeHtml(origin.machine)}. Each on a server of its own, in turns; medians over the turns.`,
+      body: `<div class="figures">
 ${chart}
 </div>
 <h2>All figures</h2>
-<div class="wide"><table>
-<tr><th></th><th>value</th><th>baseline</th><th>ratio</th></tr>
-${lines.join('\n')}
-</table></div>
-</main>
-</body>
-</html>
-`;
+${renderRowsTable(rows)}`,
+    },
+    origin,
+  );
 }
 
 /** A line through nexus at its slacks, and a point for each of the others. */

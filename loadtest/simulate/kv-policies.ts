@@ -7,8 +7,9 @@ interface KvPolicy {
 }
 
 /**
- * `bf16` and `int8` (a float32 scale for a token's keys and one for its values, a head) are what the engine has. The
- * others ask what one could serve *if* the cache were so small; time for packing and loss of quality are not in it.
+ * `bf16` and `int8` (a float32 scale for a token's keys and one for its values, a head) are classes in which the engine
+ * leaves all KV; its int4 and int2, which follow exact KV, are not simulated. The others ask what one could serve *if* the
+ * cache were so small; time for packing and loss of quality are not in it.
  */
 export const kvPolicies = {
   bf16: { headBytes: (headDim) => 4 * headDim, about: 'exact' },

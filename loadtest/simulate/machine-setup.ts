@@ -14,8 +14,12 @@ export interface MachineSetups {
   withKv(kv: KvPolicyName): Setup;
 }
 
-/** Throws an Error if the machine was never calibrated with the model. */
+/** Throws an Error if the machine was never calibrated with the model, or if KV would be packed. */
 export async function openMachineSetups(settings: Settings): Promise<MachineSetups> {
+  const { kv } = settings.engine;
+  if (kv === 'int4' || kv === 'int2') {
+    throw new Error(`--kv ${kv} cannot be simulated, only KV that stays in one class: exact or int8`);
+  }
   const machine = await openSimulatedMachine(settings);
   const withKv = (kv: KvPolicyName) => setupOf(machine, settings, kv);
   return {

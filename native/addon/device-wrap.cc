@@ -8,20 +8,44 @@
 #include "step-result.h"
 
 namespace tandem::addon {
+namespace {
+
+// A number for each precision class, by name.
+template <class BytesOf>
+Napi::Object byClass(Napi::Env env, BytesOf bytesOf) {
+  auto object = Napi::Object::New(env);
+  for (const PrecisionClass precision : kPrecisionClasses) {
+    object.Set(nameOf(precision), static_cast<double>(bytesOf(precision)));
+  }
+  return object;
+}
+
+}  // namespace
 
 Napi::Function DeviceWrap::define(Napi::Env env) {
-  return DefineClass(
-      env, "NativeDevice",
-      {InstanceMethod("info", &DeviceWrap::info), InstanceMethod("partition", &DeviceWrap::partition),
-       InstanceMethod("run", &DeviceWrap::run), InstanceMethod("openSlot", &DeviceWrap::openSlot),
-       InstanceMethod("closeSlot", &DeviceWrap::closeSlot), InstanceMethod("kvInfo", &DeviceWrap::kvInfo),
-       InstanceMethod("kvFreeBlocks", &DeviceWrap::kvFreeBlocks),
-       InstanceMethod("kvReserve", &DeviceWrap::kvReserve), InstanceMethod("kvLength", &DeviceWrap::kvLength),
-       InstanceMethod("kvPublish", &DeviceWrap::kvPublish), InstanceMethod("kvAttach", &DeviceWrap::kvAttach),
-       InstanceMethod("kvUnpublish", &DeviceWrap::kvUnpublish), InstanceMethod("kvFork", &DeviceWrap::kvFork),
-       InstanceMethod("kvSwapOut", &DeviceWrap::kvSwapOut), InstanceMethod("kvSwapIn", &DeviceWrap::kvSwapIn),
-       InstanceMethod("kvDropSwapped", &DeviceWrap::kvDropSwapped),
-       InstanceMethod("close", &DeviceWrap::close)});
+  return DefineClass(env, "NativeDevice",
+                     {InstanceMethod("info", &DeviceWrap::info),
+                      InstanceMethod("partition", &DeviceWrap::partition),
+                      InstanceMethod("run", &DeviceWrap::run),
+                      InstanceMethod("openSlot", &DeviceWrap::openSlot),
+                      InstanceMethod("closeSlot", &DeviceWrap::closeSlot),
+                      InstanceMethod("kvInfo", &DeviceWrap::kvInfo),
+                      InstanceMethod("kvFreeBlocks", &DeviceWrap::kvFreeBlocks),
+                      InstanceMethod("kvReserve", &DeviceWrap::kvReserve),
+                      InstanceMethod("kvLength", &DeviceWrap::kvLength),
+                      InstanceMethod("kvPublish", &DeviceWrap::kvPublish),
+                      InstanceMethod("kvAttach", &DeviceWrap::kvAttach),
+                      InstanceMethod("kvUnpublish", &DeviceWrap::kvUnpublish),
+                      InstanceMethod("kvFork", &DeviceWrap::kvFork),
+                      InstanceMethod("kvReplace", &DeviceWrap::kvReplace),
+                      InstanceMethod("kvConvert", &DeviceWrap::kvConvert),
+                      InstanceMethod("kvFinishConversion", &DeviceWrap::kvFinishConversion),
+                      InstanceMethod("kvDropConversion", &DeviceWrap::kvDropConversion),
+                      InstanceMethod("kvHeldBytes", &DeviceWrap::kvHeldBytes),
+                      InstanceMethod("kvSwapOut", &DeviceWrap::kvSwapOut),
+                      InstanceMethod("kvSwapIn", &DeviceWrap::kvSwapIn),
+                      InstanceMethod("kvDropSwapped", &DeviceWrap::kvDropSwapped),
+                      InstanceMethod("close", &DeviceWrap::close)});
 }
 
 DeviceWrap::DeviceWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceWrap>(info) {}
@@ -31,7 +55,7 @@ DeviceWrap::~DeviceWrap() { shut(); }
 void DeviceWrap::adopt(std::unique_ptr<Device> device) {
   device_ = std::move(device);
   for (auto& lane : lanes_) lane = std::make_shared<Outlet>(Env(), "tandem lane");
-  swaps_ = std::make_shared<Outlet>(Env(), "tandem swap");
+  copies_ = std::make_shared<Outlet>(Env(), "tandem copy");
   // Hooks run last in, first out: this one before those that end the outlets.
   napi_add_env_cleanup_hook(Env(), onEnvironmentEnd, this);
 }
@@ -48,9 +72,9 @@ Device& DeviceWrap::device() const {
 void DeviceWrap::shut() {
   if (!device_) return;
   napi_remove_env_cleanup_hook(Env(), onEnvironmentEnd, this);
-  device_.reset();  // waits for the steps and swaps in flight, whose answers are in their outlets by then
+  device_.reset();  // waits for the steps and copies in flight, whose answers are in their outlets by then
   for (const auto& lane : lanes_) lane->close();
-  swaps_->close();
+  copies_->close();
 }
 
 Napi::Value DeviceWrap::run(const Napi::CallbackInfo& info) {
@@ -107,7 +131,17 @@ Napi::Value DeviceWrap::kvInfo(const Napi::CallbackInfo& info) {
     object.Set("pageTokens", kPageTokens);
     object.Set("blockBytes", static_cast<double>(kv.blockBytes()));
     object.Set("totalBlocks", static_cast<double>(kv.totalBlocks()));
+    object.Set("chunkBlocks", static_cast<double>(kv.chunkBlocks()));
+    object.Set("classBlockBytes",
+               byClass(info.Env(), [&](PrecisionClass precision) { return kv.blockBytes(precision); }));
     return object;
+  });
+}
+
+Napi::Value DeviceWrap::kvHeldBytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const KvCache& kv = device().kv();
+    return byClass(info.Env(), [&](PrecisionClass precision) { return kv.heldBytes(precision); });
   });
 }
 
@@ -158,6 +192,33 @@ Napi::Value DeviceWrap::kvFork(const Napi::CallbackInfo& info) {
   });
 }
 
+void DeviceWrap::kvReplace(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    device().kv().replace(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int64Value(),
+                          info[2].ToNumber().Int32Value());
+  });
+}
+
+Napi::Value DeviceWrap::kvConvert(const Napi::CallbackInfo& info) {
+  bool begun = true;
+  const Napi::Promise promise = copies_->promise(info.Env(), [&](Outlet::Answer answer) {
+    const auto done = [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
+    begun = device().convert(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int64Value(),
+                             info[2].ToNumber().Int64Value(), readPrecision(info[3]), [=] { answer(done); });
+    if (!begun) answer(done);
+  });
+  if (!begun) return info.Env().Null();
+  return promise;
+}
+
+void DeviceWrap::kvFinishConversion(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { device().finishConversion(info[0].ToNumber().Int32Value()); });
+}
+
+void DeviceWrap::kvDropConversion(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { device().dropConversion(info[0].ToNumber().Int32Value()); });
+}
+
 std::function<Device&()> DeviceWrap::swapEnd(int slot) const {
   return [watched = std::weak_ptr(device_), slot]() -> Device& {
     const std::shared_ptr<Device> device = watched.lock();
@@ -170,7 +231,7 @@ std::function<Device&()> DeviceWrap::swapEnd(int slot) const {
 
 Napi::Value DeviceWrap::kvSwapOut(const Napi::CallbackInfo& info) {
   const int slot = info[0].ToNumber().Int32Value();
-  return swaps_->promise(info.Env(), [&](Outlet::Answer answer) {
+  return copies_->promise(info.Env(), [&](Outlet::Answer answer) {
     const auto id = std::make_shared<SwapId>();
     *id = device().swapOut(slot, [answer = std::move(answer), id, end = swapEnd(slot)] {
       answer([id, end](Napi::Env env) -> Napi::Value {
@@ -188,7 +249,7 @@ Napi::Value DeviceWrap::kvSwapOut(const Napi::CallbackInfo& info) {
 Napi::Value DeviceWrap::kvSwapIn(const Napi::CallbackInfo& info) {
   const int slot = info[0].ToNumber().Int32Value();
   const SwapId id = info[1].ToNumber().Int64Value();
-  return swaps_->promise(info.Env(), [&](Outlet::Answer answer) {
+  return copies_->promise(info.Env(), [&](Outlet::Answer answer) {
     const bool begun = device().swapIn(slot, id, [answer, end = swapEnd(slot)] {
       answer([end](Napi::Env env) -> Napi::Value {
         end();

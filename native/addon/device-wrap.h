@@ -35,6 +35,11 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   void kvAttach(const Napi::CallbackInfo& info);
   void kvUnpublish(const Napi::CallbackInfo& info);
   Napi::Value kvFork(const Napi::CallbackInfo& info);
+  void kvReplace(const Napi::CallbackInfo& info);
+  Napi::Value kvConvert(const Napi::CallbackInfo& info);
+  void kvFinishConversion(const Napi::CallbackInfo& info);
+  void kvDropConversion(const Napi::CallbackInfo& info);
+  Napi::Value kvHeldBytes(const Napi::CallbackInfo& info);
   Napi::Value kvSwapOut(const Napi::CallbackInfo& info);
   Napi::Value kvSwapIn(const Napi::CallbackInfo& info);
   void kvDropSwapped(const Napi::CallbackInfo& info);
@@ -61,7 +66,7 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
 
   std::shared_ptr<Device> device_;  // others may only watch it
   std::array<std::shared_ptr<Outlet>, 2> lanes_;
-  std::shared_ptr<Outlet> swaps_;
+  std::shared_ptr<Outlet> copies_;  // swaps and conversions
 };
 
 }  // namespace tandem::addon

@@ -124,6 +124,14 @@ OpenOptions readOpenOptions(Napi::Object object) {
   return options;
 }
 
+PrecisionClass readPrecision(const Napi::Value& name) {
+  const std::string text = name.ToString().Utf8Value();
+  for (const PrecisionClass precision : kPrecisionClasses) {
+    if (text == nameOf(precision)) return precision;
+  }
+  throw Error("there is no precision class \"" + text + "\"");
+}
+
 SlotOptions readSlotOptions(Napi::Object object) {
   SlotOptions options;
   SampleParams& params = options.params;

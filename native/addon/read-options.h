@@ -21,6 +21,7 @@ struct OpenOptions {
 
 OpenOptions readOpenOptions(Napi::Object object);
 SlotOptions readSlotOptions(Napi::Object object);
+PrecisionClass readPrecision(const Napi::Value& name);
 
 template <class T>
 std::vector<T> readColumn(const Napi::Value& value, napi_typedarray_type type, const char* name) {

@@ -33,7 +33,7 @@ const KvCache::Sequence& KvCache::at(int slot) const {
   return sequences_[slot];
 }
 
-void KvCache::checkIdle(int slot) const {
+void KvCache::checkMayRun(int slot) const {
   const Sequence& sequence = at(slot);
   if (sequence.inFlight.load(std::memory_order_acquire)) {
     throw Error("slot " + std::to_string(slot) + " is in a running step and cannot be changed");
@@ -41,14 +41,19 @@ void KvCache::checkIdle(int slot) const {
   if (sequence.swapping) {
     throw Error("slot " + std::to_string(slot) + " is being swapped and cannot be changed");
   }
-  if (sequence.converting) {
-    throw Error("slot " + std::to_string(slot) + " is being converted and cannot be changed");
-  }
+}
+
+KvCache::Sequence& KvCache::mayRun(int slot) {
+  checkMayRun(slot);
+  return sequences_[slot];
 }
 
 KvCache::Sequence& KvCache::idle(int slot) {
-  checkIdle(slot);
-  return sequences_[slot];
+  Sequence& sequence = mayRun(slot);
+  if (sequence.converting) {
+    throw Error("slot " + std::to_string(slot) + " is being converted and cannot be changed");
+  }
+  return sequence;
 }
 
 std::int64_t KvCache::reserved(int slot) const { return blocksOf(at(slot)) * kPageTokens; }
@@ -75,7 +80,7 @@ void KvCache::append(Sequence& sequence, std::span<const PageId> block) {
 }
 
 bool KvCache::reserve(int slot, std::int64_t tokens) {
-  Sequence& sequence = idle(slot);
+  Sequence& sequence = mayRun(slot);
   const std::int64_t missing = blocksFor(tokens) - blocksOf(sequence);
   if (missing > freeBlocks()) return false;
   const std::vector<PrecisionClass> classes(layers_, format().precision);
@@ -96,7 +101,7 @@ void KvCache::releasePages(Sequence& sequence) {
 }
 
 std::int32_t KvCache::publish(int slot, std::int64_t index) {
-  const Sequence& sequence = idle(slot);
+  const Sequence& sequence = mayRun(slot);
   if (index < 0 || (index + 1) * kPageTokens > sequence.length) {
     throw Error("block " + std::to_string(index) + " of slot " + std::to_string(slot) +
                 " is not full and cannot be published");
@@ -116,13 +121,16 @@ std::int32_t KvCache::publish(int slot, std::int64_t index) {
   return id;
 }
 
+std::span<const PageId> KvCache::publishedBlock(std::int32_t id) const {
+  check(id >= 0 && id < static_cast<std::int32_t>(published_.size()) && !published_[id].empty(),
+        "a cached block that is attached must be published");
+  return published_[id];
+}
+
 void KvCache::attach(int slot, std::span<const std::int32_t> blocks) {
   Sequence& sequence = idle(slot);
   check(blocksOf(sequence) == 0, "cached blocks can only start an empty slot");
-  for (const std::int32_t id : blocks) {
-    check(id >= 0 && id < static_cast<std::int32_t>(published_.size()) && !published_[id].empty(),
-          "a cached block that is attached must be published");
-  }
+  for (const std::int32_t id : blocks) publishedBlock(id);
   for (const std::int32_t id : blocks) {
     for (const PageId page : published_[id]) pool_.addReference(page);
     append(sequence, published_[id]);
@@ -174,7 +182,28 @@ bool KvCache::fork(int from, int to, std::int64_t tokens) {
   return true;
 }
 
-void KvCache::startStep(int slot) { idle(slot).inFlight.store(true, std::memory_order_release); }
+void KvCache::replace(int slot, std::int64_t index, std::int32_t block) {
+  Sequence& sequence = idle(slot);
+  const std::span<const PageId> pages = publishedBlock(block);
+  if (index < 0 || (index + 1) * kPageTokens > sequence.length) {
+    throw Error("block " + std::to_string(index) + " of slot " + std::to_string(slot) +
+                " is not full and cannot be replaced");
+  }
+  for (std::size_t layer = 0; layer < layers_; ++layer) {
+    pool_.addReference(pages[layer]);
+    put(sequence, {layer, index, pages[layer]});
+  }
+}
+
+void KvCache::put(Sequence& sequence, const Replacement& replacement) {
+  const auto& [layer, block, page] = replacement;
+  pool_.release(sequence.pages[layer][block]);
+  sequence.pages[layer][block] = page;
+  sequence.addresses[layer][block] = pool_.data(page);
+  sequence.classes[layer][block] = pool_.classOf(page);
+}
+
+void KvCache::startStep(int slot) { mayRun(slot).inFlight.store(true, std::memory_order_release); }
 
 void KvCache::finishStep(int slot, std::int64_t appended) {
   Sequence& sequence = sequences_[slot];
@@ -280,20 +309,27 @@ std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, st
                            format().in(sequence.classes[at][block]), format().in(precision)});
   }
   sequence.converting = std::move(replacements);
+  sequence.written.store(false, std::memory_order_relaxed);
   return conversions;
 }
 
-void KvCache::finishConversion(int slot) {
-  at(slot);
-  Sequence& sequence = sequences_[slot];
+std::vector<KvCache::Replacement> KvCache::endConversion(int slot) {
+  Sequence& sequence = mayRun(slot);
   if (!sequence.converting) throw Error("slot " + std::to_string(slot) + " is not being converted");
-  for (const auto& [layer, block, page] : *sequence.converting) {
-    pool_.release(sequence.pages[layer][block]);
-    sequence.pages[layer][block] = page;
-    sequence.addresses[layer][block] = pool_.data(page);
-    sequence.classes[layer][block] = pool_.classOf(page);
+  if (!sequence.written.load(std::memory_order_acquire)) {
+    throw Error("the pages that slot " + std::to_string(slot) + " is being converted to are still written");
   }
+  std::vector<Replacement> replacements = std::move(*sequence.converting);
   sequence.converting.reset();
+  return replacements;
+}
+
+void KvCache::finishConversion(int slot) {
+  for (const Replacement& replacement : endConversion(slot)) put(sequences_[slot], replacement);
+}
+
+void KvCache::dropConversion(int slot) {
+  for (const Replacement& replacement : endConversion(slot)) pool_.release(replacement.page);
 }
 
 }  // namespace tandem

@@ -19,18 +19,26 @@ namespace tandem {
 // tokens; the tables of a slot grow by blocks of the pool's format. Full blocks may be published: then they
 // are immutable, outlive the slot, and other slots start with them.
 //
-// Called by the thread that plans steps. A slot in flight (its step is running, or it is being swapped or
-// converted) must be left alone: its pages are being read or written by a lane or a copy. Whoever tries is
-// told so.
+// Called by the thread that plans steps. A slot in flight (its step is running, or it is being swapped) must
+// be left alone: its pages are being read or written by a lane or a copy. One that is being converted may run
+// steps and grow meanwhile, since a full page is only read; it must not be emptied. Whoever tries is told so.
 class KvCache {
  public:
   KvCache(PageFormat format, int layers, int slots, std::size_t bytes);
 
   const PageFormat& format() const { return pool_.format(); }
-  std::size_t blockBytes() const { return layers_ * pool_.format().pageBytes(); }
+  std::size_t blockBytes() const { return blockBytes(format().precision); }
+  std::size_t blockBytes(PrecisionClass precision) const {
+    return layers_ * format().in(precision).pageBytes();
+  }
+  // Blocks of the pool's format that lie together and serve one class at a time, rounded up.
+  std::int64_t chunkBlocks() const {
+    return static_cast<std::int64_t>((kChunkPages + layers_ - 1) / layers_);
+  }
   std::int64_t totalBlocks() const { return static_cast<std::int64_t>(pool_.pages() / layers_); }
   std::int64_t freeBlocks() const { return static_cast<std::int64_t>(pool_.freePages() / layers_); }
   std::size_t heldBytes() const { return pool_.heldBytes(); }  // of pages in use, whatever their class
+  std::size_t heldBytes(PrecisionClass precision) const { return pool_.heldBytes(precision); }
   int slots() const { return static_cast<int>(sequences_.size()); }
 
   // Makes room for `tokens` tokens in all. False, and nothing changed, if memory is out.
@@ -43,13 +51,16 @@ class KvCache {
   void attach(int slot, std::span<const std::int32_t> blocks);
   void unpublish(std::span<const std::int32_t> blocks);
   bool fork(int from, int to, std::int64_t tokens);
+  // The published block, of the same tokens in whatever class, takes the place of the slot's full block
+  // `index`.
+  void replace(int slot, std::int64_t index, std::int32_t block);
 
   // Marks the slot as in flight until `finishStep`, which a lane may call. `appended`: tokens the step has
   // added.
   void startStep(int slot);
   void finishStep(int slot, std::int64_t appended);
   // Throws if the slot is in flight.
-  void checkIdle(int slot) const;
+  void checkMayRun(int slot) const;
 
   // A slot's KV moves to host memory, or back into an empty slot. Between the start and `finishSwap` someone
   // runs the copies, on any thread; so long the slot is in flight.
@@ -71,13 +82,16 @@ class KvCache {
   std::size_t swappedBytes() const { return swaps_.bytes(); }
 
   // A slot's full blocks [begin, end) are written again in another class: in all layers, or in one. Pages of
-  // that class or a smaller one stay as they are, and so do packed ones. Between the start and
-  // `finishConversion` someone has a backend requantize them, on any thread; so long the slot is in flight.
-  // Then the new pages take their places, and the old ones stay with whoever else shares them. Nothing, and
-  // nothing changed, if memory is out: for a while there are both.
+  // that class or a smaller one stay as they are, and so do packed ones. After the start someone has a
+  // backend requantize them, on any thread, while the slot goes on with the old ones, and says so by
+  // `conversionWritten`. Then, when no step of the slot runs, `finishConversion` puts the new pages in their
+  // places, and the old ones stay with whoever else shares them; or `dropConversion` gives the new ones back.
+  // Nothing, and nothing changed, if memory is out: for a while there are both.
   std::optional<std::vector<PageConversion>> startConversion(int slot, std::int64_t begin, std::int64_t end,
                                                              PrecisionClass precision, int layer = -1);
+  void conversionWritten(int slot) { sequences_[slot].written.store(true, std::memory_order_release); }
   void finishConversion(int slot);
+  void dropConversion(int slot);
 
   // A slot's pages in one layer.
   KvView viewOf(int slot, int layer) const {
@@ -107,10 +121,15 @@ class KvCache {
     std::atomic<bool> inFlight{false};  // in a step
     std::optional<Swapping> swapping;
     std::optional<std::vector<Replacement>> converting;
+    std::atomic<bool> written{false};  // the pages that it is being converted to
   };
 
   const Sequence& at(int slot) const;
-  Sequence& idle(int slot);
+  Sequence& mayRun(int slot);
+  Sequence& idle(int slot);  // neither in flight nor being converted
+  std::vector<Replacement> endConversion(int slot);
+  void put(Sequence& sequence, const Replacement& replacement);
+  std::span<const PageId> publishedBlock(std::int32_t id) const;
   void releasePages(Sequence& sequence);
   PageCopies copiesOf(const Sequence& sequence, std::int64_t blocks, SwapId id, bool toHost);
   std::vector<PrecisionClass> classesOf(const Sequence& sequence, std::int64_t first, std::int64_t end) const;

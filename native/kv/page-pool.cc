@@ -8,11 +8,6 @@
 namespace tandem {
 namespace {
 
-// Of the pool's own format, in a chunk: enough that pages of a smaller class leave little of it unused (31 of
-// int8, 55 of int4, 97 of int2 fit into 16 of bf16 with heads of 128), few enough that a class that is hardly
-// used holds little.
-constexpr std::size_t kChunkPages = 16;
-
 // Bytes of whole pages.
 std::size_t arenaBytes(const PageFormat& format, std::size_t bytes) {
   check(format.kvHeads > 0 && format.headDim > 0 && format.headDim % 16 == 0,
@@ -105,7 +100,7 @@ PageId PagePool::take(PrecisionClass precision) {
   ++chunk.used;
   if (chunk.free.empty()) unlist(from);
   --available_[index(precision)];
-  heldBytes_ += format_.in(precision).pageBytes();
+  heldBytes_[index(precision)] += format_.in(precision).pageBytes();
   references_[page] = 1;
   return page;
 }
@@ -120,7 +115,7 @@ void PagePool::release(PageId page) {
   if (--references_[page] > 0) return;
   const auto to = static_cast<std::uint32_t>(page / chunkPages_);
   Chunk& chunk = chunks_[to];
-  heldBytes_ -= format_.in(chunk.precision).pageBytes();
+  heldBytes_[index(chunk.precision)] -= format_.in(chunk.precision).pageBytes();
   ++available_[index(chunk.precision)];
   chunk.free.push_back(page);
   if (chunk.free.size() == 1) list(to);

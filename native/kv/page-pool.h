@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "kv/host-memory.h"
@@ -11,6 +12,11 @@
 namespace tandem {
 
 using PageId = std::int32_t;
+
+// Of the pool's own format, in a chunk: enough that pages of a smaller class leave little of it unused (31 of
+// int8, 55 of int4, 97 of int2 fit into 16 of bf16 with heads of 128), few enough that a class that is hardly
+// used holds little.
+inline constexpr std::size_t kChunkPages = 16;
 
 // All KV memory: one arena, taken from the system once and touched only where pages are used. It is cut into
 // chunks; a chunk is cut into pages of one class while any of them is in use, and may serve another class
@@ -34,7 +40,11 @@ class PagePool {
   std::size_t freePages() const { return freePages(format_.precision); }
 
   std::size_t bytes() const { return arena_.bytes(); }
-  std::size_t heldBytes() const { return heldBytes_; }  // of pages in use
+  // Of pages in use, of all classes or of one.
+  std::size_t heldBytes() const {
+    return std::accumulate(heldBytes_.begin(), heldBytes_.end(), std::size_t{0});
+  }
+  std::size_t heldBytes(PrecisionClass precision) const { return heldBytes_[index(precision)]; }
 
   PageId take(PrecisionClass precision);
   PageId take() { return take(format_.precision); }
@@ -70,7 +80,7 @@ class PagePool {
 
   PageFormat format_;
   HostMemory arena_;
-  std::size_t heldBytes_ = 0;
+  std::array<std::size_t, kPrecisionClasses.size()> heldBytes_{};  // by class
   PageId chunkPages_ = 0;                  // page ids a chunk has: as many as it holds of the smallest class
   std::vector<std::uint32_t> references_;  // by page id
   std::vector<Chunk> chunks_;

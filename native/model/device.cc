@@ -70,7 +70,7 @@ Device::Job Device::plan(Step step) {
   for (std::size_t i = 0; i < count; ++i) {
     const int slot = step.slots[i];
     checkOpen(slot);
-    kv_.checkIdle(slot);
+    kv_.checkMayRun(slot);
     for (std::size_t j = 0; j < i; ++j) {
       if (step.slots[j] == slot) throw Error("slot " + number(slot) + " appears twice in a step");
     }
@@ -151,7 +151,12 @@ bool Device::convert(int slot, std::int64_t begin, std::int64_t end, PrecisionCl
   checkOpen(slot);
   std::optional<std::vector<PageConversion>> pages = kv_.startConversion(slot, begin, end, precision, layer);
   if (!pages) return false;
-  copier_.post([this, pages = std::move(*pages)] { backend_->requantize(pages); }, std::move(converted));
+  copier_.post(
+      [this, slot, pages = std::move(*pages)] {
+        backend_->requantize(pages);
+        kv_.conversionWritten(slot);
+      },
+      std::move(converted));
   return true;
 }
 

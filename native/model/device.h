@@ -72,11 +72,13 @@ class Device {
   void dropSwapped(SwapId id);
 
   // Starts to write an open slot's full blocks [begin, end) again in another class (false, and nothing
-  // changed, if the pool is short of pages), in all layers or in one, on the thread that swaps. The slot is
-  // in flight until `finishConversion`, which the planning thread calls once `converted` has run.
+  // changed, if the pool is short of pages), in all layers or in one, on the thread that swaps. The slot's
+  // steps go on with the old pages until the planning thread, some time after `converted` has run, calls
+  // `finishConversion` between two steps, or gives the new ones up by `dropConversion`.
   bool convert(int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision, Copied converted,
                int layer = -1);
   void finishConversion(int slot) { kv_.finishConversion(slot); }
+  void dropConversion(int slot) { kv_.dropConversion(slot); }
 
  private:
   struct Job {

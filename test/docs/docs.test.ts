@@ -59,6 +59,8 @@ describe('docs/api.md', () => {
       kvBlocksTotal: 1,
       kvBlocksUsed: 0,
       kvBlockBytes: 1,
+      kvHeldBytes: { bf16: 0, int8: 0, int4: 0, int2: 0 },
+      kvPackedBlocks: 0,
       cache: { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
       promptTokens: 0,
       generatedTokens: 0,

@@ -21,6 +21,21 @@ describe('tandem bench engine', () => {
     });
   });
 
+  it('packs KV as the engine would, and says how fast', async () => {
+    const { names, row } = await measure(
+      ...['engine', '--model', demoFolder, '--kv', 'exact,int4', '--repetitions', '1'],
+      ...['--prompts', '40', '--sequences', '2', '--context', '192', '--generate', '4'],
+    );
+    expect(names).toEqual([
+      'int8, KV exact, pp40',
+      'int8, KV int4, pp40',
+      'int8, KV exact, tg4 at 192, 2 together',
+      'int8, KV int4, tg4 at 192, 2 together',
+      'int8, KV int4, packing 192',
+    ]);
+    expect(row('int8, KV int4, packing 192')).toMatchObject({ unit: 'tok/s', baseline: null });
+  });
+
   it('shows how step time grows with context and with sequences', async () => {
     const { names, row } = await measure(
       ...['engine', '--model', demoFolder, '--growth', '--repetitions', '1', '--step-tokens', '32'],

@@ -42,6 +42,30 @@ describe('plots of results', () => {
     expect(renderPlots(folder).size).toBe(0);
   });
 
+  it('show what KV caches cost for their bytes', () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
+    const rows = ['exact', 'int8', 'int2'].flatMap((policy, index) => [
+      row(`${policy}: KV of a token`, 6000 / 2 ** index, null),
+      row(`${policy}: right answers`, 90 - 20 * index, null),
+      ...(policy === 'exact'
+        ? []
+        : [row(`${policy}: KL divergence of a prediction, mean`, 0.4 * index, null)]),
+      ...[0, 50].flatMap((depth) =>
+        [128, 256, 512].map((context) =>
+          row(`${policy}: right answers at ${context} tokens, depth ${depth}%`, 37, null),
+        ),
+      ),
+    ]);
+    writeFileSync(path.join(folder, 'quality.json'), JSON.stringify(rows));
+    const plots = renderPlots(folder);
+    // A mark and its legend for each, and for each corner of the front.
+    expect(plots.get('quality-answers.svg')!.match(/<circle/g)).toHaveLength(3 + 3 + 3 + 1);
+    expect(plots.get('quality-divergence.svg')!.match(/<circle/g)).toHaveLength(2 + 2 + 2 + 1);
+    expect(plots.get('quality-divergence.svg')).toContain('int8: 0.4 at ');
+    expect(plots.get('quality-maps.svg')!.match(/>37</g)).toHaveLength(3 * 6);
+    expect([...plots.values()].join('')).not.toMatch(/NaN|undefined|Infinity/);
+  });
+
   it('show what a scheduler costs streams against what it costs prompts', () => {
     const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
     const rows = ['nexus, slack 1.5', 'chunked'].flatMap((side) => [

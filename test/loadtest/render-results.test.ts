@@ -40,6 +40,20 @@ describe('docs/results.md', () => {
     expect(page.indexOf('tandem bench serve')).toBeLessThan(page.indexOf('tandem bench engine'));
   });
 
+  it('leaves to a plot what it shows, and names only plots that there are', () => {
+    const text = jsonOf((rows) => {
+      rows.add('exact: KV of a token', 6144, 'bytes');
+      rows.add('exact: right answers', 90, '%');
+      rows.add('exact: right answers at 128 tokens, depth 0%', 75, '%');
+    });
+    using folder = new Folder({ 'quality.json': text });
+    const page = renderResults(folder.path);
+    expect(page).toContain('| exact: right answers | 90 | % |');
+    expect(page).not.toContain('depth 0%');
+    expect(page).toContain('](plots/quality-maps.svg)');
+    expect(page).not.toContain('quality-divergence.svg');
+  });
+
   it('refuses by name a file that holds no rows', () => {
     using folder = new Folder({ 'good.json': jsonOf((rows) => rows.add('a', 1, 'ms')), 'bad.json': '[{}]' });
     expect(() => renderResults(folder.path)).toThrow(/^bad\.json: 0\.name: /);

@@ -22,6 +22,9 @@ bool hasAvx512() {
   return false;
 }
 
+// What goes with a page's elements: nothing, scales per token as of int8, or what packed classes have.
+enum class Kind { plain, scaled, packed };
+
 // Some queries before two pages, the second partly visible.
 struct Meeting {
   Meeting(int queries, int headDim, unsigned seed)
@@ -36,13 +39,15 @@ struct Meeting {
       for (bf16& value : *page) value = toBf16(normal(random));
     }
     for (float& scale : scales) scale = 0.5f + static_cast<float>(random() % 100) / 100;
+    for (float& middle : middles) middle = normal(random);
+    for (float& offset : offsets) offset = 3 * normal(random);
   }
 
   struct State {
     std::vector<float> maximum, sum, out;
   };
 
-  State run(void (*attendPage)(const QueryTile&, const PageTile&, Prefetch&), bool scaled) const {
+  State run(void (*attendPage)(const QueryTile&, const PageTile&, Prefetch&), Kind kind) const {
     State state{std::vector<float>(queries, kNothingSeen), std::vector<float>(queries * kSumLanes),
                 std::vector<float>(queries * headDim)};
     const QueryTile tile{queries,          headDim,
@@ -56,7 +61,9 @@ struct Meeting {
       view.keys = page->data();
       view.values = page->data() + kPageTokens * headDim;
       view.visible = visible->data();
-      if (scaled) view.keyScales = scales, view.valueScales = scales + kPageTokens;
+      if (kind != Kind::plain) view.valueScales = scales + kPageTokens;
+      if (kind == Kind::scaled) view.keyScales = scales;
+      if (kind == Kind::packed) view.valueMiddles = middles, view.keyOffsets = offsets;
       Prefetch nothing;
       attendPage(tile, view, nothing);
     }
@@ -66,18 +73,22 @@ struct Meeting {
   int queries, headDim, stride;
   std::vector<bf16> q, first, second;
   float scales[2 * kPageTokens];
+  float middles[kPageTokens];
+  float offsets[kTileQueries];
 };
 
 }  // namespace
 
-TEST("tile attention: equals its plain twin for all head dimensions, heights, masks and scales") {
+TEST(
+    "tile attention: equals its plain twin for all head dimensions, heights, masks, scales, offsets and "
+    "middles") {
   if (!hasAvx512()) return;
   for (const int headDim : {16, 32, 64, 80, 96, 112, 128, 256}) {
     for (const int queries : {1, 4, 15, 16}) {
-      for (const bool scaled : {false, true}) {
+      for (const Kind kind : {Kind::plain, Kind::scaled, Kind::packed}) {
         const Meeting meeting(queries, headDim, 3);
-        const Meeting::State expected = meeting.run(kPortableAttention.attendPage, scaled);
-        const Meeting::State actual = meeting.run(attendPageOnTiles<test::EmulatedTiles>, scaled);
+        const Meeting::State expected = meeting.run(kPortableAttention.attendPage, kind);
+        const Meeting::State actual = meeting.run(attendPageOnTiles<test::EmulatedTiles>, kind);
         for (int query = 0; query < queries; ++query) {
           test::near(actual.maximum[query], expected.maximum[query], 1e-5, "maximum");
           double total = 0, expectedTotal = 0;

@@ -311,6 +311,40 @@ TEST("device: converted pages give the same bits in chunks, token by token, fork
   test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
 }
 
+TEST("device: a slot's steps go on with its old pages until a conversion is finished, or dropped") {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 128; ++i) tokens.push_back(i * 43 % 90);
+  const test::TinyModel model(llama(), 20);
+  const auto device = open(model, WeightClass::bf16, availableIsas().front());
+  const std::vector<float> exact = logitsOf(*device, tokens, 128);
+  const auto goOn = [&](std::int32_t from, std::int32_t to) {
+    return run(*device, 1, {{0}, {to - from}, {tokens.begin() + from, tokens.begin() + to}, {kWantLogits}})
+        .entries[0]
+        .logits;
+  };
+  for (const bool dropped : {true, false}) {
+    device->openSlot(0, SlotOptions{});
+    device->kv().reserve(0, 96);
+    run(*device, 0, {{0}, {96}, {tokens.begin(), tokens.begin() + 96}, {0}});
+    const std::size_t before = device->kv().heldBytes();
+    std::promise<void> converted;
+    device->convert(0, 0, 2, PrecisionClass::int2, [&] { converted.set_value(); });
+    device->kv().reserve(0, 128);
+    test::isTrue(goOn(96, 128) == exact, "a step beside a conversion");
+    converted.get_future().get();
+    if (dropped) {
+      device->dropConversion(0);
+      test::equal(device->kv().heldBytes(), before + device->kv().blockBytes(), "bytes after a drop");
+    } else {
+      device->finishConversion(0);
+      test::equal(device->kv().heldBytes(PrecisionClass::int2),
+                  2 * device->kv().blockBytes(PrecisionClass::int2), "bytes of the converted blocks");
+    }
+    device->closeSlot(0);
+  }
+  test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
+}
+
 TEST("device: ends with swaps under way, and in host memory") {
   const test::TinyModel model(llama(), 16);
   std::atomic<int> copied = 0;

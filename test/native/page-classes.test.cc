@@ -95,7 +95,7 @@ TEST("page classes: random operations over all classes report the bytes they hol
   for (int round = 0; round < 200'000; ++round) {
     const int slot = below(kSlots);
     std::vector<Model::Block>& blocks = model.slots[slot];
-    switch (below(9)) {
+    switch (below(10)) {
       case 0: {  // reserve, write and fill
         const std::int64_t wanted = static_cast<std::int64_t>(blocks.size()) + below(6);
         const std::int64_t missing = wanted - static_cast<std::int64_t>(blocks.size());
@@ -180,6 +180,15 @@ TEST("page classes: random operations over all classes report the bytes they hol
         model.swapped.erase(id);
         break;
       }
+      case 7: {  // a published block takes a full one's place
+        if (model.published.empty() || blocks.empty()) break;
+        auto entry = model.published.begin();
+        std::advance(entry, below(static_cast<int>(model.published.size())));
+        const int index = below(static_cast<int>(blocks.size()));
+        cache.replace(slot, index, entry->first);
+        blocks[index] = entry->second;
+        break;
+      }
       default: {  // convert some blocks, of one layer or of all
         const int begin = below(static_cast<int>(blocks.size()) + 1);
         const int end = begin + below(static_cast<int>(blocks.size()) - begin + 1);
@@ -192,7 +201,9 @@ TEST("page classes: random operations over all classes report the bytes they hol
           ++refused;
           break;
         }
-        test::throws([&] { cache.startStep(slot); }, "being converted");
+        test::throws([&] { cache.release(slot); }, "being converted");
+        test::throws([&] { cache.finishConversion(slot); }, "still written");
+        const bool dropped = below(4) == 0;
         std::size_t next = 0;
         for (int at = std::max(layer, 0); at < (layer < 0 ? kLayers : layer + 1); ++at) {
           for (int index = begin; index < end; ++index) {
@@ -205,13 +216,19 @@ TEST("page classes: random operations over all classes report the bytes they hol
             const PageConversion& conversion = (*pages)[next++];
             test::equal(nameOf(conversion.fromFormat.precision), nameOf(model.pages[page].precision), "from");
             test::equal(std::memcmp(conversion.from, &model.pages[page].content, sizeof(int)), 0, "source");
-            page = model.page(to, model.contents++);
-            writeMark(conversion.to, to, model.pages[page].content);
+            const int packed = model.page(to, model.contents++);
+            writeMark(conversion.to, to, model.pages[packed].content);
+            if (dropped) continue;
+            page = packed;
             ++converted;
           }
         }
         test::equal(next, pages->size(), "and no other");
-        cache.finishConversion(slot);
+        cache.startStep(slot);
+        cache.conversionWritten(slot);
+        test::throws([&] { cache.finishConversion(slot); }, "running step");
+        cache.finishStep(slot, 0);
+        dropped ? cache.dropConversion(slot) : cache.finishConversion(slot);
         break;
       }
     }
@@ -269,7 +286,17 @@ TEST("page classes: misuse is refused by name") {
   test::throws([&] { cache.finishConversion(0); }, "slot 0 is not being converted");
   cache.startConversion(0, 1, 2, PrecisionClass::int4);
   test::throws([&] { cache.release(0); }, "being converted");
+  test::throws([&] { cache.replace(0, 0, 0); }, "being converted");
+  cache.conversionWritten(0);
   cache.finishConversion(0);
   test::throws([&] { cache.fork(0, 1, 40); }, "packed block");
+  test::throws([&] { cache.replace(0, 0, 0); }, "must be published");
+  const std::int32_t packed = cache.publish(0, 1);
+  test::throws([&] { cache.replace(0, 2, packed); }, "not full");
+  cache.replace(0, 0, packed);
+  test::equal(cache.heldBytes(PrecisionClass::int4), kLayers * kFormat.in(PrecisionClass::int4).pageBytes(),
+              "bytes of a block that two places share");
+  test::equal(cache.heldBytes(PrecisionClass::bf16), kLayers * kFormat.pageBytes(),
+              "bytes of the last block");
   test::isTrue(cache.fork(0, 1, 64), "a fork after the packed block");
 }

@@ -5,6 +5,7 @@ import type { CachedPrefix } from './simulated-cache.js';
 export class SimulatedSequence implements Work {
   phase: Phase = 'waiting';
   inFlight = false;
+  packing = false;
   computedTokens = 0;
   readonly priority = 0;
   readonly deadlineMs = Number.POSITIVE_INFINITY;

@@ -23,6 +23,7 @@ const pageTokens = 32;
 /** Pages and slots in numbers: what `engine/kv/` answers for a device, without the device. */
 export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   readonly pageTokens = pageTokens;
+  readonly packs = false;
   readonly totalPages: number;
   readonly hostPages: number;
   readonly cache: SimulatedCache;
@@ -101,6 +102,19 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
     work.pages += wanted;
     this.#ownedPages += wanted;
     if (this.usedPages > this.#mostUsedPages) this.#mostUsedPages = this.usedPages;
+    return true;
+  }
+
+  /** Here all tokens have one size from the first. */
+  mustPack(): boolean {
+    return false;
+  }
+
+  stepLimit(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  pack(): boolean {
     return true;
   }
 

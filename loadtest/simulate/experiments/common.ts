@@ -1,8 +1,8 @@
 import type { GpuName, SimulatedModelName } from '../../../engine/index.js';
+import type { Bars } from '../../report/chart.js';
 import type { Rows } from '../../rows.js';
 import type { Slo } from '../../serve/slo.js';
 import type { KvPolicyName } from '../kv-policies.js';
-import type { Bars } from '../report/chart.js';
 import { simulate } from '../run.js';
 import { makeSetup, type Setup } from '../setup.js';
 import { type RunSummary, summarize } from '../summary.js';

@@ -1,5 +1,5 @@
+import type { Bars } from '../../report/chart.js';
 import { findCapacity } from '../capacity.js';
-import type { Bars } from '../report/chart.js';
 import type { Report, ReportSection } from '../report/report.js';
 import type { RunSummary } from '../summary.js';
 import { type Load, type Variant, variant } from '../variant.js';

@@ -1,9 +1,10 @@
+import { type Bars, type Chart, escapeHtml, renderBars, renderChart } from '../../report/chart.js';
+import { renderPage } from '../../report/page.js';
+import { colorCount } from '../../report/style.js';
 import type { Origin } from '../../rows.js';
 import type { Slo } from '../../serve/slo.js';
 import { readable } from '../../table.js';
 import type { RunSummary } from '../summary.js';
-import { type Bars, type Chart, escapeHtml, renderBars, renderChart } from './chart.js';
-import { colorCount, style } from './style.js';
 
 /** Runs that belong together: one load, and what was tried on it. */
 export interface ReportSection {
@@ -22,29 +23,14 @@ export interface Report {
 }
 
 /** One HTML file that needs no other: plots and tables, readable in the light and in the dark. */
-export function renderReport({ title, facts, sections }: Report, { command, commit, date }: Origin): string {
+export function renderReport({ title, facts, sections }: Report, origin: Origin): string {
   // A policy has one colour throughout.
   const labels = [...new Set(sections.flatMap(({ runs }) => runs.map(({ label }) => label)))];
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1">
-<title>${escapeHtml(title)}</title>
-<style>${style}</style>
-</head>
-<body>
-<main>
-<h1>${escapeHtml(title)}</h1>
-<p class="soft">Virtual time on a simulated device. The scheduler is the real one, and does not know the device's constants.</p>
-<div class="command"><code>${escapeHtml(command)}</code><br>
-<span class="soft">commit ${escapeHtml(commit)}, ${escapeHtml(date.slice(0, 16).replace('T', ' '))} UTC</span></div>
-<dl>${facts.map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`).join('')}</dl>
-${sections.map((section) => renderSection(section, labels)).join('\n')}
-</main>
-</body>
-</html>
-`;
+  const about =
+    "Virtual time on a simulated device. The scheduler is the real one, and does not know the device's constants.";
+  const body = `<dl>${facts.map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`).join('')}</dl>
+${sections.map((section) => renderSection(section, labels)).join('\n')}`;
+  return renderPage({ title, about, body }, origin);
 }
 
 function renderSection({ title, slo, runs, bars }: ReportSection, labels: readonly string[]): string {

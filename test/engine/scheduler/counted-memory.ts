@@ -1,3 +1,4 @@
+import type { PackingRule } from '../../../engine/kv/packing-rule.js';
 import type { Memory } from '../../../engine/scheduler/memory.js';
 import type { Work } from '../../../engine/scheduler/work.js';
 
@@ -10,9 +11,13 @@ export function must(holds: boolean, what: string): asserts holds {
 export class CountedWork implements Work {
   phase: Work['phase'] = 'waiting';
   inFlight = false;
+  packing = false;
   computedTokens = 0;
   paused = false;
   generated = 0;
+  /** Pages that are packed, and that are made but perhaps not due. */
+  packedPages = 0;
+  convertedPages = 0;
 
   constructor(
     readonly serial: number,
@@ -36,6 +41,9 @@ export class CountedWork implements Work {
   }
 }
 
+/** Of a page, what it takes when it is packed. */
+const packedSize = 0.25;
+
 /** Slots, pages and host memory in numbers. Throws at whatever no device could do. */
 export class CountedMemory implements Memory<CountedWork> {
   readonly pageTokens = 32;
@@ -46,18 +54,29 @@ export class CountedMemory implements Memory<CountedWork> {
   /** Copies that run, for the test to end. */
   readonly leaving: CountedWork[] = [];
   readonly returning: CountedWork[] = [];
-  evictions = 0;
+  /** Conversions that run. */
+  readonly converting: CountedWork[] = [];
 
   constructor(
     readonly slots: number,
     readonly pages: number,
     readonly hostPages: number,
+    readonly rule?: PackingRule,
   ) {}
 
   get used(): number {
     let used = 0;
-    for (const pages of this.held.values()) used += pages;
+    for (const [work, pages] of this.held) used += this.#sizeOf(work, pages);
     return used;
+  }
+
+  /** Pages that stay free when someone starts, so that there is room to pack. */
+  get packRoom(): number {
+    return this.rule ? 1 : 0;
+  }
+
+  get packs(): boolean {
+    return this.rule !== undefined;
   }
 
   kvBytesPerToken(): number {
@@ -75,9 +94,56 @@ export class CountedMemory implements Memory<CountedWork> {
   admit(work: CountedWork, reserveTokens: number): boolean {
     must(!this.held.has(work) && work.phase === 'waiting', 'who waits has no slot');
     if (this.held.size === this.slots) return false;
-    if (this.#pagesFor(work.tokenCount + reserveTokens) > this.pages - this.used) return false;
+    if (this.#mostPages(work, work.tokenCount + reserveTokens) > this.pages - this.used) return false;
     this.held.set(work, 0);
     work.computedTokens = 0;
+    return true;
+  }
+
+  mustPack({ promptTokens, computedTokens, packedPages }: CountedWork): boolean {
+    if (!this.rule) return false;
+    return this.rule.packedAt(promptTokens, computedTokens) > packedPages * this.pageTokens;
+  }
+
+  stepLimit({ promptTokens, computedTokens }: CountedWork): number {
+    if (!this.rule) return Number.POSITIVE_INFINITY;
+    return this.rule.nextAt(promptTokens, computedTokens) - computedTokens;
+  }
+
+  pack(work: CountedWork): boolean {
+    must(!work.inFlight && this.held.has(work), 'a slot is packed between its steps');
+    const { rule, pageTokens } = this;
+    if (!rule) return true;
+    const due = rule.packedAt(work.promptTokens, work.computedTokens) / pageTokens;
+    while (!work.packing) {
+      if (work.convertedPages > work.packedPages) {
+        if (work.convertedPages > due) return true;
+        work.packedPages = work.convertedPages;
+      } else if (due > work.packedPages) {
+        if (!this.#convert(work, due)) return false;
+      } else {
+        const next = rule.nextAt(work.promptTokens, work.computedTokens);
+        if (work.computedTokens >= work.promptTokens && next - work.computedTokens <= pageTokens) {
+          this.#convert(work, rule.packedAt(work.promptTokens, next) / pageTokens);
+        }
+        return true;
+      }
+    }
+    return true;
+  }
+
+  /** The conversion for `work` is done. */
+  endConversion(work: CountedWork): void {
+    this.converting.splice(this.converting.indexOf(work), 1);
+    work.packing = false;
+  }
+
+  #convert(work: CountedWork, end: number): boolean {
+    let count = Math.min(4, end - work.packedPages);
+    while (count * packedSize > this.pages - this.used) if (--count === 0) return false;
+    work.convertedPages = work.packedPages + count;
+    work.packing = true;
+    this.converting.push(work);
     return true;
   }
 
@@ -100,8 +166,10 @@ export class CountedMemory implements Memory<CountedWork> {
   }
 
   release(work: CountedWork): void {
-    must(!work.inFlight, 'a slot in flight is left alone');
+    must(!work.inFlight && !work.packing, 'a slot in flight is left alone');
     must(this.held.delete(work), 'a slot is released once');
+    work.packedPages = 0;
+    work.convertedPages = 0;
   }
 
   canSwap(work: CountedWork): boolean {
@@ -112,7 +180,8 @@ export class CountedMemory implements Memory<CountedWork> {
   }
 
   swapOut(work: CountedWork): void {
-    must(!work.inFlight && this.held.has(work), 'a slot is copied that is not in flight');
+    must(!work.inFlight && !work.packing && this.held.has(work), 'a slot is copied that is not in flight');
+    work.convertedPages = work.packedPages;
     this.leaving.push(work);
   }
 
@@ -126,7 +195,7 @@ export class CountedMemory implements Memory<CountedWork> {
   swapIn(work: CountedWork, reserveTokens: number): boolean {
     must(this.swapped.has(work), 'what comes back was copied');
     if (this.held.size === this.slots) return false;
-    if (this.#pagesFor(work.tokenCount + reserveTokens) > this.pages - this.used) return false;
+    if (this.#mostPages(work, work.tokenCount + reserveTokens) > this.pages - this.used) return false;
     this.held.set(work, this.swapped.get(work)!);
     this.returning.push(work);
     return true;
@@ -140,6 +209,19 @@ export class CountedMemory implements Memory<CountedWork> {
 
   dropSwapped(work: CountedWork): void {
     must(this.swapped.delete(work), 'a copy is dropped once');
+  }
+
+  #sizeOf({ packedPages, convertedPages }: CountedWork, pages: number): number {
+    return pages - packedPages * (1 - packedSize) + (convertedPages - packedPages) * packedSize;
+  }
+
+  #mostPages(work: CountedWork, tokens: number): number {
+    const { rule, pageTokens } = this;
+    if (!rule) return this.#pagesFor(tokens);
+    if (work.packedPages > 0) return this.#sizeOf(work, this.#pagesFor(tokens)) + this.packRoom;
+    const packed = rule.packedAt(work.promptTokens, tokens) / pageTokens;
+    const exact = this.#pagesFor(Math.min(tokens, rule.exactTokens(work.promptTokens)));
+    return Math.max(exact, this.#pagesFor(tokens) - packed * (1 - packedSize)) + this.packRoom;
   }
 
   #pagesFor(tokens: number): number {

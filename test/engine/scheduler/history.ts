@@ -1,3 +1,4 @@
+import { PackingRule } from '../../../engine/kv/packing-rule.js';
 import { openPolicy, type PolicyName } from '../../../engine/scheduler/open-policy.js';
 import type { Predictor } from '../../../engine/scheduler/partition.js';
 import type { PrefillOrder } from '../../../engine/scheduler/prefill-queue.js';
@@ -31,6 +32,8 @@ export interface HistoryOptions {
   readonly policy: PolicyName;
   readonly order: PrefillOrder;
   readonly events: number;
+  /** Whether KV is packed. */
+  readonly packs?: boolean;
 }
 
 /** Mulberry32: small, seeded, even enough to choose events by. */
@@ -66,7 +69,8 @@ export class History {
     this.#below = randomOf(options.seed);
     this.units = [1, 2, 3, 8, 132][this.#below(5)]!;
     this.#maxStepTokens = 64 << this.#below(4);
-    this.memory = new CountedMemory(1 + this.#below(12), 24 + this.#below(100), this.#below(3) * 20);
+    const rule = options.packs ? new PackingRule('int4', 32 * (1 + this.#below(4)), 32) : undefined;
+    this.memory = new CountedMemory(1 + this.#below(12), 24 + this.#below(100), this.#below(3) * 20, rule);
     const settings = { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: this.#maxStepTokens };
     this.scheduler = new Scheduler({
       memory: this.memory,
@@ -114,7 +118,7 @@ export class History {
 
   #arrive(): void {
     // At most what the whole memory holds: longer ones are refused before they get here.
-    const capacity = this.memory.pages * this.memory.pageTokens;
+    const capacity = (this.memory.pages - this.memory.packRoom) * this.memory.pageTokens;
     const prompt = 1 + this.#below(Math.min(capacity - 20, this.#below(4) === 0 ? 1500 : 200));
     const output = 1 + this.#below(Math.min(60, capacity - prompt));
     const priority = this.#below(10) === 0 ? this.#below(3) - 1 : 0;
@@ -153,12 +157,20 @@ export class History {
   }
 
   #endSomething(): void {
-    const { leaving, returning } = this.memory;
-    const all = this.#running.length + leaving.length + returning.length;
+    const { leaving, returning, converting } = this.memory;
+    const copies = leaving.length + returning.length;
+    const all = this.#running.length + copies + converting.length;
     if (all === 0) return;
-    const chosen = this.#below(all);
-    if (chosen < this.#running.length) this.#complete(this.#running.splice(chosen, 1)[0]!);
-    else this.#endCopy();
+    const chosen = this.#below(all) - this.#running.length;
+    if (chosen < 0) {
+      this.#complete(this.#running.splice(this.#running.length + chosen, 1)[0]!);
+    } else if (chosen < copies) {
+      this.#endCopy();
+    } else {
+      const work = converting[chosen - copies]!;
+      this.memory.endConversion(work);
+      this.scheduler.packed(work);
+    }
   }
 
   #endCopy(): void {
@@ -220,11 +232,21 @@ export class History {
       );
       must(chunk.isPrompt || chunk.tokens === 1, 'decode adds one token');
       must(!chunk.work.paused, 'nobody who is paused runs');
+      this.#checkPacked(chunk.work, chunk.tokens);
       const room = this.memory.held.get(chunk.work)! * this.memory.pageTokens;
       must(chunk.work.computedTokens + chunk.tokens <= room, 'there is room');
       tokens += chunk.tokens;
     }
     must(tokens <= this.#maxStepTokens, 'a step keeps its size');
+  }
+
+  /** What it is computed behind follows from its place in the sequence alone. */
+  #checkPacked({ promptTokens, computedTokens, packedPages }: CountedWork, tokens: number): void {
+    const { rule, pageTokens } = this.memory;
+    if (!rule) return;
+    for (const position of [computedTokens, computedTokens + tokens - 1]) {
+      must(rule.packedAt(promptTokens, position) === packedPages * pageTokens, 'a token sees what it should');
+    }
   }
 
   #checkAlways(): void {
@@ -246,7 +268,8 @@ export class History {
   }
 
   #isWaitingForSomething(): boolean {
-    return this.#running.length + this.memory.leaving.length + this.memory.returning.length > 0;
+    const { leaving, returning, converting } = this.memory;
+    return this.#running.length + leaving.length + returning.length + converting.length > 0;
   }
 
   #pickLive(): CountedWork | undefined {

@@ -1,4 +1,4 @@
-import { readable } from '../../table.js';
+import { readable } from '../table.js';
 import { style } from './style.js';
 
 export interface Series {
@@ -15,6 +15,8 @@ export interface Chart {
   readonly yLabel: string;
   readonly series: readonly Series[];
   readonly xScale?: 'linear' | 'log';
+  /** Whether a linear x axis begins at 0, as a linear y axis does. */
+  readonly xFromZero?: boolean;
   readonly yScale?: 'linear' | 'log';
   /** Upper end of the y axis; the largest value if absent. */
   readonly yMax?: number;
@@ -23,7 +25,8 @@ export interface Chart {
   readonly marks?: boolean;
 }
 
-const width = 560;
+/** Of every drawing, in its own units. */
+export const width = 560;
 const height = 300;
 const left = 62;
 const right = 14;
@@ -71,6 +74,7 @@ function drawChart(chart: Chart): string {
     chart.xScale ?? 'linear',
     left,
     width - right,
+    chart.xFromZero,
   );
   const ys = points.map(([, value]) => value);
   if (chart.yMax !== undefined) ys.push(chart.yMax);
@@ -119,7 +123,7 @@ ${bound}${lines.join('\n')}
 const titleHeight = 34;
 
 /** An SVG file that needs no other, readable in the light and in the dark. */
-function standalone(title: string, bodyHeight: number, body: string): string {
+export function standalone(title: string, bodyHeight: number, body: string): string {
   const all = bodyHeight + titleHeight;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${all}" role="img" aria-label="${escapeHtml(title)}" font-family="system-ui, sans-serif">
 <style>${style}</style>

@@ -1,0 +1,52 @@
+import type { PackedClass } from '../device/device.js';
+
+/** Tokens between two packings of a growing sequence. */
+const stride = 64;
+
+/**
+ * Which tokens of a sequence are *packed*, that is, lie in pages of a lossy class. It follows from the length of the prompt
+ * and the position alone, never from chunks or from time, so that a request has the same answer whatever runs beside it:
+ *
+ * - While a prompt is read, all of it is exact: a chunk sees what it would see if the prompt were read in one step.
+ * - Before the first token behind the prompt is computed, every full page is packed that is older than the recent tokens.
+ * - From then on the same happens before each token whose position is a multiple of 64.
+ *
+ * So a token is packed once, from what it was computed as, and stays so.
+ */
+export class PackingRule {
+  /** Tokens that stay exact behind the newest: whole pages. */
+  readonly recentTokens: number;
+
+  constructor(
+    readonly precision: PackedClass,
+    recentTokens: number,
+    readonly pageTokens: number,
+  ) {
+    this.recentTokens = Math.ceil(recentTokens / pageTokens) * pageTokens;
+  }
+
+  /** Tokens of a sequence that may be exact at once, its prompt read. */
+  get mostExactTokens(): number {
+    return this.recentTokens + this.pageTokens + stride;
+  }
+
+  /** How many tokens, from the first on, are packed when the token at `position` is computed. */
+  packedAt(promptTokens: number, position: number): number {
+    if (position < promptTokens) return 0;
+    const since = Math.max(promptTokens, Math.floor(position / stride) * stride);
+    return Math.max(0, Math.floor((since - this.recentTokens) / this.pageTokens) * this.pageTokens);
+  }
+
+  /** The first position behind `position` at which more is packed. */
+  nextAt(promptTokens: number, position: number): number {
+    if (position < promptTokens && this.packedAt(promptTokens, promptTokens) > 0) return promptTokens;
+    const from = Math.max(position, promptTokens);
+    const atLeast = Math.ceil((this.recentTokens + this.pageTokens) / stride) * stride;
+    return Math.max((Math.floor(from / stride) + 1) * stride, atLeast);
+  }
+
+  /** Tokens that are computed while nothing is packed: what they hold is the same under every rule. */
+  exactTokens(promptTokens: number): number {
+    return this.nextAt(promptTokens, 0);
+  }
+}

@@ -1,0 +1,34 @@
+import { EngineSettings, ModelSettings } from '../../config/schema.js';
+import { type Device, openDevice, packingRule, readCheckpoint } from '../../engine/index.js';
+import { packedDevice } from './packed-device.js';
+import type { CachePolicy, CacheSettings } from './policies.js';
+
+/** The model, and what of it all measures need at most at once. */
+export interface PolicyRoom {
+  readonly model: string;
+  readonly weights: ModelSettings['weights'];
+  readonly sequences: number;
+  /** Tokens that all sequences together hold. */
+  readonly kvTokens: number;
+  /** The same for every policy. */
+  readonly engine: Pick<CacheSettings, 'maxStepTokens' | 'cores' | 'isa'>;
+}
+
+/** A device that keeps its KV cache as the policy says. */
+export async function openPolicy({ settings }: CachePolicy, room: PolicyRoom): Promise<Device> {
+  const { spec } = await readCheckpoint(room.model);
+  // K and V in bf16, the largest class.
+  const bytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
+  // Each sequence's last page may be partly filled.
+  const pageTokens = 32;
+  const engine = EngineSettings.parse({
+    ...room.engine,
+    maxSequences: room.sequences,
+    kvMemory: (room.kvTokens + room.sequences * pageTokens) * bytesPerToken,
+    ...settings,
+  });
+  const model = ModelSettings.parse({ path: room.model, weights: room.weights });
+  const { device } = await openDevice({ model, engine });
+  const rule = packingRule(engine);
+  return rule ? packedDevice(device, rule) : device;
+}

@@ -1,0 +1,48 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { PackingRule } from '../../../engine/kv/packing-rule.js';
+
+const cases = fc.record({
+  recent: fc.integer({ min: 1, max: 300 }),
+  prompt: fc.integer({ min: 1, max: 1000 }),
+  position: fc.integer({ min: 0, max: 2000 }),
+});
+const check = (holds: (rule: PackingRule, prompt: number, position: number) => void) =>
+  fc.assert(
+    fc.property(cases, ({ recent, prompt, position }) =>
+      holds(new PackingRule('int4', recent, 32), prompt, position),
+    ),
+  );
+
+describe('packing rule', () => {
+  it('packs by the prompt and the position: nothing before its end, then all but the recent, every 64 tokens', () => {
+    const rule = new PackingRule('int4', 128, 32);
+    expect([0, 500, 999].map((position) => rule.packedAt(1000, position))).toEqual([0, 0, 0]);
+    expect([1000, 1023, 1024, 1087, 1088].map((position) => rule.packedAt(1000, position))).toEqual([
+      864, 864, 896, 896, 960,
+    ]);
+    expect([10, 159, 191, 192, 256].map((position) => rule.packedAt(10, position))).toEqual([
+      0, 0, 0, 64, 128,
+    ]);
+    expect([rule.exactTokens(1000), rule.exactTokens(10), rule.exactTokens(159)]).toEqual([1000, 192, 192]);
+  });
+
+  it('packs whole pages, never the recent tokens, and never less than before', () => {
+    check((rule, prompt, position) => {
+      const packed = rule.packedAt(prompt, position);
+      expect(packed % 32).toBe(0);
+      expect(packed).toBeLessThanOrEqual(Math.max(0, position - rule.recentTokens));
+      expect(packed).toBeLessThanOrEqual(rule.packedAt(prompt, position + 1));
+      if (position >= prompt) expect(position - packed).toBeLessThanOrEqual(rule.mostExactTokens);
+    });
+  });
+
+  it('says where more is packed next', () => {
+    check((rule, prompt, position) => {
+      const next = rule.nextAt(prompt, position);
+      expect(next).toBeGreaterThan(position);
+      expect(rule.packedAt(prompt, next)).toBeGreaterThan(rule.packedAt(prompt, position));
+      expect(rule.packedAt(prompt, next - 1)).toBe(rule.packedAt(prompt, position));
+    });
+  });
+});

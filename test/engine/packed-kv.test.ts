@@ -1,0 +1,233 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { Settings } from '../../config/schema.js';
+import { type Engine, openEngine } from '../../engine/index.js';
+import { openTokenizer } from '../../engine/model/tokenizer.js';
+import { policyNames } from '../../engine/scheduler/open-policy.js';
+import { demoFolder, retrievalCases } from '../support/demo.js';
+import { type Generated, generate, requestFor } from '../support/generate.js';
+
+type EngineOver = Partial<Settings['engine']>;
+
+function open(engine: EngineOver = {}): Promise<Engine> {
+  return openEngine(
+    Settings.parse({
+      model: { path: demoFolder },
+      engine: { kvMemory: '256MiB', kv: 'int4', kvRecentTokens: 64, ...engine },
+    }),
+  );
+}
+
+const long = retrievalCases().filter(({ length }) => length >= 512);
+const drawing = { ...requestFor([0]).sampling, temperature: 0.9, topP: 0.95, seed: 42n };
+/** Of the demo model: 6 layers of 4 heads. */
+const blockBytes = { bf16: 196_608, int4: 56_832 };
+
+let encode: (text: string) => Int32Array;
+beforeAll(async () => {
+  const tokenizer = await openTokenizer(demoFolder);
+  encode = (text) => tokenizer.encode(text, { special: true, addBos: false });
+});
+
+/** Passes several multiples of 64 while it decodes. */
+const subject = (over = {}) =>
+  requestFor(encode(long[0]!.prompt), {
+    maxTokens: 200,
+    ignoreEos: true,
+    logprobs: 3,
+    sampling: drawing,
+    ...over,
+  });
+
+async function answerOf(engine: Engine, request = subject()): Promise<Generated['choices']> {
+  return (await generate(engine, request)).choices;
+}
+
+/** Nothing but exact blocks of the prefix cache is left. */
+async function expectNothingHeld(engine: Engine): Promise<void> {
+  // One more request runs when the last conversion of those before is over.
+  await generate(engine, requestFor([1, 2, 3], { maxTokens: 1 }));
+  const stats = await engine.stats();
+  expect(stats).toMatchObject({ running: 0, waiting: 0, slotsOpen: 0, kvSwappedBytes: 0 });
+  expect(stats.kvBlocksUsed).toBe(stats.cache.blocks);
+  expect(stats.kvHeldBytes).toEqual({
+    bf16: stats.cache.blocks * blockBytes.bf16,
+    int8: 0,
+    int4: 0,
+    int2: 0,
+  });
+}
+
+describe('a request under packed KV', () => {
+  let alone: Generated['choices'];
+  beforeAll(async () => {
+    const engine = await open({ prefixCache: false });
+    alone = await answerOf(engine);
+    const stats = await engine.stats();
+    expect(stats.kvPackedBlocks).toBeGreaterThan(Math.floor(subject().prompt.length / 32) - 4);
+    await expectNothingHeld(engine);
+    await engine.close();
+  });
+
+  it('has an answer of its own, whose beginning follows from the exact prompt', async () => {
+    const exact = await open({ kv: 'exact' });
+    const [expected] = await answerOf(exact);
+    await exact.close();
+    expect(alone[0]!.logprobs[0]).toEqual(expected!.logprobs[0]);
+    expect(alone[0]!.logprobs).not.toEqual(expected!.logprobs);
+  });
+
+  it('has the same bits among others, with cancelled neighbours, and from the cache', async () => {
+    const engine = await open();
+    const crowd = Array.from({ length: 32 }, (_, i) => {
+      const prompt = i % 4 === 0 ? long[0]!.prompt : long[i % long.length]!.prompt.slice(0, 40 + 97 * i);
+      const request = requestFor(encode(prompt), { maxTokens: 8 + 7 * i, ignoreEos: true });
+      if (i % 5 !== 2) return generate(engine, request);
+      return new Promise<void>((resolve, reject) => {
+        generate(engine, request, (count) => {
+          if (count < 3) return;
+          engine.cancel(request.id);
+          resolve();
+        }).catch(reject);
+      });
+    });
+    const among = await Promise.all([answerOf(engine), answerOf(engine)]);
+    await Promise.all(crowd);
+    const again = await generate(engine, subject());
+    expect(again.usage.cachedTokens).toBeGreaterThan(subject().prompt.length - 40);
+    for (const choices of [...among, again.choices]) expect(choices).toEqual(alone);
+    await expectNothingHeld(engine);
+    await engine.close();
+  });
+
+  it('has the same bits in whatever steps it is read, under every scheduler', async () => {
+    for (const scheduler of policyNames) {
+      for (const maxStepTokens of [32, 1024]) {
+        const engine = await open({ scheduler, maxStepTokens, maxSequences: 8 });
+        const others = [1, 2, 3].map((i) => generate(engine, requestFor(encode(long[i]!.prompt))));
+        expect(await answerOf(engine), `${scheduler}, ${maxStepTokens}`).toEqual(alone);
+        await Promise.all(others);
+        await engine.close();
+      }
+    }
+  });
+
+  it('does not begin with what an earlier answer left, which was computed behind packed tokens', async () => {
+    const first = encode(long[1]!.prompt);
+    const engine = await open();
+    const answer = await generate(engine, requestFor(first, { maxTokens: 150, ignoreEos: true }));
+    const next = [...first, ...answer.choices[0]!.tokens, ...encode(' and then?')];
+    const continued = await generate(engine, subject({ prompt: Int32Array.from(next), maxTokens: 80 }));
+    expect(continued.usage.cachedTokens).toBe(Math.floor(first.length / 32) * 32);
+    await engine.close();
+    const fresh = await open({ prefixCache: false });
+    const uncached = await answerOf(fresh, subject({ prompt: Int32Array.from(next), maxTokens: 80 }));
+    expect(continued.choices).toEqual(uncached);
+    await fresh.close();
+  });
+
+  it('shares the packed blocks of its prompt among its choices, which are converted once', async () => {
+    for (const prefixCache of [true, false]) {
+      const engine = await open({ prefixCache });
+      const before = (await engine.stats()).kvPackedBlocks;
+      const request = subject({ n: 4, maxTokens: 20 });
+      let held: Promise<Awaited<ReturnType<Engine['stats']>>> | undefined;
+      const { choices } = await generate(engine, request, (count) => {
+        if (count > 40) held ??= engine.stats();
+      });
+      const promptBlocks = Math.floor((request.prompt.length - 64) / 32);
+      const { kvPackedBlocks, kvHeldBytes } = (await held)!;
+      expect(kvHeldBytes.int4).toBeGreaterThanOrEqual(promptBlocks * blockBytes.int4);
+      expect(kvHeldBytes.int4).toBeLessThan((promptBlocks + 8) * blockBytes.int4);
+      expect(kvPackedBlocks - before).toBeLessThan(promptBlocks + 8);
+      expect(choices[0]!.logprobs).toEqual(alone[0]!.logprobs.slice(0, 20));
+      await expectNothingHeld(engine);
+      await engine.close();
+    }
+  });
+});
+
+describe('packed KV with little memory', () => {
+  // As long as three quarters of the memory, so that even packed ones push others out.
+  const requests = () =>
+    Array.from({ length: 8 }, (_, i) =>
+      requestFor(encode(long[i]!.prompt).slice(0, 60 + 14 * i), {
+        maxTokens: 300 - 20 * i,
+        ignoreEos: true,
+        logprobs: 1,
+      }),
+    );
+  const answers = async (engine: Engine) =>
+    (await Promise.all(requests().map((request) => generate(engine, request)))).map(({ choices }) => choices);
+
+  for (const kv of ['int4', 'int2'] as const) {
+    it(`gives way by swapping or starting anew, and gives the same bits (${kv})`, async () => {
+      const roomy = await open({ kv, prefixCache: false });
+      const expected = await answers(roomy);
+      await roomy.close();
+      for (const [swapMemory, prefixCache] of [
+        [0, true],
+        [0, false],
+        [1 << 30, true],
+        [12 * blockBytes.bf16, false],
+      ] as const) {
+        const engine = await open({ kv, swapMemory, prefixCache, kvMemory: 18 * blockBytes.bf16 });
+        expect(await answers(engine)).toEqual(expected);
+        const stats = await engine.stats();
+        expect(stats.preemptions).toBeGreaterThan(0);
+        expect(stats.swapsOut > 0).toBe(swapMemory > 0);
+        await expectNothingHeld(engine);
+        await engine.close();
+      }
+    });
+  }
+
+  it('runs the longest sequence that it admits', async () => {
+    const engine = await open({ kvMemory: 20 * blockBytes.bf16 });
+    const { contextLength } = engine.info;
+    expect(contextLength).toBeLessThan(20 * 32);
+    const prompt = encode(long[0]!.prompt).slice(0, contextLength - 1);
+    await answerOf(
+      engine,
+      requestFor(prompt.slice(0, 200), { maxTokens: contextLength - 200, ignoreEos: true }),
+    );
+    await answerOf(engine, requestFor(prompt, { maxTokens: 1, ignoreEos: true }));
+    await answerOf(engine, requestFor(prompt.slice(0, -70), { maxTokens: 70, ignoreEos: true }));
+    await expectNothingHeld(engine);
+    await engine.close();
+  });
+
+  it('leaks nothing when requests are cancelled at any point', async () => {
+    const engine = await open({ kvMemory: 60 * blockBytes.bf16 });
+    const pending = Array.from({ length: 100 }, (_, i) => {
+      const request = requestFor(encode(long[i % 12]!.prompt).slice(0, 8 * (i + 1)), {
+        n: 1 + (i % 3),
+        maxTokens: 150,
+        ignoreEos: true,
+      });
+      return new Promise<void>((resolve) => {
+        const at = (i * 7) % 140;
+        void generate(engine, request, (count) => {
+          if (count < at) return;
+          engine.cancel(request.id);
+          resolve();
+        }).then(() => resolve());
+      });
+    });
+    await Promise.all(pending);
+    await expectNothingHeld(engine);
+    await engine.close();
+  });
+
+  it('closes in the middle of conversions', async () => {
+    for (let count = 10; count < 100; count += 16) {
+      const engine = await open({ kvMemory: 30 * blockBytes.bf16 });
+      const outcomes = requests().map((request) =>
+        generate(engine, request, (generated) => {
+          if (generated === count) void engine.close();
+        }),
+      );
+      const settled = await Promise.allSettled(outcomes);
+      expect(settled.map(({ status }) => status)).toContain('rejected');
+    }
+  });
+});

@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import { randomPrompt } from '../../../loadtest/device/prompts.js';
+import { bytesPerToken } from '../../../loadtest/quality/footprint.js';
+import { openPolicy } from '../../../loadtest/quality/open-policy.js';
+import { policyNamed } from '../../../loadtest/quality/policies.js';
+import { teacherForce } from '../../../loadtest/quality/teacher-forcing.js';
+import { demoFolder } from '../../support/demo.js';
+
+const room = { model: demoFolder, weights: 'int8', sequences: 2, kvTokens: 2048, engine: {} } as const;
+const elements = 6 * 4 * 64 * 2;
+
+/** Of a token in a packed page: codes, and a bf16 step and middle for each key channel and value token of 32. */
+const packedBytes = (bits: number) => (elements * bits) / 8 + (6 * 4 * 4 * (64 + 32)) / 32;
+
+describe('a device under a policy that packs', () => {
+  it.each([
+    ['int4', 4],
+    ['int2', 2],
+  ] as const)('has all but the recent 128 tokens in %s', async (name, bits) => {
+    const device = await openPolicy(policyNamed(name), room);
+    try {
+      const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
+      // Before the token at position 511 whole pages that are older than 128 tokens are packed.
+      expect(found).toBeCloseTo((352 * packedBytes(bits) + 160 * elements * 2) / 512, 6);
+    } finally {
+      await device.close();
+    }
+  });
+
+  it('shows its loss in a text that goes through decode steps, once tokens are no longer recent', async () => {
+    const exact = await openPolicy(policyNamed('exact'), room);
+    const packed = await openPolicy(policyNamed('int2'), room);
+    const differs: number[] = [];
+    try {
+      const window = Int32Array.from(randomPrompt(260, 2048, 2));
+      await teacherForce(
+        [exact, packed],
+        [window],
+        ({ position, logits: [one, other] }) => {
+          if (one!.some((logit, token) => logit !== other![token])) differs.push(position);
+        },
+        () => {},
+      );
+    } finally {
+      await exact.close();
+      await packed.close();
+    }
+    // The first page is packed before the token at position 192, 64 tokens after 128 were there.
+    expect(differs[0]).toBe(193);
+    expect(differs).toHaveLength(260 - 193);
+  });
+});

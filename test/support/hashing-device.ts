@@ -1,0 +1,324 @@
+import {
+  type Device,
+  type KvPool,
+  type PackedClass,
+  type PrecisionClass,
+  type Step,
+  type StepResult,
+  type SwappedKv,
+  Want,
+} from '../../engine/device/device.js';
+import type { ModelSpec } from '../../engine/model/model-spec.js';
+
+/** A page of all layers: what its tokens stand for, and what form they have. */
+interface Block {
+  readonly precision: PrecisionClass;
+  readonly values: number[];
+  owners: number;
+}
+
+interface Slot {
+  blocks: Block[];
+  length: number;
+  last: number;
+  inFlight: boolean;
+  isLeaving: boolean;
+  conversion: { begin: number; made: Block[]; isWritten: boolean } | null;
+}
+
+const pageTokens = 32;
+const vocab = 997;
+
+function must(holds: boolean, what: string): asserts holds {
+  if (!holds) throw new Error(`the device was misused: ${what}`);
+}
+
+function mix(a: number, b: number): number {
+  let mixed = Math.imul(a ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(b + 0x7f4a7c15, 0xc2b2ae35);
+  mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d);
+  return (mixed ^ (mixed >>> 13)) >>> 0;
+}
+
+/** What becomes of a token's value when it is packed. */
+const packedValue = (value: number) => mix(value, 4);
+
+/** A token's value depends on the values of all before it, in the form in which they are read. */
+function valueBehind(token: number, before: Iterable<number>): number {
+  let value = token;
+  for (const one of before) value = mix(value, one);
+  return value;
+}
+
+/** What an undisturbed sequence answers, each token read behind `packedAt(position)` packed ones. */
+export function expectedAnswer(
+  prompt: readonly number[],
+  count: number,
+  packedAt: (position: number) => number,
+): number[] {
+  const tokens = [...prompt];
+  const values: number[] = [];
+  while (tokens.length < prompt.length + count) {
+    while (values.length < tokens.length) {
+      const packed = packedAt(values.length);
+      const read = values.map((value, index) => (index < packed ? packedValue(value) : value));
+      values.push(valueBehind(tokens[values.length]!, read));
+    }
+    tokens.push(values.at(-1)! % vocab);
+  }
+  return tokens.slice(prompt.length);
+}
+
+/**
+ * A device whose answers are hashes of all that its steps read, so that one token of another form anywhere shows. Memory
+ * is counted in bytes. Steps, copies and conversions end when the test says so. Throws at whatever no device could do.
+ */
+export class HashingDevice implements Device {
+  readonly info: Device['info'];
+  readonly prefill = { run: (step: Step) => this.#run(step) };
+  readonly decode = { run: (step: Step) => this.#run(step) };
+  readonly kv: KvPool;
+  /** What runs: each call ends one. */
+  readonly pending: (() => void)[] = [];
+  readonly #slots = new Map<number, Slot>();
+  readonly #published = new Map<number, Block>();
+  readonly #held = new Set<Block>();
+  #nextId = 0;
+
+  constructor(blocks: number, slots: number, packed: PackedClass) {
+    const classBlockBytes = { bf16: 4096, int8: 2048, int4: 1152, int2: 640 };
+    this.info = {
+      kind: 'simulated',
+      name: 'hashes',
+      isa: 'none',
+      units: 2,
+      weightBytes: 0,
+      kvBytes: blocks * classBlockBytes.bf16,
+      slots,
+      maxStepTokens: 96,
+      spec: { vocab } as ModelSpec,
+    };
+    const { kvBytes } = this.info;
+    const free = () => kvBytes - this.heldBytes;
+    const take = (precision: PrecisionClass, count: number): Block[] | null => {
+      if (count * classBlockBytes[precision] > free()) return null;
+      return Array.from({ length: count }, () => this.#add({ precision, values: [], owners: 1 }));
+    };
+    this.kv = {
+      pageTokens,
+      precision: 'bf16',
+      blockBytes: classBlockBytes.bf16,
+      classBlockBytes,
+      totalBlocks: blocks,
+      chunkBlocks: 1,
+      freeBlocks: () => Math.floor(free() / classBlockBytes.bf16),
+      heldBytes: () => {
+        const bytes = { bf16: 0, int8: 0, int4: 0, int2: 0 };
+        for (const { precision } of this.#held) bytes[precision] += classBlockBytes[precision];
+        return bytes;
+      },
+      reserve: (slot, tokens) => {
+        const { blocks } = this.#idle(slot);
+        const missing = Math.max(0, Math.ceil(tokens / pageTokens) - blocks.length);
+        const taken = take('bf16', missing);
+        if (taken) blocks.push(...taken);
+        return taken !== null;
+      },
+      length: (slot) => this.#slots.get(slot)!.length,
+      publish: (slot, index) => {
+        const { blocks, length } = this.#idle(slot);
+        must((index + 1) * pageTokens <= length, 'a block is published that is not full');
+        this.#published.set(this.#nextId, this.#share(blocks[index]!));
+        return this.#nextId++;
+      },
+      attach: (slot, ids) => {
+        const state = this.#idle(slot);
+        must(state.blocks.length === 0, 'a slot is attached to that is not empty');
+        state.blocks = Array.from(ids, (id) => this.#share(this.#published.get(id)!));
+        state.length = ids.length * pageTokens;
+      },
+      unpublish: (ids) => {
+        for (const id of ids) {
+          this.#drop(this.#published.get(id)!);
+          this.#published.delete(id);
+        }
+      },
+      fork: (from, to, tokens) => {
+        const source = this.#alone(from);
+        const target = this.#alone(to);
+        const shared = Math.floor(tokens / pageTokens);
+        const last = take('bf16', tokens % pageTokens === 0 ? 0 : 1);
+        if (!last) return false;
+        target.blocks = source.blocks.slice(0, shared).map((block) => this.#share(block));
+        for (const block of last) {
+          must(source.blocks[shared]!.precision === 'bf16', 'a fork ends in a packed block');
+          block.values.push(...source.blocks[shared]!.values.slice(0, tokens % pageTokens));
+          target.blocks.push(block);
+        }
+        target.length = tokens;
+        return true;
+      },
+      replace: (slot, index, id) => {
+        const { blocks, length } = this.#alone(slot);
+        const block = this.#published.get(id)!;
+        must((index + 1) * pageTokens <= length, 'a block is replaced that is not full');
+        this.#share(block);
+        this.#drop(blocks[index]!);
+        blocks[index] = block;
+      },
+      convert: (slot, begin, end, precision) => {
+        must(precision === packed, 'another class than that of the settings');
+        const state = this.#alone(slot);
+        const from = state.blocks.slice(begin, end);
+        must(end * pageTokens <= state.length && begin < end, 'blocks are converted that are not full');
+        must(
+          from.every((block) => block.precision === 'bf16'),
+          'a packed block is packed again',
+        );
+        const made = take(precision, from.length);
+        if (!made) return null;
+        const conversion = { begin, made, isWritten: false };
+        state.conversion = conversion;
+        return this.#later(() => {
+          for (const [index, block] of made.entries()) {
+            block.values.push(...from[index]!.values.map(packedValue));
+          }
+          conversion.isWritten = true;
+        });
+      },
+      finishConversion: (slot) => {
+        const state = this.#idle(slot);
+        const { begin, made } = this.#endConversion(state);
+        made.forEach((block, index) => {
+          this.#drop(state.blocks[begin + index]!);
+          state.blocks[begin + index] = block;
+        });
+      },
+      dropConversion: (slot) => {
+        for (const block of this.#endConversion(this.#idle(slot)).made) this.#drop(block);
+      },
+      swapOut: (slot) => {
+        const state = this.#alone(slot);
+        state.isLeaving = true;
+        return this.#later(() => {
+          const used = state.blocks.slice(0, Math.ceil(state.length / pageTokens));
+          const content = used.map(({ precision, values }) => ({ precision, values: [...values] }));
+          const bytes = used.reduce((sum, { precision }) => sum + classBlockBytes[precision], 0);
+          for (const block of state.blocks) this.#drop(block);
+          const swapped = { tokens: state.length, bytes, release: () => {}, content };
+          Object.assign(state, { blocks: [], length: 0, isLeaving: false });
+          return swapped as SwappedKv;
+        });
+      },
+      swapIn: async (slot, swapped) => {
+        const state = this.#alone(slot);
+        const { content, tokens } = swapped as SwappedKv & { content: Omit<Block, 'owners'>[] };
+        if (swapped.bytes > free()) return false;
+        state.blocks = content.map((block) => this.#add({ ...block, values: [...block.values], owners: 1 }));
+        state.length = tokens;
+        state.isLeaving = true;
+        return this.#later(() => {
+          state.isLeaving = false;
+          return true;
+        });
+      },
+    };
+  }
+
+  get heldBytes(): number {
+    let bytes = 0;
+    for (const { precision } of this.#held) bytes += this.kv.classBlockBytes[precision];
+    return bytes;
+  }
+
+  partition(): void {}
+
+  openSlot(slot: number): void {
+    must(!this.#slots.has(slot), 'a slot is opened twice');
+    const empty = { blocks: [], length: 0, last: -1, inFlight: false, isLeaving: false, conversion: null };
+    this.#slots.set(slot, empty);
+  }
+
+  closeSlot(slot: number): void {
+    for (const block of this.#alone(slot).blocks) this.#drop(block);
+    this.#slots.delete(slot);
+  }
+
+  async close(): Promise<void> {
+    must(this.pending.length === 0, 'it is closed while something runs');
+  }
+
+  #run({ slots, counts, tokens, wants }: Step): Promise<StepResult> {
+    let next = 0;
+    const entries = Array.from(slots, (slot, entry) => {
+      const state = this.#idle(slot);
+      const count = counts[entry]!;
+      const own = count === 0 ? [state.last] : [...tokens.subarray(next, next + count)];
+      next += count;
+      must(state.length + own.length <= state.blocks.length * pageTokens, 'a step has no room');
+      state.inFlight = true;
+      const read = state.blocks.flatMap(({ values }) => values).slice(0, state.length);
+      for (const token of own) read.push(valueBehind(token, read));
+      return { state, values: read.slice(state.length), samples: (wants[entry]! & Want.sample) !== 0 };
+    });
+    return this.#later(() => {
+      const sampled = entries.map(({ state, values, samples }) => {
+        state.inFlight = false;
+        for (const value of values) {
+          const block = state.blocks[Math.floor(state.length / pageTokens)]!;
+          must(block.precision === 'bf16' && block.owners === 1, 'a step writes to a shared or packed block');
+          block.values[state.length++ % pageTokens] = value;
+        }
+        if (samples) state.last = values.at(-1)! % vocab;
+        return samples ? state.last : -1;
+      });
+      return {
+        tokens: Int32Array.from(sampled),
+        logprobs: new Float32Array(sampled.length),
+        topLogprobs: new Map(),
+        promptLogprobs: new Map(),
+        logits: new Map(),
+        seconds: 0.01,
+        opSeconds: new Float64Array(4),
+      };
+    });
+  }
+
+  #later<T>(end: () => T): Promise<T> {
+    return new Promise((resolve) => this.pending.push(() => resolve(end())));
+  }
+
+  #idle(slot: number): Slot {
+    const state = this.#slots.get(slot);
+    must(state !== undefined && !state.inFlight && !state.isLeaving, 'a slot in flight is changed');
+    return state;
+  }
+
+  #alone(slot: number): Slot {
+    const state = this.#idle(slot);
+    must(state.conversion === null, 'a slot is changed that is being converted');
+    return state;
+  }
+
+  #endConversion(state: Slot) {
+    const { conversion } = state;
+    must(conversion?.isWritten ?? false, 'a conversion ends before it is done');
+    state.conversion = null;
+    return conversion!;
+  }
+
+  #add(block: Block): Block {
+    this.#held.add(block);
+    return block;
+  }
+
+  #share(block: Block): Block {
+    must(block.owners > 0, 'a free block is shared');
+    block.owners++;
+    return block;
+  }
+
+  #drop(block: Block): void {
+    must(block.owners > 0, 'a block is given back too often');
+    if (--block.owners === 0) this.#held.delete(block);
+  }
+}
