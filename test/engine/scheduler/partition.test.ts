@@ -173,7 +173,8 @@ describe('partition', () => {
           const found = best(findCandidates({ ...base, from: splits[start % splits.length] }));
           for (const split of splits) {
             const only = findCandidates({ ...base, splits: [split] });
-            for (const other of only) expect(gain(other, found, goal)).toBeLessThanOrEqual(0.05 + 1e-9);
+            // 5% between a split and a mixed step, and what 98% of a long chunk's rate makes of a walk over splits.
+            for (const other of only) expect(gain(other, found, goal)).toBeLessThanOrEqual(0.08);
           }
         },
       ),
