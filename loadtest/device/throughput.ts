@@ -29,7 +29,7 @@ export async function measureThroughput(
   plan: ThroughputPlan,
   onMeasured: (device: number, workload: string, rate: number) => void,
 ): Promise<Throughput[]> {
-  const workloads = workloadsOf(devices[0]!.device.info.spec.vocab, plan);
+  const workloads = workloadsOf(devices, plan);
   const rates = workloads.map(() => devices.map(() => [] as number[]));
   for (let repetition = 0; repetition <= plan.repetitions; repetition += 1) {
     for (const [index, { name, tokens, run }] of workloads.entries()) {
@@ -48,19 +48,20 @@ export async function measureThroughput(
   }));
 }
 
-function workloadsOf(vocab: number, plan: ThroughputPlan) {
+function workloadsOf(devices: readonly BenchDevice[], plan: ThroughputPlan) {
+  const { vocab } = devices[0]!.device.info.spec;
+  const rule = devices.find(({ packing }) => packing)?.packing;
+  const packedTokens = rule?.packedAt(plan.context, plan.context) ?? 0;
   const reading = plan.prompts.map((length) => {
     const prompt = randomPrompt(length, vocab, length);
     return { name: `pp${length}`, tokens: length, run: ({ device }: BenchDevice) => prefill(device, prompt) };
   });
   const long = randomPrompt(plan.context, vocab, plan.context);
   const packing = {
-    name: `packing ${plan.context}`,
-    tokens: plan.context,
+    name: `packing ${packedTokens} of ${plan.context}`,
+    tokens: packedTokens,
     run: async ({ device, packing }: BenchDevice) =>
-      packing && packing.packedAt(plan.context, plan.context) > 0
-        ? await packPrompt(device, long, packing)
-        : undefined,
+      packing && packedTokens > 0 ? await packPrompt(device, long, packing) : undefined,
   };
   const writing = plan.sequences.map((count) => {
     const prompts = randomPrompts(count, plan.context, vocab, count);
