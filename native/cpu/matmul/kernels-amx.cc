@@ -6,7 +6,8 @@ namespace tandem::cpu {
 
 using Amx = TileKernels<HardwareTiles>;
 
-const Kernels kAmxKernels{kTileHeight,      Amx::bf16Dot,          Amx::int8Dot,  Amx::int4Dot,
-                          avx512::roundRow, avx512::quantizeGroup, avx512::swiGlu};
+const Kernels kAmxKernels{kTileHeight,           false,         Amx::bf16Dot,
+                          Amx::int8Dot,          Amx::int4Dot,  avx512::roundRow,
+                          avx512::quantizeGroup, avx512::swiGlu};
 
 }  // namespace tandem::cpu

@@ -156,6 +156,7 @@ void int4Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size
 
 // Activations are a small part of the bytes; their plain kernels vectorize well enough.
 const Kernels kAvx2Kernels{kTileRows,
+                           false,
                            bf16Dot,
                            int8Dot,
                            int4Dot,

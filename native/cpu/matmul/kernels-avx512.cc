@@ -194,6 +194,6 @@ void int4Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size
 }  // namespace
 
 const Kernels kAvx512Kernels{
-    kTileRows, bf16Dot, int8Dot, int4Dot, avx512::roundRow, avx512::quantizeGroup, avx512::swiGlu};
+    kTileRows, true, bf16Dot, int8Dot, int4Dot, avx512::roundRow, avx512::quantizeGroup, avx512::swiGlu};
 
 }  // namespace tandem::cpu

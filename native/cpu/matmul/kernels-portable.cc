@@ -93,6 +93,6 @@ void swiGlu(const float* gate, const float* up, std::size_t count, float* y) {
 
 }  // namespace
 
-const Kernels kPortableKernels{4, bf16Dot, int8Dot, int4Dot, roundRow, quantizeGroup, swiGlu};
+const Kernels kPortableKernels{4, false, bf16Dot, int8Dot, int4Dot, roundRow, quantizeGroup, swiGlu};
 
 }  // namespace tandem::cpu

@@ -40,7 +40,8 @@ using IntegerDot = void (*)(int rows, const QuantizedRows& a, std::size_t groupB
                             const std::uint8_t* panel, const float* scales, Ahead ahead, float* c);
 
 struct Kernels {
-  int tileRows;  // the most rows of a call
+  int tileRows;     // the most rows of a call
+  bool readsAhead;  // whether the dots take their hint
   Bf16Dot bf16Dot;
   IntegerDot int8Dot;
   IntegerDot int4Dot;

@@ -128,9 +128,9 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
   const std::size_t inputBytes = w.panelBytes() / w.paddedInputs();
   const std::size_t blockInputs = kPanelBlockBytes / inputBytes;
   // Tiles of nearly equal height: 8 rows are 4 and 4, since the fewer rows a tile has, the more it waits for
-  // the panel. Three would share a step's lines unevenly.
+  // the panel. Three would share a step's lines unevenly, where they are asked for.
   std::int64_t count = (rows + kernels.tileRows - 1) / kernels.tileRows;
-  if (count == 3) count = 4;
+  if (count == 3 && kernels.readsAhead) count = 4;
   const auto tiles = [&](std::size_t input, auto&& body) {
     for (std::int64_t tile = 0; tile < count; ++tile) {
       const std::int64_t row = rows * tile / count, end = rows * (tile + 1) / count;
