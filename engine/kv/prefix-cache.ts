@@ -134,7 +134,7 @@ export class PrefixCache {
 
   /**
    * A sequence that begins to be packed does not need the exact blocks of its path any more, which may be given back,
-   * though for now its slot holds all of them.
+   * though its slot holds all of them until they are packed.
    */
   unpin(path: readonly CacheNode[]): void {
     for (const node of path) this.#addHolder(node);

@@ -28,6 +28,7 @@ export class SequenceMemory implements Memory<Sequence> {
   readonly #options: SequenceMemoryOptions;
   readonly #freeSlots: number[];
   readonly #packing: SequencePacking | undefined;
+  readonly #packedBlockBytes: number;
   readonly #swapped = new Map<Sequence, SwappedKv>();
   #swappedBytes = 0;
   /** Copies to and from host memory that run. */
@@ -40,6 +41,7 @@ export class SequenceMemory implements Memory<Sequence> {
     this.#cache = options.cache;
     this.pageTokens = kv.pageTokens;
     const { cache, packing: rule, onPacked } = options;
+    this.#packedBlockBytes = kv.classBlockBytes[rule?.precision ?? kv.precision];
     if (rule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
     if (rule && cache) {
       const share = (sequence: Sequence) => this.share(sequence);
@@ -70,8 +72,7 @@ export class SequenceMemory implements Memory<Sequence> {
   kvBytesPerToken({ computedTokens, packedTokens }: Sequence): number {
     const { kv } = this.#device;
     const packed = computedTokens === 0 ? 0 : packedTokens / computedTokens;
-    const packedBlockBytes = kv.classBlockBytes[this.#options.packing?.precision ?? kv.precision];
-    return (packed * packedBlockBytes + (1 - packed) * kv.blockBytes) / this.pageTokens;
+    return (packed * this.#packedBlockBytes + (1 - packed) * kv.blockBytes) / this.pageTokens;
   }
 
   usage(): number {
@@ -88,7 +89,7 @@ export class SequenceMemory implements Memory<Sequence> {
     const path = this.#match(sequence);
     const idle = path.filter((node) => node.users === 0).length;
     const tokens = sequence.tokenCount + reserveTokens;
-    const most = this.#packing?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
+    const most = this.#mostBlocks(sequence, tokens);
     if (most - path.length + this.#packRoom > this.#availableBlocks() - idle) return false;
     this.#open(sequence);
     if (path.length > 0) {
@@ -189,7 +190,7 @@ export class SequenceMemory implements Memory<Sequence> {
   swapIn(sequence: Sequence, reserveTokens: number): boolean {
     if (this.#freeSlots.length === 0) return false;
     const tokens = sequence.tokenCount + reserveTokens;
-    const needed = this.#packing?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
+    const needed = this.#mostBlocks(sequence, tokens);
     if (needed + this.#packRoom > this.#availableBlocks()) return false;
     const { kv } = this.#device;
     if (needed > kv.freeBlocks()) this.#cache?.evict(needed - kv.freeBlocks());
@@ -219,10 +220,14 @@ export class SequenceMemory implements Memory<Sequence> {
   #swapBytes(sequence: Sequence): number {
     const { computedTokens, packedTokens } = sequence;
     const { kv } = this.#device;
-    const packedBytes = kv.classBlockBytes[this.#options.packing?.precision ?? kv.precision];
     const packedBlocks = packedTokens / this.pageTokens;
     const blocks = blocksFor(computedTokens, this.pageTokens) - packedBlocks;
-    return blocks * kv.blockBytes + packedBlocks * packedBytes;
+    return blocks * kv.blockBytes + packedBlocks * this.#packedBlockBytes;
+  }
+
+  /** The most that the sequence takes from now on until it has `tokens` tokens. */
+  #mostBlocks(sequence: Sequence, tokens: number): number {
+    return this.#packing?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
   }
 
   get #packRoom(): number {

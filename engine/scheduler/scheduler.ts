@@ -5,7 +5,7 @@ import type { Decision, InFlight, LanePolicy, Situation } from './policy.js';
 import { isUrgent, type PrefillOrder, PrefillQueue, prefillScore } from './prefill-queue.js';
 import { Room } from './room.js';
 import { StepLoad } from './step-load.js';
-import type { Chunk, Lane, StepPlan, Work } from './work.js';
+import { type Chunk, type Lane, otherLane, type StepPlan, type Work } from './work.js';
 
 export interface SchedulerOptions<W extends Work> {
   readonly memory: Memory<W>;
@@ -374,7 +374,7 @@ export class Scheduler<W extends Work> {
     decoding: readonly W[],
     plans: StepPlan<W>[],
   ): void {
-    const other = this.#running[lane === 'prefill' ? 'decode' : 'prefill'];
+    const other = this.#running[otherLane(lane)];
     const free = this.#units - (other?.units ?? 0);
     const units = Math.min(wantedUnits, free);
     if (this.#running[lane] || units <= 0 || (lane === 'prefill' && units < wantedUnits)) return;

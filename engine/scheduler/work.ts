@@ -28,6 +28,10 @@ export interface Work extends PrefillWork {
 
 export type Lane = 'prefill' | 'decode';
 
+export function otherLane(lane: Lane): Lane {
+  return lane === 'prefill' ? 'decode' : 'prefill';
+}
+
 /** A sequence's part of a step. */
 export interface Chunk<W> {
   readonly work: W;

@@ -2,7 +2,7 @@ import { CostModel } from '../../scheduler/cost-model.js';
 import type { DeviceConstants } from '../../scheduler/device-constants.js';
 import { type ModelWork, weightBytesRead } from '../../scheduler/model-work.js';
 import type { StepLoad } from '../../scheduler/step-load.js';
-import type { Lane } from '../../scheduler/work.js';
+import { type Lane, otherLane } from '../../scheduler/work.js';
 import { operatorClasses } from '../device.js';
 import { checkUnits, type DeviceTotals, type EndedStep, type SimulatedDevice } from './simulated-device.js';
 
@@ -47,7 +47,7 @@ export class CalibratedMachine implements SimulatedDevice {
 
   start(lane: Lane, load: StepLoad, units: number, now: number): void {
     const state = this.#lanes[lane];
-    const other = this.#lanes[otherThan(lane)];
+    const other = this.#lanes[otherLane(lane)];
     if (state.load) throw new Error(`the ${lane} lane is busy`);
     checkUnits(lane, units, this.units, other.load ? other.units : 0);
     other.pass(now - this.#now);
@@ -67,7 +67,7 @@ export class CalibratedMachine implements SimulatedDevice {
     if (end === Number.POSITIVE_INFINITY) throw new Error('no step runs');
     const lane: Lane = this.#lanes.prefill.endsAt === end ? 'prefill' : 'decode';
     const state = this.#lanes[lane];
-    this.#lanes[otherThan(lane)].pass(end - this.#now);
+    this.#lanes[otherLane(lane)].pass(end - this.#now);
     this.#now = end;
     const { units } = state;
     const ended = { lane, ...state.end(end) };
@@ -89,10 +89,6 @@ export class CalibratedMachine implements SimulatedDevice {
     state.wholeSeconds = this.#model.byClass(state.load, state.units, beside, state.classSeconds);
     state.endsAt = this.#now + state.left * state.wholeSeconds;
   }
-}
-
-function otherThan(lane: Lane): Lane {
-  return lane === 'prefill' ? 'decode' : 'prefill';
 }
 
 class LaneState {

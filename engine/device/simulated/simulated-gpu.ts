@@ -1,5 +1,5 @@
 import type { StepLoad } from '../../scheduler/step-load.js';
-import type { Lane } from '../../scheduler/work.js';
+import { type Lane, otherLane } from '../../scheduler/work.js';
 import { operatorClasses } from '../device.js';
 import type { SimulatedModel } from './model.js';
 import { runAlone, runTogether, StepProgress } from './shared-memory.js';
@@ -47,7 +47,7 @@ export class SimulatedGpu implements SimulatedDevice {
 
   start(lane: Lane, load: StepLoad, units: number, now: number): void {
     const state = this.#lanes[lane];
-    const other = this.#lanes[lane === 'prefill' ? 'decode' : 'prefill'];
+    const other = this.#lanes[otherLane(lane)];
     if (state.isRunning) throw new Error(`the ${lane} lane is busy`);
     checkUnits(lane, units, this.#truth.units, other.isRunning ? other.units : 0);
     this.#runTo(now);
