@@ -2,11 +2,14 @@
 # Everything that only a GPU can show, by one command on a bare machine: nvcc, CMake, a C++ compiler and Python 3, no
 # Node. Where Python has PyTorch, its kernels are timed beside ours.
 #
-#   native/gpu-check.sh [--only ops|bench|nexus] [--out FOLDER] [--jobs N]
+#   native/gpu-check.sh [--only ops|bench|nexus] [--out FOLDER] [--jobs N] [--build yes|no] [--seconds N]
 #
 #   ops     the kernels' tests on the device, under compute-sanitizer where there is one
 #   bench   each kernel against the copy bandwidth of the same run, and against PyTorch
 #   nexus   prefill and decode alone and together, on two streams and on each split by green contexts
+#
+# --build no takes the programs as they lie in build/gpu, made on another machine. --seconds is for all measurements
+# together, 145 unless said otherwise.
 #
 # Writes gpu-report.json and gpu-report.md to FOLDER ($OUT, else docs/results). Each part has a limit, 8 minutes in all.
 # Exits with 0 if every part passed, 2 without a GPU or a tool, 1 otherwise.
@@ -15,6 +18,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out=${OUT:-$root/docs/results}
 parts=()
 jobs=$(nproc)
+build_first=yes
+seconds=145
 
 fail() {
   printf 'gpu-check: %s\n' "$1" >&2
@@ -27,11 +32,15 @@ while [ $# -gt 0 ]; do
     --only) parts+=("$2") ;;
     --out) out=$2 ;;
     --jobs) jobs=$2 ;;
-    *) fail "unknown option $1; there are --only, --out and --jobs" ;;
+    --build) build_first=$2 ;;
+    --seconds) seconds=$2 ;;
+    *) fail "unknown option $1; there are --only, --out, --jobs, --build and --seconds" ;;
   esac
   shift 2
 done
 [ ${#parts[@]} -gt 0 ] || parts=(ops bench nexus)
+case $build_first in yes | no) ;; *) fail "--build is yes or no, not $build_first" ;; esac
+case $seconds in '' | *[!0-9]*) fail "--seconds is a whole number, not $seconds" ;; esac
 for part in "${parts[@]}"; do
   case $part in ops | bench | nexus) ;; *) fail "there is no part $part; there are ops, bench and nexus" ;; esac
 done
@@ -40,7 +49,9 @@ if ! nvidia-smi -L 2>/dev/null | grep -q '^GPU' && ! compgen -G '/dev/nvidia[0-9
   fail 'this machine has no NVIDIA GPU, and the check needs one.'
 fi
 export PATH=$PATH:/usr/local/cuda/bin
-for tool in nvcc cmake python3 c++; do
+tools=(python3)
+[ "$build_first" = no ] || tools+=(nvcc cmake c++)
+for tool in "${tools[@]}"; do
   command -v "$tool" >/dev/null || fail "$tool is missing; the check builds the kernels and needs it"
 done
 
@@ -63,6 +74,10 @@ run() {
 }
 
 build_all() {
+  if [ "$build_first" = no ]; then
+    ls "$build/test/gpu-tests" "$build/test/gpu-bench" "$build/test/gpu-nexus"
+    return
+  fi
   cmake -S "$root/native" -B "$build" -DCMAKE_BUILD_TYPE=Release -DTANDEM_CUDA_KERNELS=ON -DTANDEM_TESTS=ON \
     -DTANDEM_ADDON=OFF &&
     cmake --build "$build" --parallel "$jobs" --target gpu-tests gpu-bench gpu-nexus &&
@@ -79,22 +94,22 @@ test_kernels() {
 }
 
 measure_kernels() {
-  "$build/test/gpu-bench" "$work/bench.json" 60 || return 1
+  "$build/test/gpu-bench" "$work/bench.json" $((seconds * 60 / 145)) || return 1
   if python3 -c 'import torch' 2>/dev/null; then
-    python3 "$root/test/native/gpu/torch-baselines.py" "$work/torch.json" 40
+    python3 "$root/test/native/gpu/torch-baselines.py" "$work/torch.json" $((seconds * 40 / 145))
   else
     echo 'Python has no PyTorch: nothing to compare with but the copy bandwidth'
   fi
 }
 
 export -f build_all test_kernels measure_kernels
-export root build work jobs
+export root build work jobs build_first seconds
 if run build 150 bash -c build_all; then
   for part in "${parts[@]}"; do
     case $part in
       ops) run ops 110 bash -c test_kernels ;;
       bench) run bench 120 bash -c measure_kernels ;;
-      nexus) run nexus 80 "$build/test/gpu-nexus" "$work/nexus.json" 45 ;;
+      nexus) run nexus 80 "$build/test/gpu-nexus" "$work/nexus.json" $((seconds * 45 / 145)) ;;
     esac
   done
 fi
