@@ -11,9 +11,7 @@
 
 #include <cuda_runtime.h>
 
-#include <string>
-
-#include "core/error.h"
+#include "cuda/check.h"
 #include "cuda/instructions.h"
 #include "cuda/stream.h"
 
@@ -27,8 +25,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned
   config.gridDim = grid;
   config.blockDim = dim3(threads);
   config.stream = stream;
-  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
-  if (error != cudaSuccess) throw Error(std::string(name) + ": " + cudaGetErrorString(error));
+  checkCuda(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
 }
 
 }  // namespace tandem::cuda
