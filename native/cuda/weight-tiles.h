@@ -3,7 +3,8 @@
 // How a matrix W [outputs, inputs] lies on the device: in tiles of 64 outputs, as shared memory shall hold
 // them, so that plain copies of contiguous bytes fill it.
 //
-//   bf16  [outputs / 64][inputs / 64] tiles of [64 outputs][8 chunks of 8 inputs]; chunk c of output r lies at
+//   bf16  [outputs / 64][inputs / 64] tiles of [64 outputs][8 chunks of 8 inputs]; chunk c of output r lies
+//   at
 //         c ^ (r % 8), the 128-byte swizzle of tensor-core operands
 //   int8  [outputs / 64][inputs / 128][8] units of 8 outputs: [8][128] codes, then [8] bf16 scales. A weight
 //         is code * scale, rounded to bf16
