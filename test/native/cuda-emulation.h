@@ -85,8 +85,40 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 
+
+template <class T>
+T __shfl_up_sync(unsigned, T value, unsigned lanes) {
+  const unsigned mine = tandem::emulation::laneIndex();
+  return tandem::emulation::exchange(
+      value, [other = mine < lanes ? mine : mine - lanes](auto of) { return of(other); });
+}
+
+inline std::uint32_t __reduce_max_sync(unsigned, std::uint32_t value) {
+  return tandem::emulation::exchange(value, [](auto of) {
+    std::uint32_t highest = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) highest = of(lane) > highest ? of(lane) : highest;
+    return highest;
+  });
+}
+
+// Fibers change places at barriers and shuffles only.
+template <class T>
+T atomicAdd(T* sum, T value) {
+  const T before = *sum;
+  *sum += value;
+  return before;
+}
+inline void __threadfence() {}
+
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+
+inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<std::uint64_t>(static_cast<Wide>(a) * b >> 64);
+}
 
 inline float __uint_as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return std::bit_cast<std::uint32_t>(value); }
