@@ -1,6 +1,6 @@
-// native/cuda/runtime.h and driver.h without a device: its memory is the host's. Work runs when it is enqueued, except
-// that what is copied to the host arrives there only when the stream, or an event behind the copy, is waited
-// for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
+// native/cuda/runtime.h and driver.h without a device: its memory is the host's. Work runs when it is
+// enqueued, except that what is copied to the host arrives there only when the stream, or an event behind the
+// copy, is waited for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
 
 #include <chrono>
 #include <cstring>
