@@ -15,7 +15,7 @@ struct MatmulProblem {
   Epilogue epilogue = Epilogue::store;
   std::int64_t rows = 0;
 
-  TANDEM_HOST_DEVICE int steps() const { return static_cast<int>(w.paddedInputs / kTileInputs); }
+  TANDEM_HOST_DEVICE int steps() const { return static_cast<int>(w.steps()); }
   // Columns of y.
   TANDEM_HOST_DEVICE int width() const {
     return static_cast<int>(epilogue == Epilogue::swiGlu ? w.outputs / 2 : w.outputs);

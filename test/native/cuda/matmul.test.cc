@@ -16,10 +16,10 @@ namespace {
 
 constexpr int kSms = 4;
 
-// What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 128 inputs each.
+// What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 64 inputs each.
 std::vector<float> meaning(const std::vector<float>& w, std::int64_t inputs, WeightClass weightClass) {
   std::vector<float> result(w.size());
-  const std::int64_t group = weightClass == WeightClass::int8 ? 128 : inputs;
+  const std::int64_t group = weightClass == WeightClass::int8 ? 64 : inputs;
   for (std::size_t row = 0; row < w.size(); row += inputs) {
     for (std::int64_t begin = 0; begin < inputs; begin += group) {
       const std::int64_t end = std::min(inputs, begin + group);
