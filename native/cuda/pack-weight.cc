@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/half.h"
+#include "cuda/bulk-copies.h"
 #include "cuda/matmul.h"
 
 namespace tandem::cuda {
@@ -77,6 +78,7 @@ std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, Weig
                                    WeightClass weightClass, Stream stream) {
   auto weight = std::make_unique<CudaWeight>();
   weight->layout_ = layout;
+  weight->wgmma_ = hasWgmma();
   WeightTiles& tiles = weight->tiles_;
   tiles = tilesOf(parts, layout, weightClass);
   weight->memory_ = DeviceMemory(tiles.bytes(), "weights");

@@ -5,7 +5,9 @@
 
 #include "check.h"
 #include "core/half.h"
+#include "cuda/bulk-copies.h"
 #include "cuda/matmul-mma.h"
+#include "cuda/matmul-wgmma.h"
 #include "device-array.h"
 #include "random.h"
 
@@ -15,6 +17,14 @@ using namespace tandem::test;
 namespace {
 
 constexpr int kSms = 4;
+
+using Kernel = void (*)(const cuda::MatmulProblem&, int, cuda::Stream);
+
+// Those that the device has.
+std::vector<Kernel> kernels() {
+  if (cuda::hasWgmma()) return {cuda::matmulByMma, cuda::matmulByWgmma};
+  return {cuda::matmulByMma};
+}
 
 // What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 64 inputs each.
 std::vector<float> meaning(const std::vector<float>& w, std::int64_t inputs, WeightClass weightClass) {
@@ -69,6 +79,14 @@ struct Problem {
     DeviceArray<T> out(std::move(before));
     cuda::matmul({in.data(), &weight(), biased ? biases.data() : nullptr, out.data(), epilogue, count}, sms,
                  kStream);
+    return out.read();
+  }
+  // By one kernel.
+  std::vector<float> logitsBy(Kernel kernel, int sms = kSms) const {
+    DeviceArray<bf16> in(x);
+    DeviceArray<float> biases(bias), out(std::vector<float>(rows * outputs, NAN));
+    kernel({in.data(), weight().tiles(), biases.data(), out.data(), cuda::Epilogue::logits, rows}, sms,
+           kStream);
     return out.read();
   }
   std::vector<float> logits(std::int64_t first = 0, std::int64_t count = -1, int sms = kSms) const {
@@ -171,6 +189,22 @@ TEST("cuda matmul: a row's bits do not depend on the rows beside it nor on the S
       const auto some = problem.logits(first, count, sms);
       isTrue(std::equal(some.begin(), some.end(), together.begin() + first * problem.outputs),
              std::to_string(count) + " rows from " + std::to_string(first) + " on " + std::to_string(sms));
+    }
+  }
+}
+
+TEST("cuda matmul: all kernels give the same bits") {
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+    for (const auto& [rows, outputs, inputs] :
+         {std::tuple{1, 24, 72}, {9, 136, 200}, {70, 264, 136}, {130, 520, 64}, {200, 72, 328}}) {
+      const Problem problem(rows, outputs, inputs, weightClass);
+      const auto first = problem.logitsBy(cuda::matmulByMma);
+      expectLogits(problem, first, true, shapeOf(problem));
+      for (const Kernel kernel : kernels()) {
+        for (const int sms : {1, 3, 132}) {
+          isTrue(problem.logitsBy(kernel, sms) == first, shapeOf(problem) + " on " + std::to_string(sms));
+        }
+      }
     }
   }
 }
