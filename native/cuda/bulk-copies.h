@@ -9,10 +9,10 @@
 
 #else
 
-#include <cuda.h>
-
 #include <cstddef>
 #include <cstdint>
+
+#include "cuda/rows-map.h"
 
 namespace tandem::cuda {
 
@@ -68,15 +68,6 @@ __device__ inline void copyBulk(void* shared, const void* global, unsigned bytes
       "l"(global), "r"(bytes), "r"(sharedAddress(&barrier))
       : "memory");
 }
-
-// Rows of bf16 in global memory [rows, cols], read in boxes of some rows and 64 columns.
-using RowsMap = CUtensorMap;
-
-// `rows` aligned to 16 bytes, cols a multiple of 8, boxRows up to 256.
-RowsMap makeRowsMap(const void* rows, std::int64_t count, std::int64_t cols, int boxRows);
-
-// Whether the calling thread's device has these and wgmma.
-bool hasWgmma();
 
 // A box to shared memory, in the 128-byte swizzle; zeros where it exceeds the matrix. Counts as boxRows * 128
 // bytes. `shared` is aligned to 1024 bytes.

@@ -1,7 +1,6 @@
 #include "cuda/matmul-plan.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "core/error.h"
 #include "cuda/weight-tiles.h"
@@ -68,20 +67,22 @@ void divideShared(MatmulPlan& plan, WeightClass weightClass) {
 
 }  // namespace
 
-MatmulPlan planMatmul(const MatmulShape& shape, int sms) {
-  MatmulPlan best;
-  double least = std::numeric_limits<double>::infinity();
+std::vector<MatmulPlan> possiblePlans(const MatmulShape& shape, int sms) {
+  std::vector<MatmulPlan> plans;
   for (const Tile& tile : kTiles) {
     if (tile.warpgroups > 1 && shape.rows <= 64) continue;
-    const MatmulPlan plan = planWith(tile, shape, sms);
-    const double cycles = cyclesOf(plan, shape, sms);
-    if (cycles < least) {
-      least = cycles;
-      best = plan;
-    }
+    MatmulPlan plan = planWith(tile, shape, sms);
+    divideShared(plan, shape.weightClass);
+    plans.push_back(plan);
   }
-  divideShared(best, shape.weightClass);
-  return best;
+  return plans;
+}
+
+MatmulPlan planMatmul(const MatmulShape& shape, int sms) {
+  const std::vector<MatmulPlan> plans = possiblePlans(shape, sms);
+  return *std::min_element(plans.begin(), plans.end(), [&](const MatmulPlan& a, const MatmulPlan& b) {
+    return cyclesOf(a, shape, sms) < cyclesOf(b, shape, sms);
+  });
 }
 
 }  // namespace tandem::cuda

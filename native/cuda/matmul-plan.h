@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "core/ops.h"
 
@@ -42,6 +43,10 @@ struct MatmulPlan {
   std::size_t sharedBytes = 0;
 };
 
+// One for each kernel there is.
+std::vector<MatmulPlan> possiblePlans(const MatmulShape& shape, int sms);
+
+// The one that is likely to be fastest.
 MatmulPlan planMatmul(const MatmulShape& shape, int sms);
 
 // The first eight of a tile of columns; the next one's first is its end.

@@ -18,7 +18,6 @@ namespace {
 struct Work {
   MatmulProblem problem;
   MatmulPlan plan;
-  int granularity;
 };
 
 struct TilePlace {
@@ -33,9 +32,9 @@ __device__ TilePlace placeOf(const Work& work, int item) {
   const int band = item / (kBandTiles * plan.columnTiles), inBand = item % (kBandTiles * plan.columnTiles);
   const int left = plan.rowTiles - band * kBandTiles, height = left < kBandTiles ? left : kBandTiles;
   const int column = inBand / height, eights = work.problem.eights();
-  const int first = firstEightOf(column, plan.columnTiles, eights, work.granularity);
+  const int first = firstEightOf(column, plan.columnTiles, eights, work.problem.granularity());
   return {std::int64_t{64} * plan.warpgroups * (band * kBandTiles + inBand % height), first,
-          firstEightOf(column + 1, plan.columnTiles, eights, work.granularity) - first};
+          firstEightOf(column + 1, plan.columnTiles, eights, work.problem.granularity()) - first};
 }
 
 // A place in a ring, and the parity of the phase that it is in.
@@ -55,8 +54,14 @@ template <int kWarpgroups, int kOutputs, bool kInt8>
 struct Kernel {
   static constexpr int kMultiplyingWarps = 4 * kWarpgroups;
   static constexpr int kExpandingWarps = !kInt8 ? 0 : kWarpgroups == 1 ? 7 : 3;
-  static constexpr int kWarps = kMultiplyingWarps + 1 + kExpandingWarps;
-  static constexpr int kThreads = 32 * kWarps;
+  // Whole warpgroups where registers are exchanged: 256 outputs need more than an equal share.
+  static constexpr bool kExchange = kOutputs == 256 && (kInt8 || kWarpgroups == 2);
+  static constexpr int kOtherWarps = kExchange ? (1 + kExpandingWarps + 3) / 4 * 4 : 1 + kExpandingWarps;
+  static constexpr int kThreads = 32 * (kMultiplyingWarps + kOtherWarps);
+  // Of 384 threads and 65536 registers.
+  static constexpr int kMultiplyingRegisters = kInt8 ? 216 : 240;
+  static constexpr int kOtherRegisters = !kInt8 ? 24 : kWarpgroups == 1 ? 144 : 72;
+  static_assert(!kExchange || kThreads == 384);
   static constexpr int kEights = kOutputs / kOutputsOfUnit;
 
   struct Barriers {
@@ -219,10 +224,14 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
   __syncthreads();
   const int warp = static_cast<int>(threadIdx.x) / 32;
   if (warp < K::kMultiplyingWarps) {
+    if constexpr (K::kExchange) takeRegisters<K::kMultiplyingRegisters>();
     K::multiplyTiles(work, shared);
-  } else if (warp == K::kMultiplyingWarps) {
+    return;
+  }
+  if constexpr (K::kExchange) giveRegisters<K::kOtherRegisters>();
+  if (warp == K::kMultiplyingWarps) {
     K::load(work, x, shared);
-  } else if constexpr (kInt8) {
+  } else if (kInt8 && warp <= K::kMultiplyingWarps + K::kExpandingWarps) {
     K::expand(work, shared);
   }
 #endif
@@ -245,11 +254,8 @@ void launchTiles(const Work& work, Stream stream) {
 
 }  // namespace
 
-void matmulByWgmma(const MatmulProblem& problem, int sms, Stream stream) {
-  const int granularity = problem.epilogue == Epilogue::swiGlu ? 2 : 1;
-  const MatmulPlan plan =
-      planMatmul({problem.rows, problem.eights(), granularity, problem.steps(), problem.w.weightClass}, sms);
-  const Work work{problem, plan, granularity};
+void matmulByWgmma(const MatmulProblem& problem, const MatmulPlan& plan, Stream stream) {
+  const Work work{problem, plan};
   if (plan.warpgroups == 1) {
     plan.tileOutputs == 64 ? launchTiles<1, 64>(work, stream) : launchTiles<1, 256>(work, stream);
   } else {

@@ -6,7 +6,7 @@
 
 namespace tandem::cuda {
 
-// By wgmma and bulk copies, which 9.0 alone has.
-void matmulByWgmma(const MatmulProblem& problem, int sms, Stream stream);
+// By wgmma and bulk copies, which 9.0 alone has. `plan` is one for the problem's shape.
+void matmulByWgmma(const MatmulProblem& problem, const MatmulPlan& plan, Stream stream);
 
 }  // namespace tandem::cuda

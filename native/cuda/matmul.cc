@@ -13,7 +13,8 @@ void matmul(const Matmul& problem, int sms, Stream stream) {
   check(sms > 0, "a matmul needs at least one SM");
   if (problem.rows == 0) return;
   const MatmulProblem tiled{problem.x, w.tiles(), problem.bias, problem.y, problem.epilogue, problem.rows};
-  w.wgmma() ? matmulByWgmma(tiled, sms, stream) : matmulByMma(tiled, sms, stream);
+  if (!w.wgmma()) return matmulByMma(tiled, sms, stream);
+  matmulByWgmma(tiled, planMatmul(shapeOf(tiled), sms), stream);
 }
 
 }  // namespace tandem::cuda

@@ -4,8 +4,8 @@
 
 #include "core/error.h"
 #include "core/half.h"
-#include "cuda/bulk-copies.h"
 #include "cuda/matmul.h"
+#include "cuda/rows-map.h"
 
 namespace tandem::cuda {
 namespace {

@@ -1,8 +1,8 @@
-#include <cuda.h>
+#include "cuda/rows-map.h"
+
 #include <cuda_runtime.h>
 
 #include "core/error.h"
-#include "cuda/bulk-copies.h"
 #include "cuda/check.h"
 
 namespace tandem::cuda {

@@ -37,6 +37,17 @@ __device__ inline void waitForProducts() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
 }
 
+// A warpgroup takes registers beyond what it was started with, or gives some back: so many a thread from now on.
+// Taking waits until others have given.
+template <int kRegisters>
+__device__ inline void takeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void giveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
 // sums [64, N] += a [64, 16] bt [N, 16]. With g = lane / 4 and t = lane % 4 warp w of the group holds in
 // sums[j] rows 16w + g (0, 1) and 16w + g + 8 (2, 3) of columns 8j + 2t and the next.
 #define TANDEM_SUMS4(j) "+f"(sums[j][0]), "+f"(sums[j][1]), "+f"(sums[j][2]), "+f"(sums[j][3])

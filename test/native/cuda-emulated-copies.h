@@ -7,6 +7,7 @@
 
 #include "core/bf16.h"
 #include "cuda-emulation.h"
+#include "cuda/rows-map.h"
 
 namespace tandem::cuda {
 
@@ -55,19 +56,6 @@ inline void copyBulk(void* shared, const void* global, unsigned bytes, Barrier& 
         "a bulk copy is of aligned pieces of 16 bytes");
   std::memcpy(shared, global, bytes);
   arriveBytes(barrier, bytes);
-}
-
-struct RowsMap {
-  const bf16* rows;
-  std::int64_t count, cols;
-  int boxRows;
-};
-
-inline bool hasWgmma() { return true; }
-
-inline RowsMap makeRowsMap(const void* rows, std::int64_t count, std::int64_t cols, int boxRows) {
-  check(cols % 8 == 0 && boxRows > 0 && boxRows <= 256, "a box has up to 256 rows, of aligned pieces");
-  return {static_cast<const bf16*>(rows), count, cols, boxRows};
 }
 
 inline void copyBox(void* shared, const RowsMap& map, int row, int col, Barrier& barrier) {

@@ -29,6 +29,11 @@ inline void endProductGroup() {}
 template <int kLeft>
 void waitForProducts() {}
 
+template <int kRegisters>
+void takeRegisters() {}
+template <int kRegisters>
+void giveRegisters() {}
+
 template <int kEights>
 void multiply(float (&sums)[kEights][4], Operand a, Operand b) {
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
