@@ -143,6 +143,7 @@ TEST("cuda sample: equal logits at a limit are kept by lower token, whatever par
     for (const SampleParams& params :
          {SampleParams{.temperature = 1, .topK = 3}, SampleParams{.temperature = 1, .topK = 5000},
           SampleParams{.temperature = 1, .topP = 0.01f}, SampleParams{.temperature = 1, .topP = 0.77f},
+          SampleParams{.temperature = 1, .topP = 0.5f, .topK = 4},
           SampleParams{.temperature = 1, .topP = 0.5f, .topK = 6000},
           SampleParams{.temperature = 1, .topP = 0.5f, .minP = 1}}) {
       requests.push_back({.params = params, .position = position});
