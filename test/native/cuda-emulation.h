@@ -43,7 +43,10 @@ inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace tandem::emulation {
 
 // Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
-void run(dim3 grid, unsigned threads, const std::function<void()>& body);
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0);
+
+// Of the block that runs: NaNs where it has written nothing.
+std::byte* dynamicShared();
 
 void waitForBlock();
 void waitForWarp();
@@ -101,10 +104,18 @@ inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t
 namespace tandem::cuda {
 
 template <class... Parameters, class... Arguments>
-void launch(const char*, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream,
-            const Arguments&... arguments) {
-  emulation::run(grid, threads, [&] { kernel(arguments...); });
+void launchShared(const char*, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                  std::size_t sharedBytes, Stream, const Arguments&... arguments) {
+  emulation::run(
+      grid, threads, [&] { kernel(arguments...); }, sharedBytes);
 }
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
+            const Arguments&... arguments) {
+  launchShared(name, kernel, grid, threads, 0, stream, arguments...);
+}
+
+inline std::byte* dynamicShared() { return emulation::dynamicShared(); }
 
 inline std::uint32_t packBf16(float low, float high) {
   return toBf16(low) | static_cast<std::uint32_t>(toBf16(high)) << 16;
@@ -161,6 +172,13 @@ inline uint4 loadOnce(const uint4* address) { return *address; }
 inline uint2 loadOnce(const uint2* address) { return *address; }
 
 inline void copyAsync(void* shared, const void* global) { std::memcpy(shared, global, 16); }
+inline void copyAsyncOrZero(void* shared, const void* global, bool there) {
+  if (there) {
+    std::memcpy(shared, global, 16);
+  } else {
+    std::memset(shared, 0, 16);
+  }
+}
 inline void endCopyGroup() {}
 template <int kLeft>
 void waitForCopies() {}
