@@ -13,6 +13,10 @@
 #include "model/device.h"
 #include "tiny-model.h"
 
+#ifdef TANDEM_CUDA_EMULATION
+#include "cuda-emulated-runtime.h"
+#endif
+
 using namespace tandem;
 using namespace tandem::test;
 
@@ -430,3 +434,29 @@ TEST("cuda backend: a failed step fails alone") {
   test::equal(device->kv().length(0), std::int64_t{0}, "tokens after the failed step");
   expectSame(append(*device, 0, tokens, 128), expected, "the next step");
 }
+
+#ifdef TANDEM_CUDA_EMULATION
+
+TEST("cuda backend: a lost device is told by steps and by what ends a swap, and closes") {
+  const TinyModel model(llama(), 22);
+  auto device = open(model);
+  openSlot(*device, 0, 64);
+  openSlot(*device, 1, 64);
+  append(*device, 0, prompt(40, 31), 128);
+  const emulation::LostDevice lost;
+  bool told = false;
+  try {
+    run(*device, 1, {{1}, {1}, {1}, {kWantSample}});
+  } catch (const DeviceLost&) {
+    told = true;
+  }
+  isTrue(told, "a step fails with DeviceLost");
+  std::promise<void> copied;
+  device->swapOut(0, [&] { copied.set_value(); });
+  copied.get_future().get();
+  throws([&] { device->finishSwap(0); }, "the CUDA device is lost");
+  throws([&] { run(*device, 0, {{1}, {1}, {1}, {kWantSample}}); }, "the CUDA device is lost");
+  device.reset();
+}
+
+#endif
