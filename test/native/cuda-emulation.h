@@ -95,6 +95,15 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 
+inline bool __any_sync(unsigned, bool mine) {
+  return tandem::emulation::exchange(mine, [](auto of) {
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      if (of(lane)) return true;
+    }
+    return false;
+  });
+}
+
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
   return tandem::emulation::exchange(value, [lane](auto of) { return of(static_cast<unsigned>(lane) % 32); });
