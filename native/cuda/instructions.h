@@ -41,6 +41,14 @@ __device__ inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// An 8 x 8 matrix of bf16 transposed: lane (g, t) gives row g, columns 2t and 2t+1, and gets the same of the
+// transposed one.
+__device__ inline std::uint32_t transposeMatrix(std::uint32_t pair) {
+  std::uint32_t result;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(pair));
+  return result;
+}
+
 // Reads what no kernel writes meanwhile and this one reads once, past L1.
 __device__ inline uint4 loadOnce(const uint4* address) {
   uint4 value;

@@ -35,6 +35,10 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   std::uint32_t x, y, z, w;
 };
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+inline uint2 make_uint2(std::uint32_t x, std::uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
   return {x, y, z, w};
 }
@@ -87,6 +91,26 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
   const unsigned other = tandem::emulation::laneIndex() ^ static_cast<unsigned>(mask);
   return tandem::emulation::exchange(value, [other](auto of) { return of(other); });
 }
+
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
+
+inline bool __any_sync(unsigned, bool mine) {
+  return tandem::emulation::exchange(mine, [](auto of) {
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      if (of(lane)) return true;
+    }
+    return false;
+  });
+}
+
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return tandem::emulation::exchange(value, [lane](auto of) { return of(static_cast<unsigned>(lane) % 32); });
+}
+
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 inline float __uint_as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return std::bit_cast<std::uint32_t>(value); }
@@ -158,6 +182,14 @@ inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint3
     return result;
   });
   std::memcpy(c, sums.of, sizeof sums.of);
+}
+
+inline std::uint32_t transposeMatrix(std::uint32_t pair) {
+  const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
+  return emulation::exchange(pair, [&](auto of) {
+    const auto element = [&](unsigned row) { return of(4 * row + g / 2) >> (16 * (g % 2)) & 0xffffu; };
+    return element(2 * t) | element(2 * t + 1) << 16;
+  });
 }
 
 inline uint4 loadOnce(const uint4* address) { return *address; }
