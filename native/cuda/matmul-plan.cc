@@ -13,7 +13,14 @@ std::int64_t parts(std::int64_t whole, std::int64_t part) { return (whole + part
 struct Tile {
   int warpgroups, outputs;
 };
-constexpr Tile kTiles[] = {{1, 64}, {1, 256}, {2, 128}, {2, 256}};
+constexpr Tile kTiles[] = {{1, 32}, {1, 64}, {1, 256}, {2, 128}, {2, 256}};
+
+bool suits(const Tile& tile, const MatmulShape& shape) {
+  // Warps that expand codes leave no registers for the widest.
+  if (tile.warpgroups == 2)
+    return shape.rows > 64 && (tile.outputs < 256 || shape.weightClass == WeightClass::bf16);
+  return true;
+}
 
 MatmulPlan planWith(const Tile& tile, const MatmulShape& shape, int sms) {
   MatmulPlan plan;
@@ -52,19 +59,23 @@ constexpr std::size_t kBlockShared = std::size_t{227} << 10;
 
 void divideShared(MatmulPlan& plan, WeightClass weightClass) {
   const bool int8 = weightClass == WeightClass::int8;
-  const auto kilobytes = [](int bytes) { return (bytes + 1023) / 1024 * 1024; };
-  const int unit = int8 ? kInt8UnitBytes : kBf16UnitBytes;
-  plan.stageBytes = plan.boxRows * 128 + kilobytes(plan.tileEights * unit);
-  const int xOvershoot = 64 * plan.warpgroups * 128 - plan.stageBytes;
+  const int unit = int8 ? kInt8UnitBytes : kBf16UnitBytes, xBytes = plan.boxRows * 128;
+  const int xEnd = 64 * plan.warpgroups * 128;
   const int wOvershoot = (plan.tileOutputs / kOutputsOfUnit - plan.tileEights) * kBf16UnitBytes;
-  const std::size_t rest =
-      std::max({xOvershoot, wOvershoot, 0}) + kBarrierBytes +
-      (int8 ? static_cast<std::size_t>(expandedSlots(plan.tileOutputs)) * plan.tileEights * kBf16UnitBytes
-            : 0);
-  plan.stages = std::min(kMostStages,
-                         static_cast<int>((kBlockShared - rest) / static_cast<std::size_t>(plan.stageBytes)));
-  check(plan.stages >= 2, "a matmul's tile exceeds the shared memory");
-  plan.sharedBytes = rest + static_cast<std::size_t>(plan.stages) * plan.stageBytes;
+  constexpr int kEnough = 4;
+  for (plan.depth = std::clamp(128 / plan.tileOutputs, 1, kMostDepth);; plan.depth /= 2) {
+    plan.stageBytes = static_cast<int>(parts(plan.depth * (xBytes + plan.tileEights * unit), 1024)) * 1024;
+    const int xOvershoot = (plan.depth - 1) * xBytes + xEnd - plan.stageBytes;
+    std::size_t rest = kBarrierBytes + std::max({xOvershoot, wOvershoot, 0});
+    plan.slots = int8 ? mostSlots(plan.tileOutputs) : 0;
+    rest += std::size_t{kBf16UnitBytes} * plan.depth * plan.tileEights * plan.slots;
+    const int room = rest < kBlockShared ? static_cast<int>((kBlockShared - rest) / plan.stageBytes) : 0;
+    plan.stages = std::min(kMostStages, room);
+    plan.sharedBytes = rest + static_cast<std::size_t>(plan.stages) * plan.stageBytes;
+    if (plan.stages >= kEnough || plan.depth == 1) break;
+  }
+  plan.slots = std::min(plan.slots, plan.stages);
+  check(plan.stages >= kFewestStages, "a matmul's tile exceeds the shared memory");
 }
 
 }  // namespace
@@ -72,7 +83,7 @@ void divideShared(MatmulPlan& plan, WeightClass weightClass) {
 std::vector<MatmulPlan> possiblePlans(const MatmulShape& shape, int sms) {
   std::vector<MatmulPlan> plans;
   for (const Tile& tile : kTiles) {
-    if (tile.warpgroups > 1 && shape.rows <= 64) continue;
+    if (!suits(tile, shape)) continue;
     MatmulPlan plan = planWith(tile, shape, sms);
     divideShared(plan, shape.weightClass);
     plans.push_back(plan);

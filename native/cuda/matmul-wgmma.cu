@@ -7,6 +7,7 @@
 
 #include "cuda/matmul-wgmma.h"
 
+#include "core/error.h"
 #include "cuda/bulk-copies.h"
 #include "cuda/kernel.h"
 #include "cuda/matmul-tile.h"
@@ -53,19 +54,14 @@ struct Turn {
 template <int kWarpgroups, int kOutputs, bool kInt8>
 struct Kernel {
   static constexpr int kMultiplyingWarps = 4 * kWarpgroups;
-  // Loading and expanding take long to begin with, and little else: several warps take steps in turn.
-  // The widest tile has registers for four beside its own.
-  static constexpr bool kWidest = kWarpgroups == 2 && kOutputs == 256;
-  static constexpr int kLoadingWarps = !kInt8 ? 4 : kWidest ? 1 : 2;
-  static constexpr int kTeams = !kInt8 ? 0 : kOutputs <= 64 ? 6 : 3;  // of expanding warps
-  static constexpr int kTeamWarps = kTeams == 0 ? 0 : kWidest || kTeams == 6 ? 1 : 2;
-  static constexpr int kWarps = kMultiplyingWarps + kLoadingWarps + kTeams * kTeamWarps;
-  static constexpr int kThreads = 32 * kWarps;
+  // Copies and expansion take long to begin with, and little else: several warps take stages in turn.
+  static constexpr int kLoadingWarps = kInt8 ? 1 : 3;  // of W; one more loads x
+  // Or a warp might take the parity of a stage for that of two turns before.
+  static_assert(kLoadingWarps <= kFewestStages);
+  // A team of expanding warps for each slot that there may be.
+  static constexpr int kTeams = kInt8 ? mostSlots(kOutputs) : 0, kTeamWarps = kInt8 ? 6 / kTeams : 0;
+  static constexpr int kThreads = 32 * (kMultiplyingWarps + 1 + kLoadingWarps + kTeams * kTeamWarps);
   static constexpr int kEights = kOutputs / kOutputsOfUnit;
-  static constexpr int kSlots = expandedSlots(kOutputs);
-  // Groups of products that are not done while the next is begun: narrow ones take longer to begin than to
-  // do.
-  static constexpr int kProductsLeft = kOutputs <= 64 ? 3 : 1;
   // Warpgroups of 256 outputs take more than their equal share of registers.
   static constexpr bool kExchange = kThreads * (kOutputs / 2 + 48) > 65536;
   static_assert(kThreads % 128 == 0);
@@ -90,6 +86,16 @@ struct Kernel {
 
 #if defined(TANDEM_WGMMA)
 
+  // action(tile, first step, steps) for each stage of each tile of this block.
+  template <class Action>
+  __device__ static void forStages(const Work& work, Action action) {
+    const int steps = work.problem.steps(), depth = work.plan.depth;
+    forTiles(work, [&](const TilePlace& tile) {
+      for (int step = 0; step < steps; step += depth) {
+        action(tile, step, steps - step < depth ? steps - step : depth);
+      }
+    });
+  }
   template <class Action>
   __device__ static void forTiles(const Work& work, Action action) {
     const int tiles = work.plan.rowTiles * work.plan.columnTiles;
@@ -98,87 +104,106 @@ struct Kernel {
     }
   }
 
-  // Lane 0 loads x, lane i the part of W that lies in the i-th of the tiles that it is packed in.
-  __device__ static void load(const Work& work, const RowsMap& x, const Shared& shared, int warp) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const WeightTiles& w = work.problem.w;
+  // Lane i loads step i of the stage.
+  __device__ static void loadX(const Work& work, const RowsMap& x, const Shared& shared) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, xBytes = work.plan.boxRows * 128;
+    Turn stage;
+    forStages(work, [&](const TilePlace& tile, int step, int count) {
+      waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
+      Barrier& loaded = shared.barriers->loaded[stage.place];
+      if (lane == 0) arriveExpecting(loaded, count * xBytes);
+      __syncwarp();
+      if (lane < count) {
+        copyBox(shared.stages + stage.place * work.plan.stageBytes + lane * xBytes, x,
+                static_cast<int>(tile.firstRow), (step + lane) * kTileInputs, loaded);
+      }
+      stage.advance(work.plan.stages);
+    });
+  }
+
+  // A lane loads, of one step, what lies in one of the tiles that W is packed in.
+  __device__ static void loadW(const Work& work, const Shared& shared, int warp) {
     constexpr int kPacked = kTileOutputs / kOutputsOfUnit;
     constexpr int kUnitBytes = kInt8 ? kInt8UnitBytes : kBf16UnitBytes;
-    const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
-    Turn stage, mine;
-    forTiles(work, [&](const TilePlace& tile) {
-      const int begin = tile.firstEight, end = begin + tile.eights;
-      const int packed = (begin / kPacked + lane) * kPacked;
-      const int first = packed < begin ? begin : packed,
-                last = packed + kPacked < end ? packed + kPacked : end;
-      const std::byte* source = w.data + w.unitOffset(first, 0);
-      const int offset = xBytes + (first - begin) * kUnitBytes, bytes = (last - first) * kUnitBytes;
-      for (int step = 0; step < steps; ++step) {
-        if (mine.place == warp) {
-          waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
-          Barrier& loaded = shared.barriers->loaded[stage.place];
-          std::byte* to = shared.stages + stage.place * work.plan.stageBytes;
-          if (lane == 0) arriveExpecting(loaded, xBytes + tile.eights * kUnitBytes);
-          __syncwarp();
-          if (bytes > 0) copyBulk(to + offset, source, bytes, loaded);
-          if (lane == 0) copyBox(to, x, static_cast<int>(tile.firstRow), step * kTileInputs, loaded);
-        }
-        source += kPacked * kUnitBytes;
-        stage.advance(work.plan.stages);
-        mine.advance(kLoadingWarps);
+    constexpr int kPieces = 32 / kMostDepth;
+    static_assert(kPieces > kOutputs / kTileOutputs + 1);
+    const int lane = static_cast<int>(threadIdx.x) % 32, inStage = lane / kPieces;
+    const WeightTiles& w = work.problem.w;
+    const int wBegin = work.plan.depth * work.plan.boxRows * 128;
+    Turn stage, turn;
+    forStages(work, [&](const TilePlace& tile, int step, int count) {
+      if (turn.place == warp) {
+        const int begin = tile.firstEight, end = begin + tile.eights;
+        const int packed = (begin / kPacked + lane % kPieces) * kPacked;
+        const int first = packed < begin ? begin : packed;
+        const int last = packed + kPacked < end ? packed + kPacked : end;
+        const std::byte* source = w.data + w.unitOffset(first, step + inStage);
+        std::byte* to = shared.stages + stage.place * work.plan.stageBytes + wBegin +
+                        (inStage * work.plan.tileEights + first - begin) * kUnitBytes;
+        waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
+        Barrier& loaded = shared.barriers->loaded[stage.place];
+        if (lane == 0) arriveExpecting(loaded, count * tile.eights * kUnitBytes);
+        __syncwarp();
+        if (inStage < count && first < last) copyBulk(to, source, (last - first) * kUnitBytes, loaded);
       }
+      stage.advance(work.plan.stages);
+      turn.advance(kLoadingWarps);
     });
   }
 
   // Makes bf16 of a stage's codes, in a slot of its own.
   __device__ static void expand(const Work& work, const Shared& shared, int warp) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
-    const int slotBytes = work.plan.tileEights * kBf16UnitBytes;
-    Turn stage, slot, team;
-    forTiles(work, [&](const TilePlace& tile) {
-      for (int step = 0; step < steps; ++step) {
-        if (team.place == warp / kTeamWarps) {
-          waitFor(shared.barriers->loaded[stage.place], stage.parity);
-          waitFor(shared.barriers->multiplied[slot.place], slot.parity ^ 1);
-          const std::byte* units = shared.stages + stage.place * work.plan.stageBytes + xBytes;
-          std::byte* out = shared.expanded + slot.place * slotBytes;
-          // A lane's piece of a unit is 16 codes: a quarter of an output.
-#pragma unroll 4
-          for (int eight = warp % kTeamWarps; eight < tile.eights; eight += kTeamWarps) {
-            const std::byte* unit = units + eight * kInt8UnitBytes;
-            expandPiece(reinterpret_cast<const uint4*>(unit)[lane],
-                        reinterpret_cast<const bf16*>(unit + kInt8CodeBytes)[lane / 4],
-                        reinterpret_cast<bf16*>(out + eight * kBf16UnitBytes), lane / 4, lane % 4);
-          }
-          publishToTensorCores();
-          __syncwarp();
-          if (lane == 0) {
-            arrive(shared.barriers->expanded[slot.place]);
-            arrive(shared.barriers->used[stage.place]);
+    constexpr int kAtOnce = 4;  // units whose codes are read before the first is written
+    const int lane = static_cast<int>(threadIdx.x) % 32, team = warp / kTeamWarps;
+    const int wBegin = work.plan.depth * work.plan.boxRows * 128, stride = work.plan.tileEights;
+    Turn stage, slot;
+    forStages(work, [&](const TilePlace& tile, int, int count) {
+      if (slot.place == team) {
+        // In this order: where the slot is free, all stages before its last one are done with, and the parity
+        // means this turn of the stage and no earlier one.
+        waitFor(shared.barriers->multiplied[slot.place], slot.parity ^ 1);
+        waitFor(shared.barriers->loaded[stage.place], stage.parity);
+        for (int step = 0; step < count; ++step) {
+          const std::byte* units =
+              shared.stages + stage.place * work.plan.stageBytes + wBegin + step * stride * kInt8UnitBytes;
+          std::byte* out = shared.expanded + (slot.place * work.plan.depth + step) * stride * kBf16UnitBytes;
+          for (int begin = warp % kTeamWarps; begin < tile.eights; begin += kAtOnce * kTeamWarps) {
+            uint4 codes[kAtOnce];
+            bf16 scales[kAtOnce];
+#pragma unroll
+            for (int i = 0; i < kAtOnce; ++i) {
+              const int eight = begin + i * kTeamWarps;
+              const std::byte* unit = units + (eight < tile.eights ? eight : begin) * kInt8UnitBytes;
+              // A lane's piece of a unit is 16 codes: a quarter of an output.
+              codes[i] = reinterpret_cast<const uint4*>(unit)[lane];
+              scales[i] = reinterpret_cast<const bf16*>(unit + kInt8CodeBytes)[lane / 4];
+            }
+#pragma unroll
+            for (int i = 0; i < kAtOnce; ++i) {
+              const int eight = begin + i * kTeamWarps;
+              if (eight >= tile.eights) break;
+              expandPiece(codes[i], scales[i], reinterpret_cast<bf16*>(out + eight * kBf16UnitBytes),
+                          lane / 4, lane % 4);
+            }
           }
         }
-        stage.advance(work.plan.stages);
-        slot.advance(kSlots);
-        team.advance(kTeams);
+        publishToTensorCores();
+        __syncwarp();
+        if (lane == 0) {
+          arrive(shared.barriers->used[stage.place]);
+          arrive(shared.barriers->expanded[slot.place]);
+        }
       }
+      stage.advance(work.plan.stages);
+      slot.advance(work.plan.slots);
     });
   }
 
   __device__ static void multiplyTiles(const Work& work, const Shared& shared, int warp) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
-    const int slotBytes = work.plan.tileEights * kBf16UnitBytes;
-    const int xOffset = warp / 4 * 64 * 128;
-    Turn stage, slot, doneStage, doneSlot;
-    const auto release = [&] {
-      if (lane == 0) {
-        arrive(shared.barriers->used[doneStage.place]);
-        if constexpr (kInt8) arrive(shared.barriers->multiplied[doneSlot.place]);
-      }
-      doneStage.advance(work.plan.stages);
-      doneSlot.advance(kSlots);
-    };
+    const int steps = work.problem.steps(), depth = work.plan.depth, xBytes = work.plan.boxRows * 128;
+    const int wBytes = work.plan.tileEights * kBf16UnitBytes;
+    Turn stage, slot;
     forTiles(work, [&](const TilePlace& tile) {
       float sums[kEights][4];
 #pragma unroll
@@ -186,27 +211,40 @@ struct Kernel {
 #pragma unroll
         for (int i = 0; i < 4; ++i) sums[eight][i] = 0;
       }
-      for (int step = 0; step < steps; ++step) {
+      int doneStage = 0, doneSlot = 0;
+      const auto release = [&] {
+        if (lane != 0) return;
+        arrive(shared.barriers->used[doneStage]);
+        if constexpr (kInt8) arrive(shared.barriers->multiplied[doneSlot]);
+      };
+      for (int step = 0; step < steps; step += depth) {
         waitFor(shared.barriers->loaded[stage.place], stage.parity);
         const std::byte* x = shared.stages + stage.place * work.plan.stageBytes;
-        const std::byte* w = x + xBytes;
+        const std::byte* w = x + depth * xBytes;
         if constexpr (kInt8) {
           waitFor(shared.barriers->expanded[slot.place], slot.parity);
-          w = shared.expanded + slot.place * slotBytes;
+          w = shared.expanded + slot.place * depth * wBytes;
         }
-        beginProducts();
+        x += warp / 4 * 64 * 128;
+        const int count = steps - step < depth ? steps - step : depth;
+        for (int i = 0; i < count; ++i) {
+          beginProducts();
 #pragma unroll
-        for (int k16 = 0; k16 < kTileInputs / 16; ++k16) {
-          multiply(sums, operandAt(x + xOffset, k16), operandAt(w, k16));
+          for (int k16 = 0; k16 < kTileInputs / 16; ++k16) {
+            multiply(sums, operandAt(x + i * xBytes, k16), operandAt(w + i * wBytes, k16));
+          }
         }
         endProductGroup();
-        waitForProducts<kProductsLeft>();
-        if (step >= kProductsLeft) release();
+        // The stage before is done when no more than this one is left.
+        waitForProducts<1>();
+        if (step > 0) release();
+        doneStage = stage.place;
+        doneSlot = slot.place;
         stage.advance(work.plan.stages);
-        slot.advance(kSlots);
+        slot.advance(work.plan.slots);
       }
       waitForProducts<0>();
-      for (int left = steps < kProductsLeft ? steps : kProductsLeft; left > 0; --left) release();
+      release();
       const std::int64_t row = tile.firstRow + 16 * warp;
       if (row >= work.problem.rows) return;
       storeRows(work.problem, row + lane / 4, tile.firstEight, tile.eights, sums);
@@ -224,55 +262,65 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
   const typename K::Shared shared = K::divide(work.plan);
   if (threadIdx.x == 0) {
     for (int i = 0; i < work.plan.stages; ++i) {
-      initialise(shared.barriers->loaded[i], 1);
+      initialise(shared.barriers->loaded[i], 2);
       initialise(shared.barriers->used[i], K::kMultiplyingWarps + K::kTeamWarps);
     }
-    for (int i = 0; kInt8 && i < K::kSlots; ++i) {
+    for (int i = 0; i < work.plan.slots; ++i) {
       initialise(shared.barriers->expanded[i], K::kTeamWarps);
       initialise(shared.barriers->multiplied[i], K::kMultiplyingWarps);
     }
     publishBarriers();
   }
   __syncthreads();
-  const int warp = static_cast<int>(threadIdx.x) / 32, other = warp - K::kMultiplyingWarps;
+  // By way of a lane, so that the compiler sees that a warp's lanes agree.
+  const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x) / 32, 0);
+  const int other = warp - K::kMultiplyingWarps;
   if (other < 0) {
-    if constexpr (K::kExchange) takeRegisters<!kInt8 ? 240 : kWarpgroups == 2 ? 216 : 192>();
+    if constexpr (K::kExchange) takeRegisters<kInt8 ? 192 : 240>();
     K::multiplyTiles(work, shared, warp);
     return;
   }
-  if constexpr (K::kExchange) giveRegisters<!kInt8 ? 24 : 72>();
-  if (other < K::kLoadingWarps) {
-    K::load(work, x, shared, other);
+  if constexpr (K::kExchange) giveRegisters<kInt8 ? 72 : 24>();
+  if (other == 0) {
+    K::loadX(work, x, shared);
+  } else if (other <= K::kLoadingWarps) {
+    K::loadW(work, shared, other - 1);
   } else if constexpr (kInt8) {
-    K::expand(work, shared, other - K::kLoadingWarps);
+    K::expand(work, shared, other - 1 - K::kLoadingWarps);
   }
 #endif
 }
 
-template <int kWarpgroups, int kOutputs>
+template <int kWarpgroups, int kOutputs, bool kInt8>
 void launchTiles(const Work& work, Stream stream) {
-  const MatmulProblem& problem = work.problem;
-  const RowsMap x = makeRowsMap(problem.x, problem.rows, problem.w.inputs, work.plan.boxRows);
-  const auto start = [&](auto kernel, unsigned threads) {
-    launchShared("matmul", kernel, dim3(static_cast<unsigned>(work.plan.blocks)), threads,
-                 work.plan.sharedBytes, stream, work, x);
-  };
-  if (problem.w.weightClass == WeightClass::int8) {
-    start(multiplyPipelined<kWarpgroups, kOutputs, true>, Kernel<kWarpgroups, kOutputs, true>::kThreads);
+  const RowsMap x = makeRowsMap(work.problem.x, work.problem.rows, work.problem.w.inputs, work.plan.boxRows);
+  launchShared("matmul", multiplyPipelined<kWarpgroups, kOutputs, kInt8>,
+               dim3(static_cast<unsigned>(work.plan.blocks)), Kernel<kWarpgroups, kOutputs, kInt8>::kThreads,
+               work.plan.sharedBytes, stream, work, x);
+}
+
+template <bool kInt8>
+void launchClass(const Work& work, Stream stream) {
+  const int outputs = work.plan.tileOutputs;
+  if (work.plan.warpgroups == 1) {
+    if (outputs == 32) return launchTiles<1, 32, kInt8>(work, stream);
+    if (outputs == 64) return launchTiles<1, 64, kInt8>(work, stream);
+    if (outputs == 256) return launchTiles<1, 256, kInt8>(work, stream);
   } else {
-    start(multiplyPipelined<kWarpgroups, kOutputs, false>, Kernel<kWarpgroups, kOutputs, false>::kThreads);
+    if (outputs == 128) return launchTiles<2, 128, kInt8>(work, stream);
+    if constexpr (!kInt8) {
+      if (outputs == 256) return launchTiles<2, 256, kInt8>(work, stream);
+    }
   }
+  throw Error("there is no kernel for a matmul's plan");
 }
 
 }  // namespace
 
 void matmulByWgmma(const MatmulProblem& problem, const MatmulPlan& plan, Stream stream) {
   const Work work{problem, plan};
-  if (plan.warpgroups == 1) {
-    plan.tileOutputs == 64 ? launchTiles<1, 64>(work, stream) : launchTiles<1, 256>(work, stream);
-  } else {
-    plan.tileOutputs == 128 ? launchTiles<2, 128>(work, stream) : launchTiles<2, 256>(work, stream);
-  }
+  problem.w.weightClass == WeightClass::int8 ? launchClass<true>(work, stream)
+                                             : launchClass<false>(work, stream);
 }
 
 }  // namespace tandem::cuda

@@ -63,14 +63,16 @@ TEST("cuda matmul plan: what is read fits the shared memory") {
   for (const auto& [shape, sms, name] : shapes()) {
     for (const cuda::MatmulPlan& plan : cuda::possiblePlans(shape, sms)) {
       isTrue(plan.sharedBytes <= std::size_t{227} << 10, name + ": too much shared memory");
-      isTrue(plan.stages >= 2 && plan.stages <= cuda::kMostStages, name + ": stages");
+      isTrue(plan.stages >= cuda::kFewestStages && plan.stages <= cuda::kMostStages, name + ": stages");
       test::equal(plan.stageBytes % 1024, 0, name);
-      const int xEnd = (plan.stages - 1) * plan.stageBytes + plan.warpgroups * 64 * 128;
+      const int xEnd = (plan.stages - 1) * plan.stageBytes + (plan.depth - 1) * plan.boxRows * 128 +
+                       plan.warpgroups * 64 * 128;
       isTrue(xEnd + cuda::kBarrierBytes <= plan.sharedBytes, name + ": x is read into the barriers");
-      const int wBegin = shape.weightClass == WeightClass::bf16
-                             ? (plan.stages - 1) * plan.stageBytes + plan.boxRows * 128
-                             : plan.stages * plan.stageBytes + (cuda::expandedSlots(plan.tileOutputs) - 1) *
-                                                                   plan.tileEights * cuda::kBf16UnitBytes;
+      const bool int8 = shape.weightClass == WeightClass::int8;
+      const int places = plan.depth * (int8 ? plan.slots : 1);
+      const int wBegin = (int8 ? plan.stages * plan.stageBytes
+                               : (plan.stages - 1) * plan.stageBytes + plan.depth * plan.boxRows * 128) +
+                         (places - 1) * plan.tileEights * cuda::kBf16UnitBytes;
       isTrue(wBegin + plan.tileOutputs * 128 + cuda::kBarrierBytes <= plan.sharedBytes,
              name + ": W is read into the barriers");
     }
