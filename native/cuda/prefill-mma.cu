@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention pr
     for (int i = 0; i < 2; ++i) {
       const int query = firstQuery + state.queryOf(t, i);
       if (query >= queries) continue;
-      const Finish finish(totals[t][i]);
+      const float inverse = 1 / totals[t][i].sum;
       bf16* head = problem.out + ((tile.row + query / group) * static_cast<std::int64_t>(problem.heads) +
                                   kvHead * group + query % group) *
                                      kHeadDim;
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention pr
       for (int block = 0; block < State::kBlocks; ++block) {
         const float(&four)[4] = out[t][i][block];
         *reinterpret_cast<uint2*>(head + state.channelOf(block)) = make_uint2(
-            packBf16(finish(four[0]), finish(four[1])), packBf16(finish(four[2]), finish(four[3])));
+            packBf16(four[0] * inverse, four[1] * inverse), packBf16(four[2] * inverse, four[3] * inverse));
       }
     }
   }

@@ -32,13 +32,12 @@ constexpr int kThreads = kAttending + kBringing;
 constexpr int kStages = 4;
 
 // Of the 65536 registers of an SM.
-constexpr int kAttendingRegisters = 200, kBringingRegisters = 104;
+constexpr int kAttendingRegisters = 184, kBringingRegisters = 136;
 
 struct alignas(1024) TokenScales {
   // By score column.
   float keys[kStepTokens];
   float values[kStepTokens];
-  float middles[kStepTokens];
   PrecisionClass classes[2];  // of the pages
 };
 
@@ -191,7 +190,8 @@ class Bringer {
         // What nobody sees is multiplied by zero, and must be a number.
         if (!kKeys && thread_ < kHeadDim) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) *valuePlace(stage, page, i) = make_uint4(0, 0, 0, 0);
+          for (int i = 0; i < 4; ++i)
+            *Part<kKeys>{thread_}.place(block_.memory, stage, page, i) = make_uint4(0, 0, 0, 0);
         }
         continue;
       }
@@ -203,33 +203,45 @@ class Bringer {
     }
   }
 
-  // Keys: 8 channels of 4 tokens. Values: 8 tokens of 4 channels.
-  __device__ int chunk() const { return thread_ / 8; }                     // of keys, 2 * depth + half
-  __device__ int tokenFour() const { return thread_ % 8; }                 // of keys
-  __device__ int rowOfFour() const { return thread_ / (kHeadDim / 4); }    // of values, 2 * half + m
-  __device__ int channelFour() const { return thread_ % (kHeadDim / 4); }  // of values
-  __device__ int keyPair(int i) const { return chunk() / 2 * 8 + chunk() % 2 + 2 * i; }
-  __device__ int valuePair(int i) const { return 4 * i + rowOfFour(); }
+  // A thread's part of a page. Keys: 8 channels of 4 tokens. Values: 8 tokens of 4 channels.
+  template <bool kKeys>
+  struct Part {
+    int thread;
 
-  __device__ uint4* keyPlace(int stage, int page, int i) const {
-    const int row = 32 * page + 8 * i + tokenFour();
-    return reinterpret_cast<uint4*>(block_.memory.keys(stage) + chunk() / 8 * Layout<kHeadDim>::kHalfBytes +
-                                    128 * row + 16 * (chunk() % 8 ^ row % 8));
-  }
-  __device__ uint4* valuePlace(int stage, int page, int i) const {
-    const int row = channelFour() / 8 * 32 + 8 * i + channelFour() % 8;
-    const int place = 4 * page + 2 * (rowOfFour() % 2) + rowOfFour() / 2;
-    return reinterpret_cast<uint4*>(block_.memory.values(stage) + 128 * row + 16 * (place ^ row % 8));
+    // Which four tokens of keys, or channels of values, and its i-th pair of the other kind.
+    __device__ int four() const { return kKeys ? thread % 8 : thread % (kHeadDim / 4); }
+    __device__ int slots() const { return kKeys ? thread / 8 : thread / (kHeadDim / 4); }
+    __device__ int pair(int i) const {
+      return kKeys ? slots() / 2 * 8 + slots() % 2 + 2 * i : 4 * i + slots();
+    }
+    // Of the i-th of the four.
+    __device__ uint4* place(const Layout<kHeadDim>& memory, int stage, int page, int i) const {
+      if constexpr (kKeys) {
+        const int row = 32 * page + 8 * i + four();
+        return reinterpret_cast<uint4*>(memory.keys(stage) + slots() / 8 * Layout<kHeadDim>::kHalfBytes +
+                                        128 * row + 16 * (slots() % 8 ^ row % 8));
+      } else {
+        const int row = four() / 8 * 32 + 8 * i + four() % 8;
+        const int slot = 4 * page + 2 * (slots() % 2) + slots() / 2;
+        return reinterpret_cast<uint4*>(memory.values(stage) + 128 * row + 16 * (slot ^ row % 8));
+      }
+    }
+  };
+  // For bf16 what depends on the thread alone stays in registers; for the other classes there are none left.
+  template <bool kKeys, PrecisionClass kPrecision>
+  __device__ Part<kKeys> part() const {
+    return {kPrecision == PrecisionClass::bf16 ? thread_ : computedAnew(thread_)};
   }
 
   template <bool kKeys, PrecisionClass kPrecision>
   __device__ void loadOf(Raw& raw, const std::byte* head, PageTile<kHeadDim, kKeys, kPrecision> tile) const {
     const std::byte* begin = head + (kKeys ? 0 : tile.kBytes);
     constexpr int kRow = kKeys ? kPageTokens : kHeadDim;  // pairs
-    const int four = kKeys ? tokenFour() : channelFour();
+    const Part<kKeys> part = this->part<kKeys, kPrecision>();
+    const int four = part.four();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int pair = kKeys ? keyPair(i) : valuePair(i);
+      const int pair = part.pair(i);
       if constexpr (kPrecision == PrecisionClass::bf16) {
         const uint4 words = loadOnce(reinterpret_cast<const uint4*>(begin + 4 * (pair * kRow + 4 * four)));
         raw.words[i][0] = words.x, raw.words[i][1] = words.y, raw.words[i][2] = words.z,
@@ -237,8 +249,6 @@ class Bringer {
       } else if constexpr (kPrecision == PrecisionClass::int8) {
         const uint2 codes = loadOnce(reinterpret_cast<const uint2*>(begin + 2 * (pair * kRow + 4 * four)));
         raw.words[i][0] = codes.x, raw.words[i][1] = codes.y;
-      } else {
-        tile.load(raw.words[i], begin + 64 * tile.wordOf(pair, four) + 16 * (four % 4));
       }
     }
   }
@@ -246,33 +256,35 @@ class Bringer {
   template <bool kKeys, PrecisionClass kPrecision>
   __device__ void storeOf(const Raw& raw, const std::byte* head, PageTile<kHeadDim, kKeys, kPrecision> tile,
                           int stage, int page) const {
+    const Part<kKeys> part = this->part<kKeys, kPrecision>();
     std::uint32_t words[4][4];  // [pairs][tokens or channels]
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int pair = kKeys ? keyPair(i) : valuePair(i);
+      const int pair = part.pair(i);
       if constexpr (kPrecision == PrecisionClass::bf16) {
 #pragma unroll
         for (int k = 0; k < 4; ++k) words[i][k] = raw.words[i][k];
       } else if constexpr (kPrecision == PrecisionClass::int8) {
         tile.expand(words[i], make_uint2(raw.words[i][0], raw.words[i][1]));
       } else {
-        const int shift = tile.shiftOf(pair, kKeys ? tokenFour() : channelFour());
-        std::uint32_t step = 0, middle = 0;
-        if constexpr (kKeys) {
-          const auto* scales = reinterpret_cast<const std::uint32_t*>(head + 2 * tile.kBytes) + pair;
-          step = tile.halved(scales[0]), middle = scales[kHeadDim / 2];
-        }
+        // Codes are few bytes, and are loaded only now: no registers wait for them meanwhile.
+        const int four = part.four();
+        std::uint32_t packed[4];
+        tile.load(packed, head + (kKeys ? 0 : tile.kBytes) + 64 * tile.wordOf(pair, four) + 16 * (four % 4));
+        const int shift = tile.shiftOf(pair, four);
+        const auto* scales = reinterpret_cast<const std::uint32_t*>(head + tile.kScalesBegin) + pair;
+        const std::uint32_t step = tile.halved(scales[0]),
+                            middle = scales[(kKeys ? kHeadDim : kPageTokens) / 2];
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
-          words[i][k] = tile.levels(raw.words[i][k], shift);
-          if constexpr (kKeys) words[i][k] = fmaBf16(words[i][k], step, middle);
+          words[i][k] = fmaBf16(tile.levels(packed[k], shift), step, middle);
         }
       }
     }
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const uint4 sixteen = make_uint4(words[0][k], words[1][k], words[2][k], words[3][k]);
-      *(kKeys ? keyPlace(stage, page, k) : valuePlace(stage, page, k)) = sixteen;
+      *part.place(block_.memory, stage, page, k) = sixteen;
     }
   }
 
@@ -284,13 +296,7 @@ class Bringer {
       if (thread_ / 32 != page) return;
       const int token = thread_ % 32, column = 32 * page + 8 * (token % 4) + token / 4;
       const std::byte* source = head + tile.kScalesBegin;
-      if constexpr (tile.kMiddles) {
-        const auto* steps = reinterpret_cast<const bf16*>(source);
-        scales.values[column] = 0.5f * lowFloat(steps[token]);
-        scales.middles[column] = lowFloat(steps[kPageTokens + token]);
-      } else {
-        (kKeys ? scales.keys : scales.values)[column] = reinterpret_cast<const float*>(source)[token];
-      }
+      (kKeys ? scales.keys : scales.values)[column] = reinterpret_cast<const float*>(source)[token];
     }
   }
 
@@ -362,7 +368,8 @@ class Attender {
     for (int half = 0; half < 2; ++half) {
       highest_[half] = kNothingSeen;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) sum_[half][e] = middle_[half][e] = 0;
+      for (int quarter = 0; quarter < kQuarters; ++quarter)
+        sum_[half][quarter][0] = sum_[half][quarter][1] = 0;
     }
 #pragma unroll
     for (int j = 0; j < kHeadDim / 8; ++j) {
@@ -432,16 +439,18 @@ class Attender {
       factors[half] = exp2Fast(highest_[half] - highest);
       highest_[half] = highest;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float sum = __fmul_rn(sum_[half][e], factors[half]);
-        middle_[half][e] = __fmul_rn(middle_[half][e], factors[half]);
+      for (int j = 0; j < 8; ++j) {
+        p_[j][2 * half] = exp2Fast(p_[j][2 * half] - highest);
+        p_[j][2 * half + 1] = exp2Fast(p_[j][2 * half + 1] - highest);
+      }
 #pragma unroll
-        for (int j = 0; j < 8; ++j) {
-          float& p = p_[j][2 * half + e];
-          p = exp2Fast(p - highest);
-          sum += p;
+      for (int quarter = 0; quarter < kQuarters; ++quarter) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& sum = sum_[half][quarter][e];
+          sum = __fmaf_rn(sum, factors[half],
+                          p_[2 * quarter][2 * half + e] + p_[2 * quarter + 1][2 * half + e]);
         }
-        sum_[half][e] = sum;
       }
     }
     // Most steps raise no row's maximum, and a factor of one changes nothing.
@@ -458,18 +467,7 @@ class Attender {
     const int t = lane_ % 4;
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      const PrecisionClass precision = scales.classes[page];
-      if (precision == PrecisionClass::bf16) continue;
-      if (precision != PrecisionClass::int8) {
-#pragma unroll
-        for (int j = 4 * page; j < 4 * page + 4; ++j) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            float& middle = middle_[i / 2][i % 2];
-            middle = __fmaf_rn(p_[j][i], scales.middles[8 * j + 2 * t + i % 2], middle);
-          }
-        }
-      }
+      if (scales.classes[page] != PrecisionClass::int8) continue;
 #pragma unroll
       for (int j = 4 * page; j < 4 * page + 4; ++j) {
 #pragma unroll
@@ -500,9 +498,11 @@ class Attender {
   __device__ void endRun(bool totals, bool last) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const SoftmaxSums run{highest_[half], overClasses(sum_[half]), overClasses(middle_[half])};
+      const auto& sum = sum_[half];
+      const SoftmaxSums run{highest_[half], overQuarters(overClasses(sum[0]), overClasses(sum[1]),
+                                                         overClasses(sum[2]), overClasses(sum[3]))};
       const MergeFactors factors = MergeFactors::merge(totals_[half], run);
-      const Finish finish(totals_[half]);
+      const float inverse = 1 / totals_[half].sum;
       const int query = queryOf(half);
       bf16* head = block_.problem.out +
                    ((block_.tile.row + query / block_.group) * std::int64_t{block_.problem.heads} +
@@ -524,9 +524,11 @@ class Attender {
           if (!last) place = float4{eight[4 * e], eight[4 * e + 1], eight[4 * e + 2], eight[4 * e + 3]};
         }
         if (!last || query >= block_.queries) continue;
-        *reinterpret_cast<uint4*>(head + 32 * b + 8 * (lane_ % 4)) = make_uint4(
-            packBf16(finish(eight[0]), finish(eight[1])), packBf16(finish(eight[2]), finish(eight[3])),
-            packBf16(finish(eight[4]), finish(eight[5])), packBf16(finish(eight[6]), finish(eight[7])));
+        *reinterpret_cast<uint4*>(head + 32 * b + 8 * (lane_ % 4)) =
+            make_uint4(packBf16(eight[0] * inverse, eight[1] * inverse),
+                       packBf16(eight[2] * inverse, eight[3] * inverse),
+                       packBf16(eight[4] * inverse, eight[5] * inverse),
+                       packBf16(eight[6] * inverse, eight[7] * inverse));
       }
     }
   }
@@ -548,7 +550,7 @@ class Attender {
   float p_[8][4];  // scores, then probabilities
   float out_[kHeadDim / 8][4];
   float highest_[2];
-  float sum_[2][2], middle_[2][2];  // [halves][the lane's two classes]
+  float sum_[2][kQuarters][2];  // of the lane's two classes
   SoftmaxSums totals_[2];
 };
 

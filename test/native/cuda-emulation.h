@@ -35,6 +35,9 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   std::uint32_t x, y, z, w;
 };
+struct alignas(8) float2 {
+  float x, y;
+};
 struct alignas(16) float4 {
   float x, y, z, w;
 };
@@ -234,6 +237,8 @@ inline std::uint32_t transposeMatrix(std::uint32_t pair) {
     return element(2 * t) | element(2 * t + 1) << 16;
   });
 }
+
+inline int computedAnew(int value) { return value; }
 
 inline uint4 loadOnce(const uint4* address) { return *address; }
 inline uint2 loadOnce(const uint2* address) { return *address; }
