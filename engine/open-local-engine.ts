@@ -27,7 +27,7 @@ export async function openLocalEngine(
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
   const generation = await readGenerationDefaults(folder);
-  const { device } = await openDevice(settings, onProgress);
+  const { device, notes } = await openDevice(settings, onProgress);
   const { spec } = device.info;
   if (tokenizer.vocabSize > spec.vocab) {
     await device.close();
@@ -50,6 +50,7 @@ export async function openLocalEngine(
       name: device.info.name,
       isa: device.info.isa,
       units: device.info.units,
+      notes,
     },
     weights: model.weights,
     kvPrecision,

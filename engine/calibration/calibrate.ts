@@ -3,6 +3,7 @@ import { CostModel } from '../scheduler/cost-model.js';
 import type { DeviceConstants } from '../scheduler/device-constants.js';
 import { modelWork, type WeightClass } from '../scheduler/model-work.js';
 import { presetFor } from '../scheduler/presets.js';
+import { splitsOf } from '../scheduler/splits.js';
 import { type Errors, errorsOf, fitConstants } from './fit.js';
 import { MicroRunner } from './micro-runner.js';
 import { loadOfShape, type MicroRun, type PlanLimits, planMicroRuns, withinBudget } from './plan.js';
@@ -53,7 +54,7 @@ export async function calibrate(device: Device, options: CalibrationOptions): Pr
   const preset = presetFor(info, weights);
   const limits: PlanLimits = {
     units: info.units,
-    smallestGroup: preset.smallestGroup,
+    splits: info.splits ?? splitsOf(info.units, preset.smallestGroup),
     maxStepTokens: info.maxStepTokens,
     maxSequences,
     pageTokens: kv.pageTokens,

@@ -1,7 +1,9 @@
 import path from 'node:path';
+import { chooseDevice } from '../choose-device.js';
 import type { Device } from '../device/device.js';
+import { cudaInfo } from '../device/native.js';
 import { readCheckpoint } from '../model/checkpoint.js';
-import { type DeviceSettings, openDevice } from '../open-device.js';
+import { type DeviceSettings, openDevice, stepTokens } from '../open-device.js';
 import { kvBytesFor, slotsFor } from './micro-runner.js';
 
 /** More sequences at once cost no more than these teach. */
@@ -12,11 +14,12 @@ export async function openCalibrationDevice(
   settings: DeviceSettings,
 ): Promise<{ device: Device; maxSequences: number }> {
   const { spec } = await readCheckpoint(path.resolve(settings.model.path));
+  const { kind } = chooseDevice(settings.engine, cudaInfo);
   const maxSequences = Math.min(settings.engine.maxSequences, mostSequences);
   // K and V in bf16, the largest class.
   const kvBytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
   const maxStepTokens = Math.min(
-    Math.max(settings.engine.maxStepTokens, slotsFor(maxSequences)),
+    Math.max(stepTokens(settings.engine, kind), slotsFor(maxSequences)),
     spec.contextLength,
   );
   const { device } = await openDevice({

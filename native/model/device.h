@@ -31,6 +31,7 @@ struct DeviceOptions {
   WeightOptions weights;
   PrecisionClass kvPrecision = PrecisionClass::bf16;
   std::size_t kvBytes = 0;
+  bool kvMayShrink = false;  // to what the backend has left
   int slots = 0;
   int maxStepTokens = 0;
 };

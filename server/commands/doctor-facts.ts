@@ -2,10 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import {
-  type Checkpoint,
   type CudaInfo,
   openChatTemplate,
   openTokenizer,
+  packedWeightBytes,
   readCheckpoint,
 } from '../../engine/index.js';
 
@@ -92,29 +92,12 @@ async function readModel(question: ModelQuestion): Promise<ModelFacts> {
     folder: question.path,
     family: checkpoint.spec.family,
     parameters,
-    weightBytes: packedBytes(checkpoint, question.weights),
+    weightBytes: packedWeightBytes(checkpoint, question.weights),
     weights: question.weights,
     contextLength: checkpoint.spec.contextLength,
     vocab: checkpoint.spec.vocab,
     chatTemplate: template !== null,
   };
-}
-
-/** Integers come in groups with a float32 scale each (native/cpu/matmul); the embedding table stays as it is. */
-const groupWeights = 128;
-
-function packedBytes({ tensors, spec }: Checkpoint, weights: ModelQuestion['weights']): number {
-  const bytesPerWeight = { bf16: 2, int8: 1 + 4 / groupWeights, int4: 0.5 + 4 / groupWeights }[weights];
-  let bytes = 0;
-  for (const { name, shape, begin, end } of tensors) {
-    const count = shape.reduce((a, b) => a * b, 1);
-    if (name.includes('embed_tokens')) {
-      bytes += end - begin + (spec.tiedEmbeddings ? count * bytesPerWeight : 0);
-    } else {
-      bytes += shape.length < 2 ? count * 4 : count * bytesPerWeight;
-    }
-  }
-  return bytes;
 }
 
 function versionOf(tool: string): string | undefined {

@@ -54,11 +54,11 @@ describe('turns', () => {
         return { turn: order.length };
       },
     });
-    const rounds: (Figures[] | undefined)[] = [];
-    const onRound = (turns: ReadonlyMap<string, readonly Figures[]>) => rounds.push([...turns.get('b')!]);
-    await inTurns([side('a'), side('b')], 2, () => {}, onRound);
+    const seen: (readonly Figures[] | undefined)[] = [];
+    const onTurns = (turns: ReadonlyMap<string, readonly Figures[]>) => seen.push(turns.get('b'));
+    await inTurns([side('a'), side('b')], 2, () => {}, onTurns);
     expect(order).toEqual(['a', 'b', 'a', 'b']);
-    expect(rounds).toEqual([[{ turn: 2 }], [{ turn: 2 }, { turn: 4 }]]);
+    expect(seen).toEqual([undefined, [{ turn: 2 }], [{ turn: 2 }], [{ turn: 2 }, { turn: 4 }]]);
   });
 
   it('count with the median of each figure by itself', () => {

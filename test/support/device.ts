@@ -15,7 +15,8 @@ export async function openDemo(settings: Partial<NativeDeviceSettings> = {}): Pr
     kvBytes: 64 << 20,
     slots: 8,
     maxStepTokens: 2048,
-    units: cpuInfo().cores,
+    compute: { kind: 'cpu', cores: cpuInfo().cores },
+    kvMayShrink: false,
     checkFinite: true,
     ...settings,
   });
