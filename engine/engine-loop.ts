@@ -205,8 +205,9 @@ export class EngineLoop {
   #complete(plan: Plan, result: StepResult): void {
     const begin = performance.now();
     const now = this.#parts.now();
-    this.#busySeconds[plan.lane] += result.seconds;
-    this.#scheduler.complete(plan, { seconds: result.seconds, opSeconds: result.opSeconds, nowMs: now });
+    const { seconds, opSeconds } = result;
+    this.#busySeconds[plan.lane] += seconds;
+    this.#scheduler.complete(plan, { seconds, ...(opSeconds && { opSeconds }), nowMs: now });
     plan.chunks.forEach((chunk, entry) => {
       const { work } = chunk;
       if (work.phase === 'ended') return;

@@ -61,6 +61,7 @@ export async function openDevice(
       kvMayShrink: choice.kind === 'cuda' && engine.kvMemory === undefined,
       slots,
       maxStepTokens,
+      maxSequenceTokens: Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength),
       compute:
         choice.kind === 'cuda'
           ? { kind: 'cuda', gpu: choice.gpu, memoryFraction: choice.memoryFraction }

@@ -8,7 +8,7 @@ const leastNvcc = 13;
 /**
  * What of CUDA matters to the build of the addon.
  * @typedef {object} CudaTools
- * @property {string | undefined} wish `TANDEM_CUDA`: 1 to build kernels without a GPU, 0 never to
+ * @property {string | undefined} wish `TANDEM_CUDA`: 1 to build kernels without a GPU, 0 never to, or architectures as 90a,80
  * @property {string | undefined} nvcc its version
  * @property {boolean} hasGpu
  * @property {string | undefined} computeCapability of the first GPU, as 9.0; undefined where the driver does not say
@@ -19,7 +19,7 @@ export function findCuda() {
   const wish = process.env.TANDEM_CUDA;
   const hasGpu = hasDeviceFile();
   // Each program that is started here is started before every command, so only where it may matter.
-  const matters = wish !== '0' && (hasGpu || wish === '1');
+  const matters = wish !== '0' && (hasGpu || Boolean(wish));
   return {
     wish,
     nvcc: matters ? findNvcc() : undefined,

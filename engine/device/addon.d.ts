@@ -60,6 +60,8 @@ export interface NativeDeviceOptions {
   readonly kvMayShrink: boolean;
   readonly slots: number;
   readonly maxStepTokens: number;
+  /** Longest sequence; 0: as long as the KV arena allows. */
+  readonly maxSequenceTokens: number;
   readonly compute:
     | {
         readonly kind: 'cpu';

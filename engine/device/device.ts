@@ -91,8 +91,11 @@ export interface StepResult {
   readonly logits: ReadonlyMap<number, Float32Array>;
   /** Time the lane was busy with this step, without queueing. */
   readonly seconds: number;
-  /** What it was spent on: one value for each of `operatorClasses`. Their sum is `seconds`. */
-  readonly opSeconds: Float64Array;
+  /**
+   * What it was spent on: one value for each of `operatorClasses`. Their sum is `seconds`. A device whose clock costs
+   * something measures only some steps.
+   */
+  readonly opSeconds?: Float64Array;
 }
 
 /**

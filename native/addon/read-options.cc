@@ -129,6 +129,7 @@ OpenOptions readOpenOptions(Napi::Object object) {
   device.kvBytes = readInteger<std::size_t>(object, "kvBytes");
   device.slots = readInteger<int>(object, "slots");
   device.maxStepTokens = readInteger<int>(object, "maxStepTokens");
+  device.maxSequenceTokens = readInteger<std::int64_t>(object, "maxSequenceTokens");
   device.kvMayShrink = readBool(object, "kvMayShrink");
   options.compute = readCompute(field(object, "compute").As<Napi::Object>());
   return options;

@@ -11,21 +11,37 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
+
 #include "cuda/check.h"
 #include "cuda/instructions.h"
 #include "cuda/stream.h"
 
 namespace tandem::cuda {
 
-// Enqueues kernel(arguments...). Throws Error, naming it, if it cannot be started.
+// Enqueues kernel(arguments...), with `sharedBytes` of dynamic shared memory. Throws Error, naming it, if it
+// cannot be started.
 template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
-            const Arguments&... arguments) {
+void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  constexpr std::size_t kWithoutAsking = 48 << 10;
+  if (sharedBytes > kWithoutAsking) {
+    checkCuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(sharedBytes)),
+              name);
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = sharedBytes;
   config.stream = stream;
   checkCuda(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
+}
+
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
+            const Arguments&... arguments) {
+  launchShared(name, kernel, grid, threads, 0, stream, arguments...);
 }
 
 }  // namespace tandem::cuda

@@ -1,4 +1,4 @@
-// native/cuda/runtime.h without a device: its memory is the host's. Work runs when it is enqueued, except
+// native/cuda/runtime.h and driver.h without a device: its memory is the host's. Work runs when it is enqueued, except
 // that what is copied to the host arrives there only when the stream, or an event behind the copy, is waited
 // for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
 
@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "cuda/driver.h"
+#include "cuda/fake-driver.h"
 #include "cuda/runtime.h"
 
 struct CUevent_st {
@@ -23,6 +25,7 @@ namespace tandem::cuda {
 namespace {
 
 constexpr std::size_t kDeviceBytes = std::size_t{4} << 30;
+constexpr SmLimits kSms{16, 2, 2};
 constexpr std::align_val_t kAlignment{256};
 
 std::mutex mutex;
@@ -110,6 +113,18 @@ double Event::secondsSince(const Event& earlier) const {
 
 void OwnStream::Destroy::operator()(CUstream_st* stream) const noexcept { delete stream; }
 OwnStream::OwnStream() : stream_(new CUstream_st) {}
+
+CudaFacts findCuda() {
+  CudaFacts facts;
+  DeviceFacts& device = facts.devices.emplace_back();
+  device.name = "an emulated device";
+  device.major = 9;
+  device.memoryBytes = kDeviceBytes;
+  device.limits = kSms;
+  return facts;
+}
+
+std::unique_ptr<SplitDriver> openDriver(int) { return std::make_unique<test::FakeDriver>(kSms); }
 
 void useDevice(int device) { check(device == 0, "there is one emulated device"); }
 

@@ -37,6 +37,7 @@ namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;
 constexpr unsigned kWarp = 32;
+constexpr std::size_t kMostShared = 227 << 10, kSharedAlignment = 1024;
 
 enum class State { running, atWarp, atBlock, ended };
 
@@ -52,6 +53,7 @@ struct Block {
   void* scheduler = nullptr;
   const std::function<void()>* body = nullptr;
   unsigned current = 0;
+  std::vector<std::byte> shared;
 
   void enter(unsigned thread) {
     current = thread;
@@ -124,8 +126,10 @@ void runBlock(unsigned threads, bool descending) {
 
 }  // namespace
 
-void run(dim3 grid, unsigned threads, const std::function<void()>& body) {
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes) {
   check(threads > 0 && threads <= 1024, "a block has 1 to 1024 threads");
+  check(sharedBytes <= kMostShared, "a block has 227 KB of shared memory at most");
+  block.shared.resize(sharedBytes + kSharedAlignment);
   if (block.fibers.size() < threads) block.fibers.resize(threads);
   block.body = &body;
   gridDim = grid;
@@ -134,10 +138,16 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body) {
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = dim3(x, y, z);
+        std::fill(block.shared.begin(), block.shared.end(), std::byte{0xff});
         runBlock(threads, (x + y + z) % 2 == 1);
       }
     }
   }
+}
+
+std::byte* dynamicShared() {
+  const auto address = reinterpret_cast<std::uintptr_t>(block.shared.data());
+  return block.shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;
 }
 
 void waitForBlock() { block.leave(State::atBlock); }

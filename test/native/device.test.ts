@@ -175,6 +175,7 @@ describe('native device', () => {
       maxStepTokens: 32,
       compute: { kind: 'cpu', cores: 1 },
       kvMayShrink: false,
+      maxSequenceTokens: 0,
       checkFinite: false,
     };
     const withTensors = (tensors: typeof checkpoint.tensors) =>

@@ -17,6 +17,7 @@ export async function openDemo(settings: Partial<NativeDeviceSettings> = {}): Pr
     maxStepTokens: 2048,
     compute: { kind: 'cpu', cores: cpuInfo().cores },
     kvMayShrink: false,
+    maxSequenceTokens: 0,
     checkFinite: true,
     ...settings,
   });

@@ -135,8 +135,8 @@ void benchAttention(Bench& bench) {
                             (precision == PrecisionClass::bf16 ? "bf16 " : "int8 ") +
                             std::to_string(sequences) + " x " + std::to_string(tokens),
                         static_cast<double>(pages.bytesRead()), [&] {
-                          cuda::decodeAttention({qkv.data(), pages.layer(0), pages.contexts(), sequences,
-                                                 tokens, shape.heads, 0, parts.data(), out.data()},
+                          cuda::decodeAttention({qkv.data(), pages.layer(0), pages.rows(), pages.contexts(),
+                                                 sequences, tokens, shape.heads, 0, parts.data(), out.data()},
                                                 kStream);
                         });
     }

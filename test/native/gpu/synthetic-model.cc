@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 
 #include "cuda/append-kv.h"
@@ -47,12 +48,25 @@ DeviceArray<std::byte> randomPages(std::size_t bytes) {
   return repeated(pattern, bytes);
 }
 
-// Blocks in no order, as they lie in use.
-std::vector<std::int32_t> scattered(std::size_t count) {
-  std::vector<std::int32_t> blocks(count);
-  for (std::size_t i = 0; i < count; ++i) blocks[i] = static_cast<std::int32_t>(i);
-  std::shuffle(blocks.begin(), blocks.end(), std::mt19937(7));
-  return blocks;
+std::vector<std::int32_t> ascending(std::size_t count) {
+  std::vector<std::int32_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+// Pages of all layers for the same tokens lie side by side; such blocks are in no order, as in use.
+std::vector<std::uint64_t> scattered(const std::byte* memory, const PageFormat& format, int layers,
+                                     std::size_t blocks) {
+  std::vector<std::int32_t> order = ascending(blocks);
+  std::shuffle(order.begin(), order.end(), std::mt19937(7));
+  std::vector<std::uint64_t> entries;
+  for (int layer = 0; layer < layers; ++layer) {
+    for (const std::int32_t block : order) {
+      const std::size_t page = static_cast<std::size_t>(block) * layers + layer;
+      entries.push_back(cuda::pageEntry(memory + page * format.pageBytes(), format.precision));
+    }
+  }
+  return entries;
 }
 
 std::vector<float> frequencies(int headDim) {
@@ -80,12 +94,13 @@ SyntheticPages::SyntheticPages(const Shape& shape, PrecisionClass precision, int
       pagesEach_((tokens + kPageTokens - 1) / kPageTokens),
       memory_(
           randomPages(static_cast<std::size_t>(sequences * pagesEach_) * shape.layers * format_.pageBytes())),
-      tables_(scattered(static_cast<std::size_t>(sequences * pagesEach_))),
+      entries_(
+          scattered(memory_.data(), format_, shape.layers, static_cast<std::size_t>(sequences * pagesEach_))),
+      slots_(ascending(static_cast<std::size_t>(sequences))),
       contexts_(std::vector<std::int32_t>(static_cast<std::size_t>(sequences), tokens)) {}
 
 cuda::PageTables SyntheticPages::layer(int index) {
-  return {memory_.data() + index * format_.pageBytes(), shape_.layers * format_.pageBytes(), tables_.data(),
-          pagesEach_, format_};
+  return {entries_.data() + index * sequences_ * pagesEach_, pagesEach_, slots_.data(), format_};
 }
 
 std::size_t SyntheticPages::bytesRead() const {
@@ -210,8 +225,8 @@ void SyntheticModel::Decode::enqueue(cuda::Stream stream, unsigned classes) {
     multiply(layer.qkv, a.normed.data(), a.qkv.data(), cuda::Store::bf16);
     if (classes & kOther) a.append(shape, tables, stream);
     if (classes & kDecodeAttention) {
-      cuda::decodeAttention({a.qkv.data(), tables, pages_.contexts(), a.rows, pages_.tokens(), shape.heads, 0,
-                             a.parts.data(), a.attended.data()},
+      cuda::decodeAttention({a.qkv.data(), tables, pages_.rows(), pages_.contexts(), a.rows, pages_.tokens(),
+                             shape.heads, 0, a.parts.data(), a.attended.data()},
                             stream);
     }
     multiply(layer.output, a.attended.data(), a.projected.data(), cuda::Store::bf16);

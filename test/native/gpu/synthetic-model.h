@@ -32,6 +32,8 @@ class SyntheticPages {
 
   cuda::PageTables layer(int index);
   const std::int32_t* contexts() { return contexts_.data(); }
+  // The row of each sequence's newest token, where a step has one of each.
+  const std::int32_t* rows() { return slots_.data(); }
   int sequences() const { return sequences_; }
   int tokens() const { return tokens_; }
   std::size_t bytesRead() const;  // by attention over all layers
@@ -42,7 +44,8 @@ class SyntheticPages {
   int sequences_, tokens_;
   std::int64_t pagesEach_;
   test::DeviceArray<std::byte> memory_;
-  test::DeviceArray<std::int32_t> tables_, contexts_;
+  test::DeviceArray<std::uint64_t> entries_;  // [layers, sequences, pagesEach]
+  test::DeviceArray<std::int32_t> slots_, contexts_;
 };
 
 // A lane's activations and what it needs once a step.

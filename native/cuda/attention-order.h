@@ -1,0 +1,67 @@
+#pragma once
+
+// The order of attention's sums, which decode and prefill share, so that a token's bits are the same whether
+// it came alone or in a prompt, whatever was computed beside it:
+//
+// - A context is cut at multiples of kRunTokens. A run is an online softmax of its own, from the first page
+// to
+//   the last, in steps of kStepTokens, and runs are merged one after another.
+// - A step's scores are chains of m16n8k16 over the channels, its part of the output chains over the tokens,
+//   in slots of 16 that the files below name.
+// - Probabilities are added up in eight classes. Token i of a page is of class i / 4; a class adds its tokens
+// in
+//   ascending order, and classes are added as a tree.
+//
+// Tokens that a query does not see have the probability zero, and leave every sum as it is.
+
+#include "cuda/kernel.h"
+
+namespace tandem::cuda {
+
+inline constexpr int kStepTokens = 64;
+inline constexpr int kRunTokens = 256;
+
+// Score of a query that has seen nothing: finite, so that the first real one gives the factor 0 and not NaN.
+inline constexpr float kNothingSeen = -1e30f;
+
+inline constexpr float kLog2E = 1.4426950408889634f;
+
+// Query heads of a KV head at most.
+inline constexpr int kGroupMost = 16;
+
+// What an online softmax knows of a query besides its output: the highest score, in base 2, and the sum of
+// probabilities. `middle` is the part of the output that all channels share (see isPacked).
+struct SoftmaxSums {
+  float highest = kNothingSeen;
+  float sum = 0;
+  float middle = 0;
+};
+
+// Multiplications that an addition follows are named, so that no compiler makes one rounding of them here and
+// two there.
+struct MergeFactors {
+  float before, later;
+
+  // Adds a later run to `total`; `combine` does the same to an element of the output.
+  __device__ static MergeFactors merge(SoftmaxSums& total, const SoftmaxSums& run) {
+    const float highest = fmaxf(total.highest, run.highest);
+    const MergeFactors factors{exp2Fast(total.highest - highest), exp2Fast(run.highest - highest)};
+    total.highest = highest;
+    total.sum = factors.combine(total.sum, run.sum);
+    total.middle = factors.combine(total.middle, run.middle);
+    return factors;
+  }
+  __device__ float combine(float total, float run) const {
+    return __fmaf_rn(before, total, __fmul_rn(later, run));
+  }
+};
+
+// An element of the output when all runs are merged.
+struct Finish {
+  float middle, inverse;
+
+  __device__ explicit Finish(const SoftmaxSums& total) : middle(total.middle), inverse(1 / total.sum) {}
+  __device__ float operator()(float out) const { return __fmul_rn(out + middle, inverse); }
+};
+
+}  // namespace tandem::cuda
