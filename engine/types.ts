@@ -177,7 +177,7 @@ export interface CacheStats {
  */
 export interface Engine {
   readonly info: EngineInfo;
-  /** Settles only if the engine is lost: its thread failed, and every request it had was told. */
+  /** Settles only if the engine is lost: its host or its device failed, and every request it had was told. */
   readonly lost: Promise<EngineError>;
   /**
    * Queue a request. Events arrive asynchronously, batched per step: `onEvents` is called with all events that one

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The whole server on a machine with a GPU that has neither Node nor a network: answers, logits, calibration, and the
 # schedulers against each other. It needs what `node scripts/pack.mjs .gpu` has made on another machine (with
-# TANDEM_CUDA=1), and Python 3 with PyTorch and transformers for the golden logits.
+# TANDEM_CUDA=1), and nothing else.
 #
 #   native/gpu-serve.sh [--packed FOLDER] [--device cuda|cpu] [--shape 8b|1b|demo] [--weights bf16|int8]
 #                       [--only logits|serve|calibrate|schedulers] [--seconds N] [--step-tokens N] [--out FOLDER]
 #
-#   logits      logits of tiny checkpoints of each architecture against transformers, and of the demo model
+#   logits      logits of a tiny checkpoint of each architecture against those of transformers, and of the demo model
 #   serve       the demo model answers the README's request; a random model of --shape loads and answers
 #   calibrate   tandem calibrate with the random model
 #   schedulers  nexus, chunked and prefill-first: streams that run while long prompts arrive
@@ -113,8 +113,7 @@ mkdir "$work/server"
 unpack "$packed/node.xz" >"$work/node" && chmod +x "$work/node" || fail 'node.xz cannot be unpacked'
 unpack "$packed/server.tar.xz" | tar -xf - -C "$work/server" || fail 'server.tar.xz cannot be unpacked'
 export XDG_CACHE_HOME=$work/cache
-export PYTHONUNBUFFERED=1
-tandem() { "$work/node" "$work/server/scripts/tandem.mjs" "$@"; }
+tandem=("$work/node" "$work/server/scripts/tandem.mjs")
 printf 'Node %s, Tandem %s\n' "$("$work/node" --version)" "$(cat "$work/server/PACKED")"
 
 # Where the random model is kept: memory where it is large enough, since it is read once for every server.
@@ -135,7 +134,7 @@ case $shape in
     model=$store/model
     limits=(--context-length 16384)
     load=(--streams 8,32 --long-prompt 2048,8192)
-    tandem bench random-model "$model" --shape "$shape" >"$work/model.log" 2>&1 &
+    "${tandem[@]}" bench random-model "$model" --shape "$shape" >"$work/model.log" 2>&1 &
     maker=$!
     children+=("$maker")
     ;;
@@ -144,23 +143,14 @@ limits+=(--device "$device" --weights "$weights" --max-step-tokens "$step_tokens
 
 say 'what is there'
 nvidia-smi -L 2>/dev/null
-timeout 20 "$work/node" "$work/server/scripts/tandem.mjs" doctor --device "$device"
-
-compare_logits() {
-  local golden=$work/golden
-  if python3 -c 'import torch, transformers' 2>"$work/python.log"; then
-    python3 "$root/test/native/gpu/golden-checkpoints.py" "$golden" || echo 'not all golden checkpoints could be made'
-  else
-    echo 'Python has no PyTorch or transformers: only the demo model is compared'
-  fi
-  "$work/node" "$root/test/native/gpu/compare-logits.mjs" "$work/server" "$device" "$golden" "$out/gpu-logits.json"
-}
+timeout 20 "${tandem[@]}" doctor --device "$device"
 
 # Starts a server of a model, and waits until it is ready: $url.
 start_server() {
   local began=$SECONDS
   : >"$work/ready"
-  tandem serve "$@" --port 0 >"$work/ready" 2>"$work/server.log" &
+  # Not a function in the background: signals must reach the server itself.
+  "$work/node" "$work/server/scripts/tandem.mjs" serve "$@" --port 0 >"$work/ready" 2>"$work/server.log" &
   server=$!
   until grep -q '^Tandem serves' "$work/ready"; do
     kill -0 "$server" 2>/dev/null || { cat "$work/server.log"; return 1; }
@@ -218,11 +208,13 @@ serve_random() {
     [ "$(grep -oE "$pattern" "$work/answer")" = "$(grep -oE "$pattern" "$work/again")" ] && echo 'the same answer twice'
 }
 
-export -f compare_logits start_server stop_server ask serve_demo serve_random tandem
+export -f start_server stop_server ask serve_demo serve_random
 export root work device out model readme_request
 export limits_text="${limits[*]}"
 
-if wants logits; then run logits 60 bash -c compare_logits; fi
+if wants logits; then
+  run logits 60 "$work/node" "$root/test/native/gpu/compare-logits.mjs" "$work/server" "$device" "$out/gpu-logits.json"
+fi
 if wants serve; then run 'serve demo' 30 bash -c serve_demo; fi
 if [ -n "${maker:-}" ]; then
   say 'the random model'
@@ -236,14 +228,14 @@ if wants serve; then run "serve $shape" 60 bash -c serve_random; fi
 if wants calibrate; then
   rest=$(left)
   cost=$((rest / 4 < 25 ? rest / 4 : 25))
-  run calibrate $((cost + 20)) "$work/node" "$work/server/scripts/tandem.mjs" calibrate "$model" "${limits[@]}" \
+  run calibrate $((cost + 20)) "${tandem[@]}" calibrate "$model" "${limits[@]}" \
     --seconds "$((cost > 0 ? cost : 1))" --json "$out/gpu-calibrate.json" --record "$out/gpu-samples.json"
   cp "$work"/cache/tandem/constants-*.json "$out/gpu-constants.json" 2>/dev/null
 fi
 if wants schedulers; then
   # Twelve times two phases, with some prompts around them, and three servers that load.
   phase=$(awk -v rest="$(left)" 'BEGIN { phase = (rest - 35) / 36; print phase < 0.5 ? 0.5 : phase > 6 ? 6 : phase }')
-  run schedulers 600 "$work/node" "$work/server/scripts/tandem.mjs" bench schedulers "$model" \
+  run schedulers 600 "${tandem[@]}" bench schedulers "$model" \
     --policies nexus,chunked,prefill-first --slack 1.5 --weights "$weights" --repetitions 1 --seconds "$phase" \
     "${load[@]}" --json "$out/gpu-schedulers.json" -- "${limits[@]:0:4}" --max-step-tokens "$step_tokens"
 fi

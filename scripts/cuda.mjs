@@ -35,13 +35,12 @@ export function findCuda() {
  * @returns {string[]}
  */
 export function kernelFlags({ wish, nvcc, hasGpu, computeCapability }) {
-  if (wish === '0' || !(hasGpu || wish === '1')) return [];
+  if (wish === '0' || !(hasGpu || wish)) return [];
   if (nvcc === undefined || Number.parseInt(nvcc, 10) < leastNvcc) return [];
-  const architecture = hasGpu ? architectureFor(computeCapability) : undefined;
-  return [
-    '-DTANDEM_CUDA_KERNELS=ON',
-    ...(architecture ? [`-DTANDEM_CUDA_ARCHITECTURES=${architecture}`] : []),
-  ];
+  const chosen = wish && wish !== '1' ? wish.replaceAll(',', ';') : architectureFor(computeCapability);
+  // Without one it is said too: CMake remembers what it was told before.
+  const architectures = chosen ? `-DTANDEM_CUDA_ARCHITECTURES=${chosen}` : '-UTANDEM_CUDA_ARCHITECTURES';
+  return ['-DTANDEM_CUDA_KERNELS=ON', architectures];
 }
 
 /** One architecture builds three times as fast as all; those that have no code of their own take the PTX of 8.0. */

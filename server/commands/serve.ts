@@ -32,7 +32,7 @@ async function serve(settings: Settings): Promise<number> {
     for (const note of engine.info.device.notes) logger.warn(note);
     // Until here a signal simply ends the process: nothing runs that could be drained.
     const stopped = firstSignal();
-    await server.serve(engine);
+    await server.serve(engine, () => load(settings, logger));
     process.stdout.write(`${readyLine(server, engine)}\n`);
     await stopped;
     logger.info('draining: no new requests, running ones may finish');

@@ -74,7 +74,9 @@ describe('logits against transformers', () => {
       it(`${name} (${isa})`, async () => {
         const { prompt, logits, greedy } = await readGolden(name);
         const vocab = logits.length / prompt.length;
-        const device = await openModel(path.join(folder, name), { isa });
+        const device = await openModel(path.join(folder, name), {
+          compute: { kind: 'cpu', cores: cpuInfo().cores, isa },
+        });
         const asPrompt = 20;
         const ours = await logitsOf(device, [...prompt, ...greedy], asPrompt);
         for (const [i, row] of ours.slice(0, prompt.length - asPrompt + 1).entries()) {

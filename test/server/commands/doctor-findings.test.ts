@@ -25,7 +25,14 @@ const healthy: Facts = {
   forcedIsa: undefined,
   tools: { cmake: '3.25.1', compiler: '12.2.0', ninja: undefined, make: '4.3', nvcc: undefined },
   gpu: { driverVersion: undefined, names: [] },
-  cuda: { built: true, architectures: [], driverVersion: '', runtimeVersion: '13.0', problem: 'no driver', devices: [] },
+  cuda: {
+    built: true,
+    architectures: [],
+    driverVersion: '',
+    runtimeVersion: '13.0',
+    problem: 'no driver',
+    devices: [],
+  },
   model,
 };
 
@@ -81,7 +88,14 @@ describe('doctor', () => {
     };
     const withDevice = (changes: Partial<typeof device>): Finding =>
       find({ cuda: { ...found, devices: [{ ...device, ...changes }] } }, 'CUDA');
-    const found = { built: true, architectures: ['90a'], driverVersion: '13.0', runtimeVersion: '13.0', problem: '', devices: [] };
+    const found = {
+      built: true,
+      architectures: ['90a'],
+      driverVersion: '13.0',
+      runtimeVersion: '13.0',
+      problem: '',
+      devices: [],
+    };
 
     it('says nothing where there is neither a GPU nor a driver', () => {
       expect(judge(healthy).some(({ subject }) => subject === 'CUDA')).toBe(false);
