@@ -22,8 +22,8 @@
 
 namespace tandem {
 
-// What a tensor holds. Logits are float32 everywhere; activations are as the backend likes them (CPU: float32,
-// CUDA: bf16).
+// What a tensor holds. Logits are float32 everywhere; activations are as the backend likes them (CPU:
+// float32, CUDA: bf16).
 enum class Element : std::uint8_t { activation, logit };
 
 // Row-major [rows, cols], in the backend's memory.
@@ -77,7 +77,8 @@ struct KvView {
 // The pages of a slot in all layers.
 struct KvTable {
   int slot = 0;
-  std::uint64_t version = 0;  // another one whenever a page was exchanged or taken away; not when one was added
+  std::uint64_t version =
+      0;  // another one whenever a page was exchanged or taken away; not when one was added
   std::span<const std::vector<std::byte*>> pages;  // [layer][page]
   std::span<const std::vector<PrecisionClass>> classes;
 };

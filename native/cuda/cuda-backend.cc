@@ -22,8 +22,8 @@
 namespace tandem::cuda {
 namespace {
 
-// 512 KB each with a vocabulary of 128k. The head's weights, of which a decode step would read a gigabyte again
-// for every further round, cost more than that.
+// 512 KB each with a vocabulary of 128k. The head's weights, of which a decode step would read a gigabyte
+// again for every further round, cost more than that.
 constexpr std::int64_t kLogitRows = 256;
 
 class CudaBuffer final : public Buffer {
@@ -31,8 +31,9 @@ class CudaBuffer final : public Buffer {
   CudaBuffer(std::int64_t elements, Element element)
       : elements_(elements),
         element_(element),
-        memory_(static_cast<std::size_t>(elements) * (element == Element::logit ? sizeof(float) : sizeof(bf16)),
-                "activations; lower the tokens of a step") {}
+        memory_(
+            static_cast<std::size_t>(elements) * (element == Element::logit ? sizeof(float) : sizeof(bf16)),
+            "activations; lower the tokens of a step") {}
 
   Tensor tensor(std::int64_t rows, std::int64_t cols) const override {
     const bool fits = rows >= 0 && cols >= 0 && (cols == 0 || rows <= elements_ / cols);

@@ -9,8 +9,8 @@
 
 namespace tandem::cuda {
 
-// Copies within KV memory that the planning thread has asked for, and who must come after them. They run beside
-// the lanes, and nobody on the host waits.
+// Copies within KV memory that the planning thread has asked for, and who must come after them. They run
+// beside the lanes, and nobody on the host waits.
 class PlannedCopies {
  public:
   explicit PlannedCopies(int device) : device_(device) {}

@@ -212,16 +212,18 @@ void CudaOps::sendBlock() {
 }
 
 void CudaOps::embed(std::span<const std::int32_t> tokens, const CheckpointMatrix& table, Tensor x) {
-  check(static_cast<std::int64_t>(tokens.size()) == step_.rows && x.rows >= step_.rows && x.cols == table.cols,
-        "embed: the activations do not fit the step's tokens and the table");
+  check(
+      static_cast<std::int64_t>(tokens.size()) == step_.rows && x.rows >= step_.rows && x.cols == table.cols,
+      "embed: the activations do not fit the step's tokens and the table");
   cuda::embed({copies_.of(table), step_.tokens, elements(x), step_.rows, static_cast<int>(x.cols)}, stream_);
 }
 
 void CudaOps::rmsNorm(Tensor x, std::span<const float> gain, float eps, Tensor out) {
   check(out.rows == x.rows && out.cols == x.cols && static_cast<std::int64_t>(gain.size()) == x.cols,
         "rmsNorm: x, gain and out do not fit");
-  cuda::rmsNorm({elements(x), nullptr, copies_.of(gain), elements(out), x.rows, static_cast<int>(x.cols), eps},
-                stream_);
+  cuda::rmsNorm(
+      {elements(x), nullptr, copies_.of(gain), elements(out), x.rows, static_cast<int>(x.cols), eps},
+      stream_);
 }
 
 void CudaOps::multiply(Tensor x, const Weight& w, std::span<const float> bias, Tensor y, Epilogue epilogue) {
@@ -258,10 +260,10 @@ void CudaOps::appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span
                stream_);
     hasAngles_ = true;
   }
-  cuda::appendKv({elements(qkv), angles_.as<float>(), step_.pieces, static_cast<int>(pieces_.size()),
-                  step_.longestPiece, tablesOf(views[0], step_.slots), shape.heads, copies_.of(qGain),
-                  copies_.of(kGain), eps},
-                 stream_);
+  cuda::appendKv(
+      {elements(qkv), angles_.as<float>(), step_.pieces, static_cast<int>(pieces_.size()), step_.longestPiece,
+       tablesOf(views[0], step_.slots), shape.heads, copies_.of(qGain), copies_.of(kGain), eps},
+      stream_);
 }
 
 void CudaOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,

@@ -22,7 +22,8 @@ void DeviceCopies::add(std::span<const float> values, Stream stream) {
 
 void DeviceCopies::add(const CheckpointMatrix& table, Stream stream) {
   if (copies_.contains(table.data)) return;
-  DeviceMemory memory(static_cast<std::size_t>(table.rows * table.cols) * sizeof(bf16), "the embedding table");
+  DeviceMemory memory(static_cast<std::size_t>(table.rows * table.cols) * sizeof(bf16),
+                      "the embedding table");
   const std::int64_t rows = std::clamp<std::int64_t>(kStagingElements / table.cols, 1, table.rows);
   const PinnedMemory staging(static_cast<std::size_t>(rows * table.cols) * sizeof(bf16),
                              "loading the embedding table");

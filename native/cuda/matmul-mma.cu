@@ -53,40 +53,30 @@ struct Kernel {
   }
 
   __device__ static void loadW(const WeightTiles& w, int firstEight, int step, std::byte* tile) {
-    constexpr int kPieces = Tile::kOutputs * (kInt8 ? 4 : 8);
+    constexpr int kOfOutput = kInt8 ? 4 : 8;  // pieces of 16 bytes
 #pragma unroll
-    for (int i = 0; i < kPieces / Tile::kThreads; ++i) {
+    for (int i = 0; i < Tile::kOutputs * kOfOutput / Tile::kThreads; ++i) {
       const int index = static_cast<int>(threadIdx.x) + i * Tile::kThreads;
-      const int output = index / (kInt8 ? 4 : 8), piece = index % (kInt8 ? 4 : 8);
-      const std::int64_t eight = firstEight + output / 8;
-      // Outputs behind the last tile of W are computed from the first one's, and not stored.
-      const std::int64_t from = eight * 8 < w.paddedOutputs ? eight : 0;
-      if constexpr (kInt8) {
-        copyAsync(tile + 16 * index, w.data + w.unitOffset(from, step / 2) + output % 8 * kGroupInputs +
-                                         step % 2 * 64 + 16 * piece);
-      } else {
-        copyAsync(tile + 16 * index, w.data + w.unitOffset(from, step) + output % 8 * 128 + 16 * piece);
-      }
+      const std::byte* unit = unitOf(w, firstEight + index / (8 * kOfOutput), step);
+      copyAsync(tile + 16 * index, unit + index % (8 * kOfOutput) * 16);
     }
   }
 
   __device__ static void expand(const WeightTiles& w, int firstEight, int step, const std::byte* codes,
                                 bf16* tile) {
-    constexpr int kPieces = Tile::kOutputs * 4;
 #pragma unroll
-    for (int i = 0; i < kPieces / Tile::kThreads; ++i) {
-      const int index = static_cast<int>(threadIdx.x) + i * Tile::kThreads, output = index / 4,
-                piece = index % 4;
-      const std::int64_t eight = firstEight + output / 8;
-      const std::int64_t from = eight * 8 < w.paddedOutputs ? eight : 0;
-      const auto scale = std::uint32_t{reinterpret_cast<const bf16*>(
-          w.data + w.unitOffset(from, step / 2) + kOutputsOfUnit * kGroupInputs)[output % 8]};
-      const uint4 word = *reinterpret_cast<const uint4*>(codes + 16 * index);
-      const uint2 a = expandWord(word.x, scale << 16 | scale), b = expandWord(word.y, scale << 16 | scale),
-                  c = expandWord(word.z, scale << 16 | scale), d = expandWord(word.w, scale << 16 | scale);
-      *reinterpret_cast<uint4*>(tile + swizzled(output, 2 * piece)) = make_uint4(a.x, a.y, b.x, b.y);
-      *reinterpret_cast<uint4*>(tile + swizzled(output, 2 * piece + 1)) = make_uint4(c.x, c.y, d.x, d.y);
+    for (int i = 0; i < Tile::kOutputs * 4 / Tile::kThreads; ++i) {
+      const int index = static_cast<int>(threadIdx.x) + i * Tile::kThreads, output = index / 4;
+      const auto* scales =
+          reinterpret_cast<const bf16*>(unitOf(w, firstEight + output / 8, step) + kInt8CodeBytes);
+      expandPiece(*reinterpret_cast<const uint4*>(codes + 16 * index), scales[output % 8], tile, output,
+                  index % 4);
     }
+  }
+
+  // Outputs behind the last tile of W are computed from the first one's, and not stored.
+  __device__ static const std::byte* unitOf(const WeightTiles& w, std::int64_t eight, int step) {
+    return w.data + w.unitOffset(eight * kOutputsOfUnit < w.paddedOutputs ? eight : 0, step);
   }
 };
 

@@ -16,11 +16,27 @@ namespace tandem::cuda {
 // swizzle.
 __device__ inline int swizzled(int row, int chunk) { return row * kTileInputs + (chunk ^ row % 8) * 8; }
 
-// Four int8 codes times their scale, rounded once: two pairs of bf16.
-__device__ inline uint2 expandWord(std::uint32_t codes, std::uint32_t scales) {
-  constexpr std::uint32_t kMinusZero = 0x80008000u;
-  return {fmaBf16(expandCodes<0>(codes), scales, kMinusZero),
-          fmaBf16(expandCodes<1>(codes), scales, kMinusZero)};
+// The four weights that a word of codes stands for, as two pairs of bf16. A code's seven bits behind bf16's
+// 128 are 128 + bits, and taking 128 scales away from so many leaves the product, rounded once.
+__device__ inline uint2 expandCodes(std::uint32_t word, std::uint32_t scales, std::uint32_t minus128Scales) {
+  constexpr std::uint32_t k128 = 0x43004300u, kBits = 0x007f007fu, kSigns = 0x80008000u;
+  const std::uint32_t first = fmaBf16((word & kBits) | k128, scales, minus128Scales);
+  const std::uint32_t second = fmaBf16((word >> 8 & kBits) | k128, scales, minus128Scales);
+  return {first ^ (word << 8 & kSigns), second ^ (word & kSigns)};
+}
+
+// Sixteen codes of an output, from input 16 piece of a tile on, become bf16 at their place in a tile of 64
+// inputs. `scale` is the output's, `row` its place in the tile.
+__device__ inline void expandPiece(const uint4& codes, bf16 scale, bf16* tile, int row, int piece) {
+  const std::uint32_t scales = std::uint32_t{scale} << 16 | scale;
+  constexpr std::uint32_t kMinus128 = 0xc300c300u, kMinusZero = 0x80008000u;
+  const std::uint32_t minus128Scales = fmaBf16(scales, kMinus128, kMinusZero);
+  const uint2 a = expandCodes(codes.x, scales, minus128Scales),
+              b = expandCodes(codes.y, scales, minus128Scales),
+              c = expandCodes(codes.z, scales, minus128Scales),
+              d = expandCodes(codes.w, scales, minus128Scales);
+  *reinterpret_cast<uint4*>(tile + swizzled(row, 2 * piece)) = make_uint4(a.x, a.y, b.x, b.y);
+  *reinterpret_cast<uint4*>(tile + swizzled(row, 2 * piece + 1)) = make_uint4(c.x, c.y, d.x, d.y);
 }
 
 constexpr float kLog2E = 1.4426950408889634f;
@@ -37,6 +53,27 @@ __device__ inline void transposeQuad(std::uint32_t (&words)[4], int t) {
       const std::uint32_t received = __shfl_xor_sync(kWholeWarp, upper ? words[i] : words[i | mask], mask);
       words[i] = upper ? received : words[i];
       words[i | mask] = upper ? words[i | mask] : received;
+    }
+  }
+}
+
+// Columns 2t and 2t + 1 of up to four eights of y, one by one.
+__device__ inline void storePieces(const MatmulProblem& problem, std::int64_t row, int first, int count,
+                                   const float (&values)[4][2]) {
+  const int t = static_cast<int>(threadIdx.x) % 4, width = problem.width();
+#pragma unroll
+  for (int group = 0; group < 4; ++group) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int column = (first + group) * kOutputsOfUnit + 2 * t + i;
+      if (row >= problem.rows || group >= count || column >= width) continue;
+      const std::int64_t at = row * width + column;
+      if (problem.epilogue == Epilogue::logits) {
+        static_cast<float*>(problem.y)[at] = values[group][i];
+        continue;
+      }
+      bf16& y = static_cast<bf16*>(problem.y)[at];
+      y = roundToBf16(problem.epilogue == Epilogue::add ? values[group][i] + lowFloat(y) : values[group][i]);
     }
   }
 }
@@ -71,30 +108,22 @@ __device__ void storeRow(const MatmulProblem& problem, std::int64_t row, int fir
   };
   const int firstOfY = gated ? first / 2 : first, countOfY = gated ? count / 2 : count;
   const std::int64_t rowBegin = row * width;
+  const bool inPieces = problem.epilogue == Epilogue::logits || width % kOutputsOfUnit != 0;
 
-  if (problem.epilogue == Epilogue::logits || width % kOutputsOfUnit != 0) {
-#pragma unroll
-    for (int group = 0; group < kGroups; ++group) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int column = (firstOfY + group) * kOutputsOfUnit + 2 * t + i;
-        if (row >= problem.rows || group >= countOfY || column >= width) continue;
-        float sum = value(group, i);
-        if (problem.epilogue == Epilogue::logits) {
-          static_cast<float*>(problem.y)[rowBegin + column] = sum;
-          continue;
-        }
-        bf16& y = static_cast<bf16*>(problem.y)[rowBegin + column];
-        if (problem.epilogue == Epilogue::add) sum += lowFloat(y);
-        y = roundToBf16(sum);
-      }
-    }
-    return;
-  }
-  // Four eights at a time: a lane writes the 16 bytes of one of them.
+  // Four eights at a time: but for logits and odd widths a lane writes the 16 bytes of one of them.
 #pragma unroll
   for (int group = 0; group < kGroups; group += 4) {
     if (group >= countOfY) break;
+    float values[4][2] = {};
+#pragma unroll
+    for (int i = 0; i < 4 && group + i < kGroups; ++i) {
+      values[i][0] = value(group + i, 0);
+      values[i][1] = value(group + i, 1);
+    }
+    if (inPieces) {
+      storePieces(problem, row, firstOfY + group, countOfY - group, values);
+      continue;
+    }
     const bool there = row < problem.rows && group + t < countOfY;
     auto* y = reinterpret_cast<uint4*>(static_cast<bf16*>(problem.y) + rowBegin +
                                        (firstOfY + group + t) * kOutputsOfUnit);
@@ -108,17 +137,14 @@ __device__ void storeRow(const MatmulProblem& problem, std::int64_t row, int fir
         words[3] = before.w;
       }
       transposeQuad(words, t);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        values[i][0] += lowFloat(words[i]);
+        values[i][1] += highFloat(words[i]);
+      }
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (group + i >= kGroups) continue;
-      float low = value(group + i, 0), high = value(group + i, 1);
-      if (problem.epilogue == Epilogue::add) {
-        low += lowFloat(words[i]);
-        high += highFloat(words[i]);
-      }
-      words[i] = packBf16(low, high);
-    }
+    for (int i = 0; i < 4; ++i) words[i] = packBf16(values[i][0], values[i][1]);
     transposeQuad(words, t);
     if (there) *y = make_uint4(words[0], words[1], words[2], words[3]);
   }

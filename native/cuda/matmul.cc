@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "cuda/matmul-mma.h"
+#include "cuda/matmul-wgmma.h"
 
 namespace tandem::cuda {
 
@@ -11,7 +12,9 @@ void matmul(const Matmul& problem, int sms, Stream stream) {
         "swiGlu takes a gated weight, and a gated weight nothing else");
   check(sms > 0, "a matmul needs at least one SM");
   if (problem.rows == 0) return;
-  matmulByMma({problem.x, w.tiles(), problem.bias, problem.y, problem.epilogue, problem.rows}, sms, stream);
+  const MatmulProblem tiled{problem.x, w.tiles(), problem.bias, problem.y, problem.epilogue, problem.rows};
+  if (!w.wgmma()) return matmulByMma(tiled, sms, stream);
+  matmulByWgmma(tiled, planMatmul(shapeOf(tiled), sms), stream);
 }
 
 }  // namespace tandem::cuda

@@ -24,6 +24,8 @@ class CudaWeight final : public Weight {
   std::size_t bytes() const override { return memory_.bytes(); }
   WeightLayout layout() const { return layout_; }
   const WeightTiles& tiles() const { return tiles_; }
+  // Whether its device has wgmma.
+  bool wgmma() const { return wgmma_; }
 
  private:
   friend std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix>, WeightLayout, WeightClass,
@@ -31,6 +33,7 @@ class CudaWeight final : public Weight {
 
   WeightLayout layout_ = WeightLayout::stacked;
   WeightTiles tiles_;
+  bool wgmma_ = false;
   DeviceMemory memory_;
 };
 

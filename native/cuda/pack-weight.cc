@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/half.h"
 #include "cuda/matmul.h"
+#include "cuda/rows-map.h"
 
 namespace tandem::cuda {
 namespace {
@@ -36,7 +37,7 @@ WeightTiles tilesOf(std::span<const CheckpointMatrix> parts, WeightLayout layout
     places = 2 * roundedUp(parts[0].rows, kOutputsOfUnit);
   }
   tiles.paddedOutputs = roundedUp(places, kTileOutputs);
-  tiles.paddedInputs = roundedUp(tiles.inputs, tiles.unitInputs());
+  tiles.paddedInputs = roundedUp(tiles.inputs, kTileInputs);
   return tiles;
 }
 
@@ -77,6 +78,7 @@ std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, Weig
                                    WeightClass weightClass, Stream stream) {
   auto weight = std::make_unique<CudaWeight>();
   weight->layout_ = layout;
+  weight->wgmma_ = hasWgmma();
   WeightTiles& tiles = weight->tiles_;
   tiles = tilesOf(parts, layout, weightClass);
   weight->memory_ = DeviceMemory(tiles.bytes(), "weights");

@@ -1,5 +1,5 @@
 // Reads each value once and writes its bf16 or code: 4 bytes a weight from bf16 to bf16, 3 from bf16 to int8.
-// Quantizing is symmetric, with one scale an output and 128 inputs, to the nearest of -127..127; the scale is
+// Quantizing is symmetric, with one scale an output and 64 inputs, to the nearest of -127..127; the scale is
 // rounded to bf16 first, so that the codes are the nearest for it.
 
 #include "cuda/pack-weight.h"
@@ -13,7 +13,8 @@ namespace tandem::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPerLane = 4;  // values that a lane packs: 32 lanes are a group of int8
+constexpr int kPerLane = 4;                     // values that a lane packs
+constexpr int kLanes = kTileInputs / kPerLane;  // of a row of a tile: half a warp
 
 __device__ void readValues(const PackRows& problem, std::int64_t row, std::int64_t col,
                            float (&values)[kPerLane]) {
@@ -36,26 +37,27 @@ __device__ std::int64_t outputOf(const PackRows& problem, std::int64_t row) {
   return (output / kEight * problem.turns + problem.turn) * kEight + output % kEight;
 }
 
-// A warp packs 128 inputs of an output.
+// Half a warp packs the 64 inputs of an output in a tile.
 template <WeightClass kClass>
 __global__ void __launch_bounds__(kThreads) pack(const PackRows problem) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t groups = (problem.tiles.inputs + kGroupInputs - 1) / kGroupInputs;
-  const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-  if (item >= problem.rows * groups) return;
-  const std::int64_t row = item / groups, group = item % groups;
-  const std::int64_t col = group * kGroupInputs + kPerLane * lane;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const std::int64_t steps = problem.tiles.steps();
+  const std::int64_t item =
+      static_cast<std::int64_t>(blockIdx.x) * (kThreads / kLanes) + threadIdx.x / kLanes;
+  // Lanes behind the last item stay, for the warp's exchanges.
+  const bool there = item < problem.rows * steps;
+  const std::int64_t row = there ? item / steps : 0, step = there ? item % steps : 0;
+  const std::int64_t col = step * kTileInputs + kPerLane * lane;
   float values[kPerLane] = {};
-  if (col < problem.tiles.inputs) readValues(problem, row, col, values);
+  if (there && col < problem.tiles.inputs) readValues(problem, row, col, values);
   const std::int64_t output = outputOf(problem, row), inUnit = output % kOutputsOfUnit;
-  const std::int64_t eight = output / kOutputsOfUnit;
+  std::byte* unit = problem.out + problem.tiles.unitOffset(output / kOutputsOfUnit, step);
 
   if constexpr (kClass == WeightClass::bf16) {
-    if (col >= problem.tiles.inputs) return;
-    const std::int64_t chunk = col % kTileInputs / 8 ^ inUnit;
+    if (!there) return;
+    const std::int64_t chunk = lane / 2 ^ inUnit;
     auto* pairs =
-        reinterpret_cast<std::uint32_t*>(problem.out + problem.tiles.unitOffset(eight, col / kTileInputs) +
-                                         inUnit * kTileInputs * 2 + chunk * 16 + col % 8 * 2);
+        reinterpret_cast<std::uint32_t*>(unit + inUnit * kTileInputs * 2 + chunk * 16 + lane % 2 * 8);
     pairs[0] = packBf16(values[0], values[1]);
     pairs[1] = packBf16(values[2], values[3]);
   } else {
@@ -67,25 +69,25 @@ __global__ void __launch_bounds__(kThreads) pack(const PackRows problem) {
       const std::uint32_t bits = __float_as_uint(values[i]) & 0x7fffffffu;
       largest = bits > largest ? bits : largest;
     }
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
+    for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
       const std::uint32_t other = __shfl_xor_sync(kWholeWarp, largest, lanes);
       largest = other > largest ? other : largest;
     }
+    if (!there) return;
     const bf16 rounded = roundToBf16(__uint_as_float(largest) / 127);
     const float scale = lowFloat(rounded);
     // Below the least normal number the inverse may overflow: a group so small is as good as zero.
     const float inverse = scale >= 0x1p-126f ? 1 / scale : 0;
-    std::uint32_t codes = 0;
+    std::uint32_t word = 0;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
-      const float code = fminf(fmaxf(rintf(values[i] * inverse), -127.0f), 127.0f);
-      codes |= (static_cast<std::uint32_t>(static_cast<int>(code)) & 0xffu) << (8 * i);
+      constexpr int kByteOf[kPerLane] = {0, 2, 1, 3};
+      const float magnitude = fminf(rintf(fabsf(values[i] * inverse)), 127.0f);
+      const std::uint32_t code = static_cast<std::uint32_t>(magnitude) | (values[i] < 0 ? 0x80u : 0u);
+      word |= code << (8 * kByteOf[i]);
     }
-    std::byte* unit = problem.out + problem.tiles.unitOffset(eight, group);
-    *reinterpret_cast<std::uint32_t*>(unit + inUnit * kGroupInputs + kPerLane * lane) = codes;
-    if (lane == 0) {
-      reinterpret_cast<bf16*>(unit + kOutputsOfUnit * kGroupInputs)[inUnit] = rounded;
-    }
+    reinterpret_cast<std::uint32_t*>(unit)[inUnit * kLanes + lane] = word;
+    if (lane == 0) reinterpret_cast<bf16*>(unit + kInt8CodeBytes)[inUnit] = rounded;
   }
 }
 
@@ -93,8 +95,8 @@ __global__ void __launch_bounds__(kThreads) pack(const PackRows problem) {
 
 void packRows(const PackRows& problem, Stream stream) {
   if (problem.rows == 0) return;
-  const std::int64_t warps = problem.rows * ((problem.tiles.inputs + kGroupInputs - 1) / kGroupInputs);
-  const auto blocks = static_cast<unsigned>((warps + kThreads / 32 - 1) / (kThreads / 32));
+  const std::int64_t perBlock = kThreads / kLanes;
+  const auto blocks = static_cast<unsigned>((problem.rows * problem.tiles.steps() + perBlock - 1) / perBlock);
   const bool int8 = problem.tiles.weightClass == WeightClass::int8;
   launch("packRows", int8 ? pack<WeightClass::int8> : pack<WeightClass::bf16>, dim3(blocks), kThreads, stream,
          problem);

@@ -45,6 +45,9 @@ void checkCuda(cudaError_t error, const char* what) {
   if (isLost(error)) throw DeviceLost("the CUDA device is lost: " + text);
   // An error that is not sticky would be told again by the next call.
   cudaGetLastError();
+  if (error == cudaErrorNoKernelImageForDevice) {
+    throw Error(text + "; build for this GPU's architecture (-DTANDEM_CUDA_ARCHITECTURES)");
+  }
   throw Error(text);
 }
 

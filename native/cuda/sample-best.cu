@@ -7,30 +7,18 @@
 #include "cuda/kernel.h"
 #include "cuda/logit-order.h"
 #include "cuda/sample-kernels.h"
+#include "cuda/sample-part.h"
 #include "cuda/sample-weight.h"
 
 namespace tandem::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = kSampleThreads;
 constexpr int kWarps = kThreads / 32;
-constexpr int kHeld = kSamplePart / kThreads;  // logits of a thread
 static_assert(kMaxSampleParts == 64, "a lane of the merging warp holds two parts");
 
-// The logits of a part, in registers: thread t has the tokens begin + t + i * kThreads.
-struct Part {
-  std::uint32_t orders[kHeld];  // 0: none, or taken
-  int begin;
-
-  __device__ Part(const float* logits, int vocab) : begin(static_cast<int>(blockIdx.x) * kSamplePart) {
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      const int token = tokenAt(i);
-      orders[i] = token < vocab ? orderOf(logits[token]) : 0;
-    }
-  }
-
-  __device__ int tokenAt(int i) const { return begin + static_cast<int>(threadIdx.x) + i * kThreads; }
+struct Part : SamplePart {
+  using SamplePart::SamplePart;
 
   __device__ std::uint64_t weigh(float highest, float scale) const {
     std::uint64_t sum = 0;
@@ -82,7 +70,8 @@ struct Part {
 
 // Merges the lists of a row's parts: the first warp takes the best of their heads, one after another.
 __device__ void mergeBest(const std::uint64_t* lists, int parts, int count, std::uint64_t* best) {
-  __shared__ std::uint64_t held[kMaxSampleParts][kMaxBest];
+  __shared__ std::uint64_t held[kMaxSampleParts]
+                               [kMaxBest + 1];  // one more, so that heads lie in different banks
   for (int i = static_cast<int>(threadIdx.x); i < parts * kMaxBest; i += kThreads) {
     if (i % kMaxBest < count) held[i / kMaxBest][i % kMaxBest] = lists[i];
   }

@@ -7,13 +7,14 @@
 #include "cuda/kernel.h"
 #include "cuda/logit-order.h"
 #include "cuda/sample-kernels.h"
+#include "cuda/sample-part.h"
 #include "cuda/sample-weight.h"
 
 namespace tandem::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kHeld = kSamplePart / kThreads;
+constexpr int kThreads = kSampleThreads;
+constexpr int kHeld = SamplePart::kHeld;
 static_assert(kMaxSampleParts <= kThreads);
 
 __device__ SampleLimit limitOf(const SampleStep& step, int row) {
@@ -37,13 +38,10 @@ __global__ void __launch_bounds__(kThreads) draw(const SampleStep step, const Sa
 
   // The weight that is better than the limit, and the number of tokens that are equal to it.
   std::uint64_t sum = 0, equals = 0;
-  const int begin = static_cast<int>(blockIdx.x) * kSamplePart;
-#pragma unroll 8
-  for (int i = 0; i < kHeld; ++i) {
-    const int token = begin + mine + i * kThreads;
-    if (token >= step.vocab) break;
-    const std::uint32_t order = orderOf(logits[token]);
-    if (order > limit.order) sum += weightOf(logits[token], highest, scale);
+  const SamplePart part(logits, step.vocab);
+#pragma unroll
+  for (const std::uint32_t order : part.orders) {
+    if (order > limit.order) sum += weightOf(logitOf(order), highest, scale);
     equals += order == limit.order ? 1 : 0;
   }
   sum = blockSums<kThreads>(sum).all;
@@ -84,27 +82,31 @@ __global__ void __launch_bounds__(kThreads) draw(const SampleStep step, const Sa
   const int count = first + kHeld <= step.vocab ? kHeld : step.vocab - first;
   equals = 0;
   for (int i = 0; i < count; ++i) equals += orderOf(logits[first + i]) == limit.order ? 1 : 0;
-  std::uint64_t rank = found.equalsBefore + blockSums<kThreads>(equals).before;
-  std::uint64_t weights[kHeld] = {}, ofThread = 0;
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
-    if (i >= count) continue;
-    const std::uint32_t order = orderOf(logits[first + i]);
-    if (order > limit.order) weights[i] = weightOf(logits[first + i], highest, scale);
-    if (order == limit.order && rank++ < limit.equals) weights[i] = equalWeight;
-    ofThread += weights[i];
-  }
-  const std::uint64_t before = blockSums<kThreads>(ofThread).before;
-  if (found.left < before || found.left >= before + ofThread) return;
-  std::uint64_t left = found.left - before;
-#pragma unroll
-  for (int i = 0; i < kHeld; ++i) {
-    if (left < weights[i]) {
-      step.tokens[row] = first + i;
-      return;
+  const std::uint64_t firstRank = found.equalsBefore + blockSums<kThreads>(equals).before;
+  // Calls use(token, weight) for each until it says that it has what it wants.
+  const auto walk = [&](auto use) {
+    std::uint64_t rank = firstRank;
+    for (int token = first; token < first + count; ++token) {
+      const std::uint32_t order = orderOf(logits[token]);
+      std::uint64_t weight = 0;
+      if (order > limit.order) weight = weightOf(logits[token], highest, scale);
+      if (order == limit.order && rank++ < limit.equals) weight = equalWeight;
+      if (use(token, weight)) return;
     }
-    left -= weights[i];
-  }
+  };
+  std::uint64_t ofThread = 0;
+  walk([&](int, std::uint64_t weight) {
+    ofThread += weight;
+    return false;
+  });
+  std::uint64_t passed = blockSums<kThreads>(ofThread).before;
+  if (found.left < passed || found.left >= passed + ofThread) return;
+  walk([&](int token, std::uint64_t weight) {
+    passed += weight;
+    if (passed <= found.left) return false;
+    step.tokens[row] = token;
+    return true;
+  });
 }
 
 }  // namespace

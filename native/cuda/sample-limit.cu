@@ -8,12 +8,13 @@
 #include "cuda/kernel.h"
 #include "cuda/logit-order.h"
 #include "cuda/sample-kernels.h"
+#include "cuda/sample-part.h"
 #include "cuda/sample-weight.h"
 
 namespace tandem::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = kSampleThreads;
 constexpr int kBinsOfThread = kSearchBins / kThreads;
 
 enum class Measure { count, weight };
@@ -48,26 +49,22 @@ __global__ void __launch_bounds__(kThreads) searchDigit(const SampleStep step, c
   const int row = rows.of[blockIdx.y];
   if (step.tokens[row] < 0) return;
   const SampleRow& wants = step.rows[row];
-  const float highest = step.highest[row];
+  const float highest = step.highest[row], scale = wants.scale;
   const std::uint32_t prefix = kFirst ? 0 : step.searches[row].prefix;
   // Top-p is among what top-k keeps; the logits that are equal to top-k's limit are added as one below.
   const SampleLimit outer = kWeighs && wants.topK != 0 ? step.limits[row] : SampleLimit{0, 0};
 
+  const SamplePart part(step.logits + row * static_cast<std::int64_t>(step.vocab), step.vocab);
   for (int bin = static_cast<int>(threadIdx.x); bin < kSearchBins; bin += kThreads) {
     low[bin] = 0;
     if (kWeighs) high[bin] = 0;
   }
   __syncthreads();
-  const float* logits = step.logits + row * static_cast<std::int64_t>(step.vocab);
-  const int begin = static_cast<int>(blockIdx.x) * kSamplePart;
-  const int end = begin + kSamplePart < step.vocab ? begin + kSamplePart : step.vocab;
-#pragma unroll 8
-  for (int token = begin + static_cast<int>(threadIdx.x); token < end; token += kThreads) {
-    const float logit = logits[token];
-    const std::uint32_t order = orderOf(logit);
+#pragma unroll
+  for (const std::uint32_t order : part.orders) {
     if (kNow.before(order) != prefix || order <= outer.order) continue;
     if (kWeighs) {
-      const std::uint64_t weight = weightOf(logit, highest, wants.scale);
+      const std::uint64_t weight = weightOf(logitOf(order), highest, scale);
       if (weight != 0) addInTwo(&low[kNow.of(order)], &high[kNow.of(order)], weight);
     } else {
       atomicAdd(&low[kNow.of(order)], 1u);
@@ -91,7 +88,7 @@ __global__ void __launch_bounds__(kThreads) searchDigit(const SampleStep step, c
     sums[i] = bins[first - i];
     bins[first - i] = 0;
     if (outerHere && first - i == outerDigit) {
-      sums[i] += outer.equals * weightOf(logitOf(outer.order), highest, wants.scale);
+      sums[i] += outer.equals * weightOf(logitOf(outer.order), highest, scale);
     }
     mine += sums[i];
   }
@@ -101,13 +98,20 @@ __global__ void __launch_bounds__(kThreads) searchDigit(const SampleStep step, c
   __syncthreads();  // all have read what one is to write
   if (all.before >= left || all.before + mine < left) return;
   left -= all.before;
-  int i = 0;
-  for (; left > sums[i]; ++i) left -= sums[i];
-  const std::uint32_t known = prefix << kNow.bits | static_cast<std::uint32_t>(first - i);
+  std::uint32_t digit = 0;
+  bool found = false;
+#pragma unroll
+  for (int i = 0; i < kBinsOfThread; ++i) {
+    if (found) continue;
+    found = left <= sums[i];
+    if (found) digit = static_cast<std::uint32_t>(first - i);
+    if (!found) left -= sums[i];
+  }
+  const std::uint32_t known = prefix << kNow.bits | digit;
   if (!kLast) {
     step.searches[row] = {left, known};
   } else if (kWeighs) {
-    const std::uint64_t weight = weightOf(logitOf(known), highest, wants.scale);
+    const std::uint64_t weight = weightOf(logitOf(known), highest, scale);
     step.limits[row] = {known, static_cast<std::uint32_t>((left + weight - 1) / weight)};
   } else {
     step.limits[row] = {known, static_cast<std::uint32_t>(left)};

@@ -10,8 +10,8 @@
 
 namespace tandem::cuda {
 
-// The page tables of all slots, [layers][slots][slotStride] entries on the device, and what of them the device
-// has already. Both lanes use it at once, for different slots.
+// The page tables of all slots, [layers][slots][slotStride] entries on the device, and what of them the
+// device has already. Both lanes use it at once, for different slots.
 class SlotTables {
  public:
   SlotTables(int layers, int slots, std::int64_t slotPages);

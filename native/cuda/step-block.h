@@ -10,8 +10,8 @@
 
 namespace tandem::cuda {
 
-// The small arrays of a step, packed one after another and uploaded by one copy. Used again by the lane's next
-// step, once this one has been waited for.
+// The small arrays of a step, packed one after another and uploaded by one copy. Used again by the lane's
+// next step, once this one has been waited for.
 class StepBlock {
  public:
   StepBlock(std::size_t bytes, const char* purpose) : host_(bytes, purpose), device_(bytes, purpose) {}

@@ -9,9 +9,9 @@
 
 namespace tandem::cuda {
 
-// How long a lane's steps take, and of some of them what the device was busy with: an event between two classes
-// of operators costs it a microsecond or two, which is nothing in a step of a long prompt but some 4% of a
-// decode step of a large model, so of the short steps every sixteenth is measured.
+// How long a lane's steps take, and of some of them what the device was busy with: an event between two
+// classes of operators costs it a microsecond or two, which is nothing in a step of a long prompt but some 4%
+// of a decode step of a large model, so of the short steps every sixteenth is measured.
 class StepTimer {
  public:
   // Of a step of so many layers.
@@ -28,7 +28,7 @@ class StepTimer {
   Clock::time_point began_;
   std::size_t steps_ = 0;
   bool measured_ = false;
-  std::vector<Event> events_;            // the step's begin, then the end of each lap
+  std::vector<Event> events_;  // the step's begin, then the end of each lap
   std::vector<OperatorClass> laps_;
 };
 

@@ -1,7 +1,10 @@
-// native/cuda/runtime.h and driver.h without a device: its memory is the host's. Work runs when it is enqueued, except
-// that what is copied to the host arrives there only when the stream, or an event behind the copy, is waited
-// for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
+// native/cuda/runtime.h and driver.h without a device: its memory is the host's. Work runs when it is
+// enqueued, except that what is copied to the host arrives there only when the stream, or an event behind the
+// copy, is waited for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
 
+#include "cuda-emulated-runtime.h"
+
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -27,6 +30,12 @@ namespace {
 constexpr std::size_t kDeviceBytes = std::size_t{4} << 30;
 constexpr SmLimits kSms{16, 2, 2};
 constexpr std::align_val_t kAlignment{256};
+
+std::atomic<bool> isLost = false;
+
+void checkDevice() {
+  if (isLost) throw DeviceLost("the CUDA device is lost: an illegal memory access was encountered");
+}
 
 std::mutex mutex;
 std::size_t held = 0;  // bytes of the device
@@ -63,6 +72,7 @@ void DeviceMemory::Free::operator()(std::byte* data) const noexcept {
 }
 
 DeviceMemory::DeviceMemory(std::size_t bytes, const char* purpose) : bytes_(bytes) {
+  checkDevice();
   if (bytes == 0) return;
   const std::lock_guard lock(mutex);
   if (bytes > kDeviceBytes - held) {
@@ -82,31 +92,41 @@ PinnedMemory::PinnedMemory(std::size_t bytes, const char*) : bytes_(bytes) {
 }
 
 void copyToDevice(void* to, const void* from, std::size_t bytes, Stream) {
+  checkDevice();
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 void copyToHost(void* to, const void* from, std::size_t bytes, Stream stream) {
+  checkDevice();
   const auto* begin = static_cast<const std::byte*>(from);
   const std::lock_guard lock(mutex);
   underWay[stream].push_back({to, {begin, begin + bytes}});
 }
 
 void copyOnDevice(void* to, const void* from, std::size_t bytes, Stream) {
+  checkDevice();
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 void setBytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
 
-void synchronize(Stream stream) { arrive(stream); }
+void synchronize(Stream stream) {
+  checkDevice();
+  arrive(stream);
+}
 
 void Event::Destroy::operator()(CUevent_st* event) const noexcept { delete event; }
 Event::Event(bool) : event_(new CUevent_st) {}
 void Event::record(Stream stream) {
+  checkDevice();
   event_->at = std::chrono::steady_clock::now();
   event_->stream = stream;
 }
 void Event::holdBack(Stream) const {}
-void Event::wait() const { arrive(event_->stream); }
+void Event::wait() const {
+  checkDevice();
+  arrive(event_->stream);
+}
 double Event::secondsSince(const Event& earlier) const {
   return std::chrono::duration<double>(event_->at - earlier.event_->at).count();
 }
@@ -134,3 +154,10 @@ MemoryInfo deviceMemory() {
 }
 
 }  // namespace tandem::cuda
+
+namespace tandem::emulation {
+
+LostDevice::LostDevice() { cuda::isLost = true; }
+LostDevice::~LostDevice() { cuda::isLost = false; }
+
+}  // namespace tandem::emulation

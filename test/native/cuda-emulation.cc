@@ -37,6 +37,7 @@ namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;
 constexpr unsigned kWarp = 32;
+constexpr int kMostRoundsOfWaiting = 10000;
 constexpr std::size_t kMostShared = 227 << 10, kSharedAlignment = 1024;
 
 enum class State { running, atWarp, atBlock, ended };
@@ -54,6 +55,7 @@ struct Block {
   const std::function<void()>* body = nullptr;
   unsigned current = 0;
   std::vector<std::byte> shared;
+  int roundsOfWaiting = 0;
 
   void enter(unsigned thread) {
     current = thread;
@@ -99,7 +101,8 @@ void runWarp(unsigned first, unsigned end, bool descending) {
       return std::count_if(begin + first, begin + end, [&](const Fiber& f) { return f.state == state; });
     };
     const auto waiting = count(State::atWarp);
-    if (waiting == 0) return;
+    // Who still runs waits for another warp's doing.
+    if (waiting == 0 || count(State::running) > 0) return;
     check(count(State::atBlock) == 0, "lanes of a warp wait for the block while others wait for the warp");
     for (unsigned i = first; i < end; ++i) {
       if (block.fibers[i].state == State::atWarp) block.fibers[i].state = State::running;
@@ -113,6 +116,11 @@ void runBlock(unsigned threads, bool descending) {
     for (unsigned i = 0; i < threads; i += kWarp) {
       const unsigned first = descending ? (threads - 1) / kWarp * kWarp - i : i;
       runWarp(first, std::min(threads, first + kWarp), descending);
+    }
+    const auto begin = block.fibers.begin();
+    if (std::any_of(begin, begin + threads, [](const Fiber& f) { return f.state == State::running; })) {
+      check(++block.roundsOfWaiting < kMostRoundsOfWaiting, "threads wait for each other for ever");
+      continue;
     }
     bool left = false;
     for (unsigned i = 0; i < threads; ++i) {
@@ -149,6 +157,9 @@ std::byte* dynamicShared() {
   const auto address = reinterpret_cast<std::uintptr_t>(block.shared.data());
   return block.shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;
 }
+
+void letOthersRun() { block.leave(State::running); }
+void noteProgress() { block.roundsOfWaiting = 0; }
 
 void waitForBlock() { block.leave(State::atBlock); }
 void waitForWarp() { block.leave(State::atWarp); }

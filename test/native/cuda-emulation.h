@@ -14,6 +14,7 @@
 #include <functional>
 
 #include "core/bf16.h"
+#include "core/error.h"
 #include "cuda/stream.h"
 
 #define __global__
@@ -21,6 +22,7 @@
 #define __host__
 #define __shared__ static thread_local
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
@@ -47,6 +49,11 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::si
 
 // Of the block that runs: NaNs where it has written nothing.
 std::byte* dynamicShared();
+
+// For a thread that waits for what others of its block will do. It is an error if none does anything for
+// long.
+void letOthersRun();
+void noteProgress();
 
 void waitForBlock();
 void waitForWarp();

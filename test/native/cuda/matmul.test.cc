@@ -1,11 +1,14 @@
 #include "cuda/matmul.h"
 
 #include <cmath>
+#include <functional>
 #include <string>
 
 #include "check.h"
 #include "core/half.h"
 #include "cuda/matmul-mma.h"
+#include "cuda/matmul-wgmma.h"
+#include "cuda/rows-map.h"
 #include "device-array.h"
 #include "random.h"
 
@@ -16,10 +19,26 @@ namespace {
 
 constexpr int kSms = 4;
 
-// What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 128 inputs each.
+using Kernel = std::function<void(const cuda::MatmulProblem&, int)>;
+
+// Those that the device has, and all their tiles.
+std::vector<Kernel> kernels(std::int64_t rows) {
+  std::vector<Kernel> all = {
+      [](const cuda::MatmulProblem& problem, int sms) { cuda::matmulByMma(problem, sms, kStream); }};
+  if (!cuda::hasWgmma()) return all;
+  const std::size_t plans = cuda::possiblePlans({rows, 1, 1, 1, WeightClass::bf16}, 1).size();
+  for (std::size_t i = 0; i < plans; ++i) {
+    all.push_back([i](const cuda::MatmulProblem& problem, int sms) {
+      cuda::matmulByWgmma(problem, cuda::possiblePlans(cuda::shapeOf(problem), sms)[i], kStream);
+    });
+  }
+  return all;
+}
+
+// What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 64 inputs each.
 std::vector<float> meaning(const std::vector<float>& w, std::int64_t inputs, WeightClass weightClass) {
   std::vector<float> result(w.size());
-  const std::int64_t group = weightClass == WeightClass::int8 ? 128 : inputs;
+  const std::int64_t group = weightClass == WeightClass::int8 ? 64 : inputs;
   for (std::size_t row = 0; row < w.size(); row += inputs) {
     for (std::int64_t begin = 0; begin < inputs; begin += group) {
       const std::int64_t end = std::min(inputs, begin + group);
@@ -69,6 +88,13 @@ struct Problem {
     DeviceArray<T> out(std::move(before));
     cuda::matmul({in.data(), &weight(), biased ? biases.data() : nullptr, out.data(), epilogue, count}, sms,
                  kStream);
+    return out.read();
+  }
+  // By one kernel.
+  std::vector<float> logitsBy(const Kernel& kernel, int sms = kSms) const {
+    DeviceArray<bf16> in(x);
+    DeviceArray<float> biases(bias), out(std::vector<float>(rows * outputs, NAN));
+    kernel({in.data(), weight().tiles(), biases.data(), out.data(), cuda::Epilogue::logits, rows}, sms);
     return out.read();
   }
   std::vector<float> logits(std::int64_t first = 0, std::int64_t count = -1, int sms = kSms) const {
@@ -171,6 +197,22 @@ TEST("cuda matmul: a row's bits do not depend on the rows beside it nor on the S
       const auto some = problem.logits(first, count, sms);
       isTrue(std::equal(some.begin(), some.end(), together.begin() + first * problem.outputs),
              std::to_string(count) + " rows from " + std::to_string(first) + " on " + std::to_string(sms));
+    }
+  }
+}
+
+TEST("cuda matmul: all kernels give the same bits") {
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+    for (const auto& [rows, outputs, inputs] :
+         {std::tuple{1, 24, 72}, {9, 136, 200}, {70, 264, 136}, {130, 520, 64}, {200, 72, 328}}) {
+      const Problem problem(rows, outputs, inputs, weightClass);
+      const auto first = problem.logitsBy(kernels(rows)[0]);
+      expectLogits(problem, first, true, shapeOf(problem));
+      for (const Kernel& kernel : kernels(rows)) {
+        for (const int sms : {1, 3, 132}) {
+          isTrue(problem.logitsBy(kernel, sms) == first, shapeOf(problem) + " on " + std::to_string(sms));
+        }
+      }
     }
   }
 }
