@@ -234,7 +234,7 @@ if wants calibrate; then
 fi
 if wants schedulers; then
   # Twelve times two phases, with some prompts around them, and three servers that load.
-  phase=$(awk -v rest="$(left)" 'BEGIN { phase = (rest - 35) / 36; print phase < 0.5 ? 0.5 : phase > 6 ? 6 : phase }')
+  phase=$(awk -v rest="$(left)" 'BEGIN { phase = (rest - 35) / 36; print (phase < 0.5 ? 0.5 : phase > 6 ? 6 : phase) }')
   run schedulers 600 "${tandem[@]}" bench schedulers "$model" \
     --policies nexus,chunked,prefill-first --slack 1.5 --weights "$weights" --repetitions 1 --seconds "$phase" \
     "${load[@]}" --json "$out/gpu-schedulers.json" -- "${limits[@]:0:4}" --max-step-tokens "$step_tokens"

@@ -15,6 +15,8 @@ export interface CalibrationOptions {
   readonly seconds: number;
   readonly quick: boolean;
   readonly maxSequences: number;
+  /** Longest sequence. */
+  readonly contextLength: number;
   /** In seconds. */
   readonly clock: () => number;
   /** Seconds of processor time that other programs have used so far; 0 always where that makes no difference. */
@@ -49,7 +51,7 @@ const longestRunSeconds = 0.3;
 /** Measures micro-runs on a device that nothing else uses, and fits constants to them. */
 export async function calibrate(device: Device, options: CalibrationOptions): Promise<Calibration> {
   const { info, kv } = device;
-  const { weights, seconds, quick, maxSequences, clock } = options;
+  const { weights, seconds, quick, maxSequences, contextLength, clock } = options;
   const work = modelWork(info.spec, weights);
   const preset = presetFor(info, weights);
   const limits: PlanLimits = {
@@ -58,7 +60,7 @@ export async function calibrate(device: Device, options: CalibrationOptions): Pr
     maxStepTokens: info.maxStepTokens,
     maxSequences,
     pageTokens: kv.pageTokens,
-    contextLength: info.spec.contextLength,
+    contextLength,
     kvBytesPerToken: kv.blockBytes / kv.pageTokens,
     quick,
   };

@@ -9,20 +9,30 @@ import { kvBytesFor, slotsFor } from './micro-runner.js';
 /** More sequences at once cost no more than these teach. */
 const mostSequences = 64;
 
+export interface CalibrationDevice {
+  readonly device: Device;
+  readonly maxSequences: number;
+  /** Longest sequence. */
+  readonly contextLength: number;
+  /** See `OpenedDevice`. */
+  readonly notes: readonly string[];
+}
+
 /** A device as the engine would open it, with the KV memory and the slots that micro-runs need. */
 export async function openCalibrationDevice(
   settings: DeviceSettings,
-): Promise<{ device: Device; maxSequences: number }> {
+): Promise<CalibrationDevice> {
   const { spec } = await readCheckpoint(path.resolve(settings.model.path));
   const { kind } = chooseDevice(settings.engine, cudaInfo);
   const maxSequences = Math.min(settings.engine.maxSequences, mostSequences);
+  const contextLength = Math.min(settings.engine.contextLength ?? spec.contextLength, spec.contextLength);
   // K and V in bf16, the largest class.
   const kvBytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
   const maxStepTokens = Math.min(
     Math.max(stepTokens(settings.engine, kind), slotsFor(maxSequences)),
-    spec.contextLength,
+    contextLength,
   );
-  const { device } = await openDevice({
+  const { device, notes } = await openDevice({
     model: settings.model,
     engine: {
       ...settings.engine,
@@ -31,5 +41,5 @@ export async function openCalibrationDevice(
       maxStepTokens,
     },
   });
-  return { device, maxSequences };
+  return { device, maxSequences, contextLength, notes };
 }
