@@ -2,6 +2,7 @@
 export { type Calibration, calibrate } from './calibration/calibrate.js';
 export { openCalibrationDevice } from './calibration/open-calibration-device.js';
 export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
+export { chooseDevice, type DeviceChoice } from './choose-device.js';
 export { openEngine } from './client.js';
 export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {

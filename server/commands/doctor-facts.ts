@@ -1,8 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import type { EngineSettings } from '../../config/schema.js';
 import {
   type CudaInfo,
+  chooseDevice,
+  type DeviceChoice,
   openChatTemplate,
   openTokenizer,
   packedWeightBytes,
@@ -27,6 +30,8 @@ export interface Facts {
   readonly gpu: GpuFacts;
   /** What the addon finds of CUDA; an Error where the addon could not be loaded. */
   readonly cuda: CudaInfo | Error;
+  /** What the settings would compute on; an Error that says why they cannot be followed. */
+  readonly device: DeviceChoice | Error;
   readonly model: ModelFacts | Error;
 }
 
@@ -58,7 +63,7 @@ export async function gatherFacts(
   question: ModelQuestion,
   isas: () => readonly string[],
   cuda: () => CudaInfo,
-  forcedIsa: string | undefined,
+  engine: EngineSettings,
 ): Promise<Facts> {
   return {
     nodeVersion: process.versions.node,
@@ -69,7 +74,7 @@ export async function gatherFacts(
     memoryFreeBytes: freemem(),
     hugePages: readHugePages(),
     isas: attempt(isas),
-    forcedIsa,
+    forcedIsa: engine.isa,
     tools: {
       cmake: versionOf('cmake'),
       compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'),
@@ -79,6 +84,7 @@ export async function gatherFacts(
     },
     gpu: readGpu(),
     cuda: attempt(cuda),
+    device: attempt(() => chooseDevice(engine, cuda)),
     model: await readModel(question).catch(asError),
   };
 }
