@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { Settings } from '../../../config/schema.js';
+import { EngineSettings, Settings } from '../../../config/schema.js';
 import { cudaInfo, openDevice } from '../../../engine/index.js';
 import { gatherFacts, type ModelFacts } from '../../../server/commands/doctor-facts.js';
 
@@ -11,7 +11,7 @@ describe('what doctor looks at', () => {
     const { model } = await gatherFacts({ path, weights }, () => [], cudaInfo, EngineSettings.parse({}));
     const settings = Settings.parse({
       model: { path, weights },
-      engine: { kvMemory: '64MiB', maxSequences: 1 },
+      engine: { device: 'cpu', kvMemory: '64MiB', maxSequences: 1 },
     });
     const { device } = await openDevice(settings);
     const taken = device.info.weightBytes;
