@@ -1,7 +1,7 @@
 #pragma once
 
 // Attention of up to 16 queries over pages in one warp: the queries are the columns of the tensor cores'
-// products, the pages are the rows, and nothing is shared with other warps.
+// products, the pages are the rows.
 //
 //   scores [tokens, queries] = K [tokens, channels] Qt        out [channels, queries] += Vt [channels,
 //   tokens] Pt
@@ -17,8 +17,7 @@
 //   columns 2t and 2t + 1 of a lane              are queries 2t and 2t + 1 of the tile of eight
 
 #include "cuda/attention-order.h"
-#include "cuda/bf16-pair.h"
-#include "cuda/page-tables.h"
+#include "cuda/page-tiles.h"
 
 namespace tandem::cuda {
 
@@ -27,44 +26,36 @@ struct Visible {
   int begin = 0, end = 0;
 };
 
-// Four pairs side by side in a tile of bf16 or int8, as bf16.
-template <PrecisionClass kPrecision>
-__device__ inline void loadPairs(std::uint32_t (&pairs)[4], const std::byte* tile, int pair) {
-  if constexpr (kPrecision == PrecisionClass::bf16) {
-    const uint4 words = loadOnce(reinterpret_cast<const uint4*>(tile + 4 * pair));
-    pairs[0] = words.x;
-    pairs[1] = words.y;
-    pairs[2] = words.z;
-    pairs[3] = words.w;
-  } else {
-    const uint2 codes = loadOnce(reinterpret_cast<const uint2*>(tile + 2 * pair));
-    pairs[0] = expandCodes<0>(codes.x);
-    pairs[1] = expandCodes<1>(codes.x);
-    pairs[2] = expandCodes<0>(codes.y);
-    pairs[3] = expandCodes<1>(codes.y);
-  }
-}
+// Where a warp keeps its queries: each lane its own operands in registers, or at `shared`, which has
+// sizeof(uint2) * 32 * kTiles * kHeadDim / 16 bytes for the warp.
+enum class QueryPlace : std::uint8_t { registers, shared };
 
 // kTiles tiles of eight queries.
-template <int kHeadDim, int kTiles>
+template <int kHeadDim, int kTiles, QueryPlace kPlace = QueryPlace::registers>
 class WarpAttention {
  public:
   static constexpr int kBlocks = kHeadDim / 32;
   static constexpr int kQueries = 8 * kTiles;
 
+  static constexpr int kDepths = kHeadDim / 16;
+  static constexpr int kSharedQueryBytes = 8 * 32 * kTiles * kDepths;
+
   // queryOf(i): the head of query i, or null where there is none.
   template <class QueryOf>
-  __device__ WarpAttention(int lane, float scale, const QueryOf& queryOf)
-      : g_(lane / 4), t_(lane % 4), scale_(scale) {
+  __device__ WarpAttention(int lane, float scale, const QueryOf& queryOf, uint2* shared = nullptr)
+      : g_(lane / 4), t_(lane % 4), scale_(scale), shared_(shared + lane) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       const bf16* query = queryOf(8 * tile + g_);
 #pragma unroll
-      for (int depth = 0; depth < kHeadDim / 16; ++depth) {
+      for (int depth = 0; depth < kDepths; ++depth) {
         const uint2 words =
             query ? *reinterpret_cast<const uint2*>(query + 16 * depth + 4 * t_) : make_uint2(0, 0);
-        q_[tile][depth][0] = words.x;
-        q_[tile][depth][1] = words.y;
+        if constexpr (kPlace == QueryPlace::registers) {
+          q_[tile][depth] = words;
+        } else {
+          shared_[32 * (tile * kDepths + depth)] = words;
+        }
       }
     }
   }
@@ -85,20 +76,63 @@ class WarpAttention {
     }
   }
 
-  // Attends to a step's pages, of which one that no query sees is 0. visible [tiles][2] of the lane's queries
-  // counts from the first page's first token.
-  __device__ void step(const PageFormat& format, int kvHead, std::uint64_t first, std::uint64_t second,
-                       const Visible (&visible)[kTiles][2]) {
-    float p[2][2][kTiles][4] = {};
-    if (first) score(p[0], format, kvHead, first);
-    if (second) score(p[1], format, kvHead, second);
-    std::uint32_t weights[2][2][kTiles][2];
-    weigh(p, visible);
-    if (first) scaleByTokens(p[0], format, kvHead, first);
-    if (second) scaleByTokens(p[1], format, kvHead, second);
-    transpose(weights, p);
-    if (first) addValues(weights[0], format, kvHead, first);
-    if (second) addValues(weights[1], format, kvHead, second);
+  // A step: `score` of its pages 0 and 1 from their keys in shared memory, `weigh`, `addValues` of both. A
+  // page that no query sees is left out.
+  __device__ void beginStep() {
+#pragma unroll
+    for (int page = 0; page < 2; ++page) {
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+#pragma unroll
+        for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) p_[page][m][tile][i] = 0;
+        }
+      }
+    }
+  }
+
+  __device__ void score(int page, PrecisionClass precision, const std::byte* slot) {
+    withTile<kHeadDim, true>(precision, [&](auto keys) { scoreTile<decltype(keys)>(p_[page], slot); });
+  }
+
+  // Scores to probabilities. visible [tiles][2] of the lane's queries counts from the step's first token.
+  __device__ void weigh(const Visible (&visible)[kTiles][2]) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        SoftmaxSums& sums = sums_[tile][i];
+        float highest = sums.highest;
+        const auto each = [&](const auto& body) {
+#pragma unroll
+          for (int k = 0; k < 8; ++k) {
+            const int token = kPageTokens * (k / 4) + 4 * g_ + k % 4;
+            body(p_[k / 4][k % 4 / 2][tile][2 * (k % 2) + i],
+                 token >= visible[tile][i].begin && token < visible[tile][i].end);
+          }
+        };
+        each([&](float score, bool seen) { highest = seen ? fmaxf(highest, score) : highest; });
+        highest = highestOfClasses(highest);
+        const float factor = exp2Fast(sums.highest - highest);
+        sums.highest = highest;
+        sums.sum = __fmul_rn(sums.sum, factor);
+        sums.middle = __fmul_rn(sums.middle, factor);
+        each([&](float& score, bool seen) {
+          score = seen ? exp2Fast(score - highest) : 0;
+          sums.sum += score;
+        });
+#pragma unroll
+        for (int rows = 0; rows < 2 * kBlocks; ++rows) {
+          out_[rows][tile][i] = __fmul_rn(out_[rows][tile][i], factor);
+          out_[rows][tile][2 + i] = __fmul_rn(out_[rows][tile][2 + i], factor);
+        }
+      }
+    }
+  }
+
+  __device__ void addValues(int page, PrecisionClass precision, const std::byte* slot) {
+    withTile<kHeadDim, false>(precision, [&](auto values) { addTile<decltype(values)>(p_[page], slot); });
   }
 
   // The run's sums of a query of this lane's. The whole warp together.
@@ -127,26 +161,35 @@ class WarpAttention {
     return value;
   }
 
-  template <PrecisionClass kPrecision>
-  __device__ void scoreClass(float (&scores)[2][kTiles][4], const PageFormat& format, const std::byte* keys) {
+  template <class Keys>
+  __device__ void scoreTile(float (&scores)[2][kTiles][4], const std::byte* slot) {
 #pragma unroll
     for (int depth = 0; depth < kHeadDim / 16; ++depth) {
       std::uint32_t low[4], high[4];
-      loadPairs<kPrecision>(low, keys, (8 * depth + 2 * t_) * kPageTokens + 4 * g_);
-      loadPairs<kPrecision>(high, keys, (8 * depth + 2 * t_ + 1) * kPageTokens + 4 * g_);
+      Keys::loadKeys(low, high, slot, depth, g_, t_);
+      uint2 queries[kTiles];
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        if constexpr (kPlace == QueryPlace::registers) {
+          queries[tile] = q_[tile][depth];
+        } else {
+          queries[tile] = shared_[32 * (tile * kDepths + depth)];
+        }
+      }
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         const std::uint32_t rows[4] = {low[2 * m], low[2 * m + 1], high[2 * m], high[2 * m + 1]};
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
-          multiplyTiles(scores[m][tile], rows, q_[tile][depth][0], q_[tile][depth][1]);
+          multiplyTiles(scores[m][tile], rows, queries[tile].x, queries[tile].y);
         }
       }
     }
     float scales[4] = {scale_, scale_, scale_, scale_};
-    if constexpr (kPrecision == PrecisionClass::int8) {
-      const auto* ofTokens = reinterpret_cast<const float*>(keys + 2 * format.tileBytes()) + 4 * g_;
-      for (int token = 0; token < 4; ++token) scales[token] = __fmul_rn(scale_, ofTokens[token]);
+    if constexpr (Keys::kScaledTokens) {
+      Keys::loadScales(scales, slot, g_);
+#pragma unroll
+      for (int token = 0; token < 4; ++token) scales[token] = __fmul_rn(scale_, scales[token]);
     }
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
@@ -158,94 +201,38 @@ class WarpAttention {
     }
   }
 
-  __device__ void score(float (&scores)[2][kTiles][4], const PageFormat& format, int kvHead,
-                        std::uint64_t entry) {
-    const PageFormat here = format.in(PageTables::classOf(entry));
-    const std::byte* keys = PageTables::pageOf(entry) + here.keys(kvHead);
-    if (here.precision == PrecisionClass::bf16) {
-      scoreClass<PrecisionClass::bf16>(scores, here, keys);
-    } else {
-      scoreClass<PrecisionClass::int8>(scores, here, keys);
-    }
-  }
-
-  // Scores to probabilities.
-  __device__ void weigh(float (&p)[2][2][kTiles][4], const Visible (&visible)[kTiles][2]) {
+  template <class Values>
+  __device__ void addTile(float (&p)[2][kTiles][4], const std::byte* slot) {
+    if constexpr (Values::kMiddles) {
+      float middles[4];
+      Values::loadMiddles(middles, slot, g_);
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
+      for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        SoftmaxSums& sums = sums_[tile][i];
-        float highest = sums.highest;
-        const auto each = [&](const auto& body) {
-#pragma unroll
-          for (int k = 0; k < 8; ++k) {
-            const int token = kPageTokens * (k / 4) + 4 * g_ + k % 4;
-            body(p[k / 4][k % 4 / 2][tile][2 * (k % 2) + i],
-                 token >= visible[tile][i].begin && token < visible[tile][i].end);
-          }
-        };
-        each([&](float score, bool seen) { highest = seen ? fmaxf(highest, score) : highest; });
-        highest = highestOfClasses(highest);
-        const float factor = exp2Fast(sums.highest - highest);
-        sums.highest = highest;
-        sums.sum = __fmul_rn(sums.sum, factor);
-        sums.middle = __fmul_rn(sums.middle, factor);
-        each([&](float& score, bool seen) {
-          score = seen ? exp2Fast(score - highest) : 0;
-          sums.sum += score;
-        });
-#pragma unroll
-        for (int rows = 0; rows < 2 * kBlocks; ++rows) {
-          out_[rows][tile][i] = __fmul_rn(out_[rows][tile][i], factor);
-          out_[rows][tile][2 + i] = __fmul_rn(out_[rows][tile][2 + i], factor);
+        for (int k = 0; k < 8; ++k) {
+          float& middle = sums_[tile][k % 2].middle;
+          middle = __fmaf_rn(p[k / 4][tile][k % 4], middles[k / 2], middle);
         }
       }
     }
-  }
-
-  // Probabilities times what the values of each token are to be multiplied with.
-  __device__ void scaleByTokens(float (&p)[2][kTiles][4], const PageFormat& format, int kvHead,
-                                std::uint64_t entry) {
-    const PageFormat here = format.in(PageTables::classOf(entry));
-    if (here.precision == PrecisionClass::bf16) return;
-    const auto* scales =
-        reinterpret_cast<const float*>(PageTables::pageOf(entry) + here.valueScales(kvHead)) + 4 * g_;
+    if constexpr (Values::kScaledTokens) {
+      float scales[4];
+      Values::loadScales(scales, slot, g_);
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
+      for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int k = 0; k < 8; ++k) p[k / 4][tile][k % 4] *= scales[2 * (k / 4) + k % 4 / 2];
-    }
-  }
-
-  // From a lane's own tokens of two queries to pairs of tokens of one: the operands of the second product.
-  __device__ static void transpose(std::uint32_t (&weights)[2][2][kTiles][2],
-                                   const float (&p)[2][2][kTiles][4]) {
-#pragma unroll
-    for (int page = 0; page < 2; ++page) {
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-#pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile) {
-          const float(&mine)[4] = p[page][m][tile];
-          const std::uint32_t even = transposeMatrix(packBf16(mine[0], mine[1]));
-          const std::uint32_t odd = transposeMatrix(packBf16(mine[2], mine[3]));
-          weights[page][m][tile][0] = __byte_perm(even, odd, 0x5410);
-          weights[page][m][tile][1] = __byte_perm(even, odd, 0x7632);
-        }
+        for (int k = 0; k < 8; ++k) p[k / 4][tile][k % 4] *= scales[k / 2];
       }
     }
-  }
-
-  template <PrecisionClass kPrecision>
-  __device__ void addClass(const std::uint32_t (&weights)[2][kTiles][2], const std::byte* values) {
+    std::uint32_t weights[2][kTiles][2];
+    transpose(weights, p);
 #pragma unroll
     for (int block = 0; block < kBlocks; ++block) {
+      std::uint32_t words[4][4];
+      Values::loadValues(words, slot, block, g_, t_);
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        std::uint32_t low[4], high[4];
-        loadPairs<kPrecision>(low, values, (4 * t_ + m) * kHeadDim + 32 * block + 4 * g_);
-        loadPairs<kPrecision>(high, values, (4 * t_ + 2 + m) * kHeadDim + 32 * block + 4 * g_);
+        const std::uint32_t(&low)[4] = words[m], (&high)[4] = words[2 + m];
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const std::uint32_t rows[4] = {low[2 * i], low[2 * i + 1], high[2 * i], high[2 * i + 1]};
@@ -258,21 +245,27 @@ class WarpAttention {
     }
   }
 
-  __device__ void addValues(const std::uint32_t (&weights)[2][kTiles][2], const PageFormat& format,
-                            int kvHead, std::uint64_t entry) {
-    const PageFormat here = format.in(PageTables::classOf(entry));
-    const std::byte* values = PageTables::pageOf(entry) + here.values(kvHead);
-    if (here.precision == PrecisionClass::bf16) {
-      addClass<PrecisionClass::bf16>(weights, values);
-    } else {
-      addClass<PrecisionClass::int8>(weights, values);
+  // From a lane's own tokens of two queries to pairs of tokens of one: the operands of the second product.
+  __device__ static void transpose(std::uint32_t (&weights)[2][kTiles][2], const float (&p)[2][kTiles][4]) {
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const float(&mine)[4] = p[m][tile];
+        const std::uint32_t even = transposeMatrix(packBf16(mine[0], mine[1]));
+        const std::uint32_t odd = transposeMatrix(packBf16(mine[2], mine[3]));
+        weights[m][tile][0] = __byte_perm(even, odd, 0x5410);
+        weights[m][tile][1] = __byte_perm(even, odd, 0x7632);
+      }
     }
   }
 
   const int g_, t_;
   const float scale_;
-  std::uint32_t q_[kTiles][kHeadDim / 16][2];
+  uint2* const shared_;
+  uint2 q_[kTiles][kDepths];  // unless shared
   float out_[2 * kBlocks][kTiles][4];
+  float p_[2][2][kTiles][4];     // of the step's pages and their tiles: scores, then probabilities
   SoftmaxSums sums_[kTiles][2];  // of the lane's own class
 };
 

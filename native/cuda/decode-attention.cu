@@ -9,6 +9,7 @@
 #include "cuda/decode-attention.h"
 
 #include <cmath>
+#include <type_traits>
 
 #include "core/error.h"
 #include "cuda/attention-warp.h"
@@ -16,9 +17,6 @@
 
 namespace tandem::cuda {
 namespace {
-
-constexpr int kWarps = 4;
-constexpr int kThreads = 32 * kWarps;
 
 // What a run leaves of a head: out, not yet divided by its sum, then its sums.
 __device__ constexpr std::int64_t partFloats(int headDim) { return headDim + 4; }
@@ -41,15 +39,36 @@ __device__ Seen seenBy(const DecodeAttention& problem, int sequence) {
   return {problem.window > 0 && context > problem.window ? context - problem.window : 0, context};
 }
 
-template <int kHeadDim, int kTiles>
-__global__ void __launch_bounds__(kThreads) attendRuns(const DecodeAttention problem, int runs, float scale) {
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int run = static_cast<int>(blockIdx.x) * kWarps + warp, kvHead = static_cast<int>(blockIdx.y),
-            sequence = static_cast<int>(blockIdx.z);
+// The tiles of a step in the order of their use: keys of both pages, then values.
+constexpr int kStepTiles = 4;
+constexpr int kRunPages = kRunTokens / kPageTokens;
+
+// Steps that are on their way while one is used: 24 KB a warp or more, of 128 channels.
+template <PrecisionClass kPool>
+constexpr int kStepsAhead = kPool == PrecisionClass::bf16 ? 1 : 2;
+
+template <int kHeadDim, int kTiles, PrecisionClass kPool>
+__global__ void __launch_bounds__(32) attendRun(const DecodeAttention problem, float scale) {
+  constexpr int kAhead = kStepsAhead<kPool>;
+  constexpr int kSlotBytes = PageTile<kHeadDim, true, kPool>::kSlotBytes;
+  alignas(128) __shared__ std::byte ring[kStepTiles * kAhead][kSlotBytes];
+  const int lane = static_cast<int>(threadIdx.x);
+  const int run = static_cast<int>(blockIdx.x), runs = static_cast<int>(gridDim.x),
+            kvHead = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
   const PageFormat& format = problem.tables.format;
   const Seen seen = seenBy(problem, sequence);
   const int begin = max(seen.begin, run * kRunTokens), end = min(seen.end, (run + 1) * kRunTokens);
   if (begin >= end) return;
+
+  // Entries of the run's pages, one a lane; 0 where nothing is seen.
+  const int ownPage = run * kRunPages + lane;
+  const bool ownSeen = lane < kRunPages && ownPage >= begin / kPageTokens && ownPage * kPageTokens < end;
+  const std::uint64_t ownEntry = ownSeen ? problem.tables.entry(sequence, ownPage) : 0;
+  const auto entryOf = [&](int step, int page) {
+    const int inRun = 2 * step + page;
+    return inRun < kRunPages ? __shfl_sync(kWholeWarp, ownEntry, inRun) : 0;
+  };
+  const auto slotOf = [&](int step, int tile) { return ring[step % kAhead * kStepTiles + tile]; };
 
   const int group = problem.heads / format.kvHeads;
   const std::int64_t row = problem.rows[sequence];
@@ -58,15 +77,56 @@ __global__ void __launch_bounds__(kThreads) attendRuns(const DecodeAttention pro
   WarpAttention<kHeadDim, kTiles> state(
       lane, scale, [&](int head) { return head < group ? queries + head * kHeadDim : nullptr; });
   state.beginRun();
-  for (int token = begin / kStepTokens * kStepTokens; token < end; token += kStepTokens) {
-    const auto entryOf = [&](int at) {
-      return at < end && at + kPageTokens > begin ? problem.tables.entry(sequence, at / kPageTokens) : 0;
-    };
-    Visible visible[kTiles][2];
-    for (int tile = 0; tile < kTiles; ++tile) {
-      for (int i = 0; i < 2; ++i) visible[tile][i] = {begin - token, end - token};
+  const auto copy = [&](int step, auto isKeys) {
+#pragma unroll 1
+    for (int page = 0; page < 2; ++page) {
+      const std::uint64_t entry = entryOf(step, page);
+      if (entry) {
+        const PrecisionClass precision = PageTables::classOf(entry);
+        const std::byte* head = PageTables::pageOf(entry) + format.in(precision).keys(kvHead);
+        withTile<kHeadDim, isKeys>(
+            precision, [&](auto tile) { tile.copy(slotOf(step, isKeys ? page : 2 + page), head, lane, 32); });
+      }
+      endCopyGroup();
     }
-    state.step(format, kvHead, entryOf(token), entryOf(token + kPageTokens), visible);
+  };
+  // What is asked for after a tile before it is used: the step's tiles behind it, and those of steps ahead.
+  constexpr int kBehind = kStepTiles * kAhead;
+  const int firstStep = (begin - run * kRunTokens) / kStepTokens;
+  const int endStep = (end - run * kRunTokens + kStepTokens - 1) / kStepTokens;
+#pragma unroll 1
+  for (int step = firstStep - kAhead; step < endStep; ++step) {
+    const bool there = step >= firstStep;
+    const std::uint64_t entries[2] = {there ? entryOf(step, 0) : 0, there ? entryOf(step, 1) : 0};
+    if (there) {
+      state.beginStep();
+      waitForCopies<kBehind - 1>();
+      __syncwarp();
+      if (entries[0]) state.score(0, PageTables::classOf(entries[0]), slotOf(step, 0));
+      waitForCopies<kBehind - 2>();
+      __syncwarp();
+      if (entries[1]) state.score(1, PageTables::classOf(entries[1]), slotOf(step, 1));
+      __syncwarp();
+    }
+    copy(step + kAhead, std::true_type());
+    if (there) {
+      const int token = run * kRunTokens + step * kStepTokens;
+      Visible visible[kTiles][2];
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) visible[t][i] = {begin - token, end - token};
+      }
+      state.weigh(visible);
+      waitForCopies<kBehind - 1>();
+      __syncwarp();
+      if (entries[0]) state.addValues(0, PageTables::classOf(entries[0]), slotOf(step, 2));
+      waitForCopies<kBehind - 2>();
+      __syncwarp();
+      if (entries[1]) state.addValues(1, PageTables::classOf(entries[1]), slotOf(step, 3));
+      __syncwarp();
+    }
+    copy(step + kAhead, std::false_type());
   }
 
   const bool whole = seen.runs() == 1;
@@ -93,6 +153,7 @@ __global__ void __launch_bounds__(kThreads) attendRuns(const DecodeAttention pro
           *reinterpret_cast<uint2*>(out + channel) = make_uint2(packBf16(finish(four[0]), finish(four[1])),
                                                                 packBf16(finish(four[2]), finish(four[3])));
         } else {
+#pragma unroll
           for (int c = 0; c < 4; ++c) part[channel + c] = four[c];
         }
       }
@@ -122,15 +183,24 @@ __global__ void mergeRuns(const DecodeAttention problem, int runs) {
 
 int runsOf(int mostTokens) { return (mostTokens + kRunTokens - 1) / kRunTokens; }
 
-template <int kHeadDim>
-void attend(const DecodeAttention& problem, int runs, Stream stream) {
+template <int kHeadDim, PrecisionClass kPool>
+void attendPool(const DecodeAttention& problem, int runs, Stream stream) {
   const PageFormat& format = problem.tables.format;
-  const dim3 grid(static_cast<unsigned>((runs + kWarps - 1) / kWarps), static_cast<unsigned>(format.kvHeads),
+  const dim3 grid(static_cast<unsigned>(runs), static_cast<unsigned>(format.kvHeads),
                   static_cast<unsigned>(problem.sequences));
   const float scale = kLog2E / std::sqrt(static_cast<float>(kHeadDim));
-  launch("decodeAttention",
-         problem.heads / format.kvHeads > 8 ? attendRuns<kHeadDim, 2> : attendRuns<kHeadDim, 1>, grid,
-         kThreads, stream, problem, runs, scale);
+  const bool wide = problem.heads / format.kvHeads > 8;
+  launch("decodeAttention", wide ? attendRun<kHeadDim, 2, kPool> : attendRun<kHeadDim, 1, kPool>, grid, 32,
+         stream, problem, scale);
+}
+
+template <int kHeadDim>
+void attend(const DecodeAttention& problem, int runs, Stream stream) {
+  if (problem.tables.format.precision == PrecisionClass::bf16) {
+    attendPool<kHeadDim, PrecisionClass::bf16>(problem, runs, stream);
+  } else {
+    attendPool<kHeadDim, PrecisionClass::int8>(problem, runs, stream);
+  }
 }
 
 }  // namespace

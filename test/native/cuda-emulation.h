@@ -35,6 +35,9 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   std::uint32_t x, y, z, w;
 };
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 inline uint2 make_uint2(std::uint32_t x, std::uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
   return {x, y, z, w};
@@ -92,7 +95,6 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 
-
 template <class T>
 T __shfl_up_sync(unsigned, T value, unsigned lanes) {
   const unsigned mine = tandem::emulation::laneIndex();
@@ -116,6 +118,11 @@ T atomicAdd(T* sum, T value) {
   return before;
 }
 inline void __threadfence() {}
+
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return tandem::emulation::exchange(value, [lane](auto of) { return of(static_cast<unsigned>(lane) % 32); });
+}
 
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }

@@ -1,0 +1,177 @@
+#pragma once
+
+// The keys or the values of one head of a page in shared memory, from where a warp takes them as operands of
+// tensor cores: 16 bytes a lane, which are four words of bf16 pairs. With g = lane / 4 and t = lane % 4 these
+// are
+//
+//   keys    tokens 4 g .. 4 g + 3 of a pair of channels: 8 depth + 2 t + half
+//   values  channels 32 block + 4 g .. + 3 of a pair of tokens: 4 t + pair
+//
+// What a word stands for depends on the class: the elements themselves in bf16; codes in int8, whose scales
+// meet the scores and the probabilities; in a packed class a key (step * level + middle, rounded to bf16, as
+// a key in a page of bf16 is), or twice a value's level, whose step and middle meet the probabilities.
+
+#include "cuda/bf16-pair.h"
+#include "cuda/page-tables.h"
+
+namespace tandem::cuda {
+
+// `kKeys`: or values.
+template <int kHeadDim, bool kKeys, PrecisionClass kPrecision>
+struct PageTile {
+  static constexpr int kBits = bitsOf(kPrecision);
+  static constexpr int kBytes = kPageTokens * kHeadDim * kBits / 8;
+  static constexpr int kScaleBytes = kPrecision == PrecisionClass::bf16 ? 0
+                                     : isPacked(kPrecision) && kKeys    ? 4 * kHeadDim
+                                                                        : 4 * kPageTokens;
+  static constexpr int kSlotBytes = kBytes + kScaleBytes;
+
+  // Whether scores or probabilities are multiplied by `loadScales`; whether values have `loadMiddles`.
+  static constexpr bool kMiddles = isPacked(kPrecision) && !kKeys;
+  static constexpr bool kScaledTokens = kPrecision == PrecisionClass::int8 || kMiddles;
+
+  // Copies the tile of the head block at `head` and behind it its scales, as one of `threads`.
+  __device__ static void copy(std::byte* slot, const std::byte* head, int thread, int threads) {
+    constexpr int kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
+    const std::byte* tile = head + (kKeys ? 0 : kBytes);
+#pragma unroll
+    for (int chunk = thread; chunk < kChunks; chunk += threads) {
+      copyAsync(slot + 16 * placeOf(chunk), tile + 16 * chunk);
+    }
+    constexpr int kBefore =
+        kKeys ? 2 * kBytes : 2 * kBytes + PageTile<kHeadDim, true, kPrecision>::kScaleBytes;
+#pragma unroll
+    for (int chunk = thread; chunk < kScaleChunks; chunk += threads) {
+      copyAsync(slot + kBytes + 16 * chunk, head + kBefore + 16 * chunk);
+    }
+  }
+
+  // Four tokens of two pairs of channels, the lane's of a depth of 16 channels.
+  __device__ static void loadKeys(std::uint32_t (&low)[4], std::uint32_t (&high)[4], const std::byte* slot,
+                                  int depth, int g, int t) {
+    if constexpr (kPrecision == PrecisionClass::bf16) {
+      const std::byte* line = slot + 16 * (64 * depth + 16 * t + (g ^ 2 * t));
+      load(low, line);
+      load(high, line + 128);
+    } else if constexpr (kPrecision == PrecisionClass::int8) {
+      const std::byte* line = slot + 128 * (4 * depth + t);
+      expand(low, line + 16 * (g / 2 ^ 2 * t) + 8 * (g % 2));
+      expand(high, line + 16 * ((4 + g / 2) ^ 2 * t) + 8 * (g % 2));
+    } else {
+      constexpr int kWordPairs =
+          8 / kBits;  // of channels, each with the page's halves: tokens 0-15 and 16-31
+      const int word = (8 * depth + 2 * t) / kWordPairs,
+                shift = 2 * t % kWordPairs * 2 * kBits + g / 4 * kBits;
+      std::uint32_t words[4];
+      load(words, slot + 64 * word + 16 * (g % 4));
+      const std::byte* scales = slot + kBytes + 2 * (16 * depth + 4 * t);
+      const uint2 steps = *reinterpret_cast<const uint2*>(scales);
+      const uint2 middles = *reinterpret_cast<const uint2*>(scales + 2 * kHeadDim);
+      const std::uint32_t halves[2] = {halved(steps.x), halved(steps.y)};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        low[i] = fmaBf16(levels(words[i], shift), halves[0], middles.x);
+        high[i] = fmaBf16(levels(words[i], shift + 2 * kBits), halves[1], middles.y);
+      }
+    }
+  }
+
+  // Four channels of the lane's four pairs of tokens.
+  __device__ static void loadValues(std::uint32_t (&words)[4][4], const std::byte* slot, int block, int g,
+                                    int t) {
+    if constexpr (isPacked(kPrecision)) {
+      constexpr int kWordPairs = 16 / kBits;  // of tokens
+      const int word = (2 * block + g / 4) * 16 / kWordPairs + 4 * t / kWordPairs;
+      std::uint32_t packed[4];
+      load(packed, slot + 64 * word + 16 * (g % 4));
+#pragma unroll
+      for (int pair = 0; pair < 4; ++pair) {
+        const int shift = (4 * t + pair) % kWordPairs * kBits;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) words[pair][i] = levels(packed[i], shift);
+      }
+    } else {
+#pragma unroll
+      for (int pair = 0; pair < 4; ++pair) {
+        if constexpr (kPrecision == PrecisionClass::bf16) {
+          load(words[pair], slot + 16 * ((4 * t + pair) * (kHeadDim / 4) + 8 * block + (g ^ 2 * t)));
+        } else if constexpr (kTurned) {
+          const int line = ((4 * t + pair) * (kHeadDim / 8) + 4 * block) / 8;
+          const int inLine = ((4 * t + pair) * (kHeadDim / 8) + 4 * block) % 8 + g / 2;
+          expand(words[pair], slot + 128 * line + 16 * (inLine ^ 2 * t) + 8 * (g % 2));
+        } else {
+          expand(words[pair], slot + 16 * ((4 * t + pair) * (kHeadDim / 8) + 4 * block) + 8 * g);
+        }
+      }
+    }
+  }
+
+  // What scores and probabilities of the lane's tokens 4 g .. 4 g + 3 are multiplied with.
+  __device__ static void loadScales(float (&scales)[4], const std::byte* slot, int g) {
+    if constexpr (kPrecision == PrecisionClass::int8) {
+      const auto four = *reinterpret_cast<const float4*>(slot + kBytes + 16 * g);
+      scales[0] = four.x, scales[1] = four.y, scales[2] = four.z, scales[3] = four.w;
+    } else if constexpr (isPacked(kPrecision)) {
+      const auto four = *reinterpret_cast<const uint2*>(slot + kBytes + 8 * g);
+      scales[0] = 0.5f * lowFloat(four.x), scales[1] = 0.5f * highFloat(four.x);
+      scales[2] = 0.5f * lowFloat(four.y), scales[3] = 0.5f * highFloat(four.y);
+    }
+  }
+  __device__ static void loadMiddles(float (&middles)[4], const std::byte* slot, int g) {
+    const auto four = *reinterpret_cast<const uint2*>(slot + kBytes + 2 * kPageTokens + 8 * g);
+    middles[0] = lowFloat(four.x), middles[1] = highFloat(four.x);
+    middles[2] = lowFloat(four.y), middles[3] = highFloat(four.y);
+  }
+
+ private:
+  // Chunks of 16 bytes in a row of pairs. The four rows that lanes of a quarter of the warp read together
+  // begin at the same bank: chunks of a line of 128 bytes change places, so that each row's are elsewhere.
+  // Rows of 96 codes lie across lines, and stay.
+  static constexpr int kRowChunks = (kKeys ? kPageTokens : kHeadDim) * kBits / 64;
+  static constexpr bool kTurned = !isPacked(kPrecision) && (kRowChunks % 8 == 0 || 8 % kRowChunks == 0);
+
+  __device__ static int placeOf(int chunk) {
+    if constexpr (!kTurned) return chunk;
+    const int row = chunk / 8 * 8 / kRowChunks;
+    return chunk ^ 2 * (row / (kKeys ? 2 : 4) % 4);
+  }
+
+  __device__ static void load(std::uint32_t (&words)[4], const std::byte* place) {
+    const uint4 four = *reinterpret_cast<const uint4*>(place);
+    words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
+  }
+  __device__ static void expand(std::uint32_t (&words)[4], const std::byte* place) {
+    const uint2 codes = *reinterpret_cast<const uint2*>(place);
+    words[0] = expandCodes<0>(codes.x), words[1] = expandCodes<1>(codes.x);
+    words[2] = expandCodes<0>(codes.y), words[3] = expandCodes<1>(codes.y);
+  }
+
+  // Twice the levels of the codes from bit `shift` of both halves on: 2 * code - (levels - 1). A code, one
+  // bit up, behind bf16's 128 is 128 + 2 * code.
+  __device__ static std::uint32_t levels(std::uint32_t words, int shift) {
+    constexpr std::uint32_t kTop = (1 << kBits) - 1, kMask = 0x10001u * (2 * kTop);
+    constexpr std::uint32_t kOnes = 0x3f803f80u, kBias = 0x10001u * (0xc300u + kTop);  // -(128 + levels - 1)
+    const auto codes = static_cast<std::uint32_t>((std::uint64_t{words} << 1) >> shift);
+    return fmaBf16((codes & kMask) | 0x43004300u, kOnes, kBias);
+  }
+  __device__ static std::uint32_t halved(std::uint32_t pair) {
+    return fmaBf16(pair, 0x3f003f00u, 0x80008000u);
+  }
+};
+
+// Calls body(tile) with the PageTile of the entry's class.
+template <int kHeadDim, bool kKeys, class Body>
+__device__ inline void withTile(PrecisionClass precision, const Body& body) {
+  switch (precision) {
+    case PrecisionClass::bf16:
+      return body(PageTile<kHeadDim, kKeys, PrecisionClass::bf16>());
+    case PrecisionClass::int8:
+      return body(PageTile<kHeadDim, kKeys, PrecisionClass::int8>());
+    case PrecisionClass::int4:
+      return body(PageTile<kHeadDim, kKeys, PrecisionClass::int4>());
+    case PrecisionClass::int2:
+      return body(PageTile<kHeadDim, kKeys, PrecisionClass::int2>());
+  }
+}
+
+}  // namespace tandem::cuda
