@@ -21,9 +21,8 @@ export function checkFits(
 ): void {
   const room = memoryBytes * memoryFraction;
   if (weightBytes + kvBytes < room) return;
-  const smaller = { bf16: 'int8', int8: 'int4', int4: undefined }[model.weights];
   const ways = [
-    ...(smaller ? [`smaller weights (--weights ${smaller})`] : []),
+    ...(model.weights === 'bf16' ? ['smaller weights (--weights int8)'] : []),
     ...(engine.kvMemory === undefined ? [] : ['a smaller --kv-memory']),
     'a smaller model',
   ];

@@ -29,8 +29,11 @@ const noDriver: CudaInfo = {
   devices: [],
 };
 
-const choose = (settings: Partial<EngineSettings>, info: CudaInfo) =>
-  chooseDevice(EngineSettings.parse(settings), () => info);
+const choose = (
+  settings: Partial<EngineSettings>,
+  info: CudaInfo,
+  weights: ModelSettings['weights'] = 'int8',
+) => chooseDevice({ model: { weights }, engine: EngineSettings.parse(settings) }, () => info);
 
 describe('the choice of a device', () => {
   it('takes a GPU where one can be used, and says why where it cannot', () => {
@@ -50,7 +53,8 @@ describe('the choice of a device', () => {
       throw new Error('CUDA was looked for');
     };
     for (const settings of [{ device: 'cpu' }, { cores: 2 }, { isa: 'avx2' }] as const) {
-      expect(chooseDevice(EngineSettings.parse(settings), ask)).toEqual({ kind: 'cpu', notes: [] });
+      const engine = EngineSettings.parse(settings);
+      expect(chooseDevice({ model: { weights: 'int8' }, engine }, ask)).toEqual({ kind: 'cpu', notes: [] });
     }
   });
 
@@ -91,6 +95,17 @@ describe('the choice of a device', () => {
       /^--gpu-memory-fraction /,
     );
     expect(() => choose({ cores: 4, gpu: 0 }, usable)).toThrow(/--cores 4.*--gpu 0/);
+  });
+
+  it('leaves to the processor what has no kernels', () => {
+    expect(() => choose({ device: 'cuda' }, usable, 'int4')).toThrow(
+      /--weights int4 has no CUDA kernels yet/,
+    );
+    expect(() => choose({ device: 'cuda', kv: 'int2' }, usable)).toThrow(/--kv int2 has no CUDA kernels yet/);
+    expect(choose({ kv: 'int4' }, usable)).toMatchObject({
+      kind: 'cpu',
+      notes: ['computing on the processor: --kv int4 has no CUDA kernels yet: take exact or int8'],
+    });
   });
 
   it('says that lanes share a GPU that cannot be split by priority', () => {
