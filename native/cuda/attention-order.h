@@ -14,6 +14,10 @@
 //
 // Tokens that a query does not see have the probability zero, and leave every sum as it is.
 
+#include <string>
+#include <type_traits>
+
+#include "core/error.h"
 #include "cuda/kernel.h"
 
 namespace tandem::cuda {
@@ -28,6 +32,24 @@ inline constexpr float kLog2E = 1.4426950408889634f;
 
 // Query heads of a KV head at most.
 inline constexpr int kGroupMost = 16;
+
+// Calls body(an integral constant), of the head dimensions that there are kernels for.
+template <class Body>
+void withHeadDim(int headDim, const char* op, const Body& body) {
+  switch (headDim) {
+    case 32:
+      return body(std::integral_constant<int, 32>());
+    case 64:
+      return body(std::integral_constant<int, 64>());
+    case 96:
+      return body(std::integral_constant<int, 96>());
+    case 128:
+      return body(std::integral_constant<int, 128>());
+    default:
+      throw Error(std::string(op) + " supports head dimensions of 32, 64, 96 and 128, not " +
+                  std::to_string(headDim));
+  }
+}
 
 // What an online softmax knows of a query besides its output: the highest score, in base 2, and the sum of
 // probabilities. `middle` is the part of the output that all channels share (see isPacked).

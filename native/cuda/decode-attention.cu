@@ -220,23 +220,8 @@ void decodeAttention(const DecodeAttention& problem, Stream stream) {
   check(problem.sequences <= 65535, "decodeAttention takes up to 65535 sequences");
   if (problem.sequences == 0 || problem.mostTokens == 0) return;
   const int runs = runsOf(problem.mostTokens);
-  switch (format.headDim) {
-    case 32:
-      attend<32>(problem, runs, stream);
-      break;
-    case 64:
-      attend<64>(problem, runs, stream);
-      break;
-    case 96:
-      attend<96>(problem, runs, stream);
-      break;
-    case 128:
-      attend<128>(problem, runs, stream);
-      break;
-    default:
-      throw Error("decodeAttention supports head dimensions of 32, 64, 96 and 128, not " +
-                  std::to_string(format.headDim));
-  }
+  withHeadDim(format.headDim, "decodeAttention",
+              [&](auto headDim) { attend<headDim>(problem, runs, stream); });
   if (runs > 1) {
     const dim3 heads(static_cast<unsigned>(problem.heads), static_cast<unsigned>(problem.sequences));
     launch("decodeAttention's merge", mergeRuns, heads, static_cast<unsigned>(format.headDim), stream,

@@ -30,6 +30,10 @@ struct PageTile {
   static constexpr bool kMiddles = isPacked(kPrecision) && !kKeys;
   static constexpr bool kScaledTokens = kPrecision == PrecisionClass::int8 || kMiddles;
 
+  // Where the scales begin in a head block.
+  static constexpr int kScalesBegin =
+      kKeys ? 2 * kBytes : 2 * kBytes + (isPacked(kPrecision) ? 4 * kHeadDim : kScaleBytes);
+
   // Copies the tile of the head block at `head` and behind it its scales, as one of `threads`.
   __device__ static void copy(std::byte* slot, const std::byte* head, int thread, int threads) {
     constexpr int kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
@@ -38,11 +42,9 @@ struct PageTile {
     for (int chunk = thread; chunk < kChunks; chunk += threads) {
       copyAsync(slot + 16 * placeOf(chunk), tile + 16 * chunk);
     }
-    constexpr int kBefore =
-        kKeys ? 2 * kBytes : 2 * kBytes + PageTile<kHeadDim, true, kPrecision>::kScaleBytes;
 #pragma unroll
     for (int chunk = thread; chunk < kScaleChunks; chunk += threads) {
-      copyAsync(slot + kBytes + 16 * chunk, head + kBefore + 16 * chunk);
+      copyAsync(slot + kBytes + 16 * chunk, head + kScalesBegin + 16 * chunk);
     }
   }
 
@@ -55,15 +57,12 @@ struct PageTile {
       load(high, line + 128);
     } else if constexpr (kPrecision == PrecisionClass::int8) {
       const std::byte* line = slot + 128 * (4 * depth + t);
-      expand(low, line + 16 * (g / 2 ^ 2 * t) + 8 * (g % 2));
-      expand(high, line + 16 * ((4 + g / 2) ^ 2 * t) + 8 * (g % 2));
+      expand(low, *reinterpret_cast<const uint2*>(line + 16 * (g / 2 ^ 2 * t) + 8 * (g % 2)));
+      expand(high, *reinterpret_cast<const uint2*>(line + 16 * ((4 + g / 2) ^ 2 * t) + 8 * (g % 2)));
     } else {
-      constexpr int kWordPairs =
-          8 / kBits;  // of channels, each with the page's halves: tokens 0-15 and 16-31
-      const int word = (8 * depth + 2 * t) / kWordPairs,
-                shift = 2 * t % kWordPairs * 2 * kBits + g / 4 * kBits;
+      const int pair = 8 * depth + 2 * t, shift = shiftOf(pair, g);
       std::uint32_t words[4];
-      load(words, slot + 64 * word + 16 * (g % 4));
+      load(words, slot + 64 * wordOf(pair, g) + 16 * (g % 4));
       const std::byte* scales = slot + kBytes + 2 * (16 * depth + 4 * t);
       const uint2 steps = *reinterpret_cast<const uint2*>(scales);
       const uint2 middles = *reinterpret_cast<const uint2*>(scales + 2 * kHeadDim);
@@ -80,13 +79,11 @@ struct PageTile {
   __device__ static void loadValues(std::uint32_t (&words)[4][4], const std::byte* slot, int block, int g,
                                     int t) {
     if constexpr (isPacked(kPrecision)) {
-      constexpr int kWordPairs = 16 / kBits;  // of tokens
-      const int word = (2 * block + g / 4) * 16 / kWordPairs + 4 * t / kWordPairs;
       std::uint32_t packed[4];
-      load(packed, slot + 64 * word + 16 * (g % 4));
+      load(packed, slot + 64 * wordOf(4 * t, 8 * block + g) + 16 * (g % 4));
 #pragma unroll
       for (int pair = 0; pair < 4; ++pair) {
-        const int shift = (4 * t + pair) % kWordPairs * kBits;
+        const int shift = shiftOf(4 * t + pair, 8 * block + g);
 #pragma unroll
         for (int i = 0; i < 4; ++i) words[pair][i] = levels(packed[i], shift);
       }
@@ -98,9 +95,11 @@ struct PageTile {
         } else if constexpr (kTurned) {
           const int line = ((4 * t + pair) * (kHeadDim / 8) + 4 * block) / 8;
           const int inLine = ((4 * t + pair) * (kHeadDim / 8) + 4 * block) % 8 + g / 2;
-          expand(words[pair], slot + 128 * line + 16 * (inLine ^ 2 * t) + 8 * (g % 2));
+          expand(words[pair],
+                 *reinterpret_cast<const uint2*>(slot + 128 * line + 16 * (inLine ^ 2 * t) + 8 * (g % 2)));
         } else {
-          expand(words[pair], slot + 16 * ((4 * t + pair) * (kHeadDim / 8) + 4 * block) + 8 * g);
+          expand(words[pair], *reinterpret_cast<const uint2*>(
+                                  slot + 16 * ((4 * t + pair) * (kHeadDim / 8) + 4 * block) + 8 * g));
         }
       }
     }
@@ -123,6 +122,37 @@ struct PageTile {
     middles[2] = lowFloat(four.y), middles[3] = highFloat(four.y);
   }
 
+  __device__ static void load(std::uint32_t (&words)[4], const std::byte* place) {
+    const uint4 four = *reinterpret_cast<const uint4*>(place);
+    words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
+  }
+  // Four pairs of int8 codes.
+  __device__ static void expand(std::uint32_t (&words)[4], uint2 codes) {
+    words[0] = expandCodes<0>(codes.x), words[1] = expandCodes<1>(codes.x);
+    words[2] = expandCodes<0>(codes.y), words[3] = expandCodes<1>(codes.y);
+  }
+  // A word of a packed tile holds neighbouring pairs of channels, each for tokens 0-15 and for 16-31, or
+  // neighbouring pairs of tokens of 16 channels. Which run of words has a pair, for a four of tokens or
+  // channels, and from which bit on.
+  static constexpr int kWordPairs = (kKeys ? 8 : 16) / kBits;
+  __device__ static int wordOf(int pair, int four) {
+    return pair / kWordPairs + (kKeys ? 0 : four / 4 * (16 / kWordPairs));
+  }
+  __device__ static int shiftOf(int pair, int four) {
+    return kKeys ? (pair % kWordPairs * 2 + four / 4) * kBits : pair % kWordPairs * kBits;
+  }
+  // Twice the levels of the codes from bit `shift` of both halves on: 2 * code - (levels - 1). A code, one
+  // bit up, behind bf16's 128 is 128 + 2 * code.
+  __device__ static std::uint32_t levels(std::uint32_t words, int shift) {
+    constexpr std::uint32_t kTop = (1 << kBits) - 1, kMask = 0x10001u * (2 * kTop);
+    constexpr std::uint32_t kOnes = 0x3f803f80u, kBias = 0x10001u * (0xc300u + kTop);  // -(128 + levels - 1)
+    const auto codes = static_cast<std::uint32_t>((std::uint64_t{words} << 1) >> shift);
+    return fmaBf16((codes & kMask) | 0x43004300u, kOnes, kBias);
+  }
+  __device__ static std::uint32_t halved(std::uint32_t pair) {
+    return fmaBf16(pair, 0x3f003f00u, 0x80008000u);
+  }
+
  private:
   // Chunks of 16 bytes in a row of pairs. The four rows that lanes of a quarter of the warp read together
   // begin at the same bank: chunks of a line of 128 bytes change places, so that each row's are elsewhere.
@@ -134,28 +164,6 @@ struct PageTile {
     if constexpr (!kTurned) return chunk;
     const int row = chunk / 8 * 8 / kRowChunks;
     return chunk ^ 2 * (row / (kKeys ? 2 : 4) % 4);
-  }
-
-  __device__ static void load(std::uint32_t (&words)[4], const std::byte* place) {
-    const uint4 four = *reinterpret_cast<const uint4*>(place);
-    words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
-  }
-  __device__ static void expand(std::uint32_t (&words)[4], const std::byte* place) {
-    const uint2 codes = *reinterpret_cast<const uint2*>(place);
-    words[0] = expandCodes<0>(codes.x), words[1] = expandCodes<1>(codes.x);
-    words[2] = expandCodes<0>(codes.y), words[3] = expandCodes<1>(codes.y);
-  }
-
-  // Twice the levels of the codes from bit `shift` of both halves on: 2 * code - (levels - 1). A code, one
-  // bit up, behind bf16's 128 is 128 + 2 * code.
-  __device__ static std::uint32_t levels(std::uint32_t words, int shift) {
-    constexpr std::uint32_t kTop = (1 << kBits) - 1, kMask = 0x10001u * (2 * kTop);
-    constexpr std::uint32_t kOnes = 0x3f803f80u, kBias = 0x10001u * (0xc300u + kTop);  // -(128 + levels - 1)
-    const auto codes = static_cast<std::uint32_t>((std::uint64_t{words} << 1) >> shift);
-    return fmaBf16((codes & kMask) | 0x43004300u, kOnes, kBias);
-  }
-  __device__ static std::uint32_t halved(std::uint32_t pair) {
-    return fmaBf16(pair, 0x3f003f00u, 0x80008000u);
   }
 };
 

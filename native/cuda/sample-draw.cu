@@ -25,7 +25,8 @@ __device__ SampleLimit limitOf(const SampleStep& step, int row) {
   return floor > limit.order ? SampleLimit{floor, ~0u} : limit;
 }
 
-__global__ void __launch_bounds__(kThreads) draw(const SampleStep step, const SampleRows rows) {
+// Five blocks an SM: for a sixth the compiler would spill.
+__global__ void __launch_bounds__(kThreads, 5) draw(const SampleStep step, const SampleRows rows) {
   const int row = rows.of[blockIdx.y], parts = static_cast<int>(gridDim.x);
   if (step.tokens[row] < 0) return;
   const SampleRow& wants = step.rows[row];

@@ -37,8 +37,8 @@ __device__ inline void waitForProducts() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
 }
 
-// A warpgroup takes registers beyond what it was started with, or gives some back: so many a thread from now on.
-// Taking waits until others have given.
+// A warpgroup takes registers beyond what it was started with, or gives some back: so many a thread from now
+// on. Taking waits until others have given.
 template <int kRegisters>
 __device__ inline void takeRegisters() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
@@ -105,6 +105,58 @@ __device__ inline void multiply(float (&sums)[32][4], std::uint64_t a, std::uint
       "%128, %129, 1, 1, 1, 0, 0;"
       : TANDEM_SUMS64(0), TANDEM_SUMS64(16)
       : "l"(a), "l"(b));
+}
+
+// The same with `a` in registers: of a lane rows g (0, 2) and g + 8 (1, 3) of its warp's 16, columns 2t, 2t+1
+// (0, 1) and 2t+8, 2t+9 (2, 3).
+__device__ inline void multiply(float (&sums)[4][4], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "{%16, %17, %18, %19}, %20, 1, 1, 1, 0;"
+      : TANDEM_SUMS16(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[8][4], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+      : TANDEM_SUMS32(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[12][4], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}, "
+      "{%48, %49, %50, %51}, %52, 1, 1, 1, 0;"
+      : TANDEM_SUMS32(0), TANDEM_SUMS16(8)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[16][4], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "{%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
+      : TANDEM_SUMS64(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+// Keeps what comes before and after from changing places with uses of these sums, which a wait alone does
+// not.
+template <int kEights>
+__device__ inline void settle(float (&sums)[kEights][4]) {
+#pragma unroll
+  for (int j = 0; j < kEights; ++j) asm volatile("" : TANDEM_SUMS4(j)::"memory");
 }
 
 #undef TANDEM_SUMS4

@@ -35,6 +35,43 @@ template <int kRegisters>
 void giveRegisters() {}
 
 template <int kEights>
+void settle(float (&)[kEights][4]) {}
+
+template <int kEights>
+void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b) {
+  struct Operands {
+    std::uint32_t of[4];
+  };
+  const Operands mine{{a[0], a[1], a[2], a[3]}};
+  struct Rows {
+    double of[2][16];
+  };
+  const int lane = static_cast<int>(emulation::laneIndex());
+  const Rows left = emulation::exchange(mine, [&](auto of) {
+    Rows rows;
+    for (int half = 0; half < 2; ++half) {
+      for (int k = 0; k < 16; ++k) {
+        const std::uint32_t pair = of(lane / 4 * 4 + k % 8 / 2).of[half + 2 * (k / 8)];
+        rows.of[half][k] = toFloat(static_cast<bf16>(pair >> (16 * (k % 2))));
+      }
+    }
+    return rows;
+  });
+  for (int half = 0; half < 2; ++half) {
+    for (int eight = 0; eight < kEights; ++eight) {
+      for (int i = 0; i < 2; ++i) {
+        float& sum = sums[eight][2 * half + i];
+        double exact = sum;
+        for (int k = 0; k < 16; ++k) {
+          exact += left.of[half][k] * double{elementAt(b, 8 * eight + lane % 4 * 2 + i, k)};
+        }
+        sum = static_cast<float>(exact);
+      }
+    }
+  }
+}
+
+template <int kEights>
 void multiply(float (&sums)[kEights][4], Operand a, Operand b) {
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
   for (int half = 0; half < 2; ++half) {

@@ -95,6 +95,15 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 
+inline bool __any_sync(unsigned, bool mine) {
+  return tandem::emulation::exchange(mine, [](auto of) {
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      if (of(lane)) return true;
+    }
+    return false;
+  });
+}
+
 template <class T>
 T __shfl_up_sync(unsigned, T value, unsigned lanes) {
   const unsigned mine = tandem::emulation::laneIndex();

@@ -9,7 +9,10 @@ namespace {
 
 constexpr PrecisionClass kBf16 = PrecisionClass::bf16, kInt8 = PrecisionClass::int8;
 
-const std::vector<std::vector<PrecisionClass>> kPools{{kBf16}, {kInt8}, {kBf16, kInt8, kInt8}};
+constexpr PrecisionClass kInt4 = PrecisionClass::int4, kInt2 = PrecisionClass::int2;
+
+const std::vector<std::vector<PrecisionClass>> kPools{
+    {kBf16}, {kInt8}, {kBf16, kInt4, kInt4}, {kInt8, kInt2, kInt2}, {kBf16, kInt8, kInt4, kInt2, kInt4}};
 
 // The last tokens of sequences of these lengths, together.
 void expectReference(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,

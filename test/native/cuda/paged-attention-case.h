@@ -17,12 +17,25 @@
 
 namespace tandem::test {
 
+using PrefillKernel = void(const cuda::PrefillAttention&, cuda::Stream);
+
 // Tokens [position, position + count) of a sequence.
 struct Chunk {
   int sequence;
   std::int64_t position;
   std::int64_t count = 1;
 };
+
+// Bit for bit.
+inline void expectSame(const std::vector<bf16>& actual, const std::vector<bf16>& expected,
+                       const std::string& what) {
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (actual[i] == expected[i]) continue;
+    fail(what + ", element " + std::to_string(i) + ": " + std::to_string(toFloat(actual[i])) + " (" +
+         std::to_string(actual[i]) + ") and not " + std::to_string(toFloat(expected[i])) + " (" +
+         std::to_string(expected[i]) + ")");
+  }
+}
 
 class PagedAttentionCase {
  public:
@@ -75,7 +88,8 @@ class PagedAttentionCase {
     return rows.read(out);
   }
 
-  std::vector<std::vector<bf16>> prefill(const std::vector<Chunk>& chunks) {
+  std::vector<std::vector<bf16>> prefill(const std::vector<Chunk>& chunks,
+                                         PrefillKernel* kernel = cuda::prefillAttention) {
     const Activations rows(*this, chunks);
     const int most = cuda::prefillTileTokens(shape_.heads, shape_.kvHeads);
     std::vector<cuda::QueryTile> tiles;
@@ -88,9 +102,9 @@ class PagedAttentionCase {
     }
     DeviceArray<bf16> qkv(rows.qkv), out(rows.out);
     DeviceArray<cuda::QueryTile> all(tiles);
-    cuda::prefillAttention({qkv.data(), tablesOf(chunks), all.data(), static_cast<int>(tiles.size()),
-                            shape_.heads, shape_.window, out.data()},
-                           kStream);
+    kernel({qkv.data(), tablesOf(chunks), all.data(), static_cast<int>(tiles.size()), shape_.heads,
+            shape_.window, out.data()},
+           kStream);
     return rows.read(out);
   }
 

@@ -1,5 +1,6 @@
 #include "cuda/prefill-attention.h"
 
+#include "cuda/prefill-kernels.h"
 #include "paged-attention-case.h"
 
 using namespace tandem;
@@ -9,7 +10,9 @@ namespace {
 
 constexpr PrecisionClass kBf16 = PrecisionClass::bf16, kInt8 = PrecisionClass::int8;
 
-const std::vector<std::vector<PrecisionClass>> kPools{{kBf16}, {kInt8}, {kBf16, kInt8, kInt8}};
+constexpr PrecisionClass kInt4 = PrecisionClass::int4, kInt2 = PrecisionClass::int2;
+
+const std::vector<std::vector<PrecisionClass>> kPools{{kBf16}, {kInt8}, {kBf16, kInt8, kInt4, kInt2, kInt4}};
 
 using Rows = std::vector<std::vector<bf16>>;
 
@@ -31,10 +34,13 @@ void expectReference(const AttentionShape& shape, const std::vector<PrecisionCla
     tokens.push_back({0, position + at});
   }
   const Rows decoded = problem.decode(tokens);
+  const Rows plain = problem.prefill({{0, position, count}}, cuda::prefillByMma);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    isTrue(decoded[i] == out[tokens[i].position - position],
-           "decode gives other bits at " + std::to_string(tokens[i].position) + ", head dimension " +
-               std::to_string(shape.headDim) + ", window " + std::to_string(shape.window));
+    const std::string where = " at " + std::to_string(tokens[i].position) + ", " + nameOf(classes.back()) +
+                              " pages, head dimension " + std::to_string(shape.headDim) + ", window " +
+                              std::to_string(shape.window);
+    expectSame(decoded[i], out[tokens[i].position - position], "decode" + where);
+    expectSame(decoded[i], plain[tokens[i].position - position], "prefill by mma" + where);
   }
 }
 

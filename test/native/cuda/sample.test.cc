@@ -344,23 +344,29 @@ TEST("cuda sample: logits that no token can be drawn from are refused by name, a
     }
   }
   // What is suppressed may be anything.
-  std::vector<float> logits = {NAN, 1, kInfinity, 0.5f};
-  const Request request{.params = {.temperature = 1, .topK = 1}, .suppressed = {0, 2}};
-  test::equal(sampleOnDevice(logits, {request})[0].token, 1, "NaN and infinity suppressed");
-  Request all{.params = {.temperature = 1}, .suppressed = {0, 1, 2, 3}};
-  throws([&] { sampleOnDevice(logits, {all}); }, "no token may be drawn");
+  std::vector<Request> requests(1);
+  requests[0].params.temperature = 1;
+  requests[0].suppressed = {0, 2};
+  isTrue(sampleOnDevice({NAN, 1, kInfinity, 1}, requests)[0].token % 2 == 1, "NaN and infinity suppressed");
+  requests[0].suppressed = {0, 1, 2, 3};
+  throws([&] { sampleOnDevice({NAN, 1, kInfinity, 1}, requests); }, "no token may be drawn");
 }
 
 TEST("cuda sample: what is asked for in vain is refused by name") {
   const std::vector<float> logits(10, 1.0f);
-  throws(
-      [&] {
-        sampleOnDevice(logits, {{.seen = {{10, 1}}}});
-      },
-      "token 10 of the penalties is outside the vocabulary of 10");
-  throws([&] { sampleOnDevice(logits, {{.suppressed = {-1}}}); }, "token -1 of the suppressed");
-  throws([&] { sampleOnDevice(logits, {{.params = {.bias = {{12, 1.0f}}}}}); }, "token 12 of the logit bias");
-  throws([&] { sampleOnDevice(logits, {{.params = {.logprobs = 65}}}); }, "up to 64");
+  std::vector<Request> requests(1);
+  requests[0].seen = {{10, 1}};
+  throws([&] { sampleOnDevice(logits, requests); },
+         "token 10 of the penalties is outside the vocabulary of 10");
+  requests[0].seen.clear();
+  requests[0].suppressed = {-1};
+  throws([&] { sampleOnDevice(logits, requests); }, "token -1 of the suppressed");
+  requests[0].suppressed.clear();
+  requests[0].params.bias = {{12, 1.0f}};
+  throws([&] { sampleOnDevice(logits, requests); }, "token 12 of the logit bias");
+  requests[0].params.bias.clear();
+  requests[0].params.logprobs = 65;
+  throws([&] { sampleOnDevice(logits, requests); }, "up to 64");
   throws([&] { cuda::DeviceSampler(cuda::kMaxSampleVocab + 1, 1); }, "262145");
   cuda::DeviceSampler sampler(10, 1);
   throws([&] { sampleWith(sampler, repeatedRow(logits, 2), std::vector<Request>(2)); }, "up to 1 rows");

@@ -4,21 +4,19 @@
 // FLOP: 4 * headDim a pair of tokens and head. Bytes: a block reads every page that one of its rows sees,
 // mostly from L2.
 
-#include "cuda/prefill-attention.h"
+#include "cuda/prefill-kernels.h"
 
 #include <cmath>
 
-#include "core/error.h"
 #include "cuda/attention-warp.h"
 #include "cuda/kernel.h"
 
 namespace tandem::cuda {
 namespace {
 
-constexpr int kTileRows = 128;
 constexpr int kTiles = 2;  // of eight rows, a warp
 constexpr int kWarpRows = 8 * kTiles;
-constexpr int kThreads = kTileRows / kWarpRows * 32;
+constexpr int kThreads = kPrefillRows / kWarpRows * 32;
 
 constexpr int kStages = 2;
 
@@ -158,36 +156,16 @@ void attend(const PrefillAttention& problem, Stream stream) {
   const dim3 grid(static_cast<unsigned>(problem.tileCount),
                   static_cast<unsigned>(problem.tables.format.kvHeads));
   const float scale = kLog2E / std::sqrt(static_cast<float>(kHeadDim));
-  constexpr int kQueryBytes = kTileRows * kHeadDim * sizeof(bf16);
+  constexpr int kQueryBytes = kPrefillRows * kHeadDim * sizeof(bf16);
   launchShared("prefillAttention", attendTile<kHeadDim>, grid, kThreads,
                kStages * kStageBytes<kHeadDim> + kQueryBytes, stream, problem, scale);
 }
 
 }  // namespace
 
-int prefillTileTokens(int heads, int kvHeads) { return kTileRows / (heads / kvHeads); }
-
-void prefillAttention(const PrefillAttention& problem, Stream stream) {
-  const PageFormat& format = problem.tables.format;
-  check(!isPacked(format.precision), "prefillAttention: pages are appended in bf16 or int8");
-  check(format.kvHeads > 0 && problem.heads > 0 && problem.heads % format.kvHeads == 0,
-        "prefillAttention: heads must be a multiple of kvHeads");
-  check(problem.heads / format.kvHeads <= kGroupMost,
-        "prefillAttention supports up to 16 query heads for each KV head");
-  if (problem.tileCount == 0) return;
-  switch (format.headDim) {
-    case 32:
-      return attend<32>(problem, stream);
-    case 64:
-      return attend<64>(problem, stream);
-    case 96:
-      return attend<96>(problem, stream);
-    case 128:
-      return attend<128>(problem, stream);
-    default:
-      throw Error("prefillAttention supports head dimensions of 32, 64, 96 and 128, not " +
-                  std::to_string(format.headDim));
-  }
+void prefillByMma(const PrefillAttention& problem, Stream stream) {
+  withHeadDim(problem.tables.format.headDim, "prefillAttention",
+              [&](auto headDim) { attend<headDim>(problem, stream); });
 }
 
 }  // namespace tandem::cuda
