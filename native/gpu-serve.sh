@@ -13,11 +13,11 @@
 #
 # --seconds is for everything, 150 unless said otherwise; each part has its share, and what it has written stays when it is
 # stopped. `--device cpu --shape demo` tries all of it on a machine without a GPU. Results go to FOLDER ($OUT, else
-# docs/results): gpu-serve.log, gpu-serve.json, and rows as `tandem bench` writes them. Ends with 0 if every part passed, 2
+# docs/results/gpu): gpu-serve.log, gpu-serve.json, and rows as `tandem bench` writes them. Ends with 0 if every part passed, 2
 # if it could not begin, 1 otherwise.
 set -u -o pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-out=${OUT:-$root/docs/results}
+out=${OUT:-$root/docs/results/gpu}
 packed=$root/.gpu
 device=cuda
 shape=8b
