@@ -32,6 +32,9 @@ export interface SimulatedMachine {
  */
 export async function openSimulatedMachine(settings: DeviceSettings): Promise<SimulatedMachine> {
   const { model, engine } = settings;
+  if (engine.device === 'cuda' || engine.gpu !== undefined) {
+    throw new Error('a GPU is simulated by its data sheet (tandem simulate --gpu NAME), not as this machine');
+  }
   const { spec } = await readCheckpoint(path.resolve(model.path));
   const sizes = deviceSizes(spec, engine, 'cpu');
   const { name, isas } = cpuInfo();

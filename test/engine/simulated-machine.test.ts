@@ -61,6 +61,12 @@ describe('a simulated machine', () => {
     expect(machine.contextLength).toBe(256);
   });
 
+  it('is the processor, and no GPU', async () => {
+    await expect(openSimulatedMachine(settingsOf({ device: 'cuda' }))).rejects.toThrow(
+      /tandem simulate --gpu/,
+    );
+  });
+
   it('is refused before this machine was calibrated, with the command that does it', async () => {
     await pretendCalibrated(settingsOf());
     const settings = settingsOf({ cores: 1, isa: 'portable' }, { weights: 'int4' });
