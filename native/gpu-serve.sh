@@ -224,7 +224,7 @@ if [ -n "${maker:-}" ]; then
   note 'random model' "$status" "$SECONDS"
   [ "$status" -eq 0 ] || fail 'the random model could not be made'
 fi
-if wants serve; then run "serve $shape" 60 bash -c serve_random; fi
+if wants serve; then run "serve $shape" 90 bash -c serve_random; fi
 if wants calibrate; then
   rest=$(left)
   cost=$((rest / 4 < 25 ? rest / 4 : 25))

@@ -44,7 +44,6 @@ describe('a simulated machine', () => {
     expect(machine.sizes).toMatchObject({
       slots: info.slots,
       maxStepTokens: info.maxStepTokens,
-      units: info.units,
       kvPrecision: kv.precision,
     });
     expect(Math.floor(machine.sizes.kvBytes / kv.blockBytes)).toBe(kv.totalBlocks);
