@@ -136,6 +136,7 @@ case $shape in
     load=(--streams 8,32 --long-prompt 2048,8192)
     "${tandem[@]}" bench random-model "$model" --shape "$shape" >"$work/model.log" 2>&1 &
     maker=$!
+    maker_began=$SECONDS
     children+=("$maker")
     ;;
 esac
@@ -221,7 +222,7 @@ if [ -n "${maker:-}" ]; then
   wait "$maker"
   status=$?
   cat "$work/model.log"
-  note 'random model' "$status" "$SECONDS"
+  note 'random model' "$status" $((SECONDS - maker_began))
   [ "$status" -eq 0 ] || fail 'the random model could not be made'
 fi
 if wants serve; then run "serve $shape" 90 bash -c serve_random; fi
