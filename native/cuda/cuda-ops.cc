@@ -1,6 +1,7 @@
 #include "cuda/cuda-ops.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <string>
 
@@ -23,6 +24,13 @@ constexpr std::size_t kPartsBytes = std::size_t{128} << 20;
 
 constexpr int kMostHidden = 16384;  // that rmsNorm takes
 
+// The longest context of a step, rounded up, so that not every step is of another kind. Attention does the
+// same for it, but for some blocks that find nothing to do.
+int roundedContext(std::int64_t tokens) {
+  const auto step = std::max(256, static_cast<int>(std::bit_floor(static_cast<unsigned>(tokens))) / 4);
+  return static_cast<int>((tokens + step - 1) / step * step);
+}
+
 bf16* elements(Tensor x) { return static_cast<bf16*>(x.data); }
 
 std::size_t blockBytes(const LaneLimits& limits) {
@@ -34,7 +42,7 @@ std::size_t blockBytes(const LaneLimits& limits) {
 }
 
 std::size_t partsBytes(const LaneLimits& limits) {
-  const auto most = static_cast<int>(limits.slotPages * kPageTokens);
+  const int most = roundedContext(limits.slotPages * kPageTokens);
   const AttentionShape& shape = limits.attention;
   const std::size_t one = decodeAttentionScratch(1, most, shape.heads, shape.headDim);
   const std::size_t all = decodeAttentionScratch(limits.slots, most, shape.heads, shape.headDim);
@@ -64,6 +72,7 @@ void CudaOps::enter(Stream stream, int sms) {
 void CudaOps::leave() noexcept {
   if (!running_) return;
   running_ = false;
+  graphs_.abandon();
   try {
     synchronize(stream_);
   } catch (const Error&) {
@@ -84,6 +93,22 @@ void CudaOps::begin(const StepPlan& plan) {
   for (const KvTable& table : plan.tables) {
     slotTables_.setKnown(table, static_cast<std::int64_t>(table.pages[0].size()));
   }
+  chooseTurn();
+}
+
+// Steps of single tokens only: those repeat.
+void CudaOps::chooseTurn() {
+  turn_ = StepGraphs::Turn::run;
+  if (step_.severals > 0 || groups_.size() != 1 || timer_.isMeasuring()) return;
+  turn_ = graphs_.next({stream_, groups_[0].count, groups_[0].mostTokens});
+  if (turn_ == StepGraphs::Turn::record) graphs_.begin();
+}
+
+// The layers are done with; what follows differs from step to step.
+void CudaOps::endLayers() {
+  if (turn_ == StepGraphs::Turn::run) return;
+  turn_ = StepGraphs::Turn::run;
+  graphs_.end();
 }
 
 // The table entries that the device lacks. They go up with the step's arrays; if there are too many of them,
@@ -189,14 +214,14 @@ void CudaOps::groupSingles() {
   for (std::size_t i = 0; i < contexts_.size(); ++i) {
     if (!groups_.empty()) {
       Group& group = groups_.back();
-      const int most = std::max(group.mostTokens, contexts_[i]);
+      const int most = std::max(group.mostTokens, roundedContext(contexts_[i]));
       if (decodeAttentionScratch(group.count + 1, most, shape.heads, shape.headDim) <= parts_.bytes()) {
         ++group.count;
         group.mostTokens = most;
         continue;
       }
     }
-    groups_.push_back({static_cast<int>(i), 1, contexts_[i]});
+    groups_.push_back({static_cast<int>(i), 1, roundedContext(contexts_[i])});
   }
 }
 
@@ -221,6 +246,7 @@ void CudaOps::embed(std::span<const std::int32_t> tokens, const CheckpointMatrix
 void CudaOps::rmsNorm(Tensor x, std::span<const float> gain, float eps, Tensor out) {
   check(out.rows == x.rows && out.cols == x.cols && static_cast<std::int64_t>(gain.size()) == x.cols,
         "rmsNorm: x, gain and out do not fit");
+  if (isReplayed()) return;
   cuda::rmsNorm(
       {elements(x), nullptr, copies_.of(gain), elements(out), x.rows, static_cast<int>(x.cols), eps},
       stream_);
@@ -229,6 +255,7 @@ void CudaOps::rmsNorm(Tensor x, std::span<const float> gain, float eps, Tensor o
 void CudaOps::multiply(Tensor x, const Weight& w, std::span<const float> bias, Tensor y, Epilogue epilogue) {
   const std::int64_t outputs = epilogue == Epilogue::swiGlu ? w.outputs() / 2 : w.outputs();
   check(x.rows == y.rows && x.cols == w.inputs() && y.cols == outputs, "linear: x, W and y do not fit");
+  if (isReplayed()) return;
   matmul({elements(x), static_cast<const CudaWeight*>(&w), copies_.of(bias), y.data, epilogue, x.rows}, sms_,
          stream_);
 }
@@ -254,6 +281,7 @@ void CudaOps::appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span
                        std::span<const float> kGain, float eps) {
   check(entries.size() == step_.entries && views.size() == entries.size() && qkv.rows == step_.rows,
         "appendKv works on all entries of the step");
+  if (isReplayed()) return;
   if (!hasAngles_) {
     ropeAngles({step_.positions, copies_.of(rope.inverseFrequencies), angles_.as<float>(), step_.rows,
                 shape.headDim / 2, rope.attentionFactor},
@@ -271,6 +299,7 @@ void CudaOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::spa
   const bool several = entries[0].count > 1;
   check(entries.size() == (several ? step_.severals : singles_.size()) && views.size() == entries.size(),
         "attention works on all entries of the step that have several tokens, or on all that have one");
+  if (isReplayed()) return;
   if (several) {
     prefillAttention({elements(qkv), tablesOf(views[0], step_.slots), step_.tiles,
                       static_cast<int>(tiles_.size()), shape.heads, shape.window, elements(out)},
@@ -290,6 +319,7 @@ void CudaOps::requantize(std::span<const PageConversion>) {
 }
 
 void CudaOps::gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) {
+  endLayers();
   check(out.rows >= static_cast<std::int64_t>(rows.size()) && out.cols == x.cols,
         "gatherRows: out does not fit");
   for (const std::int64_t row : rows) {
@@ -313,6 +343,7 @@ void CudaOps::logprobs(Tensor logits, std::span<const std::int32_t> targets, int
 }
 
 void CudaOps::readRow(Tensor x, std::int64_t row, std::span<float> out) {
+  endLayers();
   check(row >= 0 && row < x.rows && static_cast<std::int64_t>(out.size()) == x.cols,
         "readRow: the row or the output does not fit");
   check(out.size_bytes() <= hostRow_.bytes(), "readRow: the row is longer than any of the model's");
@@ -328,6 +359,7 @@ void CudaOps::readRow(Tensor x, std::int64_t row, std::span<float> out) {
 }
 
 void CudaOps::writeRow(Tensor x, std::int64_t row, std::span<const float> values) {
+  endLayers();
   check(static_cast<std::int64_t>(values.size()) == x.cols && row >= 0 && row < x.rows,
         "a row that is written must be one of the tensor's");
   check(values.size_bytes() <= hostRow_.bytes(), "writeRow: the row is longer than any of the model's");
@@ -337,6 +369,7 @@ void CudaOps::writeRow(Tensor x, std::int64_t row, std::span<const float> values
 }
 
 StepSeconds CudaOps::finish() {
+  endLayers();
   timer_.lap(OperatorClass::other, stream_);
   synchronize(stream_);
   running_ = false;

@@ -14,6 +14,7 @@
 #include "cuda/sample.h"
 #include "cuda/slot-tables.h"
 #include "cuda/step-block.h"
+#include "cuda/step-graphs.h"
 #include "cuda/step-timer.h"
 #include "cuda/update-tables.h"
 
@@ -81,6 +82,9 @@ class CudaOps final : public Ops {
   void layOut(const StepPlan& plan);
   void groupSingles();
   void sendBlock();
+  void chooseTurn();
+  bool isReplayed() const { return turn_ == StepGraphs::Turn::replay; }
+  void endLayers();
   void multiply(Tensor x, const Weight& w, std::span<const float> bias, Tensor y, Epilogue epilogue);
   PageTables tablesOf(const KvView& view, const std::int32_t* slots) const;
 
@@ -99,6 +103,9 @@ class CudaOps final : public Ops {
 
   Step step_;
   bool hasAngles_ = false;
+  // Whether the layers of the step are launched one kernel after another or as a graph.
+  StepGraphs graphs_;
+  StepGraphs::Turn turn_ = StepGraphs::Turn::run;
   // Of the step, as they are uploaded; kept, so that a step allocates nothing.
   std::vector<KvPiece> pieces_;
   std::vector<QueryTile> tiles_;

@@ -57,8 +57,10 @@ void divideShared(MatmulPlan& plan, WeightClass weightClass) {
   plan.stageBytes = plan.boxRows * 128 + kilobytes(plan.tileEights * unit);
   const int xOvershoot = 64 * plan.warpgroups * 128 - plan.stageBytes;
   const int wOvershoot = (plan.tileOutputs / kOutputsOfUnit - plan.tileEights) * kBf16UnitBytes;
-  const std::size_t rest = std::max({xOvershoot, wOvershoot, 0}) + kBarrierBytes +
-                           (int8 ? std::size_t{kExpandedSlots} * plan.tileEights * kBf16UnitBytes : 0);
+  const std::size_t rest =
+      std::max({xOvershoot, wOvershoot, 0}) + kBarrierBytes +
+      (int8 ? static_cast<std::size_t>(expandedSlots(plan.tileOutputs)) * plan.tileEights * kBf16UnitBytes
+            : 0);
   plan.stages = std::min(kMostStages,
                          static_cast<int>((kBlockShared - rest) / static_cast<std::size_t>(plan.stageBytes)));
   check(plan.stages >= 2, "a matmul's tile exceeds the shared memory");

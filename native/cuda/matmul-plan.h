@@ -12,15 +12,17 @@ namespace tandem::cuda {
 
 inline constexpr int kBandTiles = 16;  // tiles of rows that are computed before the next ones
 
-// What lies where in a block's shared memory:
-//
-//   stages     [stages] of x [boxRows, 64] and of W [tileEights] units, each stage at a multiple of 1024
-//   bytes expanded   int8 alone: [kExpandedSlots] of W [tileEights][8, 64] in bf16 overshoot  operands are
-//   read to the end of the tile's registers: what is not loaded is computed with, and
-//              not stored
-//   barriers
+// In a block's shared memory there lie, one behind the other,
+// - stages of x [boxRows, 64] and of W [tileEights] units, each at a multiple of 1024 bytes;
+// - for int8 slots of W [tileEights][8, 64] made bf16;
+// - what is read behind the last of them, since operands are read to the end of the tile's registers: it is
+//   computed with and not stored;
+// - barriers.
 inline constexpr int kMostStages = 32;
-inline constexpr int kExpandedSlots = 3;
+inline constexpr int kMostSlots = 8;
+constexpr int expandedSlots(int tileOutputs) {
+  return tileOutputs <= 64 ? kMostSlots : tileOutputs <= 128 ? 4 : 3;
+}
 inline constexpr std::size_t kBarrierBytes = 1024;
 
 struct MatmulShape {

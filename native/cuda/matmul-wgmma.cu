@@ -53,20 +53,26 @@ struct Turn {
 template <int kWarpgroups, int kOutputs, bool kInt8>
 struct Kernel {
   static constexpr int kMultiplyingWarps = 4 * kWarpgroups;
-  static constexpr int kExpandingWarps = !kInt8 ? 0 : kWarpgroups == 1 ? 7 : 3;
-  // Whole warpgroups where registers are exchanged: 256 outputs need more than an equal share.
-  static constexpr bool kExchange = kOutputs == 256 && (kInt8 || kWarpgroups == 2);
-  static constexpr int kOtherWarps = kExchange ? (1 + kExpandingWarps + 3) / 4 * 4 : 1 + kExpandingWarps;
-  static constexpr int kThreads = 32 * (kMultiplyingWarps + kOtherWarps);
-  // Of 384 threads and 65536 registers.
-  static constexpr int kMultiplyingRegisters = kInt8 ? 216 : 240;
-  static constexpr int kOtherRegisters = !kInt8 ? 24 : kWarpgroups == 1 ? 144 : 72;
-  static_assert(!kExchange || kThreads == 384);
+  // Loading and expanding take long to begin with, and little else: several warps take steps in turn.
+  // The widest tile has registers for four beside its own.
+  static constexpr bool kWidest = kWarpgroups == 2 && kOutputs == 256;
+  static constexpr int kLoadingWarps = !kInt8 ? 4 : kWidest ? 1 : 2;
+  static constexpr int kTeams = !kInt8 ? 0 : kOutputs <= 64 ? 6 : 3;  // of expanding warps
+  static constexpr int kTeamWarps = kTeams == 0 ? 0 : kWidest || kTeams == 6 ? 1 : 2;
+  static constexpr int kWarps = kMultiplyingWarps + kLoadingWarps + kTeams * kTeamWarps;
+  static constexpr int kThreads = 32 * kWarps;
   static constexpr int kEights = kOutputs / kOutputsOfUnit;
+  static constexpr int kSlots = expandedSlots(kOutputs);
+  // Groups of products that are not done while the next is begun: narrow ones take longer to begin than to
+  // do.
+  static constexpr int kProductsLeft = kOutputs <= 64 ? 3 : 1;
+  // Warpgroups of 256 outputs take more than their equal share of registers.
+  static constexpr bool kExchange = kThreads * (kOutputs / 2 + 48) > 65536;
+  static_assert(kThreads % 128 == 0);
 
   struct Barriers {
     Barrier loaded[kMostStages], used[kMostStages];  // stages
-    Barrier expanded[kExpandedSlots], multiplied[kExpandedSlots];
+    Barrier expanded[kMostSlots], multiplied[kMostSlots];
   };
   static_assert(sizeof(Barriers) <= kBarrierBytes);
 
@@ -92,71 +98,87 @@ struct Kernel {
     }
   }
 
-  // One warp: lane 0 loads x, lane i the part of W that lies in the i-th of the tiles that it is packed in.
-  __device__ static void load(const Work& work, const RowsMap& x, const Shared& shared) {
+  // Lane 0 loads x, lane i the part of W that lies in the i-th of the tiles that it is packed in.
+  __device__ static void load(const Work& work, const RowsMap& x, const Shared& shared, int warp) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const WeightTiles& w = work.problem.w;
     constexpr int kPacked = kTileOutputs / kOutputsOfUnit;
     constexpr int kUnitBytes = kInt8 ? kInt8UnitBytes : kBf16UnitBytes;
     const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
-    Turn stage;
+    Turn stage, mine;
     forTiles(work, [&](const TilePlace& tile) {
       const int begin = tile.firstEight, end = begin + tile.eights;
-      int mine = (begin / kPacked + lane) * kPacked, mineEnd = mine + kPacked;
-      if (mine < begin) mine = begin;
-      if (mineEnd > end) mineEnd = end;
-      const std::byte* source = w.data + w.unitOffset(mine, 0);
-      const int offset = xBytes + (mine - begin) * kUnitBytes, bytes = (mineEnd - mine) * kUnitBytes;
+      const int packed = (begin / kPacked + lane) * kPacked;
+      const int first = packed < begin ? begin : packed,
+                last = packed + kPacked < end ? packed + kPacked : end;
+      const std::byte* source = w.data + w.unitOffset(first, 0);
+      const int offset = xBytes + (first - begin) * kUnitBytes, bytes = (last - first) * kUnitBytes;
       for (int step = 0; step < steps; ++step) {
-        waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
-        Barrier& loaded = shared.barriers->loaded[stage.place];
-        std::byte* to = shared.stages + stage.place * work.plan.stageBytes;
-        if (lane == 0) arriveExpecting(loaded, xBytes + tile.eights * kUnitBytes);
-        __syncwarp();
-        if (bytes > 0) copyBulk(to + offset, source, bytes, loaded);
-        if (lane == 0) copyBox(to, x, static_cast<int>(tile.firstRow), step * kTileInputs, loaded);
+        if (mine.place == warp) {
+          waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
+          Barrier& loaded = shared.barriers->loaded[stage.place];
+          std::byte* to = shared.stages + stage.place * work.plan.stageBytes;
+          if (lane == 0) arriveExpecting(loaded, xBytes + tile.eights * kUnitBytes);
+          __syncwarp();
+          if (bytes > 0) copyBulk(to + offset, source, bytes, loaded);
+          if (lane == 0) copyBox(to, x, static_cast<int>(tile.firstRow), step * kTileInputs, loaded);
+        }
         source += kPacked * kUnitBytes;
         stage.advance(work.plan.stages);
+        mine.advance(kLoadingWarps);
       }
     });
   }
 
   // Makes bf16 of a stage's codes, in a slot of its own.
-  __device__ static void expand(const Work& work, const Shared& shared) {
-    const int thread = static_cast<int>(threadIdx.x) - 32 * (kMultiplyingWarps + 1);
+  __device__ static void expand(const Work& work, const Shared& shared, int warp) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
     const int slotBytes = work.plan.tileEights * kBf16UnitBytes;
-    Turn stage, slot;
+    Turn stage, slot, team;
     forTiles(work, [&](const TilePlace& tile) {
       for (int step = 0; step < steps; ++step) {
-        waitFor(shared.barriers->loaded[stage.place], stage.parity);
-        waitFor(shared.barriers->multiplied[slot.place], slot.parity ^ 1);
-        const std::byte* units = shared.stages + stage.place * work.plan.stageBytes + xBytes;
-        auto* out = reinterpret_cast<bf16*>(shared.expanded + slot.place * slotBytes);
-        // Pieces of 16 codes: four of an output, 32 of a unit.
-        for (int index = thread; index < 32 * tile.eights; index += 32 * kExpandingWarps) {
-          const std::byte* unit = units + index / 32 * kInt8UnitBytes;
-          const bf16 scale = reinterpret_cast<const bf16*>(unit + kInt8CodeBytes)[index / 4 % 8];
-          expandPiece(reinterpret_cast<const uint4*>(unit)[index % 32], scale, out, index / 4, index % 4);
-        }
-        publishToTensorCores();
-        __syncwarp();
-        if (thread % 32 == 0) {
-          arrive(shared.barriers->expanded[slot.place]);
-          arrive(shared.barriers->used[stage.place]);
+        if (team.place == warp / kTeamWarps) {
+          waitFor(shared.barriers->loaded[stage.place], stage.parity);
+          waitFor(shared.barriers->multiplied[slot.place], slot.parity ^ 1);
+          const std::byte* units = shared.stages + stage.place * work.plan.stageBytes + xBytes;
+          std::byte* out = shared.expanded + slot.place * slotBytes;
+          // A lane's piece of a unit is 16 codes: a quarter of an output.
+#pragma unroll 4
+          for (int eight = warp % kTeamWarps; eight < tile.eights; eight += kTeamWarps) {
+            const std::byte* unit = units + eight * kInt8UnitBytes;
+            expandPiece(reinterpret_cast<const uint4*>(unit)[lane],
+                        reinterpret_cast<const bf16*>(unit + kInt8CodeBytes)[lane / 4],
+                        reinterpret_cast<bf16*>(out + eight * kBf16UnitBytes), lane / 4, lane % 4);
+          }
+          publishToTensorCores();
+          __syncwarp();
+          if (lane == 0) {
+            arrive(shared.barriers->expanded[slot.place]);
+            arrive(shared.barriers->used[stage.place]);
+          }
         }
         stage.advance(work.plan.stages);
-        slot.advance(kExpandedSlots);
+        slot.advance(kSlots);
+        team.advance(kTeams);
       }
     });
   }
 
-  __device__ static void multiplyTiles(const Work& work, const Shared& shared) {
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  __device__ static void multiplyTiles(const Work& work, const Shared& shared, int warp) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
     const int slotBytes = work.plan.tileEights * kBf16UnitBytes;
     const int xOffset = warp / 4 * 64 * 128;
-    Turn stage, slot;
+    Turn stage, slot, doneStage, doneSlot;
+    const auto release = [&] {
+      if (lane == 0) {
+        arrive(shared.barriers->used[doneStage.place]);
+        if constexpr (kInt8) arrive(shared.barriers->multiplied[doneSlot.place]);
+      }
+      doneStage.advance(work.plan.stages);
+      doneSlot.advance(kSlots);
+    };
     forTiles(work, [&](const TilePlace& tile) {
       float sums[kEights][4];
 #pragma unroll
@@ -164,12 +186,6 @@ struct Kernel {
 #pragma unroll
         for (int i = 0; i < 4; ++i) sums[eight][i] = 0;
       }
-      int lastStage = 0, lastSlot = 0;
-      const auto release = [&] {
-        if (lane != 0) return;
-        arrive(shared.barriers->used[lastStage]);
-        if constexpr (kInt8) arrive(shared.barriers->multiplied[lastSlot]);
-      };
       for (int step = 0; step < steps; ++step) {
         waitFor(shared.barriers->loaded[stage.place], stage.parity);
         const std::byte* x = shared.stages + stage.place * work.plan.stageBytes;
@@ -184,20 +200,16 @@ struct Kernel {
           multiply(sums, operandAt(x + xOffset, k16), operandAt(w, k16));
         }
         endProductGroup();
-        // The step before is done when no more than this one is left.
-        waitForProducts<1>();
-        if (step > 0) release();
-        lastStage = stage.place;
-        lastSlot = slot.place;
+        waitForProducts<kProductsLeft>();
+        if (step >= kProductsLeft) release();
         stage.advance(work.plan.stages);
-        slot.advance(kExpandedSlots);
+        slot.advance(kSlots);
       }
       waitForProducts<0>();
-      release();
+      for (int left = steps < kProductsLeft ? steps : kProductsLeft; left > 0; --left) release();
       const std::int64_t row = tile.firstRow + 16 * warp;
       if (row >= work.problem.rows) return;
-      storeRow<0>(work.problem, row + lane / 4, tile.firstEight, tile.eights, sums);
-      storeRow<1>(work.problem, row + lane / 4 + 8, tile.firstEight, tile.eights, sums);
+      storeRows(work.problem, row + lane / 4, tile.firstEight, tile.eights, sums);
     });
   }
 
@@ -213,26 +225,26 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
   if (threadIdx.x == 0) {
     for (int i = 0; i < work.plan.stages; ++i) {
       initialise(shared.barriers->loaded[i], 1);
-      initialise(shared.barriers->used[i], K::kMultiplyingWarps + K::kExpandingWarps);
+      initialise(shared.barriers->used[i], K::kMultiplyingWarps + K::kTeamWarps);
     }
-    for (int i = 0; kInt8 && i < kExpandedSlots; ++i) {
-      initialise(shared.barriers->expanded[i], K::kExpandingWarps);
+    for (int i = 0; kInt8 && i < K::kSlots; ++i) {
+      initialise(shared.barriers->expanded[i], K::kTeamWarps);
       initialise(shared.barriers->multiplied[i], K::kMultiplyingWarps);
     }
     publishBarriers();
   }
   __syncthreads();
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  if (warp < K::kMultiplyingWarps) {
-    if constexpr (K::kExchange) takeRegisters<K::kMultiplyingRegisters>();
-    K::multiplyTiles(work, shared);
+  const int warp = static_cast<int>(threadIdx.x) / 32, other = warp - K::kMultiplyingWarps;
+  if (other < 0) {
+    if constexpr (K::kExchange) takeRegisters<!kInt8 ? 240 : kWarpgroups == 2 ? 216 : 192>();
+    K::multiplyTiles(work, shared, warp);
     return;
   }
-  if constexpr (K::kExchange) giveRegisters<K::kOtherRegisters>();
-  if (warp == K::kMultiplyingWarps) {
-    K::load(work, x, shared);
-  } else if (kInt8 && warp <= K::kMultiplyingWarps + K::kExpandingWarps) {
-    K::expand(work, shared);
+  if constexpr (K::kExchange) giveRegisters<!kInt8 ? 24 : 72>();
+  if (other < K::kLoadingWarps) {
+    K::load(work, x, shared, other);
+  } else if constexpr (kInt8) {
+    K::expand(work, shared, other - K::kLoadingWarps);
   }
 #endif
 }

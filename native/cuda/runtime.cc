@@ -133,6 +133,32 @@ OwnStream::OwnStream() {
   stream_.reset(stream);
 }
 
+void Graph::Destroy::operator()(CUgraphExec_st* graph) const noexcept { cudaGraphExecDestroy(graph); }
+
+void Graph::launch(Stream stream) const {
+  checkCuda(cudaGraphLaunch(graph_.get(), stream), "cudaGraphLaunch");
+}
+
+void beginRecording(Stream stream) {
+  checkCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+}
+
+Graph endRecording(Stream stream) {
+  cudaGraph_t recorded = nullptr;
+  checkCuda(cudaStreamEndCapture(stream, &recorded), "cudaStreamEndCapture");
+  cudaGraphExec_t graph = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&graph, recorded, 0);
+  cudaGraphDestroy(recorded);
+  checkCuda(error, "cudaGraphInstantiate");
+  return Graph(graph);
+}
+
+void abandonRecording(Stream stream) noexcept {
+  cudaGraph_t recorded = nullptr;
+  if (cudaStreamEndCapture(stream, &recorded) == cudaSuccess && recorded) cudaGraphDestroy(recorded);
+  cudaGetLastError();
+}
+
 void useDevice(int device) { checkCuda(cudaSetDevice(device), "cudaSetDevice"); }
 
 MemoryInfo deviceMemory() {

@@ -18,6 +18,7 @@ class StepTimer {
   explicit StepTimer(int layers);
 
   void start(std::int64_t rows, Stream stream);
+  bool isMeasuring() const { return measured_; }
   void lap(OperatorClass of, Stream stream);
   // Once the step has been waited for. What the host added to the device's time counts as `other`.
   StepSeconds seconds();

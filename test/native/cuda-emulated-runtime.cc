@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <new>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "cuda-emulation.h"
 #include "cuda/driver.h"
 #include "cuda/fake-driver.h"
 #include "cuda/runtime.h"
@@ -23,6 +25,9 @@ struct CUevent_st {
   tandem::cuda::Stream stream = nullptr;
 };
 struct CUstream_st {};
+struct CUgraphExec_st {
+  std::vector<std::function<void()>> launches;
+};
 
 namespace tandem::cuda {
 namespace {
@@ -45,6 +50,13 @@ struct Arrival {
   std::vector<std::byte> bytes;
 };
 std::map<Stream, std::vector<Arrival>> underWay;
+
+std::map<Stream, std::vector<std::function<void()>>> recordings;
+std::atomic<int> recordingCount = 0;
+
+void checkNotRecording(Stream stream) {
+  check(!emulation::isRecording(stream), "only kernels can be recorded");
+}
 
 void arrive(Stream stream) {
   std::vector<Arrival> arrivals;
@@ -91,20 +103,23 @@ PinnedMemory::PinnedMemory(std::size_t bytes, const char*) : bytes_(bytes) {
   if (bytes > 0) data_.reset(freshMemory(bytes));
 }
 
-void copyToDevice(void* to, const void* from, std::size_t bytes, Stream) {
+void copyToDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
   checkDevice();
+  checkNotRecording(stream);
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 void copyToHost(void* to, const void* from, std::size_t bytes, Stream stream) {
   checkDevice();
+  checkNotRecording(stream);
   const auto* begin = static_cast<const std::byte*>(from);
   const std::lock_guard lock(mutex);
   underWay[stream].push_back({to, {begin, begin + bytes}});
 }
 
-void copyOnDevice(void* to, const void* from, std::size_t bytes, Stream) {
+void copyOnDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
   checkDevice();
+  checkNotRecording(stream);
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
@@ -112,6 +127,7 @@ void setBytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, 
 
 void synchronize(Stream stream) {
   checkDevice();
+  checkNotRecording(stream);
   arrive(stream);
 }
 
@@ -119,6 +135,7 @@ void Event::Destroy::operator()(CUevent_st* event) const noexcept { delete event
 Event::Event(bool) : event_(new CUevent_st) {}
 void Event::record(Stream stream) {
   checkDevice();
+  checkNotRecording(stream);
   event_->at = std::chrono::steady_clock::now();
   event_->stream = stream;
 }
@@ -133,6 +150,35 @@ double Event::secondsSince(const Event& earlier) const {
 
 void OwnStream::Destroy::operator()(CUstream_st* stream) const noexcept { delete stream; }
 OwnStream::OwnStream() : stream_(new CUstream_st) {}
+
+void Graph::Destroy::operator()(CUgraphExec_st* graph) const noexcept { delete graph; }
+
+void Graph::launch(Stream stream) const {
+  checkDevice();
+  checkNotRecording(stream);
+  for (const auto& launch : graph_->launches) launch();
+}
+
+void beginRecording(Stream stream) {
+  checkDevice();
+  const std::lock_guard lock(mutex);
+  check(recordings.try_emplace(stream).second, "the stream is recorded already");
+  ++recordingCount;
+}
+
+Graph endRecording(Stream stream) {
+  checkDevice();
+  const std::lock_guard lock(mutex);
+  const auto recorded = recordings.extract(stream);
+  check(!recorded.empty(), "the stream is not recorded");
+  --recordingCount;
+  return Graph(new CUgraphExec_st{std::move(recorded.mapped())});
+}
+
+void abandonRecording(Stream stream) noexcept {
+  const std::lock_guard lock(mutex);
+  if (recordings.erase(stream) > 0) --recordingCount;
+}
 
 CudaFacts findCuda() {
   CudaFacts facts;
@@ -156,6 +202,17 @@ MemoryInfo deviceMemory() {
 }  // namespace tandem::cuda
 
 namespace tandem::emulation {
+
+bool isRecording(cuda::Stream stream) {
+  if (cuda::recordingCount == 0) return false;
+  const std::lock_guard lock(cuda::mutex);
+  return cuda::recordings.contains(stream);
+}
+
+void record(cuda::Stream stream, std::function<void()> launch) {
+  const std::lock_guard lock(cuda::mutex);
+  cuda::recordings.at(stream).push_back(std::move(launch));
+}
 
 LostDevice::LostDevice() { cuda::isLost = true; }
 LostDevice::~LostDevice() { cuda::isLost = false; }

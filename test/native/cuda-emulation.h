@@ -47,6 +47,10 @@ inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace tandem::emulation {
 
+// Whether launches on the stream are recorded (cuda/runtime.h) instead of run, and how one is.
+bool isRecording(cuda::Stream stream);
+void record(cuda::Stream stream, std::function<void()> launch);
+
 // Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
 void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0);
 
@@ -160,7 +164,15 @@ namespace tandem::cuda {
 
 template <class... Parameters, class... Arguments>
 void launchShared(const char*, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
-                  std::size_t sharedBytes, Stream, const Arguments&... arguments) {
+                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  if (emulation::isRecording(stream)) {
+    // Arguments are the kernel's own copies from here on, as on the device.
+    emulation::record(stream, [=] {
+      emulation::run(
+          grid, threads, [&] { kernel(arguments...); }, sharedBytes);
+    });
+    return;
+  }
   emulation::run(
       grid, threads, [&] { kernel(arguments...); }, sharedBytes);
 }
