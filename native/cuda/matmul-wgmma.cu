@@ -271,17 +271,21 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
     }
     publishBarriers();
   }
+  letNextKernelBegin();
   __syncthreads();
   // By way of a lane, so that the compiler sees that a warp's lanes agree.
   const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x) / 32, 0);
   const int other = warp - K::kMultiplyingWarps;
   if (other < 0) {
     if constexpr (K::kExchange) takeRegisters<kInt8 ? 192 : 240>();
+    waitForKernelsBefore();
     K::multiplyTiles(work, shared, warp);
     return;
   }
   if constexpr (K::kExchange) giveRegisters<kInt8 ? 72 : 24>();
   if (other == 0) {
+    // Weights are loaded meanwhile: nothing writes them.
+    waitForKernelsBefore();
     K::loadX(work, x, shared);
   } else if (other <= K::kLoadingWarps) {
     K::loadW(work, shared, other - 1);
@@ -294,9 +298,9 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
 template <int kWarpgroups, int kOutputs, bool kInt8>
 void launchTiles(const Work& work, Stream stream) {
   const RowsMap x = makeRowsMap(work.problem.x, work.problem.rows, work.problem.w.inputs, work.plan.boxRows);
-  launchShared("matmul", multiplyPipelined<kWarpgroups, kOutputs, kInt8>,
-               dim3(static_cast<unsigned>(work.plan.blocks)), Kernel<kWarpgroups, kOutputs, kInt8>::kThreads,
-               work.plan.sharedBytes, stream, work, x);
+  launchEarly("matmul", multiplyPipelined<kWarpgroups, kOutputs, kInt8>,
+              dim3(static_cast<unsigned>(work.plan.blocks)), Kernel<kWarpgroups, kOutputs, kInt8>::kThreads,
+              work.plan.sharedBytes, stream, work, x);
 }
 
 template <bool kInt8>
