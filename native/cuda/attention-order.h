@@ -8,6 +8,9 @@
 //   the last, in steps of kStepTokens, and runs are merged one after another.
 // - A step's scores are chains of m16n8k16 over the channels, its part of the output chains over the tokens,
 //   in slots of 16 that the files below name.
+// - A score is a product of channels times log2(e) / sqrt(headDim), in int8 times the key's scale as well;
+// its
+//   probability is 2^(that - highest), one rounding before the power.
 // - Probabilities are added up in 32 classes of two tokens a step: those of a page that are 4 c + 2 m and
 //   4 c + 2 m + 1. A run's classes are added as a tree: over c, then over m and the pages of a step.
 //
@@ -54,6 +57,11 @@ void withHeadDim(int headDim, const char* op, const Body& body) {
       throw Error(std::string(op) + " supports head dimensions of 32, 64, 96 and 128, not " +
                   std::to_string(headDim));
   }
+}
+
+// 2^(product * scale - highest).
+__device__ inline float probability(float product, float scale, float highest) {
+  return exp2Fast(__fmaf_rn(product, scale, -highest));
 }
 
 // What an online softmax knows of a query besides its output: the highest score, in base 2, and the sum of

@@ -107,6 +107,7 @@ class WarpAttention {
     for (int page = 0; page < 2; ++page) {
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
+        scales_[page][m] = {0, 0};
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
@@ -117,10 +118,11 @@ class WarpAttention {
   }
 
   __device__ void score(int page, PrecisionClass precision, const std::byte* slot) {
-    withTile<kHeadDim, true>(precision, [&](auto keys) { scoreTile<decltype(keys)>(p_[page], slot); });
+    withTile<kHeadDim, true>(precision,
+                             [&](auto keys) { scoreTile<decltype(keys)>(p_[page], scales_[page], slot); });
   }
 
-  // Scores to probabilities. visible [tiles][2] of the lane's queries counts from the step's first token.
+  // Products to probabilities. visible [tiles][2] of the lane's queries counts from the step's first token.
   __device__ void weigh(const Visible (&visible)[kTiles][2]) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
@@ -131,15 +133,20 @@ class WarpAttention {
 #pragma unroll
           for (int k = 0; k < 8; ++k) {
             const int token = kPageTokens * (k / 4) + 4 * g_ + k % 4;
-            body(p_[k / 4][k % 4 / 2][tile][2 * (k % 2) + i],
+            const float2 scales = scales_[k / 4][k % 4 / 2];
+            body(p_[k / 4][k % 4 / 2][tile][2 * (k % 2) + i], k % 2 == 0 ? scales.x : scales.y,
                  token >= visible[tile][i].begin && token < visible[tile][i].end);
           }
         };
-        each([&](float score, bool seen) { highest = seen ? fmaxf(highest, score) : highest; });
+        each([&](float product, float scale, bool seen) {
+          if (seen) highest = fmaxf(highest, __fmul_rn(product, scale));
+        });
         highest = highestOfClasses(highest);
         const float factor = exp2Fast(highest_[tile][i] - highest);
         highest_[tile][i] = highest;
-        each([&](float& score, bool seen) { score = seen ? exp2Fast(score - highest) : 0; });
+        each([&](float& product, float scale, bool seen) {
+          product = seen ? probability(product, scale, highest) : 0;
+        });
 #pragma unroll
         for (int quarter = 0; quarter < kQuarters; ++quarter) {
           const float(&p)[4] = p_[quarter / 2][quarter % 2][tile];
@@ -173,7 +180,7 @@ class WarpAttention {
 
  private:
   template <class Keys>
-  __device__ void scoreTile(float (&scores)[2][kTiles][4], const std::byte* slot) {
+  __device__ void scoreTile(float (&scores)[2][kTiles][4], float2 (&scales)[2], const std::byte* slot) {
 #pragma unroll
     for (int depth = 0; depth < kHeadDim / 16; ++depth) {
       uint2 queries[kTiles];
@@ -196,20 +203,14 @@ class WarpAttention {
         }
       }
     }
+    if constexpr (Keys::kScaledTokens) {
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      float2 scales = {scale_, scale_};
-      if constexpr (Keys::kScaledTokens) {
-        scales = Keys::loadScales(slot, m, g_);
-        scales = {__fmul_rn(scale_, scales.x), __fmul_rn(scale_, scales.y)};
+      for (int m = 0; m < 2; ++m) {
+        const float2 ofTokens = Keys::loadScales(slot, m, g_);
+        scales[m] = {__fmul_rn(scale_, ofTokens.x), __fmul_rn(scale_, ofTokens.y)};
       }
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          scores[m][tile][i] = __fmul_rn(scores[m][tile][i], i < 2 ? scales.x : scales.y);
-        }
-      }
+    } else {
+      scales[0] = scales[1] = {scale_, scale_};
     }
   }
 
@@ -256,7 +257,8 @@ class WarpAttention {
   uint2* const shared_;
   uint2 q_[kTiles][kDepths];  // unless shared
   float out_[2 * kBlocks][kTiles][4];
-  float p_[2][2][kTiles][4];  // of the step's pages and their tiles: scores, then probabilities
+  float p_[2][2][kTiles][4];  // of the step's pages and their tiles: products, then probabilities
+  float2 scales_[2][2];       // of the lane's tokens
   float highest_[kTiles][2];
   float sum_[kTiles][2][kQuarters];  // of the lane's own class
 };

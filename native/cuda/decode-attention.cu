@@ -150,6 +150,7 @@ __global__ void __launch_bounds__(kThreads) attendRun(const DecodeAttention prob
 #pragma unroll
       for (int i = 0; i < 4; ++i) p[tile][i] = 0;
     }
+    float2 scales = {scale, scale};
     if (own) {
       withTile<kHeadDim, true>(PageTables::classOf(own), [&](auto keys) {
         const std::byte* slot = slotOf(step, page);
@@ -163,15 +164,9 @@ __global__ void __launch_bounds__(kThreads) attendRun(const DecodeAttention prob
             multiplyTiles(p[tile], rows, q[tile][depth].x, q[tile][depth].y);
           }
         }
-        float2 scales = {scale, scale};
         if constexpr (keys.kScaledTokens) {
-          scales = keys.loadScales(slot, m, g);
-          scales = {__fmul_rn(scale, scales.x), __fmul_rn(scale, scales.y)};
-        }
-#pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) p[tile][i] = __fmul_rn(p[tile][i], i < 2 ? scales.x : scales.y);
+          const float2 ofTokens = keys.loadScales(slot, m, g);
+          scales = {__fmul_rn(scale, ofTokens.x), __fmul_rn(scale, ofTokens.y)};
         }
       });
     }
@@ -182,8 +177,8 @@ __global__ void __launch_bounds__(kThreads) attendRun(const DecodeAttention prob
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float most = kNothingSeen;
-        if (isSeen[0]) most = fmaxf(most, p[tile][i]);
-        if (isSeen[1]) most = fmaxf(most, p[tile][2 + i]);
+        if (isSeen[0]) most = fmaxf(most, __fmul_rn(p[tile][i], scales.x));
+        if (isSeen[1]) most = fmaxf(most, __fmul_rn(p[tile][2 + i], scales.y));
         most = highestOfClasses(most);
         if (g == 0) shared.exchange.highest[warp][8 * tile + 2 * t + i] = most;
       }
@@ -204,18 +199,18 @@ __global__ void __launch_bounds__(kThreads) attendRun(const DecodeAttention prob
         }
         factors[tile][i] = exp2Fast(highest[tile][i] - most);
         highest[tile][i] = most;
-        p[tile][i] = isSeen[0] ? exp2Fast(p[tile][i] - most) : 0;
-        p[tile][2 + i] = isSeen[1] ? exp2Fast(p[tile][2 + i] - most) : 0;
+        p[tile][i] = isSeen[0] ? probability(p[tile][i], scales.x, most) : 0;
+        p[tile][2 + i] = isSeen[1] ? probability(p[tile][2 + i], scales.y, most) : 0;
         sum[tile][i] = __fmaf_rn(sum[tile][i], factors[tile][i], p[tile][i] + p[tile][2 + i]);
       }
     }
     if (own && PageTables::classOf(own) == PrecisionClass::int8) {
-      const float2 scales =
+      const float2 steps =
           PageTile<kHeadDim, false, PrecisionClass::int8>::loadScales(slotOf(step, 2 + page), m, g);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) p[tile][i] *= i < 2 ? scales.x : scales.y;
+        for (int i = 0; i < 4; ++i) p[tile][i] *= i < 2 ? steps.x : steps.y;
       }
     }
 #pragma unroll

@@ -397,60 +397,71 @@ class Attender {
   }
 
   __device__ void weigh(int token, const TokenScales& scales) {
+    if (token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end) {
+      weighSeen(scales, [](int, int) { return true; });
+    } else {
+      weighSeen(scales, [&](int j, int i) {
+        const int at = token + 32 * (j / 4) + 4 * (2 * (lane_ % 4) + i % 2) + j % 4;
+        return at >= seen_[i / 2].begin && at < seen_[i / 2].end;
+      });
+    }
+  }
+
+  // isSeen(j, i): whether the row of p_[j][i] sees its token.
+  template <class IsSeen>
+  __device__ void weighSeen(const TokenScales& scales, const IsSeen& isSeen) {
     const int t = lane_ % 4;
+    float highest[2] = {highest_[0], highest_[1]};
+    const auto ofPage = [&](int page, const auto& body) {
+#pragma unroll
+      for (int j = 4 * page; j < 4 * page + 4; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) body(j, i);
+      }
+    };
+    const auto scaleOf = [&](int j, int i) { return __fmul_rn(scale_, scales.keys[8 * j + 2 * t + i % 2]); };
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
       if (scales.classes[page] == PrecisionClass::int8) {
-#pragma unroll
-        for (int j = 4 * page; j < 4 * page + 4; ++j) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            p_[j][i] = __fmul_rn(p_[j][i], __fmul_rn(scale_, scales.keys[8 * j + 2 * t + i % 2]));
-          }
-        }
+        ofPage(page, [&](int j, int i) {
+          if (isSeen(j, i)) highest[i / 2] = fmaxf(highest[i / 2], __fmul_rn(p_[j][i], scaleOf(j, i)));
+        });
       } else {
-#pragma unroll
-        for (int j = 4 * page; j < 4 * page + 4; ++j) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) p_[j][i] = __fmul_rn(p_[j][i], scale_);
-        }
-      }
-    }
-    const bool whole = token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end;
-    if (!whole) {
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int at = token + 32 * (j / 4) + 4 * (2 * t + i % 2) + j % 4;
-          const bool isSeen = at >= seen_[i / 2].begin && at < seen_[i / 2].end;
-          p_[j][i] = isSeen ? p_[j][i] : kUnseen;
-        }
+        // The highest product has the highest score.
+        float products[2] = {-INFINITY, -INFINITY};
+        ofPage(page, [&](int j, int i) {
+          if (isSeen(j, i)) products[i / 2] = fmaxf(products[i / 2], p_[j][i]);
+        });
+        highest[0] = fmaxf(highest[0], __fmul_rn(products[0], scale_));
+        highest[1] = fmaxf(highest[1], __fmul_rn(products[1], scale_));
       }
     }
     float factors[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float highest = highest_[half];
+      highest[half] = fmaxf(highest[half], __shfl_xor_sync(kWholeWarp, highest[half], 1));
+      highest[half] = fmaxf(highest[half], __shfl_xor_sync(kWholeWarp, highest[half], 2));
+      factors[half] = exp2Fast(highest_[half] - highest[half]);
+      highest_[half] = highest[half];
+    }
 #pragma unroll
-      for (int j = 0; j < 8; ++j) highest = fmaxf(highest, fmaxf(p_[j][2 * half], p_[j][2 * half + 1]));
-      highest = fmaxf(highest, __shfl_xor_sync(kWholeWarp, highest, 1));
-      highest = fmaxf(highest, __shfl_xor_sync(kWholeWarp, highest, 2));
-      factors[half] = exp2Fast(highest_[half] - highest);
-      highest_[half] = highest;
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        p_[j][2 * half] = exp2Fast(p_[j][2 * half] - highest);
-        p_[j][2 * half + 1] = exp2Fast(p_[j][2 * half + 1] - highest);
+    for (int page = 0; page < 2; ++page) {
+      if (scales.classes[page] == PrecisionClass::int8) {
+        ofPage(page, [&](int j, int i) {
+          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scaleOf(j, i), highest[i / 2]) : 0;
+        });
+      } else {
+        ofPage(page, [&](int j, int i) {
+          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scale_, highest[i / 2]) : 0;
+        });
       }
+    }
 #pragma unroll
-      for (int quarter = 0; quarter < kQuarters; ++quarter) {
+    for (int quarter = 0; quarter < kQuarters; ++quarter) {
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& sum = sum_[half][quarter][e];
-          sum = __fmaf_rn(sum, factors[half],
-                          p_[2 * quarter][2 * half + e] + p_[2 * quarter + 1][2 * half + e]);
-        }
+      for (int i = 0; i < 4; ++i) {
+        float& sum = sum_[i / 2][quarter][i % 2];
+        sum = __fmaf_rn(sum, factors[i / 2], p_[2 * quarter][i] + p_[2 * quarter + 1][i]);
       }
     }
     // Most steps raise no row's maximum, and a factor of one changes nothing.
@@ -538,9 +549,6 @@ class Attender {
     sum += __shfl_xor_sync(kWholeWarp, sum, 1);
     return sum + __shfl_xor_sync(kWholeWarp, sum, 2);
   }
-
-  // Below every score and every maximum, so that its probability is zero.
-  static constexpr float kUnseen = 2 * kNothingSeen;
 
   const Block<kHeadDim>& block_;
   const float scale_;
