@@ -112,6 +112,7 @@ say 'unpacking'
 mkdir "$work/server"
 unpack "$packed/node.xz" >"$work/node" && chmod +x "$work/node" || fail 'node.xz cannot be unpacked'
 unpack "$packed/server.tar.xz" | tar -xf - -C "$work/server" || fail 'server.tar.xz cannot be unpacked'
+mkdir "$work/server/models" && cp -r "$root/models/demo" "$work/server/models/" || fail "$root/models/demo is missing"
 export XDG_CACHE_HOME=$work/cache
 tandem=("$work/node" "$work/server/scripts/tandem.mjs")
 printf 'Node %s, Tandem %s\n' "$("$work/node" --version)" "$(cat "$work/server/PACKED")"

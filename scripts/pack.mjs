@@ -1,6 +1,6 @@
 /**
  * Packs what runs Tandem on a machine without Node, npm and a network: `server.tar.xz`, a copy of this folder that needs no
- * set-up (compiled files, the addon, the packages it runs on, the demo model), and `node.xz`, the program alone. Both are
+ * set-up (compiled files, the addon, the packages it runs on; no model), and `node.xz`, the program alone. Both are
  * for Linux on x86-64.
  *
  *   node scripts/pack.mjs FOLDER
@@ -60,7 +60,6 @@ function packServer(target) {
   for (const part of ['config', 'engine', 'server', 'loadtest']) {
     copy(`dist/${part}`, (file) => isFolder(file) || file.endsWith('.js'));
   }
-  copy('models/demo', (file) => !/\/training$|\/eval\/(?!golden\.json$)/.test(file));
   for (const name of packagesToRun()) copy(`node_modules/${name}`, isRuntimeFile);
   copy('build/addon/tandem.node');
   run('strip', ['--strip-unneeded', path.join(stage, 'build/addon/tandem.node')]);
