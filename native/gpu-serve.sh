@@ -59,7 +59,7 @@ for file in node.xz server.tar.xz; do
 done
 
 work=$(mktemp -d) || exit 2
-mkdir -p "$out" || exit 2
+mkdir -p "$out" && out=$(realpath "$out") || exit 2
 children=()
 exec > >(tee "$out/gpu-serve.log") 2>&1
 logger=$!
@@ -112,7 +112,7 @@ say 'unpacking'
 mkdir "$work/server"
 unpack "$packed/node.xz" >"$work/node" && chmod +x "$work/node" || fail 'node.xz cannot be unpacked'
 unpack "$packed/server.tar.xz" | tar -xf - -C "$work/server" || fail 'server.tar.xz cannot be unpacked'
-mkdir "$work/server/models" && cp -r "$root/models/demo" "$work/server/models/" || fail "$root/models/demo is missing"
+mkdir -p "$work/server/models" && cp -r "$root/models/demo" "$work/server/models/" || fail "$root/models/demo is missing"
 export XDG_CACHE_HOME=$work/cache
 tandem=("$work/node" "$work/server/scripts/tandem.mjs")
 printf 'Node %s, Tandem %s\n' "$("$work/node" --version)" "$(cat "$work/server/PACKED")"
@@ -125,6 +125,8 @@ for folder in /dev/shm "${TMPDIR:-/tmp}"; do
   [ -n "$store" ] || [ "${free:-0}" -lt "${sizes[$shape]}" ] || store=$(mktemp -d "$folder/tandem-XXXXXX")
 done
 [ -n "$store" ] || fail "neither /dev/shm nor ${TMPDIR:-/tmp} has ${sizes[$shape]} GiB for the model"
+# Short names, so that the rows' commands name no folder of this machine.
+ln -s "$out" "$store/results" && cd "$store" || exit 2
 case $shape in
   demo)
     model=$work/server/models/demo
@@ -132,7 +134,7 @@ case $shape in
     load=(--streams 2,4 --long-prompt 256,512)
     ;;
   *)
-    model=$store/model
+    model=model
     limits=(--context-length 16384)
     load=(--streams 8,32 --long-prompt 2048,8192)
     "${tandem[@]}" bench random-model "$model" --shape "$shape" >"$work/model.log" 2>&1 &
@@ -231,7 +233,7 @@ if wants calibrate; then
   rest=$(left)
   cost=$((rest / 4 < 25 ? rest / 4 : 25))
   run calibrate $((cost + 20)) "${tandem[@]}" calibrate "$model" "${limits[@]}" \
-    --seconds "$((cost > 0 ? cost : 1))" --json "$out/gpu-calibrate.json" --record "$out/gpu-samples.json"
+    --seconds "$((cost > 0 ? cost : 1))" --json results/gpu-calibrate.json --record results/gpu-samples.json
   cp "$work"/cache/tandem/constants-*.json "$out/gpu-constants.json" 2>/dev/null
 fi
 if wants schedulers; then
@@ -239,7 +241,7 @@ if wants schedulers; then
   phase=$(awk -v rest="$(left)" 'BEGIN { phase = (rest - 35) / 36; print (phase < 0.5 ? 0.5 : phase > 6 ? 6 : phase) }')
   run schedulers 600 "${tandem[@]}" bench schedulers "$model" \
     --policies nexus,chunked,prefill-first --slack 1.5 --weights "$weights" --repetitions 1 --seconds "$phase" \
-    "${load[@]}" --json "$out/gpu-schedulers.json" -- "${limits[@]:0:4}" --max-step-tokens "$step_tokens"
+    "${load[@]}" --json results/gpu-schedulers.json -- "${limits[@]:0:4}" --max-step-tokens "$step_tokens"
 fi
 
 say 'done'
