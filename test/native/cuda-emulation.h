@@ -113,6 +113,8 @@ T __shfl_sync(unsigned, T value, int lane) {
 }
 
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 inline float __uint_as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
