@@ -90,6 +90,20 @@ __device__ inline void waitForCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
 }
 
+// Waits for the end of the kernels in front of this one, of one that was launched early: before it reads what
+// they write, or writes what they read. 9.0 and later; before, none is launched early.
+__device__ inline void waitForKernelsBefore() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The next kernel may begin, if it is launched early, once all blocks of this one have said so.
+__device__ inline void letNextKernelBegin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 // The shared memory that a launch asks for, aligned to 1024 bytes.
 __device__ inline std::byte* dynamicShared() {
   extern __shared__ __align__(1024) std::byte memory[];

@@ -147,8 +147,7 @@ __global__ void __launch_bounds__(Tile::kThreads) multiply(const MatmulProblem p
 #pragma unroll
   for (int tile = 0; tile < Tile::kRowTiles; ++tile) {
     const std::int64_t row = firstRow + warpRow + 16 * tile + lane / 4;
-    storeRow<0>(problem, row, first, count, sums[tile]);
-    storeRow<1>(problem, row + 8, first, count, sums[tile]);
+    storeRows(problem, row, first, count, sums[tile]);
   }
 }
 

@@ -12,15 +12,16 @@ namespace tandem::cuda {
 
 inline constexpr int kBandTiles = 16;  // tiles of rows that are computed before the next ones
 
-// What lies where in a block's shared memory:
-//
-//   stages     [stages] of x [boxRows, 64] and of W [tileEights] units, each stage at a multiple of 1024
-//   bytes expanded   int8 alone: [kExpandedSlots] of W [tileEights][8, 64] in bf16 overshoot  operands are
-//   read to the end of the tile's registers: what is not loaded is computed with, and
-//              not stored
-//   barriers
-inline constexpr int kMostStages = 32;
-inline constexpr int kExpandedSlots = 3;
+// In a block's shared memory there lie, one behind the other,
+// - stages of [depth] x [boxRows, 64] and [depth] W [tileEights] units, each at a multiple of 1024 bytes;
+// - for int8 slots of [depth] W [tileEights][8, 64] made bf16;
+// - what is read behind the last of them, since operands are read to the end of the tile's registers: it is
+//   computed with and not stored;
+// - barriers.
+inline constexpr int kMostStages = 32, kFewestStages = 3;
+inline constexpr int kMostDepth = 4;
+inline constexpr int kMostSlots = 8;
+constexpr int mostSlots(int tileOutputs) { return tileOutputs <= 64 ? kMostSlots : 6; }
 inline constexpr std::size_t kBarrierBytes = 1024;
 
 struct MatmulShape {
@@ -37,7 +38,9 @@ struct MatmulPlan {
   int rowTiles = 0, columnTiles = 0;
   int tileEights = 0;  // of the widest tile: tiles of columns are as equal as the granularity allows
   int blocks = 0;      // each takes tiles in turn
+  int depth = 1;       // steps that are loaded together: narrow tiles are done sooner than begun
   int stages = 0;      // of loaded inputs in shared memory
+  int slots = 0;       // of those made bf16: no more than stages
   int stageBytes = 0;
   int boxRows = 0;  // of x that a stage holds
   std::size_t sharedBytes = 0;

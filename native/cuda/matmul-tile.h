@@ -57,7 +57,7 @@ __device__ inline void transposeQuad(std::uint32_t (&words)[4], int t) {
   }
 }
 
-// Columns 2t and 2t + 1 of up to four eights of y, one by one.
+// As storeEights, one value after the other: float32, and rows that are not aligned.
 __device__ inline void storePieces(const MatmulProblem& problem, std::int64_t row, int first, int count,
                                    const float (&values)[4][2]) {
   const int t = static_cast<int>(threadIdx.x) % 4, width = problem.width();
@@ -78,75 +78,90 @@ __device__ inline void storePieces(const MatmulProblem& problem, std::int64_t ro
   }
 }
 
-// Writes a row's part of y: what the eights [first, first + count) of outputs lead to. Lane t of four holds
-// columns 2t and 2t + 1 of each eight, sums[eight - first][2 kHalf] and the next. All lanes of a warp call
-// it.
-template <int kHalf, int kGroups>
-__device__ void storeRow(const MatmulProblem& problem, std::int64_t row, int first, int count,
-                         const float (&sums)[kGroups][4]) {
-  const int t = static_cast<int>(threadIdx.x) % 4;
+// Four eights of y's row from `first` on, as many as there are: values[i] are columns 2t and 2t + 1 of eight
+// i. All lanes of a warp call it; a lane writes the 16 bytes of one eight.
+__device__ inline void storeEights(const MatmulProblem& problem, std::int64_t row, int first, int count,
+                                   float (&values)[4][2]) {
+  const int t = static_cast<int>(threadIdx.x) % 4, width = problem.width();
+  if (problem.epilogue == Epilogue::logits || width % kOutputsOfUnit != 0) {
+    return storePieces(problem, row, first, count, values);
+  }
+  const bool there = row < problem.rows && t < count;
+  auto* y =
+      reinterpret_cast<uint4*>(static_cast<bf16*>(problem.y) + row * width + (first + t) * kOutputsOfUnit);
+  std::uint32_t words[4];
+  if (problem.epilogue == Epilogue::add) {
+    const uint4 before = there ? *y : make_uint4(0, 0, 0, 0);
+    words[0] = before.x;
+    words[1] = before.y;
+    words[2] = before.z;
+    words[3] = before.w;
+    transposeQuad(words, t);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      values[i][0] += lowFloat(words[i]);
+      values[i][1] += highFloat(words[i]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) words[i] = packBf16(values[i][0], values[i][1]);
+  transposeQuad(words, t);
+  if (there) *y = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// Writes what the eights [first, first + count) of outputs lead to, of a row (half 0) and the eighth one
+// below it (1). Lane t of four holds columns 2t and 2t + 1 of each eight, sums[eight - first][2 half] and the
+// next. All lanes of a warp call it. The sums are lost.
+template <int kGroups>
+__device__ void storeRows(const MatmulProblem& problem, std::int64_t row, int first, int count,
+                          float (&sums)[kGroups][4]) {
+  constexpr int kAtOnce = kGroups < 8 ? kGroups : 8;
+  const int t = static_cast<int>(threadIdx.x) % 4, width = problem.width();
   const bool gated = problem.epilogue == Epilogue::swiGlu;
-  const int width = problem.width();
   const auto biasOf = [&](int column) {
     return problem.bias && column < problem.w.outputs ? problem.bias[column] : 0.0f;
   };
-  const auto plain = [&](int group, int i) {
-    return sums[group][2 * kHalf + i] + biasOf((first + group) * kOutputsOfUnit + 2 * t + i);
-  };
-  const auto swiGlu = [&](int group, int i) {
-    const int column = (first / 2 + group) * kOutputsOfUnit + 2 * t + i;
-    const float gate = sums[2 * group][2 * kHalf + i] + biasOf(column);
-    const float up = sums[2 * group + 1][2 * kHalf + i] + biasOf(width + column);
-    return silu(gate) * up;
-  };
-  const auto value = [&](int group, int i) {
-    if (!gated) return plain(group, i);
-    if constexpr (kGroups >= 2) {
-      if (group < kGroups / 2) return swiGlu(group, i);
-    }
-    return 0.0f;
-  };
-  const int firstOfY = gated ? first / 2 : first, countOfY = gated ? count / 2 : count;
-  const std::int64_t rowBegin = row * width;
-  const bool inPieces = problem.epilogue == Epilogue::logits || width % kOutputsOfUnit != 0;
-
-  // Four eights at a time: but for logits and odd widths a lane writes the 16 bytes of one of them.
+  // A loop, not one long text for all sums: what a tile ends with must not exceed the instruction cache. The
+  // next sums move to where the last ones were.
+#pragma unroll 1
+  while (count > 0) {
 #pragma unroll
-  for (int group = 0; group < kGroups; group += 4) {
-    if (group >= countOfY) break;
-    float values[4][2] = {};
+    for (int half = 0; half < 2; ++half) {
+      float values[4][2] = {};
+      if (gated) {
 #pragma unroll
-    for (int i = 0; i < 4 && group + i < kGroups; ++i) {
-      values[i][0] = value(group + i, 0);
-      values[i][1] = value(group + i, 1);
-    }
-    if (inPieces) {
-      storePieces(problem, row, firstOfY + group, countOfY - group, values);
-      continue;
-    }
-    const bool there = row < problem.rows && group + t < countOfY;
-    auto* y = reinterpret_cast<uint4*>(static_cast<bf16*>(problem.y) + rowBegin +
-                                       (firstOfY + group + t) * kOutputsOfUnit);
-    std::uint32_t words[4] = {};
-    if (problem.epilogue == Epilogue::add) {
-      if (there) {
-        const uint4 before = *y;
-        words[0] = before.x;
-        words[1] = before.y;
-        words[2] = before.z;
-        words[3] = before.w;
+        for (int i = 0; i < kAtOnce / 2; ++i) {
+#pragma unroll
+          for (int k = 0; k < 2; ++k) {
+            const int column = (first / 2 + i) * kOutputsOfUnit + 2 * t + k;
+            const float gate = sums[2 * i][2 * half + k] + biasOf(column);
+            const float up = sums[2 * i + 1][2 * half + k] + biasOf(width + column);
+            values[i][k] = silu(gate) * up;
+          }
+        }
+        storeEights(problem, row + 8 * half, first / 2, count / 2, values);
+        continue;
       }
-      transposeQuad(words, t);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        values[i][0] += lowFloat(words[i]);
-        values[i][1] += highFloat(words[i]);
+      for (int begin = 0; begin < kAtOnce; begin += 4) {
+#pragma unroll
+        for (int i = 0; i < 4 && begin + i < kAtOnce; ++i) {
+#pragma unroll
+          for (int k = 0; k < 2; ++k) {
+            values[i][k] =
+                sums[begin + i][2 * half + k] + biasOf((first + begin + i) * kOutputsOfUnit + 2 * t + k);
+          }
+        }
+        storeEights(problem, row + 8 * half, first + begin, count - begin, values);
       }
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) words[i] = packBf16(values[i][0], values[i][1]);
-    transposeQuad(words, t);
-    if (there) *y = make_uint4(words[0], words[1], words[2], words[3]);
+    for (int group = 0; group + kAtOnce < kGroups; ++group) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[group][i] = sums[group + kAtOnce][i];
+    }
+    first += kAtOnce;
+    count -= kAtOnce;
   }
 }
 

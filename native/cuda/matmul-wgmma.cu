@@ -7,6 +7,7 @@
 
 #include "cuda/matmul-wgmma.h"
 
+#include "core/error.h"
 #include "cuda/bulk-copies.h"
 #include "cuda/kernel.h"
 #include "cuda/matmul-tile.h"
@@ -53,20 +54,21 @@ struct Turn {
 template <int kWarpgroups, int kOutputs, bool kInt8>
 struct Kernel {
   static constexpr int kMultiplyingWarps = 4 * kWarpgroups;
-  static constexpr int kExpandingWarps = !kInt8 ? 0 : kWarpgroups == 1 ? 7 : 3;
-  // Whole warpgroups where registers are exchanged: 256 outputs need more than an equal share.
-  static constexpr bool kExchange = kOutputs == 256 && (kInt8 || kWarpgroups == 2);
-  static constexpr int kOtherWarps = kExchange ? (1 + kExpandingWarps + 3) / 4 * 4 : 1 + kExpandingWarps;
-  static constexpr int kThreads = 32 * (kMultiplyingWarps + kOtherWarps);
-  // Of 384 threads and 65536 registers.
-  static constexpr int kMultiplyingRegisters = kInt8 ? 216 : 240;
-  static constexpr int kOtherRegisters = !kInt8 ? 24 : kWarpgroups == 1 ? 144 : 72;
-  static_assert(!kExchange || kThreads == 384);
+  // Copies and expansion take long to begin with, and little else: several warps take stages in turn. One
+  // expands for each slot that there may be.
+  static constexpr int kLoadingWarps = kInt8 && kOutputs > 64 ? 1 : 3;  // of W; one more loads x
+  // Or a warp might take the parity of a stage for that of two turns before.
+  static_assert(kLoadingWarps <= kFewestStages);
+  static constexpr int kExpandingWarps = kInt8 ? mostSlots(kOutputs) : 0;
+  static constexpr int kThreads = 32 * (kMultiplyingWarps + 1 + kLoadingWarps + kExpandingWarps);
   static constexpr int kEights = kOutputs / kOutputsOfUnit;
+  // Warpgroups of 256 outputs take more than their equal share of registers.
+  static constexpr bool kExchange = kThreads * (kOutputs / 2 + 48) > 65536;
+  static_assert(kThreads % 128 == 0);
 
   struct Barriers {
     Barrier loaded[kMostStages], used[kMostStages];  // stages
-    Barrier expanded[kExpandedSlots], multiplied[kExpandedSlots];
+    Barrier expanded[kMostSlots], multiplied[kMostSlots];
   };
   static_assert(sizeof(Barriers) <= kBarrierBytes);
 
@@ -84,6 +86,16 @@ struct Kernel {
 
 #if defined(TANDEM_WGMMA)
 
+  // action(tile, first step, steps) for each stage of each tile of this block.
+  template <class Action>
+  __device__ static void forStages(const Work& work, Action action) {
+    const int steps = work.problem.steps(), depth = work.plan.depth;
+    forTiles(work, [&](const TilePlace& tile) {
+      for (int step = 0; step < steps; step += depth) {
+        action(tile, step, steps - step < depth ? steps - step : depth);
+      }
+    });
+  }
   template <class Action>
   __device__ static void forTiles(const Work& work, Action action) {
     const int tiles = work.plan.rowTiles * work.plan.columnTiles;
@@ -92,70 +104,105 @@ struct Kernel {
     }
   }
 
-  // One warp: lane 0 loads x, lane i the part of W that lies in the i-th of the tiles that it is packed in.
-  __device__ static void load(const Work& work, const RowsMap& x, const Shared& shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const WeightTiles& w = work.problem.w;
-    constexpr int kPacked = kTileOutputs / kOutputsOfUnit;
-    constexpr int kUnitBytes = kInt8 ? kInt8UnitBytes : kBf16UnitBytes;
-    const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
+  // Lane i loads step i of the stage.
+  __device__ static void loadX(const Work& work, const RowsMap& x, const Shared& shared) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, xBytes = work.plan.boxRows * 128;
     Turn stage;
-    forTiles(work, [&](const TilePlace& tile) {
-      const int begin = tile.firstEight, end = begin + tile.eights;
-      int mine = (begin / kPacked + lane) * kPacked, mineEnd = mine + kPacked;
-      if (mine < begin) mine = begin;
-      if (mineEnd > end) mineEnd = end;
-      const std::byte* source = w.data + w.unitOffset(mine, 0);
-      const int offset = xBytes + (mine - begin) * kUnitBytes, bytes = (mineEnd - mine) * kUnitBytes;
-      for (int step = 0; step < steps; ++step) {
-        waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
-        Barrier& loaded = shared.barriers->loaded[stage.place];
-        std::byte* to = shared.stages + stage.place * work.plan.stageBytes;
-        if (lane == 0) arriveExpecting(loaded, xBytes + tile.eights * kUnitBytes);
-        __syncwarp();
-        if (bytes > 0) copyBulk(to + offset, source, bytes, loaded);
-        if (lane == 0) copyBox(to, x, static_cast<int>(tile.firstRow), step * kTileInputs, loaded);
-        source += kPacked * kUnitBytes;
-        stage.advance(work.plan.stages);
+    forStages(work, [&](const TilePlace& tile, int step, int count) {
+      waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
+      Barrier& loaded = shared.barriers->loaded[stage.place];
+      if (lane == 0) arriveExpecting(loaded, count * xBytes);
+      __syncwarp();
+      if (lane < count) {
+        copyBox(shared.stages + stage.place * work.plan.stageBytes + lane * xBytes, x,
+                static_cast<int>(tile.firstRow), (step + lane) * kTileInputs, loaded);
       }
+      stage.advance(work.plan.stages);
     });
   }
 
-  // Makes bf16 of a stage's codes, in a slot of its own.
-  __device__ static void expand(const Work& work, const Shared& shared) {
-    const int thread = static_cast<int>(threadIdx.x) - 32 * (kMultiplyingWarps + 1);
-    const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
-    const int slotBytes = work.plan.tileEights * kBf16UnitBytes;
+  // A lane loads, of one step, what lies in one of the tiles that W is packed in.
+  __device__ static void loadW(const Work& work, const Shared& shared, int warp) {
+    constexpr int kPacked = kTileOutputs / kOutputsOfUnit;
+    constexpr int kUnitBytes = kInt8 ? kInt8UnitBytes : kBf16UnitBytes;
+    constexpr int kPieces = 32 / kMostDepth;
+    static_assert(kPieces > kOutputs / kTileOutputs + 1);
+    const int lane = static_cast<int>(threadIdx.x) % 32, inStage = lane / kPieces;
+    const WeightTiles& w = work.problem.w;
+    const int wBegin = work.plan.depth * work.plan.boxRows * 128;
+    Turn stage, turn;
+    forStages(work, [&](const TilePlace& tile, int step, int count) {
+      if (turn.place == warp) {
+        const int begin = tile.firstEight, end = begin + tile.eights;
+        const int packed = (begin / kPacked + lane % kPieces) * kPacked;
+        const int first = packed < begin ? begin : packed;
+        const int last = packed + kPacked < end ? packed + kPacked : end;
+        const std::byte* source = w.data + w.unitOffset(first, step + inStage);
+        std::byte* to = shared.stages + stage.place * work.plan.stageBytes + wBegin +
+                        (inStage * work.plan.tileEights + first - begin) * kUnitBytes;
+        waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
+        Barrier& loaded = shared.barriers->loaded[stage.place];
+        if (lane == 0) arriveExpecting(loaded, count * tile.eights * kUnitBytes);
+        __syncwarp();
+        if (inStage < count && first < last) copyBulk(to, source, (last - first) * kUnitBytes, loaded);
+      }
+      stage.advance(work.plan.stages);
+      turn.advance(kLoadingWarps);
+    });
+  }
+
+  // Makes bf16 of a stage's codes, in the slot that is this warp's own.
+  __device__ static void expand(const Work& work, const Shared& shared, int warp) {
+    constexpr int kAtOnce = 4;  // units whose codes are read before the first is written
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int wBegin = work.plan.depth * work.plan.boxRows * 128, stride = work.plan.tileEights;
     Turn stage, slot;
-    forTiles(work, [&](const TilePlace& tile) {
-      for (int step = 0; step < steps; ++step) {
-        waitFor(shared.barriers->loaded[stage.place], stage.parity);
+    forStages(work, [&](const TilePlace& tile, int, int count) {
+      if (slot.place == warp) {
+        // In this order: where the slot is free, all stages before its last one are done with, and the parity
+        // means this turn of the stage and no earlier one.
         waitFor(shared.barriers->multiplied[slot.place], slot.parity ^ 1);
-        const std::byte* units = shared.stages + stage.place * work.plan.stageBytes + xBytes;
-        auto* out = reinterpret_cast<bf16*>(shared.expanded + slot.place * slotBytes);
-        // Pieces of 16 codes: four of an output, 32 of a unit.
-        for (int index = thread; index < 32 * tile.eights; index += 32 * kExpandingWarps) {
-          const std::byte* unit = units + index / 32 * kInt8UnitBytes;
-          const bf16 scale = reinterpret_cast<const bf16*>(unit + kInt8CodeBytes)[index / 4 % 8];
-          expandPiece(reinterpret_cast<const uint4*>(unit)[index % 32], scale, out, index / 4, index % 4);
+        waitFor(shared.barriers->loaded[stage.place], stage.parity);
+        for (int step = 0; step < count; ++step) {
+          const std::byte* units =
+              shared.stages + stage.place * work.plan.stageBytes + wBegin + step * stride * kInt8UnitBytes;
+          std::byte* out = shared.expanded + (slot.place * work.plan.depth + step) * stride * kBf16UnitBytes;
+          for (int begin = 0; begin < tile.eights; begin += kAtOnce) {
+            uint4 codes[kAtOnce];
+            bf16 scales[kAtOnce];
+#pragma unroll
+            for (int i = 0; i < kAtOnce; ++i) {
+              const int eight = begin + i;
+              const std::byte* unit = units + (eight < tile.eights ? eight : begin) * kInt8UnitBytes;
+              // A lane's piece of a unit is 16 codes: a quarter of an output.
+              codes[i] = reinterpret_cast<const uint4*>(unit)[lane];
+              scales[i] = reinterpret_cast<const bf16*>(unit + kInt8CodeBytes)[lane / 4];
+            }
+#pragma unroll
+            for (int i = 0; i < kAtOnce; ++i) {
+              const int eight = begin + i;
+              if (eight >= tile.eights) break;
+              expandPiece(codes[i], scales[i], reinterpret_cast<bf16*>(out + eight * kBf16UnitBytes),
+                          lane / 4, lane % 4);
+            }
+          }
         }
         publishToTensorCores();
         __syncwarp();
-        if (thread % 32 == 0) {
-          arrive(shared.barriers->expanded[slot.place]);
+        if (lane == 0) {
           arrive(shared.barriers->used[stage.place]);
+          arrive(shared.barriers->expanded[slot.place]);
         }
-        stage.advance(work.plan.stages);
-        slot.advance(kExpandedSlots);
       }
+      stage.advance(work.plan.stages);
+      slot.advance(work.plan.slots);
     });
   }
 
-  __device__ static void multiplyTiles(const Work& work, const Shared& shared) {
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-    const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
-    const int slotBytes = work.plan.tileEights * kBf16UnitBytes;
-    const int xOffset = warp / 4 * 64 * 128;
+  __device__ static void multiplyTiles(const Work& work, const Shared& shared, int warp) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int steps = work.problem.steps(), depth = work.plan.depth, xBytes = work.plan.boxRows * 128;
+    const int wBytes = work.plan.tileEights * kBf16UnitBytes;
     Turn stage, slot;
     forTiles(work, [&](const TilePlace& tile) {
       float sums[kEights][4];
@@ -164,40 +211,43 @@ struct Kernel {
 #pragma unroll
         for (int i = 0; i < 4; ++i) sums[eight][i] = 0;
       }
-      int lastStage = 0, lastSlot = 0;
+      int doneStage = 0, doneSlot = 0;
       const auto release = [&] {
         if (lane != 0) return;
-        arrive(shared.barriers->used[lastStage]);
-        if constexpr (kInt8) arrive(shared.barriers->multiplied[lastSlot]);
+        arrive(shared.barriers->used[doneStage]);
+        if constexpr (kInt8) arrive(shared.barriers->multiplied[doneSlot]);
       };
-      for (int step = 0; step < steps; ++step) {
+      for (int step = 0; step < steps; step += depth) {
         waitFor(shared.barriers->loaded[stage.place], stage.parity);
         const std::byte* x = shared.stages + stage.place * work.plan.stageBytes;
-        const std::byte* w = x + xBytes;
+        const std::byte* w = x + depth * xBytes;
         if constexpr (kInt8) {
           waitFor(shared.barriers->expanded[slot.place], slot.parity);
-          w = shared.expanded + slot.place * slotBytes;
+          w = shared.expanded + slot.place * depth * wBytes;
         }
-        beginProducts();
+        x += warp / 4 * 64 * 128;
+        const int count = steps - step < depth ? steps - step : depth;
+        for (int i = 0; i < count; ++i) {
+          beginProducts();
 #pragma unroll
-        for (int k16 = 0; k16 < kTileInputs / 16; ++k16) {
-          multiply(sums, operandAt(x + xOffset, k16), operandAt(w, k16));
+          for (int k16 = 0; k16 < kTileInputs / 16; ++k16) {
+            multiply(sums, operandAt(x + i * xBytes, k16), operandAt(w + i * wBytes, k16));
+          }
         }
         endProductGroup();
-        // The step before is done when no more than this one is left.
+        // The stage before is done when no more than this one is left.
         waitForProducts<1>();
         if (step > 0) release();
-        lastStage = stage.place;
-        lastSlot = slot.place;
+        doneStage = stage.place;
+        doneSlot = slot.place;
         stage.advance(work.plan.stages);
-        slot.advance(kExpandedSlots);
+        slot.advance(work.plan.slots);
       }
       waitForProducts<0>();
       release();
       const std::int64_t row = tile.firstRow + 16 * warp;
       if (row >= work.problem.rows) return;
-      storeRow<0>(work.problem, row + lane / 4, tile.firstEight, tile.eights, sums);
-      storeRow<1>(work.problem, row + lane / 4 + 8, tile.firstEight, tile.eights, sums);
+      storeRows(work.problem, row + lane / 4, tile.firstEight, tile.eights, sums);
     });
   }
 
@@ -212,55 +262,68 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
   const typename K::Shared shared = K::divide(work.plan);
   if (threadIdx.x == 0) {
     for (int i = 0; i < work.plan.stages; ++i) {
-      initialise(shared.barriers->loaded[i], 1);
-      initialise(shared.barriers->used[i], K::kMultiplyingWarps + K::kExpandingWarps);
+      initialise(shared.barriers->loaded[i], 2);
+      initialise(shared.barriers->used[i], K::kMultiplyingWarps + (kInt8 ? 1 : 0));
     }
-    for (int i = 0; kInt8 && i < kExpandedSlots; ++i) {
-      initialise(shared.barriers->expanded[i], K::kExpandingWarps);
+    for (int i = 0; i < work.plan.slots; ++i) {
+      initialise(shared.barriers->expanded[i], 1);
       initialise(shared.barriers->multiplied[i], K::kMultiplyingWarps);
     }
     publishBarriers();
   }
+  letNextKernelBegin();
   __syncthreads();
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  if (warp < K::kMultiplyingWarps) {
-    if constexpr (K::kExchange) takeRegisters<K::kMultiplyingRegisters>();
-    K::multiplyTiles(work, shared);
+  // By way of a lane, so that the compiler sees that a warp's lanes agree.
+  const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x) / 32, 0);
+  const int other = warp - K::kMultiplyingWarps;
+  if (other < 0) {
+    if constexpr (K::kExchange) takeRegisters<240>();
+    waitForKernelsBefore();
+    K::multiplyTiles(work, shared, warp);
     return;
   }
-  if constexpr (K::kExchange) giveRegisters<K::kOtherRegisters>();
-  if (warp == K::kMultiplyingWarps) {
-    K::load(work, x, shared);
-  } else if (kInt8 && warp <= K::kMultiplyingWarps + K::kExpandingWarps) {
-    K::expand(work, shared);
+  if constexpr (K::kExchange) giveRegisters<24>();
+  if (other == 0) {
+    // Weights are loaded meanwhile: nothing writes them.
+    waitForKernelsBefore();
+    K::loadX(work, x, shared);
+  } else if (other <= K::kLoadingWarps) {
+    K::loadW(work, shared, other - 1);
+  } else if constexpr (kInt8) {
+    K::expand(work, shared, other - 1 - K::kLoadingWarps);
   }
 #endif
 }
 
-template <int kWarpgroups, int kOutputs>
+template <int kWarpgroups, int kOutputs, bool kInt8>
 void launchTiles(const Work& work, Stream stream) {
-  const MatmulProblem& problem = work.problem;
-  const RowsMap x = makeRowsMap(problem.x, problem.rows, problem.w.inputs, work.plan.boxRows);
-  const auto start = [&](auto kernel, unsigned threads) {
-    launchShared("matmul", kernel, dim3(static_cast<unsigned>(work.plan.blocks)), threads,
-                 work.plan.sharedBytes, stream, work, x);
-  };
-  if (problem.w.weightClass == WeightClass::int8) {
-    start(multiplyPipelined<kWarpgroups, kOutputs, true>, Kernel<kWarpgroups, kOutputs, true>::kThreads);
+  const RowsMap x = makeRowsMap(work.problem.x, work.problem.rows, work.problem.w.inputs, work.plan.boxRows);
+  launchEarly("matmul", multiplyPipelined<kWarpgroups, kOutputs, kInt8>,
+              dim3(static_cast<unsigned>(work.plan.blocks)), Kernel<kWarpgroups, kOutputs, kInt8>::kThreads,
+              work.plan.sharedBytes, stream, work, x);
+}
+
+template <bool kInt8>
+void launchClass(const Work& work, Stream stream) {
+  const int outputs = work.plan.tileOutputs;
+  if (work.plan.warpgroups == 1) {
+    if (outputs == 32) return launchTiles<1, 32, kInt8>(work, stream);
+    if (outputs == 64) return launchTiles<1, 64, kInt8>(work, stream);
   } else {
-    start(multiplyPipelined<kWarpgroups, kOutputs, false>, Kernel<kWarpgroups, kOutputs, false>::kThreads);
+    if (outputs == 128) return launchTiles<2, 128, kInt8>(work, stream);
+    if constexpr (!kInt8) {
+      if (outputs == 256) return launchTiles<2, 256, kInt8>(work, stream);
+    }
   }
+  throw Error("there is no kernel for a matmul's plan");
 }
 
 }  // namespace
 
 void matmulByWgmma(const MatmulProblem& problem, const MatmulPlan& plan, Stream stream) {
   const Work work{problem, plan};
-  if (plan.warpgroups == 1) {
-    plan.tileOutputs == 64 ? launchTiles<1, 64>(work, stream) : launchTiles<1, 256>(work, stream);
-  } else {
-    plan.tileOutputs == 128 ? launchTiles<2, 128>(work, stream) : launchTiles<2, 256>(work, stream);
-  }
+  problem.w.weightClass == WeightClass::int8 ? launchClass<true>(work, stream)
+                                             : launchClass<false>(work, stream);
 }
 
 }  // namespace tandem::cuda

@@ -21,9 +21,10 @@ namespace tandem::cuda {
 // A matrix [rows, 64] of bf16 in shared memory in the 128-byte swizzle, from column 16 k16 on: eights of rows
 // lie 1024 bytes apart, the first at a multiple of 1024.
 __device__ inline std::uint64_t operandAt(const std::byte* tile, int k16) {
-  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile)) + 32 * k16;
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile));
   constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62, kStride = std::uint64_t{1024 >> 4} << 32;
-  return kSwizzle128 | kStride | std::uint64_t{1} << 16 | (address >> 4 & 0x3fff);
+  // In units of 16 bytes; shared memory ends before the field does.
+  return (kSwizzle128 | kStride | std::uint64_t{1} << 16 | (address >> 4)) + 2 * k16;
 }
 
 // The operand so many bytes behind: further columns, or a tile of the same layout.
@@ -60,6 +61,15 @@ __device__ inline void giveRegisters() {
 #define TANDEM_SUMS32(j) TANDEM_SUMS16(j), TANDEM_SUMS16(j + 4)
 #define TANDEM_SUMS64(j) TANDEM_SUMS32(j), TANDEM_SUMS32(j + 8)
 
+__device__ inline void multiply(float (&sums)[4][4], std::uint64_t a, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "%16, %17, 1, 1, 1, 0, 0;"
+      : TANDEM_SUMS16(0)
+      : "l"(a), "l"(b));
+}
+
 __device__ inline void multiply(float (&sums)[8][4], std::uint64_t a, std::uint64_t b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
@@ -79,20 +89,6 @@ __device__ inline void multiply(float (&sums)[16][4], std::uint64_t a, std::uint
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
       "%64, %65, 1, 1, 1, 0, 0;"
       : TANDEM_SUMS64(0)
-      : "l"(a), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[24][4], std::uint64_t a, std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, "
-      "%96, %97, 1, 1, 1, 0, 0;"
-      : TANDEM_SUMS64(0), TANDEM_SUMS32(16)
       : "l"(a), "l"(b));
 }
 

@@ -139,10 +139,18 @@ void launchShared(const char*, void (*kernel)(Parameters...), dim3 grid, unsigne
       grid, threads, [&] { kernel(arguments...); }, sharedBytes);
 }
 template <class... Parameters, class... Arguments>
+void launchEarly(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                 std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  launchShared(name, kernel, grid, threads, sharedBytes, stream, arguments...);
+}
+template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
             const Arguments&... arguments) {
   launchShared(name, kernel, grid, threads, 0, stream, arguments...);
 }
+
+inline void waitForKernelsBefore() {}
+inline void letNextKernelBegin() {}
 
 inline std::byte* dynamicShared() { return emulation::dynamicShared(); }
 

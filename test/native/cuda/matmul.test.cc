@@ -22,11 +22,11 @@ constexpr int kSms = 4;
 using Kernel = std::function<void(const cuda::MatmulProblem&, int)>;
 
 // Those that the device has, and all their tiles.
-std::vector<Kernel> kernels(std::int64_t rows) {
+std::vector<Kernel> kernels(std::int64_t rows, WeightClass weightClass) {
   std::vector<Kernel> all = {
       [](const cuda::MatmulProblem& problem, int sms) { cuda::matmulByMma(problem, sms, kStream); }};
   if (!cuda::hasWgmma()) return all;
-  const std::size_t plans = cuda::possiblePlans({rows, 1, 1, 1, WeightClass::bf16}, 1).size();
+  const std::size_t plans = cuda::possiblePlans({rows, 1, 1, 1, weightClass}, 1).size();
   for (std::size_t i = 0; i < plans; ++i) {
     all.push_back([i](const cuda::MatmulProblem& problem, int sms) {
       cuda::matmulByWgmma(problem, cuda::possiblePlans(cuda::shapeOf(problem), sms)[i], kStream);
@@ -206,9 +206,9 @@ TEST("cuda matmul: all kernels give the same bits") {
     for (const auto& [rows, outputs, inputs] :
          {std::tuple{1, 24, 72}, {9, 136, 200}, {70, 264, 136}, {130, 520, 64}, {200, 72, 328}}) {
       const Problem problem(rows, outputs, inputs, weightClass);
-      const auto first = problem.logitsBy(kernels(rows)[0]);
+      const auto first = problem.logitsBy(kernels(rows, weightClass)[0]);
       expectLogits(problem, first, true, shapeOf(problem));
-      for (const Kernel& kernel : kernels(rows)) {
+      for (const Kernel& kernel : kernels(rows, weightClass)) {
         for (const int sms : {1, 3, 132}) {
           isTrue(problem.logitsBy(kernel, sms) == first, shapeOf(problem) + " on " + std::to_string(sms));
         }
