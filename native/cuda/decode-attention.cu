@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kThreads) attendRun(const DecodeAttention prob
       const PrecisionClass precision = PageTables::classOf(entry);
       const std::byte* head = PageTables::pageOf(entry) + format.in(precision).keys(kvHead);
       withTile<kHeadDim, isKeys>(precision, [&](auto tile) {
-        tile.copy(slotOf(step, isKeys ? page : 2 + page), head, thread, kThreads);
+        tile.template copy<kThreads>(slotOf(step, isKeys ? page : 2 + page), head, threadIdx.x);
       });
     }
     endCopyGroup();

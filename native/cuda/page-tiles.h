@@ -19,6 +19,7 @@ namespace tandem::cuda {
 // `kKeys`: or values.
 template <int kHeadDim, bool kKeys, PrecisionClass kPrecision>
 struct PageTile {
+  static constexpr PrecisionClass kClass = kPrecision;
   static constexpr int kBits = bitsOf(kPrecision);
   static constexpr int kBytes = kPageTokens * kHeadDim * kBits / 8;
   static constexpr int kScaleBytes = kPrecision == PrecisionClass::bf16 ? 0
@@ -33,17 +34,21 @@ struct PageTile {
   static constexpr int kScalesBegin =
       kKeys ? 2 * kBytes : 2 * kBytes + (isPacked(kPrecision) ? 4 * kHeadDim : kScaleBytes);
 
-  // Copies the tile of the head block at `head` and behind it its scales, as one of `threads`.
-  __device__ static void copy(std::byte* slot, const std::byte* head, int thread, int threads) {
-    constexpr int kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
+  // Copies the tile of the head block at `head` and behind it its scales, as one of kThreads, a multiple
+  // of 8.
+  template <unsigned kThreads>
+  __device__ static void copy(std::byte* slot, const std::byte* head, unsigned thread) {
+    constexpr unsigned kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
     const std::byte* tile = head + (kKeys ? 0 : kBytes);
 #pragma unroll
-    for (int chunk = thread; chunk < kChunks; chunk += threads) {
-      copyAsync(slot + 16 * placeOf(chunk), tile + 16 * chunk);
+    for (unsigned first = 0; first < kChunks; first += kThreads) {
+      if (kChunks % kThreads != 0 && first + thread >= kChunks) break;
+      copyAsync(slot + 16 * ((thread ^ turnOf(first + thread)) + first), tile + 16 * (first + thread));
     }
 #pragma unroll
-    for (int chunk = thread; chunk < kScaleChunks; chunk += threads) {
-      copyAsync(slot + kBytes + 16 * chunk, head + kScalesBegin + 16 * chunk);
+    for (unsigned first = 0; first < kScaleChunks; first += kThreads) {
+      if (first + thread >= kScaleChunks) break;
+      copyAsync(slot + kBytes + 16 * (first + thread), head + kScalesBegin + 16 * (first + thread));
     }
   }
 
@@ -158,10 +163,11 @@ struct PageTile {
   static constexpr int kRowChunks = (kKeys ? kPageTokens : kHeadDim) * kBits / 64;
   static constexpr bool kTurned = !isPacked(kPrecision) && (kRowChunks % 8 == 0 || 8 % kRowChunks == 0);
 
-  __device__ static int placeOf(int chunk) {
-    if constexpr (!kTurned) return chunk;
-    const int row = chunk / 8 * 8 / kRowChunks;
-    return chunk ^ 2 * (row / (kKeys ? 2 : 4) % 4);
+  // What the place of a chunk in its line differs by.
+  __device__ static unsigned turnOf(unsigned chunk) {
+    if constexpr (!kTurned) return 0;
+    const unsigned row = chunk / 8 * 8 / kRowChunks;
+    return 2 * (row / (kKeys ? 2 : 4) % 4);
   }
 };
 

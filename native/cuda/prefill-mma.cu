@@ -74,10 +74,12 @@ __global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention pr
       if (entry == 0) continue;
       const PrecisionClass precision = PageTables::classOf(entry);
       const std::byte* head = PageTables::pageOf(entry) + format.in(precision).keys(kvHead);
-      withTile<kHeadDim, true>(precision,
-                               [&](auto keys) { keys.copy(slotOf(token, page), head, thread, kThreads); });
-      withTile<kHeadDim, false>(
-          precision, [&](auto values) { values.copy(slotOf(token, 2 + page), head, thread, kThreads); });
+      withTile<kHeadDim, true>(precision, [&](auto keys) {
+        keys.template copy<kThreads>(slotOf(token, page), head, threadIdx.x);
+      });
+      withTile<kHeadDim, false>(precision, [&](auto values) {
+        values.template copy<kThreads>(slotOf(token, 2 + page), head, threadIdx.x);
+      });
     }
     endCopyGroup();
   };
