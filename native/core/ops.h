@@ -11,7 +11,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/operator-class.h"
@@ -243,8 +245,13 @@ struct LaneLimits {
 class Backend {
  public:
   virtual ~Backend() = default;
+  virtual const char* kind() const = 0;            // cpu, cuda
+  virtual std::string name() const { return {}; }  // of the device, for people; empty: ask the system
   virtual const char* isa() const = 0;
   virtual int units() const = 0;
+
+  // Units of the prefill lane in each split that can be made, ascending; nothing: any number of units.
+  virtual std::optional<std::vector<int>> splits() const { return std::nullopt; }
 
   // Packs matrices of equal `cols` into one weight, on all units. The sources may be unmapped afterwards.
   virtual std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,

@@ -52,6 +52,7 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(int units, Isa isa) : isa_(isa), cores_(chooseCores(units)), claims_(units) {}
 
+  const char* kind() const override { return "cpu"; }
   const char* isa() const override { return isaName(isa_); }
   int units() const override { return static_cast<int>(cores_.size()); }
 

@@ -4,8 +4,10 @@
 #include <array>
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "cuda/cuda-kv-memory.h"
@@ -82,8 +84,17 @@ class CudaBackend final : public Backend {
         lanes_(*driver_),
         planned_(facts_.index) {}
 
+  const char* kind() const override { return "cuda"; }
+  std::string name() const override { return facts_.name; }
   const char* isa() const override { return isa_.c_str(); }
   int units() const override { return lanes_.units(); }
+
+  std::optional<std::vector<int>> splits() const override {
+    // Without green contexts both lanes have all SMs, decode's with priority, however they are split: one split
+    // lets them run at once.
+    if (!lanes_.whyNoSplit().empty()) return std::vector<int>{lanes_.units() / 2};
+    return lanes_.splits();
+  }
 
   std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
                                      WeightClass weightClass) override {

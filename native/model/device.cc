@@ -34,7 +34,22 @@ std::unique_ptr<KvMemory> Device::allocate(const DeviceOptions& options) {
   }
   const LaneLimits limits = limitsOf(options);
   for (int lane = 0; lane < 2; ++lane) lanes_[lane].ops = backend_->openLane(lane, limits);
-  return backend_->allocateKv(options.kvBytes > 0 ? options.kvBytes : backend_->freeMemory());
+  const std::size_t kvBytes = kvBytesOf(options);
+  const std::size_t block =
+      PageFormat{options.kvPrecision, spec_.kvHeads, spec_.headDim}.pageBytes() * spec_.layers;
+  if (kvBytes < options.kvBytes && kvBytes < block) {
+    throw Error("the model and the lanes leave " + std::to_string(kvBytes) +
+                " bytes of the device's memory, and the KV of " + std::to_string(kPageTokens) +
+                " tokens takes " + std::to_string(block) +
+                "; take smaller weights, or lower --max-step-tokens or --max-sequences");
+  }
+  return backend_->allocateKv(kvBytes);
+}
+
+std::size_t Device::kvBytesOf(const DeviceOptions& options) const {
+  if (options.kvBytes > 0 && !options.kvMayShrink) return options.kvBytes;
+  const std::size_t left = backend_->freeMemory();
+  return options.kvBytes > 0 ? std::min(options.kvBytes, left) : left;
 }
 
 LaneLimits Device::limitsOf(const DeviceOptions& options) const {
@@ -47,8 +62,7 @@ LaneLimits Device::limitsOf(const DeviceOptions& options) const {
   limits.attention = {spec_.heads, spec_.kvHeads, spec_.headDim, 0};
   // Pages of the smallest class, since a sequence may be converted to it.
   const PageFormat smallest{PrecisionClass::int2, spec_.kvHeads, spec_.headDim};
-  const std::size_t kvBytes = options.kvBytes > 0 ? options.kvBytes : backend_->freeMemory();
-  limits.slotPages = static_cast<std::int64_t>(kvBytes / (smallest.pageBytes() * spec_.layers));
+  limits.slotPages = static_cast<std::int64_t>(kvBytesOf(options) / (smallest.pageBytes() * spec_.layers));
   if (maxSequenceTokens_ > 0) {
     limits.slotPages = std::min(limits.slotPages, (maxSequenceTokens_ + kPageTokens - 1) / kPageTokens);
   }

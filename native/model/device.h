@@ -30,7 +30,8 @@ struct DeviceOptions {
   std::vector<TensorEntry> tensors;
   WeightOptions weights;
   PrecisionClass kvPrecision = PrecisionClass::bf16;
-  std::size_t kvBytes = 0;  // 0: all that the backend has left
+  std::size_t kvBytes = 0;   // 0: all that the backend has left
+  bool kvMayShrink = false;  // to what the backend has left
   int slots = 0;
   int maxStepTokens = 0;
   std::int64_t maxSequenceTokens = 0;  // 0: as many as the KV cache holds
@@ -105,6 +106,7 @@ class Device {
   // Of the lanes first: KV may have all that they leave.
   std::unique_ptr<KvMemory> allocate(const DeviceOptions& options);
   LaneLimits limitsOf(const DeviceOptions& options) const;
+  std::size_t kvBytesOf(const DeviceOptions& options) const;
   Job plan(Step step);
   void checkOpen(int slot) const;
   void work(int lane);

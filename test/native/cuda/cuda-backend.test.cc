@@ -6,6 +6,9 @@
 #include <cstring>
 #include <future>
 #include <map>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "check.h"
 #include "core/error.h"
@@ -408,9 +411,29 @@ TEST("cuda backend: KV takes what is left, and what cannot fit is refused with t
   }
   options.kvBytes = std::size_t{1} << 50;
   throws([&] { Device(cuda::makeCudaBackend({}), options); }, "lower --kv-memory");
+  options.kvMayShrink = true;
+  {
+    Device device(cuda::makeCudaBackend({0, 0.05}), options);
+    isTrue(device.kv().totalBlocks() > 0, "there is as much KV as there is room for");
+    isTrue(device.kv().totalBlocks() * device.kv().blockBytes() < options.kvBytes, "which is less");
+  }
+  throws([&] { Device(cuda::makeCudaBackend({0, 1e-9}), options); }, "take smaller weights");
   options.kvBytes = 4 << 20;
   options.weights.weightClass = WeightClass::int4;
   throws([&] { Device(cuda::makeCudaBackend({}), options); }, "int4");
+}
+
+TEST("cuda backend: names its device, and the splits that it can make") {
+  const auto backend = cuda::makeCudaBackend({});
+  isTrue(std::string(backend->kind()) == "cuda", "its kind");
+  isTrue(!backend->name().empty(), "its name");
+  const std::optional<std::vector<int>> splits = backend->splits();
+  isTrue(splits && !splits->empty(), "lanes can run at once");
+  int last = 0;
+  for (const int split : *splits) {
+    isTrue(split > last && split < backend->units(), "splits rise, and leave both lanes some");
+    last = split;
+  }
 }
 
 TEST("cuda backend: refuses devices and fractions that are not there") {
