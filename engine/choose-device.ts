@@ -48,7 +48,7 @@ export function chooseDevice({ model, engine }: ChoosingSettings, cudaInfo: () =
   }
   const info = cudaInfo();
   const index = engine.gpu ?? 0;
-  const problem = problemOf(info, index) ?? lackOfKernels(model.weights, engine.kv);
+  const problem = problemOf(info, index) ?? lackOfKernels(model.weights);
   if (problem === undefined) {
     const found = info.devices[index]!;
     const { name, whyNoSplit } = found;
@@ -81,10 +81,8 @@ function problemOf(info: CudaInfo, index: number): string | undefined {
 }
 
 /** What of the settings only the processor can do so far; undefined where a GPU can do all of it. */
-function lackOfKernels(weights: ModelSettings['weights'], kv: EngineSettings['kv']): string | undefined {
-  if (weights === 'int4') return '--weights int4 has no CUDA kernels yet: take int8 or bf16';
-  if (kv === 'int4' || kv === 'int2') return `--kv ${kv} has no CUDA kernels yet: take exact or int8`;
-  return undefined;
+function lackOfKernels(weights: ModelSettings['weights']): string | undefined {
+  return weights === 'int4' ? '--weights int4 has no CUDA kernels yet: take int8 or bf16' : undefined;
 }
 
 /** The first of these settings that has a value, as a flag. */

@@ -16,6 +16,7 @@
 #include "cuda/driver.h"
 #include "cuda/lanes.h"
 #include "cuda/matmul.h"
+#include "cuda/page-converter.h"
 #include "cuda/runtime.h"
 #include "cuda/slot-tables.h"
 
@@ -140,8 +141,11 @@ class CudaBackend final : public Backend {
     return budget_ > used ? budget_ - used : 0;
   }
 
-  void requantize(std::span<const PageConversion>) override {
-    throw Error("the CUDA backend cannot write pages again in another class yet");
+  void requantize(std::span<const PageConversion> conversions) override {
+    const std::lock_guard lock(converting_);
+    useDevice(facts_.index);
+    planned_.holdBack(convertStream_);
+    converter_.convert(conversions, convertStream_);
   }
 
   std::unique_ptr<Ops> openLane(int lane, const LaneLimits& limits) override {
@@ -177,6 +181,9 @@ class CudaBackend final : public Backend {
   Lanes lanes_;
   PlannedCopies planned_;
   std::array<std::uint64_t, 2> seenCopies_{};
+  std::mutex converting_;
+  OwnStream convertStream_;
+  PageConverter converter_;
   std::mutex loading_;
   OwnStream loadStream_;
   DeviceCopies copies_;

@@ -314,8 +314,9 @@ void CudaOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::spa
   }
 }
 
-void CudaOps::requantize(std::span<const PageConversion>) {
-  throw Error("the CUDA backend cannot write pages again in another class yet");
+void CudaOps::requantize(std::span<const PageConversion> conversions) {
+  endLayers();
+  converter_.convert(conversions, stream_);
 }
 
 void CudaOps::gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) {

@@ -8,6 +8,7 @@
 #include "cuda/append-kv.h"
 #include "cuda/device-copies.h"
 #include "cuda/matmul.h"
+#include "cuda/page-converter.h"
 #include "cuda/page-tables.h"
 #include "cuda/prefill-attention.h"
 #include "cuda/runtime.h"
@@ -100,6 +101,7 @@ class CudaOps final : public Ops {
   DeviceMemory angles_;  // [rows, headDim] float
   DeviceMemory parts_;   // of decode attention
   PinnedMemory hostRow_;
+  PageConverter converter_;
 
   Step step_;
   bool hasAngles_ = false;

@@ -20,8 +20,8 @@ inline constexpr int kBandTiles = 16;  // tiles of rows that are computed before
 // - barriers.
 inline constexpr int kMostStages = 32, kFewestStages = 3;
 inline constexpr int kMostDepth = 4;
-inline constexpr int kMostSlots = 6;
-constexpr int mostSlots(int tileOutputs) { return tileOutputs <= 128 ? kMostSlots : 3; }
+inline constexpr int kMostSlots = 8;
+constexpr int mostSlots(int tileOutputs) { return tileOutputs <= 64 ? kMostSlots : 6; }
 inline constexpr std::size_t kBarrierBytes = 1024;
 
 struct MatmulShape {

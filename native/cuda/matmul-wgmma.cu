@@ -54,13 +54,13 @@ struct Turn {
 template <int kWarpgroups, int kOutputs, bool kInt8>
 struct Kernel {
   static constexpr int kMultiplyingWarps = 4 * kWarpgroups;
-  // Copies and expansion take long to begin with, and little else: several warps take stages in turn.
-  static constexpr int kLoadingWarps = kInt8 ? 1 : 3;  // of W; one more loads x
+  // Copies and expansion take long to begin with, and little else: several warps take stages in turn. One
+  // expands for each slot that there may be.
+  static constexpr int kLoadingWarps = kInt8 && kOutputs > 64 ? 1 : 3;  // of W; one more loads x
   // Or a warp might take the parity of a stage for that of two turns before.
   static_assert(kLoadingWarps <= kFewestStages);
-  // A team of expanding warps for each slot that there may be.
-  static constexpr int kTeams = kInt8 ? mostSlots(kOutputs) : 0, kTeamWarps = kInt8 ? 6 / kTeams : 0;
-  static constexpr int kThreads = 32 * (kMultiplyingWarps + 1 + kLoadingWarps + kTeams * kTeamWarps);
+  static constexpr int kExpandingWarps = kInt8 ? mostSlots(kOutputs) : 0;
+  static constexpr int kThreads = 32 * (kMultiplyingWarps + 1 + kLoadingWarps + kExpandingWarps);
   static constexpr int kEights = kOutputs / kOutputsOfUnit;
   // Warpgroups of 256 outputs take more than their equal share of registers.
   static constexpr bool kExchange = kThreads * (kOutputs / 2 + 48) > 65536;
@@ -151,14 +151,14 @@ struct Kernel {
     });
   }
 
-  // Makes bf16 of a stage's codes, in a slot of its own.
+  // Makes bf16 of a stage's codes, in the slot that is this warp's own.
   __device__ static void expand(const Work& work, const Shared& shared, int warp) {
     constexpr int kAtOnce = 4;  // units whose codes are read before the first is written
-    const int lane = static_cast<int>(threadIdx.x) % 32, team = warp / kTeamWarps;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     const int wBegin = work.plan.depth * work.plan.boxRows * 128, stride = work.plan.tileEights;
     Turn stage, slot;
     forStages(work, [&](const TilePlace& tile, int, int count) {
-      if (slot.place == team) {
+      if (slot.place == warp) {
         // In this order: where the slot is free, all stages before its last one are done with, and the parity
         // means this turn of the stage and no earlier one.
         waitFor(shared.barriers->multiplied[slot.place], slot.parity ^ 1);
@@ -167,12 +167,12 @@ struct Kernel {
           const std::byte* units =
               shared.stages + stage.place * work.plan.stageBytes + wBegin + step * stride * kInt8UnitBytes;
           std::byte* out = shared.expanded + (slot.place * work.plan.depth + step) * stride * kBf16UnitBytes;
-          for (int begin = warp % kTeamWarps; begin < tile.eights; begin += kAtOnce * kTeamWarps) {
+          for (int begin = 0; begin < tile.eights; begin += kAtOnce) {
             uint4 codes[kAtOnce];
             bf16 scales[kAtOnce];
 #pragma unroll
             for (int i = 0; i < kAtOnce; ++i) {
-              const int eight = begin + i * kTeamWarps;
+              const int eight = begin + i;
               const std::byte* unit = units + (eight < tile.eights ? eight : begin) * kInt8UnitBytes;
               // A lane's piece of a unit is 16 codes: a quarter of an output.
               codes[i] = reinterpret_cast<const uint4*>(unit)[lane];
@@ -180,7 +180,7 @@ struct Kernel {
             }
 #pragma unroll
             for (int i = 0; i < kAtOnce; ++i) {
-              const int eight = begin + i * kTeamWarps;
+              const int eight = begin + i;
               if (eight >= tile.eights) break;
               expandPiece(codes[i], scales[i], reinterpret_cast<bf16*>(out + eight * kBf16UnitBytes),
                           lane / 4, lane % 4);
@@ -263,10 +263,10 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
   if (threadIdx.x == 0) {
     for (int i = 0; i < work.plan.stages; ++i) {
       initialise(shared.barriers->loaded[i], 2);
-      initialise(shared.barriers->used[i], K::kMultiplyingWarps + K::kTeamWarps);
+      initialise(shared.barriers->used[i], K::kMultiplyingWarps + (kInt8 ? 1 : 0));
     }
     for (int i = 0; i < work.plan.slots; ++i) {
-      initialise(shared.barriers->expanded[i], K::kTeamWarps);
+      initialise(shared.barriers->expanded[i], 1);
       initialise(shared.barriers->multiplied[i], K::kMultiplyingWarps);
     }
     publishBarriers();
@@ -277,12 +277,12 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
   const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x) / 32, 0);
   const int other = warp - K::kMultiplyingWarps;
   if (other < 0) {
-    if constexpr (K::kExchange) takeRegisters<kInt8 ? 192 : 240>();
+    if constexpr (K::kExchange) takeRegisters<240>();
     waitForKernelsBefore();
     K::multiplyTiles(work, shared, warp);
     return;
   }
-  if constexpr (K::kExchange) giveRegisters<kInt8 ? 72 : 24>();
+  if constexpr (K::kExchange) giveRegisters<24>();
   if (other == 0) {
     // Weights are loaded meanwhile: nothing writes them.
     waitForKernelsBefore();
@@ -309,7 +309,6 @@ void launchClass(const Work& work, Stream stream) {
   if (work.plan.warpgroups == 1) {
     if (outputs == 32) return launchTiles<1, 32, kInt8>(work, stream);
     if (outputs == 64) return launchTiles<1, 64, kInt8>(work, stream);
-    if (outputs == 256) return launchTiles<1, 256, kInt8>(work, stream);
   } else {
     if (outputs == 128) return launchTiles<2, 128, kInt8>(work, stream);
     if constexpr (!kInt8) {

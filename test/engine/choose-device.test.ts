@@ -101,11 +101,13 @@ describe('the choice of a device', () => {
     expect(() => choose({ device: 'cuda' }, usable, 'int4')).toThrow(
       /--weights int4 has no CUDA kernels yet/,
     );
-    expect(() => choose({ device: 'cuda', kv: 'int2' }, usable)).toThrow(/--kv int2 has no CUDA kernels yet/);
-    expect(choose({ kv: 'int4' }, usable)).toMatchObject({
+    expect(choose({}, usable, 'int4')).toMatchObject({
       kind: 'cpu',
-      notes: ['computing on the processor: --kv int4 has no CUDA kernels yet: take exact or int8'],
+      notes: ['computing on the processor: --weights int4 has no CUDA kernels yet: take int8 or bf16'],
     });
+    for (const kv of ['int8', 'int4', 'int2'] as const) {
+      expect(choose({ device: 'cuda', kv }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
+    }
   });
 
   it('says that lanes share a GPU that cannot be split by priority', () => {

@@ -458,6 +458,79 @@ TEST("cuda backend: a failed step fails alone") {
   expectSame(append(*device, 0, tokens, 128), expected, "the next step");
 }
 
+namespace {
+
+bool convert(Device& device, int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
+             int layer = -1) {
+  std::promise<void> converted;
+  if (!device.convert(
+          slot, begin, end, precision, [&] { converted.set_value(); }, layer))
+    return false;
+  converted.get_future().get();
+  device.finishConversion(slot);
+  return true;
+}
+
+}  // namespace
+
+TEST("cuda backend: a sequence whose pages were converted goes on near the exact one, with fewer bytes") {
+  const TinyModel model(llama(), 23);
+  const auto device = open(model);
+  const std::vector<std::int32_t> tokens = prompt(128, 31);
+  const std::vector<float> expected = logitsOf(*device, tokens);
+  for (const auto& [precision, bound] :
+       {std::pair{PrecisionClass::int8, 0.03}, {PrecisionClass::int4, 0.15}, {PrecisionClass::int2, 0.5}}) {
+    openSlot(*device, 0, 128);
+    append(*device, 0, {tokens.begin(), tokens.begin() + 100}, 128);
+    const std::size_t before = device->kv().heldBytes();
+    isTrue(convert(*device, 0, 0, 3, precision), "there is room for both forms");
+    const PageFormat& format = device->kv().format();
+    test::equal(before - device->kv().heldBytes(),
+                3 * 2 * (format.pageBytes() - format.in(precision).pageBytes()), "bytes saved");
+    const std::vector<float> logits = append(*device, 0, {tokens.begin() + 100, tokens.end()}, 128);
+    const double error = relativeError(logits, expected);
+    isTrue(error > 0 && error < bound,
+           std::string(nameOf(precision)) + ": relative error " + std::to_string(error));
+    device->closeSlot(0);
+  }
+}
+
+TEST("cuda backend: converted pages give the same bits in chunks, token by token, forked and swapped") {
+  const TinyModel model(llama(), 24);
+  const auto device = open(model, WeightClass::int8);
+  const std::vector<std::int32_t> tokens = prompt(120, 41);
+  const auto begin = [&](int slot) {
+    openSlot(*device, slot, 128);
+    append(*device, slot, {tokens.begin(), tokens.begin() + 100}, 128);
+    isTrue(convert(*device, slot, 0, 1, PrecisionClass::int2), "room");
+    isTrue(convert(*device, slot, 1, 2, PrecisionClass::int4, 0), "room");
+    isTrue(convert(*device, slot, 1, 3, PrecisionClass::int8, 1), "room");
+  };
+  const auto goOn = [&](int slot, std::size_t chunk) {
+    isTrue(device->kv().reserve(slot, 128), "room");
+    const std::vector<float> logits = append(*device, slot, {tokens.begin() + 100, tokens.end()}, chunk);
+    device->closeSlot(slot);
+    return logits;
+  };
+  begin(0);
+  const std::vector<float> expected = goOn(0, 20);
+  for (const std::size_t chunk : {1, 7}) {
+    begin(1);
+    expectSame(goOn(1, chunk), expected, "chunks of " + std::to_string(chunk));
+  }
+  begin(0);
+  device->openSlot(1, {});
+  isTrue(device->kv().fork(0, 1, 100), "a fork fits");
+  expectSame(goOn(1, 9), expected, "forked");
+  SwapId id = -1;
+  swapOut(*device, 0, id);
+  device->closeSlot(0);
+  device->openSlot(2, {});
+  swapIn(*device, 2, id);
+  expectSame(goOn(2, 20), expected, "swapped");
+  test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
+}
+
 #ifdef TANDEM_CUDA_EMULATION
 
 TEST("cuda backend: a lost device is told by steps and by what ends a swap, and closes") {
