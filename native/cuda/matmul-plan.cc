@@ -33,7 +33,9 @@ void divideShared(MatmulPlan& plan, WeightClass weightClass) {
   const int xEnd = 64 * plan.warpgroups * 128;
   const int wOvershoot = (plan.tileOutputs / kOutputsOfUnit - plan.tileEights) * kBf16UnitBytes;
   constexpr int kEnough = 4;
-  for (plan.depth = std::clamp(128 / plan.tileOutputs, 1, kMostDepth);; plan.depth /= 2) {
+  // A stage of codes is held while it is made bf16 too, so that more and smaller ones must be on their way.
+  const int widestDeep = int8 ? 64 : 128;
+  for (plan.depth = std::clamp(widestDeep / plan.tileOutputs, 1, kMostDepth);; plan.depth /= 2) {
     plan.stageBytes = static_cast<int>(parts(plan.depth * (xBytes + plan.tileEights * unit), 1024)) * 1024;
     const int xOvershoot = (plan.depth - 1) * xBytes + xEnd - plan.stageBytes;
     std::size_t rest = kBarrierBytes + std::max({xOvershoot, wOvershoot, 0});
