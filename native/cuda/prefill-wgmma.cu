@@ -103,6 +103,8 @@ struct Block {
   __device__ Seen seen() const { return {seenBy(0).begin, seenBy(queries - 1).end}; }
 };
 
+#if defined(TANDEM_WGMMA)
+
 // A place in the ring of stages, and the parity of the phase that it is in.
 struct Turn {
   int stage = 0;
@@ -115,8 +117,6 @@ struct Turn {
     }
   }
 };
-
-#if defined(TANDEM_WGMMA)
 
 // Brings steps of pages. Those whose pages are all in the pool's class are asked for a step before they are
 // written, so that no thread waits for memory; others are few bytes, and are loaded when it is their turn.

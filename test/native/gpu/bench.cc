@@ -13,7 +13,9 @@
 #include "cuda/argmax.h"
 #include "cuda/decode-attention.h"
 #include "cuda/matmul.h"
+#include "cuda/prefill-attention.h"
 #include "cuda/random.h"
+#include "cuda/requantize.h"
 #include "cuda/rms-norm.h"
 #include "cuda/sample.h"
 #include "cuda/swiglu.h"
@@ -146,7 +148,7 @@ void benchAttention(Bench& bench) {
                                         : std::vector<Load>{{64, 8192}, {16, 2048}, {1, 8192}, {1, 32768}};
   Shape shape = kShape;
   shape.layers = 1;
-  for (const PrecisionClass precision : {PrecisionClass::bf16, PrecisionClass::int8}) {
+  for (const PrecisionClass precision : kPrecisionClasses) {
     for (const auto& [sequences, tokens] : loads) {
       SyntheticPages pages(shape, precision, sequences, tokens);
       DeviceArray<bf16> qkv = test::repeated(test::randomBf16s(1 << 12, 3),
@@ -154,14 +156,69 @@ void benchAttention(Bench& bench) {
       DeviceArray<bf16> out(static_cast<std::size_t>(sequences) * shape.heads * shape.headDim);
       DeviceArray<float> parts(cuda::decodeAttentionScratch(sequences, tokens, shape.heads, shape.headDim) /
                                sizeof(float));
-      bench.memoryBound(std::string("decodeAttention ") +
-                            (precision == PrecisionClass::bf16 ? "bf16 " : "int8 ") +
+      bench.memoryBound(std::string("decodeAttention ") + nameOf(precision) + " " +
                             std::to_string(sequences) + " x " + std::to_string(tokens),
                         static_cast<double>(pages.bytesRead()), [&] {
                           cuda::decodeAttention({qkv.data(), pages.layer(0), pages.rows(), pages.contexts(),
                                                  sequences, tokens, shape.heads, 0, parts.data(), out.data()},
                                                 kStream);
                         });
+    }
+  }
+}
+
+void benchPrefillAttention(Bench& bench) {
+  struct Load {
+    int tokens, context;
+  };
+  const std::vector<Load> loads = kTiny
+                                      ? std::vector<Load>{{40, 0}, {16, 64}}
+                                      : std::vector<Load>{{8192, 0}, {512, 0},     {512, 8192},  {512, 30000},
+                                                          {2048, 0}, {2048, 8192}, {2048, 30000}};
+  Shape shape = kShape;
+  shape.layers = 1;
+  for (const PrecisionClass precision : {PrecisionClass::bf16, PrecisionClass::int8}) {
+    for (const auto& [tokens, context] : loads) {
+      SyntheticPages pages(shape, precision, 1, context + tokens);
+      DeviceArray<bf16> qkv =
+          test::repeated(test::randomBf16s(1 << 12, 3), static_cast<std::size_t>(tokens) * shape.qkvWidth());
+      DeviceArray<bf16> out(static_cast<std::size_t>(tokens) * shape.heads * shape.headDim);
+      DeviceArray<cuda::QueryTile> tiles(tilesOf(shape, tokens, context));
+      const double pairs = static_cast<double>(tokens) * context + 0.5 * tokens * (tokens + 1.0);
+      bench.computeBound(std::string("prefillAttention ") + nameOf(precision) + " " + std::to_string(tokens) +
+                             " behind " + std::to_string(context),
+                         4.0 * shape.headDim * shape.heads * pairs, [&] {
+                           cuda::prefillAttention(
+                               {qkv.data(), pages.layer(0), tiles.data(), static_cast<int>(tiles.size()),
+                                shape.heads, 0, out.data()},
+                               kStream);
+                         });
+    }
+  }
+}
+
+void benchRequantize(Bench& bench) {
+  const int count = kTiny ? 2 : 4096;
+  for (const PrecisionClass from : {PrecisionClass::bf16, PrecisionClass::int8}) {
+    for (const PrecisionClass to : {PrecisionClass::int8, PrecisionClass::int4, PrecisionClass::int2}) {
+      if (to == from) continue;
+      const PageFormat fromFormat{from, kShape.kvHeads, kShape.headDim}, toFormat = fromFormat.in(to);
+      DeviceArray<bf16> pages =
+          test::repeated(test::randomBf16s(1 << 12, 6, 0.1f), count * fromFormat.pageBytes() / sizeof(bf16));
+      DeviceArray<std::byte> made(count * toFormat.pageBytes());
+      std::vector<PageConversion> conversions;
+      for (int i = 0; i < count; ++i) {
+        conversions.push_back({reinterpret_cast<std::byte*>(pages.data()) + i * fromFormat.pageBytes(),
+                               made.data() + i * toFormat.pageBytes(), fromFormat, toFormat});
+      }
+      DeviceArray<PageConversion> all(conversions);
+      bench.memoryBound(
+          std::string("requantize ") + nameOf(from) + " to " + nameOf(to) + ", " + std::to_string(count) +
+              " pages",
+          static_cast<double>(count) * static_cast<double>(fromFormat.pageBytes() + toFormat.pageBytes()),
+          [&] {
+            cuda::requantize({all.data(), count, fromFormat}, kStream);
+          });
     }
   }
 }
@@ -246,6 +303,8 @@ int main(int argc, char** argv) {
     const OpenDevice device = openDevice();
     Bench bench(argc > 2 ? std::atof(argv[2]) : 120);
     benchAttention(bench);
+    benchPrefillAttention(bench);
+    benchRequantize(bench);
     const int sms = device.driver->limits().sms;
     benchMatmuls(bench, sms);
     benchRows(bench);

@@ -4,9 +4,8 @@
 //   gpu-nexus FILE.json [seconds]
 //
 // The file holds `samples` in the format of engine/calibration/sample.ts, of the model's shape in `spec`, and
-// the interference matrix as rows. Prefill's samples have no attention over the prompt (prefillPairs is 0),
-// because the steps have none; its matmuls read bf16 weights, which cost a prefill of hundreds of tokens no
-// time.
+// the interference matrix as rows. Prefill's matmuls read bf16
+// weights, which cost a prefill of hundreds of tokens no time.
 
 #include <atomic>
 #include <cstdlib>
@@ -51,7 +50,8 @@ class Matrix {
       return stepSeconds(share.stream, each_, [&] { work.enqueue(share, classes); });
     };
     const double seconds = timed(kAllOps);
-    const double classes[] = {timed(kMatmul), 0, lane == 1 ? timed(kDecodeAttention) : 0, timed(kOther)};
+    const double classes[] = {timed(kMatmul), lane == 0 ? timed(kPrefillAttention) : 0,
+                              lane == 1 ? timed(kDecodeAttention) : 0, timed(kOther)};
     std::vector<std::string> opSeconds;
     for (const double value : classes) opSeconds.push_back(number(value));
     samples_.push_back("{\"load\": " + work.load + ", \"units\": " + std::to_string(share.sms) +
@@ -150,12 +150,22 @@ class Matrix {
   std::vector<std::string> samples_, rows_;
 };
 
-std::string load(std::int64_t prefillTokens, std::int64_t sequences, std::int64_t tokens, double kvBytes) {
-  return "{\"prefillTokens\": " + std::to_string(prefillTokens) +
-         ", \"prefillPairs\": 0, \"prefillKvBytes\": 0, \"decodeSequences\": " + std::to_string(sequences) +
-         ", \"decodeTokens\": " + std::to_string(sequences * tokens) +
-         ", \"decodeKvBytes\": " + number(kvBytes) + ", \"logitRows\": " + std::to_string(sequences) + "}";
-}
+struct Load {
+  std::int64_t prefillTokens = 0;  // of a prompt from its first token on
+  double prefillKvBytes = 0;
+  std::int64_t sequences = 0, tokensEach = 0;  // of decode
+  double decodeKvBytes = 0;
+
+  std::string json() const {
+    return "{\"prefillTokens\": " + std::to_string(prefillTokens) +
+           ", \"prefillPairs\": " + std::to_string(prefillTokens * (prefillTokens + 1) / 2) +
+           ", \"prefillKvBytes\": " + number(prefillKvBytes) +
+           ", \"decodeSequences\": " + std::to_string(sequences) +
+           ", \"decodeTokens\": " + std::to_string(sequences * tokensEach) +
+           ", \"decodeKvBytes\": " + number(decodeKvBytes) + ", \"logitRows\": " + std::to_string(sequences) +
+           "}";
+  }
+};
 
 std::string spec() {
   const auto field = [](const char* name, int value) { return quoted(name) + ": " + std::to_string(value); };
@@ -177,7 +187,8 @@ struct Workloads {
   Workloads() : model(kShape) {
     for (const int tokens : kTiny ? std::vector<int>{16} : std::vector<int>{512, 2048}) {
       prefills.push_back(std::make_unique<SyntheticModel::Prefill>(model, tokens));
-      prefill.push_back({std::to_string(tokens) + " tokens", load(tokens, 0, 0, 0),
+      prefill.push_back({std::to_string(tokens) + " tokens",
+                         Load{tokens, static_cast<double>(prefills.back()->kvBytes())}.json(),
                          [&step = *prefills.back()](cuda::Lanes::LaneStream lane, unsigned classes) {
                            step.enqueue(lane, classes);
                          }});
@@ -190,7 +201,7 @@ struct Workloads {
       pages.push_back(std::make_unique<SyntheticPages>(kShape, PrecisionClass::bf16, sequences, tokens));
       decodes.push_back(std::make_unique<SyntheticModel::Decode>(model, *pages.back()));
       decode.push_back({std::to_string(sequences) + " x " + std::to_string(tokens),
-                        load(0, sequences, tokens, static_cast<double>(pages.back()->bytesRead())),
+                        Load{0, 0, sequences, tokens, static_cast<double>(pages.back()->bytesRead())}.json(),
                         [&step = *decodes.back()](cuda::Lanes::LaneStream lane, unsigned classes) {
                           step.enqueue(lane, classes);
                         }});

@@ -66,6 +66,15 @@ std::vector<float> frequencies(int headDim) {
 
 }  // namespace
 
+std::vector<cuda::QueryTile> tilesOf(const Shape& shape, int tokens, int context) {
+  const int most = cuda::prefillTileTokens(shape.heads, shape.kvHeads);
+  std::vector<cuda::QueryTile> tiles;
+  for (int at = 0; at < tokens; at += most) {
+    tiles.push_back({at, std::min(most, tokens - at), 0, context + at});
+  }
+  return tiles;
+}
+
 SyntheticPages::SyntheticPages(const Shape& shape, PrecisionClass precision, int sequences, int tokens)
     : shape_(shape),
       format_{precision, shape.kvHeads, shape.headDim},
@@ -80,7 +89,9 @@ SyntheticPages::SyntheticPages(const Shape& shape, PrecisionClass precision, int
       contexts_(std::vector<std::int32_t>(static_cast<std::size_t>(sequences), tokens)) {}
 
 cuda::PageTables SyntheticPages::layer(int index) {
-  return {entries_.data() + index * sequences_ * pagesEach_, pagesEach_, slots_.data(), format_};
+  // Packed pages were made of int8 ones.
+  const PageFormat pool = isPacked(format_.precision) ? format_.in(PrecisionClass::int8) : format_;
+  return {entries_.data() + index * sequences_ * pagesEach_, pagesEach_, slots_.data(), pool};
 }
 
 std::size_t SyntheticPages::bytesRead() const {
@@ -219,6 +230,7 @@ void SyntheticModel::Decode::enqueue(cuda::Lanes::LaneStream lane, unsigned clas
 SyntheticModel::Prefill::Prefill(SyntheticModel& model, int tokens)
     : model_(model),
       pages_(std::make_unique<SyntheticPages>(model.shape_, PrecisionClass::bf16, 1, tokens)),
+      tiles_(tilesOf(model.shape_, tokens, 0)),
       activations_(std::make_unique<Activations>(model.shape_, tokens, 0, true, 0)) {}
 SyntheticModel::Prefill::~Prefill() = default;
 
@@ -235,6 +247,11 @@ void SyntheticModel::Prefill::enqueue(cuda::Lanes::LaneStream lane, unsigned cla
     if (classes & kOther) a.norm(model_.gain_.data(), shape, stream);
     multiply(*layer.qkv, a.normed.data(), a.qkv.data(), cuda::Epilogue::store);
     if (classes & kOther) a.append(shape, pages_->layer(index), stream);
+    if (classes & kPrefillAttention) {
+      cuda::prefillAttention({a.qkv.data(), pages_->layer(index), tiles_.data(),
+                              static_cast<int>(tiles_.size()), shape.heads, 0, a.attended.data()},
+                             stream);
+    }
     multiply(*layer.output, a.attended.data(), a.x.data(), cuda::Epilogue::add);
     if (classes & kOther) a.norm(model_.gain_.data(), shape, stream);
     multiply(*layer.gateUp, a.normed.data(), a.gated.data(), cuda::Epilogue::swiGlu);

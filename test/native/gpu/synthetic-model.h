@@ -1,8 +1,7 @@
 #pragma once
 
-// Steps of a decoder with random weights, made of the kernels there are. Decode is whole. Prefill has every
-// operation but attention over the prompt, for which there is no kernel yet. Weights are int8 in decode and
-// bf16 in prefill.
+// Steps of a decoder with random weights, made of the kernels there are. Weights are int8 in decode and bf16
+// in prefill.
 
 #include <memory>
 #include <vector>
@@ -11,11 +10,19 @@
 #include "cuda/lanes.h"
 #include "cuda/matmul.h"
 #include "cuda/page-tables.h"
+#include "cuda/prefill-attention.h"
 #include "gpu/shape.h"
 
 namespace tandem::gpu {
 
-enum OpClass : unsigned { kMatmul = 1, kDecodeAttention = 2, kOther = 4, kAllOps = 7 };
+// In the order of a calibration sample's opSeconds.
+enum OpClass : unsigned {
+  kMatmul = 1,
+  kPrefillAttention = 2,
+  kDecodeAttention = 4,
+  kOther = 8,
+  kAllOps = 15
+};
 
 // Pages of so many sequences of equal length in all layers, filled with finite values.
 class SyntheticPages {
@@ -39,6 +46,9 @@ class SyntheticPages {
   test::DeviceArray<std::uint64_t> entries_;  // [layers, sequences, pagesEach]
   test::DeviceArray<std::int32_t> slots_, contexts_;
 };
+
+// The tiles of a chunk of one sequence: `tokens` behind `context`.
+std::vector<cuda::QueryTile> tilesOf(const Shape& shape, int tokens, int context);
 
 // A lane's activations and what it needs once a step.
 struct Activations;
@@ -67,10 +77,13 @@ class SyntheticModel {
     Prefill(SyntheticModel& model, int tokens);
     ~Prefill();
     void enqueue(cuda::Lanes::LaneStream lane, unsigned classes = kAllOps);
+    // Of the prompt's pages, over all layers.
+    std::size_t kvBytes() const { return pages_->bytesRead(); }
 
    private:
     SyntheticModel& model_;
     std::unique_ptr<SyntheticPages> pages_;
+    test::DeviceArray<cuda::QueryTile> tiles_;
     std::unique_ptr<Activations> activations_;
   };
 
