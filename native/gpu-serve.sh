@@ -231,8 +231,9 @@ fi
 if wants serve; then run "serve $shape" 90 bash -c serve_random; fi
 if wants calibrate; then
   rest=$(left)
-  cost=$((rest / 4 < 25 ? rest / 4 : 25))
-  run calibrate $((cost + 20)) "${tandem[@]}" calibrate "$model" "${limits[@]}" \
+  cost=$((rest / 6 < 15 ? rest / 6 : 15))
+  # Loading the model and fitting constants to some hundred samples take as long again.
+  run calibrate $((2 * cost + 20)) "${tandem[@]}" calibrate "$model" "${limits[@]}" \
     --seconds "$((cost > 0 ? cost : 1))" --json results/gpu-calibrate.json --record results/gpu-samples.json
   cp "$work"/cache/tandem/constants-*.json "$out/gpu-constants.json" 2>/dev/null
 fi
