@@ -8,9 +8,11 @@
 //   the last, in steps of kStepTokens, and runs are merged one after another.
 // - A step's scores are chains of m16n8k16 over the channels, its part of the output chains over the tokens,
 //   in slots of 16 that the files below name.
-// - Probabilities are added up in eight classes. Token i of a page is of class i / 4; a class adds its tokens
-// in
-//   ascending order, and classes are added as a tree.
+// - A score is a product of channels times log2(e) / sqrt(headDim), in int8 times the key's scale as well;
+// its
+//   probability is 2^(that - highest), one rounding before the power.
+// - Probabilities are added up in 32 classes of two tokens a step: those of a page that are 4 c + 2 m and
+//   4 c + 2 m + 1. A run's classes are added as a tree: over c, then over m and the pages of a step.
 //
 // Tokens that a query does not see have the probability zero, and leave every sum as it is.
 
@@ -24,6 +26,12 @@ namespace tandem::cuda {
 
 inline constexpr int kStepTokens = 64;
 inline constexpr int kRunTokens = 256;
+
+// Of a step: two tiles of scores of each page.
+inline constexpr int kQuarters = 4;
+
+// A tree over the quarters.
+__device__ inline float overQuarters(float a, float b, float c, float d) { return (a + b) + (c + d); }
 
 // Score of a query that has seen nothing: finite, so that the first real one gives the factor 0 and not NaN.
 inline constexpr float kNothingSeen = -1e30f;
@@ -51,12 +59,16 @@ void withHeadDim(int headDim, const char* op, const Body& body) {
   }
 }
 
+// 2^(product * scale - highest).
+__device__ inline float probability(float product, float scale, float highest) {
+  return exp2Fast(__fmaf_rn(product, scale, -highest));
+}
+
 // What an online softmax knows of a query besides its output: the highest score, in base 2, and the sum of
-// probabilities. `middle` is the part of the output that all channels share (see isPacked).
+// probabilities.
 struct SoftmaxSums {
   float highest = kNothingSeen;
   float sum = 0;
-  float middle = 0;
 };
 
 // Multiplications that an addition follows are named, so that no compiler makes one rounding of them here and
@@ -70,20 +82,11 @@ struct MergeFactors {
     const MergeFactors factors{exp2Fast(total.highest - highest), exp2Fast(run.highest - highest)};
     total.highest = highest;
     total.sum = factors.combine(total.sum, run.sum);
-    total.middle = factors.combine(total.middle, run.middle);
     return factors;
   }
   __device__ float combine(float total, float run) const {
     return __fmaf_rn(before, total, __fmul_rn(later, run));
   }
-};
-
-// An element of the output when all runs are merged.
-struct Finish {
-  float middle, inverse;
-
-  __device__ explicit Finish(const SoftmaxSums& total) : middle(total.middle), inverse(1 / total.sum) {}
-  __device__ float operator()(float out) const { return __fmul_rn(out + middle, inverse); }
 };
 
 }  // namespace tandem::cuda

@@ -26,6 +26,26 @@ struct Visible {
   int begin = 0, end = 0;
 };
 
+// Over the lanes that hold other tokens of the same query: over the classes of a quarter.
+__device__ inline float overClasses(float value) {
+  for (int lanes = 4; lanes < 32; lanes *= 2) value += __shfl_xor_sync(kWholeWarp, value, lanes);
+  return value;
+}
+__device__ inline float highestOfClasses(float value) {
+  for (int lanes = 4; lanes < 32; lanes *= 2) {
+    value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, lanes));
+  }
+  return value;
+}
+
+// A tile of probabilities as operands of the second product: from a lane's two tokens of two queries to pairs
+// of tokens of one.
+__device__ inline uint2 weightsOf(const float (&p)[4]) {
+  const std::uint32_t even = transposeMatrix(packBf16(p[0], p[1]));
+  const std::uint32_t odd = transposeMatrix(packBf16(p[2], p[3]));
+  return make_uint2(__byte_perm(even, odd, 0x5410), __byte_perm(even, odd, 0x7632));
+}
+
 // Where a warp keeps its queries: each lane its own operands in registers, or at `shared`, which has
 // sizeof(uint2) * 32 * kTiles * kHeadDim / 16 bytes for the warp.
 enum class QueryPlace : std::uint8_t { registers, shared };
@@ -67,7 +87,11 @@ class WarpAttention {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) sums_[tile][i] = {};
+      for (int i = 0; i < 2; ++i) {
+        highest_[tile][i] = kNothingSeen;
+#pragma unroll
+        for (int quarter = 0; quarter < kQuarters; ++quarter) sum_[tile][i][quarter] = 0;
+      }
 #pragma unroll
       for (int rows = 0; rows < 2 * kBlocks; ++rows) {
 #pragma unroll
@@ -83,6 +107,7 @@ class WarpAttention {
     for (int page = 0; page < 2; ++page) {
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
+        scales_[page][m] = {0, 0};
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
@@ -93,35 +118,40 @@ class WarpAttention {
   }
 
   __device__ void score(int page, PrecisionClass precision, const std::byte* slot) {
-    withTile<kHeadDim, true>(precision, [&](auto keys) { scoreTile<decltype(keys)>(p_[page], slot); });
+    withTile<kHeadDim, true>(precision,
+                             [&](auto keys) { scoreTile<decltype(keys)>(p_[page], scales_[page], slot); });
   }
 
-  // Scores to probabilities. visible [tiles][2] of the lane's queries counts from the step's first token.
+  // Products to probabilities. visible [tiles][2] of the lane's queries counts from the step's first token.
   __device__ void weigh(const Visible (&visible)[kTiles][2]) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        SoftmaxSums& sums = sums_[tile][i];
-        float highest = sums.highest;
+        float highest = highest_[tile][i];
         const auto each = [&](const auto& body) {
 #pragma unroll
           for (int k = 0; k < 8; ++k) {
             const int token = kPageTokens * (k / 4) + 4 * g_ + k % 4;
-            body(p_[k / 4][k % 4 / 2][tile][2 * (k % 2) + i],
+            const float2 scales = scales_[k / 4][k % 4 / 2];
+            body(p_[k / 4][k % 4 / 2][tile][2 * (k % 2) + i], k % 2 == 0 ? scales.x : scales.y,
                  token >= visible[tile][i].begin && token < visible[tile][i].end);
           }
         };
-        each([&](float score, bool seen) { highest = seen ? fmaxf(highest, score) : highest; });
-        highest = highestOfClasses(highest);
-        const float factor = exp2Fast(sums.highest - highest);
-        sums.highest = highest;
-        sums.sum = __fmul_rn(sums.sum, factor);
-        sums.middle = __fmul_rn(sums.middle, factor);
-        each([&](float& score, bool seen) {
-          score = seen ? exp2Fast(score - highest) : 0;
-          sums.sum += score;
+        each([&](float product, float scale, bool seen) {
+          if (seen) highest = fmaxf(highest, __fmul_rn(product, scale));
         });
+        highest = highestOfClasses(highest);
+        const float factor = exp2Fast(highest_[tile][i] - highest);
+        highest_[tile][i] = highest;
+        each([&](float& product, float scale, bool seen) {
+          product = seen ? probability(product, scale, highest) : 0;
+        });
+#pragma unroll
+        for (int quarter = 0; quarter < kQuarters; ++quarter) {
+          const float(&p)[4] = p_[quarter / 2][quarter % 2][tile];
+          sum_[tile][i][quarter] = __fmaf_rn(sum_[tile][i][quarter], factor, p[i] + p[2 + i]);
+        }
 #pragma unroll
         for (int rows = 0; rows < 2 * kBlocks; ++rows) {
           out_[rows][tile][i] = __fmul_rn(out_[rows][tile][i], factor);
@@ -137,10 +167,9 @@ class WarpAttention {
 
   // The run's sums of a query of this lane's. The whole warp together.
   __device__ SoftmaxSums endRun(int tile, int i) const {
-    SoftmaxSums sums = sums_[tile][i];
-    sums.sum = overClasses(sums.sum);
-    sums.middle = overClasses(sums.middle);
-    return sums;
+    const float(&sum)[kQuarters] = sum_[tile][i];
+    return {highest_[tile][i],
+            overQuarters(overClasses(sum[0]), overClasses(sum[1]), overClasses(sum[2]), overClasses(sum[3]))};
   }
 
   // The four neighbouring channels from `channelOf(block)` on of a query of this lane's.
@@ -150,23 +179,10 @@ class WarpAttention {
   }
 
  private:
-  __device__ static float overClasses(float value) {
-    for (int lanes = 4; lanes < 32; lanes *= 2) value += __shfl_xor_sync(kWholeWarp, value, lanes);
-    return value;
-  }
-  __device__ static float highestOfClasses(float value) {
-    for (int lanes = 4; lanes < 32; lanes *= 2) {
-      value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, lanes));
-    }
-    return value;
-  }
-
   template <class Keys>
-  __device__ void scoreTile(float (&scores)[2][kTiles][4], const std::byte* slot) {
+  __device__ void scoreTile(float (&scores)[2][kTiles][4], float2 (&scales)[2], const std::byte* slot) {
 #pragma unroll
     for (int depth = 0; depth < kHeadDim / 16; ++depth) {
-      std::uint32_t low[4], high[4];
-      Keys::loadKeys(low, high, slot, depth, g_, t_);
       uint2 queries[kTiles];
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
@@ -178,54 +194,45 @@ class WarpAttention {
       }
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        const std::uint32_t rows[4] = {low[2 * m], low[2 * m + 1], high[2 * m], high[2 * m + 1]};
+        std::uint32_t low[2], high[2];
+        Keys::loadKeys(low, high, slot, depth, m, g_, t_);
+        const std::uint32_t rows[4] = {low[0], low[1], high[0], high[1]};
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
           multiplyTiles(scores[m][tile], rows, queries[tile].x, queries[tile].y);
         }
       }
     }
-    float scales[4] = {scale_, scale_, scale_, scale_};
     if constexpr (Keys::kScaledTokens) {
-      Keys::loadScales(scales, slot, g_);
 #pragma unroll
-      for (int token = 0; token < 4; ++token) scales[token] = __fmul_rn(scale_, scales[token]);
-    }
-#pragma unroll
-    for (int m = 0; m < 2; ++m) {
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) scores[m][tile][i] = __fmul_rn(scores[m][tile][i], scales[2 * m + i / 2]);
+      for (int m = 0; m < 2; ++m) {
+        const float2 ofTokens = Keys::loadScales(slot, m, g_);
+        scales[m] = {__fmul_rn(scale_, ofTokens.x), __fmul_rn(scale_, ofTokens.y)};
       }
+    } else {
+      scales[0] = scales[1] = {scale_, scale_};
     }
   }
 
   template <class Values>
   __device__ void addTile(float (&p)[2][kTiles][4], const std::byte* slot) {
-    if constexpr (Values::kMiddles) {
-      float middles[4];
-      Values::loadMiddles(middles, slot, g_);
+    if constexpr (Values::kScaledTokens) {
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
+      for (int m = 0; m < 2; ++m) {
+        const float2 scales = Values::loadScales(slot, m, g_);
 #pragma unroll
-        for (int k = 0; k < 8; ++k) {
-          float& middle = sums_[tile][k % 2].middle;
-          middle = __fmaf_rn(p[k / 4][tile][k % 4], middles[k / 2], middle);
+        for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) p[m][tile][i] *= i < 2 ? scales.x : scales.y;
         }
       }
     }
-    if constexpr (Values::kScaledTokens) {
-      float scales[4];
-      Values::loadScales(scales, slot, g_);
+    uint2 weights[2][kTiles];
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
+    for (int m = 0; m < 2; ++m) {
 #pragma unroll
-        for (int k = 0; k < 8; ++k) p[k / 4][tile][k % 4] *= scales[k / 2];
-      }
+      for (int tile = 0; tile < kTiles; ++tile) weights[m][tile] = weightsOf(p[m][tile]);
     }
-    std::uint32_t weights[2][kTiles][2];
-    transpose(weights, p);
 #pragma unroll
     for (int block = 0; block < kBlocks; ++block) {
       std::uint32_t words[4][4];
@@ -238,24 +245,9 @@ class WarpAttention {
           const std::uint32_t rows[4] = {low[2 * i], low[2 * i + 1], high[2 * i], high[2 * i + 1]};
 #pragma unroll
           for (int tile = 0; tile < kTiles; ++tile) {
-            multiplyTiles(out_[2 * block + i][tile], rows, weights[m][tile][0], weights[m][tile][1]);
+            multiplyTiles(out_[2 * block + i][tile], rows, weights[m][tile].x, weights[m][tile].y);
           }
         }
-      }
-    }
-  }
-
-  // From a lane's own tokens of two queries to pairs of tokens of one: the operands of the second product.
-  __device__ static void transpose(std::uint32_t (&weights)[2][kTiles][2], const float (&p)[2][kTiles][4]) {
-#pragma unroll
-    for (int m = 0; m < 2; ++m) {
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        const float(&mine)[4] = p[m][tile];
-        const std::uint32_t even = transposeMatrix(packBf16(mine[0], mine[1]));
-        const std::uint32_t odd = transposeMatrix(packBf16(mine[2], mine[3]));
-        weights[m][tile][0] = __byte_perm(even, odd, 0x5410);
-        weights[m][tile][1] = __byte_perm(even, odd, 0x7632);
       }
     }
   }
@@ -265,8 +257,10 @@ class WarpAttention {
   uint2* const shared_;
   uint2 q_[kTiles][kDepths];  // unless shared
   float out_[2 * kBlocks][kTiles][4];
-  float p_[2][2][kTiles][4];     // of the step's pages and their tiles: scores, then probabilities
-  SoftmaxSums sums_[kTiles][2];  // of the lane's own class
+  float p_[2][2][kTiles][4];  // of the step's pages and their tiles: products, then probabilities
+  float2 scales_[2][2];       // of the lane's tokens
+  float highest_[kTiles][2];
+  float sum_[kTiles][2][kQuarters];  // of the lane's own class
 };
 
 }  // namespace tandem::cuda

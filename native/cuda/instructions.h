@@ -49,6 +49,13 @@ __device__ inline std::uint32_t transposeMatrix(std::uint32_t pair) {
   return result;
 }
 
+// The value, of which the compiler does not know that it is the same as before: what is made of it is not
+// kept in registers over a loop.
+__device__ inline int computedAnew(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // Reads what no kernel writes meanwhile and this one reads once, past L1.
 __device__ inline uint4 loadOnce(const uint4* address) {
   uint4 value;

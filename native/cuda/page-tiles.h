@@ -8,8 +8,8 @@
 //   values  channels 32 block + 4 g .. + 3 of a pair of tokens: 4 t + pair
 //
 // What a word stands for depends on the class: the elements themselves in bf16; codes in int8, whose scales
-// meet the scores and the probabilities; in a packed class a key (step * level + middle, rounded to bf16, as
-// a key in a page of bf16 is), or twice a value's level, whose step and middle meet the probabilities.
+// meet the scores and the probabilities; in a packed class step * level + middle, rounded to bf16 as the
+// elements of a page of bf16 are.
 
 #include "cuda/bf16-pair.h"
 #include "cuda/page-tables.h"
@@ -19,6 +19,7 @@ namespace tandem::cuda {
 // `kKeys`: or values.
 template <int kHeadDim, bool kKeys, PrecisionClass kPrecision>
 struct PageTile {
+  static constexpr PrecisionClass kClass = kPrecision;
   static constexpr int kBits = bitsOf(kPrecision);
   static constexpr int kBytes = kPageTokens * kHeadDim * kBits / 8;
   static constexpr int kScaleBytes = kPrecision == PrecisionClass::bf16 ? 0
@@ -26,49 +27,52 @@ struct PageTile {
                                                                         : 4 * kPageTokens;
   static constexpr int kSlotBytes = kBytes + kScaleBytes;
 
-  // Whether scores or probabilities are multiplied by `loadScales`; whether values have `loadMiddles`.
-  static constexpr bool kMiddles = isPacked(kPrecision) && !kKeys;
-  static constexpr bool kScaledTokens = kPrecision == PrecisionClass::int8 || kMiddles;
+  // Whether scores and probabilities are multiplied by `loadScales`.
+  static constexpr bool kScaledTokens = kPrecision == PrecisionClass::int8;
 
   // Where the scales begin in a head block.
   static constexpr int kScalesBegin =
       kKeys ? 2 * kBytes : 2 * kBytes + (isPacked(kPrecision) ? 4 * kHeadDim : kScaleBytes);
 
-  // Copies the tile of the head block at `head` and behind it its scales, as one of `threads`.
-  __device__ static void copy(std::byte* slot, const std::byte* head, int thread, int threads) {
-    constexpr int kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
+  // Copies the tile of the head block at `head` and behind it its scales, as one of kThreads, a multiple
+  // of 8.
+  template <unsigned kThreads>
+  __device__ static void copy(std::byte* slot, const std::byte* head, unsigned thread) {
+    constexpr unsigned kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
     const std::byte* tile = head + (kKeys ? 0 : kBytes);
 #pragma unroll
-    for (int chunk = thread; chunk < kChunks; chunk += threads) {
-      copyAsync(slot + 16 * placeOf(chunk), tile + 16 * chunk);
+    for (unsigned first = 0; first < kChunks; first += kThreads) {
+      if (kChunks % kThreads != 0 && first + thread >= kChunks) break;
+      copyAsync(slot + 16 * ((thread ^ turnOf(first + thread)) + first), tile + 16 * (first + thread));
     }
 #pragma unroll
-    for (int chunk = thread; chunk < kScaleChunks; chunk += threads) {
-      copyAsync(slot + kBytes + 16 * chunk, head + kScalesBegin + 16 * chunk);
+    for (unsigned first = 0; first < kScaleChunks; first += kThreads) {
+      if (first + thread >= kScaleChunks) break;
+      copyAsync(slot + kBytes + 16 * (first + thread), head + kScalesBegin + 16 * (first + thread));
     }
   }
 
-  // Four tokens of two pairs of channels, the lane's of a depth of 16 channels.
-  __device__ static void loadKeys(std::uint32_t (&low)[4], std::uint32_t (&high)[4], const std::byte* slot,
-                                  int depth, int g, int t) {
+  // Tokens of quarter m of the page, in both pairs of channels of the lane's in a depth of 16.
+  __device__ static void loadKeys(std::uint32_t (&low)[2], std::uint32_t (&high)[2], const std::byte* slot,
+                                  int depth, int m, int g, int t) {
     if constexpr (kPrecision == PrecisionClass::bf16) {
-      const std::byte* line = slot + 16 * (64 * depth + 16 * t + (g ^ 2 * t));
+      const std::byte* line = slot + 16 * (64 * depth + 16 * t + (g ^ 2 * t)) + 8 * m;
       load(low, line);
       load(high, line + 128);
     } else if constexpr (kPrecision == PrecisionClass::int8) {
-      const std::byte* line = slot + 128 * (4 * depth + t);
-      expand(low, *reinterpret_cast<const uint2*>(line + 16 * (g / 2 ^ 2 * t) + 8 * (g % 2)));
-      expand(high, *reinterpret_cast<const uint2*>(line + 16 * ((4 + g / 2) ^ 2 * t) + 8 * (g % 2)));
+      const std::byte* line = slot + 128 * (4 * depth + t) + 8 * (g % 2) + 4 * m;
+      expand(low, *reinterpret_cast<const std::uint32_t*>(line + 16 * (g / 2 ^ 2 * t)));
+      expand(high, *reinterpret_cast<const std::uint32_t*>(line + 16 * ((4 + g / 2) ^ 2 * t)));
     } else {
       const int pair = 8 * depth + 2 * t, shift = shiftOf(pair, g);
-      std::uint32_t words[4];
-      load(words, slot + 64 * wordOf(pair, g) + 16 * (g % 4));
-      const std::byte* scales = slot + kBytes + 2 * (16 * depth + 4 * t);
+      std::uint32_t words[2];
+      load(words, slot + 64 * wordOf(pair, g) + 16 * (g % 4) + 8 * m);
+      const std::byte* scales = slot + kBytes + 4 * pair;
       const uint2 steps = *reinterpret_cast<const uint2*>(scales);
       const uint2 middles = *reinterpret_cast<const uint2*>(scales + 2 * kHeadDim);
       const std::uint32_t halves[2] = {halved(steps.x), halved(steps.y)};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < 2; ++i) {
         low[i] = fmaBf16(levels(words[i], shift), halves[0], middles.x);
         high[i] = fmaBf16(levels(words[i], shift + 2 * kBits), halves[1], middles.y);
       }
@@ -81,11 +85,15 @@ struct PageTile {
     if constexpr (isPacked(kPrecision)) {
       std::uint32_t packed[4];
       load(packed, slot + 64 * wordOf(4 * t, 8 * block + g) + 16 * (g % 4));
+      std::uint32_t steps[4], middles[4];
+      load(steps, slot + kBytes + 16 * t);
+      load(middles, slot + kBytes + 2 * kPageTokens + 16 * t);
 #pragma unroll
       for (int pair = 0; pair < 4; ++pair) {
         const int shift = shiftOf(4 * t + pair, 8 * block + g);
+        const std::uint32_t half = halved(steps[pair]);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) words[pair][i] = levels(packed[i], shift);
+        for (int i = 0; i < 4; ++i) words[pair][i] = fmaBf16(levels(packed[i], shift), half, middles[pair]);
       }
     } else {
 #pragma unroll
@@ -105,28 +113,23 @@ struct PageTile {
     }
   }
 
-  // What scores and probabilities of the lane's tokens 4 g .. 4 g + 3 are multiplied with.
-  __device__ static void loadScales(float (&scales)[4], const std::byte* slot, int g) {
-    if constexpr (kPrecision == PrecisionClass::int8) {
-      const auto four = *reinterpret_cast<const float4*>(slot + kBytes + 16 * g);
-      scales[0] = four.x, scales[1] = four.y, scales[2] = four.z, scales[3] = four.w;
-    } else if constexpr (isPacked(kPrecision)) {
-      const auto four = *reinterpret_cast<const uint2*>(slot + kBytes + 8 * g);
-      scales[0] = 0.5f * lowFloat(four.x), scales[1] = 0.5f * highFloat(four.x);
-      scales[2] = 0.5f * lowFloat(four.y), scales[3] = 0.5f * highFloat(four.y);
-    }
-  }
-  __device__ static void loadMiddles(float (&middles)[4], const std::byte* slot, int g) {
-    const auto four = *reinterpret_cast<const uint2*>(slot + kBytes + 2 * kPageTokens + 8 * g);
-    middles[0] = lowFloat(four.x), middles[1] = highFloat(four.x);
-    middles[2] = lowFloat(four.y), middles[3] = highFloat(four.y);
+  // What scores and probabilities of the lane's tokens of quarter m are multiplied with.
+  __device__ static float2 loadScales(const std::byte* slot, int m, int g) {
+    return *reinterpret_cast<const float2*>(slot + kBytes + 16 * g + 8 * m);
   }
 
   __device__ static void load(std::uint32_t (&words)[4], const std::byte* place) {
     const uint4 four = *reinterpret_cast<const uint4*>(place);
     words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
   }
-  // Four pairs of int8 codes.
+  __device__ static void load(std::uint32_t (&words)[2], const std::byte* place) {
+    const uint2 two = *reinterpret_cast<const uint2*>(place);
+    words[0] = two.x, words[1] = two.y;
+  }
+  // Pairs of int8 codes.
+  __device__ static void expand(std::uint32_t (&words)[2], std::uint32_t codes) {
+    words[0] = expandCodes<0>(codes), words[1] = expandCodes<1>(codes);
+  }
   __device__ static void expand(std::uint32_t (&words)[4], uint2 codes) {
     words[0] = expandCodes<0>(codes.x), words[1] = expandCodes<1>(codes.x);
     words[2] = expandCodes<0>(codes.y), words[3] = expandCodes<1>(codes.y);
@@ -160,10 +163,11 @@ struct PageTile {
   static constexpr int kRowChunks = (kKeys ? kPageTokens : kHeadDim) * kBits / 64;
   static constexpr bool kTurned = !isPacked(kPrecision) && (kRowChunks % 8 == 0 || 8 % kRowChunks == 0);
 
-  __device__ static int placeOf(int chunk) {
-    if constexpr (!kTurned) return chunk;
-    const int row = chunk / 8 * 8 / kRowChunks;
-    return chunk ^ 2 * (row / (kKeys ? 2 : 4) % 4);
+  // What the place of a chunk in its line differs by.
+  __device__ static unsigned turnOf(unsigned chunk) {
+    if constexpr (!kTurned) return 0;
+    const unsigned row = chunk / 8 * 8 / kRowChunks;
+    return 2 * (row / (kKeys ? 2 : 4) % 4);
   }
 };
 

@@ -74,10 +74,12 @@ __global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention pr
       if (entry == 0) continue;
       const PrecisionClass precision = PageTables::classOf(entry);
       const std::byte* head = PageTables::pageOf(entry) + format.in(precision).keys(kvHead);
-      withTile<kHeadDim, true>(precision,
-                               [&](auto keys) { keys.copy(slotOf(token, page), head, thread, kThreads); });
-      withTile<kHeadDim, false>(
-          precision, [&](auto values) { values.copy(slotOf(token, 2 + page), head, thread, kThreads); });
+      withTile<kHeadDim, true>(precision, [&](auto keys) {
+        keys.template copy<kThreads>(slotOf(token, page), head, threadIdx.x);
+      });
+      withTile<kHeadDim, false>(precision, [&](auto values) {
+        values.template copy<kThreads>(slotOf(token, 2 + page), head, threadIdx.x);
+      });
     }
     endCopyGroup();
   };
@@ -137,7 +139,7 @@ __global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention pr
     for (int i = 0; i < 2; ++i) {
       const int query = firstQuery + state.queryOf(t, i);
       if (query >= queries) continue;
-      const Finish finish(totals[t][i]);
+      const float inverse = 1 / totals[t][i].sum;
       bf16* head = problem.out + ((tile.row + query / group) * static_cast<std::int64_t>(problem.heads) +
                                   kvHead * group + query % group) *
                                      kHeadDim;
@@ -145,7 +147,7 @@ __global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention pr
       for (int block = 0; block < State::kBlocks; ++block) {
         const float(&four)[4] = out[t][i][block];
         *reinterpret_cast<uint2*>(head + state.channelOf(block)) = make_uint2(
-            packBf16(finish(four[0]), finish(four[1])), packBf16(finish(four[2]), finish(four[3])));
+            packBf16(four[0] * inverse, four[1] * inverse), packBf16(four[2] * inverse, four[3] * inverse));
       }
     }
   }

@@ -16,6 +16,7 @@
 //   value slots 32 page + 16 m + 8 half + 2 i   tokens 8 i + 4 half + 2 m and the next
 
 #include <cmath>
+#include <type_traits>
 
 #include "cuda/attention-order.h"
 #include "cuda/bulk-copies.h"
@@ -32,14 +33,16 @@ constexpr int kThreads = kAttending + kBringing;
 constexpr int kStages = 4;
 
 // Of the 65536 registers of an SM.
-constexpr int kAttendingRegisters = 200, kBringingRegisters = 104;
+template <PrecisionClass kPool>
+constexpr int kAttendingRegisters = kPool == PrecisionClass::bf16 ? 192 : 184;
+template <PrecisionClass kPool>
+constexpr int kBringingRegisters = kPool == PrecisionClass::bf16 ? 120 : 136;
 
 struct alignas(1024) TokenScales {
   // By score column.
   float keys[kStepTokens];
   float values[kStepTokens];
-  float middles[kStepTokens];
-  PrecisionClass classes[2];  // of the pages
+  std::uint16_t scaled[2];  // whether the pages have such scales
 };
 
 template <int kHeadDim>
@@ -115,188 +118,223 @@ struct Turn {
 
 #if defined(TANDEM_WGMMA)
 
-// A thread's part of the keys or values of a page, on its way.
-struct Raw {
-  std::uint32_t words[4][4];
-};
-
-template <int kHeadDim>
+// Brings steps of pages. Those whose pages are all in the pool's class are asked for a step before they are
+// written, so that no thread waits for memory; others are few bytes, and are loaded when it is their turn.
+template <int kHeadDim, PrecisionClass kPool>
 class Bringer {
  public:
   __device__ explicit Bringer(const Block<kHeadDim>& block)
-      : block_(block), thread_(static_cast<int>(threadIdx.x) - kAttending), seen_(block.seen()) {}
+      : block_(block),
+        thread_(static_cast<int>(threadIdx.x) - kAttending),
+        seen_(block.seen()),
+        entries_(block.problem.tables.entries +
+                 block.problem.tables.slots[block.tile.sequence] * block.problem.tables.slotStride) {}
 
   __device__ void run() {
-    const int first = seen_.begin / kStepTokens * kStepTokens;
+    auto& barriers = block_.memory.barriers();
     Turn turn;
-    Raw keys[2], values[2];
-    std::uint64_t pages[2], next[2];
-    findPages(pages, first);
-    load<true>(keys, pages);
-    load<false>(values, pages);
-    for (int token = first; token < seen_.end; token += kStepTokens) {
-      const bool more = token + kStepTokens < seen_.end;
-      if (more) findPages(next, token + kStepTokens);
-      auto& barriers = block_.memory.barriers();
+    int token = seen_.begin / kStepTokens * kStepTokens;
+    Pages pages = pagesOf(token), next = pagesOf(token + kStepTokens);
+    Raw keys, values;
+    if (pages.plain()) {
+      load<true>(keys, pages);
+      load<false>(values, pages);
+    }
+#pragma unroll 1
+    for (; token < seen_.end; token += kStepTokens) {
+      const Pages later = pagesOf(token + 2 * kStepTokens);
+      const bool plain = pages.plain(), nextPlain = next.plain();
       waitFor(barriers.used[turn.stage], turn.parity ^ 1);
-      store<true>(keys, pages, turn.stage);
+      plain ? store<true>(keys, pages, turn.stage) : bring<true>(pages, turn.stage);
       publishToTensorCores();
       arrive(barriers.keys[turn.stage]);
-      if (more) load<true>(keys, next);
-      store<false>(values, pages, turn.stage);
+      if (nextPlain) load<true>(keys, next);
+      plain ? store<false>(values, pages, turn.stage) : bring<false>(pages, turn.stage);
       publishToTensorCores();
       arrive(barriers.values[turn.stage]);
-      if (more) load<false>(values, next);
-      pages[0] = next[0], pages[1] = next[1];
+      if (nextPlain) load<false>(values, next);
+      pages = next;
+      next = later;
       turn.advance();
     }
   }
 
  private:
-  __device__ void findPages(std::uint64_t (&pages)[2], int token) const {
-#pragma unroll
-    for (int page = 0; page < 2; ++page) {
-      const int at = token + page * kPageTokens;
-      pages[page] = at < seen_.end && at + kPageTokens > seen_.begin
-                        ? block_.problem.tables.entry(block_.tile.sequence, at / kPageTokens)
-                        : 0;
+  using KeyTile = PageTile<kHeadDim, true, kPool>;
+
+  // Of a step, 0 where nothing is seen.
+  struct Pages {
+    std::uint64_t entry[2];
+
+    __device__ bool plain() const {
+      return entry[0] && entry[1] && PageTables::classOf(entry[0]) == kPool &&
+             PageTables::classOf(entry[1]) == kPool;
     }
+  };
+  __device__ Pages pagesOf(int token) const {
+    const auto entryOf = [&](int at) {
+      return at < seen_.end && at + kPageTokens > seen_.begin ? entries_[at / kPageTokens] : 0;
+    };
+    return {entryOf(token), entryOf(token + kPageTokens)};
   }
 
-  __device__ const std::byte* headOf(std::uint64_t entry) const {
-    const PageFormat format = block_.problem.tables.format.in(PageTables::classOf(entry));
-    return PageTables::pageOf(entry) + format.keys(block_.kvHead);
+  // A thread's part of the keys or values of two pages of the pool's class, as they lie there.
+  using Words = std::conditional_t<kPool == PrecisionClass::bf16, uint4, uint2>;
+  struct Raw {
+    Words words[2][4];
+  };
+
+  // A thread's part of a page. Keys: 8 channels of 4 tokens. Values: 8 tokens of 4 channels.
+  template <bool kKeys>
+  struct Part {
+    int thread;
+
+    // Which four tokens of keys, or channels of values, and its i-th pair of the other kind.
+    __device__ int four() const { return kKeys ? thread % 8 : thread % (kHeadDim / 4); }
+    __device__ int slots() const { return kKeys ? thread / 8 : thread / (kHeadDim / 4); }
+    __device__ int pair(int i) const {
+      return kKeys ? slots() / 2 * 8 + slots() % 2 + 2 * i : 4 * i + slots();
+    }
+    // Of the i-th of the four.
+    __device__ uint4* place(const Layout<kHeadDim>& memory, int stage, int page, int i) const {
+      if constexpr (kKeys) {
+        const int row = 32 * page + 8 * i + four();
+        return reinterpret_cast<uint4*>(memory.keys(stage) + slots() / 8 * Layout<kHeadDim>::kHalfBytes +
+                                        128 * row + 16 * (slots() % 8 ^ four()));
+      } else {
+        const int row = four() / 8 * 32 + 8 * i + four() % 8;
+        const int slot = 4 * page + 2 * (slots() % 2) + slots() / 2;
+        return reinterpret_cast<uint4*>(memory.values(stage) + 128 * row + 16 * (slot ^ four() % 8));
+      }
+    }
+  };
+
+  __device__ const std::byte* headOf(std::uint64_t entry, PrecisionClass precision) const {
+    return PageTables::pageOf(entry) + block_.problem.tables.format.in(precision).keys(block_.kvHead);
   }
 
   template <bool kKeys>
-  __device__ void load(Raw (&raw)[2], const std::uint64_t (&pages)[2]) const {
+  __device__ void load(Raw& raw, const Pages& pages) const {
     if (thread_ >= kHeadDim) return;
+    const Part<kKeys> part{thread_};
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      if (pages[page] == 0) continue;
-      const std::byte* head = headOf(pages[page]);
-      withTile<kHeadDim, kKeys>(PageTables::classOf(pages[page]),
-                                [&](auto tile) { loadOf(raw[page], head, tile); });
+      const std::byte* begin = headOf(pages.entry[page], kPool) + (kKeys ? 0 : KeyTile::kBytes);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int words = part.pair(i) * (kKeys ? kPageTokens : kHeadDim) + 4 * part.four();
+        raw.words[page][i] = loadOnce(reinterpret_cast<const Words*>(begin + words * bitsOf(kPool) / 4));
+      }
     }
   }
 
   template <bool kKeys>
-  __device__ void store(const Raw (&raw)[2], const std::uint64_t (&pages)[2], int stage) const {
-    TokenScales& scales = block_.memory.scales(stage);
+  __device__ void store(const Raw& raw, const Pages& pages, int stage) const {
+    const Part<kKeys> part{thread_};
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      const PrecisionClass precision = pages[page] ? PageTables::classOf(pages[page]) : PrecisionClass::bf16;
-      if (kKeys && thread_ == page) scales.classes[page] = precision;
-      if (pages[page] == 0) {
-        // What nobody sees is multiplied by zero, and must be a number.
-        if (!kKeys && thread_ < kHeadDim) {
+      if (thread_ < kHeadDim) {
+        std::uint32_t words[4][4];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) *valuePlace(stage, page, i) = make_uint4(0, 0, 0, 0);
-        }
+        for (int i = 0; i < 4; ++i) spread(words[i], raw.words[page][i]);
+        write(part, words, stage, page);
+      }
+      storeScales<kKeys, kPool>(headOf(pages.entry[page], kPool), stage, page);
+    }
+  }
+  __device__ static void spread(std::uint32_t (&words)[4], uint4 four) {
+    words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
+  }
+  __device__ static void spread(std::uint32_t (&words)[4], uint2 codes) { KeyTile::expand(words, codes); }
+
+  // words [pairs][tokens of keys or channels of values]
+  template <bool kKeys>
+  __device__ void write(const Part<kKeys>& part, const std::uint32_t (&words)[4][4], int stage,
+                        int page) const {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      *part.place(block_.memory, stage, page, k) =
+          make_uint4(words[0][k], words[1][k], words[2][k], words[3][k]);
+    }
+  }
+
+  // A step with other classes or pages that nobody sees.
+  template <bool kKeys>
+  __device__ void bring(const Pages& pages, int stage) const {
+#pragma unroll 1
+    for (int page = 0; page < 2; ++page) {
+      const std::uint64_t entry = page == 0 ? pages.entry[0] : pages.entry[1];
+      // Without what was computed of it before, of which there are no registers left.
+      const Part<kKeys> part{computedAnew(thread_)};
+      if (entry == 0) {
+        // What nobody sees is multiplied by zero, and must be a number.
+        const std::uint32_t zeros[4][4] = {};
+        if (!kKeys && thread_ < kHeadDim) write(part, zeros, stage, page);
+        storeScales<kKeys, PrecisionClass::bf16>(nullptr, stage, page);
         continue;
       }
-      const std::byte* head = headOf(pages[page]);
+      const PrecisionClass precision = PageTables::classOf(entry);
+      const std::byte* head = headOf(entry, precision);
       withTile<kHeadDim, kKeys>(precision, [&](auto tile) {
-        if (thread_ < kHeadDim) storeOf(raw[page], head, tile, stage, page);
-        storeScales(head, tile, scales, page);
+        if (thread_ < kHeadDim) bringTile(part, head, tile, stage, page);
+        storeScales<kKeys, tile.kClass>(head, stage, page);
       });
     }
   }
 
-  // Keys: 8 channels of 4 tokens. Values: 8 tokens of 4 channels.
-  __device__ int chunk() const { return thread_ / 8; }                     // of keys, 2 * depth + half
-  __device__ int tokenFour() const { return thread_ % 8; }                 // of keys
-  __device__ int rowOfFour() const { return thread_ / (kHeadDim / 4); }    // of values, 2 * half + m
-  __device__ int channelFour() const { return thread_ % (kHeadDim / 4); }  // of values
-  __device__ int keyPair(int i) const { return chunk() / 2 * 8 + chunk() % 2 + 2 * i; }
-  __device__ int valuePair(int i) const { return 4 * i + rowOfFour(); }
-
-  __device__ uint4* keyPlace(int stage, int page, int i) const {
-    const int row = 32 * page + 8 * i + tokenFour();
-    return reinterpret_cast<uint4*>(block_.memory.keys(stage) + chunk() / 8 * Layout<kHeadDim>::kHalfBytes +
-                                    128 * row + 16 * (chunk() % 8 ^ row % 8));
-  }
-  __device__ uint4* valuePlace(int stage, int page, int i) const {
-    const int row = channelFour() / 8 * 32 + 8 * i + channelFour() % 8;
-    const int place = 4 * page + 2 * (rowOfFour() % 2) + rowOfFour() / 2;
-    return reinterpret_cast<uint4*>(block_.memory.values(stage) + 128 * row + 16 * (place ^ row % 8));
-  }
-
   template <bool kKeys, PrecisionClass kPrecision>
-  __device__ void loadOf(Raw& raw, const std::byte* head, PageTile<kHeadDim, kKeys, kPrecision> tile) const {
+  __device__ void bringTile(const Part<kKeys>& part, const std::byte* head,
+                            PageTile<kHeadDim, kKeys, kPrecision> tile, int stage, int page) const {
     const std::byte* begin = head + (kKeys ? 0 : tile.kBytes);
-    constexpr int kRow = kKeys ? kPageTokens : kHeadDim;  // pairs
-    const int four = kKeys ? tokenFour() : channelFour();
+    const int four = part.four();
+    std::uint32_t words[4][4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int pair = kKeys ? keyPair(i) : valuePair(i);
-      if constexpr (kPrecision == PrecisionClass::bf16) {
-        const uint4 words = loadOnce(reinterpret_cast<const uint4*>(begin + 4 * (pair * kRow + 4 * four)));
-        raw.words[i][0] = words.x, raw.words[i][1] = words.y, raw.words[i][2] = words.z,
-        raw.words[i][3] = words.w;
-      } else if constexpr (kPrecision == PrecisionClass::int8) {
-        const uint2 codes = loadOnce(reinterpret_cast<const uint2*>(begin + 2 * (pair * kRow + 4 * four)));
-        raw.words[i][0] = codes.x, raw.words[i][1] = codes.y;
+      const int pair = part.pair(i);
+      if constexpr (isPacked(kPrecision)) {
+        tile.load(words[i], begin + 64 * tile.wordOf(pair, four) + 16 * (four % 4));
       } else {
-        tile.load(raw.words[i], begin + 64 * tile.wordOf(pair, four) + 16 * (four % 4));
-      }
-    }
-  }
-
-  template <bool kKeys, PrecisionClass kPrecision>
-  __device__ void storeOf(const Raw& raw, const std::byte* head, PageTile<kHeadDim, kKeys, kPrecision> tile,
-                          int stage, int page) const {
-    std::uint32_t words[4][4];  // [pairs][tokens or channels]
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int pair = kKeys ? keyPair(i) : valuePair(i);
-      if constexpr (kPrecision == PrecisionClass::bf16) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) words[i][k] = raw.words[i][k];
-      } else if constexpr (kPrecision == PrecisionClass::int8) {
-        tile.expand(words[i], make_uint2(raw.words[i][0], raw.words[i][1]));
-      } else {
-        const int shift = tile.shiftOf(pair, kKeys ? tokenFour() : channelFour());
-        std::uint32_t step = 0, middle = 0;
-        if constexpr (kKeys) {
-          const auto* scales = reinterpret_cast<const std::uint32_t*>(head + 2 * tile.kBytes) + pair;
-          step = tile.halved(scales[0]), middle = scales[kHeadDim / 2];
-        }
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          words[i][k] = tile.levels(raw.words[i][k], shift);
-          if constexpr (kKeys) words[i][k] = fmaBf16(words[i][k], step, middle);
+        const std::byte* place =
+            begin + (pair * (kKeys ? kPageTokens : kHeadDim) + 4 * four) * bitsOf(kPrecision) / 4;
+        if constexpr (kPrecision == PrecisionClass::bf16) {
+          tile.load(words[i], place);
+        } else {
+          tile.expand(words[i], *reinterpret_cast<const uint2*>(place));
         }
       }
     }
+    if constexpr (isPacked(kPrecision)) {
+      const auto* scales = reinterpret_cast<const std::uint32_t*>(head + tile.kScalesBegin);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const uint4 sixteen = make_uint4(words[0][k], words[1][k], words[2][k], words[3][k]);
-      *(kKeys ? keyPlace(stage, page, k) : valuePlace(stage, page, k)) = sixteen;
+      for (int i = 0; i < 4; ++i) {
+        const int pair = part.pair(i), shift = tile.shiftOf(pair, four);
+        const std::uint32_t step = tile.halved(scales[pair]),
+                            middle = scales[(kKeys ? kHeadDim : kPageTokens) / 2 + pair];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) words[i][k] = fmaBf16(tile.levels(words[i][k], shift), step, middle);
+      }
     }
+    write(part, words, stage, page);
   }
 
   // A thread for each token of a page.
   template <bool kKeys, PrecisionClass kPrecision>
-  __device__ void storeScales(const std::byte* head, PageTile<kHeadDim, kKeys, kPrecision> tile,
-                              TokenScales& scales, int page) const {
-    if constexpr (tile.kScaledTokens) {
+  __device__ void storeScales(const std::byte* head, int stage, int page) const {
+    using Tile = PageTile<kHeadDim, kKeys, kPrecision>;
+    TokenScales& scales = block_.memory.scales(stage);
+    if (kKeys && thread_ == 0) scales.scaled[page] = Tile::kScaledTokens;
+    if constexpr (Tile::kScaledTokens) {
       if (thread_ / 32 != page) return;
       const int token = thread_ % 32, column = 32 * page + 8 * (token % 4) + token / 4;
-      const std::byte* source = head + tile.kScalesBegin;
-      if constexpr (tile.kMiddles) {
-        const auto* steps = reinterpret_cast<const bf16*>(source);
-        scales.values[column] = 0.5f * lowFloat(steps[token]);
-        scales.middles[column] = lowFloat(steps[kPageTokens + token]);
-      } else {
-        (kKeys ? scales.keys : scales.values)[column] = reinterpret_cast<const float*>(source)[token];
-      }
+      (kKeys ? scales.keys : scales.values)[column] =
+          reinterpret_cast<const float*>(head + Tile::kScalesBegin)[token];
     }
   }
 
   const Block<kHeadDim>& block_;
   const int thread_;
   const Seen seen_;
+  const std::uint64_t* const entries_;  // of the sequence
 };
 
 // 64 rows in a warpgroup. With g = lane / 4 and t = lane % 4 a lane has rows g and g + 8 of its warp's 16.
@@ -333,22 +371,30 @@ class Attender {
     Turn turn;
     beginRun();
     bool totals = false;
+    int lastStage = -1;
+#pragma unroll 1
     for (int token = first; token < seen.end; token += kStepTokens) {
       const TokenScales& scales = block_.memory.scales(turn.stage);
       waitFor(barriers.keys[turn.stage], turn.parity);
+      // Both pages' flags at once, while products are made.
+      const std::uint32_t scaled = *reinterpret_cast<const std::uint32_t*>(scales.scaled);
       score(turn.stage);
-      weigh(token, scales);
+      // The values of the step before have been multiplied as well.
+      if (lastStage >= 0 && lane_ == 0) arrive(barriers.used[lastStage]);
+      lastStage = turn.stage;
+      weigh(token, scaled, scales);
       waitFor(barriers.values[turn.stage], turn.parity);
-      addValues(turn.stage, scales);
-      if (lane_ == 0) arrive(barriers.used[turn.stage]);
+      addValues(turn.stage, scaled, scales);
       turn.advance();
       const int next = token + kStepTokens;
       if (next % kRunTokens == 0 && next < seen.end) {
+        finishProducts();
         endRun(totals, false);
         totals = true;
         beginRun();
       }
     }
+    finishProducts();
     endRun(totals, true);
   }
 
@@ -362,7 +408,8 @@ class Attender {
     for (int half = 0; half < 2; ++half) {
       highest_[half] = kNothingSeen;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) sum_[half][e] = middle_[half][e] = 0;
+      for (int quarter = 0; quarter < kQuarters; ++quarter)
+        sum_[half][quarter][0] = sum_[half][quarter][1] = 0;
     }
 #pragma unroll
     for (int j = 0; j < kHeadDim / 8; ++j) {
@@ -379,97 +426,103 @@ class Attender {
     }
     settle(p_);
     beginProducts();
+    const auto keys = operandAt(block_.memory.keys(stage), 0);
 #pragma unroll
     for (int depth = 0; depth < kHeadDim / 16; ++depth) {
-      const std::byte* half = block_.memory.keys(stage) + depth / 4 * Layout<kHeadDim>::kHalfBytes;
-      multiply(p_, q_[depth], operandAt(half, depth % 4));
+      multiply(p_, q_[depth], operandBehind(keys, depth / 4 * Layout<kHeadDim>::kHalfBytes + depth % 4 * 32));
     }
     endProductGroup();
-    waitForProducts<0>();
+    finishProducts();
     settle(p_);
   }
 
-  __device__ void weigh(int token, const TokenScales& scales) {
+  __device__ void finishProducts() {
+    waitForProducts<0>();
+    settle(out_);
+  }
+
+  __device__ void weigh(int token, std::uint32_t scaled, const TokenScales& scales) {
+    if (token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end) {
+      weighSeen(scaled, scales, [](int, int) { return true; });
+    } else {
+      weighSeen(scaled, scales, [&](int j, int i) {
+        const int at = token + 32 * (j / 4) + 4 * (2 * (lane_ % 4) + i % 2) + j % 4;
+        return at >= seen_[i / 2].begin && at < seen_[i / 2].end;
+      });
+    }
+  }
+
+  // isSeen(j, i): whether the row of p_[j][i] sees its token.
+  template <class IsSeen>
+  __device__ void weighSeen(std::uint32_t scaled, const TokenScales& scales, const IsSeen& isSeen) {
     const int t = lane_ % 4;
+    float highest[2] = {highest_[0], highest_[1]};
+    const auto ofPage = [&](int page, const auto& body) {
+#pragma unroll
+      for (int j = 4 * page; j < 4 * page + 4; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) body(j, i);
+      }
+    };
+    const auto scaleOf = [&](int j, int i) { return __fmul_rn(scale_, scales.keys[8 * j + 2 * t + i % 2]); };
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      if (scales.classes[page] == PrecisionClass::int8) {
-#pragma unroll
-        for (int j = 4 * page; j < 4 * page + 4; ++j) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            p_[j][i] = __fmul_rn(p_[j][i], __fmul_rn(scale_, scales.keys[8 * j + 2 * t + i % 2]));
-          }
-        }
+      if (isScaled(scaled, page)) {
+        ofPage(page, [&](int j, int i) {
+          if (isSeen(j, i)) highest[i / 2] = fmaxf(highest[i / 2], __fmul_rn(p_[j][i], scaleOf(j, i)));
+        });
       } else {
-#pragma unroll
-        for (int j = 4 * page; j < 4 * page + 4; ++j) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) p_[j][i] = __fmul_rn(p_[j][i], scale_);
-        }
-      }
-    }
-    const bool whole = token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end;
-    if (!whole) {
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int at = token + 32 * (j / 4) + 4 * (2 * t + i % 2) + j % 4;
-          const bool isSeen = at >= seen_[i / 2].begin && at < seen_[i / 2].end;
-          p_[j][i] = isSeen ? p_[j][i] : kUnseen;
-        }
+        // The highest product has the highest score.
+        float products[2] = {-INFINITY, -INFINITY};
+        ofPage(page, [&](int j, int i) {
+          if (isSeen(j, i)) products[i / 2] = fmaxf(products[i / 2], p_[j][i]);
+        });
+        highest[0] = fmaxf(highest[0], __fmul_rn(products[0], scale_));
+        highest[1] = fmaxf(highest[1], __fmul_rn(products[1], scale_));
       }
     }
     float factors[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float highest = highest_[half];
+      highest[half] = fmaxf(highest[half], __shfl_xor_sync(kWholeWarp, highest[half], 1));
+      highest[half] = fmaxf(highest[half], __shfl_xor_sync(kWholeWarp, highest[half], 2));
+      factors[half] = exp2Fast(highest_[half] - highest[half]);
+      highest_[half] = highest[half];
+    }
 #pragma unroll
-      for (int j = 0; j < 8; ++j) highest = fmaxf(highest, fmaxf(p_[j][2 * half], p_[j][2 * half + 1]));
-      highest = fmaxf(highest, __shfl_xor_sync(kWholeWarp, highest, 1));
-      highest = fmaxf(highest, __shfl_xor_sync(kWholeWarp, highest, 2));
-      factors[half] = exp2Fast(highest_[half] - highest);
-      highest_[half] = highest;
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float sum = __fmul_rn(sum_[half][e], factors[half]);
-        middle_[half][e] = __fmul_rn(middle_[half][e], factors[half]);
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {
-          float& p = p_[j][2 * half + e];
-          p = exp2Fast(p - highest);
-          sum += p;
-        }
-        sum_[half][e] = sum;
+    for (int page = 0; page < 2; ++page) {
+      if (isScaled(scaled, page)) {
+        ofPage(page, [&](int j, int i) {
+          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scaleOf(j, i), highest[i / 2]) : 0;
+        });
+      } else {
+        ofPage(page, [&](int j, int i) {
+          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scale_, highest[i / 2]) : 0;
+        });
       }
     }
-    // Most steps raise no row's maximum, and a factor of one changes nothing.
-    if (__any_sync(kWholeWarp, factors[0] != 1 || factors[1] != 1)) {
 #pragma unroll
-      for (int j = 0; j < kHeadDim / 8; ++j) {
+    for (int quarter = 0; quarter < kQuarters; ++quarter) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) out_[j][i] = __fmul_rn(out_[j][i], factors[i / 2]);
+      for (int i = 0; i < 4; ++i) {
+        float& sum = sum_[i / 2][quarter][i % 2];
+        sum = __fmaf_rn(sum, factors[i / 2], p_[2 * quarter][i] + p_[2 * quarter + 1][i]);
       }
+    }
+#pragma unroll
+    for (int j = 0; j < kHeadDim / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) out_[j][i] = __fmul_rn(out_[j][i], factors[i / 2]);
     }
   }
 
-  __device__ void addValues(int stage, const TokenScales& scales) {
+  __device__ static bool isScaled(std::uint32_t scaled, int page) { return scaled >> (16 * page) & 1; }
+
+  __device__ void addValues(int stage, std::uint32_t scaled, const TokenScales& scales) {
     const int t = lane_ % 4;
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      const PrecisionClass precision = scales.classes[page];
-      if (precision == PrecisionClass::bf16) continue;
-      if (precision != PrecisionClass::int8) {
-#pragma unroll
-        for (int j = 4 * page; j < 4 * page + 4; ++j) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            float& middle = middle_[i / 2][i % 2];
-            middle = __fmaf_rn(p_[j][i], scales.middles[8 * j + 2 * t + i % 2], middle);
-          }
-        }
-      }
+      if (!isScaled(scaled, page)) continue;
 #pragma unroll
       for (int j = 4 * page; j < 4 * page + 4; ++j) {
 #pragma unroll
@@ -487,22 +540,21 @@ class Attender {
     }
     settle(out_);
     beginProducts();
+    const auto values = operandAt(block_.memory.values(stage), 0);
 #pragma unroll
-    for (int depth = 0; depth < 4; ++depth) {
-      multiply(out_, weights[depth], operandAt(block_.memory.values(stage), depth));
-    }
+    for (int depth = 0; depth < 4; ++depth) multiply(out_, weights[depth], operandBehind(values, 32 * depth));
     endProductGroup();
-    waitForProducts<0>();
-    settle(out_);
   }
 
   // Adds the run to what the runs before have left, there or, if it is the last, on its way out.
   __device__ void endRun(bool totals, bool last) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const SoftmaxSums run{highest_[half], overClasses(sum_[half]), overClasses(middle_[half])};
+      const auto& sum = sum_[half];
+      const SoftmaxSums run{highest_[half], overQuarters(overClasses(sum[0]), overClasses(sum[1]),
+                                                         overClasses(sum[2]), overClasses(sum[3]))};
       const MergeFactors factors = MergeFactors::merge(totals_[half], run);
-      const Finish finish(totals_[half]);
+      const float inverse = 1 / totals_[half].sum;
       const int query = queryOf(half);
       bf16* head = block_.problem.out +
                    ((block_.tile.row + query / block_.group) * std::int64_t{block_.problem.heads} +
@@ -524,9 +576,11 @@ class Attender {
           if (!last) place = float4{eight[4 * e], eight[4 * e + 1], eight[4 * e + 2], eight[4 * e + 3]};
         }
         if (!last || query >= block_.queries) continue;
-        *reinterpret_cast<uint4*>(head + 32 * b + 8 * (lane_ % 4)) = make_uint4(
-            packBf16(finish(eight[0]), finish(eight[1])), packBf16(finish(eight[2]), finish(eight[3])),
-            packBf16(finish(eight[4]), finish(eight[5])), packBf16(finish(eight[6]), finish(eight[7])));
+        *reinterpret_cast<uint4*>(head + 32 * b + 8 * (lane_ % 4)) =
+            make_uint4(packBf16(eight[0] * inverse, eight[1] * inverse),
+                       packBf16(eight[2] * inverse, eight[3] * inverse),
+                       packBf16(eight[4] * inverse, eight[5] * inverse),
+                       packBf16(eight[6] * inverse, eight[7] * inverse));
       }
     }
   }
@@ -537,9 +591,6 @@ class Attender {
     return sum + __shfl_xor_sync(kWholeWarp, sum, 2);
   }
 
-  // Below every score and every maximum, so that its probability is zero.
-  static constexpr float kUnseen = 2 * kNothingSeen;
-
   const Block<kHeadDim>& block_;
   const float scale_;
   const int lane_;
@@ -548,13 +599,13 @@ class Attender {
   float p_[8][4];  // scores, then probabilities
   float out_[kHeadDim / 8][4];
   float highest_[2];
-  float sum_[2][2], middle_[2][2];  // [halves][the lane's two classes]
+  float sum_[2][kQuarters][2];  // of the lane's two classes
   SoftmaxSums totals_[2];
 };
 
 #endif
 
-template <int kHeadDim>
+template <int kHeadDim, PrecisionClass kPool>
 __global__ void __launch_bounds__(kThreads, 1) attendTile(const PrefillAttention problem, float scale) {
 #if defined(TANDEM_WGMMA)
   const Block<kHeadDim> block(problem);
@@ -569,11 +620,11 @@ __global__ void __launch_bounds__(kThreads, 1) attendTile(const PrefillAttention
   }
   __syncthreads();
   if (threadIdx.x < kAttending) {
-    takeRegisters<kAttendingRegisters>();
+    takeRegisters<kAttendingRegisters<kPool>>();
     Attender<kHeadDim>(block, scale).run();
   } else {
-    giveRegisters<kBringingRegisters>();
-    Bringer<kHeadDim>(block).run();
+    giveRegisters<kBringingRegisters<kPool>>();
+    Bringer<kHeadDim, kPool>(block).run();
   }
 #endif
 }
@@ -583,8 +634,10 @@ void attend(const PrefillAttention& problem, Stream stream) {
   const dim3 grid(static_cast<unsigned>(problem.tileCount),
                   static_cast<unsigned>(problem.tables.format.kvHeads));
   const float scale = kLog2E / std::sqrt(static_cast<float>(kHeadDim));
-  launchShared("prefillAttention", attendTile<kHeadDim>, grid, kThreads, Layout<kHeadDim>::kBytes, stream,
-               problem, scale);
+  const auto kernel = problem.tables.format.precision == PrecisionClass::bf16
+                          ? attendTile<kHeadDim, PrecisionClass::bf16>
+                          : attendTile<kHeadDim, PrecisionClass::int8>;
+  launchShared("prefillAttention", kernel, grid, kThreads, Layout<kHeadDim>::kBytes, stream, problem, scale);
 }
 
 }  // namespace

@@ -45,6 +45,9 @@ void checkCuda(cudaError_t error, const char* what) {
   if (isLost(error)) throw DeviceLost("the CUDA device is lost: " + text);
   // An error that is not sticky would be told again by the next call.
   cudaGetLastError();
+  if (error == cudaErrorNoKernelImageForDevice) {
+    throw Error(text + "; build for this GPU's architecture (-DTANDEM_CUDA_ARCHITECTURES)");
+  }
   throw Error(text);
 }
 
@@ -128,6 +131,32 @@ OwnStream::OwnStream() {
   cudaStream_t stream = nullptr;
   checkCuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
   stream_.reset(stream);
+}
+
+void Graph::Destroy::operator()(CUgraphExec_st* graph) const noexcept { cudaGraphExecDestroy(graph); }
+
+void Graph::launch(Stream stream) const {
+  checkCuda(cudaGraphLaunch(graph_.get(), stream), "cudaGraphLaunch");
+}
+
+void beginRecording(Stream stream) {
+  checkCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+}
+
+Graph endRecording(Stream stream) {
+  cudaGraph_t recorded = nullptr;
+  checkCuda(cudaStreamEndCapture(stream, &recorded), "cudaStreamEndCapture");
+  cudaGraphExec_t graph = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&graph, recorded, 0);
+  cudaGraphDestroy(recorded);
+  checkCuda(error, "cudaGraphInstantiate");
+  return Graph(graph);
+}
+
+void abandonRecording(Stream stream) noexcept {
+  cudaGraph_t recorded = nullptr;
+  if (cudaStreamEndCapture(stream, &recorded) == cudaSuccess && recorded) cudaGraphDestroy(recorded);
+  cudaGetLastError();
 }
 
 void useDevice(int device) { checkCuda(cudaSetDevice(device), "cudaSetDevice"); }

@@ -10,6 +10,7 @@
 #include "cuda/stream.h"
 
 struct CUevent_st;
+struct CUgraphExec_st;
 
 namespace tandem::cuda {
 
@@ -99,6 +100,28 @@ class OwnStream {
   };
   std::unique_ptr<CUstream_st, Destroy> stream_;
 };
+
+// Kernels that were recorded instead of run, to be run again and again with the same arguments, by one call.
+class Graph {
+ public:
+  Graph() = default;
+  explicit Graph(CUgraphExec_st* graph) : graph_(graph) {}
+
+  explicit operator bool() const { return graph_ != nullptr; }
+  void launch(Stream stream) const;
+
+ private:
+  struct Destroy {
+    void operator()(CUgraphExec_st* graph) const noexcept;
+  };
+  std::unique_ptr<CUgraphExec_st, Destroy> graph_;
+};
+
+// From now on kernels that the calling thread launches on the stream are recorded and do not run. They run on
+// this stream's SMs later on, whatever stream the graph is launched on.
+void beginRecording(Stream stream);
+Graph endRecording(Stream stream);
+void abandonRecording(Stream stream) noexcept;
 
 // The calling thread works with this device from now on. Every thread says so once.
 void useDevice(int device);

@@ -27,6 +27,11 @@ __device__ inline std::uint64_t operandAt(const std::byte* tile, int k16) {
   return (kSwizzle128 | kStride | std::uint64_t{1} << 16 | (address >> 4)) + 2 * k16;
 }
 
+// The operand so many bytes behind: further columns, or a tile of the same layout.
+__device__ inline std::uint64_t operandBehind(std::uint64_t operand, int bytes) {
+  return operand + static_cast<unsigned>(bytes >> 4);
+}
+
 #if defined(TANDEM_WGMMA)
 
 // Before the first product of a group, and after sums have been touched.

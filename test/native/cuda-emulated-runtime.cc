@@ -1,9 +1,13 @@
-// native/cuda/runtime.h without a device: its memory is the host's. Work runs when it is enqueued, except
-// that what is copied to the host arrives there only when the stream, or an event behind the copy, is waited
-// for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
+// native/cuda/runtime.h and driver.h without a device: its memory is the host's. Work runs when it is
+// enqueued, except that what is copied to the host arrives there only when the stream, or an event behind the
+// copy, is waited for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
 
+#include "cuda-emulated-runtime.h"
+
+#include <atomic>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <new>
@@ -11,6 +15,9 @@
 #include <vector>
 
 #include "core/error.h"
+#include "cuda-emulation.h"
+#include "cuda/driver.h"
+#include "cuda/fake-driver.h"
 #include "cuda/runtime.h"
 
 struct CUevent_st {
@@ -18,12 +25,22 @@ struct CUevent_st {
   tandem::cuda::Stream stream = nullptr;
 };
 struct CUstream_st {};
+struct CUgraphExec_st {
+  std::vector<std::function<void()>> launches;
+};
 
 namespace tandem::cuda {
 namespace {
 
 constexpr std::size_t kDeviceBytes = std::size_t{4} << 30;
+constexpr SmLimits kSms{16, 2, 2};
 constexpr std::align_val_t kAlignment{256};
+
+std::atomic<bool> isLost = false;
+
+void checkDevice() {
+  if (isLost) throw DeviceLost("the CUDA device is lost: an illegal memory access was encountered");
+}
 
 std::mutex mutex;
 std::size_t held = 0;  // bytes of the device
@@ -33,6 +50,13 @@ struct Arrival {
   std::vector<std::byte> bytes;
 };
 std::map<Stream, std::vector<Arrival>> underWay;
+
+std::map<Stream, std::vector<std::function<void()>>> recordings;
+std::atomic<int> recordingCount = 0;
+
+void checkNotRecording(Stream stream) {
+  check(!emulation::isRecording(stream), "only kernels can be recorded");
+}
 
 void arrive(Stream stream) {
   std::vector<Arrival> arrivals;
@@ -60,6 +84,7 @@ void DeviceMemory::Free::operator()(std::byte* data) const noexcept {
 }
 
 DeviceMemory::DeviceMemory(std::size_t bytes, const char* purpose) : bytes_(bytes) {
+  checkDevice();
   if (bytes == 0) return;
   const std::lock_guard lock(mutex);
   if (bytes > kDeviceBytes - held) {
@@ -78,38 +103,94 @@ PinnedMemory::PinnedMemory(std::size_t bytes, const char*) : bytes_(bytes) {
   if (bytes > 0) data_.reset(freshMemory(bytes));
 }
 
-void copyToDevice(void* to, const void* from, std::size_t bytes, Stream) {
+void copyToDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 void copyToHost(void* to, const void* from, std::size_t bytes, Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
   const auto* begin = static_cast<const std::byte*>(from);
   const std::lock_guard lock(mutex);
   underWay[stream].push_back({to, {begin, begin + bytes}});
 }
 
-void copyOnDevice(void* to, const void* from, std::size_t bytes, Stream) {
+void copyOnDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 void setBytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
 
-void synchronize(Stream stream) { arrive(stream); }
+void synchronize(Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
+  arrive(stream);
+}
 
 void Event::Destroy::operator()(CUevent_st* event) const noexcept { delete event; }
 Event::Event(bool) : event_(new CUevent_st) {}
 void Event::record(Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
   event_->at = std::chrono::steady_clock::now();
   event_->stream = stream;
 }
 void Event::holdBack(Stream) const {}
-void Event::wait() const { arrive(event_->stream); }
+void Event::wait() const {
+  checkDevice();
+  arrive(event_->stream);
+}
 double Event::secondsSince(const Event& earlier) const {
   return std::chrono::duration<double>(event_->at - earlier.event_->at).count();
 }
 
 void OwnStream::Destroy::operator()(CUstream_st* stream) const noexcept { delete stream; }
 OwnStream::OwnStream() : stream_(new CUstream_st) {}
+
+void Graph::Destroy::operator()(CUgraphExec_st* graph) const noexcept { delete graph; }
+
+void Graph::launch(Stream stream) const {
+  checkDevice();
+  checkNotRecording(stream);
+  for (const auto& launch : graph_->launches) launch();
+}
+
+void beginRecording(Stream stream) {
+  checkDevice();
+  const std::lock_guard lock(mutex);
+  check(recordings.try_emplace(stream).second, "the stream is recorded already");
+  ++recordingCount;
+}
+
+Graph endRecording(Stream stream) {
+  checkDevice();
+  const std::lock_guard lock(mutex);
+  const auto recorded = recordings.extract(stream);
+  check(!recorded.empty(), "the stream is not recorded");
+  --recordingCount;
+  return Graph(new CUgraphExec_st{std::move(recorded.mapped())});
+}
+
+void abandonRecording(Stream stream) noexcept {
+  const std::lock_guard lock(mutex);
+  if (recordings.erase(stream) > 0) --recordingCount;
+}
+
+CudaFacts findCuda() {
+  CudaFacts facts;
+  DeviceFacts& device = facts.devices.emplace_back();
+  device.name = "an emulated device";
+  device.major = 9;
+  device.memoryBytes = kDeviceBytes;
+  device.limits = kSms;
+  return facts;
+}
+
+std::unique_ptr<SplitDriver> openDriver(int) { return std::make_unique<test::FakeDriver>(kSms); }
 
 void useDevice(int device) { check(device == 0, "there is one emulated device"); }
 
@@ -119,3 +200,21 @@ MemoryInfo deviceMemory() {
 }
 
 }  // namespace tandem::cuda
+
+namespace tandem::emulation {
+
+bool isRecording(cuda::Stream stream) {
+  if (cuda::recordingCount == 0) return false;
+  const std::lock_guard lock(cuda::mutex);
+  return cuda::recordings.contains(stream);
+}
+
+void record(cuda::Stream stream, std::function<void()> launch) {
+  const std::lock_guard lock(cuda::mutex);
+  cuda::recordings.at(stream).push_back(std::move(launch));
+}
+
+LostDevice::LostDevice() { cuda::isLost = true; }
+LostDevice::~LostDevice() { cuda::isLost = false; }
+
+}  // namespace tandem::emulation

@@ -19,6 +19,8 @@ inline Operand operandAt(const std::byte* tile, int k16) {
   return address + 32 * k16;
 }
 
+inline Operand operandBehind(Operand operand, int bytes) { return operand + bytes; }
+
 inline float elementAt(Operand operand, int row, int col) {
   const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 2 * col;
   return toFloat(*reinterpret_cast<const bf16*>(plain ^ (plain >> 7 & 7) << 4));

@@ -35,6 +35,9 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   std::uint32_t x, y, z, w;
 };
+struct alignas(8) float2 {
+  float x, y;
+};
 struct alignas(16) float4 {
   float x, y, z, w;
 };
@@ -46,6 +49,10 @@ inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::
 inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace tandem::emulation {
+
+// Whether launches on the stream are recorded (cuda/runtime.h) instead of run, and how one is.
+bool isRecording(cuda::Stream stream);
+void record(cuda::Stream stream, std::function<void()> launch);
 
 // Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
 void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0);
@@ -105,12 +112,43 @@ inline bool __any_sync(unsigned, bool mine) {
 }
 
 template <class T>
+T __shfl_up_sync(unsigned, T value, unsigned lanes) {
+  const unsigned mine = tandem::emulation::laneIndex();
+  return tandem::emulation::exchange(
+      value, [other = mine < lanes ? mine : mine - lanes](auto of) { return of(other); });
+}
+
+inline std::uint32_t __reduce_max_sync(unsigned, std::uint32_t value) {
+  return tandem::emulation::exchange(value, [](auto of) {
+    std::uint32_t highest = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) highest = of(lane) > highest ? of(lane) : highest;
+    return highest;
+  });
+}
+
+// Fibers change places at barriers and shuffles only.
+template <class T>
+T atomicAdd(T* sum, T value) {
+  const T before = *sum;
+  *sum += value;
+  return before;
+}
+inline void __threadfence() {}
+
+template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
   return tandem::emulation::exchange(value, [lane](auto of) { return of(static_cast<unsigned>(lane) % 32); });
 }
 
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+
+inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<std::uint64_t>(static_cast<Wide>(a) * b >> 64);
+}
 
 inline float __uint_as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return std::bit_cast<std::uint32_t>(value); }
@@ -129,7 +167,15 @@ namespace tandem::cuda {
 
 template <class... Parameters, class... Arguments>
 void launchShared(const char*, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
-                  std::size_t sharedBytes, Stream, const Arguments&... arguments) {
+                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  if (emulation::isRecording(stream)) {
+    // Arguments are the kernel's own copies from here on, as on the device.
+    emulation::record(stream, [=] {
+      emulation::run(
+          grid, threads, [&] { kernel(arguments...); }, sharedBytes);
+    });
+    return;
+  }
   emulation::run(
       grid, threads, [&] { kernel(arguments...); }, sharedBytes);
 }
@@ -199,6 +245,8 @@ inline std::uint32_t transposeMatrix(std::uint32_t pair) {
     return element(2 * t) | element(2 * t + 1) << 16;
   });
 }
+
+inline int computedAnew(int value) { return value; }
 
 inline uint4 loadOnce(const uint4* address) { return *address; }
 inline uint2 loadOnce(const uint2* address) { return *address; }

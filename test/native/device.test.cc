@@ -373,10 +373,11 @@ TEST("device: a step's time is divided among its operators") {
   const auto spent = [&](const Step& step) {
     const StepResult result = run(*device, 0, step);
     double sum = 0;
-    for (const double seconds : result.opSeconds) sum += seconds;
-    test::near(sum, result.seconds, 1e-12, "the sum of the classes");
-    test::isTrue(result.opSeconds[0] > 0 && result.opSeconds[3] > 0, "every step has matmuls and others");
-    return std::pair{result.opSeconds[1] > 0, result.opSeconds[2] > 0};
+    const OpSeconds byClass = result.seconds.byClass.value();
+    for (const double seconds : byClass) sum += seconds;
+    test::near(sum, result.seconds.total, 1e-12, "the sum of the classes");
+    test::isTrue(byClass[0] > 0 && byClass[3] > 0, "every step has matmuls and others");
+    return std::pair{byClass[1] > 0, byClass[2] > 0};
   };
   const std::pair prefill{true, false}, decode{false, true}, both{true, true};
   test::isTrue(spent({{0, 1}, {2, 3}, {1, 2, 3, 4, 5}, {0, kWantSample}}) == prefill, "a step of prompts");

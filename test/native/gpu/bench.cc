@@ -15,6 +15,7 @@
 #include "cuda/matmul.h"
 #include "cuda/random.h"
 #include "cuda/rms-norm.h"
+#include "cuda/sample.h"
 #include "cuda/swiglu.h"
 #include "gpu/device.h"
 #include "gpu/json.h"
@@ -110,6 +111,31 @@ void benchArgmax(Bench& bench) {
                     4.0 * static_cast<double>(elements), [&] {
                       cuda::argmax({logits.data(), parts.data(), tokens.data(), rows, kShape.vocab}, kStream);
                     });
+}
+
+// Calls as a step makes them, with what they upload and download and their wait; counting the logits once.
+void benchSampler(Bench& bench) {
+  struct Kind {
+    const char* name;
+    SampleParams params;
+  };
+  for (const int rows : kTiny ? std::vector<int>{2} : std::vector<int>{1, 64}) {
+    const auto count = static_cast<std::size_t>(rows);
+    DeviceArray<float> logits = test::repeated(test::randomFloats(1 << 16, 6, 3), count * kShape.vocab);
+    cuda::DeviceSampler sampler(kShape.vocab, rows);
+    for (const auto& [name, params] :
+         {Kind{"greedy", {}}, Kind{"temperature", {.temperature = 0.7f}},
+          Kind{"top-k 20 and top-p", {.temperature = 0.7f, .topP = 0.9f, .topK = 20}},
+          Kind{"top-p 0.9", {.temperature = 0.7f, .topP = 0.9f}}, Kind{"5 logprobs", {.logprobs = 5}}}) {
+      std::vector<SampleRequest> requests(count, {&params, 0, {}, {}});
+      for (std::size_t row = 0; row < count; ++row) requests[row].position = static_cast<std::int64_t>(row);
+      std::vector<SampleOutcome> outcomes(count);
+      bench.memoryBound(std::string("DeviceSampler ") + name + " " + std::to_string(rows) + " x " +
+                            std::to_string(kShape.vocab),
+                        4.0 * static_cast<double>(logits.size()),
+                        [&] { sampler.sample(logits.data(), requests, outcomes, kStream); });
+    }
+  }
 }
 
 void benchAttention(Bench& bench) {
@@ -224,6 +250,7 @@ int main(int argc, char** argv) {
     benchMatmuls(bench, sms);
     benchRows(bench);
     benchArgmax(bench);
+    benchSampler(bench);
     benchSteps(bench, sms);
     writeFile(argv[1], bench.json(device));
     return 0;

@@ -46,8 +46,7 @@ class Matrix {
 
   // Seconds of a step alone on a lane at the present split; also by operator class.
   double alone(int lane, const Work& work, int split) {
-    lanes_.partition(split);
-    const cuda::Lanes::LaneStream share = lanes_.enter(lane);
+    const cuda::Lanes::LaneStream share = lanes_.enter(lane, split);
     const auto timed = [&](unsigned classes) {
       return stepSeconds(share.stream, each_, [&] { work.enqueue(share, classes); });
     };
@@ -67,8 +66,7 @@ class Matrix {
 
   // Seconds of a step of each lane while the other is never idle.
   Together together(const Work& prefill, const Work& decode, int split) {
-    lanes_.partition(split);
-    const auto first = lanes_.enter(0), second = lanes_.enter(1);
+    const auto first = lanes_.enter(0, split), second = lanes_.enter(1, split);
     const Together seconds{beside(first, prefill, second, decode), beside(second, decode, first, prefill)};
     // Lanes that both have all SMs are no split: what they cost each other is not what the model describes.
     if (first.sms + second.sms <= lanes_.units()) {
@@ -209,8 +207,7 @@ struct Workloads {
 // Seconds from choosing another split to the end of a small step there, beyond those without a change.
 double switchSeconds(cuda::Lanes& lanes, const std::vector<int>& splits, const Work& work) {
   const auto step = [&](int split) {
-    lanes.partition(split);
-    const cuda::Lanes::LaneStream share = lanes.enter(1);
+    const cuda::Lanes::LaneStream share = lanes.enter(1, split);
     work.enqueue(share, kOther);
     test::synchronize(share.stream);
   };

@@ -3,24 +3,15 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
+#include <numeric>
 
-namespace tandem {
+#include "core/operator-class.h"
 
-// What a step's time is spent on, in the order of `operatorClasses` in engine/device/device.ts.
-enum class OperatorClass : std::uint8_t {
-  matmul,
-  prefillAttention,  // of entries with several new tokens
-  decodeAttention,   // of entries with one
-  other,             // embedding, norms, appending to the KV, sampling, log probabilities
-};
-inline constexpr std::size_t kOperatorClasses = 4;
-
-using OpSeconds = std::array<double, kOperatorClasses>;
+namespace tandem::cpu {
 
 // Divides the time since `start` among the classes: each lap goes to the class of the op that ends it, with
 // what was prepared for it, so nothing is lost between ops and an op costs one look at the clock. It sees the
-// work of ops that return when they are done; a backend that enqueues must record its own events.
+// work of ops that return when they are done; where they enqueue, the device's own clock is needed.
 class OpTimer {
  public:
   void start() {
@@ -34,18 +25,18 @@ class OpTimer {
     last_ = now;
   }
 
-  OpSeconds seconds() const {
+  StepSeconds seconds() const {
     OpSeconds seconds;
     for (std::size_t i = 0; i < kOperatorClasses; ++i) {
       seconds[i] = std::chrono::duration<double>(spent_[i]).count();
     }
-    return seconds;
+    return {std::accumulate(seconds.begin(), seconds.end(), 0.0), seconds};
   }
 
  private:
   using Clock = std::chrono::steady_clock;
   std::array<Clock::duration, kOperatorClasses> spent_{};
-  Clock::time_point last_;
+  Clock::time_point last_ = Clock::now();
 };
 
-}  // namespace tandem
+}  // namespace tandem::cpu

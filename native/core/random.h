@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace tandem::cpu {
+namespace tandem {
 
 // The finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
 constexpr std::uint64_t mix(std::uint64_t x) {
@@ -19,4 +19,4 @@ constexpr double uniform(std::uint64_t seed, std::uint64_t position) {
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
 
-}  // namespace tandem::cpu
+}  // namespace tandem
