@@ -74,7 +74,7 @@ export class ConversionFolder {
     if (!state || state.layers.length === 0) return undefined;
     const read = (name: string) => {
       const bytes = readFileSync(this.#at(`${name}-${state.layers.length}.f64`));
-      const numbers = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length / 8);
+      const numbers = new Float64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
       let at = 0;
       return state.rows.map((rows) => {
         const data = numbers.slice(at, at + rows * hidden);

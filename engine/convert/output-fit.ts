@@ -34,6 +34,7 @@ export function fitOutput(o: Matrix, samples: readonly OutputSample[]): Matrix {
   }
   let trace = 0;
   for (let at = 0; at < width; at += 1) trace += moments.data[at * (width + 1)]!;
+  if (trace === 0) return o;
   for (let at = 0; at < width; at += 1) moments.data[at * (width + 1)]! += (ridge * trace) / width;
   const change = transposed(solveSymmetric(moments, wanted));
   const out = matrix(o.rows, width);

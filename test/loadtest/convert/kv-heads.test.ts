@@ -143,6 +143,7 @@ describe('tandem convert kv-heads', () => {
 
   it('says what is wrong before it computes', async () => {
     folder.write('full/file', '');
+    folder.write('short.txt', readFileSync(text, 'utf8').slice(0, 300));
     const model = folder.at('full-rank');
     const out = folder.at('refused');
     const half = ['--keep', '0.5', '--text', text, ...small];
@@ -156,7 +157,7 @@ describe('tandem convert kv-heads', () => {
       [[folder.at('nowhere'), out, ...half], 'there is no such folder'],
       [[model, folder.at('full'), ...half], 'full is not empty: name a new folder, or remove this one'],
       [[model, out, '--keep', '0.5', '--window', '300'], "--window 300: the model's context is 256 tokens"],
-      [[model, out, '--keep', '0.5', '--text', text, '--window', '200', '--windows', '4'], 'two windows'],
+      [[model, out, '--keep', '0.5', '--text', folder.at('short.txt'), '--window', '200'], 'two windows'],
       [[model, out, '--keep', '0.5', '--text', folder.at('no.txt')], 'cannot be read'],
     ];
     for (const [args, message] of cases) {
