@@ -18,7 +18,7 @@ import {
 } from './matrix.js';
 import { fitOutput, type OutputSample, outputError } from './output-fit.js';
 import type { Rotation } from './rotation.js';
-import { mergeValues, type ValueMerge } from './value-merge.js';
+import { mergeValues, type ValueMerge, valueLoss } from './value-merge.js';
 
 /**
  * `mean`: a group's keys and values are averaged, nothing else changes. `svd`: best bases in closed form. `fit`: these,
@@ -103,7 +103,7 @@ export function convertLayer(task: LayerTask): { weights: AttentionWeights; repo
       groups,
       keys: keys.methods,
       attention: keys.divergences,
-      valueLoss: valueLoss(values, moments.v, weights.o, headDim),
+      valueLoss: valueLoss(values, { values: moments.v, o: weights.o, headDim }),
       ...errors,
     },
   };
@@ -266,39 +266,4 @@ function mean(heads: number, headDim: number): Matrix {
   const out = matrix(headDim, heads * headDim);
   for (let head = 0; head < heads; head += 1) copyInto(colBlock(out, head * headDim, headDim), one);
   return out;
-}
-
-/** E |o (v - back v')|^2 of all heads, over E |o v|^2. */
-function valueLoss(merges: readonly ValueMerge[], values: Matrix, o: Matrix, headDim: number): number {
-  let lost = 0;
-  let all = 0;
-  for (const { heads, value, outputs } of merges) {
-    const moments = matrix(heads.length * headDim, heads.length * headDim);
-    for (const [row, rowHead] of heads.entries()) {
-      for (const [col, colHead] of heads.entries()) {
-        copyInto(
-          colBlock(rowBlock(moments, row * headDim, headDim), col * headDim, headDim),
-          colBlock(rowBlock(values, rowHead * headDim, headDim), colHead * headDim, headDim),
-        );
-      }
-    }
-    for (const [index, head] of heads.entries()) {
-      const projection = colBlock(o, head * headDim, headDim);
-      const kept = matrix(headDim, heads.length * headDim);
-      copyInto(colBlock(kept, index * headDim, headDim), identity(headDim));
-      const missing = scale(kept, 1);
-      multiply(scale(outputs[index]!, -1), value, { into: missing, add: true });
-      lost += energy(multiply(projection, missing), moments);
-      all += energy(multiply(projection, kept), moments);
-    }
-  }
-  return all > 0 ? lost / all : 0;
-}
-
-/** Trace of m C m'. */
-function energy(m: Matrix, moments: Matrix): number {
-  const product = multiply(m, moments);
-  let sum = 0;
-  for (let at = 0; at < product.data.length; at += 1) sum += product.data[at]! * m.data[at]!;
-  return sum;
 }

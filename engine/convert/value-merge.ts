@@ -1,5 +1,15 @@
 import { eigenSymmetric } from './linear-algebra.js';
-import { colBlock, compact, type Matrix, matrix, multiply, rowBlock, transposed } from './matrix.js';
+import {
+  colBlock,
+  compact,
+  identity,
+  type Matrix,
+  matrix,
+  multiply,
+  rowBlock,
+  scale,
+  transposed,
+} from './matrix.js';
 
 /** How a group of heads shares one value. */
 export interface ValueMerge {
@@ -10,19 +20,18 @@ export interface ValueMerge {
   readonly outputs: readonly Matrix[];
 }
 
+export interface ValueMoments {
+  /** Second moments of the layer's values: [heads * headDim, heads * headDim]. */
+  readonly values: Matrix;
+  /** The projection behind them: [hidden, heads * headDim]. */
+  readonly o: Matrix;
+  readonly headDim: number;
+}
+
 /** Of a group's values, the directions that are kept, as seen behind the projection o. */
-export function mergeValues(
-  heads: readonly number[],
-  { values, o, headDim }: { readonly values: Matrix; readonly o: Matrix; readonly headDim: number },
-): ValueMerge {
+export function mergeValues(heads: readonly number[], { values, o, headDim }: ValueMoments): ValueMerge {
   const size = heads.length * headDim;
-  const moments = matrix(size, size);
-  for (const [row, rowHead] of heads.entries()) {
-    for (const [col, colHead] of heads.entries()) {
-      const block = colBlock(rowBlock(values, rowHead * headDim, headDim), colHead * headDim, headDim);
-      place(moments, row * headDim, col * headDim, compact(block));
-    }
-  }
+  const moments = groupMoments(heads, values, headDim);
   // W = (o'o)^1/2 of each head: errors count as much as they change the layer's output.
   const weight = matrix(size, size);
   const inverse = matrix(size, size);
@@ -47,6 +56,37 @@ export function mergeValues(
     value,
     outputs: heads.map((_, index) => compact(rowBlock(back, index * headDim, headDim))),
   };
+}
+
+/** The part of the energy of all heads' values, as `o` shows it, that the merges lose. */
+export function valueLoss(merges: readonly ValueMerge[], { values, o, headDim }: ValueMoments): number {
+  let lost = 0;
+  let all = 0;
+  for (const { heads, value, outputs } of merges) {
+    const moments = groupMoments(heads, values, headDim);
+    for (const [index, head] of heads.entries()) {
+      const projection = colBlock(o, head * headDim, headDim);
+      const own = matrix(headDim, heads.length * headDim);
+      place(own, 0, index * headDim, identity(headDim));
+      const missing = compact(own);
+      multiply(scale(outputs[index]!, -1), value, { into: missing, add: true });
+      lost += energy(multiply(projection, missing), moments);
+      all += energy(multiply(projection, own), moments);
+    }
+  }
+  return all > 0 ? lost / all : 0;
+}
+
+/** Of the group's values below each other. */
+function groupMoments(heads: readonly number[], values: Matrix, headDim: number): Matrix {
+  const moments = matrix(heads.length * headDim, heads.length * headDim);
+  for (const [row, rowHead] of heads.entries()) {
+    for (const [col, colHead] of heads.entries()) {
+      const block = colBlock(rowBlock(values, rowHead * headDim, headDim), colHead * headDim, headDim);
+      place(moments, row * headDim, col * headDim, compact(block));
+    }
+  }
+  return moments;
 }
 
 /** The square root of a symmetric matrix and its inverse; directions of no weight stay out of both. */
@@ -77,5 +117,13 @@ function place(into: Matrix, row: number, col: number, block: Matrix): void {
 function trace(m: Matrix): number {
   let sum = 0;
   for (let at = 0; at < m.rows; at += 1) sum += m.data[at * (m.cols + 1)]!;
+  return sum;
+}
+
+/** Trace of m C m'. */
+function energy(m: Matrix, moments: Matrix): number {
+  const product = multiply(m, moments);
+  let sum = 0;
+  for (let at = 0; at < product.data.length; at += 1) sum += product.data[at]! * m.data[at]!;
   return sum;
 }

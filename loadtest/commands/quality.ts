@@ -160,7 +160,9 @@ async function checkSameText(folder: string, other: string): Promise<void> {
   const { spec } = await readCheckpoint(other);
   const vocabulary = (of: string) => readFileSync(path.join(of, 'tokenizer.json'));
   if (!vocabulary(folder).equals(vocabulary(other))) {
-    throw new Error(`--beside ${other}: its tokenizer.json is not that of ${folder}, so nothing can be compared`);
+    throw new Error(
+      `--beside ${other}: its tokenizer.json is not that of ${folder}, so nothing can be compared`,
+    );
   }
   const own = await readCheckpoint(folder);
   if (spec.vocab !== own.spec.vocab || spec.contextLength < own.spec.contextLength) {

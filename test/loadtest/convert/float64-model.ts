@@ -36,7 +36,8 @@ export class Float64Model {
     for (let layer = 0; layer < size('num_hidden_layers'); layer += 1) {
       const at = `model.layers.${layer}`;
       const inputs = x.map((row) => this.#norm(row, `${at}.input_layernorm.weight`));
-      const project = (name: string) => inputs.map((row) => this.#linear(row, `${at}.self_attn.${name}_proj`));
+      const project = (name: string) =>
+        inputs.map((row) => this.#linear(row, `${at}.self_attn.${name}_proj`));
       const q = project('q').map((row, position) => this.#rotate(row, position, headDim));
       const k = project('k').map((row, position) => this.#rotate(row, position, headDim));
       const v = project('v');

@@ -14,8 +14,8 @@ import { alikeHeads, writeTinyModel } from './tiny-attention-model.js';
 const folder = new Folder();
 const random = new Random(11);
 const text = folder.at('text.txt');
-/** Some text beside the calibration's. */
-const tokens = Array.from({ length: 40 }, () => random.below(256));
+/** As long as that of the calibration, and as random. */
+const tokens = Array.from({ length: 40 }, () => 32 + random.below(90));
 
 beforeAll(() => {
   const letters = Array.from({ length: 600 }, () => String.fromCharCode(32 + random.below(90)));
@@ -89,11 +89,22 @@ describe('tandem convert kv-heads', () => {
       rowsOf(out).find(({ name }) => name === 'perplexity of calibration text')!;
     const fit = await converted('full-rank', 'fit', '--keep', '0.5');
     const mean = await converted('full-rank', 'mean', '--keep', '0.5', '--method', 'mean');
-    const index = await converted('low-rank', 'index', '--keep', '0.5', '--groups', 'index', '--method', 'svd');
+    const index = await converted(
+      'low-rank',
+      'index',
+      '--keep',
+      '0.5',
+      '--groups',
+      'index',
+      '--method',
+      'svd',
+    );
     const distance = (model: string, out: string) => {
       const expected = new Float64Model(folder.at(model)).logits(tokens);
       const found = new Float64Model(out).logits(tokens);
-      return Math.sqrt(expected.reduce((sum, logit, at) => sum + (logit - found[at]!) ** 2, 0) / expected.length);
+      return Math.sqrt(
+        expected.reduce((sum, logit, at) => sum + (logit - found[at]!) ** 2, 0) / expected.length,
+      );
     };
     expect(distance('full-rank', fit)).toBeLessThan(0.8 * distance('full-rank', mean));
     // Neighbours have nothing in common here.
@@ -151,7 +162,10 @@ describe('tandem convert kv-heads', () => {
     const cases: [string[], string][] = [
       [[model, out], "required option '--keep <part>' not specified"],
       [[model, out, '--keep', '2'], 'Expected a part such as 0.5'],
-      [[model, out, '--keep', '0.3'], '--keep 0.3 of 4 heads gives groups of unequal size; possible are 0.25, 0.5'],
+      [
+        [model, out, '--keep', '0.3'],
+        '--keep 0.3 of 4 heads gives groups of unequal size; possible are 0.25, 0.5',
+      ],
       [[model, out, '--keep', '1'], 'nothing is to be done'],
       [[shared, out, ...half], 'shares KV heads already (2 for 4 heads)'],
       [[folder.at('nowhere'), out, ...half], 'there is no such folder'],

@@ -1,8 +1,8 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { Random } from '../../../loadtest/random.js';
 import { llama1b, type ModelShape } from '../../../loadtest/random-model/model-shape.js';
 import { makeRandomModel } from '../../../loadtest/random-model/random-model.js';
-import { Random } from '../../../loadtest/random.js';
 
 const shape: ModelShape = {
   ...llama1b,
@@ -35,13 +35,17 @@ export interface TinyModelOptions {
 }
 
 /** A random model with multi-head attention, its weights as f32, its tokens bytes. */
-export function writeTinyModel(folder: string, { lowRank, biases = false, sharded = false }: TinyModelOptions): void {
+export function writeTinyModel(
+  folder: string,
+  { lowRank, biases = false, sharded = false }: TinyModelOptions,
+): void {
   makeRandomModel({ folder, shape, seed: 3, gguf: [] });
   rmSync(path.join(folder, 'model.safetensors'));
   rmSync(path.join(folder, 'random-model.json'));
   const random = new Random(7);
   const tensors: Tensor[] = [];
-  const add = (name: string, sizes: number[], values: Float64Array) => tensors.push({ name, shape: sizes, values });
+  const add = (name: string, sizes: number[], values: Float64Array) =>
+    tensors.push({ name, shape: sizes, values });
   const normal = (count: number, deviation: number, mean = 0) =>
     Float64Array.from({ length: count }, () => mean + deviation * random.normal());
   const linear = (name: string, outputs: number, inputs: number) => {
@@ -64,7 +68,8 @@ export function writeTinyModel(folder: string, { lowRank, biases = false, sharde
   if (lowRank) {
     for (let layer = 0; layer < layers; layer += 1) {
       // A bias is one more column, of an input that is always 1.
-      const of = (name: string) => tensors.filter((tensor) => tensor.name.includes(`.${layer}.self_attn.${name}_proj`));
+      const of = (name: string) =>
+        tensors.filter((tensor) => tensor.name.includes(`.${layer}.self_attn.${name}_proj`));
       shareKeys(of('k'), random);
       shareValues(of('v'), random);
     }
