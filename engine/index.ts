@@ -6,6 +6,12 @@ export { chooseDevice, type DeviceChoice } from './choose-device.js';
 export { openEngine } from './client.js';
 export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {
+  convertKvHeads,
+  type KvHeadReport,
+  keptKvHeads,
+} from './convert/convert-kv-heads.js';
+export { type Grouping, groupings, type MergeMethod, mergeMethods } from './convert/convert-layer.js';
+export {
   type Device,
   type Lane,
   operatorClasses,
@@ -34,6 +40,7 @@ export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
 export type { Checkpoint, ModelSpec } from './model/model-spec.js';
+export { fromBf16, toBf16, toF16 } from './model/number-formats.js';
 export type {
   ChatMessage,
   ChatTemplate,

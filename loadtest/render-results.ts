@@ -70,6 +70,14 @@ const sections: Readonly<Record<string, Section>> = {
     ],
     drawn: cellRow,
   },
+  'kv-heads': {
+    title: 'What fewer KV heads cost in quality',
+    about:
+      'The demo model and what `tandem convert kv-heads` made of it at `--keep` 0.5 and 0.25 ([how](convert.md)), all ' +
+      'with an exact cache: `fit` is the default, `index` the same with neighbours for groups, `mean` averages of ' +
+      'neighbours. Nothing was trained.',
+    drawn: cellRow,
+  },
   schedulers: {
     title: 'Schedulers against each other',
     about:

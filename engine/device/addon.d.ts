@@ -10,6 +10,8 @@ export interface NativeAddon {
   cpuInfo(): { cores: number; isas: NativeIsa[] };
   /** What is found of CUDA now. Never throws: what is wrong is said in `problem`. */
   cudaInfo(): CudaInfo;
+  /** out = a b, or out += a b, in float64 on all cores; returns when it is done. */
+  multiply(shape: ProductShape, a: Float64Array, b: Float64Array, out: Float64Array): void;
   /**
    * Maps the files, packs the weights and starts the lanes. `onProgress(done, total)` is called
    * with bytes of checkpoint read, at most a few hundred times, on the calling thread's event loop.
@@ -18,6 +20,19 @@ export interface NativeAddon {
     options: NativeDeviceOptions,
     onProgress: (done: number, total: number) => void,
   ): Promise<NativeDevice>;
+}
+
+/** a [rows, depth], b [depth, cols], out [rows, cols]. Strides are in elements; out's columns are neighbours. */
+export interface ProductShape {
+  readonly rows: number;
+  readonly cols: number;
+  readonly depth: number;
+  readonly aRowStride: number;
+  readonly aColStride: number;
+  readonly bRowStride: number;
+  readonly bColStride: number;
+  readonly outStride: number;
+  readonly add: boolean;
 }
 
 export interface CudaInfo {

@@ -33,6 +33,11 @@ export function cpuInfo(): CpuInfo {
 
 export type { CudaDevice, CudaInfo } from './addon.js';
 
+/** For tools that work on checkpoints; serving multiplies on a device. */
+export function multiplyMatrices(...args: Parameters<NativeAddon['multiply']>): void {
+  loadAddon().multiply(...args);
+}
+
 export function cudaInfo(): CudaInfo {
   return loadAddon().cudaInfo();
 }

@@ -1,8 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Checkpoint, openTokenizer, readCheckpoint } from '../../engine/index.js';
+import { fromF16, toBf16, toF16 } from '../../engine/model/number-formats.js';
 import { llama1b, type ModelShape } from '../../loadtest/random-model/model-shape.js';
-import { fromF16, toBf16, toF16 } from '../../loadtest/random-model/number-formats.js';
 import { makeRandomModel } from '../../loadtest/random-model/random-model.js';
 import { Folder } from '../scripts/support.js';
 import { bf16, type GgufFile, ggmlTypes, readGguf } from './gguf-file.js';
