@@ -3,7 +3,16 @@
  * declared types; native still checks every index and length and throws an Error that names what is wrong.
  */
 import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
-import type { BornClass, DeviceInfo, PrecisionClass, SlotSampling, StepResult } from './device.js';
+import type { GrammarTables } from '../grammar/tables.js';
+import type {
+  BornClass,
+  DeviceInfo,
+  GrammarHandle,
+  PrecisionClass,
+  SlotSampling,
+  StepResult,
+  VocabularyBytes,
+} from './device.js';
 
 export interface NativeAddon {
   /** What this process may use of the machine; `isas` best first. */
@@ -75,6 +84,9 @@ export interface NativeDevice {
     tokens: Int32Array,
     wants: Uint8Array,
   ): Promise<StepResult>;
+  setVocabulary(vocabulary: VocabularyBytes): void;
+  openGrammar(tables: GrammarTables): GrammarHandle;
+  closeGrammar(grammar: GrammarHandle): void;
   openSlot(slot: number, sampling: SlotSampling): void;
   closeSlot(slot: number): void;
   kvInfo(): {

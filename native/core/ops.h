@@ -120,6 +120,7 @@ struct SampleRequest {
   std::int64_t position = 0;                 // of the token to be drawn; the draw depends on (seed, position)
   std::span<const TokenCount> seen;          // empty where no penalty is on
   std::span<const std::int32_t> suppressed;  // must not be drawn
+  std::span<const std::uint32_t> allowed = {};  // a bit for each token that may be drawn; empty: all may
 };
 
 struct SampleOutcome {

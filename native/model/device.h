@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/ops.h"
+#include "grammar/grammar.h"
 #include "kv/copy-thread.h"
 #include "kv/kv-cache.h"
 #include "model/forward.h"
@@ -49,6 +50,11 @@ class Device {
   std::size_t weightBytes() const { return weights_.bytes(); }
   int maxStepTokens() const { return maxStepTokens_; }
   KvCache& kv() { return kv_; }
+
+  // What the tokens stand for; needed before the first grammar.
+  void setVocabulary(TokenBytes tokens);
+  // A grammar for slots to follow.
+  std::shared_ptr<Grammar> makeGrammar(GrammarTables tables) const;
 
   void partition(int prefillUnits);
   void openSlot(int slot, SlotOptions options);
@@ -109,6 +115,7 @@ class Device {
   Weights weights_;
   KvCache kv_;
   CopyThread copier_;
+  std::shared_ptr<const Vocabulary> vocabulary_;
   std::vector<std::unique_ptr<Slot>> slots_;
   int prefillUnits_;  // of the steps that start from now on
   std::array<Lane, 2> lanes_;
