@@ -179,7 +179,10 @@ export class LocalEngine implements Engine {
       if (grammar) state.grammar = this.#grammars.use(grammar);
       return undefined;
     } catch (error) {
-      return new EngineError('invalid_request', `The grammar cannot be followed: ${(error as Error).message}.`);
+      return new EngineError(
+        'invalid_request',
+        `The grammar cannot be followed: ${(error as Error).message}.`,
+      );
     }
   }
 

@@ -1,4 +1,4 @@
-import { type MessagePort, Worker } from 'node:worker_threads';
+import { type MessagePort, type ResourceLimits, Worker } from 'node:worker_threads';
 import { ApiError, toApiError } from './openai/errors.js';
 
 type CallReply =
@@ -14,6 +14,7 @@ export class WorkerCalls<Message extends object> {
   constructor(
     private readonly script: URL,
     private readonly data: unknown,
+    private readonly resourceLimits: ResourceLimits = {},
   ) {}
 
   warm(): void {
@@ -39,7 +40,7 @@ export class WorkerCalls<Message extends object> {
   }
 
   #start(): Worker {
-    const worker = new Worker(this.script, { workerData: this.data });
+    const worker = new Worker(this.script, { workerData: this.data, resourceLimits: this.resourceLimits });
     worker.unref();
     worker.on('message', (reply: CallReply) => {
       const waiting = this.#calls.get(reply.call);

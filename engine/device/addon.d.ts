@@ -2,8 +2,9 @@
  * The addon's whole surface (native/addon). Only `native.ts` imports this file. Arguments are trusted to have the
  * declared types; native still checks every index and length and throws an Error that names what is wrong.
  */
-import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
+
 import type { GrammarTables } from '../grammar/tables.js';
+import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
 import type {
   BornClass,
   DeviceInfo,

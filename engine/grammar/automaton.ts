@@ -44,7 +44,9 @@ function tablesOf(
 ): GrammarTables {
   const { byteClasses, count } = classesOf(states);
   if (states.length * count > mostCells) {
-    throw new GrammarError('the grammar is too large: reduce its limits of lengths and counts, or its choices');
+    throw new GrammarError(
+      'the grammar is too large: reduce its limits of lengths and counts, or its choices',
+    );
   }
   const next = new Int32Array(states.length * count).fill(-1);
   const callBegins = new Int32Array(states.length + 1);

@@ -69,7 +69,9 @@ function patternOf(part: GrammarPart, rules: Map<string, Pattern>): Pattern {
       return { kind: 'without', text: part.text };
     case 'notBeginning': {
       const space = ' \t\r\n';
-      const other = complement(Array.from(space + part.characters, (c) => [c.charCodeAt(0), c.charCodeAt(0)] as const));
+      const other = complement(
+        Array.from(space + part.characters, (c) => [c.charCodeAt(0), c.charCodeAt(0)] as const),
+      );
       return sequence(repeat(oneOf(space), 0), chars(...other), repeat(chars([0, 0x10ffff]), 0));
     }
     case 'space':

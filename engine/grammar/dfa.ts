@@ -30,7 +30,8 @@ export class Dfa {
     let index = this.#indices.get(key);
     if (index === undefined) {
       index = this.#sets.length;
-      if (index >= mostStates) throw new GrammarError('the grammar is too large: its choices begin too much alike');
+      if (index >= mostStates)
+        throw new GrammarError('the grammar is too large: its choices begin too much alike');
       this.#indices.set(key, index);
       this.#sets.push(set);
       this.states.push({ bytes: [], calls: [], accepting: set.includes(this.nfa.end) });

@@ -1,5 +1,15 @@
 import { GrammarError } from './errors.js';
-import { type CharRange, chars, choice, complement, type Pattern, repeat, rule, sequence, text } from './pattern.js';
+import {
+  type CharRange,
+  chars,
+  choice,
+  complement,
+  type Pattern,
+  repeat,
+  rule,
+  sequence,
+  text,
+} from './pattern.js';
 
 const mostRepeats = 1000;
 
@@ -77,7 +87,8 @@ class GbnfReader {
     if (!found) return item;
     this.#at = counts.lastIndex;
     const least = Number(found[1]);
-    const most = found[2] === undefined ? least : found[3] === '' ? Number.POSITIVE_INFINITY : Number(found[3]);
+    const most =
+      found[2] === undefined ? least : found[3] === '' ? Number.POSITIVE_INFINITY : Number(found[3]);
     if (least > mostRepeats || (most !== Number.POSITIVE_INFINITY && most > mostRepeats) || least > most) {
       throw this.#fault(`expected counts up to ${mostRepeats}, the smaller first`);
     }
@@ -114,21 +125,21 @@ class GbnfReader {
     if (code === undefined || code === 0x0a) throw this.#fault('a text or class is not closed');
     this.#at += code > 0xffff ? 2 : 1;
     if (code !== 0x5c) return code;
-    const escape = this.source[this.#at++] ?? '';
-    const length = { x: 2, u: 4, U: 8 }[escape];
+    const escaped = this.source[this.#at++] ?? '';
+    const length = { x: 2, u: 4, U: 8 }[escaped];
     if (length !== undefined) {
       const digits = this.source.slice(this.#at, this.#at + length);
       const value = Number.parseInt(digits, 16);
       if (!/^[0-9a-fA-F]+$/.test(digits) || digits.length < length || value > 0x10ffff) {
-        throw this.#fault(`expected ${length} hexadecimal digits behind '\\${escape}'`);
+        throw this.#fault(`expected ${length} hexadecimal digits behind '\\${escaped}'`);
       }
       this.#at += length;
       return value;
     }
-    const named = { n: 10, r: 13, t: 9, '0': 0 }[escape];
+    const named = { n: 10, r: 13, t: 9, '0': 0 }[escaped];
     if (named !== undefined) return named;
-    if (escape === '' || /[a-zA-Z0-9]/.test(escape)) throw this.#fault(`there is no escape '\\${escape}'`);
-    return escape.codePointAt(0)!;
+    if (escaped === '' || /[a-zA-Z0-9]/.test(escaped)) throw this.#fault(`there is no escaped '\\${escaped}'`);
+    return escaped.codePointAt(0)!;
   }
 
   #name(): string | undefined {

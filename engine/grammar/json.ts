@@ -1,4 +1,15 @@
-import { chars, choice, complement, type List, oneOf, type Pattern, repeat, rule, sequence, text } from './pattern.js';
+import {
+  chars,
+  choice,
+  complement,
+  type List,
+  oneOf,
+  type Pattern,
+  repeat,
+  rule,
+  sequence,
+  text,
+} from './pattern.js';
 
 /** JSON as answers are written: what stands between its tokens is bounded, so that no answer is space without end. */
 
@@ -17,7 +28,7 @@ export const plainChars = complement([
 ]);
 
 /** Surrogates are not written as escapes: apart they are no text, and in pairs one character would count as two. */
-const escape = sequence(
+const escaped = sequence(
   '\\',
   choice([
     oneOf('"\\/bfnrt'),
@@ -34,7 +45,7 @@ const escape = sequence(
 );
 
 /** One character of a string, however it is written. */
-export const stringChar = choice([chars(...plainChars), escape]);
+export const stringChar = choice([chars(...plainChars), escaped]);
 
 export const natural = choice([text('0'), sequence(chars([0x31, 0x39]), repeat(digit, 0, 14))]);
 export const minus = repeat(text('-'), 0, 1);

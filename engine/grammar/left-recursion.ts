@@ -38,7 +38,11 @@ function nullableRules(states: readonly DfaState[], rules: readonly RuleStates[]
   return nullable;
 }
 
-function withoutBytes(states: readonly DfaState[], start: number, nullable: ReadonlySet<string>): Set<number> {
+function withoutBytes(
+  states: readonly DfaState[],
+  start: number,
+  nullable: ReadonlySet<string>,
+): Set<number> {
   const seen = new Set([start]);
   for (const state of seen) {
     for (const { rule, target } of states[state]!.calls) if (nullable.has(rule)) seen.add(target);

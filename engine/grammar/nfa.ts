@@ -35,7 +35,9 @@ export class Nfa {
 
   #add(): number {
     if (this.states.length >= mostNfaStates) {
-      throw new GrammarError('the grammar is too large: reduce its limits of lengths and counts, or its choices');
+      throw new GrammarError(
+        'the grammar is too large: reduce its limits of lengths and counts, or its choices',
+      );
     }
     this.states.push({ bytes: [], free: [], calls: [] });
     return this.states.length - 1;

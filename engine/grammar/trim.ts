@@ -31,13 +31,15 @@ export function trim(states: readonly DfaState[], rules: readonly RuleStates[]):
   // A set is walked through what is added to it meanwhile.
   for (const state of ends) {
     for (const earlier of before.get(state) ?? []) ends.add(earlier);
-    for (const { state: caller, rule } of callers.get(state) ?? []) if (endingRules.has(rule)) ends.add(caller);
+    for (const { state: caller, rule } of callers.get(state) ?? [])
+      if (endingRules.has(rule)) ends.add(caller);
     const rule = ruleAt.get(state);
     if (rule === undefined) continue;
     endingRules.add(rule);
     for (const call of callsOf.get(rule) ?? []) if (ends.has(call.target)) ends.add(call.state);
   }
-  if (!endingRules.has(rules[0]!.name)) throw new GrammarError('nothing fits the grammar: it can never come to an end');
+  if (!endingRules.has(rules[0]!.name))
+    throw new GrammarError('nothing fits the grammar: it can never come to an end');
   for (const state of states) {
     state.bytes = state.bytes.filter(({ target }) => ends.has(target));
     state.calls = state.calls.filter(({ rule, target }) => endingRules.has(rule) && ends.has(target));

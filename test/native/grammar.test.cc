@@ -190,7 +190,7 @@ TEST("grammar: masks are what whole stacks say of every token, on random grammar
       const auto mask = matcher.allowed({});
       test::equal(mask.size(), vocabulary->words(), "words");
       for (std::int32_t id = 0; id < vocabulary->size(); ++id) {
-        equal(
+        test::equal(
             has(mask, id), std::ranges::find(expected, id) != expected.end(),
             "token " + std::to_string(id) + " behind \"" + written + "\" in round " + std::to_string(round));
         ++compared;

@@ -15,7 +15,8 @@ function twoAreApart(a: Schema, b: Schema, depth: number): boolean {
   if (common.length === 0) return true;
   const values = valuesOf(a);
   const otherValues = valuesOf(b);
-  if (values && otherValues && !values.some((value) => otherValues.some((other) => same(value, other)))) return true;
+  if (values && otherValues && !values.some((value) => otherValues.some((other) => same(value, other))))
+    return true;
   if (common.some((type) => type !== 'object')) return false;
   return requiredIn(a, b).some((name) => {
     const [own, other] = [propertyOf(a, name), propertyOf(b, name)];
@@ -25,7 +26,11 @@ function twoAreApart(a: Schema, b: Schema, depth: number): boolean {
 
 function typesOf(schema: Record<string, unknown>): TypeName[] {
   const values = valuesOf(schema);
-  const given = values ? values.map(typeOf) : schema.type === undefined ? [...typeNames] : [schema.type].flat();
+  const given = values
+    ? values.map(typeOf)
+    : schema.type === undefined
+      ? [...typeNames]
+      : [schema.type].flat();
   const types = given as TypeName[];
   return types.includes('number') ? [...types, 'integer'] : types;
 }

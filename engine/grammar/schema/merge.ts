@@ -53,7 +53,10 @@ function combined(keyword: string, a: unknown, b: unknown, path: Path): unknown 
     case '$comment':
       return a;
     default:
-      throw new GrammarError(`'${keyword}' occurs twice in what has to hold together, which is not supported`, path);
+      throw new GrammarError(
+        `'${keyword}' occurs twice in what has to hold together, which is not supported`,
+        path,
+      );
   }
 }
 
@@ -83,7 +86,8 @@ function commonTypes(a: readonly string[], b: readonly string[]): string[] {
 
 function eachOf(a: SchemaObject, b: SchemaObject): SchemaObject {
   const merged: Record<string, unknown> = { ...a };
-  for (const [name, value] of Object.entries(b)) merged[name] = name in merged ? allOf(merged[name], value) : value;
+  for (const [name, value] of Object.entries(b))
+    merged[name] = name in merged ? allOf(merged[name], value) : value;
   return merged;
 }
 
@@ -98,5 +102,9 @@ export function same(a: unknown, b: unknown): boolean {
 function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
   if (!isSchemaObject(value)) return value;
-  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sorted(value[key])]),
+  );
 }

@@ -1,5 +1,5 @@
-import { chars, choice, nothing, optional, type Pattern, repeat, sequence, text } from '../pattern.js';
 import { integer, number } from '../json.js';
+import { chars, choice, nothing, optional, type Pattern, repeat, sequence, text } from '../pattern.js';
 
 /** Numbers between bounds, as patterns of their digits. */
 export interface Bounds {
@@ -159,9 +159,7 @@ function sameLength(low: string, high: string): Pattern {
   const last = Number(high[0]);
   return choice([
     sequence(low[0]!, sameLength(low.slice(1), '9'.repeat(rest))),
-    ...(first + 1 < last
-      ? [sequence(chars([0x30 + first + 1, 0x30 + last - 1]), digits(rest, rest))]
-      : []),
+    ...(first + 1 < last ? [sequence(chars([0x30 + first + 1, 0x30 + last - 1]), digits(rest, rest))] : []),
     sequence(high[0]!, sameLength('0'.repeat(rest), high.slice(1))),
   ]);
 }

@@ -1,5 +1,16 @@
 import { plainChars } from '../json.js';
-import { type CharRange, chars, choice, complement, intersection, type Pattern, repeat, rule, sequence, text } from '../pattern.js';
+import {
+  type CharRange,
+  chars,
+  choice,
+  complement,
+  intersection,
+  type Pattern,
+  repeat,
+  rule,
+  sequence,
+  text,
+} from '../pattern.js';
 
 /** A key that is none of these names. Without escapes, by which a name could be written in another way. */
 export function otherKey(names: readonly string[]): Pattern {
@@ -15,14 +26,18 @@ function otherThan(names: readonly (readonly string[])[]): Pattern {
   for (const [first, ...rest] of names) {
     if (first !== undefined) byFirst.set(first, [...(byFirst.get(first) ?? []), rest]);
   }
-  const firsts = [...byFirst.keys()].map((first): CharRange => [first.codePointAt(0)!, first.codePointAt(0)!]);
+  const firsts = [...byFirst.keys()].map(
+    (first): CharRange => [first.codePointAt(0)!, first.codePointAt(0)!],
+  );
   const others = intersection(plainChars, complement(firsts));
   return choice([
     ...(names.some((name) => name.length === 0) ? [] : [sequence()]),
     sequence(chars(...others), plain),
     ...[...byFirst]
       // Such a character is not written plainly, so neither is the name.
-      .filter(([first]) => intersection(plainChars, [[first.codePointAt(0)!, first.codePointAt(0)!]]).length > 0)
+      .filter(
+        ([first]) => intersection(plainChars, [[first.codePointAt(0)!, first.codePointAt(0)!]]).length > 0,
+      )
       .map(([first, rest]) => sequence(text(first), otherThan(rest))),
   ]);
 }

@@ -20,12 +20,29 @@ export function stringMatching(expression: string): Pattern {
 
 const mostRepeats = 1000;
 const digits: CharRange[] = [[0x30, 0x39]];
-const word: CharRange[] = [[0x30, 0x39], [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]];
-const spaces: CharRange[] = [
-  [0x09, 0x0d], [0x20, 0x20], [0xa0, 0xa0], [0x1680, 0x1680], [0x2000, 0x200a], [0x2028, 0x2029],
-  [0x202f, 0x202f], [0x205f, 0x205f], [0x3000, 0x3000], [0xfeff, 0xfeff],
+const word: CharRange[] = [
+  [0x30, 0x39],
+  [0x41, 0x5a],
+  [0x5f, 0x5f],
+  [0x61, 0x7a],
 ];
-const lineEnds: CharRange[] = [[0x0a, 0x0a], [0x0d, 0x0d], [0x2028, 0x2029]];
+const spaces: CharRange[] = [
+  [0x09, 0x0d],
+  [0x20, 0x20],
+  [0xa0, 0xa0],
+  [0x1680, 0x1680],
+  [0x2000, 0x200a],
+  [0x2028, 0x2029],
+  [0x202f, 0x202f],
+  [0x205f, 0x205f],
+  [0x3000, 0x3000],
+  [0xfeff, 0xfeff],
+];
+const lineEnds: CharRange[] = [
+  [0x0a, 0x0a],
+  [0x0d, 0x0d],
+  [0x2028, 0x2029],
+];
 const classes: Readonly<Record<string, readonly CharRange[]>> = {
   d: digits,
   D: complement(digits),
@@ -98,7 +115,8 @@ class RegexReader {
     if (!counts) return undefined;
     this.#at += counts[0].length;
     const least = Number(counts[1]);
-    const most = counts[2] === undefined ? least : counts[3] === '' ? Number.POSITIVE_INFINITY : Number(counts[3]);
+    const most =
+      counts[2] === undefined ? least : counts[3] === '' ? Number.POSITIVE_INFINITY : Number(counts[3]);
     if (least > mostRepeats || (most !== Number.POSITIVE_INFINITY && most > mostRepeats)) {
       throw new GrammarError(`a pattern may repeat up to ${mostRepeats} times`);
     }
@@ -164,7 +182,8 @@ class RegexReader {
   #unicode(): number {
     if (!this.#take('{')) {
       const high = this.#hex(4);
-      const isPair = high >= 0xd800 && high < 0xdc00 && this.#source.slice(this.#at, this.#at + 2).join('') === '\\u';
+      const isPair =
+        high >= 0xd800 && high < 0xdc00 && this.#source.slice(this.#at, this.#at + 2).join('') === '\\u';
       if (!isPair) return high;
       this.#at += 2;
       return 0x10000 + ((high - 0xd800) << 10) + (this.#hex(4) - 0xdc00);
@@ -188,7 +207,9 @@ class RegexReader {
   }
 
   #unsupported(what: string): GrammarError {
-    return new GrammarError(`the pattern ${JSON.stringify(this.expression)} has ${what}, which is not supported`);
+    return new GrammarError(
+      `the pattern ${JSON.stringify(this.expression)} has ${what}, which is not supported`,
+    );
   }
 }
 

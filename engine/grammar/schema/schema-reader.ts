@@ -143,7 +143,9 @@ export class SchemaReader {
     let values = keyword === 'enum' ? this.#array(schema.enum, [...path, 'enum']) : [schema.const];
     if (schema.const !== undefined) values = values.filter((value) => same(value, schema.const));
     const { enum: _, const: __, type: ___, nullable: ____, ...others } = schema;
-    const further = Object.keys(others).find((name) => !saysNothing({ [name]: true }) && name !== 'uniqueItems');
+    const further = Object.keys(others).find(
+      (name) => !saysNothing({ [name]: true }) && name !== 'uniqueItems',
+    );
     if (further) this.#cannot(`'${further}' beside '${keyword}' is not supported`, [...path, further]);
     const types = this.#types(schema, path);
     const fits = (value: unknown): boolean => {
@@ -209,7 +211,8 @@ export class SchemaReader {
     }
     if (pattern === undefined) return expression === undefined ? undefined : stringMatching(expression);
     if (typeof pattern !== 'string') throw new GrammarError('expected a text', [...path, 'pattern']);
-    if (expression !== undefined) this.#cannot("'pattern' beside 'format' is not supported", [...path, 'pattern']);
+    if (expression !== undefined)
+      this.#cannot("'pattern' beside 'format' is not supported", [...path, 'pattern']);
     try {
       return stringMatching(pattern);
     } catch (error) {
@@ -242,7 +245,11 @@ export class SchemaReader {
       bound(true, 'exclusiveMinimum', ''),
       1,
     );
-    const most = tighter(bound(false, 'maximum', 'exclusiveMaximum'), bound(true, 'exclusiveMaximum', ''), -1);
+    const most = tighter(
+      bound(false, 'maximum', 'exclusiveMaximum'),
+      bound(true, 'exclusiveMaximum', ''),
+      -1,
+    );
     const bounds = { ...(least && { least }), ...(most && { most }) };
     return type === 'integer' || isWhole ? integers(bounds) : numbers(bounds);
   }
@@ -254,12 +261,15 @@ export class SchemaReader {
     const isOld = Array.isArray(schema.items);
     const given = isOld ? schema.items : (schema.prefixItems ?? []);
     const heads = this.#array(given, [...path, isOld ? 'items' : 'prefixItems']).slice(0, most);
-    const patterns = heads.map((head, index) => this.#pattern(head, [...path, 'prefixItems', index], depth + 1));
+    const patterns = heads.map((head, index) =>
+      this.#pattern(head, [...path, 'prefixItems', index], depth + 1),
+    );
     // An item that nothing fits ends the array before it.
     const impossible = patterns.findIndex(isNothing);
     const possible = impossible < 0 ? patterns : patterns.slice(0, impossible);
     const rest = isOld ? true : (schema.items ?? true);
-    const other = impossible >= 0 ? nothing : this.#shared(this.#pattern(rest, [...path, 'items'], depth + 1), most);
+    const other =
+      impossible >= 0 ? nothing : this.#shared(this.#pattern(rest, [...path, 'items'], depth + 1), most);
     const further = isNothing(other) ? 0 : Math.max(0, most - possible.length);
     const missing = Math.max(0, least - possible.length);
     if (missing > further || least > most) return nothing;
@@ -273,7 +283,12 @@ export class SchemaReader {
 
   /** A pattern that is written out many times is a rule, so that what is inside of it is there once. */
   #shared(pattern: Pattern, times: number): Pattern {
-    if (times === Number.POSITIVE_INFINITY || times < 3 || pattern.kind === 'rule' || pattern.kind === 'text') {
+    if (
+      times === Number.POSITIVE_INFINITY ||
+      times < 3 ||
+      pattern.kind === 'rule' ||
+      pattern.kind === 'text'
+    ) {
       return pattern;
     }
     const name = `item ${this.rules.size}`;
@@ -286,7 +301,7 @@ export class SchemaReader {
     if (!isSchemaObject(properties)) throw new GrammarError('expected an object', [...path, 'properties']);
     const required = this.#array(schema.required ?? [], [...path, 'required']) as string[];
     const { additionalProperties } = schema;
-    const others = additionalProperties ?? (Object.keys(properties).length === 0);
+    const others = additionalProperties ?? Object.keys(properties).length === 0;
     const otherAt = [...path, 'additionalProperties'];
     const items: { pattern: Pattern; required: boolean }[] = [];
     const names = [...new Set([...Object.keys(properties), ...required])];
@@ -294,7 +309,11 @@ export class SchemaReader {
       if (typeof name !== 'string') throw new GrammarError('expected texts', [...path, 'required']);
       const isNamed = Object.hasOwn(properties, name);
       const place = isNamed ? [...path, 'properties', name] : otherAt;
-      const value = this.#pattern(isNamed ? properties[name] : (additionalProperties ?? true), place, depth + 1);
+      const value = this.#pattern(
+        isNamed ? properties[name] : (additionalProperties ?? true),
+        place,
+        depth + 1,
+      );
       const isRequired = required.includes(name);
       if (isNothing(value) && isRequired) return nothing;
       if (!isNothing(value)) {
@@ -319,7 +338,11 @@ export class SchemaReader {
       items,
       filled,
       ...(further > 0 && {
-        rest: { pattern: this.#shared(json.member(otherKey(names), value), further), least: 0, most: further },
+        rest: {
+          pattern: this.#shared(json.member(otherKey(names), value), further),
+          least: 0,
+          most: further,
+        },
       }),
     });
   }
@@ -344,7 +367,8 @@ export class SchemaReader {
     const list = this.#array(value, path);
     if (list.length === 0) throw new GrammarError('expected at least one schema', path);
     list.forEach((schema, index) => {
-      if (!isSchema(schema)) throw new GrammarError('expected a schema: an object, true or false', [...path, index]);
+      if (!isSchema(schema))
+        throw new GrammarError('expected a schema: an object, true or false', [...path, index]);
     });
     return list as Schema[];
   }
