@@ -25,7 +25,7 @@ export function makeTables(rules: Rules): GrammarTables {
   for (const [name, pattern] of rules) {
     const dfa = new Dfa(new Nfa(pattern), states.length);
     starts.push({ name, start: states.length });
-    states.push(...dfa.states);
+    for (const state of dfa.states) states.push(state);
   }
   const indices = new Map(starts.map(({ name }, index) => [name, index]));
   for (const { calls } of states) {

@@ -138,7 +138,7 @@ class GbnfReader {
     }
     const named = { n: 10, r: 13, t: 9, '0': 0 }[escaped];
     if (named !== undefined) return named;
-    if (escaped === '' || /[a-zA-Z0-9]/.test(escaped)) throw this.#fault(`there is no escaped '\\${escaped}'`);
+    if (escaped === '' || /[a-zA-Z0-9]/.test(escaped)) throw this.#fault(`there is no escape '\\${escaped}'`);
     return escaped.codePointAt(0)!;
   }
 

@@ -7,7 +7,7 @@ interface Open {
 }
 
 /** Grammars that stay open though nobody follows them, with the masks that were found for them. */
-const mostIdle = 32;
+const mostIdle = 16;
 
 /** The grammars that a device has open: those in use, and those used last. */
 export class OpenGrammars {

@@ -10,7 +10,7 @@ namespace tandem {
 namespace {
 
 // Of each of the two kinds of masks of one grammar. A mask of 128k tokens has 16 KiB.
-constexpr std::size_t kMaskBytes = std::size_t{16} << 20;
+constexpr std::size_t kMaskBytes = std::size_t{8} << 20;
 
 void set(TokenMask& mask, std::int32_t token) { mask[token / 32] |= 1u << (token % 32); }
 

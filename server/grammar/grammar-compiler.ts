@@ -74,7 +74,11 @@ export class GrammarCompiler {
     const { timeMs } = this.#limits;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(tooLarge(source, `compiling it took more than ${timeMs} ms`)), timeMs);
+      timer = setTimeout(() => {
+        reject(tooLarge(source, `compiling it took more than ${timeMs} ms`));
+        // What runs on after its time is of no use to anybody.
+        void this.#worker.close();
+      }, timeMs);
     });
     try {
       const compiled = await Promise.race([this.#worker.call<CompiledGrammar>({ source }), late]);
@@ -87,8 +91,6 @@ export class GrammarCompiler {
       throw error;
     } finally {
       clearTimeout(timer);
-      // What runs on after its time has ended is of no use to anybody.
-      void late.catch(() => this.#worker.close());
     }
   }
 

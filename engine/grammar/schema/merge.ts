@@ -7,6 +7,16 @@ export function both(a: Schema, b: Schema, path: Path): Schema {
   if (b === true || a === false) return a;
   if (saysNothing(a)) return b;
   if (saysNothing(b)) return a;
+  // `items` is of those behind the `prefixItems` beside it alone.
+  if (
+    [a, b].some((schema) => schema.prefixItems) &&
+    [a, b].every((schema) => schema.prefixItems ?? schema.items)
+  ) {
+    throw new GrammarError(
+      "'prefixItems' and other items that have to hold together are not supported",
+      path,
+    );
+  }
   const merged: Record<string, unknown> = { ...a };
   for (const [keyword, value] of Object.entries(b)) {
     if (value === undefined || same(merged[keyword], value)) continue;
