@@ -3,6 +3,7 @@ import { GrammarError } from './errors.js';
 import { refuseLeftRecursion } from './left-recursion.js';
 import { Nfa } from './nfa.js';
 import type { Rules } from './pattern.js';
+import { refuseManyPlaces } from './places.js';
 import type { GrammarTables } from './tables.js';
 import { trim } from './trim.js';
 
@@ -34,6 +35,7 @@ export function makeTables(rules: Rules): GrammarTables {
   }
   trim(states, starts);
   refuseLeftRecursion(states, starts);
+  refuseManyPlaces(states, starts);
   return tablesOf(states, starts, indices);
 }
 

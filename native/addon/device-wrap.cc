@@ -75,6 +75,7 @@ Device& DeviceWrap::device() const {
 void DeviceWrap::shut() {
   if (!device_) return;
   napi_remove_env_cleanup_hook(Env(), onEnvironmentEnd, this);
+  grammars_.clear();
   device_.reset();  // waits for the steps and copies in flight, whose answers are in their outlets by then
   for (const auto& lane : lanes_) lane->close();
   copies_->close();

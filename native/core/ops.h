@@ -210,6 +210,9 @@ class Backend {
 
   virtual std::unique_ptr<Buffer> allocate(std::int64_t elements) = 0;
 
+  // Whether `sample` keeps to `SampleRequest::allowed`; else no slot may follow a grammar.
+  virtual bool keepsToAllowed() const { return false; }
+
   // As Ops::requantize, on the calling thread alone, while lanes compute.
   virtual void requantize(std::span<const PageConversion> conversions) = 0;
 

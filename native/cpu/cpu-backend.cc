@@ -68,6 +68,8 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuBuffer>(elements);
   }
 
+  bool keepsToAllowed() const override { return true; }
+
   void requantize(std::span<const PageConversion> conversions) override {
     for (const PageConversion& conversion : conversions) cpu::requantizePage(isa_, conversion);
   }

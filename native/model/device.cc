@@ -42,6 +42,10 @@ void Device::setVocabulary(TokenBytes tokens) {
 }
 
 std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) const {
+  if (!backend_->keepsToAllowed()) {
+    throw Error(std::string("the kernels of ") + backend_->isa() +
+                " cannot hold what they sample to a grammar yet");
+  }
   check(vocabulary_ != nullptr, "a grammar needs the vocabulary; set it first");
   return std::make_shared<Grammar>(std::move(tables), vocabulary_);
 }

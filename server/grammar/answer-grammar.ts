@@ -1,4 +1,4 @@
-import type { GrammarPart } from '../../engine/index.js';
+import type { GrammarPart, GrammarSource } from '../../engine/index.js';
 import { invalidRequest } from '../openai/errors.js';
 import type { SharedBody } from '../openai/schemas.js';
 import type { PreparedPrompt } from '../prepare/prepared.js';
@@ -12,18 +12,36 @@ export interface CallsGrammar {
   readonly mixed?: GrammarPart;
 }
 
+/** Bytes of a source, as JSON. */
+const mostBytes = 256 * 1024;
+
 /** Puts together what a body asks of the form of its answers. Throws `ApiError` where it asks for two that exclude each other. */
 export function answerGrammar(
   { grammar }: Pick<SharedBody, 'grammar'>,
   format: GrammarPart | undefined,
   tools?: CallsGrammar,
 ): Pick<PreparedPrompt, 'grammar'> {
+  const source = sourceOf(grammar, format, tools);
+  if (!source) return {};
+  if (JSON.stringify(source).length > mostBytes) {
+    const param = 'param' in source ? source.param : undefined;
+    const what = param ? `'${param}'` : 'form of the answer';
+    throw invalidRequest(`The ${what} has more than ${mostBytes} bytes.`, param, 'grammar_too_large');
+  }
+  return { grammar: source };
+}
+
+function sourceOf(
+  grammar: string | null | undefined,
+  format: GrammarPart | undefined,
+  tools: CallsGrammar | undefined,
+): GrammarSource | undefined {
   if (grammar != null) {
     if (format) throw invalidRequest("'grammar' cannot go with another format of the answer.", 'grammar');
     if (tools) throw invalidRequest("'grammar' cannot go with 'tools'.", 'grammar');
-    return { grammar: { type: 'gbnf', text: grammar, param: 'grammar' } };
+    return { type: 'gbnf', text: grammar, param: 'grammar' };
   }
-  if (tools?.choice === 'required') return { grammar: tools.calls };
-  if (format) return { grammar: tools ? { type: 'choice', options: [tools.calls, format] } : format };
-  return tools?.mixed ? { grammar: tools.mixed } : {};
+  if (tools?.choice === 'required') return tools.calls;
+  if (format) return tools ? { type: 'choice', options: [tools.calls, format] } : format;
+  return tools?.mixed;
 }

@@ -3,8 +3,6 @@ import { type ApiError, invalidRequest } from '../openai/errors.js';
 import { WorkerCalls } from '../worker-calls.js';
 
 export interface CompilerLimits {
-  /** Bytes of a source, as JSON. */
-  readonly sourceBytes: number;
   readonly timeMs: number;
   /** Of the thread that compiles. */
   readonly memoryMb: number;
@@ -13,7 +11,6 @@ export interface CompilerLimits {
 }
 
 const defaults: CompilerLimits = {
-  sourceBytes: 256 * 1024,
   timeMs: 10_000,
   memoryMb: 512,
   cacheBytes: 64 * 1024 * 1024,
@@ -44,12 +41,8 @@ export class GrammarCompiler {
     return this.#cache.size;
   }
 
-  /** Rejects with `ApiError` 400 if the source cannot be followed, or is too large. */
+  /** Rejects with `ApiError` 400 if the source cannot be followed, or takes too much. */
   async compile(source: GrammarSource): Promise<CompiledGrammar> {
-    const { sourceBytes } = this.#limits;
-    if (JSON.stringify(source).length > sourceBytes) {
-      throw tooLarge(source, `it has more than ${sourceBytes} bytes`);
-    }
     const key = grammarKey(source);
     const kept = this.#cache.get(key);
     if (kept) {

@@ -3,30 +3,6 @@ export type Schema = boolean | SchemaObject;
 export type SchemaObject = { readonly [keyword: string]: unknown };
 export type Path = readonly (string | number)[];
 
-/** Keywords that say nothing about what is valid, or are read where they are referred to. */
-const annotations = new Set([
-  'title',
-  'description',
-  'default',
-  'examples',
-  'example',
-  'deprecated',
-  'readOnly',
-  'writeOnly',
-  '$comment',
-  '$schema',
-  '$id',
-  'id',
-  '$vocabulary',
-  '$defs',
-  'definitions',
-  'contentMediaType',
-  'contentEncoding',
-  'contentSchema',
-  'name',
-  'strict',
-]);
-
 /** Keywords that are enforced. */
 const enforced = new Set([
   'type',
@@ -92,11 +68,6 @@ export function isUnsupported(keyword: string): boolean {
 /** Whether a schema restricts nothing by itself. */
 export function saysNothing(schema: SchemaObject): boolean {
   return !Object.keys(schema).some((keyword) => enforced.has(keyword) || unsupported.has(keyword));
-}
-
-/** The keywords but for the annotations. */
-export function restrictions(schema: SchemaObject): SchemaObject {
-  return Object.fromEntries(Object.entries(schema).filter(([keyword]) => !annotations.has(keyword)));
 }
 
 export function isSchema(value: unknown): value is Schema {

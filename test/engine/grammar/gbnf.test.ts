@@ -43,6 +43,10 @@ describe("a grammar's text", () => {
     ['root ::= root "a" | "a"', "rule 'root' begins with itself"],
     ['root ::= a\na ::= b* a "x" | "y"\nb ::= "z"', "rule 'a' begins with itself"],
     ['root ::= "a" root', 'never come to an end'],
+    [
+      `root ::= r0\n${Array.from({ length: 300 }, (_, i) => `r${i} ::= r${i + 1} "x"`).join('\n')}\nr300 ::= "y"`,
+      'may begin at one place',
+    ],
     ['root ::= ((("a"{1000}){1000}){1000})', 'too large'],
     ['root ::= ("a" | "b")* "a" ("a" | "b"){30}', 'begin too much alike'],
   ])('is refused with what is wrong: %s', (text, message) => {
