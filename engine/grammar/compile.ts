@@ -47,6 +47,8 @@ function naming<T>(param: string | undefined, work: () => T): T {
   try {
     return work();
   } catch (error) {
+    // Values may be nested deeper than the stack.
+    if (error instanceof RangeError) throw new InvalidGrammar('it is nested too deep', param);
     if (!(error instanceof GrammarError)) throw error;
     throw new InvalidGrammar(error.message, [param ?? [], error.path].flat().join('.') || undefined);
   }

@@ -23,12 +23,21 @@ export function answerGrammar(
 ): Pick<PreparedPrompt, 'grammar'> {
   const source = sourceOf(grammar, format, tools);
   if (!source) return {};
-  if (JSON.stringify(source).length > mostBytes) {
+  const fault = faultOf(source);
+  if (fault) {
     const param = 'param' in source ? source.param : undefined;
     const what = param ? `'${param}'` : 'form of the answer';
-    throw invalidRequest(`The ${what} has more than ${mostBytes} bytes.`, param, 'grammar_too_large');
+    throw invalidRequest(`The ${what} ${fault}.`, param, 'grammar_too_large');
   }
   return { grammar: source };
+}
+
+function faultOf(source: GrammarSource): string | undefined {
+  try {
+    return JSON.stringify(source).length > mostBytes ? `has more than ${mostBytes} bytes` : undefined;
+  } catch {
+    return 'is nested too deep'; // the stack was too small for it
+  }
 }
 
 function sourceOf(

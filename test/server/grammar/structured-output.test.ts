@@ -155,4 +155,16 @@ describe('structured output', () => {
       expect(error.message).toContain(message);
     }
   });
+
+  it('is refused where it is nested deeper than any stack', async () => {
+    const deep = `${'['.repeat(60_000)}${']'.repeat(60_000)}`;
+    const answer = await server.post(
+      '/v1/chat/completions',
+      `{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"const":${deep}}}}}`,
+    );
+    expect(answer.status).toBe(400);
+    expect(await answer.json()).toMatchObject({
+      error: { param: 'response_format.json_schema.schema', code: 'grammar_too_large' },
+    });
+  });
 });
