@@ -85,6 +85,36 @@ std::shared_ptr<const Grammar::StateTokens> Grammar::tokensOf(std::int32_t state
   return tokens;
 }
 
+void Grammar::warm(const std::atomic<bool>& stop) {
+  const std::size_t count = tables_.states(), classes = tables_.classes();
+  std::vector<std::int32_t> order{tables_.ruleStarts[0]};
+  std::vector<bool> seen(count, false);
+  seen[order[0]] = true;
+  const auto reach = [&](std::int32_t state) {
+    if (state < 0 || seen[state]) return;
+    seen[state] = true;
+    order.push_back(state);
+  };
+  std::size_t found = 0;
+  for (std::size_t at = 0; at < order.size() && found < mostKept_ && !stop; ++at) {
+    const std::int32_t state = order[at];
+    if (automaton_.takesBytes(state)) {
+      tokensOf(state);
+      ++found;
+    }
+    for (std::size_t i = 0; i < classes; ++i) reach(tables_.next[state * classes + i]);
+    for (std::int32_t call = tables_.callBegins[state]; call < tables_.callBegins[state + 1]; ++call) {
+      reach(tables_.ruleStarts[tables_.callRules[call]]);
+      reach(tables_.callReturns[call]);
+    }
+  }
+}
+
+std::size_t Grammar::knownStates() {
+  const std::lock_guard lock(mutex_);
+  return stateTokens_.size();
+}
+
 void Grammar::mark(std::int32_t begin, std::int32_t end, int depth, const Places& places, Stacks& stacks,
                    TokenMask& mask, std::vector<std::int32_t>* ends) const {
   const auto nodes = vocabulary_->nodes();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -33,6 +34,11 @@ class Grammar {
 
   // The tokens that may follow.
   std::shared_ptr<const TokenMask> maskOf(const Places& places, Stacks& stacks);
+
+  // Finds what the states allow, those near the start first, as many as are kept, until told to stop.
+  void warm(const std::atomic<bool>& stop);
+  // States of which it is known what they allow.
+  std::size_t knownStates();
 
  private:
   struct StateTokens {

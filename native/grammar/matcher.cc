@@ -9,9 +9,6 @@
 namespace tandem {
 namespace {
 
-// Beyond so many frames those that no place returns to any more are forgotten.
-constexpr std::size_t kMostFrames = 1 << 16;
-
 std::int32_t copied(std::int32_t stack, const Stacks& from, Stacks& to) {
   std::vector<std::int32_t> states;
   for (; stack >= 0; stack = from[stack].below) states.push_back(from[stack].state);
@@ -37,10 +34,11 @@ void GrammarMatcher::accept(std::int32_t token) {
     throw Error("token " + std::to_string(token) + " is not what the grammar allows");
   }
   std::swap(places_, scratch_);
-  if (stacks_.size() <= kMostFrames) return;
+  if (stacks_.size() <= mostFrames_) return;
   Stacks kept;
   for (Place& place : places_.list) place.stack = copied(place.stack, stacks_, kept);
   stacks_ = std::move(kept);
+  mostFrames_ = std::max(mostFrames_, 2 * stacks_.size());
 }
 
 bool GrammarMatcher::follow(std::span<const std::uint8_t> bytes) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -29,6 +30,7 @@ class GrammarMatcher {
   std::shared_ptr<Grammar> grammar_;
   std::vector<std::int32_t> shown_;
   Stacks stacks_;
+  std::size_t mostFrames_ = 1 << 16;  // beyond it those that no place returns to any more are forgotten
   Places places_, scratch_, step_;
   bool done_ = false;
   std::shared_ptr<const TokenMask> mask_;

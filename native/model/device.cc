@@ -41,13 +41,15 @@ void Device::setVocabulary(TokenBytes tokens) {
   vocabulary_ = std::make_shared<const Vocabulary>(spec_.vocab, std::move(tokens));
 }
 
-std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) const {
+std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) {
   if (!backend_->keepsToAllowed()) {
     throw Error(std::string("the kernels of ") + backend_->isa() +
                 " cannot hold what they sample to a grammar yet");
   }
   check(vocabulary_ != nullptr, "a grammar needs the vocabulary; set it first");
-  return std::make_shared<Grammar>(std::move(tables), vocabulary_);
+  auto grammar = std::make_shared<Grammar>(std::move(tables), vocabulary_);
+  warmer_.post(grammar);
+  return grammar;
 }
 
 void Device::partition(int prefillUnits) {

@@ -15,6 +15,7 @@
 
 #include "core/ops.h"
 #include "grammar/grammar.h"
+#include "grammar/warmer.h"
 #include "kv/copy-thread.h"
 #include "kv/kv-cache.h"
 #include "model/forward.h"
@@ -54,7 +55,7 @@ class Device {
   // What the tokens stand for; needed before the first grammar.
   void setVocabulary(TokenBytes tokens);
   // A grammar for slots to follow.
-  std::shared_ptr<Grammar> makeGrammar(GrammarTables tables) const;
+  std::shared_ptr<Grammar> makeGrammar(GrammarTables tables);
 
   void partition(int prefillUnits);
   void openSlot(int slot, SlotOptions options);
@@ -116,6 +117,7 @@ class Device {
   KvCache kv_;
   CopyThread copier_;
   std::shared_ptr<const Vocabulary> vocabulary_;
+  GrammarWarmer warmer_;
   std::vector<std::unique_ptr<Slot>> slots_;
   int prefillUnits_;  // of the steps that start from now on
   std::array<Lane, 2> lanes_;

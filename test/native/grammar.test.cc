@@ -1,12 +1,15 @@
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <random>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "check.h"
 #include "grammar/matcher.h"
+#include "grammar/warmer.h"
 
 using namespace tandem;
 using namespace tandem::test;
@@ -232,6 +235,39 @@ TEST("grammar: stays right over thousands of frames, and in two sequences at onc
   }
   isTrue(has(deep.allowed({}), kEnd), "all are closed");
   isTrue(has(shallow.allowed({}), 4) && !has(shallow.allowed({}), kEnd), "the other has one open");
+}
+
+TEST("grammar: once it is warm, following it finds nothing new, and the same masks") {
+  const auto vocabulary = vocabularyOf({"a", "b", "c", "bb", "ac", "cc"});
+  const auto warm = std::make_shared<Grammar>(nested().tables(), vocabulary);
+  const auto cold = std::make_shared<Grammar>(nested().tables(), vocabulary);
+  const std::atomic<bool> stop{false};
+  warm->warm(stop);
+  const std::size_t known = warm->knownStates();
+  isTrue(known > 0 && cold->knownStates() == 0, "states are known");
+  GrammarMatcher one(warm, {}), other(cold, {});
+  for (const std::int32_t token : {5, 3, 6, 7, kEnd}) {
+    isTrue(std::ranges::equal(one.allowed({}), other.allowed({})), "equal masks");
+    one.accept(token);
+    other.accept(token);
+  }
+  test::equal(warm->knownStates(), known, "known states");
+  const auto stopped = std::make_shared<Grammar>(nested().tables(), vocabulary);
+  stopped->warm(std::atomic<bool>{true});
+  test::equal(stopped->knownStates(), std::size_t{0}, "known states of one that was told to stop");
+}
+
+TEST("grammar: the warmer ends with work before it, and passes over what nobody holds") {
+  const auto vocabulary = vocabularyOf({"a", "b", "c"});
+  const auto held = std::make_shared<Grammar>(nested().tables(), vocabulary);
+  {
+    GrammarWarmer warmer;
+    for (int i = 0; i < 100; ++i) warmer.post(std::make_shared<Grammar>(nested().tables(), vocabulary));
+    warmer.post(held);
+    while (held->knownStates() == 0) std::this_thread::yield();
+  }
+  GrammarWarmer unfinished;
+  for (int i = 0; i < 100; ++i) unfinished.post(held);
 }
 
 TEST("grammar: special tokens are text only where they are shown") {
