@@ -16,8 +16,8 @@ import {
 const hex = chars([0x30, 0x39], [0x41, 0x46], [0x61, 0x66]);
 const digit = chars([0x30, 0x39]);
 
-/** Between tokens: nothing, a space, or a new line and its indent. */
-export const space = choice([sequence(), text(' '), sequence('\n', repeat(oneOf(' \t'), 0, 32))]);
+/** Between tokens. */
+export const space = rule('space');
 
 /** Characters that stand in strings as they are. */
 export const plainChars = complement([
@@ -85,6 +85,8 @@ const anyMany = (pattern: Pattern): Omit<List, 'separator'> => ({
 
 /** The rules that others may call by name. */
 export const jsonRules = {
+  /** Nothing, a space, or a new line and its indent. */
+  space: choice([sequence(), text(' '), sequence('\n', repeat(oneOf(' \t'), 0, 32))]),
   string: sequence('"', repeat(stringChar, 0), '"'),
   object: object(anyMany(member(rule('string'), rule('value')))),
   array: array(anyMany(rule('value'))),

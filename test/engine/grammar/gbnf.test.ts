@@ -43,13 +43,16 @@ describe("a grammar's text", () => {
     ['root ::= root "a" | "a"', "rule 'root' begins with itself"],
     ['root ::= a\na ::= b* a "x" | "y"\nb ::= "z"', "rule 'a' begins with itself"],
     ['root ::= "a" root', 'never come to an end'],
-    [
-      `root ::= r0\n${Array.from({ length: 300 }, (_, i) => `r${i} ::= r${i + 1} "x"`).join('\n')}\nr300 ::= "y"`,
-      'may begin at one place',
-    ],
     ['root ::= ((("a"{1000}){1000}){1000})', 'too large'],
     ['root ::= ("a" | "b")* "a" ("a" | "b"){30}', 'begin too much alike'],
   ])('is refused with what is wrong: %s', (text, message) => {
     expect(() => compile(text)).toThrow(message);
+  });
+
+  it('is refused where too many rules may begin at one place', () => {
+    const chain = Array.from({ length: 300 }, (_, i) => `r${i} ::= r${i + 1} "x"`);
+    expect(() => compile(['root ::= r0', ...chain, 'r300 ::= "y"'].join('\n'))).toThrow(
+      'may begin at one place',
+    );
   });
 });
