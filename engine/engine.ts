@@ -1,4 +1,4 @@
-import type { Device } from './device/device.js';
+import type { Device, DeviceLostError } from './device/device.js';
 import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
 import { OpenGrammars } from './grammar/open-grammars.js';
@@ -30,6 +30,8 @@ export interface EngineParts {
   /** Where the cost model's constants are from, for people. */
   readonly constantsOrigin: string;
   readonly prefillOrder: PrefillOrder;
+  /** How long it took to load, which is when a lost device may be back. */
+  readonly reopenSeconds: number;
   /** Requests that may wait before new ones are refused. */
   readonly maxQueue: number;
   /** Longest wait to start, in ms; 0: no limit. */
@@ -42,8 +44,9 @@ export interface EngineParts {
 /** The engine in its own thread: admits requests, and hands their sequences to the loop that runs them. */
 export class LocalEngine implements Engine {
   readonly info: EngineInfo;
-  /** What could lose it would lose the thread that it runs in. */
-  readonly lost = new Promise<EngineError>(() => {});
+  readonly lost: Promise<EngineError>;
+  #onLost!: (error: EngineError) => void;
+  #loss: EngineError | undefined;
   readonly #parts: EngineParts;
   readonly #requests = new Map<string, RequestState>();
   readonly #loop: EngineLoop;
@@ -57,10 +60,14 @@ export class LocalEngine implements Engine {
     this.#parts = parts;
     this.info = parts.info;
     this.#grammars = new OpenGrammars(parts.device);
+    this.lost = new Promise((resolve) => {
+      this.#onLost = resolve;
+    });
     this.#loop = new EngineLoop({
       ...parts,
       eosTokenIds: parts.info.eosTokenIds,
       onEvents: (request) => this.#afterEvents(request),
+      onDeviceLost: (error) => this.#lose(error),
     });
   }
 
@@ -144,7 +151,20 @@ export class LocalEngine implements Engine {
     await this.#parts.device.close();
   }
 
+  /** Nothing that was on the device can be finished. */
+  #lose({ message }: DeviceLostError): void {
+    const { info, reopenSeconds } = this.#parts;
+    this.#loss = new EngineError(
+      'device_unavailable',
+      `The device was lost (${info.device.name}: ${message}).`,
+      reopenSeconds,
+    );
+    this.#failAll(this.#loss);
+    this.#onLost(this.#loss);
+  }
+
   #refusal(request: GenerateRequest): EngineError | undefined {
+    if (this.#loss) return this.#loss;
     if (this.#draining) return new EngineError('shutting_down', 'The server is shutting down.', 5);
     if (this.#requests.has(request.id)) {
       return new EngineError('invalid_request', `A request with the id ${request.id} is running already.`);

@@ -2,7 +2,9 @@
 export { type Calibration, calibrate } from './calibration/calibrate.js';
 export { openCalibrationDevice } from './calibration/open-calibration-device.js';
 export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
+export { chooseDevice, type DeviceChoice } from './choose-device.js';
 export { openEngine } from './client.js';
+export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {
   type Device,
   type Lane,
@@ -11,7 +13,7 @@ export {
   type StepResult,
   Want,
 } from './device/device.js';
-export { type CudaInfo, cpuInfo, cudaInfo } from './device/native.js';
+export { type CudaDevice, type CudaInfo, cpuInfo, cudaInfo } from './device/native.js';
 export { CopyLink } from './device/simulated/copy-link.js';
 export { type GpuName, type GpuSheet, gpus } from './device/simulated/gpu.js';
 export {
@@ -47,6 +49,7 @@ export type {
   TokenStream,
 } from './model/text.js';
 export { openTokenizer } from './model/tokenizer.js';
+export { packedWeightBytes } from './model/weight-bytes.js';
 export { openDevice, packingRule } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
 export { greedySampling } from './sampling/greedy.js';

@@ -24,11 +24,12 @@ export async function openLocalEngine(
   { onProgress, onDecision }: EngineListeners = {},
 ): Promise<LocalEngine> {
   const { model, engine } = settings;
+  const begin = performance.now();
   const folder = path.resolve(model.path);
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
   const generation = await readGenerationDefaults(folder);
-  const { device } = await openDevice(settings, onProgress);
+  const { device, notes } = await openDevice(settings, onProgress);
   const { spec } = device.info;
   if (tokenizer.vocabSize > spec.vocab) {
     await device.close();
@@ -52,6 +53,7 @@ export async function openLocalEngine(
       name: device.info.name,
       isa: device.info.isa,
       units: device.info.units,
+      notes,
     },
     weights: model.weights,
     kvPrecision,
@@ -68,6 +70,7 @@ export async function openLocalEngine(
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
     prefillOrder: engine.prefillOrder,
+    reopenSeconds: Math.max(1, Math.ceil((performance.now() - begin) / 1000)),
     maxQueue: engine.maxQueue,
     queueTimeoutMs: engine.queueTimeoutMs,
     now: () => performance.now(),

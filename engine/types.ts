@@ -1,4 +1,4 @@
-import type { PrecisionClass } from './device/device.js';
+import type { DeviceInfo, PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
 import type { CompiledGrammar } from './grammar/compile.js';
 import type { ModelSpec } from './model/model-spec.js';
@@ -102,7 +102,14 @@ export interface EngineInfo {
   /** Prompt and output together, in tokens: the model's, or less if the KV memory holds less. */
   readonly contextLength: number;
   readonly eosTokenIds: readonly number[];
-  readonly device: { kind: string; name: string; isa: string; units: number };
+  readonly device: {
+    kind: DeviceInfo['kind'];
+    name: string;
+    isa: string;
+    units: number;
+    /** What a person should know of how the device was chosen and shared. */
+    notes: readonly string[];
+  };
   readonly weights: string;
   /** Of all KV but the recent tokens and prompts that are being read, which are bf16 where this is a packed class. */
   readonly kvPrecision: PrecisionClass;
@@ -173,7 +180,7 @@ export interface CacheStats {
  */
 export interface Engine {
   readonly info: EngineInfo;
-  /** Settles only if the engine is lost: its thread failed, and every request it had was told. */
+  /** Settles only if the engine is lost: its host or its device failed, and every request it had was told. */
   readonly lost: Promise<EngineError>;
   /**
    * Queue a request. Events arrive asynchronously, batched per step: `onEvents` is called with all events that one

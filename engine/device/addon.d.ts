@@ -21,7 +21,7 @@ export interface NativeAddon {
   /** What is found of CUDA now. Never throws: what is wrong is said in `problem`. */
   cudaInfo(): CudaInfo;
   /**
-   * Maps the files, packs the weights on `units` threads and starts the lanes. `onProgress(done, total)` is called
+   * Maps the files, packs the weights and starts the lanes. `onProgress(done, total)` is called
    * with bytes of checkpoint read, at most a few hundred times, on the calling thread's event loop.
    */
   openDevice(
@@ -33,6 +33,8 @@ export interface NativeAddon {
 export interface CudaInfo {
   /** Whether the addon was compiled with CUDA's headers. */
   readonly built: boolean;
+  /** What its kernels were compiled for, as `90a`; empty without kernels. */
+  readonly architectures: readonly string[];
   /** Versions of CUDA, such as "13.0"; empty where unknown. */
   readonly driverVersion: string;
   readonly runtimeVersion: string;
@@ -64,20 +66,33 @@ export interface NativeDeviceOptions {
   readonly kvPrecision: BornClass;
   /** Bytes of the KV arena, allocated once. */
   readonly kvBytes: number;
+  /** Take less where the device has less left beside the weights; else that is an error. */
+  readonly kvMayShrink: boolean;
   readonly slots: number;
   readonly maxStepTokens: number;
-  /** Compute units (cores) to use, 1 to all. */
-  readonly units: number;
-  /** Forces an instruction set that this machine has; absent: the best. */
-  readonly isa?: NativeIsa;
+  /** Longest sequence; 0: as long as the KV arena allows. */
+  readonly maxSequenceTokens: number;
+  readonly compute:
+    | {
+        readonly kind: 'cpu';
+        /** Cores to use, 1 to all. */
+        readonly cores: number;
+        /** Forces an instruction set that this machine has; absent: the best. */
+        readonly isa?: NativeIsa;
+      }
+    | { readonly kind: 'cuda'; readonly gpu: number; readonly memoryFraction: number };
   /** Refuse weights that hold NaN or infinity. */
   readonly checkFinite: boolean;
 }
 
 export interface NativeDevice {
-  info(): Omit<DeviceInfo, 'spec' | 'name'>;
+  /** `name` is empty for a processor. */
+  info(): Omit<DeviceInfo, 'spec'>;
   partition(prefillUnits: number): void;
-  /** lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`. */
+  /**
+   * lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`. An error's `code` is
+   * `DEVICE_LOST` where the device can do nothing more for this process.
+   */
   run(
     lane: 0 | 1,
     slots: Int32Array,

@@ -50,6 +50,8 @@ export interface DeviceInfo {
   /** Instruction set or architecture the kernels were chosen for: amx, avx512, avx2, portable, sm_90a, ... */
   readonly isa: string;
   readonly units: number;
+  /** Units of the prefill lane in each split that the device can make, rising; absent: any number of units. */
+  readonly splits?: readonly number[];
   readonly weightBytes: number;
   readonly kvBytes: number;
   /** Slots that can be open at once. */
@@ -59,7 +61,12 @@ export interface DeviceInfo {
   readonly spec: ModelSpec;
 }
 
-/** At most one step is in flight per lane. */
+/** The device does nothing more for this process; whoever wants it again starts anew in another. */
+export class DeviceLostError extends Error {
+  override readonly name = 'DeviceLostError';
+}
+
+/** At most one step is in flight per lane. A step rejects with `DeviceLostError` where the device is gone with it. */
 export interface Lane {
   run(step: Step): Promise<StepResult>;
 }
@@ -104,8 +111,11 @@ export interface StepResult {
   readonly logits: ReadonlyMap<number, Float32Array>;
   /** Time the lane was busy with this step, without queueing. */
   readonly seconds: number;
-  /** What it was spent on: one value for each of `operatorClasses`. Their sum is `seconds`. */
-  readonly opSeconds: Float64Array;
+  /**
+   * What it was spent on: one value for each of `operatorClasses`. Their sum is `seconds`. A device whose clock costs
+   * something measures only some steps.
+   */
+  readonly opSeconds?: Float64Array;
 }
 
 /**

@@ -4,7 +4,16 @@ import { fileURLToPath } from 'node:url';
 import { EngineError } from '../errors.js';
 import type { Checkpoint } from '../model/model-spec.js';
 import type { CudaInfo, NativeAddon, NativeDevice, NativeDeviceOptions, NativeIsa } from './addon.js';
-import type { Device, DeviceInfo, KvPool, Lane, SlotSampling, Step, StepResult } from './device.js';
+import {
+  type Device,
+  type DeviceInfo,
+  DeviceLostError,
+  type KvPool,
+  type Lane,
+  type SlotSampling,
+  type Step,
+  type StepResult,
+} from './device.js';
 import { SwappedHandles } from './swapped-handles.js';
 
 /** What of the device's options is a choice; the rest follows from the checkpoint. */
@@ -42,7 +51,8 @@ export async function openNativeDevice(
     if (error instanceof EngineError) throw error;
     throw new EngineError('model_invalid', (error as Error).message);
   }
-  const info: DeviceInfo = { ...native.info(), name: cpuName(), spec };
+  const described = native.info();
+  const info: DeviceInfo = { ...described, name: described.name || cpuName(), spec };
   const swapped = new SwappedHandles((id) => native.kvDropSwapped(id));
   return {
     info,
@@ -64,8 +74,14 @@ export async function openNativeDevice(
 
 function laneOf(native: NativeDevice, lane: 0 | 1): Lane {
   return {
-    run: (step: Step): Promise<StepResult> =>
-      native.run(lane, step.slots, step.counts, step.tokens, step.wants),
+    run: async (step: Step): Promise<StepResult> => {
+      try {
+        return await native.run(lane, step.slots, step.counts, step.tokens, step.wants);
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        throw code === 'DEVICE_LOST' ? new DeviceLostError(message) : error;
+      }
+    },
   };
 }
 

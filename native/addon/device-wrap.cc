@@ -102,9 +102,16 @@ Napi::Value DeviceWrap::info(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Device& current = device();
     auto object = Napi::Object::New(info.Env());
-    object.Set("kind", "cpu");
-    object.Set("isa", current.backend().isa());
-    object.Set("units", current.backend().units());
+    const Backend& backend = current.backend();
+    object.Set("kind", backend.kind());
+    object.Set("name", backend.name());
+    object.Set("isa", backend.isa());
+    object.Set("units", backend.units());
+    if (const std::optional<std::vector<int>> splits = backend.splits()) {
+      auto units = Napi::Array::New(info.Env());
+      for (const int split : *splits) units.Set(units.Length(), split);
+      object.Set("splits", units);
+    }
     object.Set("weightBytes", static_cast<double>(current.weightBytes()));
     KvCache& kv = device().kv();
     object.Set("kvBytes", static_cast<double>(kv.totalBlocks()) * static_cast<double>(kv.blockBytes()));

@@ -61,10 +61,12 @@ Napi::Object toStepResult(Napi::Env env, const StepResult& result) {
   object.Set("topLogprobs", top.map());
   object.Set("promptLogprobs", prompts.map());
   object.Set("logits", logits.map());
-  object.Set("seconds", result.seconds);
-  auto opSeconds = Napi::Float64Array::New(env, result.opSeconds.size());
-  std::copy(result.opSeconds.begin(), result.opSeconds.end(), opSeconds.Data());
-  object.Set("opSeconds", opSeconds);
+  object.Set("seconds", result.seconds.total);
+  if (const auto& byClass = result.seconds.byClass) {
+    auto opSeconds = Napi::Float64Array::New(env, byClass->size());
+    std::copy(byClass->begin(), byClass->end(), opSeconds.Data());
+    object.Set("opSeconds", opSeconds);
+  }
   return object;
 }
 

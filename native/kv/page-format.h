@@ -40,10 +40,7 @@ enum class PrecisionClass : std::uint8_t { bf16, int8, int4, int2 };
 inline constexpr std::array kPrecisionClasses{PrecisionClass::bf16, PrecisionClass::int8,
                                               PrecisionClass::int4, PrecisionClass::int2};
 
-constexpr int bitsOf(PrecisionClass precision) {
-  constexpr int bits[] = {16, 8, 4, 2};
-  return bits[static_cast<int>(precision)];
-}
+constexpr int bitsOf(PrecisionClass precision) { return 16 >> static_cast<int>(precision); }
 
 constexpr const char* nameOf(PrecisionClass precision) {
   constexpr const char* names[] = {"bf16", "int8", "int4", "int2"};

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/op-timer.h"
+#include "core/operator-class.h"
 
 namespace tandem {
 
@@ -36,8 +36,7 @@ struct EntryResult {
 
 struct StepResult {
   std::vector<EntryResult> entries;
-  double seconds = 0;  // the sum of
-  OpSeconds opSeconds{};
+  StepSeconds seconds;
 };
 
 }  // namespace tandem

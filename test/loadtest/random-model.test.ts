@@ -66,6 +66,16 @@ describe('a random model', () => {
     expect(tokenizer.decode(ids, { skipSpecial: false })).toBe(text);
   });
 
+  it('has an output matrix of its own where embeddings are not tied', async () => {
+    const untied = { ...shape, tiedEmbeddings: false };
+    makeRandomModel({ folder: folder.at('untied'), shape: untied, seed: 5, gguf: ['q8_0'] });
+    const { spec, tensors } = await readCheckpoint(folder.at('untied'));
+    expect(spec.tiedEmbeddings).toBe(false);
+    expect(tensors.find(({ name }) => name === 'lm_head.weight')?.shape).toEqual([shape.vocab, shape.hidden]);
+    const gguf = readGguf(folder.at('untied/model-q8_0.gguf'));
+    expect(gguf.tensors.get('output.weight')).toBeDefined();
+  });
+
   it('has weights like those of trained models, no two rows alike', () => {
     for (const tensor of checkpoint.tensors) {
       const values = stored(tensor);

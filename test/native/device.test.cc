@@ -77,15 +77,25 @@ std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightCla
 // The CPU's, but for masks of allowed tokens.
 class MasklessBackend final : public Backend {
  public:
+  const char* kind() const override { return "cpu"; }
   const char* isa() const override { return "maskless"; }
   int units() const override { return inner_->units(); }
   std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
                                      WeightClass weightClass) override {
     return inner_->packWeight(parts, layout, weightClass);
   }
-  std::unique_ptr<Buffer> allocate(std::int64_t elements) override { return inner_->allocate(elements); }
+  void keep(std::span<const float> values) override { inner_->keep(values); }
+  void keep(const CheckpointMatrix& table) override { inner_->keep(table); }
+  std::unique_ptr<Buffer> allocate(std::int64_t elements, Element element) override {
+    return inner_->allocate(elements, element);
+  }
+  std::int64_t logitRows() const override { return inner_->logitRows(); }
+  std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) override { return inner_->allocateKv(bytes); }
+  std::size_t freeMemory() const override { return inner_->freeMemory(); }
   void requantize(std::span<const PageConversion> conversions) override { inner_->requantize(conversions); }
-  std::unique_ptr<Ops> openLane(int lane) override { return inner_->openLane(lane); }
+  std::unique_ptr<Ops> openLane(int lane, const LaneLimits& limits) override {
+    return inner_->openLane(lane, limits);
+  }
   void claimUnits(int lane, int first, int count) override { inner_->claimUnits(lane, first, count); }
   void releaseUnits(int lane) override { inner_->releaseUnits(lane); }
 
@@ -396,10 +406,11 @@ TEST("device: a step's time is divided among its operators") {
   const auto spent = [&](const Step& step) {
     const StepResult result = run(*device, 0, step);
     double sum = 0;
-    for (const double seconds : result.opSeconds) sum += seconds;
-    test::near(sum, result.seconds, 1e-12, "the sum of the classes");
-    test::isTrue(result.opSeconds[0] > 0 && result.opSeconds[3] > 0, "every step has matmuls and others");
-    return std::pair{result.opSeconds[1] > 0, result.opSeconds[2] > 0};
+    const OpSeconds byClass = result.seconds.byClass.value();
+    for (const double seconds : byClass) sum += seconds;
+    test::near(sum, result.seconds.total, 1e-12, "the sum of the classes");
+    test::isTrue(byClass[0] > 0 && byClass[3] > 0, "every step has matmuls and others");
+    return std::pair{byClass[1] > 0, byClass[2] > 0};
   };
   const std::pair prefill{true, false}, decode{false, true}, both{true, true};
   test::isTrue(spent({{0, 1}, {2, 3}, {1, 2, 3, 4, 5}, {0, kWantSample}}) == prefill, "a step of prompts");

@@ -6,8 +6,8 @@
 #include <random>
 
 #include "check.h"
+#include "core/random.h"
 #include "cpu/sampling/adjust.h"
-#include "cpu/sampling/random.h"
 
 using namespace tandem;
 using namespace tandem::cpu;

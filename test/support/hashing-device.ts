@@ -74,8 +74,8 @@ export function expectedAnswer(
  */
 export class HashingDevice implements Device {
   readonly info: Device['info'];
-  readonly prefill = { run: (step: Step) => this.#run(step) };
-  readonly decode = { run: (step: Step) => this.#run(step) };
+  readonly prefill = { run: (step: Step) => this.runStep(step) };
+  readonly decode = { run: (step: Step) => this.runStep(step) };
   readonly kv: KvPool;
   /** What runs: each call ends one. */
   readonly pending: (() => void)[] = [];
@@ -255,7 +255,7 @@ export class HashingDevice implements Device {
     must(this.pending.length === 0, 'it is closed while something runs');
   }
 
-  #run({ slots, counts, tokens, wants }: Step): Promise<StepResult> {
+  protected runStep({ slots, counts, tokens, wants }: Step): Promise<StepResult> {
     let next = 0;
     const entries = Array.from(slots, (slot, entry) => {
       const state = this.#idle(slot);

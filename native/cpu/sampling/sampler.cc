@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/random.h"
 #include "cpu/sampling/adjust.h"
-#include "cpu/sampling/random.h"
 
 namespace tandem::cpu {
 namespace {

@@ -54,6 +54,7 @@ async function runHistory(seed: number): Promise<void> {
     ),
     constantsOrigin: 'a test',
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
+    reopenSeconds: 1,
     maxQueue: 1000,
     queueTimeoutMs: 0,
     now: () => now++,

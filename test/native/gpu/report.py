@@ -28,7 +28,8 @@ def counts(log):
 
 def beside_torch(row, torch):
     """The row's time and PyTorch's, as far as both are known: bytes and FLOP are the row's own."""
-    seconds = torch["seconds"].get(row["name"]) if torch else None
+    name = re.sub(r"^matmul int8 ", "matmul bf16 ", row["name"])
+    seconds = torch["seconds"].get(re.sub(r" on \d+ SMs", "", name)) if torch else None
     if seconds is None:
         return None
     work = work_of(row["name"])
@@ -42,8 +43,8 @@ def work_of(name):
     if words[0] == "decodeAttention":
         return numbers[0] * numbers[1] * 8 * 2 * 128 * 2 * 1e-9
     rows, outputs, inputs = numbers[-3:]
-    if words[0] == "matmulInt8":
-        return outputs * inputs * (1 + 4 / 128) * 1e-9
+    if rows <= 64:
+        return outputs * inputs * (2 if words[1] == "bf16" else 1 + 2 / 64) * 1e-9
     return 2 * rows * outputs * inputs * 1e-12
 
 

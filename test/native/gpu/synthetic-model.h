@@ -8,22 +8,14 @@
 #include <vector>
 
 #include "cuda/device-array.h"
-#include "cuda/int8-weight.h"
+#include "cuda/lanes.h"
+#include "cuda/matmul.h"
 #include "cuda/page-tables.h"
 #include "gpu/shape.h"
 
 namespace tandem::gpu {
 
 enum OpClass : unsigned { kMatmul = 1, kDecodeAttention = 2, kOther = 4, kAllOps = 7 };
-
-// An int8 matrix of random codes on the device, in int8-weight.h's layout.
-struct DeviceInt8 {
-  DeviceInt8(int outputs, int inputs);
-
-  int outputs, inputs;
-  test::DeviceArray<std::int8_t> codes;
-  test::DeviceArray<float> scales;
-};
 
 // Pages of so many sequences of equal length in all layers, filled with finite values.
 class SyntheticPages {
@@ -32,6 +24,8 @@ class SyntheticPages {
 
   cuda::PageTables layer(int index);
   const std::int32_t* contexts() { return contexts_.data(); }
+  // The row of each sequence's newest token, where a step has one of each.
+  const std::int32_t* rows() { return slots_.data(); }
   int sequences() const { return sequences_; }
   int tokens() const { return tokens_; }
   std::size_t bytesRead() const;  // by attention over all layers
@@ -42,7 +36,8 @@ class SyntheticPages {
   int sequences_, tokens_;
   std::int64_t pagesEach_;
   test::DeviceArray<std::byte> memory_;
-  test::DeviceArray<std::int32_t> tables_, contexts_;
+  test::DeviceArray<std::uint64_t> entries_;  // [layers, sequences, pagesEach]
+  test::DeviceArray<std::int32_t> slots_, contexts_;
 };
 
 // A lane's activations and what it needs once a step.
@@ -58,7 +53,7 @@ class SyntheticModel {
    public:
     Decode(SyntheticModel& model, SyntheticPages& pages);
     ~Decode();
-    void enqueue(cuda::Stream stream, unsigned classes = kAllOps);
+    void enqueue(cuda::Lanes::LaneStream lane, unsigned classes = kAllOps);
 
    private:
     SyntheticModel& model_;
@@ -71,7 +66,7 @@ class SyntheticModel {
    public:
     Prefill(SyntheticModel& model, int tokens);
     ~Prefill();
-    void enqueue(cuda::Stream stream, unsigned classes = kAllOps);
+    void enqueue(cuda::Lanes::LaneStream lane, unsigned classes = kAllOps);
 
    private:
     SyntheticModel& model_;
@@ -84,7 +79,7 @@ class SyntheticModel {
   const Shape shape_;
   test::DeviceArray<float> gain_;
   std::vector<std::unique_ptr<Layer>> layers_;
-  DeviceInt8 head_;
+  std::unique_ptr<cuda::CudaWeight> head_;
 };
 
 }  // namespace tandem::gpu
