@@ -1,6 +1,7 @@
 import type { Device, DeviceLostError } from './device/device.js';
 import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
+import { OpenGrammars } from './grammar/open-grammars.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import type { Tokenizer } from './model/text.js';
 import { RequestState } from './request-state.js';
@@ -49,6 +50,7 @@ export class LocalEngine implements Engine {
   readonly #parts: EngineParts;
   readonly #requests = new Map<string, RequestState>();
   readonly #loop: EngineLoop;
+  readonly #grammars: OpenGrammars;
   #nextSerial = 0;
   #draining = false;
   #onIdle: (() => void) | undefined;
@@ -57,6 +59,7 @@ export class LocalEngine implements Engine {
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.info = parts.info;
+    this.#grammars = new OpenGrammars(parts.device);
     this.lost = new Promise((resolve) => {
       this.#onLost = resolve;
     });
@@ -70,7 +73,7 @@ export class LocalEngine implements Engine {
 
   submit(request: GenerateRequest, onEvents: (events: readonly TokenEvent[]) => void): void {
     const state = new RequestState(request, this.#parts.now(), this.#parts.tokenizer, onEvents);
-    const refusal = this.#refusal(request);
+    const refusal = this.#refusal(request) ?? this.#openGrammar(state);
     if (refusal) {
       state.fail(refusal);
       // Never inside `submit`: a listener may not be ready yet.
@@ -79,7 +82,7 @@ export class LocalEngine implements Engine {
     }
     this.#requests.set(request.id, state);
     const stopTokenIds = new Set(request.stopTokenIds);
-    if (!request.ignoreEos) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
+    if (!request.ignoreEos || request.grammar) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
     const shown = new Set(request.shownSpecialTokens);
     for (let choice = 0; choice < request.n; choice++) {
       const stops = new StopConditions({
@@ -87,6 +90,7 @@ export class LocalEngine implements Engine {
         stopTokenIds,
         maxTokens: request.maxTokens,
         minTokens: request.minTokens,
+        constrained: request.grammar !== undefined,
       });
       state.sequences.push(
         new Sequence(state, choice, this.#nextSerial++, stops, this.#parts.tokenizer.stream(shown)),
@@ -100,9 +104,8 @@ export class LocalEngine implements Engine {
     const state = this.#requests.get(id);
     if (!state) return;
     state.ended = true;
-    this.#requests.delete(id);
     this.#loop.end(state);
-    this.#checkIdle();
+    this.#forget(state);
   }
 
   pause(id: string): void {
@@ -190,9 +193,26 @@ export class LocalEngine implements Engine {
     return undefined;
   }
 
+  #openGrammar(state: RequestState): EngineError | undefined {
+    const { grammar } = state.request;
+    try {
+      if (grammar) state.grammar = this.#grammars.use(grammar);
+      return undefined;
+    } catch (error) {
+      return new EngineError(
+        'invalid_request',
+        `The grammar cannot be followed: ${(error as Error).message}.`,
+      );
+    }
+  }
+
   #afterEvents(state: RequestState): void {
-    if (!state.ended) return;
-    this.#requests.delete(state.request.id);
+    if (state.ended) this.#forget(state);
+  }
+
+  #forget({ request }: RequestState): void {
+    if (!this.#requests.delete(request.id)) return;
+    if (request.grammar) this.#grammars.release(request.grammar);
     this.#checkIdle();
   }
 
@@ -206,10 +226,9 @@ export class LocalEngine implements Engine {
 
   #fail(state: RequestState, error: EngineError): void {
     state.fail(error);
-    this.#requests.delete(state.request.id);
     this.#loop.end(state);
     state.flush();
-    this.#checkIdle();
+    this.#forget(state);
   }
 
   /** Sleeps until the next deadline or queue time limit, and ends what is over it. */

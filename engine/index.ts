@@ -35,6 +35,13 @@ export { SimulatedMemory } from './device/simulated/simulated-memory.js';
 export { Timeline } from './device/simulated/timeline.js';
 export { drawTruth, type RandomSource, type Truth } from './device/simulated/truth.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
+export {
+  type CompiledGrammar,
+  compileGrammar,
+  grammarKey,
+  InvalidGrammar,
+} from './grammar/compile.js';
+export type { GrammarPart, GrammarSource } from './grammar/source.js';
 export { PackingRule } from './kv/packing-rule.js';
 export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';

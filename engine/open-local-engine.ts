@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
+import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
@@ -37,6 +38,7 @@ export async function openLocalEngine(
       `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the model's vocabulary ${spec.vocab}.`,
     );
   }
+  device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
   const { kv } = device;
   const packing = packingRule(engine);
   const kvPrecision = packing?.precision ?? kv.precision;

@@ -1,5 +1,6 @@
 import type { DeviceInfo, PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
+import type { CompiledGrammar } from './grammar/compile.js';
 import type { ModelSpec } from './model/model-spec.js';
 import type { Explanation } from './scheduler/policy.js';
 
@@ -37,6 +38,8 @@ export interface GenerateRequest {
   readonly ignoreEos: boolean;
   /** Special tokens that are part of the text, as those are that begin a tool call; others never are. */
   readonly shownSpecialTokens?: readonly number[];
+  /** What every choice has to follow. Where it ends the choice ends, with one of the model's end tokens. */
+  readonly grammar?: CompiledGrammar;
   /** -1: none; 0: the chosen token's; k: with the k most likely (at most 20). */
   readonly logprobs: number;
   readonly promptLogprobs: boolean;

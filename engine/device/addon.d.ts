@@ -2,8 +2,18 @@
  * The addon's whole surface (native/addon). Only `native.ts` imports this file. Arguments are trusted to have the
  * declared types; native still checks every index and length and throws an Error that names what is wrong.
  */
+
+import type { GrammarTables } from '../grammar/tables.js';
 import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
-import type { BornClass, DeviceInfo, PrecisionClass, SlotSampling, StepResult } from './device.js';
+import type {
+  BornClass,
+  DeviceInfo,
+  GrammarHandle,
+  PrecisionClass,
+  SlotSampling,
+  StepResult,
+  VocabularyBytes,
+} from './device.js';
 
 export interface NativeAddon {
   /** What this process may use of the machine; `isas` best first. */
@@ -105,6 +115,9 @@ export interface NativeDevice {
     tokens: Int32Array,
     wants: Uint8Array,
   ): Promise<StepResult>;
+  setVocabulary(vocabulary: VocabularyBytes): void;
+  openGrammar(tables: GrammarTables): GrammarHandle;
+  closeGrammar(grammar: GrammarHandle): void;
   openSlot(slot: number, sampling: SlotSampling): void;
   closeSlot(slot: number): void;
   kvInfo(): {

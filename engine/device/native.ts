@@ -65,6 +65,9 @@ export async function openNativeDevice(
     decode: laneOf(native, 1),
     kv: kvPoolOf(native, settings.kvPrecision, swapped),
     partition: (prefillUnits: number) => native.partition(prefillUnits),
+    setVocabulary: (vocabulary) => native.setVocabulary(vocabulary),
+    openGrammar: (tables) => native.openGrammar(tables),
+    closeGrammar: (grammar) => native.closeGrammar(grammar),
     openSlot: (slot: number, sampling: SlotSampling) => native.openSlot(slot, sampling),
     closeSlot: (slot: number) => native.closeSlot(slot),
     close: async () => {

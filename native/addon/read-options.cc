@@ -178,4 +178,23 @@ SlotOptions readSlotOptions(Napi::Object object) {
   return options;
 }
 
+TokenBytes readTokenBytes(Napi::Object object) {
+  const auto numbers = [&](const char* name) {
+    return readColumn<std::int32_t>(field(object, name), napi_int32_array, name);
+  };
+  return {readColumn<std::uint8_t>(field(object, "bytes"), napi_uint8_array, "bytes"), numbers("begins"),
+          numbers("special"), numbers("endTokens")};
+}
+
+GrammarTables readGrammarTables(Napi::Object object) {
+  const auto bytes = [&](const char* name) {
+    return readColumn<std::uint8_t>(field(object, name), napi_uint8_array, name);
+  };
+  const auto numbers = [&](const char* name) {
+    return readColumn<std::int32_t>(field(object, name), napi_int32_array, name);
+  };
+  return {bytes("byteClasses"),   numbers("next"),    numbers("callBegins"), numbers("callRules"),
+          numbers("callReturns"), bytes("accepting"), numbers("ruleStarts")};
+}
+
 }  // namespace tandem::addon

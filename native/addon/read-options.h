@@ -30,7 +30,10 @@ struct OpenOptions {
 };
 
 OpenOptions readOpenOptions(Napi::Object object);
+// All but its grammar.
 SlotOptions readSlotOptions(Napi::Object object);
+TokenBytes readTokenBytes(Napi::Object object);
+GrammarTables readGrammarTables(Napi::Object object);
 PrecisionClass readPrecision(const Napi::Value& name);
 
 template <class T>

@@ -146,6 +146,7 @@ struct SampleRequest {
   std::int64_t position = 0;                 // of the token to be drawn; the draw depends on (seed, position)
   std::span<const TokenCount> seen;          // empty where no penalty is on
   std::span<const std::int32_t> suppressed;  // must not be drawn
+  std::span<const std::uint32_t> allowed = {};  // a bit for each token that may be drawn; empty: all may
 };
 
 struct SampleOutcome {
@@ -272,6 +273,9 @@ class Backend {
 
   // Bytes that are left for KV; 0 where the backend cannot tell.
   virtual std::size_t freeMemory() const = 0;
+
+  // Whether `sample` keeps to `SampleRequest::allowed`; else no slot may follow a grammar.
+  virtual bool keepsToAllowed() const { return false; }
 
   // As Ops::requantize, on the calling thread alone, while lanes compute.
   virtual void requantize(std::span<const PageConversion> conversions) = 0;

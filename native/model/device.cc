@@ -80,6 +80,21 @@ Device::~Device() {
   for (Lane& lane : lanes_) lane.thread.join();
 }
 
+void Device::setVocabulary(TokenBytes tokens) {
+  vocabulary_ = std::make_shared<const Vocabulary>(spec_.vocab, std::move(tokens));
+}
+
+std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) {
+  if (!backend_->keepsToAllowed()) {
+    throw Error(std::string("the kernels of ") + backend_->isa() +
+                " cannot hold what they sample to a grammar yet");
+  }
+  check(vocabulary_ != nullptr, "a grammar needs the vocabulary; set it first");
+  auto grammar = std::make_shared<Grammar>(std::move(tables), vocabulary_);
+  warmer_.post(grammar);
+  return grammar;
+}
+
 void Device::partition(int prefillUnits) {
   if (prefillUnits < 0 || prefillUnits > backend_->units()) {
     throw Error("the prefill lane cannot have " + number(prefillUnits) + " of " + number(backend_->units()) +

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "core/ops.h"
+#include "grammar/grammar.h"
+#include "grammar/warmer.h"
 #include "kv/copy-thread.h"
 #include "kv/kv-cache.h"
 #include "model/forward.h"
@@ -51,6 +53,11 @@ class Device {
   std::size_t weightBytes() const { return weights_.bytes(); }
   int maxStepTokens() const { return maxStepTokens_; }
   KvCache& kv() { return kv_; }
+
+  // What the tokens stand for; needed before the first grammar.
+  void setVocabulary(TokenBytes tokens);
+  // A grammar for slots to follow.
+  std::shared_ptr<Grammar> makeGrammar(GrammarTables tables);
 
   void partition(int prefillUnits);
   void openSlot(int slot, SlotOptions options);
@@ -120,6 +127,8 @@ class Device {
   std::array<Lane, 2> lanes_;  // with their memory: KV has what they leave
   KvCache kv_;
   CopyThread copier_;
+  std::shared_ptr<const Vocabulary> vocabulary_;
+  GrammarWarmer warmer_;
   std::vector<std::unique_ptr<Slot>> slots_;
   int prefillUnits_;  // of the steps that start from now on
 };

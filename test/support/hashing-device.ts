@@ -232,6 +232,14 @@ export class HashingDevice implements Device {
 
   partition(): void {}
 
+  setVocabulary(): void {}
+
+  openGrammar(): number {
+    throw new Error('hashes follow no grammar');
+  }
+
+  closeGrammar(): void {}
+
   openSlot(slot: number): void {
     must(!this.#slots.has(slot), 'a slot is opened twice');
     const empty = { blocks: [], length: 0, last: -1, inFlight: false, isLeaving: false, conversion: null };
