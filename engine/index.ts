@@ -4,13 +4,13 @@ export { openCalibrationDevice } from './calibration/open-calibration-device.js'
 export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
 export { chooseDevice, type DeviceChoice } from './choose-device.js';
 export { openEngine } from './client.js';
-export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {
   convertKvHeads,
   type KvHeadReport,
   keptKvHeads,
 } from './convert/convert-kv-heads.js';
 export { type Grouping, groupings, type MergeMethod, mergeMethods } from './convert/convert-layer.js';
+export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {
   type Device,
   type Lane,

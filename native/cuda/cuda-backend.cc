@@ -90,8 +90,8 @@ class CudaBackend final : public Backend {
   int units() const override { return lanes_.units(); }
 
   std::optional<std::vector<int>> splits() const override {
-    // Without green contexts both lanes have all SMs, decode's with priority, however they are split: one split
-    // lets them run at once.
+    // Without green contexts both lanes have all SMs, decode's with priority, however they are split: one
+    // split lets them run at once.
     if (!lanes_.whyNoSplit().empty()) return std::vector<int>{lanes_.units() / 2};
     return lanes_.splits();
   }
