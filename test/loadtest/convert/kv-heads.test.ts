@@ -25,6 +25,9 @@ beforeAll(() => {
   writeTinyModel(folder.at('low-rank'), { lowRank: true });
   writeTinyModel(folder.at('biased'), { lowRank: true, biases: true, sharded: true });
   writeTinyModel(folder.at('full-rank'), { lowRank: false });
+  writeTinyModel(folder.at('shared'), { lowRank: false, kvHeads: 2 });
+  folder.write('full/file', '');
+  folder.write('short.txt', letters.slice(0, 300).join(''));
 });
 afterAll(() => folder.close());
 
@@ -147,33 +150,27 @@ describe('tandem convert kv-heads', () => {
     expect(new Float64Model(folder.at('own')).config.num_key_value_heads).toBe(2);
   });
 
-  it('says what is wrong before it computes', async () => {
-    folder.write('full/file', '');
-    folder.write('short.txt', readFileSync(text, 'utf8').slice(0, 300));
-    const model = folder.at('full-rank');
-    const out = folder.at('refused');
-    const half = ['--keep', '0.5', '--text', text, ...small];
-    const shared = await converted('full-rank', 'shared', '--keep', '0.5', '--method', 'mean');
-    const cases: [string[], string][] = [
-      [[model, out], "required option '--keep <part>' not specified"],
-      [[model, out, '--keep', '2'], 'Expected a part such as 0.5'],
-      [
-        [model, out, '--keep', '0.3'],
-        '--keep 0.3 of 4 heads gives groups of unequal size; possible are 0.25, 0.5',
-      ],
-      [[model, out, '--keep', '1'], 'nothing is to be done'],
-      [[shared, out, ...half], 'shares KV heads already (2 for 4 heads)'],
-      [[folder.at('nowhere'), out, ...half], 'there is no such folder'],
-      [[model, folder.at('full'), ...half], 'full is not empty: name a new folder, or remove this one'],
-      [[model, out, '--keep', '0.5', '--window', '300'], "--window 300: the model's context is 256 tokens"],
-      [[model, out, '--keep', '0.5', '--text', folder.at('short.txt'), '--window', '200'], 'two windows'],
-      [[model, out, '--keep', '0.5', '--text', folder.at('no.txt')], 'cannot be read'],
-    ];
-    for (const [args, message] of cases) {
-      const { code, stderr } = await convert(...args);
-      expect(stderr).toContain(message);
-      expect(code).toBe(1);
-    }
+  const model = folder.at('full-rank');
+  const out = folder.at('refused');
+  const half = ['--keep', '0.5', '--text', text, ...small];
+  it.each([
+    [[model, out], "required option '--keep <part>' not specified"],
+    [[model, out, '--keep', '2'], 'Expected a part such as 0.5'],
+    [
+      [model, out, '--keep', '0.3'],
+      '--keep 0.3 of 4 heads gives groups of unequal size; possible are 0.25, 0.5',
+    ],
+    [[model, out, '--keep', '1'], 'nothing is to be done'],
+    [[folder.at('shared'), out, ...half], 'shares KV heads already (2 for 4 heads)'],
+    [[folder.at('nowhere'), out, ...half], 'there is no such folder'],
+    [[model, folder.at('full'), ...half], 'full is not empty: name a new folder, or remove this one'],
+    [[model, out, '--keep', '0.5', '--window', '300'], "--window 300: the model's context is 256 tokens"],
+    [[model, out, '--keep', '0.5', '--text', folder.at('short.txt'), '--window', '200'], 'two windows'],
+    [[model, out, '--keep', '0.5', '--text', folder.at('no.txt')], 'cannot be read'],
+  ])('says what is wrong with %j', async (args, message) => {
+    const { code, stderr } = await convert(...args);
+    expect(stderr).toContain(message);
+    expect(code).toBe(1);
     expect(existsSync(out)).toBe(false);
   });
 });
