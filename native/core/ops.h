@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "core/error.h"
 #include "kv/page-format.h"
 
 namespace tandem {
@@ -55,7 +56,8 @@ enum class WeightLayout : std::uint8_t {
 };
 
 // The cached keys and values that one entry of a step attends to, in one layer. `pages[i]` holds the tokens
-// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`.
+// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`; null
+// where its class is `none`: then nobody sees them.
 struct KvView {
   PageFormat format;
   std::span<std::byte* const> pages;
@@ -129,6 +131,11 @@ struct SampleOutcome {
   std::vector<float> topLogprobs;
 };
 
+// A row's whole attention, in the units of `Ops::probe`.
+inline constexpr std::uint32_t kSaliencyUnits = 1u << 24;
+// Rows whose sum surely fits.
+inline constexpr std::int64_t kMostProbes = 128;
+
 // The ops of one lane. Not thread-safe: a lane runs one step at a time.
 class Ops {
  public:
@@ -162,6 +169,13 @@ class Ops {
   virtual void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                          const AttentionShape& shape, Tensor out) = 0;
 
+  // Where the entries' rows look: adds to saliency[i][p] what part of their attention falls on page p of
+  // views[i], as a mean over the heads and a sum over the rows, in units of 1 / kSaliencyUnits. Each head's
+  // part is rounded to whole units, so that sums are the same in any order. Filled in when `finish` returns;
+  // at most kMostProbes rows an entry.
+  virtual void probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                     const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency);
+
   // Writes full pages again in another class: bf16 -> int8, int4 or int2; int8 -> int4 or int2. What a page
   // becomes depends on its own bytes alone, and is the same on every instruction set. NaN and infinity stay
   // visible: what shares their scale turns NaN.
@@ -188,6 +202,11 @@ class Ops {
   // Waits for everything enqueued.
   virtual void finish() = 0;
 };
+
+inline void Ops::probe(Tensor, std::span<const EntryRows>, std::span<const KvView>, const AttentionShape&,
+                       std::span<const std::span<std::uint32_t>>) {
+  throw Error("this backend has no op `probe`, which --kv zip needs; choose another --kv");
+}
 
 // Memory for activations, owned.
 class Buffer {

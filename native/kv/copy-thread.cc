@@ -8,6 +8,7 @@ namespace tandem {
 void PageCopies::run() const {
   std::byte* at = host->data();
   for (const std::span<std::byte> page : pages) {
+    if (page.empty()) continue;  // given up
     std::memcpy(toHost ? at : page.data(), toHost ? page.data() : at, page.size());
     at += page.size();
   }

@@ -97,6 +97,11 @@ Device::Job Device::plan(Step step) {
     job.entries.push_back({slot, slots_[slot].get(), position, {}, step.wants[i]});
   }
   check(next == step.tokens.size(), "a step brings more tokens than it names");
+  for (const ProbeRun& run : step.probes) {
+    check(run.entry >= 0 && run.entry < static_cast<std::int64_t>(count) && run.row >= 0 && run.count > 0 &&
+              run.count <= kMostProbes && run.row + run.count <= std::max(step.counts[run.entry], 1),
+          "a step probes rows that it does not have, or too many at once");
+  }
   if (static_cast<std::int64_t>(job.tokens.size()) > maxStepTokens_) {
     throw Error("a step of " + number(static_cast<std::int64_t>(job.tokens.size())) +
                 " tokens is over the limit of " + number(maxStepTokens_));
@@ -146,10 +151,10 @@ void Device::finishSwap(int slot) { copier_.retire(kv_.finishSwap(slot)); }
 
 void Device::dropSwapped(SwapId id) { copier_.retire(kv_.dropSwapped(id)); }
 
-bool Device::convert(int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
-                     Copied converted, int layer) {
+bool Device::convert(int slot, std::int64_t begin, std::int64_t end, std::span<const PrecisionClass> classes,
+                     Copied converted) {
   checkOpen(slot);
-  std::optional<std::vector<PageConversion>> pages = kv_.startConversion(slot, begin, end, precision, layer);
+  std::optional<std::vector<PageConversion>> pages = kv_.startConversion(slot, begin, end, classes);
   if (!pages) return false;
   copier_.post(
       [this, slot, pages = std::move(*pages)] {
@@ -201,7 +206,7 @@ StepResult Device::execute(int lane, Ops& ops, Forward& forward, const Job& job)
     ~Release() { backend.releaseUnits(lane); }
   } release{*backend_, lane};
   StepResult result;
-  result.entries = forward.run(ops, job.entries);
+  result.entries = forward.run(ops, job.entries, job.step.probes, result.saliency);
   result.opSeconds = forward.timer().seconds();
   result.seconds = std::accumulate(result.opSeconds.begin(), result.opSeconds.end(), 0.0);
   return result;

@@ -27,9 +27,12 @@ Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& k
       gathered_(backend.allocate(kLogitRows * spec.hidden)),
       logits_(backend.allocate(kLogitRows * spec.vocab)) {}
 
-std::vector<EntryResult> Forward::run(Ops& ops, std::span<const ForwardEntry> entries) {
+std::vector<EntryResult> Forward::run(Ops& ops, std::span<const ForwardEntry> entries,
+                                      std::span<const ProbeRun> probes,
+                                      std::vector<std::vector<std::uint32_t>>& saliency) {
   timer_.start();
   arrange(entries);
+  arrangeProbes(entries, probes, saliency);
   runLayers(ops, entries);
   std::vector<EntryResult> results(entries.size());
   scorePrompts(ops, entries, results);
@@ -54,6 +57,37 @@ void Forward::arrange(std::span<const ForwardEntry> entries) {
   severalTokens_ = static_cast<std::size_t>(firstSingle - kvOrder_.begin());
   kvRows_.clear();
   for (const std::size_t i : kvOrder_) kvRows_.push_back(rows_[i]);
+}
+
+void Forward::arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                            std::vector<std::vector<std::uint32_t>>& saliency) {
+  probedEntries_.clear();
+  probedRows_.clear();
+  saliency_.clear();
+  saliency.assign(probes.size(), {});
+  for (std::size_t i = 0; i < probes.size(); ++i) {
+    const auto& [entry, row, count] = probes[i];
+    const std::int64_t position = entries[entry].position + row;
+    const std::int64_t pages = (position + count + kPageTokens - 1) / kPageTokens;
+    probedEntries_.push_back(static_cast<std::size_t>(entry));
+    probedRows_.push_back({rows_[entry].row + row, count, position});
+    saliency[i].assign(static_cast<std::size_t>(spec_.layers * pages), 0);
+    saliency_.emplace_back(saliency[i]);
+  }
+}
+
+void Forward::probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span<const ForwardEntry> entries,
+                    int layer) {
+  if (probedRows_.empty()) return;
+  probedViews_.clear();
+  std::vector<std::span<std::uint32_t>> ofLayer;
+  for (std::size_t i = 0; i < probedRows_.size(); ++i) {
+    probedViews_.push_back(kv_.viewOf(entries[probedEntries_[i]].slotIndex, layer));
+    const std::size_t pages = saliency_[i].size() / static_cast<std::size_t>(spec_.layers);
+    ofLayer.push_back(saliency_[i].subspan(static_cast<std::size_t>(layer) * pages, pages));
+  }
+  ops.probe(qkv, probedRows_, probedViews_, shape, ofLayer);
+  timer_.lap(OperatorClass::other);
 }
 
 void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out) {
@@ -90,6 +124,7 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
     timer_.lap(OperatorClass::matmul);
     ops.appendKv(qkv, kvRows_, views_, shape, spec_.rope, w.qNorm, w.kNorm, spec_.normEps);
     timer_.lap(OperatorClass::other);
+    probe(ops, qkv, shape, entries, layer);
     attend(ops, qkv, shape, attended);
     ops.linearAdd(attended, *w.output, w.outputBias, x_);
     timer_.lap(OperatorClass::matmul);
