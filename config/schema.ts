@@ -43,17 +43,23 @@ export const ModelSettings = z.strictObject({
 
 export const EngineSettings = z.strictObject({
   kv: z
-    .enum(['exact', 'int8', 'int4', 'int2'])
+    .enum(['exact', 'int8', 'int4', 'int2', 'zip'])
     .default('exact')
     .describe(
-      'precision of the KV cache: exact is bf16; int4 and int2 for all but recent tokens (docs/kv-cache.md)',
+      'precision of the KV cache: exact is bf16; int4 and int2 for all but recent tokens, zip for each page the one that its attention is worth (docs/kv-cache.md)',
     ),
+  zipTau: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.975)
+    .describe('part of the attention that the better pages receive under zip: the rest are int2'),
   kvRecentTokens: z
     .int()
     .min(32)
     .max(65_536)
     .default(128)
-    .describe('newest tokens that stay exact under int4 and int2; whole pages of 32'),
+    .describe('newest tokens that stay exact under int4, int2 and zip; whole pages of 32'),
   kvMemory: bytes.optional().describe('bytes of the KV cache; a part of the free memory if absent'),
   maxSequences: z.int().min(1).max(1024).default(64).describe('sequences that run at once'),
   maxStepTokens: z.int().min(32).max(16384).default(512).describe('tokens of one prefill step at most'),

@@ -28,6 +28,8 @@ export { Timeline } from './device/simulated/timeline.js';
 export { drawTruth, type RandomSource, type Truth } from './device/simulated/truth.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
 export { PackingRule } from './kv/packing-rule.js';
+export { byAttention, byScore, chooseClasses, type PackedForm } from './kv/page-classes.js';
+export { Saliency } from './kv/saliency.js';
 export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
@@ -67,6 +69,7 @@ export type {
   EngineStats,
   FinishReason,
   GenerateRequest,
+  KvUsage,
   SamplingParams,
   SchedulerReport,
   TokenEvent,

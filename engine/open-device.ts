@@ -1,10 +1,11 @@
 import os from 'node:os';
 import path from 'node:path';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
-import type { BornClass, Device, PackedClass, PrecisionClass } from './device/device.js';
+import type { BornClass, Device, PrecisionClass } from './device/device.js';
 import { cpuInfo, openNativeDevice } from './device/native.js';
 import { blocksFor } from './kv/admission.js';
 import { PackingRule } from './kv/packing-rule.js';
+import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
 import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
 
@@ -59,18 +60,26 @@ export function deviceSizes(spec: ModelSpec, engine: EngineSettings): DeviceSize
 
 /** How the settings have KV packed; undefined where it stays in the class that steps write. */
 export function packingRule(engine: EngineSettings): PackingRule | undefined {
-  const { kv } = engine;
-  return kv === 'int4' || kv === 'int2'
-    ? new PackingRule(kv satisfies PackedClass, engine.kvRecentTokens, pageTokens)
-    : undefined;
+  const form = packedForm(engine);
+  return form && new PackingRule(form, engine.kvRecentTokens, pageTokens);
+}
+
+function packedForm({ kv, zipTau }: EngineSettings): PackedForm | undefined {
+  if (kv === 'zip') return { high: 'int4', low: 'int2', pick: byAttention(zipTau) };
+  return kv === 'int4' || kv === 'int2' ? uniform(kv) : undefined;
+}
+
+/** The largest class that a token has in the long run. */
+export function largestClass({ kv }: EngineSettings): PrecisionClass {
+  if (kv === 'exact') return 'bf16';
+  return kv === 'zip' ? 'int4' : kv;
 }
 
 /** Enough for every sequence at full length, within a share of the free memory. */
 function defaultKvBytes(spec: ModelSpec, engine: EngineSettings): number {
   const context = Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
   const blocks = blocksFor(context, pageTokens) * engine.maxSequences;
-  const wanted =
-    blocks * blockBytes(spec, engine.kv === 'exact' ? 'bf16' : engine.kv) + exactBytes(spec, engine);
+  const wanted = blocks * blockBytes(spec, largestClass(engine)) + exactBytes(spec, engine);
   return Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
 }
 

@@ -4,7 +4,7 @@ import { EngineError } from './errors.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
-import { type DeviceSettings, openDevice, packingRule } from './open-device.js';
+import { type DeviceSettings, largestClass, openDevice, packingRule } from './open-device.js';
 import { constantsFor, openScheduling } from './open-scheduling.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
@@ -38,7 +38,6 @@ export async function openLocalEngine(
   }
   const { kv } = device;
   const packing = packingRule(engine);
-  const kvPrecision = packing?.precision ?? kv.precision;
   const capacity = (kv.totalBlocks - (packing ? packingRoom(kv, packing) : 0)) * kv.pageTokens;
   const info: EngineInfo = {
     model: model.servedModelName ?? path.basename(folder),
@@ -52,10 +51,10 @@ export async function openLocalEngine(
       units: device.info.units,
     },
     weights: model.weights,
-    kvPrecision,
+    kvPrecision: engine.kv === 'zip' ? 'zip' : largestClass(engine),
     weightBytes: device.info.weightBytes,
     kvBytes: device.info.kvBytes,
-    kvBytesPerToken: kv.classBlockBytes[kvPrecision] / kv.pageTokens,
+    kvBytesPerToken: kv.classBlockBytes[largestClass(engine)] / kv.pageTokens,
   };
   return new LocalEngine({
     device,

@@ -3,7 +3,7 @@ import type { Tokenizer } from './model/text.js';
 import { PromptScore } from './sampling/logprobs.js';
 import { randomSeed } from './sampling/params.js';
 import type { Sequence } from './sequence.js';
-import type { GenerateRequest, TokenEvent } from './types.js';
+import type { GenerateRequest, KvUsage, TokenEvent } from './types.js';
 
 /** A request while the engine owns it: its choices, and the events that wait for the end of the step. */
 export class RequestState {
@@ -15,6 +15,7 @@ export class RequestState {
   ended = false;
   cachedTokens = 0;
   completionTokens = 0;
+  kv: KvUsage = { tokens: 0, bytes: 0, layers: [] };
   /** NaN until it happened. */
   startedMs = Number.NaN;
   firstTokenMs = Number.NaN;
@@ -54,6 +55,7 @@ export class RequestState {
         completionTokens: this.completionTokens,
         queueMs: this.startedMs - this.arrivalMs,
         ttftMs: this.firstTokenMs - this.arrivalMs,
+        ...(this.request.reportsKv && { kv: this.kv }),
       },
     });
     this.ended = true;

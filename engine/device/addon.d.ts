@@ -67,13 +67,14 @@ export interface NativeDeviceOptions {
 export interface NativeDevice {
   info(): Omit<DeviceInfo, 'spec' | 'name'>;
   partition(prefillUnits: number): void;
-  /** lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`. */
+  /** lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`; probes may be empty. */
   run(
     lane: 0 | 1,
     slots: Int32Array,
     counts: Int32Array,
     tokens: Int32Array,
     wants: Uint8Array,
+    probes: Int32Array,
   ): Promise<StepResult>;
   openSlot(slot: number, sampling: SlotSampling): void;
   closeSlot(slot: number): void;
@@ -92,8 +93,8 @@ export interface NativeDevice {
   kvUnpublish(blocks: Int32Array): void;
   kvFork(from: number, to: number, tokens: number): boolean;
   kvReplace(slot: number, index: number, block: number): void;
-  /** Null if memory is out. */
-  kvConvert(slot: number, begin: number, end: number, precision: PrecisionClass): Promise<void> | null;
+  /** Null if memory is out. Classes as in `KvPool.convert`. */
+  kvConvert(slot: number, begin: number, end: number, classes: Uint8Array): Promise<void> | null;
   kvFinishConversion(slot: number): void;
   kvDropConversion(slot: number): void;
   kvHeldBytes(): Record<PrecisionClass, number>;

@@ -59,10 +59,12 @@ export async function openNativeDevice(
   };
 }
 
+const noProbes = new Int32Array();
+
 function laneOf(native: NativeDevice, lane: 0 | 1): Lane {
   return {
     run: (step: Step): Promise<StepResult> =>
-      native.run(lane, step.slots, step.counts, step.tokens, step.wants),
+      native.run(lane, step.slots, step.counts, step.tokens, step.wants, step.probes ?? noProbes),
   };
 }
 
@@ -78,7 +80,7 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped:
     unpublish: (blocks) => native.kvUnpublish(blocks),
     fork: (from, to, tokens) => native.kvFork(from, to, tokens),
     replace: (slot, index, block) => native.kvReplace(slot, index, block),
-    convert: (slot, begin, end, precision) => native.kvConvert(slot, begin, end, precision),
+    convert: (slot, begin, end, classes) => native.kvConvert(slot, begin, end, classes),
     finishConversion: (slot) => native.kvFinishConversion(slot),
     dropConversion: (slot) => native.kvDropConversion(slot),
     heldBytes: () => native.kvHeldBytes(),

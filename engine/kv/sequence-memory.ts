@@ -2,9 +2,14 @@ import type { Device, SwappedKv } from '../device/device.js';
 import { slotSampling } from '../sampling/params.js';
 import type { Memory } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
+import type { KvUsage } from '../types.js';
 import { blocksFor } from './admission.js';
 import type { PackingRule } from './packing-rule.js';
+import { classesOf } from './page-classes.js';
+import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
+import { type ProbeRun, tailProbes } from './probes.js';
+import { Saliency } from './saliency.js';
 import { SequencePacking } from './sequence-packing.js';
 
 export interface SequenceMemoryOptions {
@@ -28,7 +33,6 @@ export class SequenceMemory implements Memory<Sequence> {
   readonly #options: SequenceMemoryOptions;
   readonly #freeSlots: number[];
   readonly #packing: SequencePacking | undefined;
-  readonly #packedBlockBytes: number;
   readonly #swapped = new Map<Sequence, SwappedKv>();
   #swappedBytes = 0;
   /** Copies to and from host memory that run. */
@@ -41,11 +45,10 @@ export class SequenceMemory implements Memory<Sequence> {
     this.#cache = options.cache;
     this.pageTokens = kv.pageTokens;
     const { cache, packing: rule, onPacked } = options;
-    this.#packedBlockBytes = kv.classBlockBytes[rule?.precision ?? kv.precision];
     if (rule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
     if (rule && cache) {
       const share = (sequence: Sequence) => this.share(sequence);
-      this.#packing = new SequencePacking({ kv, cache, rule, share, onPacked });
+      this.#packing = new SequencePacking({ kv, layers: info.spec.layers, cache, rule, share, onPacked });
     }
     this.#freeSlots = Array.from({ length: info.slots }, (_, i) => info.slots - 1 - i);
   }
@@ -64,15 +67,43 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#packing?.convertedBlocks ?? 0;
   }
 
+  /** Pages that were packed, by layer; undefined where all of them are packed alike, or none is. */
+  get pages(): readonly LayerPages[] | undefined {
+    return this.#options.packing?.probes ? this.#packing?.pages.byLayer : undefined;
+  }
+
   /** Bytes of host memory that hold swapped sequences, or will. */
   get swappedBytes(): number {
     return this.#swappedBytes;
   }
 
-  kvBytesPerToken({ computedTokens, packedTokens }: Sequence): number {
-    const { kv } = this.#device;
-    const packed = computedTokens === 0 ? 0 : packedTokens / computedTokens;
-    return (packed * this.#packedBlockBytes + (1 - packed) * kv.blockBytes) / this.pageTokens;
+  kvBytesPerToken({ computedTokens, packedTokens, packedBytes }: Sequence): number {
+    const exact = this.#device.kv.blockBytes / this.pageTokens;
+    if (packedTokens === 0) return exact;
+    return (packedBytes + (computedTokens - packedTokens) * exact) / computedTokens;
+  }
+
+  /** What the sequence's KV has come to. */
+  kvUsage(sequence: Sequence): KvUsage {
+    const { computedTokens, packedTokens, packedBytes, packedClasses } = sequence;
+    const exactBytes = blocksFor(computedTokens - packedTokens, this.pageTokens) * this.#device.kv.blockBytes;
+    const { packing } = this.#options;
+    const pages = new PageCounts(packing?.probes ? this.#device.info.spec.layers : 0);
+    if (packing?.probes) for (const key of packedClasses) pages.add(classesOf(key), packing.form);
+    return { tokens: computedTokens, bytes: packedBytes + exactBytes, layers: pages.byLayer };
+  }
+
+  /** Of the sequence's next `tokens` tokens, those whose attention decides how it is packed. */
+  probesAmong({ promptTokens, computedTokens }: Sequence, tokens: number): ProbeRun[] {
+    const { packing } = this.#options;
+    return packing?.probesAmong(promptTokens, computedTokens, computedTokens + tokens) ?? [];
+  }
+
+  /** Where these probes of the sequence looked. */
+  saw(sequence: Sequence, run: ProbeRun, sums: Uint32Array): void {
+    const { layers } = this.#device.info.spec;
+    sequence.saliency ??= new Saliency(sequence.promptTokens, layers, this.pageTokens);
+    sequence.saliency.add(run, sums);
   }
 
   usage(): number {
@@ -125,6 +156,7 @@ export class SequenceMemory implements Memory<Sequence> {
     }
     to.computedTokens = shared;
     to.path = from.path.slice(0, Math.floor(shared / this.pageTokens));
+    to.saliency = from.saliency?.copy();
     this.#cache?.share(to.path);
     return true;
   }
@@ -218,11 +250,10 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   #swapBytes(sequence: Sequence): number {
-    const { computedTokens, packedTokens } = sequence;
-    const { kv } = this.#device;
-    const packedBlocks = packedTokens / this.pageTokens;
-    const blocks = blocksFor(computedTokens, this.pageTokens) - packedBlocks;
-    return blocks * kv.blockBytes + packedBlocks * this.#packedBlockBytes;
+    const { computedTokens, packedTokens, packedBytes } = sequence;
+    return (
+      blocksFor(computedTokens - packedTokens, this.pageTokens) * this.#device.kv.blockBytes + packedBytes
+    );
   }
 
   /** The most that the sequence takes from now on until it has `tokens` tokens. */
@@ -240,9 +271,17 @@ export class SequenceMemory implements Memory<Sequence> {
 
   #match(sequence: Sequence) {
     if (sequence.isScored || !this.#cache) return [];
+    return this.#cache.match(sequence.tokens.view(0, this.#mostCached(sequence) + 1));
+  }
+
+  /** Tokens that may come from the cache: one is always left over, to sample what follows it. */
+  #mostCached({ promptTokens, tokenCount }: Sequence): number {
+    const { packing } = this.#options;
+    if (!packing) return tokenCount - 1;
+    // The probes must be seen anew.
+    if (packing.probes) return Math.max(0, promptTokens - tailProbes);
     // What was generated behind packed tokens is not what a prompt of the same tokens holds.
-    const exact = this.#options.packing?.exactTokens(sequence.promptTokens) ?? Number.POSITIVE_INFINITY;
-    return this.#cache.match(sequence.tokens.view(0, Math.min(sequence.tokenCount, exact + 1)));
+    return Math.min(tokenCount - 1, packing.exactTokens(promptTokens));
   }
 
   #open(sequence: Sequence): void {
@@ -272,4 +311,8 @@ function forget(sequence: Sequence): void {
   sequence.computedTokens = 0;
   sequence.packedTokens = 0;
   sequence.convertedTokens = 0;
+  sequence.packedClasses = [];
+  sequence.packedBytes = 0;
+  sequence.packingPlan = undefined;
+  sequence.saliency = undefined;
 }

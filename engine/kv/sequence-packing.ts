@@ -1,7 +1,9 @@
-import type { KvPool } from '../device/device.js';
+import type { KvPool, PageClass } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
 import type { PackingRule } from './packing-rule.js';
+import { bytesOfBlock, chooseClasses, keyOf } from './page-classes.js';
+import { PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
 
 /** Blocks of one sequence that are converted at once; for a while there are both forms of them. */
@@ -9,6 +11,7 @@ const batchBlocks = 16;
 
 export interface SequencePackingOptions {
   readonly kv: KvPool;
+  readonly layers: number;
   readonly cache: PrefixCache;
   readonly rule: PackingRule;
   /** Lets the cache have the sequence's full blocks, while they are exact. */
@@ -17,11 +20,18 @@ export interface SequencePackingOptions {
   readonly onPacked: (sequence: Sequence) => void;
 }
 
+/** Bytes of a block at most, whatever of it is picked. */
+function mostBytes({ classBlockBytes }: KvPool, { form }: PackingRule): number {
+  const bytesOf = (name: PageClass) => (name === 'none' ? 0 : classBlockBytes[name]);
+  return Math.max(bytesOf(form.high), bytesOf(form.low));
+}
+
 /** Blocks to keep free, so that sequences can be packed while they hold their exact pages. */
 export function packingRoom(kv: KvPool, rule: PackingRule): number {
+  const { high, low } = rule.form;
   // A packed page needs a chunk of its class, and pages of another class may lie at both ends of what is free.
-  const least = 2 * kv.chunkBlocks;
-  const wanted = least + Math.ceil((batchBlocks * kv.classBlockBytes[rule.precision]) / kv.blockBytes);
+  const least = (high === low ? 2 : 3) * kv.chunkBlocks;
+  const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, rule)) / kv.blockBytes);
   return Math.max(least, Math.min(wanted, Math.floor(kv.totalBlocks / 8)));
 }
 
@@ -32,16 +42,19 @@ export function packingRoom(kv: KvPool, rule: PackingRule): number {
  */
 export class SequencePacking {
   readonly #options: SequencePackingOptions;
+  /** Of an exact block, what a packed one takes at most. */
   readonly #blockRatio: number;
   readonly room: number;
   #running = 0;
   #packedBlocks = 0;
+  readonly pages: PageCounts;
 
   constructor(options: SequencePackingOptions) {
-    const { kv, rule } = options;
+    const { kv, rule, layers } = options;
     this.#options = options;
-    this.#blockRatio = kv.classBlockBytes[rule.precision] / kv.blockBytes;
+    this.#blockRatio = mostBytes(kv, rule) / kv.blockBytes;
     this.room = packingRoom(kv, rule);
+    this.pages = new PageCounts(layers);
   }
 
   /** Conversions that run. */
@@ -63,19 +76,20 @@ export class SequencePacking {
     return this.#options.rule.nextAt(promptTokens, computedTokens) - computedTokens;
   }
 
-  /** Blocks, rounded up, that `tokens` tokens take of which the first `packedTokens` are packed. */
-  blocksOf(tokens: number, packedTokens: number): number {
-    const { pageTokens } = this.#options.kv;
-    const packed = Math.ceil((packedTokens / pageTokens) * this.#blockRatio);
-    return packed + blocksFor(tokens - packedTokens, pageTokens);
+  /** Blocks, rounded up, that `tokens` tokens take of which the first `packedTokens` take `packedBytes`. */
+  blocksOf(tokens: number, packedTokens: number, packedBytes: number): number {
+    const { pageTokens, blockBytes } = this.#options.kv;
+    return Math.ceil(packedBytes / blockBytes) + blocksFor(tokens - packedTokens, pageTokens);
   }
 
   /** The most blocks that a sequence takes from now on until it has `tokens` tokens: its prompt is exact at first. */
-  mostBlocks({ promptTokens, packedTokens }: Sequence, tokens: number): number {
-    const { rule } = this.#options;
-    if (packedTokens > 0) return this.blocksOf(tokens, packedTokens);
+  mostBlocks({ promptTokens, packedTokens, packedBytes }: Sequence, tokens: number): number {
+    const { rule, kv } = this.#options;
+    if (packedTokens > 0) return this.blocksOf(tokens, packedTokens, packedBytes);
     const exact = Math.min(tokens, rule.exactTokens(promptTokens));
-    return Math.max(this.blocksOf(exact, 0), this.blocksOf(tokens, rule.packedAt(promptTokens, tokens)));
+    const packed = rule.packedAt(promptTokens, tokens);
+    const most = (packed / kv.pageTokens) * this.#blockRatio * kv.blockBytes;
+    return Math.max(this.blocksOf(exact, 0, 0), this.blocksOf(tokens, packed, most));
   }
 
   /**
@@ -94,14 +108,16 @@ export class SequencePacking {
         if (sequence.convertedTokens > due) return true;
         this.#finish(sequence);
       } else if (due > sequence.packedTokens) {
+        this.#decide(sequence, computedTokens);
         this.#adopt(sequence, due);
         if (due === sequence.packedTokens) continue;
         if (this.#isMadeByAnother(sequence)) return true;
         if (!this.#convert(sequence, due)) return false;
       } else {
         // If memory is out now, it may not be when it is due.
-        if (isSoon && !this.#isMadeByAnother(sequence)) {
-          this.#convert(sequence, rule.packedAt(promptTokens, next));
+        if (isSoon) {
+          this.#decide(sequence, next);
+          if (!this.#isMadeByAnother(sequence)) this.#convert(sequence, rule.packedAt(promptTokens, next));
         }
         return true;
       }
@@ -118,23 +134,56 @@ export class SequencePacking {
 
   /** The sequence has left its slot; it does not share blocks with others any more. */
   release(sequence: Sequence): void {
-    const { cache, kv } = this.#options;
+    const { cache } = this.#options;
     if (sequence.packedTokens === 0) cache.release(sequence.path);
-    else cache.releasePacked(sequence.path, sequence.packedTokens / kv.pageTokens);
+    else cache.releasePacked(sequence.path, sequence.packedClasses);
+  }
+
+  /** Into which classes the sequence's pages go that are packed at `position`, unless that is known. */
+  #decide(sequence: Sequence, position: number): void {
+    const { rule, kv, layers } = this.#options;
+    const { promptTokens, saliency } = sequence;
+    const end = rule.packedAt(promptTokens, position) / kv.pageTokens;
+    if (sequence.packingPlan?.end === end) return;
+    const begin = sequence.packedTokens / kv.pageTokens;
+    // Where pages are packed alike, nobody has looked.
+    const scores = saliency
+      ? saliency.scoresAt(rule.decidedAt(promptTokens, position))
+      : Array.from({ length: layers }, () => new Float64Array(end));
+    sequence.packingPlan = { begin, end, classes: chooseClasses(rule.form, scores, begin, end) };
+  }
+
+  /** Of blocks that were decided on: [count, layers]. */
+  #classesOf({ packingPlan }: Sequence, block: number, count = 1): Uint8Array {
+    const { begin, classes } = packingPlan!;
+    const { layers } = this.#options;
+    return classes.slice((block - begin) * layers, (block + count - begin) * layers);
+  }
+
+  #keyOf(sequence: Sequence, block: number): string {
+    return keyOf(this.#classesOf(sequence, block));
   }
 
   /** Takes over what other sequences have made of the same blocks. */
   #adopt(sequence: Sequence, due: number): void {
     const { pageTokens } = this.#options.kv;
-    while (sequence.packedTokens < due && sequence.path[sequence.packedTokens / pageTokens]?.packed) {
+    while (sequence.packedTokens < due) {
+      const block = sequence.packedTokens / pageTokens;
+      if (!sequence.path[block]?.packed.has(this.#keyOf(sequence, block))) return;
       this.#becomePacked(sequence, sequence.packedTokens + pageTokens);
     }
   }
 
   /** The next block to pack is there, or will be: the end of the other's conversion brings this sequence here again. */
-  #isMadeByAnother({ path, packedTokens }: Sequence): boolean {
-    const node = path[packedTokens / this.#options.kv.pageTokens];
-    return node !== undefined && (node.packed !== null || node.isPacking);
+  #isMadeByAnother(sequence: Sequence): boolean {
+    return this.#isMade(sequence, sequence.packedTokens / this.#options.kv.pageTokens);
+  }
+
+  #isMade(sequence: Sequence, block: number): boolean {
+    const node = sequence.path[block];
+    if (!node) return false;
+    const key = this.#keyOf(sequence, block);
+    return node.packed.has(key) || node.packing.has(key);
   }
 
   /** Begins to convert up to `end`, or as much of it as there is memory for. False if not one block can be. */
@@ -144,12 +193,15 @@ export class SequencePacking {
     const { pageTokens } = kv;
     const first = packedTokens / pageTokens;
     let count = 1;
-    while (count < batchBlocks && (first + count) * pageTokens < end) {
-      const node = path[first + count];
-      if (node?.packed || node?.isPacking) break;
+    while (
+      count < batchBlocks &&
+      (first + count) * pageTokens < end &&
+      !this.#isMade(sequence, first + count)
+    ) {
       count++;
     }
-    let conversion = kv.convert(slot, first, first + count, rule.precision);
+    const begin = () => kv.convert(slot, first, first + count, this.#classesOf(sequence, first, count));
+    let conversion = begin();
     while (!conversion) {
       if (cache.evict(Math.ceil(count * this.#blockRatio)) > 0) {
         // Once more, with as many.
@@ -158,18 +210,22 @@ export class SequencePacking {
       } else {
         return false;
       }
-      conversion = kv.convert(slot, first, first + count, rule.precision);
+      conversion = begin();
     }
-    const nodes = path.slice(first, first + count);
-    for (const node of nodes) node.isPacking = true;
+    const made = path
+      .slice(first, first + count)
+      .map((node, index) => ({ node, key: this.#keyOf(sequence, first + index) }));
+    for (const { node, key } of made) node.packing.add(key);
     sequence.packing = true;
     sequence.convertedTokens = (first + count) * pageTokens;
     this.#running++;
+    const classes = this.#classesOf(sequence, first, count);
     void conversion.then(() => {
-      for (const node of nodes) node.isPacking = false;
+      for (const { node, key } of made) node.packing.delete(key);
       sequence.packing = false;
       this.#running--;
       this.#packedBlocks += count;
+      this.pages.add(classes, rule.form);
       this.#options.onPacked(sequence);
     });
     return true;
@@ -185,9 +241,12 @@ export class SequencePacking {
     const { cache, kv } = this.#options;
     const { path, slot } = sequence;
     if (sequence.packedTokens === 0) cache.unpin(path);
-    const last = Math.min(end / kv.pageTokens, path.length);
-    for (let index = sequence.packedTokens / kv.pageTokens; index < last; index++) {
-      cache.becamePacked(path[index]!, slot, index);
+    for (let block = sequence.packedTokens / kv.pageTokens; block < end / kv.pageTokens; block++) {
+      const classes = this.#classesOf(sequence, block);
+      const node = path[block];
+      if (node) cache.becamePacked(node, keyOf(classes), slot, block);
+      sequence.packedClasses.push(keyOf(classes));
+      sequence.packedBytes += bytesOfBlock(kv, classes);
     }
     sequence.packedTokens = end;
     sequence.convertedTokens = end;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { LocalEngine } from '../../../engine/engine.js';
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
+import { byAttention, type PackedForm, uniform } from '../../../engine/kv/page-classes.js';
 import { packingRoom } from '../../../engine/kv/sequence-packing.js';
 import type { Tokenizer } from '../../../engine/model/text.js';
 import { openPolicy, policyNames } from '../../../engine/scheduler/open-policy.js';
@@ -10,6 +11,12 @@ import { requestFor } from '../../support/generate.js';
 import { expectedAnswer, HashingDevice } from '../../support/hashing-device.js';
 import { randomOf, simplePredictor } from '../scheduler/history.js';
 
+const forms: readonly PackedForm[] = [
+  uniform('int4'),
+  uniform('int2'),
+  { high: 'int4', low: 'int2', pick: byAttention(0.6) },
+  { high: 'int8', low: 'none', pick: byAttention(0.4) },
+];
 const histories = Number(process.env.HISTORIES ?? 60);
 
 /** Tokens have no text here. */
@@ -33,8 +40,8 @@ interface Asked {
  */
 async function runHistory(seed: number): Promise<void> {
   const below = randomOf(seed);
-  const rule = new PackingRule(below(2) === 0 ? 'int4' : 'int2', 32 * (1 + below(3)), 32);
-  const device = new HashingDevice(14 + below(30), 1 + below(6), rule.precision);
+  const rule = new PackingRule(forms[below(forms.length)]!, 32 * (1 + below(3)), 32);
+  const device = new HashingDevice(14 + below(30), 1 + below(6), rule);
   const prefixCache = below(3) > 0;
   const contextLength = (device.kv.totalBlocks - packingRoom(device.kv, rule)) * 32;
   const policy = policyNames[below(policyNames.length)]!;
@@ -103,7 +110,7 @@ async function runHistory(seed: number): Promise<void> {
   for (let idle = 0; idle < 20; idle = device.pending.length === 0 ? idle + 1 : 0) await endOne();
   for (const { prompt, maxTokens, choices, isCancelled, isDone } of asked) {
     expect(isDone || isCancelled).toBe(true);
-    const expected = expectedAnswer(prompt, maxTokens, (at) => rule.packedAt(prompt.length, at));
+    const expected = expectedAnswer(prompt, maxTokens, rule);
     for (const tokens of choices) {
       expect(tokens).toEqual(isCancelled ? expected.slice(0, tokens.length) : expected);
     }

@@ -1,4 +1,5 @@
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
+import { uniform } from '../../../engine/kv/page-classes.js';
 import { openPolicy, type PolicyName } from '../../../engine/scheduler/open-policy.js';
 import type { Predictor } from '../../../engine/scheduler/partition.js';
 import type { PrefillOrder } from '../../../engine/scheduler/prefill-queue.js';
@@ -69,7 +70,7 @@ export class History {
     this.#below = randomOf(options.seed);
     this.units = [1, 2, 3, 8, 132][this.#below(5)]!;
     this.#maxStepTokens = 64 << this.#below(4);
-    const rule = options.packs ? new PackingRule('int4', 32 * (1 + this.#below(4)), 32) : undefined;
+    const rule = options.packs ? new PackingRule(uniform('int4'), 32 * (1 + this.#below(4)), 32) : undefined;
     this.memory = new CountedMemory(1 + this.#below(12), 24 + this.#below(100), this.#below(3) * 20, rule);
     const settings = { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: this.#maxStepTokens };
     this.scheduler = new Scheduler({
