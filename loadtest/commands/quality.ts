@@ -22,7 +22,13 @@ import {
   type QualityPlan,
 } from '../quality/measure.js';
 import { openPolicy, type PolicyRoom } from '../quality/open-policy.js';
-import { type CachePolicy, cachePolicies, exactPolicy, policyNamed } from '../quality/policies.js';
+import {
+  type CachePolicy,
+  cachePolicies,
+  exactPolicy,
+  offeredPolicies,
+  policyNamed,
+} from '../quality/policies.js';
 import { renderQuality } from '../quality/report.js';
 import { retrievalCases } from '../quality/retrieval-cases.js';
 import { growthOf } from '../quality/step-times.js';
@@ -61,7 +67,12 @@ export function qualityCommand(argv: readonly string[]): Command {
   return new Command('quality')
     .description('measure what each KV cache costs in quality, and saves in memory and time')
     .argument('[model]', 'model folder; the demo model if absent')
-    .option('--policies <names>', `${names.join(', ')}, by commas; all if absent`, listOf(names), names)
+    .option(
+      '--policies <names>',
+      `${names.join(', ')}, by commas; those of --kv if absent`,
+      listOf(names),
+      offeredPolicies.map(({ name }) => name),
+    )
     .addOption(
       new Option('--weights <class>', 'of the model')
         .choices(weightClasses)
