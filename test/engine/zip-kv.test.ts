@@ -11,7 +11,15 @@ function open(engine: EngineOver = {}): Promise<Engine> {
   return openEngine(
     Settings.parse({
       model: { path: demoFolder },
-      engine: { kvMemory: '128MiB', kv: 'zip', zipTau: 0.8, kvRecentTokens: 64, maxSequences: 8, ...engine },
+      engine: {
+        kvMemory: '128MiB',
+        kv: 'zip',
+        zipTau: 0.95,
+        kvRecentTokens: 64,
+        maxSequences: 8,
+        cores: 1,
+        ...engine,
+      },
     }),
   );
 }

@@ -61,7 +61,7 @@ describe('a device under a policy that packs', () => {
   });
 
   it('holds between int2 and int4 under zip', async () => {
-    const device = await openPolicy(policyNamed('zip-0.8'), room);
+    const device = await openPolicy(policyNamed('zip-0.95'), room);
     try {
       const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
       expect(found).toBeGreaterThan((352 * packedBytes(2) + 160 * elements * 2) / 512);
