@@ -60,6 +60,12 @@ export const EngineSettings = z.strictObject({
     .max(65_536)
     .default(128)
     .describe('newest tokens that stay exact under int4, int2 and zip; whole pages of 32'),
+  kvPressure: z
+    .enum(['off', 'int8', 'int4', 'zip'])
+    .default('off')
+    .describe(
+      'what older tokens of running streams are squeezed into when memory is short, before anyone waits or gives way; under --kv exact, and but for int8 under --kv int8',
+    ),
   kvMemory: bytes.optional().describe('bytes of the KV cache; a part of the free memory if absent'),
   maxSequences: z.int().min(1).max(1024).default(64).describe('sequences that run at once'),
   maxStepTokens: z.int().min(32).max(16384).default(512).describe('tokens of one prefill step at most'),

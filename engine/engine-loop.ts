@@ -2,6 +2,7 @@ import { type Device, type Step, type StepResult, Want } from './device/device.j
 import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import { PrefixCache } from './kv/prefix-cache.js';
+import type { PressureRule } from './kv/pressure-rule.js';
 import type { ProbeRun } from './kv/probes.js';
 import { SequenceMemory } from './kv/sequence-memory.js';
 import type { Tokenizer } from './model/text.js';
@@ -22,6 +23,8 @@ export interface LoopParts {
   readonly prefixCache: boolean;
   /** Absent: all KV stays in the class that steps write. */
   readonly packing?: PackingRule | undefined;
+  /** In place of that: sequences are packed when memory is short. */
+  readonly pressure?: PressureRule | undefined;
   readonly swapBytes: number;
   readonly policy: LanePolicy;
   readonly constantsOrigin: string;
@@ -63,16 +66,19 @@ export class EngineLoop {
   #closing: (() => void) | undefined;
 
   constructor(parts: LoopParts) {
-    const { device, packing, prefixCache } = parts;
+    const { device, packing, pressure, prefixCache } = parts;
     this.#parts = parts;
     this.#device = device;
     // Packed blocks are shared by the choices of a request through the cache, even where it keeps nothing.
     this.#cache =
-      prefixCache || packing ? new PrefixCache(device.kv, device.kv.pageTokens, prefixCache) : undefined;
+      prefixCache || packing || pressure
+        ? new PrefixCache(device.kv, device.kv.pageTokens, prefixCache)
+        : undefined;
     this.#memory = new SequenceMemory({
       device,
       cache: this.#cache,
       packing,
+      pressure,
       eosTokenIds: parts.eosTokenIds,
       swapBytes: parts.swapBytes,
       onSwappedOut: (sequence) => {

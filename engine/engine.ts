@@ -2,6 +2,7 @@ import type { Device } from './device/device.js';
 import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
+import type { PressureRule } from './kv/pressure-rule.js';
 import type { Tokenizer } from './model/text.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
@@ -23,6 +24,7 @@ export interface EngineParts {
   readonly info: EngineInfo;
   readonly prefixCache: boolean;
   readonly packing?: PackingRule | undefined;
+  readonly pressure?: PressureRule | undefined;
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly policy: LanePolicy;

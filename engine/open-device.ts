@@ -3,9 +3,11 @@ import path from 'node:path';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import type { BornClass, Device, PrecisionClass } from './device/device.js';
 import { cpuInfo, openNativeDevice } from './device/native.js';
+import { EngineError } from './errors.js';
 import { blocksFor } from './kv/admission.js';
 import { PackingRule } from './kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
+import { PressureRule } from './kv/pressure-rule.js';
 import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
 
@@ -64,9 +66,31 @@ export function packingRule(engine: EngineSettings): PackingRule | undefined {
   return form && new PackingRule(form, engine.kvRecentTokens, pageTokens);
 }
 
-function packedForm({ kv, zipTau }: EngineSettings): PackedForm | undefined {
-  if (kv === 'zip') return { high: 'int4', low: 'int2', pick: byAttention(zipTau) };
+function zipForm({ zipTau }: EngineSettings): PackedForm {
+  return { high: 'int4', low: 'int2', pick: byAttention(zipTau) };
+}
+
+function packedForm(engine: EngineSettings): PackedForm | undefined {
+  const { kv } = engine;
+  if (kv === 'zip') return zipForm(engine);
   return kv === 'int4' || kv === 'int2' ? uniform(kv) : undefined;
+}
+
+/** How the settings have KV squeezed when memory is short; undefined: not at all. */
+export function pressureRule(engine: EngineSettings): PressureRule | undefined {
+  const { kv, kvPressure, kvRecentTokens } = engine;
+  if (kvPressure === 'off') return undefined;
+  if (kv !== 'exact' && (kv !== 'int8' || kvPressure === 'int8')) {
+    throw new EngineError(
+      'invalid_request',
+      `--kv-pressure ${kvPressure} does nothing under --kv ${kv}, which is as small already. Leave one of them out.`,
+    );
+  }
+  return new PressureRule(
+    kvPressure === 'zip' ? zipForm(engine) : uniform(kvPressure),
+    kvRecentTokens,
+    pageTokens,
+  );
 }
 
 /** The largest class that a token has in the long run. */

@@ -4,7 +4,7 @@ import { EngineError } from './errors.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
-import { type DeviceSettings, largestClass, openDevice, packingRule } from './open-device.js';
+import { type DeviceSettings, largestClass, openDevice, packingRule, pressureRule } from './open-device.js';
 import { constantsFor, openScheduling } from './open-scheduling.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
@@ -23,6 +23,8 @@ export async function openLocalEngine(
   { onProgress, onDecision }: EngineListeners = {},
 ): Promise<LocalEngine> {
   const { model, engine } = settings;
+  const packing = packingRule(engine);
+  const pressure = pressureRule(engine);
   const folder = path.resolve(model.path);
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
@@ -37,8 +39,8 @@ export async function openLocalEngine(
     );
   }
   const { kv } = device;
-  const packing = packingRule(engine);
-  const capacity = (kv.totalBlocks - (packing ? packingRoom(kv, packing) : 0)) * kv.pageTokens;
+  const packed = packing ?? pressure;
+  const capacity = (kv.totalBlocks - (packed ? packingRoom(kv, packed.form) : 0)) * kv.pageTokens;
   const info: EngineInfo = {
     model: model.servedModelName ?? path.basename(folder),
     spec,
@@ -62,6 +64,7 @@ export async function openLocalEngine(
     info,
     prefixCache: engine.prefixCache,
     packing,
+    pressure,
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
     prefillOrder: engine.prefillOrder,

@@ -16,6 +16,8 @@ export class Sequence implements Work {
   /** Of its tokens, the first so many lie in packed pages; and so many in pages that are made but perhaps not due yet. */
   packedTokens = 0;
   convertedTokens = 0;
+  /** So many are to be packed because memory is short. */
+  squeezedTokens = 0;
   /** The classes of the pages of each packed block, as keys, and the bytes of all. */
   packedClasses: string[] = [];
   packedBytes = 0;

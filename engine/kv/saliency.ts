@@ -59,7 +59,10 @@ export class Saliency {
    */
   scoresAt(cut: number): Float64Array[] {
     this.#cutUpTo(cut);
-    const pages = Math.ceil(cut / this.pageTokens);
+    return this.#scores(Math.ceil(cut / this.pageTokens));
+  }
+
+  #scores(pages: number): Float64Array[] {
     const seen = new Float64Array(pages);
     for (const { runs } of [this.#before, this.#last]) {
       for (const run of runs) this.#countRows(run, seen);
@@ -67,11 +70,17 @@ export class Saliency {
     return Array.from({ length: this.layers }, (_, layer) => {
       const scores = new Float64Array(pages);
       for (const window of [this.#before, this.#last]) {
-        for (let page = 0; page < window.pages; page++)
+        for (let page = 0; page < Math.min(pages, window.pages); page++)
           scores[page]! += window.sums[layer * window.pages + page]!;
       }
       return scores.map((sum, page) => (sum === 0 ? 0 : sum / seen[page]!));
     });
+  }
+
+  /** The same at the last cut before this position, of so many pages. */
+  latestScores(position: number, pages: number): Float64Array[] {
+    this.#cutUpTo(position);
+    return this.#scores(pages);
   }
 
   #cutUpTo(position: number): void {

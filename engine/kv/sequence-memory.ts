@@ -5,10 +5,12 @@ import type { Sequence } from '../sequence.js';
 import type { KvUsage } from '../types.js';
 import { blocksFor } from './admission.js';
 import type { PackingRule } from './packing-rule.js';
-import { classesOf } from './page-classes.js';
+import { byRule, underPressure } from './packing-schedule.js';
+import { classesOf, type PackedForm } from './page-classes.js';
 import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
-import { type ProbeRun, tailProbes } from './probes.js';
+import type { PressureRule } from './pressure-rule.js';
+import { type ProbeRun, probesAmong, tailProbes } from './probes.js';
 import { Saliency } from './saliency.js';
 import { SequencePacking } from './sequence-packing.js';
 
@@ -17,6 +19,8 @@ export interface SequenceMemoryOptions {
   readonly cache: PrefixCache | undefined;
   /** Absent: sequences stay in the class that steps write. Packed blocks are shared by the cache, so it needs one. */
   readonly packing: PackingRule | undefined;
+  /** In place of that: sequences are packed when memory is short. */
+  readonly pressure: PressureRule | undefined;
   readonly eosTokenIds: readonly number[];
   /** Bytes of host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
@@ -44,11 +48,13 @@ export class SequenceMemory implements Memory<Sequence> {
     this.#device = options.device;
     this.#cache = options.cache;
     this.pageTokens = kv.pageTokens;
-    const { cache, packing: rule, onPacked } = options;
-    if (rule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
-    if (rule && cache) {
+    const { cache, packing, pressure, onPacked } = options;
+    const schedule = packing ? byRule(packing) : pressure && underPressure(pressure);
+    if (schedule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
+    if (schedule && cache) {
       const share = (sequence: Sequence) => this.share(sequence);
-      this.#packing = new SequencePacking({ kv, layers: info.spec.layers, cache, rule, share, onPacked });
+      const { layers } = info.spec;
+      this.#packing = new SequencePacking({ kv, layers, cache, schedule, share, onPacked });
     }
     this.#freeSlots = Array.from({ length: info.slots }, (_, i) => info.slots - 1 - i);
   }
@@ -69,7 +75,7 @@ export class SequenceMemory implements Memory<Sequence> {
 
   /** Pages that were packed, by layer; undefined where all of them are packed alike, or none is. */
   get pages(): readonly LayerPages[] | undefined {
-    return this.#options.packing?.probes ? this.#packing?.pages.byLayer : undefined;
+    return this.#form ? this.#packing?.pages.byLayer : undefined;
   }
 
   /** Bytes of host memory that hold swapped sequences, or will. */
@@ -87,16 +93,21 @@ export class SequenceMemory implements Memory<Sequence> {
   kvUsage(sequence: Sequence): KvUsage {
     const { computedTokens, packedTokens, packedBytes, packedClasses } = sequence;
     const exactBytes = blocksFor(computedTokens - packedTokens, this.pageTokens) * this.#device.kv.blockBytes;
-    const { packing } = this.#options;
-    const pages = new PageCounts(packing?.probes ? this.#device.info.spec.layers : 0);
-    if (packing?.probes) for (const key of packedClasses) pages.add(classesOf(key), packing.form);
+    const form = this.#form;
+    const pages = new PageCounts(form ? this.#device.info.spec.layers : 0);
+    if (form) for (const key of packedClasses) pages.add(classesOf(key), form);
     return { tokens: computedTokens, bytes: packedBytes + exactBytes, layers: pages.byLayer };
   }
 
   /** Of the sequence's next `tokens` tokens, those whose attention decides how it is packed. */
   probesAmong({ promptTokens, computedTokens }: Sequence, tokens: number): ProbeRun[] {
-    const { packing } = this.#options;
-    return packing?.probesAmong(promptTokens, computedTokens, computedTokens + tokens) ?? [];
+    return this.#form ? probesAmong(promptTokens, computedTokens, computedTokens + tokens) : [];
+  }
+
+  /** What pages are packed into where attention decides on it. */
+  get #form(): PackedForm | undefined {
+    const form = (this.#options.packing ?? this.#options.pressure)?.form;
+    return form && form.high !== form.low ? form : undefined;
   }
 
   /** Where these probes of the sequence looked. */
@@ -167,6 +178,32 @@ export class SequenceMemory implements Memory<Sequence> {
     this.share(sequence);
     this.#close(sequence);
     forget(sequence);
+  }
+
+  get hasSlot(): boolean {
+    return this.#freeSlots.length > 0;
+  }
+
+  get isTight(): boolean {
+    return this.#options.pressure !== undefined && this.#availableBlocks() <= this.#packRoom;
+  }
+
+  squeezable({ promptTokens, computedTokens, squeezedTokens, packedTokens, packing }: Sequence): number {
+    const { pressure } = this.#options;
+    if (!pressure) return 0;
+    // What is under way already frees memory too.
+    const under = packing ? squeezedTokens - packedTokens : 0;
+    return Math.max(under, pressure.squeezedAt(promptTokens, computedTokens, squeezedTokens) - packedTokens);
+  }
+
+  squeeze(sequence: Sequence): boolean {
+    const { pressure } = this.#options;
+    if (!pressure) return false;
+    const { promptTokens, computedTokens, squeezedTokens } = sequence;
+    sequence.squeezedTokens = pressure.squeezedAt(promptTokens, computedTokens, squeezedTokens);
+    if (sequence.packing || sequence.inFlight) return true;
+    this.#packing?.pack(sequence);
+    return sequence.packing;
   }
 
   get packs(): boolean {
@@ -277,9 +314,9 @@ export class SequenceMemory implements Memory<Sequence> {
   /** Tokens that may come from the cache: one is always left over, to sample what follows it. */
   #mostCached({ promptTokens, tokenCount }: Sequence): number {
     const { packing } = this.#options;
-    if (!packing) return tokenCount - 1;
     // The probes must be seen anew.
-    if (packing.probes) return Math.max(0, promptTokens - tailProbes);
+    if (this.#form) return Math.max(0, promptTokens - tailProbes);
+    if (!packing) return tokenCount - 1;
     // What was generated behind packed tokens is not what a prompt of the same tokens holds.
     return Math.min(tokenCount - 1, packing.exactTokens(promptTokens));
   }
@@ -311,6 +348,7 @@ function forget(sequence: Sequence): void {
   sequence.computedTokens = 0;
   sequence.packedTokens = 0;
   sequence.convertedTokens = 0;
+  sequence.squeezedTokens = 0;
   sequence.packedClasses = [];
   sequence.packedBytes = 0;
   sequence.packingPlan = undefined;

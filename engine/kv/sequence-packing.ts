@@ -1,8 +1,8 @@
 import type { KvPool, PageClass } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
-import type { PackingRule } from './packing-rule.js';
-import { bytesOfBlock, chooseClasses, keyOf } from './page-classes.js';
+import type { PackingSchedule } from './packing-schedule.js';
+import { bytesOfBlock, chooseClasses, keyOf, type PackedForm } from './page-classes.js';
 import { PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
 
@@ -13,7 +13,7 @@ export interface SequencePackingOptions {
   readonly kv: KvPool;
   readonly layers: number;
   readonly cache: PrefixCache;
-  readonly rule: PackingRule;
+  readonly schedule: PackingSchedule;
   /** Lets the cache have the sequence's full blocks, while they are exact. */
   readonly share: (sequence: Sequence) => void;
   /** A conversion has ended, and the sequence may be packed further, closed or moved. */
@@ -21,22 +21,22 @@ export interface SequencePackingOptions {
 }
 
 /** Bytes of a block at most, whatever of it is picked. */
-function mostBytes({ classBlockBytes }: KvPool, { form }: PackingRule): number {
+function mostBytes({ classBlockBytes }: KvPool, form: PackedForm): number {
   const bytesOf = (name: PageClass) => (name === 'none' ? 0 : classBlockBytes[name]);
   return Math.max(bytesOf(form.high), bytesOf(form.low));
 }
 
 /** Blocks to keep free, so that sequences can be packed while they hold their exact pages. */
-export function packingRoom(kv: KvPool, rule: PackingRule): number {
-  const { high, low } = rule.form;
+export function packingRoom(kv: KvPool, form: PackedForm): number {
+  const { high, low } = form;
   // A packed page needs a chunk of its class, and pages of another class may lie at both ends of what is free.
   const least = (high === low ? 2 : 3) * kv.chunkBlocks;
-  const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, rule)) / kv.blockBytes);
+  const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, form)) / kv.blockBytes);
   return Math.max(least, Math.min(wanted, Math.floor(kv.totalBlocks / 8)));
 }
 
 /**
- * Packs sequences as the rule says. A conversion runs beside the sequence's steps, which go on with the old pages. What is
+ * Packs sequences as the schedule says. A conversion runs beside the sequence's steps, which go on with the old pages. What is
  * due by its position it must have before its next step; while it decodes, that is made a page ahead of time, so that it
  * seldom waits.
  */
@@ -50,10 +50,10 @@ export class SequencePacking {
   readonly pages: PageCounts;
 
   constructor(options: SequencePackingOptions) {
-    const { kv, rule, layers } = options;
+    const { kv, schedule, layers } = options;
     this.#options = options;
-    this.#blockRatio = mostBytes(kv, rule) / kv.blockBytes;
-    this.room = packingRoom(kv, rule);
+    this.#blockRatio = mostBytes(kv, schedule.form) / kv.blockBytes;
+    this.room = packingRoom(kv, schedule.form);
     this.pages = new PageCounts(layers);
   }
 
@@ -67,13 +67,15 @@ export class SequencePacking {
     return this.#packedBlocks;
   }
 
-  mustPack({ promptTokens, computedTokens, packedTokens }: Sequence): boolean {
-    return this.#options.rule.packedAt(promptTokens, computedTokens) > packedTokens;
+  mustPack(sequence: Sequence): boolean {
+    const { schedule } = this.#options;
+    return schedule.isStrict && schedule.packedAt(sequence, sequence.computedTokens) > sequence.packedTokens;
   }
 
   /** Tokens that a step may bring before more must be packed. */
-  stepLimit({ promptTokens, computedTokens }: Sequence): number {
-    return this.#options.rule.nextAt(promptTokens, computedTokens) - computedTokens;
+  stepLimit(sequence: Sequence): number {
+    const { computedTokens } = sequence;
+    return this.#options.schedule.nextAt(sequence, computedTokens) - computedTokens;
   }
 
   /** Blocks, rounded up, that `tokens` tokens take of which the first `packedTokens` take `packedBytes`. */
@@ -83,11 +85,12 @@ export class SequencePacking {
   }
 
   /** The most blocks that a sequence takes from now on until it has `tokens` tokens: its prompt is exact at first. */
-  mostBlocks({ promptTokens, packedTokens, packedBytes }: Sequence, tokens: number): number {
-    const { rule, kv } = this.#options;
+  mostBlocks(sequence: Sequence, tokens: number): number {
+    const { schedule, kv } = this.#options;
+    const { packedTokens, packedBytes } = sequence;
     if (packedTokens > 0) return this.blocksOf(tokens, packedTokens, packedBytes);
-    const exact = Math.min(tokens, rule.exactTokens(promptTokens));
-    const packed = rule.packedAt(promptTokens, tokens);
+    const exact = Math.min(tokens, schedule.exactTokens(sequence));
+    const packed = schedule.packedAt(sequence, tokens);
     const most = (packed / kv.pageTokens) * this.#blockRatio * kv.blockBytes;
     return Math.max(this.blocksOf(exact, 0, 0), this.blocksOf(tokens, packed, most));
   }
@@ -97,10 +100,10 @@ export class SequencePacking {
    * step, and memory is out.
    */
   pack(sequence: Sequence): boolean {
-    const { rule, kv, share } = this.#options;
+    const { schedule, kv, share } = this.#options;
     const { promptTokens, computedTokens } = sequence;
-    const due = rule.packedAt(promptTokens, computedTokens);
-    const next = rule.nextAt(promptTokens, computedTokens);
+    const due = schedule.packedAt(sequence, computedTokens);
+    const next = schedule.nextAt(sequence, computedTokens);
     const isSoon = computedTokens >= promptTokens && next - computedTokens <= kv.pageTokens;
     if ((due > 0 || isSoon) && sequence.convertedTokens === 0) share(sequence);
     while (!sequence.packing) {
@@ -117,7 +120,7 @@ export class SequencePacking {
         // If memory is out now, it may not be when it is due.
         if (isSoon) {
           this.#decide(sequence, next);
-          if (!this.#isMadeByAnother(sequence)) this.#convert(sequence, rule.packedAt(promptTokens, next));
+          if (!this.#isMadeByAnother(sequence)) this.#convert(sequence, schedule.packedAt(sequence, next));
         }
         return true;
       }
@@ -141,16 +144,14 @@ export class SequencePacking {
 
   /** Into which classes the sequence's pages go that are packed at `position`, unless that is known. */
   #decide(sequence: Sequence, position: number): void {
-    const { rule, kv, layers } = this.#options;
-    const { promptTokens, saliency } = sequence;
-    const end = rule.packedAt(promptTokens, position) / kv.pageTokens;
+    const { schedule, kv, layers } = this.#options;
+    const end = schedule.packedAt(sequence, position) / kv.pageTokens;
     if (sequence.packingPlan?.end === end) return;
     const begin = sequence.packedTokens / kv.pageTokens;
     // Where pages are packed alike, nobody has looked.
-    const scores = saliency
-      ? saliency.scoresAt(rule.decidedAt(promptTokens, position))
-      : Array.from({ length: layers }, () => new Float64Array(end));
-    sequence.packingPlan = { begin, end, classes: chooseClasses(rule.form, scores, begin, end) };
+    const scores =
+      schedule.scoresAt(sequence, position) ?? Array.from({ length: layers }, () => new Float64Array(end));
+    sequence.packingPlan = { begin, end, classes: chooseClasses(schedule.form, scores, begin, end) };
   }
 
   /** Of blocks that were decided on: [count, layers]. */
@@ -188,7 +189,7 @@ export class SequencePacking {
 
   /** Begins to convert up to `end`, or as much of it as there is memory for. False if not one block can be. */
   #convert(sequence: Sequence, end: number): boolean {
-    const { kv, cache, rule } = this.#options;
+    const { kv, cache, schedule } = this.#options;
     const { slot, packedTokens, path } = sequence;
     const { pageTokens } = kv;
     const first = packedTokens / pageTokens;
@@ -225,7 +226,7 @@ export class SequencePacking {
       sequence.packing = false;
       this.#running--;
       this.#packedBlocks += count;
-      this.pages.add(classes, rule.form);
+      this.pages.add(classes, schedule.form);
       this.#options.onPacked(sequence);
     });
     return true;

@@ -95,6 +95,37 @@ describe('a request under zip', () => {
     }
   });
 
+  it('comes only under pressure where that is asked for, before anyone gives way', async () => {
+    const settings = { kv: 'exact', kvPressure: 'zip', kvMemory: 45 * 196_608, prefixCache: false } as const;
+    const requests = (engine: Engine) =>
+      Promise.all(
+        [0, 1, 2].map((part) =>
+          generate(
+            engine,
+            requestFor(other.slice(part, part + 250), { maxTokens: 250, ignoreEos: true, reportsKv: true }),
+          ),
+        ),
+      );
+    const exactly = await withEngine({ ...settings, kvMemory: 128 * 2 ** 20 }, async (engine) => {
+      const answers = await requests(engine);
+      expect((await engine.stats()).kvPackedBlocks).toBe(0);
+      return answers;
+    });
+    await withEngine(settings, async (engine) => {
+      const squeezed = await requests(engine);
+      const { kvPackedBlocks, preemptions } = await engine.stats();
+      expect(kvPackedBlocks).toBeGreaterThan(0);
+      expect(preemptions).toBe(0);
+      for (const [index, { choices, usage }] of squeezed.entries()) {
+        expect(choices[0]!.tokens).toHaveLength(250);
+        expect(usage.kv!.bytes).toBeLessThanOrEqual(exactly[index]!.usage.kv!.bytes);
+      }
+    });
+    await expect(open({ kvPressure: 'int8', kv: 'int4' })).rejects.toThrow(
+      '--kv-pressure int8 does nothing under --kv int4',
+    );
+  });
+
   it('says what its KV came to, and the engine what it packed, layer by layer', async () => {
     await withEngine({}, async (engine) => {
       expect((await ask(engine)).usage.kv).toBeUndefined();

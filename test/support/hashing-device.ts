@@ -127,7 +127,7 @@ export class HashingDevice implements Device {
   readonly #held = new Set<Block>();
   #nextId = 0;
 
-  constructor(blocks: number, slots: number, { form }: PackingRule) {
+  constructor(blocks: number, slots: number, { form }: Pick<PackingRule, 'form'>) {
     const classBlockBytes = { bf16: 4096, int8: 2048, int4: 1152, int2: 640 };
     this.info = {
       kind: 'simulated',

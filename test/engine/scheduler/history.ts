@@ -33,8 +33,9 @@ export interface HistoryOptions {
   readonly policy: PolicyName;
   readonly order: PrefillOrder;
   readonly events: number;
-  /** Whether KV is packed. */
+  /** Whether KV is packed, or squeezed when memory is short. */
   readonly packs?: boolean;
+  readonly squeezes?: boolean;
 }
 
 /** Mulberry32: small, seeded, even enough to choose events by. */
@@ -71,7 +72,13 @@ export class History {
     this.units = [1, 2, 3, 8, 132][this.#below(5)]!;
     this.#maxStepTokens = 64 << this.#below(4);
     const rule = options.packs ? new PackingRule(uniform('int4'), 32 * (1 + this.#below(4)), 32) : undefined;
-    this.memory = new CountedMemory(1 + this.#below(12), 24 + this.#below(100), this.#below(3) * 20, rule);
+    this.memory = new CountedMemory(
+      1 + this.#below(12),
+      24 + this.#below(100),
+      this.#below(3) * 20,
+      rule,
+      options.squeezes,
+    );
     const settings = { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: this.#maxStepTokens };
     this.scheduler = new Scheduler({
       memory: this.memory,
