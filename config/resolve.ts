@@ -86,11 +86,14 @@ function fromFlag(option: Option, inputs: ConfigInputs): Given | undefined {
   return { source: 'flag', label: `--${option.flag}`, value, base: inputs.cwd };
 }
 
+/** Read before there are settings: where they stand, and by set-up (scripts/cuda.mjs). */
+const notSettings: readonly string[] = ['TANDEM_CONFIG', 'TANDEM_CUDA'];
+
 function readEnvironment(inputs: ConfigInputs, problems: string[]): Map<string, Given> {
   const byName = new Map(options.map((option) => [option.env, option]));
   const found = new Map<string, Given>();
   for (const [name, value] of Object.entries(inputs.env)) {
-    if (!name.startsWith('TANDEM_') || name === 'TANDEM_CONFIG') continue;
+    if (!name.startsWith('TANDEM_') || notSettings.includes(name)) continue;
     if (value === undefined || value === '' || isKubernetesServiceLink(name, value)) continue;
     const option = byName.get(name);
     if (!option) {

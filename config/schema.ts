@@ -42,6 +42,19 @@ export const ModelSettings = z.strictObject({
 });
 
 export const EngineSettings = z.strictObject({
+  device: z
+    .enum(['auto', 'cpu', 'cuda'])
+    .default('auto')
+    .describe(
+      'what to compute on: auto takes a GPU where one can be used (docs/cuda.md), else the processor',
+    ),
+  gpu: z.int().min(0).max(63).optional().describe('number of the GPU, as nvidia-smi -L counts; 0 if absent'),
+  gpuMemoryFraction: z
+    .number()
+    .min(0.05)
+    .max(0.98)
+    .optional()
+    .describe("part of the GPU's free memory for weights, activations and KV together; 0.9 if absent"),
   kv: z
     .enum(['exact', 'int8', 'int4', 'int2', 'zip'])
     .default('exact')
@@ -66,9 +79,16 @@ export const EngineSettings = z.strictObject({
     .describe(
       'what older tokens of running streams are squeezed into when memory is short, before anyone waits or gives way; under --kv exact, and but for int8 under --kv int8',
     ),
-  kvMemory: bytes.optional().describe('bytes of the KV cache; a part of the free memory if absent'),
+  kvMemory: bytes
+    .optional()
+    .describe('bytes of the KV cache; a part of the free memory if absent, on a GPU what the weights leave'),
   maxSequences: z.int().min(1).max(1024).default(64).describe('sequences that run at once'),
-  maxStepTokens: z.int().min(32).max(16384).default(512).describe('tokens of one prefill step at most'),
+  maxStepTokens: z
+    .int()
+    .min(32)
+    .max(16384)
+    .optional()
+    .describe('tokens of one prefill step at most; 512 if absent, 2048 on a GPU'),
   scheduler: z
     .enum(['nexus', 'chunked', 'prefill-first', 'static', 'reactive'])
     .default('nexus')
@@ -111,11 +131,11 @@ export const EngineSettings = z.strictObject({
     .min(32)
     .optional()
     .describe("longest prompt and output together; the model's if absent"),
-  cores: z.int().min(1).max(1024).optional().describe('cores to compute on; all if absent'),
+  cores: z.int().min(1).max(1024).optional().describe('cores of the processor to compute on; all if absent'),
   isa: z
     .enum(['amx', 'avx512', 'avx2', 'portable'])
     .optional()
-    .describe('instruction set; the best if absent'),
+    .describe('instruction set of the processor; the best if absent'),
   maxQueue: z.int().min(0).default(256).describe('requests that may wait before new ones are answered 429'),
   queueTimeoutMs: z.int().min(0).default(0).describe('longest wait to start, in ms; 0: no limit'),
   prefixCache: z

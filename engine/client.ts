@@ -1,7 +1,7 @@
-import { Worker } from 'node:worker_threads';
+import { type EngineHost, startHost } from './engine-host.js';
 import { EngineError } from './errors.js';
 import { unpackBatch } from './event-batch.js';
-import type { Command, Report, WorkerData } from './messages.js';
+import { type Command, engineError, type Report } from './messages.js';
 import type { DeviceSettings } from './open-device.js';
 import type { EngineListeners } from './open-local-engine.js';
 import type {
@@ -16,32 +16,42 @@ import type {
 type Answer = EngineStats | SchedulerReport | undefined;
 type Listener = (events: readonly TokenEvent[]) => void;
 
-/** Starts the engine's thread and loads the model there. Rejects with `EngineError` if it cannot be loaded. */
+/** Starts the engine beside this thread and loads the model there. Rejects with `EngineError` if it cannot be loaded. */
 export function openEngine(
   { model, engine }: DeviceSettings,
+  listeners: EngineListeners = {},
+): Promise<Engine> {
+  const reportsDecisions = listeners.onDecision !== undefined;
+  return engineOn(startHost({ model, engine, reportsDecisions }), listeners);
+}
+
+/** The engine of a host that has been started. */
+export function engineOn(
+  host: EngineHost,
   { onProgress, onDecision }: EngineListeners = {},
 ): Promise<Engine> {
-  const workerData: WorkerData = { model, engine, reportsDecisions: onDecision !== undefined };
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
   return new Promise((resolve, reject) => {
-    const onReport = (message: Report): void => {
-      if (message.type === 'progress') onProgress?.(message.doneBytes, message.totalBytes);
-      if (message.type === 'failed') {
-        void worker.terminate();
-        reject(new EngineError(message.error.code, message.error.message));
+    let client: EngineClient | undefined;
+    host.onReport((message) => {
+      if (client) client.onReport(message);
+      else if (message.type === 'progress') onProgress?.(message.doneBytes, message.totalBytes);
+      else if (message.type === 'failed') {
+        void host.end();
+        reject(engineError(message.error));
+      } else if (message.type === 'ready') {
+        client = new EngineClient(host, message.info, onDecision);
+        resolve(client);
       }
-      if (message.type === 'ready') {
-        worker.off('message', onReport);
-        worker.off('error', reject);
-        resolve(new EngineClient(worker, message.info, onDecision));
-      }
-    };
-    worker.on('message', onReport);
-    worker.on('error', reject);
+    });
+    host.onEnd((reason) => {
+      const error = new EngineError('engine_failed', reason);
+      client?.onLoss(error);
+      reject(error);
+    });
   });
 }
 
-/** The engine as other threads see it. */
+/** The engine as the thread that asks sees it. */
 class EngineClient implements Engine {
   readonly lost: Promise<EngineError>;
   #onLost!: (error: EngineError) => void;
@@ -55,16 +65,13 @@ class EngineClient implements Engine {
   #failure: EngineError | undefined;
 
   constructor(
-    private readonly worker: Worker,
+    private readonly host: EngineHost,
     readonly info: EngineInfo,
     private readonly onDecision: EngineListeners['onDecision'],
   ) {
     this.lost = new Promise((resolve) => {
       this.#onLost = resolve;
     });
-    worker.on('message', (message: Report) => this.#onReport(message));
-    worker.on('error', (error) => this.#onFailure(`The engine's thread failed: ${error.message}`));
-    worker.on('exit', () => this.#onFailure("The engine's thread has ended."));
   }
 
   submit(request: GenerateRequest, onEvents: Listener): void {
@@ -113,14 +120,15 @@ class EngineClient implements Engine {
   }
 
   async #close(): Promise<void> {
-    if (this.#failure) return;
-    this.#isClosing = true;
-    await this.#call((call) => ({ type: 'close', call }));
-    await this.worker.terminate();
+    if (!this.#failure) {
+      this.#isClosing = true;
+      await this.#call((call) => ({ type: 'close', call }));
+    }
+    await this.host.end();
   }
 
   #post(command: Command): void {
-    if (!this.#failure) this.worker.postMessage(command);
+    if (!this.#failure) this.host.post(command);
   }
 
   #call(command: (call: number) => Command): Promise<Answer> {
@@ -132,7 +140,7 @@ class EngineClient implements Engine {
     });
   }
 
-  #onReport(message: Report): void {
+  onReport(message: Report): void {
     if (message.type === 'events') {
       unpackBatch(message, (number, events) => {
         const listener = this.#listeners.get(number);
@@ -146,6 +154,9 @@ class EngineClient implements Engine {
     } else if (message.type === 'answer' || message.type === 'done') {
       this.#calls.get(message.call)?.resolve(message.type === 'answer' ? message.value : undefined);
       this.#calls.delete(message.call);
+    } else if (message.type === 'lost') {
+      this.onLoss(engineError(message.error));
+      void this.host.end();
     }
   }
 
@@ -156,14 +167,14 @@ class EngineClient implements Engine {
   }
 
   /** Whoever waits is told; nothing hangs. */
-  #onFailure(message: string): void {
+  onLoss(error: EngineError): void {
     if (this.#failure) return;
-    this.#failure = new EngineError('engine_failed', message);
-    for (const { onEvents } of this.#listeners.values()) onEvents([{ type: 'error', error: this.#failure }]);
-    for (const { reject } of this.#calls.values()) reject(this.#failure);
+    this.#failure = error;
+    for (const { onEvents } of this.#listeners.values()) onEvents([{ type: 'error', error }]);
+    for (const { reject } of this.#calls.values()) reject(error);
     this.#listeners.clear();
     this.#numbers.clear();
     this.#calls.clear();
-    if (!this.#isClosing) this.#onLost(this.#failure);
+    if (!this.#isClosing) this.#onLost(error);
   }
 }

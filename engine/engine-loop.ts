@@ -1,4 +1,4 @@
-import { type Device, type Step, type StepResult, Want } from './device/device.js';
+import { type Device, DeviceLostError, type Step, type StepResult, Want } from './device/device.js';
 import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import { PrefixCache } from './kv/prefix-cache.js';
@@ -33,6 +33,8 @@ export interface LoopParts {
   readonly now: () => number;
   /** Called when a step has brought events for this request. */
   readonly onEvents: (request: RequestState) => void;
+  /** Called when a step has shown that the device is gone. The loop does nothing from then on. */
+  readonly onDeviceLost: (error: DeviceLostError) => void;
   /** Called with each choice between ways to share the device. */
   readonly onDecision?: (decision: Explanation) => void;
 }
@@ -64,6 +66,7 @@ export class EngineLoop {
   #finishedMs = 0;
   #reported: Explanation | undefined;
   #closing: (() => void) | undefined;
+  #isLost = false;
 
   constructor(parts: LoopParts) {
     const { device, packing, pressure, prefixCache } = parts;
@@ -122,13 +125,14 @@ export class EngineLoop {
 
   end(state: RequestState): void {
     this.#requests.delete(state);
+    if (this.#isLost) return;
     for (const sequence of state.sequences) this.#scheduler.end(sequence);
     this.wake();
   }
 
   /** Starts whatever can run now. */
   wake(): void {
-    if (this.#closing) return;
+    if (this.#closing || this.#isLost) return;
     const begin = performance.now();
     for (const plan of this.#scheduler.plan(this.#parts.now())) this.#run(plan);
     this.#schedulerMs += performance.now() - begin;
@@ -143,6 +147,7 @@ export class EngineLoop {
   }
 
   async close(): Promise<void> {
+    if (this.#isLost) return;
     const idle = new Promise<void>((resolve) => {
       this.#closing = resolve;
     });
@@ -220,13 +225,15 @@ export class EngineLoop {
   }
 
   #complete(plan: Plan, probes: readonly Probe[], result: StepResult): void {
+    if (this.#isLost) return;
     const begin = performance.now();
     const now = this.#parts.now();
-    this.#busySeconds[plan.lane] += result.seconds;
+    const { seconds, opSeconds } = result;
+    this.#busySeconds[plan.lane] += seconds;
     probes.forEach(({ work, run }, index) => {
       if (work.phase !== 'ended') this.#memory.saw(work, run, result.saliency[index]!);
     });
-    this.#scheduler.complete(plan, { seconds: result.seconds, opSeconds: result.opSeconds, nowMs: now });
+    this.#scheduler.complete(plan, { seconds, ...(opSeconds && { opSeconds }), nowMs: now });
     plan.chunks.forEach((chunk, entry) => {
       const { work } = chunk;
       if (work.phase === 'ended') return;
@@ -319,6 +326,12 @@ export class EngineLoop {
   }
 
   #fail(plan: Plan, error: Error): void {
+    if (this.#isLost) return;
+    if (error instanceof DeviceLostError) {
+      this.#isLost = true;
+      this.#parts.onDeviceLost(error);
+      return;
+    }
     this.#scheduler.fail(plan);
     for (const { work } of plan.chunks) {
       const state = work.request;

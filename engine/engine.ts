@@ -1,6 +1,7 @@
-import type { Device } from './device/device.js';
+import type { Device, DeviceLostError } from './device/device.js';
 import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
+import { OpenGrammars } from './grammar/open-grammars.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import type { PressureRule } from './kv/pressure-rule.js';
 import type { Tokenizer } from './model/text.js';
@@ -31,6 +32,8 @@ export interface EngineParts {
   /** Where the cost model's constants are from, for people. */
   readonly constantsOrigin: string;
   readonly prefillOrder: PrefillOrder;
+  /** How long it took to load, which is when a lost device may be back. */
+  readonly reopenSeconds: number;
   /** Requests that may wait before new ones are refused. */
   readonly maxQueue: number;
   /** Longest wait to start, in ms; 0: no limit. */
@@ -43,11 +46,13 @@ export interface EngineParts {
 /** The engine in its own thread: admits requests, and hands their sequences to the loop that runs them. */
 export class LocalEngine implements Engine {
   readonly info: EngineInfo;
-  /** What could lose it would lose the thread that it runs in. */
-  readonly lost = new Promise<EngineError>(() => {});
+  readonly lost: Promise<EngineError>;
+  #onLost!: (error: EngineError) => void;
+  #loss: EngineError | undefined;
   readonly #parts: EngineParts;
   readonly #requests = new Map<string, RequestState>();
   readonly #loop: EngineLoop;
+  readonly #grammars: OpenGrammars;
   #nextSerial = 0;
   #draining = false;
   #onIdle: (() => void) | undefined;
@@ -56,16 +61,21 @@ export class LocalEngine implements Engine {
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.info = parts.info;
+    this.#grammars = new OpenGrammars(parts.device);
+    this.lost = new Promise((resolve) => {
+      this.#onLost = resolve;
+    });
     this.#loop = new EngineLoop({
       ...parts,
       eosTokenIds: parts.info.eosTokenIds,
       onEvents: (request) => this.#afterEvents(request),
+      onDeviceLost: (error) => this.#lose(error),
     });
   }
 
   submit(request: GenerateRequest, onEvents: (events: readonly TokenEvent[]) => void): void {
     const state = new RequestState(request, this.#parts.now(), this.#parts.tokenizer, onEvents);
-    const refusal = this.#refusal(request);
+    const refusal = this.#refusal(request) ?? this.#openGrammar(state);
     if (refusal) {
       state.fail(refusal);
       // Never inside `submit`: a listener may not be ready yet.
@@ -74,7 +84,7 @@ export class LocalEngine implements Engine {
     }
     this.#requests.set(request.id, state);
     const stopTokenIds = new Set(request.stopTokenIds);
-    if (!request.ignoreEos) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
+    if (!request.ignoreEos || request.grammar) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
     const shown = new Set(request.shownSpecialTokens);
     for (let choice = 0; choice < request.n; choice++) {
       const stops = new StopConditions({
@@ -82,6 +92,7 @@ export class LocalEngine implements Engine {
         stopTokenIds,
         maxTokens: request.maxTokens,
         minTokens: request.minTokens,
+        constrained: request.grammar !== undefined,
       });
       state.sequences.push(
         new Sequence(state, choice, this.#nextSerial++, stops, this.#parts.tokenizer.stream(shown)),
@@ -95,9 +106,8 @@ export class LocalEngine implements Engine {
     const state = this.#requests.get(id);
     if (!state) return;
     state.ended = true;
-    this.#requests.delete(id);
     this.#loop.end(state);
-    this.#checkIdle();
+    this.#forget(state);
   }
 
   pause(id: string): void {
@@ -143,7 +153,20 @@ export class LocalEngine implements Engine {
     await this.#parts.device.close();
   }
 
+  /** Nothing that was on the device can be finished. */
+  #lose({ message }: DeviceLostError): void {
+    const { info, reopenSeconds } = this.#parts;
+    this.#loss = new EngineError(
+      'device_unavailable',
+      `The device was lost (${info.device.name}: ${message}).`,
+      reopenSeconds,
+    );
+    this.#failAll(this.#loss);
+    this.#onLost(this.#loss);
+  }
+
   #refusal(request: GenerateRequest): EngineError | undefined {
+    if (this.#loss) return this.#loss;
     if (this.#draining) return new EngineError('shutting_down', 'The server is shutting down.', 5);
     if (this.#requests.has(request.id)) {
       return new EngineError('invalid_request', `A request with the id ${request.id} is running already.`);
@@ -172,9 +195,26 @@ export class LocalEngine implements Engine {
     return undefined;
   }
 
+  #openGrammar(state: RequestState): EngineError | undefined {
+    const { grammar } = state.request;
+    try {
+      if (grammar) state.grammar = this.#grammars.use(grammar);
+      return undefined;
+    } catch (error) {
+      return new EngineError(
+        'invalid_request',
+        `The grammar cannot be followed: ${(error as Error).message}.`,
+      );
+    }
+  }
+
   #afterEvents(state: RequestState): void {
-    if (!state.ended) return;
-    this.#requests.delete(state.request.id);
+    if (state.ended) this.#forget(state);
+  }
+
+  #forget({ request }: RequestState): void {
+    if (!this.#requests.delete(request.id)) return;
+    if (request.grammar) this.#grammars.release(request.grammar);
     this.#checkIdle();
   }
 
@@ -188,10 +228,9 @@ export class LocalEngine implements Engine {
 
   #fail(state: RequestState, error: EngineError): void {
     state.fail(error);
-    this.#requests.delete(state.request.id);
     this.#loop.end(state);
     state.flush();
-    this.#checkIdle();
+    this.#forget(state);
   }
 
   /** Sleeps until the next deadline or queue time limit, and ends what is over it. */

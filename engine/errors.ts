@@ -6,6 +6,7 @@ export type EngineErrorCode =
   | 'deadline_exceeded'
   | 'shutting_down'
   | 'engine_failed'
+  | 'device_unavailable'
   | 'model_invalid';
 
 export class EngineError extends Error {
@@ -14,7 +15,7 @@ export class EngineError extends Error {
   constructor(
     readonly code: EngineErrorCode,
     message: string,
-    /** For `queue_full`: when a retry may succeed. */
+    /** For `queue_full` and `device_unavailable`: when a retry may succeed. */
     readonly retryAfterSeconds?: number,
   ) {
     super(message);

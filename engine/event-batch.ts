@@ -1,5 +1,4 @@
-import { EngineError } from './errors.js';
-import type { EventBatch } from './messages.js';
+import { type EventBatch, engineError, wireError } from './messages.js';
 import type { TokenEvent } from './types.js';
 
 /** Gathers the events of a step in the engine's thread. */
@@ -22,19 +21,7 @@ export class EventBatcher {
       this.#texts.push(event.text);
       return;
     }
-    const wire =
-      event.type === 'error'
-        ? {
-            type: 'error' as const,
-            error: {
-              code: event.error.code,
-              message: event.error.message,
-              ...(event.error.retryAfterSeconds !== undefined && {
-                retryAfterSeconds: event.error.retryAfterSeconds,
-              }),
-            },
-          }
-        : event;
+    const wire = event.type === 'error' ? { type: event.type, error: wireError(event.error) } : event;
     this.#others.push({ after: this.#numbers.length, number, event: wire });
   }
 
@@ -71,8 +58,7 @@ export function unpackBatch(
     for (; next < batch.others.length && batch.others[next]!.after <= rows; next++) {
       const { number, event } = batch.others[next]!;
       if (event.type === 'error') {
-        const { code, message, retryAfterSeconds } = event.error;
-        push(number, { type: 'error', error: new EngineError(code, message, retryAfterSeconds) });
+        push(number, { type: 'error', error: engineError(event.error) });
       } else {
         push(number, event);
       }

@@ -2,7 +2,15 @@
 export { type Calibration, calibrate } from './calibration/calibrate.js';
 export { openCalibrationDevice } from './calibration/open-calibration-device.js';
 export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
+export { chooseDevice, type DeviceChoice } from './choose-device.js';
 export { openEngine } from './client.js';
+export {
+  convertKvHeads,
+  type KvHeadReport,
+  keptKvHeads,
+} from './convert/convert-kv-heads.js';
+export { type Grouping, groupings, type MergeMethod, mergeMethods } from './convert/convert-layer.js';
+export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {
   type Device,
   type Lane,
@@ -11,7 +19,7 @@ export {
   type StepResult,
   Want,
 } from './device/device.js';
-export { type CudaInfo, cpuInfo, cudaInfo } from './device/native.js';
+export { type CudaDevice, type CudaInfo, cpuInfo, cudaInfo } from './device/native.js';
 export { CopyLink } from './device/simulated/copy-link.js';
 export { type GpuName, type GpuSheet, gpus } from './device/simulated/gpu.js';
 export {
@@ -27,6 +35,13 @@ export { SimulatedMemory } from './device/simulated/simulated-memory.js';
 export { Timeline } from './device/simulated/timeline.js';
 export { drawTruth, type RandomSource, type Truth } from './device/simulated/truth.js';
 export { EngineError, type EngineErrorCode } from './errors.js';
+export {
+  type CompiledGrammar,
+  compileGrammar,
+  grammarKey,
+  InvalidGrammar,
+} from './grammar/compile.js';
+export type { GrammarPart, GrammarSource } from './grammar/source.js';
 export { PackingRule } from './kv/packing-rule.js';
 export { byAttention, byScore, chooseClasses, type PackedForm } from './kv/page-classes.js';
 export { Saliency } from './kv/saliency.js';
@@ -34,6 +49,7 @@ export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
 export type { Checkpoint, ModelSpec } from './model/model-spec.js';
+export { fromBf16, toBf16, toF16 } from './model/number-formats.js';
 export type {
   ChatMessage,
   ChatTemplate,
@@ -42,6 +58,7 @@ export type {
   TokenStream,
 } from './model/text.js';
 export { openTokenizer } from './model/tokenizer.js';
+export { packedWeightBytes } from './model/weight-bytes.js';
 export { openDevice, packingRule } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
 export { greedySampling } from './sampling/greedy.js';

@@ -1,9 +1,9 @@
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
-import type { EngineErrorCode } from './errors.js';
+import { EngineError, type EngineErrorCode } from './errors.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo, EngineStats, GenerateRequest, SchedulerReport, TokenEvent } from './types.js';
 
-/** What the engine's thread is started with. */
+/** What the engine's host is started with. */
 export interface WorkerData {
   readonly model: ModelSettings;
   readonly engine: EngineSettings;
@@ -11,7 +11,7 @@ export interface WorkerData {
   readonly reportsDecisions: boolean;
 }
 
-/** To the engine's thread. */
+/** To the engine's host. */
 export type Command =
   | { readonly type: 'submit'; readonly number: number; readonly request: GenerateRequest }
   | { readonly type: 'cancel' | 'pause' | 'resume'; readonly id: string }
@@ -19,11 +19,13 @@ export type Command =
   | { readonly type: 'drain'; readonly call: number; readonly graceMs: number }
   | { readonly type: 'close'; readonly call: number };
 
-/** From the engine's thread. */
+/** From the engine's host. */
 export type Report =
   | { readonly type: 'progress'; readonly doneBytes: number; readonly totalBytes: number }
   | { readonly type: 'ready'; readonly info: EngineInfo }
   | { readonly type: 'failed'; readonly error: WireError }
+  /** The device is gone; every request has been told, and whoever hears this ends the host. */
+  | { readonly type: 'lost'; readonly error: WireError }
   | ({ readonly type: 'events' } & EventBatch)
   | { readonly type: 'decision'; readonly decision: Explanation }
   | { readonly type: 'answer'; readonly call: number; readonly value: EngineStats | SchedulerReport }
@@ -34,6 +36,14 @@ export interface WireError {
   readonly code: EngineErrorCode;
   readonly message: string;
   readonly retryAfterSeconds?: number;
+}
+
+export function wireError({ code, message, retryAfterSeconds }: EngineError): WireError {
+  return { code, message, ...(retryAfterSeconds !== undefined && { retryAfterSeconds }) };
+}
+
+export function engineError({ code, message, retryAfterSeconds }: WireError): EngineError {
+  return new EngineError(code, message, retryAfterSeconds);
 }
 
 type WireEvent =

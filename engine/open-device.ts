@@ -1,15 +1,18 @@
 import os from 'node:os';
 import path from 'node:path';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
-import type { BornClass, Device, PrecisionClass } from './device/device.js';
-import { cpuInfo, openNativeDevice } from './device/native.js';
+import { chooseDevice } from './choose-device.js';
+import type { BornClass, Device, DeviceInfo, PrecisionClass } from './device/device.js';
+import { cpuInfo, cudaInfo, openNativeDevice } from './device/native.js';
 import { EngineError } from './errors.js';
+import { checkFits } from './gpu-memory.js';
 import { blocksFor } from './kv/admission.js';
 import { PackingRule } from './kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
 import { PressureRule } from './kv/pressure-rule.js';
 import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
+import { packedWeightBytes } from './model/weight-bytes.js';
 
 export interface DeviceSettings {
   readonly model: ModelSettings;
@@ -21,23 +24,55 @@ export const pageTokens = 32;
 /** Of the memory that is free before the weights are packed, what the KV cache may take at most. */
 const kvShareOfFreeMemory = 0.4;
 
+/** Tokens of one prefill step where nobody says: what keeps a device busy without making others wait for long. */
+const usualStepTokens = { cpu: 512, cuda: 2048, simulated: 512 } as const;
+
+export function stepTokens({ maxStepTokens }: EngineSettings, kind: DeviceInfo['kind']): number {
+  return maxStepTokens ?? usualStepTokens[kind];
+}
+
+export interface OpenedDevice {
+  readonly device: Device;
+  readonly checkpoint: Checkpoint;
+  /** What a person should know of how the device was chosen. */
+  readonly notes: readonly string[];
+}
+
 /** The demo model's and every other folder's device, ready to run steps. */
 export async function openDevice(
   { model, engine }: DeviceSettings,
   onProgress?: (doneBytes: number, totalBytes: number) => void,
-): Promise<{ device: Device; checkpoint: Checkpoint }> {
+): Promise<OpenedDevice> {
+  const choice = chooseDevice({ model, engine }, cudaInfo);
   const checkpoint = await readCheckpoint(path.resolve(model.path));
+  const { spec } = checkpoint;
+  const { kvPrecision, kvBytes, slots, maxStepTokens } = deviceSizes(spec, engine, choice.kind);
+  if (choice.kind === 'cuda') {
+    const needed = {
+      weightBytes: packedWeightBytes(checkpoint, model.weights),
+      kvBytes: engine.kvMemory ?? 0,
+    };
+    checkFits(needed, { model, engine }, choice.found, choice.memoryFraction);
+  }
   const device = await openNativeDevice(
     checkpoint,
     {
       weights: model.weights,
       checkFinite: model.checkFinite,
-      ...deviceSizes(checkpoint.spec, engine),
-      ...(engine.isa && { isa: engine.isa }),
+      kvPrecision,
+      kvBytes,
+      kvMayShrink: choice.kind === 'cuda' && engine.kvMemory === undefined,
+      slots,
+      maxStepTokens,
+      maxSequenceTokens: Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength),
+      compute:
+        choice.kind === 'cuda'
+          ? { kind: 'cuda', gpu: choice.gpu, memoryFraction: choice.memoryFraction }
+          : { kind: 'cpu', cores: cpuUnits(engine), ...(engine.isa && { isa: engine.isa }) },
     },
     onProgress,
   );
-  return { device, checkpoint };
+  return { device, checkpoint, notes: choice.notes };
 }
 
 export interface DeviceSizes {
@@ -46,18 +81,21 @@ export interface DeviceSizes {
   readonly kvBytes: number;
   readonly slots: number;
   readonly maxStepTokens: number;
-  readonly units: number;
 }
 
 /** How large a device the settings ask for; what they leave open follows from the model and this machine. */
-export function deviceSizes(spec: ModelSpec, engine: EngineSettings): DeviceSizes {
+export function deviceSizes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | 'cuda'): DeviceSizes {
   return {
     kvPrecision: engine.kv === 'int8' ? 'int8' : 'bf16',
-    kvBytes: engine.kvMemory ?? defaultKvBytes(spec, engine),
+    kvBytes: engine.kvMemory ?? defaultKvBytes(spec, engine, kind),
     slots: engine.maxSequences,
-    maxStepTokens: Math.max(engine.maxStepTokens, engine.maxSequences),
-    units: engine.cores ?? cpuInfo().cores,
+    maxStepTokens: Math.max(stepTokens(engine, kind), engine.maxSequences),
   };
+}
+
+/** Cores of the processor that the settings give to the engine. */
+export function cpuUnits({ cores }: EngineSettings): number {
+  return cores ?? cpuInfo().cores;
 }
 
 /** How the settings have KV packed; undefined where it stays in the class that steps write. */
@@ -99,12 +137,12 @@ export function largestClass({ kv }: EngineSettings): PrecisionClass {
   return kv === 'zip' ? 'int4' : kv;
 }
 
-/** Enough for every sequence at full length, within a share of the free memory. */
-function defaultKvBytes(spec: ModelSpec, engine: EngineSettings): number {
+/** Enough for every sequence at full length; on the processor within a share of the free memory. */
+function defaultKvBytes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | 'cuda'): number {
   const context = Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
   const blocks = blocksFor(context, pageTokens) * engine.maxSequences;
   const wanted = blocks * blockBytes(spec, largestClass(engine)) + exactBytes(spec, engine);
-  return Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
+  return kind === 'cuda' ? wanted : Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
 }
 
 /** Beside packed pages: the recent tokens of every sequence, and a prompt that is being read. */

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
+import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
@@ -23,13 +24,14 @@ export async function openLocalEngine(
   { onProgress, onDecision }: EngineListeners = {},
 ): Promise<LocalEngine> {
   const { model, engine } = settings;
+  const begin = performance.now();
   const packing = packingRule(engine);
   const pressure = pressureRule(engine);
   const folder = path.resolve(model.path);
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
   const generation = await readGenerationDefaults(folder);
-  const { device } = await openDevice(settings, onProgress);
+  const { device, notes } = await openDevice(settings, onProgress);
   const { spec } = device.info;
   if (tokenizer.vocabSize > spec.vocab) {
     await device.close();
@@ -38,6 +40,7 @@ export async function openLocalEngine(
       `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens, the model's vocabulary ${spec.vocab}.`,
     );
   }
+  device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
   const { kv } = device;
   const packed = packing ?? pressure;
   const capacity = (kv.totalBlocks - (packed ? packingRoom(kv, packed.form) : 0)) * kv.pageTokens;
@@ -51,6 +54,7 @@ export async function openLocalEngine(
       name: device.info.name,
       isa: device.info.isa,
       units: device.info.units,
+      notes,
     },
     weights: model.weights,
     kvPrecision: engine.kv === 'zip' ? 'zip' : largestClass(engine),
@@ -68,6 +72,7 @@ export async function openLocalEngine(
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
     prefillOrder: engine.prefillOrder,
+    reopenSeconds: Math.max(1, Math.ceil((performance.now() - begin) / 1000)),
     maxQueue: engine.maxQueue,
     queueTimeoutMs: engine.queueTimeoutMs,
     now: () => performance.now(),

@@ -1,7 +1,7 @@
 import { cacheFolder } from '../config/cache-folder.js';
 import { type LoadedConstants, loadConstants } from './calibration/stored-constants.js';
 import type { DeviceInfo } from './device/device.js';
-import type { DeviceSettings } from './open-device.js';
+import { type DeviceSettings, stepTokens } from './open-device.js';
 import { correctedModel } from './scheduler/corrected-model.js';
 import { modelWork } from './scheduler/model-work.js';
 import { aim } from './scheduler/objectives.js';
@@ -10,7 +10,7 @@ import type { LanePolicy } from './scheduler/policy.js';
 import { splitsOf } from './scheduler/splits.js';
 
 /** What of a device the scheduler must know to choose its constants and its splits. */
-export type ScheduledDevice = Pick<DeviceInfo, 'kind' | 'name' | 'isa' | 'units' | 'spec'>;
+export type ScheduledDevice = Pick<DeviceInfo, 'kind' | 'name' | 'isa' | 'units' | 'splits' | 'spec'>;
 
 /** What is known of how fast this device is: calibrated constants, or the nearest preset's. */
 export function constantsFor({ model }: DeviceSettings, info: ScheduledDevice): LoadedConstants {
@@ -27,11 +27,11 @@ export function openScheduling(
   const settings = {
     decodeSlack: engine.decodeSlack,
     prefillShare: engine.prefillShare,
-    budgetTokens: engine.maxStepTokens,
+    budgetTokens: stepTokens(engine, info.kind),
     ...(engine.tbtTargetMs !== undefined && { tbtSeconds: (aim.each * engine.tbtTargetMs) / 1000 }),
     ...(engine.ttftTargetMs !== undefined && { ttftSeconds: engine.ttftTargetMs / 1000 }),
   };
-  const splits = splitsOf(info.units, constants.smallestGroup);
+  const splits = info.splits ?? splitsOf(info.units, constants.smallestGroup);
   return {
     policy: openPolicy(engine.scheduler, settings, splits, predictor, learner),
     constantsOrigin: problem ? `${origin} (${problem})` : origin,

@@ -1,3 +1,4 @@
+import type { GrammarHandle } from './device/device.js';
 import type { EngineError } from './errors.js';
 import type { Tokenizer } from './model/text.js';
 import { PromptScore } from './sampling/logprobs.js';
@@ -11,6 +12,8 @@ export class RequestState {
   readonly deadlineMs: number;
   readonly promptScore: PromptScore | undefined;
   readonly sequences: Sequence[] = [];
+  /** Open while the engine owns the request. */
+  grammar: GrammarHandle | undefined;
   paused = false;
   ended = false;
   cachedTokens = 0;

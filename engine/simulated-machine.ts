@@ -3,7 +3,7 @@ import { cpuInfo } from './device/native.js';
 import { CalibratedMachine } from './device/simulated/calibrated-machine.js';
 import type { SimulatedDevice } from './device/simulated/simulated-device.js';
 import { readCheckpoint } from './model/checkpoint.js';
-import { type DeviceSettings, type DeviceSizes, deviceSizes, pageTokens } from './open-device.js';
+import { cpuUnits, type DeviceSettings, type DeviceSizes, deviceSizes, pageTokens } from './open-device.js';
 import { constantsFor, openScheduling, type ScheduledDevice } from './open-scheduling.js';
 import { modelWork } from './scheduler/model-work.js';
 import type { PolicyName } from './scheduler/open-policy.js';
@@ -32,10 +32,19 @@ export interface SimulatedMachine {
  */
 export async function openSimulatedMachine(settings: DeviceSettings): Promise<SimulatedMachine> {
   const { model, engine } = settings;
+  if (engine.device === 'cuda' || engine.gpu !== undefined) {
+    throw new Error('a GPU is simulated by its data sheet (tandem simulate --gpu NAME), not as this machine');
+  }
   const { spec } = await readCheckpoint(path.resolve(model.path));
-  const sizes = deviceSizes(spec, engine);
+  const sizes = deviceSizes(spec, engine, 'cpu');
   const { name, isas } = cpuInfo();
-  const info: ScheduledDevice = { kind: 'cpu', name, isa: engine.isa ?? isas[0]!, units: sizes.units, spec };
+  const info: ScheduledDevice = {
+    kind: 'cpu',
+    name,
+    isa: engine.isa ?? isas[0]!,
+    units: cpuUnits(engine),
+    spec,
+  };
   const loaded = constantsFor(settings, info);
   if (loaded.source !== 'calibrated') throw new Error(lackOfConstants(settings, loaded.problem));
   const { constants, origin } = loaded;

@@ -1,5 +1,6 @@
-import type { PrecisionClass } from './device/device.js';
+import type { DeviceInfo, PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
+import type { CompiledGrammar } from './grammar/compile.js';
 import type { LayerPages } from './kv/page-counts.js';
 import type { ModelSpec } from './model/model-spec.js';
 import type { Explanation } from './scheduler/policy.js';
@@ -38,6 +39,8 @@ export interface GenerateRequest {
   readonly ignoreEos: boolean;
   /** Special tokens that are part of the text, as those are that begin a tool call; others never are. */
   readonly shownSpecialTokens?: readonly number[];
+  /** What every choice has to follow. Where it ends the choice ends, with one of the model's end tokens. */
+  readonly grammar?: CompiledGrammar;
   /** -1: none; 0: the chosen token's; k: with the k most likely (at most 20). */
   readonly logprobs: number;
   readonly promptLogprobs: boolean;
@@ -112,7 +115,14 @@ export interface EngineInfo {
   /** Prompt and output together, in tokens: the model's, or less if the KV memory holds less. */
   readonly contextLength: number;
   readonly eosTokenIds: readonly number[];
-  readonly device: { kind: string; name: string; isa: string; units: number };
+  readonly device: {
+    kind: DeviceInfo['kind'];
+    name: string;
+    isa: string;
+    units: number;
+    /** What a person should know of how the device was chosen and shared. */
+    notes: readonly string[];
+  };
   readonly weights: string;
   /** Of all KV but the recent tokens and prompts that are being read, which are bf16 where this is a packed class or zip. */
   readonly kvPrecision: PrecisionClass | 'zip';
@@ -185,7 +195,7 @@ export interface CacheStats {
  */
 export interface Engine {
   readonly info: EngineInfo;
-  /** Settles only if the engine is lost: its thread failed, and every request it had was told. */
+  /** Settles only if the engine is lost: its host or its device failed, and every request it had was told. */
   readonly lost: Promise<EngineError>;
   /**
    * Queue a request. Events arrive asynchronously, batched per step: `onEvents` is called with all events that one

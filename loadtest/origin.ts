@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { packageRoot } from '../config/package-root.js';
+import { cudaInfo } from '../engine/index.js';
 import type { Origin } from './rows.js';
 
 /** `argv`: what stands after `program`. */
@@ -25,6 +26,10 @@ function quoted(argument: string): string {
 }
 
 function commit(): string {
+  return packedCommit() ?? commitOfRepository();
+}
+
+function commitOfRepository(): string {
   try {
     const git = (...args: string[]) =>
       execFileSync('git', args, { cwd: packageRoot, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
@@ -35,12 +40,30 @@ function commit(): string {
   }
 }
 
+/** Of a copy without a repository (scripts/pack.mjs). */
+function packedCommit(): string | undefined {
+  try {
+    return readFileSync(path.join(packageRoot, 'PACKED'), 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+}
+
 function machine(): string {
   const model = os.cpus()[0]?.model.trim() ?? 'unknown processor';
   const gigabytes = Math.round(os.totalmem() / 2 ** 30);
-  return [model, `${os.availableParallelism()} cores`, `${gigabytes} GiB`, instructionSets()]
+  return [model, `${os.availableParallelism()} cores`, `${gigabytes} GiB`, instructionSets(), ...gpus()]
     .filter((part) => part !== '')
     .join(', ');
+}
+
+/** GPUs that Tandem can compute on. */
+function gpus(): string[] {
+  try {
+    return cudaInfo().devices.map(({ name }) => name);
+  } catch {
+    return [];
+  }
 }
 
 /** Of the instruction sets that matter here, those that the processor names. */

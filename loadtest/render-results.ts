@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { cellRow } from './quality/figure-rows.js';
 import { renderPlots } from './render-plots.js';
@@ -68,6 +68,14 @@ const sections: Readonly<Record<string, Section>> = {
       ['quality-divergence.svg', 'KL divergence against bytes of a token'],
       ['quality-maps.svg', 'right answers by context length and depth'],
     ],
+    drawn: cellRow,
+  },
+  'kv-heads': {
+    title: 'What fewer KV heads cost in quality',
+    about:
+      'The demo model and what `tandem convert kv-heads` made of it at `--keep` 0.5 and 0.25 ([how](convert.md)), all ' +
+      'with an exact cache: `fit` is the default, `index` the same with neighbours for groups, `mean` averages of ' +
+      'neighbours. Nothing was trained.',
     drawn: cellRow,
   },
   schedulers: {
@@ -154,6 +162,32 @@ const sections: Readonly<Record<string, Section>> = {
   },
 };
 
+/** In a folder of their own beside reports that are no rows; see native/gpu-check.sh and native/gpu-serve.sh. */
+const gpuSections: Readonly<Record<string, Section>> = {
+  'gpu-kernels': {
+    title: 'On a GPU: kernels',
+    about:
+      'Each kernel against what PyTorch reaches for the same shape in the same run (its matmuls are of bf16 weights, its ' +
+      "attention reads K and V in one piece), or against the device's own copy bandwidth, read and written.",
+  },
+  'gpu-lanes': {
+    title: 'On a GPU: prefill beside decode',
+    about:
+      'Steps of four layers of Llama-3.1-8B on both lanes at once, on two streams of the whole device and on disjoint SMs ' +
+      '([how](nexus.md)). Baseline is the same step with the same SMs, and nothing beside it.',
+  },
+  'gpu-calibrate': {
+    title: 'On a GPU: the cost model',
+    about: 'Error of foreseen step times, on steps held out from the fit; baseline is the preset.',
+  },
+  'gpu-schedulers': {
+    title: 'On a GPU: schedulers against each other',
+    about:
+      "The server with a random model of Llama-3.1-8B's shape, one turn each. Streams run alone, then while long prompts " +
+      'arrive one after another. TBT beside prompts: baseline is the same streams alone. TTFT: baseline is prefill-first.',
+  },
+};
+
 const head = `# Results
 
 <!-- Rendered from docs/results/*.json by "tandem bench render"; do not edit. -->
@@ -167,6 +201,9 @@ export function renderResults(folder: string): string {
   const files = readdirSync(folder)
     .filter((file) => file.endsWith('.json'))
     .sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1));
+  for (const name of Object.keys(gpuSections)) {
+    if (existsSync(path.join(folder, 'gpu', `${name}.json`))) files.push(path.join('gpu', `${name}.json`));
+  }
   const drawn = new Set(renderPlots(folder).keys());
   if (files.length === 0) return `${head}\nNothing has been measured yet.\n`;
   const pages = files.map((file) => {
@@ -183,7 +220,7 @@ function order(file: string): number {
 
 /** @param drawn the plots that there are */
 function renderFile(name: string, rows: readonly Row[], drawn: ReadonlySet<string>): string {
-  const section = sections[name];
+  const section = sections[name] ?? gpuSections[name];
   const lines = [`## ${section?.title ?? name}`, ''];
   if (section) lines.push(section.about, '');
   for (const [file, alt] of section?.plots ?? [])

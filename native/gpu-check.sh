@@ -11,11 +11,12 @@
 # --build no takes the programs as they lie in build/gpu, made on another machine. --seconds is for all measurements
 # together, 145 unless said otherwise.
 #
-# Writes gpu-report.json and gpu-report.md to FOLDER ($OUT, else docs/results). Each part has a limit, 8 minutes in all.
+# Writes gpu-report.json, gpu-report.md, and the rows that `tandem bench render` shows (gpu-kernels.json, gpu-lanes.json) to
+# FOLDER ($OUT, else docs/results/gpu). Each part has a limit, 8 minutes in all.
 # Exits with 0 if every part passed, 2 without a GPU or a tool, 1 otherwise.
 set -u -o pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-out=${OUT:-$root/docs/results}
+out=${OUT:-$root/docs/results/gpu}
 parts=()
 jobs=$(nproc)
 build_first=yes
@@ -26,7 +27,10 @@ fail() {
   exit 2
 }
 
+# As the report names it: where it goes makes no difference.
+export GPU_CHECK_COMMAND=native/gpu-check.sh
 while [ $# -gt 0 ]; do
+  [ "$1" = --out ] || GPU_CHECK_COMMAND+=" $1 ${2-}"
   [ $# -ge 2 ] || fail "$1 needs a value; see the head of native/gpu-check.sh"
   case $1 in
     --only) parts+=("$2") ;;

@@ -5,6 +5,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { outputsAreMissing, removeStaleOutputs } from './compiled.mjs';
+import { findCuda, kernelFlags } from './cuda.mjs';
 import { Step } from './freshness.mjs';
 import { withLock } from './lock.mjs';
 import { packagesAreInstalled } from './packages.mjs';
@@ -27,13 +28,15 @@ const typescript = (folders, stamp) =>
     outputs: ['dist/server/commands/serve.js'],
   });
 
+const cudaFlags = kernelFlags(findCuda());
+
 const addonStep = new Step({
   root,
   stamp: 'build/stamps/addon',
   inputs: ['native', 'package-lock.json'],
   pattern: /\.(cc|h|cu|cuh|txt|cmake)$/,
   outputs: ['build/addon/tandem.node'],
-  salt: process.env.CXX ?? '',
+  salt: [process.env.CXX ?? '', ...cudaFlags].join(' '),
 });
 
 const nativeTestsStep = new Step({
@@ -51,6 +54,8 @@ const nativeTestsStep = new Step({
  */
 export async function setup({ tests = false } = {}) {
   checkNode();
+  // A copy that was packed to run elsewhere (scripts/pack.mjs) has nothing to build from.
+  if (existsSync(inRoot('PACKED'))) return;
   const compile = tests
     ? typescript([...compiledFolders, 'test'], 'build/stamps/typescript-tests')
     : typescript(compiledFolders, 'build/stamps/typescript');
@@ -72,7 +77,10 @@ async function runSteps(compile, tests, report) {
   if (!compile.isFresh() || outputsAreMissing(root, compiledFolders))
     await compileTypeScript(compile, tests, report);
   if (!addonStep.isFresh()) {
-    await buildNative(addonStep, 'build/addon', [], 'building the native addon', report);
+    const title =
+      cudaFlags.length > 0 ? 'building the native addon with CUDA kernels' : 'building the native addon';
+    const flags = cudaFlags.length > 0 ? cudaFlags : ['-DTANDEM_CUDA_KERNELS=OFF'];
+    await buildNative(addonStep, 'build/addon', flags, title, report);
   }
   if (tests && !nativeTestsStep.isFresh()) {
     const flags = ['-DTANDEM_TESTS=ON', '-DTANDEM_ADDON=OFF'];

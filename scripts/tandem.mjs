@@ -14,6 +14,10 @@ const commands = {
     module: 'loadtest/commands/calibrate.js',
     does: 'measure this device with a model, so that the scheduler can foresee its steps',
   },
+  convert: {
+    module: 'loadtest/commands/convert.js',
+    does: 'rewrite a model so that it takes less memory: fewer KV heads',
+  },
   bench: { module: 'loadtest/commands/bench.js', does: 'measure a server, the engine alone, or a peer' },
   simulate: {
     module: 'loadtest/commands/simulate.js',

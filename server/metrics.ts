@@ -22,6 +22,11 @@ export class Metrics {
     labelNames: ['finished_reason'],
     registers: [this.registry],
   });
+  readonly engineRestarts = new Counter({
+    name: 'tandem:engine_restarts_total',
+    help: 'Engines that were opened anew because one was lost.',
+    registers: [this.registry],
+  });
   readonly streamStall = new Counter({
     name: 'tandem:stream_stall_seconds_total',
     help: 'Time that requests were paused because their reader did not keep up.',

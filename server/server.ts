@@ -15,13 +15,21 @@ import { serveWebSockets } from './websocket.js';
 
 export interface RunningServer {
   readonly url: string;
-  /** From now on requests are served. The server owns the engine and closes it. */
-  serve(engine: Engine): Promise<void>;
+  /**
+   * From now on requests are served. The server owns the engine and closes it. One that is lost is opened anew by `reopen`,
+   * unless that was done already a short while before.
+   */
+  serve(engine: Engine, reopen?: () => Promise<Engine>): Promise<void>;
   /** Takes no new work, lets what runs finish within the grace period, then closes everything. */
   drain(): Promise<void>;
   /** Closes everything at once. */
   close(): Promise<void>;
 }
+
+/** An engine that is lost so soon after it was opened anew is given up: it would be lost for ever. */
+const leastLifeMs = 10 * 60_000;
+/** For who asks while nobody knows when there will be an engine. */
+const usualRetrySeconds = 30;
 
 /** Longest that a client may take to send a request's headers, and the whole of it. */
 const headersTimeoutMs = 10_000;
@@ -68,7 +76,7 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
 
   return {
     url: urlOf(http.address() as AddressInfo),
-    async serve(engine) {
+    async serve(engine, reopen) {
       const { model, server } = settings;
       const preparer = await Preparer.open({
         folder: path.resolve(model.path),
@@ -78,10 +86,7 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
         maxChoices: server.maxChoices,
       });
       service.setModel({ engine, preparer, loadedAt: new Date() });
-      void engine.lost.then((error) => {
-        logger.fatal({ err: error.message }, 'the engine is lost; restart the server');
-        service.setFailure(`${error.message} The server must be restarted.`);
-      });
+      watch(service, engine, reopen);
     },
     async drain() {
       service.draining = true;
@@ -93,6 +98,41 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
     },
     close,
   };
+}
+
+/** Waits for the loss of an engine, and puts another one in its place. */
+function watch(service: Service, engine: Engine, reopen: (() => Promise<Engine>) | undefined): void {
+  const { logger, metrics } = service;
+  const began = performance.now();
+  const giveUp = (reason: string): void => {
+    logger.fatal({ err: reason }, 'the engine is lost; restart the server');
+    service.setFailure(`${reason} The server must be restarted.`, usualRetrySeconds);
+  };
+  void engine.lost.then(async ({ message, retryAfterSeconds = usualRetrySeconds }) => {
+    const { loaded } = service;
+    const isSecond = loaded?.isReopened === true && performance.now() - began < leastLifeMs;
+    if (!reopen || !loaded || isSecond) {
+      giveUp(message);
+      return;
+    }
+    logger.error({ err: message }, 'the engine is lost; opening it anew');
+    service.setFailure(`${message} It is being opened anew.`, retryAfterSeconds);
+    try {
+      // What it held of the device is free once it has ended.
+      await engine.close();
+      const fresh = await reopen();
+      if (service.draining) {
+        await fresh.close();
+        return;
+      }
+      metrics.engineRestarts.inc();
+      service.setModel({ ...loaded, engine: fresh, isReopened: true });
+      logger.warn('the engine has been opened anew');
+      watch(service, fresh, reopen);
+    } catch (error) {
+      giveUp(`${message} It could not be opened anew: ${(error as Error).message}`);
+    }
+  });
 }
 
 async function apiKeys({ server }: Settings): Promise<string[]> {

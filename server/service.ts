@@ -11,12 +11,14 @@ export interface LoadedModel {
   readonly engine: Engine;
   readonly preparer: Preparer;
   readonly loadedAt: Date;
+  /** Its engine took the place of one that was lost. */
+  readonly isReopened?: boolean;
 }
 
 /** What the routes share: it listens before the model is there, and outlives the willingness to serve it. */
 export class Service {
   #model: LoadedModel | undefined;
-  #failure: string | undefined;
+  #failure: { message: string; retryAfterSeconds: number } | undefined;
   draining = false;
 
   constructor(
@@ -31,13 +33,15 @@ export class Service {
     return this.#model !== undefined && this.#failure === undefined && !this.draining;
   }
 
+  /** From now on this is what serves, whatever failed before. */
   setModel(model: LoadedModel): void {
     this.#model = model;
+    this.#failure = undefined;
   }
 
-  /** The engine is gone; what comes now is answered 503. */
-  setFailure(message: string): void {
-    this.#failure = message;
+  /** The engine is gone; what comes until there is another one is answered 503. */
+  setFailure(message: string, retryAfterSeconds: number): void {
+    this.#failure = { message, retryAfterSeconds };
   }
 
   /** The model, whether or not new work is welcome. Undefined while it loads. */
@@ -47,13 +51,16 @@ export class Service {
 
   /** The model, for new work. Throws `ApiError` 503 while it loads or the server drains. */
   get model(): LoadedModel {
-    if (this.#failure) throw unavailable(this.#failure, 'engine_failed');
+    if (this.#failure) {
+      const { message, retryAfterSeconds } = this.#failure;
+      throw unavailable(message, 'engine_failed', retryAfterSeconds);
+    }
     if (this.draining) throw unavailable('The server is shutting down.', 'shutting_down');
     if (!this.#model) throw unavailable('The model is still being loaded.', 'model_loading');
     return this.#model;
   }
 }
 
-function unavailable(message: string, code: string): ApiError {
-  return new ApiError(503, 'service_unavailable_error', message, { code, retryAfterSeconds: 5 });
+function unavailable(message: string, code: string, retryAfterSeconds = 5): ApiError {
+  return new ApiError(503, 'service_unavailable_error', message, { code, retryAfterSeconds });
 }

@@ -1,4 +1,4 @@
-import { type MessagePort, Worker } from 'node:worker_threads';
+import { type MessagePort, type ResourceLimits, Worker } from 'node:worker_threads';
 import { ApiError, toApiError } from './openai/errors.js';
 
 type CallReply =
@@ -14,6 +14,7 @@ export class WorkerCalls<Message extends object> {
   constructor(
     private readonly script: URL,
     private readonly data: unknown,
+    private readonly resourceLimits: ResourceLimits = {},
   ) {}
 
   warm(): void {
@@ -34,12 +35,16 @@ export class WorkerCalls<Message extends object> {
     });
   }
 
+  /** Ends the thread, and rejects what it was to answer. A later call starts it anew. */
   async close(): Promise<void> {
-    await this.#worker?.terminate();
+    const worker = this.#worker;
+    if (!worker) return;
+    this.#lose(worker, new Error('a thread of the server was ended'));
+    await worker.terminate();
   }
 
   #start(): Worker {
-    const worker = new Worker(this.script, { workerData: this.data });
+    const worker = new Worker(this.script, { workerData: this.data, resourceLimits: this.resourceLimits });
     worker.unref();
     worker.on('message', (reply: CallReply) => {
       const waiting = this.#calls.get(reply.call);
@@ -50,16 +55,17 @@ export class WorkerCalls<Message extends object> {
         waiting?.reject(new ApiError(status, type, message, details));
       }
     });
-    // What kills the thread costs the calls that were in it, and the next one starts anew.
-    const fail = (error: Error): void => {
-      if (this.#worker !== worker) return;
-      this.#worker = undefined;
-      for (const { reject } of this.#calls.values()) reject(error);
-      this.#calls.clear();
-    };
-    worker.on('error', fail);
-    worker.on('exit', () => fail(new Error('a thread of the server has ended')));
+    worker.on('error', (error) => this.#lose(worker, error));
+    worker.on('exit', () => this.#lose(worker, new Error('a thread of the server has ended')));
     return worker;
+  }
+
+  /** What kills the thread costs the calls that were in it, and the next one starts anew. */
+  #lose(worker: Worker, error: Error): void {
+    if (this.#worker !== worker) return;
+    this.#worker = undefined;
+    for (const { reject } of this.#calls.values()) reject(error);
+    this.#calls.clear();
   }
 }
 

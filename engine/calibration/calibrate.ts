@@ -3,6 +3,7 @@ import { CostModel } from '../scheduler/cost-model.js';
 import type { DeviceConstants } from '../scheduler/device-constants.js';
 import { modelWork, type WeightClass } from '../scheduler/model-work.js';
 import { presetFor } from '../scheduler/presets.js';
+import { splitsOf } from '../scheduler/splits.js';
 import { type Errors, errorsOf, fitConstants } from './fit.js';
 import { MicroRunner } from './micro-runner.js';
 import { loadOfShape, type MicroRun, type PlanLimits, planMicroRuns, withinBudget } from './plan.js';
@@ -14,6 +15,8 @@ export interface CalibrationOptions {
   readonly seconds: number;
   readonly quick: boolean;
   readonly maxSequences: number;
+  /** Longest sequence. */
+  readonly contextLength: number;
   /** In seconds. */
   readonly clock: () => number;
   /** Seconds of processor time that other programs have used so far; 0 always where that makes no difference. */
@@ -48,16 +51,16 @@ const longestRunSeconds = 0.3;
 /** Measures micro-runs on a device that nothing else uses, and fits constants to them. */
 export async function calibrate(device: Device, options: CalibrationOptions): Promise<Calibration> {
   const { info, kv } = device;
-  const { weights, seconds, quick, maxSequences, clock } = options;
+  const { weights, seconds, quick, maxSequences, contextLength, clock } = options;
   const work = modelWork(info.spec, weights);
   const preset = presetFor(info, weights);
   const limits: PlanLimits = {
     units: info.units,
-    smallestGroup: preset.smallestGroup,
+    splits: info.splits ?? splitsOf(info.units, preset.smallestGroup),
     maxStepTokens: info.maxStepTokens,
     maxSequences,
     pageTokens: kv.pageTokens,
-    contextLength: info.spec.contextLength,
+    contextLength,
     kvBytesPerToken: kv.blockBytes / kv.pageTokens,
     quick,
   };

@@ -278,7 +278,7 @@ function sampleOf(steps: readonly TimedStep[], units: number, other: Sample['oth
     units,
     other,
     seconds: result.seconds,
-    opSeconds: [...result.opSeconds],
+    ...(result.opSeconds && { opSeconds: [...result.opSeconds] }),
   };
 }
 

@@ -1,25 +1,36 @@
 import path from 'node:path';
+import { chooseDevice } from '../choose-device.js';
 import type { Device } from '../device/device.js';
+import { cudaInfo } from '../device/native.js';
 import { readCheckpoint } from '../model/checkpoint.js';
-import { type DeviceSettings, openDevice } from '../open-device.js';
+import { type DeviceSettings, openDevice, stepTokens } from '../open-device.js';
 import { kvBytesFor, slotsFor } from './micro-runner.js';
 
 /** More sequences at once cost no more than these teach. */
 const mostSequences = 64;
 
+export interface CalibrationDevice {
+  readonly device: Device;
+  readonly maxSequences: number;
+  /** Longest sequence. */
+  readonly contextLength: number;
+  /** See `OpenedDevice`. */
+  readonly notes: readonly string[];
+}
+
 /** A device as the engine would open it, with the KV memory and the slots that micro-runs need. */
-export async function openCalibrationDevice(
-  settings: DeviceSettings,
-): Promise<{ device: Device; maxSequences: number }> {
+export async function openCalibrationDevice(settings: DeviceSettings): Promise<CalibrationDevice> {
   const { spec } = await readCheckpoint(path.resolve(settings.model.path));
+  const { kind } = chooseDevice(settings, cudaInfo);
   const maxSequences = Math.min(settings.engine.maxSequences, mostSequences);
+  const contextLength = Math.min(settings.engine.contextLength ?? spec.contextLength, spec.contextLength);
   // K and V in bf16, the largest class.
   const kvBytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
   const maxStepTokens = Math.min(
-    Math.max(settings.engine.maxStepTokens, slotsFor(maxSequences)),
-    spec.contextLength,
+    Math.max(stepTokens(settings.engine, kind), slotsFor(maxSequences)),
+    contextLength,
   );
-  const { device } = await openDevice({
+  const { device, notes } = await openDevice({
     model: settings.model,
     engine: {
       ...settings.engine,
@@ -28,5 +39,5 @@ export async function openCalibrationDevice(
       maxStepTokens,
     },
   });
-  return { device, maxSequences };
+  return { device, maxSequences, contextLength, notes };
 }

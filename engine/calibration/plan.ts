@@ -1,3 +1,4 @@
+import { nearestSplit } from '../scheduler/splits.js';
 import { StepLoad } from '../scheduler/step-load.js';
 
 /** What one step of a micro-run holds: chunks of prompts, and sequences that decode. */
@@ -19,7 +20,8 @@ export type MicroRun =
 
 export interface PlanLimits {
   readonly units: number;
-  readonly smallestGroup: number;
+  /** Units of prefill in each split of the device, rising. */
+  readonly splits: readonly number[];
   readonly maxStepTokens: number;
   readonly maxSequences: number;
   /** Contexts are multiples of it. */
@@ -57,8 +59,12 @@ export function planMicroRuns(limits: PlanLimits): MicroRun[] {
   const someContext = middle(contexts);
 
   const runs: MicroRun[] = [];
-  for (const share of shares(limits)) {
-    for (const shape of [...prompts, ...decodes]) runs.push({ mode: 'alone', shape, units: share });
+  for (const share of [...someSplits(limits), units]) {
+    for (const shape of prompts) runs.push({ mode: 'alone', shape, units: share });
+  }
+  // Decode has what a split leaves.
+  for (const share of [...someSplits(limits).map((split) => units - split), units]) {
+    for (const shape of decodes) runs.push({ mode: 'alone', shape, units: share });
   }
   for (const count of few(tokens)) {
     for (const decoding of few(sequences)) {
@@ -68,7 +74,7 @@ export function planMicroRuns(limits: PlanLimits): MicroRun[] {
       runs.push({ mode: 'alone', shape, units });
     }
   }
-  for (const prefillUnits of shares(limits).filter((share) => share < units)) {
+  for (const prefillUnits of someSplits(limits)) {
     for (const count of few(tokens)) {
       for (const decoding of few(sequences)) {
         for (const context of [decodeContexts[0]!, decodeContexts.at(-1)!]) {
@@ -114,12 +120,10 @@ function decodeOf(sequences: number, context: number): Shape {
   return { chunks: [], sequences, context };
 }
 
-/** All units, and three quarters, half and a quarter of them as far as groups allow. */
-function shares({ units, smallestGroup }: PlanLimits): number[] {
-  const rounded = [0.25, 0.5, 0.75].map(
-    (part) => Math.max(1, Math.round((units * part) / smallestGroup)) * smallestGroup,
-  );
-  return [...new Set([...rounded, units])].filter((share) => share <= units);
+/** The splits nearest to a quarter, half and three quarters of the units for prefill. */
+function someSplits({ units, splits }: PlanLimits): number[] {
+  const nearest = [0.25, 0.5, 0.75].flatMap((part) => nearestSplit(splits, units * part) ?? []);
+  return [...new Set(nearest)];
 }
 
 function middle<T>(values: readonly T[]): T {

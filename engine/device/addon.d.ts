@@ -2,16 +2,28 @@
  * The addon's whole surface (native/addon). Only `native.ts` imports this file. Arguments are trusted to have the
  * declared types; native still checks every index and length and throws an Error that names what is wrong.
  */
+
+import type { GrammarTables } from '../grammar/tables.js';
 import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
-import type { BornClass, DeviceInfo, PrecisionClass, SlotSampling, StepResult } from './device.js';
+import type {
+  BornClass,
+  DeviceInfo,
+  GrammarHandle,
+  PrecisionClass,
+  SlotSampling,
+  StepResult,
+  VocabularyBytes,
+} from './device.js';
 
 export interface NativeAddon {
   /** What this process may use of the machine; `isas` best first. */
   cpuInfo(): { cores: number; isas: NativeIsa[] };
   /** What is found of CUDA now. Never throws: what is wrong is said in `problem`. */
   cudaInfo(): CudaInfo;
+  /** out = a b, or out += a b, in float64 on all cores; returns when it is done. */
+  multiply(shape: ProductShape, a: Float64Array, b: Float64Array, out: Float64Array): void;
   /**
-   * Maps the files, packs the weights on `units` threads and starts the lanes. `onProgress(done, total)` is called
+   * Maps the files, packs the weights and starts the lanes. `onProgress(done, total)` is called
    * with bytes of checkpoint read, at most a few hundred times, on the calling thread's event loop.
    */
   openDevice(
@@ -20,9 +32,24 @@ export interface NativeAddon {
   ): Promise<NativeDevice>;
 }
 
+/** a [rows, depth], b [depth, cols], out [rows, cols]. Strides are in elements; out's columns are neighbours. */
+export interface ProductShape {
+  readonly rows: number;
+  readonly cols: number;
+  readonly depth: number;
+  readonly aRowStride: number;
+  readonly aColStride: number;
+  readonly bRowStride: number;
+  readonly bColStride: number;
+  readonly outStride: number;
+  readonly add: boolean;
+}
+
 export interface CudaInfo {
   /** Whether the addon was compiled with CUDA's headers. */
   readonly built: boolean;
+  /** What its kernels were compiled for, as `90a`; empty without kernels. */
+  readonly architectures: readonly string[];
   /** Versions of CUDA, such as "13.0"; empty where unknown. */
   readonly driverVersion: string;
   readonly runtimeVersion: string;
@@ -54,20 +81,33 @@ export interface NativeDeviceOptions {
   readonly kvPrecision: BornClass;
   /** Bytes of the KV arena, allocated once. */
   readonly kvBytes: number;
+  /** Take less where the device has less left beside the weights; else that is an error. */
+  readonly kvMayShrink: boolean;
   readonly slots: number;
   readonly maxStepTokens: number;
-  /** Compute units (cores) to use, 1 to all. */
-  readonly units: number;
-  /** Forces an instruction set that this machine has; absent: the best. */
-  readonly isa?: NativeIsa;
+  /** Longest sequence; 0: as long as the KV arena allows. */
+  readonly maxSequenceTokens: number;
+  readonly compute:
+    | {
+        readonly kind: 'cpu';
+        /** Cores to use, 1 to all. */
+        readonly cores: number;
+        /** Forces an instruction set that this machine has; absent: the best. */
+        readonly isa?: NativeIsa;
+      }
+    | { readonly kind: 'cuda'; readonly gpu: number; readonly memoryFraction: number };
   /** Refuse weights that hold NaN or infinity. */
   readonly checkFinite: boolean;
 }
 
 export interface NativeDevice {
-  info(): Omit<DeviceInfo, 'spec' | 'name'>;
+  /** `name` is empty for a processor. */
+  info(): Omit<DeviceInfo, 'spec'>;
   partition(prefillUnits: number): void;
-  /** lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`; probes may be empty. */
+  /**
+   * lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`; probes may be empty. An
+   * error's `code` is `DEVICE_LOST` where the device can do nothing more for this process.
+   */
   run(
     lane: 0 | 1,
     slots: Int32Array,
@@ -76,6 +116,9 @@ export interface NativeDevice {
     wants: Uint8Array,
     probes: Int32Array,
   ): Promise<StepResult>;
+  setVocabulary(vocabulary: VocabularyBytes): void;
+  openGrammar(tables: GrammarTables): GrammarHandle;
+  closeGrammar(grammar: GrammarHandle): void;
   openSlot(slot: number, sampling: SlotSampling): void;
   closeSlot(slot: number): void;
   kvInfo(): {

@@ -1,3 +1,4 @@
+import type { GrammarTables } from '../grammar/tables.js';
 import type { ModelSpec } from '../model/model-spec.js';
 
 /**
@@ -15,12 +16,31 @@ export interface Device {
    * now on. 0 or all of them is allowed: then one lane alone may run.
    */
   partition(prefillUnits: number): void;
+  /** What the tokens stand for; needed before the first grammar. */
+  setVocabulary(vocabulary: VocabularyBytes): void;
+  /** A grammar for slots to follow. Throws if the vocabulary cannot write what it needs. */
+  openGrammar(tables: GrammarTables): GrammarHandle;
+  /** Slots that follow it are not disturbed. */
+  closeGrammar(grammar: GrammarHandle): void;
   /** Prepare a free slot for a sequence. Throws if the slot is open. */
   openSlot(slot: number, sampling: SlotSampling): void;
   /** Free the slot and its page references. Throws if a step or swap of the slot is in flight. */
   closeSlot(slot: number): void;
   /** Ends both lanes after their steps and swaps in flight and frees all native memory, swapped KV too. */
   close(): Promise<void>;
+}
+
+export type GrammarHandle = number;
+
+/** The bytes of all tokens, one token after another. */
+export interface VocabularyBytes {
+  readonly bytes: Uint8Array;
+  /** [tokens + 1] */
+  readonly begins: Int32Array;
+  /** Tokens that steer the model and are no text. */
+  readonly special: Int32Array;
+  /** Those that end an answer. */
+  readonly endTokens: Int32Array;
 }
 
 export interface DeviceInfo {
@@ -30,6 +50,8 @@ export interface DeviceInfo {
   /** Instruction set or architecture the kernels were chosen for: amx, avx512, avx2, portable, sm_90a, ... */
   readonly isa: string;
   readonly units: number;
+  /** Units of the prefill lane in each split that the device can make, rising; absent: any number of units. */
+  readonly splits?: readonly number[];
   readonly weightBytes: number;
   readonly kvBytes: number;
   /** Slots that can be open at once. */
@@ -39,7 +61,12 @@ export interface DeviceInfo {
   readonly spec: ModelSpec;
 }
 
-/** At most one step is in flight per lane. */
+/** The device does nothing more for this process; whoever wants it again starts anew in another. */
+export class DeviceLostError extends Error {
+  override readonly name = 'DeviceLostError';
+}
+
+/** At most one step is in flight per lane. A step rejects with `DeviceLostError` where the device is gone with it. */
 export interface Lane {
   run(step: Step): Promise<StepResult>;
 }
@@ -95,8 +122,11 @@ export interface StepResult {
   readonly saliency: readonly Uint32Array[];
   /** Time the lane was busy with this step, without queueing. */
   readonly seconds: number;
-  /** What it was spent on: one value for each of `operatorClasses`. Their sum is `seconds`. */
-  readonly opSeconds: Float64Array;
+  /**
+   * What it was spent on: one value for each of `operatorClasses`. Their sum is `seconds`. A device whose clock costs
+   * something measures only some steps.
+   */
+  readonly opSeconds?: Float64Array;
 }
 
 /**
@@ -154,7 +184,16 @@ export interface SlotSampling {
    * generated when a sequence starts anew after pre-emption.
    */
   readonly promptTokens: Int32Array;
+  /** Also where a grammar is. */
   readonly generatedTokens: Int32Array;
+  readonly grammar?: SlotGrammar;
+}
+
+/** What all tokens of a slot follow: others cannot be sampled. Its end goes before `minTokens`. */
+export interface SlotGrammar {
+  readonly handle: GrammarHandle;
+  /** Special tokens that are text in it. */
+  readonly shownTokens: Int32Array;
 }
 
 /** Precision classes of KV pages, the largest first. */

@@ -4,7 +4,16 @@ import { fileURLToPath } from 'node:url';
 import { EngineError } from '../errors.js';
 import type { Checkpoint } from '../model/model-spec.js';
 import type { CudaInfo, NativeAddon, NativeDevice, NativeDeviceOptions, NativeIsa } from './addon.js';
-import type { Device, DeviceInfo, KvPool, Lane, SlotSampling, Step, StepResult } from './device.js';
+import {
+  type Device,
+  type DeviceInfo,
+  DeviceLostError,
+  type KvPool,
+  type Lane,
+  type SlotSampling,
+  type Step,
+  type StepResult,
+} from './device.js';
 import { SwappedHandles } from './swapped-handles.js';
 
 /** What of the device's options is a choice; the rest follows from the checkpoint. */
@@ -24,6 +33,11 @@ export function cpuInfo(): CpuInfo {
 
 export type { CudaDevice, CudaInfo } from './addon.js';
 
+/** For tools that work on checkpoints; serving multiplies on a device. */
+export function multiplyMatrices(...args: Parameters<NativeAddon['multiply']>): void {
+  loadAddon().multiply(...args);
+}
+
 export function cudaInfo(): CudaInfo {
   return loadAddon().cudaInfo();
 }
@@ -42,7 +56,8 @@ export async function openNativeDevice(
     if (error instanceof EngineError) throw error;
     throw new EngineError('model_invalid', (error as Error).message);
   }
-  const info: DeviceInfo = { ...native.info(), name: cpuName(), spec };
+  const described = native.info();
+  const info: DeviceInfo = { ...described, name: described.name || cpuName(), spec };
   const swapped = new SwappedHandles((id) => native.kvDropSwapped(id));
   return {
     info,
@@ -50,6 +65,9 @@ export async function openNativeDevice(
     decode: laneOf(native, 1),
     kv: kvPoolOf(native, settings.kvPrecision, swapped),
     partition: (prefillUnits: number) => native.partition(prefillUnits),
+    setVocabulary: (vocabulary) => native.setVocabulary(vocabulary),
+    openGrammar: (tables) => native.openGrammar(tables),
+    closeGrammar: (grammar) => native.closeGrammar(grammar),
     openSlot: (slot: number, sampling: SlotSampling) => native.openSlot(slot, sampling),
     closeSlot: (slot: number) => native.closeSlot(slot),
     close: async () => {
@@ -63,8 +81,14 @@ const noProbes = new Int32Array();
 
 function laneOf(native: NativeDevice, lane: 0 | 1): Lane {
   return {
-    run: (step: Step): Promise<StepResult> =>
-      native.run(lane, step.slots, step.counts, step.tokens, step.wants, step.probes ?? noProbes),
+    run: async ({ slots, counts, tokens, wants, probes = noProbes }: Step): Promise<StepResult> => {
+      try {
+        return await native.run(lane, slots, counts, tokens, wants, probes);
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        throw code === 'DEVICE_LOST' ? new DeviceLostError(message) : error;
+      }
+    },
   };
 }
 

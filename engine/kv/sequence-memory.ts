@@ -324,10 +324,11 @@ export class SequenceMemory implements Memory<Sequence> {
   #open(sequence: Sequence): void {
     const { request } = sequence.request;
     const stops = new Set(request.stopTokenIds);
-    if (!request.ignoreEos) for (const id of this.#options.eosTokenIds) stops.add(id);
+    if (!request.ignoreEos || request.grammar) for (const id of this.#options.eosTokenIds) stops.add(id);
     const generated = sequence.tokens.view(sequence.promptTokens);
     const slot = this.#freeSlots.at(-1)!;
-    this.#device.openSlot(slot, slotSampling(request, sequence.seed, stops, generated));
+    const { grammar } = sequence.request;
+    this.#device.openSlot(slot, slotSampling(request, sequence.seed, stops, generated, grammar));
     this.#freeSlots.pop();
     sequence.slot = slot;
   }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { SlotSampling } from '../device/device.js';
+import type { GrammarHandle, SlotSampling } from '../device/device.js';
 import type { GenerateRequest } from '../types.js';
 
 const none = new Int32Array(0);
@@ -24,6 +24,7 @@ export function slotSampling(
   seed: bigint,
   stopTokenIds: ReadonlySet<number>,
   generated: Int32Array,
+  grammar?: GrammarHandle,
 ): SlotSampling {
   const { sampling } = request;
   const penalized =
@@ -42,6 +43,9 @@ export function slotSampling(
     suppressedBelowMin: request.minTokens > 0 ? Int32Array.from(stopTokenIds) : none,
     logprobs: request.logprobs,
     promptTokens: penalized ? request.prompt : none,
-    generatedTokens: penalized || request.minTokens > 0 ? generated : none,
+    generatedTokens: penalized || request.minTokens > 0 || grammar !== undefined ? generated : none,
+    ...(grammar !== undefined && {
+      grammar: { handle: grammar, shownTokens: Int32Array.from(request.shownSpecialTokens ?? []) },
+    }),
   };
 }

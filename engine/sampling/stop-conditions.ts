@@ -13,6 +13,8 @@ export interface StopOptions {
   readonly stopTokenIds: ReadonlySet<number>;
   readonly maxTokens: number;
   readonly minTokens: number;
+  /** A grammar says when a choice ends: an end token below the minimum is one that had to come. */
+  readonly constrained: boolean;
 }
 
 /**
@@ -29,7 +31,7 @@ export class StopConditions {
   next(token: number, decode: (token: number) => string, flush: () => string): StopOutcome {
     this.#tokens++;
     const mayStop = this.#tokens > this.options.minTokens;
-    if (mayStop && this.options.stopTokenIds.has(token)) {
+    if ((mayStop || this.options.constrained) && this.options.stopTokenIds.has(token)) {
       return { text: this.#rest(flush()), finish: { reason: 'stop', stoppedBy: token } };
     }
     this.#withheld += decode(token);

@@ -78,16 +78,18 @@ async function runCalibrate(
   const { weights } = settings.model;
   const rows = new Rows({ ...originOf([]), command: commandLine(argv) });
   notice(`opening ${settings.model.path} with ${weights} weights`);
-  const { device, maxSequences } = await openCalibrationDevice(settings);
+  const { device, maxSequences, contextLength, notes } = await openCalibrationDevice(settings);
   const bar = new ProgressBar('measuring', process.stderr);
   try {
     const { info } = device;
     print(`${info.name}, ${info.isa}, ${info.units} units\n`);
+    for (const note of notes) notice(note);
     const found = await calibrate(device, {
       weights,
       seconds: options.seconds,
       quick: options.quick ?? false,
       maxSequences,
+      contextLength,
       clock: () => performance.now() / 1000,
       otherPrograms,
       onProgress: (done) => bar.update(done),

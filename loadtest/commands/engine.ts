@@ -12,15 +12,16 @@ import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { listOf, wholeNumber, wholeNumbers } from './arguments.js';
 import { notice, print } from './output.js';
-import { addShapeOptions, shapeFrom, shapeName } from './shape-options.js';
+import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
 
 const isas = ['amx', 'avx512', 'avx2', 'portable'] as const;
 
-interface EngineOptions extends ModelShape, Omit<ThroughputPlan, 'repetitions'> {
+interface EngineOptions extends ShapeOptions, Omit<ThroughputPlan, 'repetitions'> {
   model?: string;
   weights: BenchDeviceOptions['weights'][];
   kv: BenchDeviceOptions['kv'][];
   stepTokens: number;
+  device: NonNullable<BenchDeviceOptions['device']>;
   cores?: number;
   isa?: (typeof isas)[number];
   repetitions: number;
@@ -46,6 +47,11 @@ export function engineCommand(argv: readonly string[]): Command {
     .option('--context <n>', 'tokens each holds before', wholeNumber(1), 32)
     .option('--generate <n>', 'tokens to extend each by', wholeNumber(1), 128)
     .option('--step-tokens <n>', 'tokens of one prefill step', wholeNumber(32), 512)
+    .addOption(
+      new Option('--device <name>', 'what to compute on, as "tandem serve" takes it')
+        .choices(['auto', 'cpu', 'cuda'])
+        .default('auto'),
+    )
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
     .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))
     .option('--repetitions <n>', 'counted turns of each workload', wholeNumber(1), 5)
@@ -130,6 +136,7 @@ async function runGrowth(model: string, options: EngineOptions, rows: Rows): Pro
 function common(model: string, options: EngineOptions) {
   return {
     model,
+    device: options.device,
     stepTokens: options.stepTokens,
     ...(options.cores !== undefined && { cores: options.cores }),
     ...(options.isa !== undefined && { isa: options.isa }),
@@ -146,8 +153,8 @@ async function withDevices(
       notice(`opening ${options.model} with ${options.weights} weights, KV ${options.kv}`);
       devices.push(await openBenchDevice(options));
     }
-    const { isa, units } = devices[0]!.device.info;
-    print(`${isa} on ${units} cores\n`);
+    const { kind, name, isa, units } = devices[0]!.device.info;
+    print(`${name}: ${isa} on ${units} ${kind === 'cuda' ? 'SMs' : 'cores'}\n`);
     await work(devices);
   } finally {
     for (const { device } of devices) await device.close();

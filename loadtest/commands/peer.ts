@@ -17,7 +17,7 @@ import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { listOf, wholeNumber, wholeNumbers } from './arguments.js';
 import { notice, print } from './output.js';
-import { addShapeOptions, shapeFrom, shapeName } from './shape-options.js';
+import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
 
 type WeightClass = RunnerOptions['weights'];
 
@@ -30,7 +30,7 @@ const counterparts: Readonly<Record<WeightClass, WeightFormat>> = {
 
 const stepTokens = 512;
 
-interface PeerOptions extends ModelShape {
+interface PeerOptions extends ShapeOptions {
   weights: WeightClass[];
   prompts: number[];
   sequences: number[];

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { packageRoot } from '../../config/package-root.js';
@@ -26,6 +26,7 @@ import {
   type CachePolicy,
   cachePolicies,
   exactPolicy,
+  looksAtAttention,
   offeredPolicies,
   policyNamed,
 } from '../quality/policies.js';
@@ -41,10 +42,12 @@ import { ProgressBar } from './progress-bar.js';
 const demoModel = path.join(packageRoot, ModelSettings.parse({}).path);
 const weightClasses = ModelSettings.shape.weights.unwrap().options;
 const isas = ['amx', 'avx512', 'avx2', 'portable'] as const;
+const allPolicies = cachePolicies.map(({ name }) => name);
 const usualContexts = [128, 256, 512, 1024, 2048];
 
 interface QualityOptions {
-  policies: string[];
+  policies?: string[];
+  beside: string[];
   weights: ModelSettings['weights'];
   text?: string;
   window?: number;
@@ -63,15 +66,19 @@ interface QualityOptions {
 }
 
 export function qualityCommand(argv: readonly string[]): Command {
-  const names = cachePolicies.map(({ name }) => name);
   return new Command('quality')
     .description('measure what each KV cache costs in quality, and saves in memory and time')
     .argument('[model]', 'model folder; the demo model if absent')
     .option(
       '--policies <names>',
-      `${names.join(', ')}, by commas; those of --kv if absent`,
-      listOf(names),
-      offeredPolicies.map(({ name }) => name),
+      `${allPolicies.join(', ')}, by commas; those of --kv if absent, or with --beside the exact one`,
+      listOf(allPolicies),
+    )
+    .option(
+      '--beside <folders>',
+      'other models with this tokenizer, by commas, such as "tandem convert" makes: each with an exact cache',
+      (text: string) => text.split(','),
+      [],
     )
     .addOption(
       new Option('--weights <class>', 'of the model')
@@ -105,13 +112,32 @@ async function runQuality(
   if (model !== undefined && options.text === undefined) {
     notice("text: the demo model's own; with --text FILE perplexity says more of this model");
   }
+  const policies =
+    options.policies ?? (options.beside.length > 0 ? [exactPolicy] : offeredPolicies).map(({ name }) => name);
   const plan = await planFor(folder, options);
   const room: PolicyRoom = {
     model: folder,
     weights: options.weights,
     ...roomFor(plan),
-    engine: { maxStepTokens: options.stepTokens, cores: options.cores, isa: options.isa },
+    engine: {
+      // All on the same device, since they are compared.
+      device: policies.some((name) => looksAtAttention(policyNamed(name))) ? 'cpu' : 'auto',
+      maxStepTokens: options.stepTokens,
+      cores: options.cores,
+      isa: options.isa,
+    },
   };
+  const contenders = [
+    ...[...new Set(policies)]
+      .filter((name) => name !== exactPolicy.name)
+      .map((name) => ({ name, policy: policyNamed(name), room })),
+    ...options.beside.map((other) => ({
+      name: path.basename(other),
+      policy: exactPolicy,
+      room: { ...room, model: path.resolve(other) },
+    })),
+  ];
+  for (const other of options.beside) await checkSameText(folder, path.resolve(other));
   let rows = new Rows(origin);
   await withDevice(exactPolicy, room, async (exactDevice) => {
     const exact = await withProgress(exactPolicy.name, (onProgress) =>
@@ -122,16 +148,15 @@ async function runQuality(
     // After each policy, so that a long run that is cut short has not been for nothing.
     const write = () => {
       rows = new Rows(origin);
-      if (options.policies.includes(exactPolicy.name)) addFigures(rows, exact, undefined, plan);
+      if (policies.includes(exactPolicy.name)) addFigures(rows, exact, undefined, plan);
       for (const figures of compared) addFigures(rows, figures, exact, plan);
       if (options.json) rows.write(options.json);
       if (options.html)
         writeFileSync(options.html, renderQuality(rows.all, compared, plan.windows[0]!.length, origin));
     };
     write();
-    for (const name of new Set(options.policies)) {
-      if (name === exactPolicy.name) continue;
-      await withDevice(policyNamed(name), room, async (device) => {
+    for (const { name, policy, room: own } of contenders) {
+      await withDevice(policy, own, async (device) => {
         const figures = await withProgress(name, (onProgress) =>
           measureBesideExact(name, device, { device: exactDevice, figures: exact }, plan, onProgress),
         );
@@ -142,6 +167,21 @@ async function runQuality(
     }
   });
   print(formatRows(rows.all));
+}
+
+/** A model that is compared must read the same tokens. */
+async function checkSameText(folder: string, other: string): Promise<void> {
+  const { spec } = await readCheckpoint(other);
+  const vocabulary = (of: string) => readFileSync(path.join(of, 'tokenizer.json'));
+  if (!vocabulary(folder).equals(vocabulary(other))) {
+    throw new Error(
+      `--beside ${other}: its tokenizer.json is not that of ${folder}, so nothing can be compared`,
+    );
+  }
+  const own = await readCheckpoint(folder);
+  if (spec.vocab !== own.spec.vocab || spec.contextLength < own.spec.contextLength) {
+    throw new Error(`--beside ${other}: its vocabulary or context is not that of ${folder}`);
+  }
 }
 
 /** Reads and checks everything that can be wrong before a device is opened. */

@@ -1,12 +1,11 @@
 import { Command } from 'commander';
 import type { WeightFormat } from '../random-model/block-formats.js';
-import type { ModelShape } from '../random-model/model-shape.js';
 import { makeRandomModel } from '../random-model/random-model.js';
 import { listOf, wholeNumber } from './arguments.js';
 import { notice } from './output.js';
-import { addShapeOptions, shapeFrom } from './shape-options.js';
+import { addShapeOptions, type ShapeOptions, shapeFrom } from './shape-options.js';
 
-interface RandomModelFlags extends ModelShape {
+interface RandomModelFlags extends ShapeOptions {
   gguf?: WeightFormat[];
   seed: number;
 }

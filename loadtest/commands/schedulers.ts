@@ -17,7 +17,7 @@ import {
   addFigures,
   type Figures,
   medians,
-  mixedRows,
+  mixedRowsOf,
   simulatedRows,
   traceRows,
 } from '../schedulers/figures.js';
@@ -32,7 +32,7 @@ import { parseSlo, type Slo } from '../serve/slo.js';
 import { readReplay } from '../serve/trace-replay.js';
 import { openMachineSetups } from '../simulate/machine-setup.js';
 import { readable } from '../table.js';
-import { listOf, parsed, positiveNumber, positiveNumbers, wholeNumber } from './arguments.js';
+import { listOf, parsed, positiveNumber, positiveNumbers, wholeNumber, wholeNumbers } from './arguments.js';
 import { notice, print } from './output.js';
 
 type WeightClass = 'int8' | 'bf16' | 'int4';
@@ -43,9 +43,9 @@ interface SchedulersOptions {
   peer?: true;
   weights: WeightClass;
   repetitions: number;
-  streams: number;
+  streams: number[];
   shortPrompt: number;
-  longPrompt: number;
+  longPrompt: number[];
   seconds: number;
   trace?: string;
   requests?: number;
@@ -95,9 +95,14 @@ export function schedulersCommand(argv: readonly string[]): Command {
       new Option('--weights <class>', 'of every side').choices(['int8', 'bf16', 'int4']).default('int8'),
     )
     .option('--repetitions <n>', 'turns of each', wholeNumber(1), 3)
-    .option('--streams <n>', 'running streams', wholeNumber(1), 8)
+    .option('--streams <counts>', 'running streams; several by commas, one after another', wholeNumbers, [8])
     .option('--short-prompt <n>', 'tokens of their prompts', wholeNumber(1), 32)
-    .option('--long-prompt <n>', 'tokens of the prompts that arrive, one after another', wholeNumber(1), 2048)
+    .option(
+      '--long-prompt <lengths>',
+      'tokens of the prompts that arrive, one after another; several lengths by commas, each with each of --streams',
+      wholeNumbers,
+      [2048],
+    )
     .option('--seconds <n>', 'streams alone, and as long beside prompts', positiveNumber, 12)
     .addOption(
       new Option('--trace <file>', 'replay a recorded trace instead of streams and prompts').conflicts(
@@ -150,6 +155,12 @@ async function runSchedulers(
   const contenders = contendersOf(options.policies, options.slack);
   const reference = contenders.find(({ isReference }) => isReference);
   if (options.html && !reference) throw new Error('--html compares with prefill-first: add it to --policies');
+  const plans = plansOf(options);
+  if (plans.length > 1 && (options.html || options.peer)) {
+    throw new Error(
+      `${options.html ? '--html' : '--peer'} takes one number of --streams and one --long-prompt`,
+    );
+  }
   const { ask, shown } = scenarioOf(options, model);
   const serverOptions = {
     model,
@@ -167,21 +178,25 @@ async function runSchedulers(
     notice(`${side} #${repetition}: ${values.join('; ')}`);
   };
   let rows = new Rows(origin);
-  // After each round, so that a run of an hour that is cut short has not been for nothing.
+  // After each turn, so that a run of an hour that is cut short has not been for nothing.
   await inTurns(sides, options.repetitions, onTurn, (turns) => {
     rows = new Rows(origin);
     const found = new Map(Array.from(turns, ([side, list]) => [side, medians(list)]));
     const base = reference && found.get(reference.name);
     for (const [side, figures] of found) addFigures(rows, side, shown, figures, base);
     if (options.json) rows.write(options.json);
-    if (options.html) writeFileSync(options.html, renderTradeOff(tradeOff(found, base!), rows.all, origin));
+    if (options.html && base)
+      writeFileSync(options.html, renderTradeOff(tradeOff(found, base), rows.all, origin));
   });
   print(formatRows(rows.all));
 }
 
 function scenarioOf(options: SchedulersOptions, model: string | undefined) {
   const { trace, slo, seed } = options;
-  if (trace === undefined) return { ask: askMixed(planOf(options)), shown: mixedRows };
+  if (trace === undefined) {
+    const plans = plansOf(options);
+    return { ask: askMixed(plans), shown: mixedRowsOf(plans) };
+  }
   const arrivals = readReplay({ ...options, file: trace }, new Random(seed));
   if (!options.simulated) return { ask: askTrace(arrivals, slo), shown: traceRows(slo) };
   const foresee: ForeseeReplay = (flags, sent, kvBlocks) =>
@@ -194,8 +209,17 @@ function settingsOf(model: string | undefined, flags: readonly string[]): Settin
   return serveSettings(model, flags).settings;
 }
 
-function planOf({ streams, shortPrompt, longPrompt, seconds }: SchedulersOptions): MixedPlan {
-  return { streams, shortPrompt, longPrompt, turnsAlone, phaseSeconds: seconds };
+/** Each number of streams with each length of prompts. */
+function plansOf({ streams, shortPrompt, longPrompt, seconds }: SchedulersOptions): MixedPlan[] {
+  return streams.flatMap((count) =>
+    longPrompt.map((length) => ({
+      streams: count,
+      shortPrompt,
+      longPrompt: length,
+      turnsAlone,
+      phaseSeconds: seconds,
+    })),
+  );
 }
 
 async function peerSide(model: string | undefined, options: SchedulersOptions): Promise<Side> {
@@ -211,5 +235,5 @@ async function peerSide(model: string | undefined, options: SchedulersOptions): 
   notice(`llama.cpp by node-llama-cpp ${version}`);
   const { vocab } = (await readCheckpoint(model)).spec;
   const threads = os.availableParallelism();
-  return llamaSide({ prefix, ggufFile, threads, stepTokens, vocab, plan: planOf(options) });
+  return llamaSide({ prefix, ggufFile, threads, stepTokens, vocab, plan: plansOf(options)[0]! });
 }

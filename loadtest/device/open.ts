@@ -13,6 +13,8 @@ export interface BenchDeviceOptions {
   readonly kv: EngineSettings['kv'];
   /** Tokens of one prefill step. */
   readonly stepTokens: number;
+  /** The processor if absent. */
+  readonly device?: EngineSettings['device'];
   readonly sequences: number;
   /** Tokens that all sequences together hold at most. */
   readonly kvTokens: number;
@@ -36,6 +38,7 @@ export async function openBenchDevice(options: BenchDeviceOptions): Promise<Benc
   const pageTokens = 32;
   const exactTokens = options.kvTokens + options.sequences * pageTokens;
   const engine = EngineSettings.parse({
+    device: options.device ?? 'cpu',
     kv: options.kv,
     kvMemory: Math.ceil(exactTokens * bytesPerToken * roomForBoth(options.kv)),
     maxSequences: options.sequences,

@@ -41,7 +41,7 @@ function readText(file: string): string {
 }
 
 /** What the tokenizer puts before every text: the bos, where it has one. */
-function tokensBefore(tokenizer: Tokenizer): Int32Array {
+export function tokensBefore(tokenizer: Tokenizer): Int32Array {
   const [first] = tokenizer.encode('a', { special: false, addBos: false });
   const whole = tokenizer.encode('a', { special: false, addBos: true });
   return whole.subarray(0, whole.indexOf(first!));

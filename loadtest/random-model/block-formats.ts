@@ -1,4 +1,4 @@
-import { toBf16, toF16 } from './number-formats.js';
+import { toBf16, toF16 } from '../../engine/index.js';
 
 /** Weights that share a scale in GGUF's simple formats. Every format here is laid out in such blocks. */
 export const blockValues = 32;

@@ -14,7 +14,7 @@ const fileTypes = { q4_0: 2, q8_0: 7, bf16: 32 } as const;
 /** `LLAMA_TOKEN_TYPE_NORMAL` and `_CONTROL` */
 const tokenTypes = { normal: 1, control: 3 } as const;
 
-/** Writes the model as llama.cpp reads it: matrices in `format`, norms in f32, the embedding also as the output. */
+/** Writes the model as llama.cpp reads it: matrices in `format`, norms in f32; without an output matrix the embedding is used for it. */
 export function writeGguf(
   file: string,
   model: { shape: ModelShape; tensors: readonly TensorPlan[]; vocabulary: Vocabulary; pool: WeightPool },

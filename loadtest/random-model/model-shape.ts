@@ -1,4 +1,4 @@
-/** Sizes of a Llama-style decoder with tied embeddings. */
+/** Sizes of a Llama-style decoder. */
 export interface ModelShape {
   readonly layers: number;
   readonly hidden: number;
@@ -10,6 +10,8 @@ export interface ModelShape {
   readonly ropeTheta: number;
   readonly contextLength: number;
   readonly normEps: number;
+  /** Whether the table of embeddings is the matrix to logits too. */
+  readonly tiedEmbeddings: boolean;
 }
 
 /** Llama-3.2-1B without its RoPE scaling, which costs nothing and so measures nothing. */
@@ -24,7 +26,20 @@ export const llama1b: ModelShape = {
   ropeTheta: 500_000,
   contextLength: 131_072,
   normEps: 1e-5,
+  tiedEmbeddings: true,
 };
+
+/** Llama-3.1-8B, likewise. */
+export const llama8b: ModelShape = {
+  ...llama1b,
+  layers: 32,
+  hidden: 4096,
+  headDim: 128,
+  ffn: 14336,
+  tiedEmbeddings: false,
+};
+
+export const shapes = { '1b': llama1b, '8b': llama8b } as const;
 
 /** One tensor of the model under both of its names. */
 export interface TensorPlan {
@@ -84,6 +99,7 @@ export function tensorsOf(shape: ModelShape): TensorPlan[] {
     matrix('model.embed_tokens', 'token_embd', shape.vocab, hidden),
     ...Array.from({ length: shape.layers }, (_, index) => layer(index)).flat(),
     norm('model.norm', 'output_norm'),
+    ...(shape.tiedEmbeddings ? [] : [matrix('lm_head', 'output', shape.vocab, hidden)]),
   ];
 }
 
@@ -97,7 +113,15 @@ export function rotatedRow(plan: TensorPlan, row: number): number {
 
 /** Throws a RangeError that names what does not fit together. */
 export function checkShape(shape: ModelShape): void {
-  const whole: (keyof ModelShape)[] = ['layers', 'hidden', 'heads', 'kvHeads', 'headDim', 'ffn', 'vocab'];
+  const whole: Exclude<keyof ModelShape, 'tiedEmbeddings'>[] = [
+    'layers',
+    'hidden',
+    'heads',
+    'kvHeads',
+    'headDim',
+    'ffn',
+    'vocab',
+  ];
   for (const key of whole) {
     if (!Number.isInteger(shape[key]) || shape[key] < 1) {
       throw new RangeError(`${key} is ${shape[key]}: expected a whole number above 0`);

@@ -92,7 +92,7 @@ function config(shape: ModelShape, { bos, eos }: Vocabulary): Record<string, unk
     rope_scaling: null,
     attention_bias: false,
     mlp_bias: false,
-    tie_word_embeddings: true,
+    tie_word_embeddings: shape.tiedEmbeddings,
     torch_dtype: 'bfloat16',
     bos_token_id: bos,
     eos_token_id: eos,

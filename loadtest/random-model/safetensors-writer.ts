@@ -1,6 +1,6 @@
+import { toBf16 } from '../../engine/index.js';
 import { ChunkedFile } from './chunked-file.js';
 import type { TensorPlan } from './model-shape.js';
-import { toBf16 } from './number-formats.js';
 import type { WeightPool } from './weight-pool.js';
 
 /** Writes all tensors as bf16. */

@@ -1,6 +1,6 @@
+import { fromBf16, toBf16 } from '../../engine/index.js';
 import { Random } from '../random.js';
 import { blockBytes, blockValues, encodeBlocks, type WeightFormat } from './block-formats.js';
-import { fromBf16, toBf16 } from './number-formats.js';
 
 /** Weights of released models have about this deviation at this width; the outputs stay in range over 16 layers. */
 const deviation = 0.02;

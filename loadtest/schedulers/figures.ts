@@ -1,6 +1,6 @@
 import type { Rows } from '../rows.js';
 import type { LoadResult } from '../serve/load.js';
-import type { MixedTimes } from '../serve/mixed-scenario.js';
+import type { MixedPlan, MixedTimes } from '../serve/mixed-scenario.js';
 import { gapsOf, meets, type Slo } from '../serve/slo.js';
 import { distributionOf, median } from '../statistics.js';
 
@@ -25,7 +25,7 @@ const foreseenRows: readonly FigureRow[] = [
 const idleGaps = 'TBT of the streams alone';
 const busyGaps = 'TBT while prompts arrive';
 
-export const mixedRows: readonly FigureRow[] = [
+const streamRows: readonly FigureRow[] = [
   { figure: 'idleP50', title: `${idleGaps}, p50`, unit: 'ms' },
   { figure: 'idleP99', title: `${idleGaps}, p99`, unit: 'ms' },
   { figure: 'busyP50', title: `${busyGaps}, p50`, unit: 'ms', against: { own: 'idleP50' } },
@@ -40,8 +40,35 @@ export const mixedRows: readonly FigureRow[] = [
   { figure: 'aloneP50', title: 'TTFT of a prompt alone, p50', unit: 'ms' },
   { figure: 'ttftP50', title: 'TTFT beside the streams, p50', unit: 'ms', against: 'reference' },
   { figure: 'ttftP95', title: 'TTFT beside the streams, p95', unit: 'ms', against: 'reference' },
-  ...foreseenRows,
 ];
+
+export const mixedRows: readonly FigureRow[] = [...streamRows, ...foreseenRows];
+
+/** Rows of what is asked of a server; where there are several plans, they and their figures are named after them. */
+export function mixedRowsOf(plans: readonly MixedPlan[]): readonly FigureRow[] {
+  return plans.length === 1 ? mixedRows : [...plans.flatMap(streamRowsOf), ...foreseenRows];
+}
+
+function streamRowsOf(plan: MixedPlan): FigureRow[] {
+  const named = (figure: string) => `${figure} ${nameOf(plan)}`;
+  return streamRows.map(({ figure, title, unit, against }) => ({
+    figure: named(figure),
+    title: `${title}, ${nameOf(plan)}`,
+    unit,
+    ...(against && { against: against === 'reference' ? against : { own: named(against.own) } }),
+  }));
+}
+
+/** A plan's figures under names of their own. */
+export function figuresOf(plan: MixedPlan, figures: Figures): Figures {
+  return Object.fromEntries(
+    Object.entries(figures).map(([figure, value]) => [`${figure} ${nameOf(plan)}`, value]),
+  );
+}
+
+function nameOf({ streams, longPrompt }: MixedPlan): string {
+  return `${streams} streams, prompts of ${longPrompt}`;
+}
 
 /** `streams` ran beside the prompts. */
 export function mixedFigures(times: MixedTimes): Figures {

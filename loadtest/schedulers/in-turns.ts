@@ -9,21 +9,21 @@ export interface Side {
 
 /**
  * Measures every side once, then every side again, A B C A B C ..., so that whatever changes on the machine meets all.
- * `onTurn` sees each turn as it ends, `onRound` all turns of all sides whenever every side has had as many.
+ * `onTurn` sees each turn as it ends, `onTurns` then all turns of the sides that have had one.
  */
 export async function inTurns(
   sides: readonly Side[],
   repetitions: number,
   onTurn: (side: string, repetition: number, figures: Figures) => void,
-  onRound: (turns: ReadonlyMap<string, readonly Figures[]>) => void,
+  onTurns: (turns: ReadonlyMap<string, readonly Figures[]>) => void,
 ): Promise<void> {
-  const turns = new Map<string, Figures[]>(sides.map(({ name }) => [name, []]));
+  const turns = new Map<string, Figures[]>();
   for (let repetition = 1; repetition <= repetitions; repetition += 1) {
     for (const side of sides) {
       const figures = await side.measure();
-      turns.get(side.name)!.push(figures);
+      turns.set(side.name, [...(turns.get(side.name) ?? []), figures]);
       onTurn(side.name, repetition, figures);
+      onTurns(turns);
     }
-    onRound(turns);
   }
 }

@@ -9,7 +9,7 @@ import { type ServedModel, servedModel, type Target } from '../serve/target.js';
 import { replayOf } from '../serve/trace-replay.js';
 import type { Arrival } from '../simulate/workloads/workload.js';
 import type { Contender } from './contenders.js';
-import { type Figures, mixedFigures, simulatedFigures, traceFigures } from './figures.js';
+import { type Figures, figuresOf, mixedFigures, simulatedFigures, traceFigures } from './figures.js';
 import type { Side } from './in-turns.js';
 
 export interface ServerOptions {
@@ -61,8 +61,16 @@ export function serverSide(contender: Contender, options: ServerOptions, ask: As
   };
 }
 
-export function askMixed(plan: MixedPlan): Ask {
-  return async ({ target, model, prompts }) => mixedFigures(await measureMixed(target, model, prompts, plan));
+/** One plan after another, on the same server. */
+export function askMixed(plans: readonly MixedPlan[]): Ask {
+  return async ({ target, model, prompts }) => {
+    let figures: Figures = {};
+    for (const plan of plans) {
+      const found = mixedFigures(await measureMixed(target, model, prompts, plan));
+      figures = { ...figures, ...(plans.length > 1 ? figuresOf(plan, found) : found) };
+    }
+    return figures;
+  };
 }
 
 /** What the simulator makes of the requests that were sent to a server of these flags, with so many KV pages. */

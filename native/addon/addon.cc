@@ -7,6 +7,7 @@
 #include "cuda-info.h"
 #include "device-wrap.h"
 #include "instance.h"
+#include "multiply.h"
 #include "open-device.h"
 
 namespace tandem::addon {
@@ -27,6 +28,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(instance);  // freed with the environment
   exports.Set("cpuInfo", Napi::Function::New(env, cpuInfo));
   exports.Set("cudaInfo", Napi::Function::New(env, cudaInfo));
+  exports.Set("multiply", Napi::Function::New(env, multiply));
   exports.Set("openDevice", Napi::Function::New(env, openDevice));
   return exports;
 }

@@ -1,5 +1,8 @@
 #include "cuda-info.h"
 
+#include <sstream>
+#include <string>
+
 #ifdef TANDEM_HAS_CUDA
 #include "cuda/driver.h"
 #endif
@@ -22,12 +25,23 @@ Napi::Object toObject(Napi::Env env, const cuda::DeviceFacts& device) {
   return object;
 }
 
+// What the kernels were compiled for, of a list as 90a,89,80.
+Napi::Array architectures(Napi::Env env) {
+  auto names = Napi::Array::New(env);
+#ifdef TANDEM_HAS_CUDA_KERNELS
+  std::istringstream list(TANDEM_CUDA_ARCHITECTURES);
+  for (std::string name; std::getline(list, name, ',');) names.Set(names.Length(), name);
+#endif
+  return names;
+}
+
 }  // namespace
 
 Napi::Value cudaInfo(const Napi::CallbackInfo& info) {
   const cuda::CudaFacts facts = cuda::findCuda();
   auto object = Napi::Object::New(info.Env());
   object.Set("built", true);
+  object.Set("architectures", architectures(info.Env()));
   object.Set("driverVersion", facts.driverVersion);
   object.Set("runtimeVersion", facts.runtimeVersion);
   object.Set("problem", facts.problem);
@@ -44,6 +58,7 @@ Napi::Value cudaInfo(const Napi::CallbackInfo& info) {
 Napi::Value cudaInfo(const Napi::CallbackInfo& info) {
   auto object = Napi::Object::New(info.Env());
   object.Set("built", false);
+  object.Set("architectures", Napi::Array::New(info.Env()));
   object.Set("driverVersion", "");
   object.Set("runtimeVersion", "");
   object.Set("problem", "this build found no CUDA toolkit 13.0 or newer");

@@ -27,6 +27,9 @@ Napi::Function DeviceWrap::define(Napi::Env env) {
                      {InstanceMethod("info", &DeviceWrap::info),
                       InstanceMethod("partition", &DeviceWrap::partition),
                       InstanceMethod("run", &DeviceWrap::run),
+                      InstanceMethod("setVocabulary", &DeviceWrap::setVocabulary),
+                      InstanceMethod("openGrammar", &DeviceWrap::openGrammar),
+                      InstanceMethod("closeGrammar", &DeviceWrap::closeGrammar),
                       InstanceMethod("openSlot", &DeviceWrap::openSlot),
                       InstanceMethod("closeSlot", &DeviceWrap::closeSlot),
                       InstanceMethod("kvInfo", &DeviceWrap::kvInfo),
@@ -72,6 +75,7 @@ Device& DeviceWrap::device() const {
 void DeviceWrap::shut() {
   if (!device_) return;
   napi_remove_env_cleanup_hook(Env(), onEnvironmentEnd, this);
+  grammars_.clear();
   device_.reset();  // waits for the steps and copies in flight, whose answers are in their outlets by then
   for (const auto& lane : lanes_) lane->close();
   copies_->close();
@@ -103,9 +107,16 @@ Napi::Value DeviceWrap::info(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Device& current = device();
     auto object = Napi::Object::New(info.Env());
-    object.Set("kind", "cpu");
-    object.Set("isa", current.backend().isa());
-    object.Set("units", current.backend().units());
+    const Backend& backend = current.backend();
+    object.Set("kind", backend.kind());
+    object.Set("name", backend.name());
+    object.Set("isa", backend.isa());
+    object.Set("units", backend.units());
+    if (const std::optional<std::vector<int>> splits = backend.splits()) {
+      auto units = Napi::Array::New(info.Env());
+      for (const int split : *splits) units.Set(units.Length(), split);
+      object.Set("splits", units);
+    }
     object.Set("weightBytes", static_cast<double>(current.weightBytes()));
     KvCache& kv = device().kv();
     object.Set("kvBytes", static_cast<double>(kv.totalBlocks()) * static_cast<double>(kv.blockBytes()));
@@ -121,8 +132,42 @@ void DeviceWrap::partition(const Napi::CallbackInfo& info) {
 
 void DeviceWrap::openSlot(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
-    device().openSlot(info[0].ToNumber().Int32Value(), readSlotOptions(info[1].As<Napi::Object>()));
+    const auto sampling = info[1].As<Napi::Object>();
+    SlotOptions options = readSlotOptions(sampling);
+    if (const Napi::Value value = sampling.Get("grammar"); !value.IsUndefined()) {
+      const auto grammar = value.As<Napi::Object>();
+      options.grammar = grammarOf(grammar.Get("handle"));
+      options.shownTokens =
+          readColumn<std::int32_t>(grammar.Get("shownTokens"), napi_int32_array, "shownTokens");
+    }
+    device().openSlot(info[0].ToNumber().Int32Value(), std::move(options));
   });
+}
+
+void DeviceWrap::setVocabulary(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { device().setVocabulary(readTokenBytes(info[0].As<Napi::Object>())); });
+}
+
+Napi::Value DeviceWrap::openGrammar(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    grammars_.emplace(nextGrammar_, device().makeGrammar(readGrammarTables(info[0].As<Napi::Object>())));
+    return Napi::Number::New(info.Env(), nextGrammar_++);
+  });
+}
+
+// Slots that follow it keep it.
+void DeviceWrap::closeGrammar(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    static_cast<void>(grammarOf(info[0]));
+    grammars_.erase(info[0].ToNumber().Int32Value());
+  });
+}
+
+const std::shared_ptr<Grammar>& DeviceWrap::grammarOf(const Napi::Value& id) const {
+  const auto found = grammars_.find(id.ToNumber().Int32Value());
+  if (found == grammars_.end())
+    throw Error("there is no grammar " + std::to_string(id.ToNumber().Int32Value()));
+  return found->second;
 }
 
 void DeviceWrap::closeSlot(const Napi::CallbackInfo& info) {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <functional>
+#include <map>
 #include <memory>
 
 #include "model/device.h"
@@ -25,6 +26,9 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   Napi::Value info(const Napi::CallbackInfo& info);
   void partition(const Napi::CallbackInfo& info);
   Napi::Value run(const Napi::CallbackInfo& info);
+  void setVocabulary(const Napi::CallbackInfo& info);
+  Napi::Value openGrammar(const Napi::CallbackInfo& info);
+  void closeGrammar(const Napi::CallbackInfo& info);
   void openSlot(const Napi::CallbackInfo& info);
   void closeSlot(const Napi::CallbackInfo& info);
   Napi::Value kvInfo(const Napi::CallbackInfo& info);
@@ -46,6 +50,7 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   Napi::Value close(const Napi::CallbackInfo& info);
 
   Device& device() const;
+  const std::shared_ptr<Grammar>& grammarOf(const Napi::Value& id) const;
   void shut();
   static void onEnvironmentEnd(void* self);
 
@@ -64,7 +69,9 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   // Ends the swap of a slot when its copy's answer has come to JavaScript's thread.
   std::function<Device&()> swapEnd(int slot) const;
 
-  std::shared_ptr<Device> device_;  // others may only watch it
+  std::shared_ptr<Device> device_;                    // others may only watch it
+  std::map<int, std::shared_ptr<Grammar>> grammars_;  // by id
+  int nextGrammar_ = 0;
   std::array<std::shared_ptr<Outlet>, 2> lanes_;
   std::shared_ptr<Outlet> copies_;  // swaps and conversions
 };

@@ -3,14 +3,28 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "cpu/cpu-backend.h"
 #include "device-wrap.h"
 #include "instance.h"
 #include "read-options.h"
+#ifdef TANDEM_HAS_CUDA_KERNELS
+#include "cuda/cuda-backend.h"
+#endif
 
 namespace tandem::addon {
 namespace {
+
+std::unique_ptr<Backend> makeBackend(const std::variant<CpuCompute, CudaCompute>& compute) {
+  if (const auto* cpu = std::get_if<CpuCompute>(&compute)) return makeCpuBackend(cpu->cores, cpu->isa);
+#ifdef TANDEM_HAS_CUDA_KERNELS
+  const auto& cuda = std::get<CudaCompute>(compute);
+  return cuda::makeCudaBackend({cuda.gpu, cuda.memoryFraction});
+#else
+  throw Error("this build has no CUDA kernels");
+#endif
+}
 
 struct Progress {
   std::uint64_t done, total;
@@ -36,8 +50,7 @@ class LoadWorker final : public Napi::AsyncProgressQueueWorker<Progress> {
       progress.Send(&now, 1);
     };
     try {
-      auto backend = makeCpuBackend(options_.units, options_.isa);
-      device_ = std::make_unique<Device>(std::move(backend), std::move(options_.device));
+      device_ = std::make_unique<Device>(makeBackend(options_.compute), std::move(options_.device));
     } catch (const std::exception& error) {
       SetError(error.what());
     }

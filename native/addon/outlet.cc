@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "core/error.h"
+
 namespace tandem::addon {
 
 struct Outlet::Delivery {
@@ -41,10 +43,14 @@ void Outlet::deliver(Napi::Env env, Napi::Function, std::nullptr_t*, Delivery* d
     delivery->outlet->settled(env);
     Napi::Value value;
     std::string error;
+    bool lost = false;
     try {
       value = delivery->settle(env);
     } catch (const Napi::Error&) {
       throw;
+    } catch (const DeviceLost& exception) {
+      error = exception.what();
+      lost = true;
     } catch (const std::exception& exception) {
       error = exception.what();
     } catch (...) {
@@ -53,7 +59,9 @@ void Outlet::deliver(Napi::Env env, Napi::Function, std::nullptr_t*, Delivery* d
     if (error.empty()) {
       delivery->deferred.Resolve(value);
     } else {
-      delivery->deferred.Reject(Napi::Error::New(env, error).Value());
+      const Napi::Error rejection = Napi::Error::New(env, error);
+      if (lost) rejection.Set("code", Napi::String::New(env, "DEVICE_LOST"));
+      delivery->deferred.Reject(rejection.Value());
     }
   } catch (const Napi::Error&) {
     // A thread that was told to end has its environment a little longer, but runs no more JavaScript.

@@ -96,6 +96,17 @@ TensorEntry readTensor(Napi::Object object) {
   return tensor;
 }
 
+std::variant<CpuCompute, CudaCompute> readCompute(Napi::Object object) {
+  const std::string kind = readString(object, "kind");
+  if (kind == "cuda")
+    return CudaCompute{readInteger<int>(object, "gpu"), readNumber(object, "memoryFraction")};
+  if (kind != "cpu") throw Error("the option compute cannot be of the kind \"" + kind + "\"");
+  CpuCompute cpu{readInteger<int>(object, "cores"), {}};
+  const Napi::Value isa = object.Get("isa");
+  if (!isa.IsUndefined()) cpu.isa = parseIsa(isa.ToString().Utf8Value());
+  return cpu;
+}
+
 }  // namespace
 
 OpenOptions readOpenOptions(Napi::Object object) {
@@ -118,9 +129,9 @@ OpenOptions readOpenOptions(Napi::Object object) {
   device.kvBytes = readInteger<std::size_t>(object, "kvBytes");
   device.slots = readInteger<int>(object, "slots");
   device.maxStepTokens = readInteger<int>(object, "maxStepTokens");
-  options.units = readInteger<int>(object, "units");
-  const Napi::Value isa = object.Get("isa");
-  if (!isa.IsUndefined()) options.isa = parseIsa(isa.ToString().Utf8Value());
+  device.maxSequenceTokens = readInteger<std::int64_t>(object, "maxSequenceTokens");
+  device.kvMayShrink = readBool(object, "kvMayShrink");
+  options.compute = readCompute(field(object, "compute").As<Napi::Object>());
   return options;
 }
 
@@ -168,6 +179,25 @@ SlotOptions readSlotOptions(Napi::Object object) {
   options.generatedTokens =
       readColumn<std::int32_t>(field(object, "generatedTokens"), napi_int32_array, "generatedTokens");
   return options;
+}
+
+TokenBytes readTokenBytes(Napi::Object object) {
+  const auto numbers = [&](const char* name) {
+    return readColumn<std::int32_t>(field(object, name), napi_int32_array, name);
+  };
+  return {readColumn<std::uint8_t>(field(object, "bytes"), napi_uint8_array, "bytes"), numbers("begins"),
+          numbers("special"), numbers("endTokens")};
+}
+
+GrammarTables readGrammarTables(Napi::Object object) {
+  const auto bytes = [&](const char* name) {
+    return readColumn<std::uint8_t>(field(object, name), napi_uint8_array, name);
+  };
+  const auto numbers = [&](const char* name) {
+    return readColumn<std::int32_t>(field(object, name), napi_int32_array, name);
+  };
+  return {bytes("byteClasses"),   numbers("next"),    numbers("callBegins"), numbers("callRules"),
+          numbers("callReturns"), bytes("accepting"), numbers("ruleStarts")};
 }
 
 }  // namespace tandem::addon

@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include <optional>
+#include <variant>
 
 #include "core/error.h"
 #include "cpu/isa.h"
@@ -13,14 +14,26 @@ namespace tandem::addon {
 // JavaScript objects of engine/device/addon.d.ts, read into what native wants. Throw Error naming a field
 // that is missing or of another type.
 
-struct OpenOptions {
-  DeviceOptions device;
-  int units = 1;
+struct CpuCompute {
+  int cores = 1;
   std::optional<Isa> isa;
 };
 
+struct CudaCompute {
+  int gpu = 0;
+  double memoryFraction = 0;
+};
+
+struct OpenOptions {
+  DeviceOptions device;
+  std::variant<CpuCompute, CudaCompute> compute;
+};
+
 OpenOptions readOpenOptions(Napi::Object object);
+// All but its grammar.
 SlotOptions readSlotOptions(Napi::Object object);
+TokenBytes readTokenBytes(Napi::Object object);
+GrammarTables readGrammarTables(Napi::Object object);
 // Of pages, as their places in `pageClasses` of engine/device/device.ts.
 std::vector<PrecisionClass> readClasses(const Napi::Value& value);
 

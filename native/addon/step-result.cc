@@ -66,10 +66,12 @@ Napi::Object toStepResult(Napi::Env env, const StepResult& result) {
     saliency.Set(static_cast<std::uint32_t>(i), toArray(env, result.saliency[i]));
   }
   object.Set("saliency", saliency);
-  object.Set("seconds", result.seconds);
-  auto opSeconds = Napi::Float64Array::New(env, result.opSeconds.size());
-  std::copy(result.opSeconds.begin(), result.opSeconds.end(), opSeconds.Data());
-  object.Set("opSeconds", opSeconds);
+  object.Set("seconds", result.seconds.total);
+  if (const auto& byClass = result.seconds.byClass) {
+    auto opSeconds = Napi::Float64Array::New(env, byClass->size());
+    std::copy(byClass->begin(), byClass->end(), opSeconds.Data());
+    object.Set("opSeconds", opSeconds);
+  }
   return object;
 }
 

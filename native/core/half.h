@@ -11,7 +11,7 @@
 namespace tandem {
 
 // IEEE half precision to float32, exact.
-inline float halfToFloat(std::uint16_t half) {
+constexpr float halfToFloat(std::uint16_t half) {
   const std::uint32_t sign = std::uint32_t{half & 0x8000u} << 16;
   const std::uint32_t exponent = (half >> 10) & 0x1fu;
   const std::uint32_t mantissa = half & 0x3ffu;

@@ -1,6 +1,6 @@
 #pragma once
 
-// The op interface. The forward pass (native/model/) is written once over it; a backend (native/cpu/, later
+// The op interface. The forward pass (native/model/) is written once over it; a backend (native/cpu/,
 // native/cuda/) implements it. An op works on the lane's share of the device. On a backend with a queue, ops
 // enqueue and `finish` waits.
 //
@@ -11,22 +11,31 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/error.h"
+#include "core/operator-class.h"
+#include "kv/kv-memory.h"
 #include "kv/page-format.h"
 
 namespace tandem {
 
-// Row-major activations [rows, cols]. The element type is the backend's choice (CPU: float).
+// What a tensor holds. Logits are float32 everywhere; activations are as the backend likes them (CPU:
+// float32, CUDA: bf16).
+enum class Element : std::uint8_t { activation, logit };
+
+// Row-major [rows, cols], in the backend's memory.
 struct Tensor {
   void* data = nullptr;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
+  Element element = Element::activation;
 
   float* floats() const { return static_cast<float*>(data); }
-  Tensor firstRows(std::int64_t count) const { return {data, count, cols}; }
+  Tensor firstRows(std::int64_t count) const { return {data, count, cols, element}; }
 };
 
 enum class CheckpointType : std::uint8_t { bf16, f16, f32 };
@@ -62,8 +71,18 @@ struct KvView {
   PageFormat format;
   std::span<std::byte* const> pages;
   std::span<const PrecisionClass> classes;  // empty: the format's, for all pages
+  int layer = 0;
 
   PageFormat formatOf(std::int64_t page) const { return classes.empty() ? format : format.in(classes[page]); }
+};
+
+// The pages of a slot in all layers.
+struct KvTable {
+  int slot = 0;
+  std::uint64_t version =
+      0;  // another one whenever a page was exchanged or taken away; not when one was added
+  std::span<const std::vector<std::byte*>> pages;  // [layer][page]
+  std::span<const std::vector<PrecisionClass>> classes;
 };
 
 // A full page that is to be written again in another class.
@@ -80,6 +99,13 @@ struct EntryRows {
   std::int64_t row = 0;
   std::int64_t count = 0;
   std::int64_t position = 0;
+};
+
+// What a step is about to compute. All of it stays where it is until the step is finished.
+struct StepPlan {
+  std::span<const std::int32_t> tokens;  // by row
+  std::span<const EntryRows> entries;    // in the order in which ops on KV get them
+  std::span<const KvTable> tables;       // of the entries
 };
 
 struct AttentionShape {
@@ -122,6 +148,7 @@ struct SampleRequest {
   std::int64_t position = 0;                 // of the token to be drawn; the draw depends on (seed, position)
   std::span<const TokenCount> seen;          // empty where no penalty is on
   std::span<const std::int32_t> suppressed;  // must not be drawn
+  std::span<const std::uint32_t> allowed = {};  // a bit for each token that may be drawn; empty: all may
 };
 
 struct SampleOutcome {
@@ -140,6 +167,14 @@ inline constexpr std::int64_t kMostProbes = 128;
 class Ops {
  public:
   virtual ~Ops() = default;
+
+  // Comes first in a step: what its ops need that does not depend on the layer can be made here, once. After
+  // it, `embed` gets the plan's tokens, `appendKv` all of its entries, and `attention` all of those that have
+  // several tokens or all of those that have one.
+  virtual void begin(const StepPlan& plan) = 0;
+
+  // What was asked for since the last lap, or since `begin`, is of this class.
+  virtual void lap(OperatorClass of) = 0;
 
   // x[i] = table[tokens[i]]
   virtual void embed(std::span<const std::int32_t> tokens, const CheckpointMatrix& table, Tensor x) = 0;
@@ -199,13 +234,13 @@ class Ops {
   // The reverse: row = values [cols].
   virtual void writeRow(Tensor x, std::int64_t row, std::span<const float> values) = 0;
 
-  // Waits for everything enqueued.
-  virtual void finish() = 0;
+  // Waits for everything enqueued, and says what the time since `begin` was spent on.
+  virtual StepSeconds finish() = 0;
 };
 
 inline void Ops::probe(Tensor, std::span<const EntryRows>, std::span<const KvView>, const AttentionShape&,
                        std::span<const std::span<std::uint32_t>>) {
-  throw Error("this backend has no op `probe`, which --kv zip needs; choose another --kv");
+  throw Error("this backend has no op `probe`");
 }
 
 // Memory for activations, owned.
@@ -215,27 +250,68 @@ class Buffer {
   virtual Tensor tensor(std::int64_t rows, std::int64_t cols) const = 0;  // throws if it does not fit
 };
 
+// The most that the steps of a lane will ask for.
+struct LaneLimits {
+  std::int64_t rows = 0;       // of activations
+  std::int64_t logitRows = 0;  // of logits at a time
+  int vocab = 0;
+  int slots = 0;
+  int layers = 0;
+  std::int64_t slotPages = 0;  // of a slot in one layer
+  AttentionShape attention;    // of any window
+};
+
 // A device's kernels and memory.
 class Backend {
  public:
   virtual ~Backend() = default;
+  virtual const char* kind() const = 0;            // cpu, cuda
+  virtual std::string name() const { return {}; }  // of the device, for people; empty: ask the system
   virtual const char* isa() const = 0;
   virtual int units() const = 0;
+
+  // Units of the prefill lane in each split that can be made, ascending; nothing: any number of units.
+  virtual std::optional<std::vector<int>> splits() const { return std::nullopt; }
 
   // Packs matrices of equal `cols` into one weight, on all units. The sources may be unmapped afterwards.
   virtual std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
                                              WeightClass weightClass) = 0;
 
-  virtual std::unique_ptr<Buffer> allocate(std::int64_t elements) = 0;
+  // Values that the model holds and ops will be given, by their address: a gain, a bias, the frequencies of
+  // RoPE, the table of embeddings. A backend with memory of its own copies them there. They stay where they
+  // are as long as the backend lives.
+  virtual void keep(std::span<const float> values) = 0;
+  virtual void keep(const CheckpointMatrix& table) = 0;
+
+  virtual std::unique_ptr<Buffer> allocate(std::int64_t elements, Element element = Element::activation) = 0;
+
+  // Rows of logits that are worth computing at a time.
+  virtual std::int64_t logitRows() const = 0;
+
+  virtual std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) = 0;
+
+  // Bytes that are left for KV; 0 where the backend cannot tell.
+  virtual std::size_t freeMemory() const = 0;
+
+  // Whether `sample` keeps to `SampleRequest::allowed`; else no slot may follow a grammar.
+  virtual bool keepsToAllowed() const { return false; }
+
+  // Whether its ops have `probe`; else no step may have probe runs.
+  virtual bool probesAttention() const { return false; }
+
+  // Whether `attention` passes over pages of the class `none`; else none may be given up.
+  virtual bool passesOverGivenUp() const { return false; }
 
   // As Ops::requantize, on the calling thread alone, while lanes compute.
   virtual void requantize(std::span<const PageConversion> conversions) = 0;
 
-  // The ops of a lane. `lane` is 0 (prefill) or 1 (decode); called once each, on the lane's own thread.
-  virtual std::unique_ptr<Ops> openLane(int lane) = 0;
+  // The ops of a lane, with the memory that its steps need. `lane` is 0 (prefill) or 1 (decode); called once
+  // each.
+  virtual std::unique_ptr<Ops> openLane(int lane, const LaneLimits& limits) = 0;
 
-  // Claims the units [first, first + count) for the calling lane's next step, waiting until the other lane
-  // has given back those it still holds; `releaseUnits` at the step's end.
+  // Claims the units [first, first + count) for the lane's next step, waiting where units cannot be shared
+  // until the other lane has given back those it still holds; `releaseUnits` at the step's end. Both on the
+  // lane's own thread, on which its ops are called in between.
   virtual void claimUnits(int lane, int first, int count) = 0;
   virtual void releaseUnits(int lane) = 0;
 };

@@ -19,7 +19,7 @@ namespace {
 
 class CpuBuffer final : public Buffer {
  public:
-  explicit CpuBuffer(std::int64_t elements) : elements_(elements) {
+  CpuBuffer(std::int64_t elements, Element element) : elements_(elements), element_(element) {
     check(elements >= 0, "a buffer cannot have a negative size");
     memory_.reserve(static_cast<std::size_t>(elements));
   }
@@ -30,11 +30,12 @@ class CpuBuffer final : public Buffer {
       throw Error("a tensor of " + std::to_string(rows) + " x " + std::to_string(cols) +
                   " does not fit a buffer of " + std::to_string(elements_) + " elements");
     }
-    return {memory_.data(), rows, cols};
+    return {memory_.data(), rows, cols, element_};
   }
 
  private:
   std::int64_t elements_;
+  Element element_;
   cpu::AlignedArray<float> memory_;
 };
 
@@ -51,6 +52,7 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(int units, Isa isa) : isa_(isa), cores_(chooseCores(units)), claims_(units) {}
 
+  const char* kind() const override { return "cpu"; }
   const char* isa() const override { return isaName(isa_); }
   int units() const override { return static_cast<int>(cores_.size()); }
 
@@ -64,15 +66,30 @@ class CpuBackend final : public Backend {
     return cpu::packWeight(parts, layout, weightClass, *packers_);
   }
 
-  std::unique_ptr<Buffer> allocate(std::int64_t elements) override {
-    return std::make_unique<CpuBuffer>(elements);
+  // Ops read the model's values where they are.
+  void keep(std::span<const float>) override {}
+  void keep(const CheckpointMatrix&) override {}
+
+  std::unique_ptr<Buffer> allocate(std::int64_t elements, Element element) override {
+    return std::make_unique<CpuBuffer>(elements, element);
   }
+
+  bool keepsToAllowed() const override { return true; }
+  bool probesAttention() const override { return true; }
+  bool passesOverGivenUp() const override { return true; }
+
+  // A vocabulary of 128k in float32 is 512 KB a row, and the weights are read from the same memory for each
+  // few rows anyway.
+  std::int64_t logitRows() const override { return 32; }
+
+  std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) override { return allocateHostKv(bytes); }
+  std::size_t freeMemory() const override { return 0; }
 
   void requantize(std::span<const PageConversion> conversions) override {
     for (const PageConversion& conversion : conversions) cpu::requantizePage(isa_, conversion);
   }
 
-  std::unique_ptr<Ops> openLane(int lane) override {
+  std::unique_ptr<Ops> openLane(int lane, const LaneLimits&) override {
     check(lane == 0 || lane == 1, "a lane is 0 (prefill) or 1 (decode)");
     check(!teams_[lane], "a lane was opened twice");
     teams_[lane] = std::make_unique<ThreadTeam>(units());

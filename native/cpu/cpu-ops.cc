@@ -23,6 +23,8 @@ std::span<float> rowOf(Tensor x, std::int64_t row) {
 CpuOps::CpuOps(Isa isa, ThreadTeam& team, int maxTeam)
     : isa_(isa), team_(team), samplers_(static_cast<std::size_t>(maxTeam), Sampler(rowKernels(isa))) {}
 
+void CpuOps::begin(const StepPlan&) { timer_.start(); }
+
 void CpuOps::embed(std::span<const std::int32_t> tokens, const CheckpointMatrix& table, Tensor x) {
   check(x.rows >= static_cast<std::int64_t>(tokens.size()) && x.cols == table.cols,
         "embed: the activations do not fit the tokens and the table");
@@ -132,6 +134,9 @@ void CpuOps::writeRow(Tensor x, std::int64_t row, std::span<const float> values)
   std::copy(values.begin(), values.end(), x.floats() + row * x.cols);
 }
 
-void CpuOps::finish() {}
+StepSeconds CpuOps::finish() {
+  timer_.lap(OperatorClass::other);
+  return timer_.seconds();
+}
 
 }  // namespace tandem::cpu

@@ -8,6 +8,7 @@
 #include "cpu/attention/attention.h"
 #include "cpu/isa.h"
 #include "cpu/matmul/matmul.h"
+#include "cpu/op-timer.h"
 #include "cpu/rope.h"
 #include "cpu/sampling/sampler.h"
 
@@ -19,6 +20,8 @@ class CpuOps final : public Ops {
  public:
   CpuOps(Isa isa, ThreadTeam& team, int maxTeam);
 
+  void begin(const StepPlan& plan) override;
+  void lap(OperatorClass of) override { timer_.lap(of); }
   void embed(std::span<const std::int32_t> tokens, const CheckpointMatrix& table, Tensor x) override;
   void rmsNorm(Tensor x, std::span<const float> gain, float eps, Tensor out) override;
   void linear(Tensor x, const Weight& w, std::span<const float> bias, Tensor y) override;
@@ -39,7 +42,7 @@ class CpuOps final : public Ops {
                 std::span<SampleOutcome> outcomes) override;
   void readRow(Tensor x, std::int64_t row, std::span<float> out) override;
   void writeRow(Tensor x, std::int64_t row, std::span<const float> values) override;
-  void finish() override;
+  StepSeconds finish() override;
 
  private:
   // body(row, sampler) for every row; an error in one is thrown here, the first row's first.
@@ -52,6 +55,7 @@ class CpuOps final : public Ops {
   AttentionWorkspace attentionWorkspace_;
   RopeAngles angles_;
   std::vector<Sampler> samplers_;  // one a thread
+  OpTimer timer_;
 };
 
 }  // namespace tandem::cpu

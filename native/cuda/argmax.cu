@@ -4,8 +4,8 @@
 #include "cuda/argmax.h"
 
 #include "core/error.h"
-#include "cuda/bf16-pair.h"
 #include "cuda/kernel.h"
+#include "cuda/logit-order.h"
 
 namespace tandem::cuda {
 namespace {
@@ -15,29 +15,16 @@ constexpr int kPart = 8192;  // logits of a block
 
 constexpr std::uint64_t kNanKey = ~std::uint64_t{0};
 
-// Rises with the logit, then falls with the token; NaN is above all.
-__device__ std::uint64_t keyOf(float logit, int token) {
-  if (logit != logit) return kNanKey;
-  // Both zeros are one.
-  const std::uint32_t bits = __float_as_uint(logit + 0.0f);
-  const std::uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return std::uint64_t{ordered} << 32 | ~static_cast<std::uint32_t>(token);
+// NaN is above all.
+__device__ std::uint64_t keyOrNan(float logit, int token) {
+  return logit != logit ? kNanKey : keyOf(orderOf(logit), token);
 }
 
 __device__ std::int32_t tokenOf(std::uint64_t key) {
   if (key == kNanKey) return kNanLogits;
-  const auto ordered = static_cast<std::uint32_t>(key >> 32);
-  if (ordered == (0x7f800000u | 0x80000000u)) return kInfiniteLogits;
-  if (ordered == ~0xff800000u) return kNoLogits;
-  return static_cast<std::int32_t>(~static_cast<std::uint32_t>(key));
-}
-
-__device__ std::uint64_t warpHighest(std::uint64_t key) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    const std::uint64_t other = __shfl_xor_sync(kWholeWarp, key, lanes);
-    key = other > key ? other : key;
-  }
-  return key;
+  if (orderIn(key) == kOrderOfInfinity) return kInfiniteLogits;
+  if (orderIn(key) == kOrderOfMinusInfinity) return kNoLogits;
+  return tokenIn(key);
 }
 
 __global__ void __launch_bounds__(kThreads) highestOfPart(const Argmax problem) {
@@ -47,7 +34,7 @@ __global__ void __launch_bounds__(kThreads) highestOfPart(const Argmax problem) 
   std::uint64_t highest = 0;
 #pragma unroll 8
   for (int token = begin + static_cast<int>(threadIdx.x); token < end; token += kThreads) {
-    const std::uint64_t key = keyOf(logits[token], token);
+    const std::uint64_t key = keyOrNan(logits[token], token);
     highest = key > highest ? key : highest;
   }
   __shared__ unsigned long long warps[kThreads / 32];
@@ -66,7 +53,9 @@ __global__ void __launch_bounds__(32) highestOfRow(const Argmax problem, int par
     highest = key > highest ? key : highest;
   }
   highest = warpHighest(highest);
-  if (threadIdx.x == 0) problem.tokens[blockIdx.x] = tokenOf(highest);
+  if (threadIdx.x != 0) return;
+  problem.tokens[blockIdx.x] = tokenOf(highest);
+  if (problem.highest) problem.highest[blockIdx.x] = logitOf(orderIn(highest));
 }
 
 int partsOf(int vocab) { return (vocab + kPart - 1) / kPart; }

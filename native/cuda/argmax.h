@@ -19,6 +19,7 @@ struct Argmax {
   std::int32_t* tokens = nullptr;  // [rows]
   std::int64_t rows = 0;
   int vocab = 0;
+  float* highest = nullptr;  // [rows] the logits of the tokens; may be null
 };
 
 std::size_t argmaxScratch(std::int64_t rows, int vocab);

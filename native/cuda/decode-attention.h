@@ -9,21 +9,18 @@
 
 namespace tandem::cuda {
 
-// Tokens that one block attends to. The context is cut at fixed positions, so that the order of a sequence's
-// sums depends on its length alone.
-inline constexpr int kAttentionSpan = 512;
-
 // Attention of one token a sequence over its pages. All on the device but `mostTokens`.
 struct DecodeAttention {
-  const bf16* qkv = nullptr;  // [sequences, (heads + 2 * kvHeads) * headDim], q as `appendKv` left it
+  const bf16* qkv = nullptr;  // [rows, (heads + 2 * kvHeads) * headDim], q as `appendKv` left it
   PageTables tables;
+  const std::int32_t* rows = nullptr;      // [sequences]: the row of qkv and out of each sequence
   const std::int32_t* contexts = nullptr;  // [sequences]: tokens in the pages, the sequence's newest included
   int sequences = 0;
   int mostTokens = 0;      // the longest context
   int heads = 0;           // a multiple of kvHeads, 16 times at most
   int window = 0;          // latest tokens that are seen; 0: all
   float* parts = nullptr;  // decodeAttentionScratch(...) bytes
-  bf16* out = nullptr;     // [sequences, heads * headDim]
+  bf16* out = nullptr;     // [rows, heads * headDim]
 };
 
 std::size_t decodeAttentionScratch(int sequences, int mostTokens, int heads, int headDim);

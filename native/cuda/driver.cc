@@ -3,6 +3,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include <mutex>
 #include <utility>
 
 #include "core/error.h"
@@ -175,6 +176,7 @@ class Driver final : public SplitDriver {
   void destroyStream(Stream stream) noexcept override { cudaStreamDestroy(stream); }
 
   void order(Stream earlier, Stream later) override {
+    const std::lock_guard lock(ordering_);  // both lanes' threads come here
     checkRuntime(cudaEventRecord(event_, earlier), "cudaEventRecord");
     checkRuntime(cudaStreamWaitEvent(later, event_, 0), "cudaStreamWaitEvent");
   }
@@ -184,6 +186,7 @@ class Driver final : public SplitDriver {
   const DeviceFacts facts_;
   int urgent_ = 0;
   cudaEvent_t event_ = nullptr;
+  std::mutex ordering_;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 // Instructions that CUDA C++ has no plain expression for. `cuda-emulation.h` does the same on the host.
 
+#include <cstddef>
 #include <cstdint>
 
 namespace tandem::cuda {
@@ -40,6 +41,21 @@ __device__ inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// An 8 x 8 matrix of bf16 transposed: lane (g, t) gives row g, columns 2t and 2t+1, and gets the same of the
+// transposed one.
+__device__ inline std::uint32_t transposeMatrix(std::uint32_t pair) {
+  std::uint32_t result;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(pair));
+  return result;
+}
+
+// The value, of which the compiler does not know that it is the same as before: what is made of it is not
+// kept in registers over a loop.
+__device__ inline int computedAnew(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // Reads what no kernel writes meanwhile and this one reads once, past L1.
 __device__ inline uint4 loadOnce(const uint4* address) {
   uint4 value;
@@ -61,10 +77,37 @@ __device__ inline void copyAsync(void* shared, const void* global) {
   const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");
 }
+// The same where `there`, else zeros; `global` is not read then.
+__device__ inline void copyAsyncOrZero(void* shared, const void* global, bool there) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global),
+               "r"(there ? 16 : 0)
+               : "memory");
+}
 __device__ inline void endCopyGroup() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kLeft>
 __device__ inline void waitForCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
+// Waits for the end of the kernels in front of this one, of one that was launched early: before it reads what
+// they write, or writes what they read. 9.0 and later; before, none is launched early.
+__device__ inline void waitForKernelsBefore() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The next kernel may begin, if it is launched early, once all blocks of this one have said so.
+__device__ inline void letNextKernelBegin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+// The shared memory that a launch asks for, aligned to 1024 bytes.
+__device__ inline std::byte* dynamicShared() {
+  extern __shared__ __align__(1024) std::byte memory[];
+  return memory;
 }
 
 // Four 8 x 8 matrices of bf16 from shared memory: lane l names row l % 8 of matrix l / 8, and gets of each

@@ -20,8 +20,7 @@ Lanes::Lanes(SplitDriver& driver)
     : driver_(&driver),
       limits_(driver.limits()),
       whyNoSplit_(driver.whyNoSplit()),
-      whole_{open(nullptr, 0), open(nullptr, 1)},
-      chosen_(&whole_) {
+      whole_{open(nullptr, 0), open(nullptr, 1)} {
   if (!whyNoSplit_.empty()) return;
   try {
     table_ = makeTable();
@@ -62,23 +61,20 @@ std::vector<int> Lanes::splits() const {
   return units;
 }
 
-void Lanes::partition(int prefillUnits) {
+const Lanes::Pair& Lanes::nearest(int prefillUnits) const {
   if (prefillUnits < 0 || prefillUnits > limits_.sms) {
     throw Error("the prefill lane cannot have " + std::to_string(prefillUnits) + " of " +
                 std::to_string(limits_.sms) + " SMs");
   }
-  if (prefillUnits == 0 || prefillUnits == limits_.sms || table_.empty()) {
-    chosen_ = &whole_;
-    return;
-  }
+  if (prefillUnits == 0 || prefillUnits == limits_.sms || table_.empty()) return whole_;
   const auto distance = [&](const Pair& pair) { return std::abs(pair[0].sms - prefillUnits); };
-  chosen_ = &*std::min_element(table_.begin(), table_.end(),
-                               [&](const Pair& a, const Pair& b) { return distance(a) < distance(b); });
+  return *std::min_element(table_.begin(), table_.end(),
+                           [&](const Pair& a, const Pair& b) { return distance(a) < distance(b); });
 }
 
-Lanes::LaneStream Lanes::enter(int lane) {
+Lanes::LaneStream Lanes::enter(int lane, int prefillUnits) {
   check(lane == 0 || lane == 1, "a lane is 0 (prefill) or 1 (decode)");
-  const Share& share = (*chosen_.load())[lane];
+  const Share& share = nearest(prefillUnits)[lane];
   const Stream stream = share.stream.get();
   if (last_[lane] != nullptr && last_[lane] != stream) driver_->order(last_[lane], stream);
   last_[lane] = stream;

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,18 +26,15 @@ class Lanes {
   // SMs of prefill in each split, ascending; decode has the rest. Empty without green contexts.
   std::vector<int> splits() const;
 
-  // Chooses the split nearest to so many SMs of prefill, the smaller of two. With none or all of them, the
-  // lane that has some has the device. Any thread.
-  void partition(int prefillUnits);
-
   struct LaneStream {
     Stream stream;
     int sms;
   };
 
-  // The stream for the next step of a lane, 0 prefill or 1 decode, behind what the lane's last step enqueued.
-  // Called by the lane's own thread.
-  LaneStream enter(int lane);
+  // The stream for the next step of a lane, 0 prefill or 1 decode, behind what the lane's last step enqueued:
+  // of the split nearest to so many SMs of prefill, the smaller of two. With none or all of them, the lane
+  // that has some has the device. Called by the lane's own thread.
+  LaneStream enter(int lane, int prefillUnits);
 
  private:
   struct DestroyContext {
@@ -58,13 +54,13 @@ class Lanes {
 
   Share open(const SmSet* sms, int lane) const;
   std::vector<Pair> makeTable() const;
+  const Pair& nearest(int prefillUnits) const;
 
   SplitDriver* driver_;
   SmLimits limits_;
   std::string whyNoSplit_;
   Pair whole_;
   std::vector<Pair> table_;  // ascending in prefill's SMs
-  std::atomic<const Pair*> chosen_;
   std::array<Stream, 2> last_{};
 };
 

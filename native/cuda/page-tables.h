@@ -5,24 +5,45 @@
 
 #include "kv/page-format.h"
 
+#ifdef __CUDACC__
+#define TANDEM_ON_BOTH __host__ __device__
+#else
+#define TANDEM_ON_BOTH
+#endif
+
 namespace tandem::cuda {
 
-// The pages of all sequences of a step in one layer, on the device. Pages lie in blocks, the pages of all
-// layers for the same tokens side by side, so that one table of block numbers, uploaded once a step, serves
-// every layer: `pages` begins at the layer's page of block 0.
+// A page's place in a table: its address, which is a multiple of 64, and its precision class in the low bits.
+TANDEM_ON_BOTH inline std::uint64_t pageEntry(const std::byte* page, PrecisionClass precision) {
+  return reinterpret_cast<std::uintptr_t>(page) | static_cast<std::uint64_t>(precision);
+}
+
+// The pages of all sequences of a step in one layer, on the device. `entries` stays there from step to step,
+// a row for each slot; a step says by `slots` which rows are its sequences'.
 //
 // The order within a page is the CPU's (kv/page-format.h). Its pairs of channels (K) and of tokens (V) are
-// the registers of a tensor core's B operand, so a lane's 16-byte load is four operands.
+// the registers of a tensor core's operand, so a lane's 16-byte load is four operands.
 struct PageTables {
-  std::byte* pages = nullptr;
-  std::size_t blockBytes = 0;
-  const std::int32_t* blocks = nullptr;  // [sequences, tableStride]
-  std::int64_t tableStride = 0;
-  PageFormat format;
+  const std::uint64_t* entries = nullptr;  // [slots, slotStride]
+  std::int64_t slotStride = 0;
+  const std::int32_t* slots = nullptr;  // [sequences]
+  PageFormat format;                    // in the pool's own class, which appended pages have
 
-  constexpr std::byte* page(int sequence, int index) const {
-    return pages + blocks[sequence * tableStride + index] * blockBytes;
+  TANDEM_ON_BOTH std::uint64_t entry(int sequence, int index) const {
+    return entries[slots[sequence] * slotStride + index];
+  }
+  TANDEM_ON_BOTH static std::byte* pageOf(std::uint64_t entry) {
+    return reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(entry & ~std::uint64_t{7}));
+  }
+  TANDEM_ON_BOTH static PrecisionClass classOf(std::uint64_t entry) {
+    return static_cast<PrecisionClass>(entry & 7);
+  }
+  TANDEM_ON_BOTH std::byte* page(int sequence, int index) const { return pageOf(entry(sequence, index)); }
+  TANDEM_ON_BOTH PrecisionClass classOf(int sequence, int index) const {
+    return classOf(entry(sequence, index));
   }
 };
 
 }  // namespace tandem::cuda
+
+#undef TANDEM_ON_BOTH

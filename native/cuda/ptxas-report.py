@@ -15,6 +15,7 @@ import sys
 
 # Kernel: why it may. A spilled register goes through L1 at every use, which no hot loop can afford.
 allowed = {
+    "attendTile": "prefill attention: by mma.sync the sums of the run and of those before fill the registers, to be moved to shared memory; by wgmma up to 64 bytes in the branch for pages of another class",
     "fillAngles": "the float64 sine of a huge angle keeps its quotient in local memory; once a step, never in decode's loop",
 }
 

@@ -32,6 +32,7 @@ __device__ void store(bf16* address, const Row8& row) {
 
 template <bool kDelta>
 __global__ void __launch_bounds__(kThreads) normRow(const RmsNorm norm) {
+  letNextKernelBegin();
   bf16* x = norm.x + blockIdx.x * static_cast<std::int64_t>(norm.cols);
   const bf16* delta = norm.delta + blockIdx.x * static_cast<std::int64_t>(norm.cols);
   bf16* out = norm.out + blockIdx.x * static_cast<std::int64_t>(norm.cols);

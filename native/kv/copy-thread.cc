@@ -1,16 +1,14 @@
 #include "kv/copy-thread.h"
 
-#include <cstring>
 #include <utility>
 
 namespace tandem {
 
-void PageCopies::run() const {
-  std::byte* at = host->data();
-  for (const std::span<std::byte> page : pages) {
-    if (page.empty()) continue;  // given up
-    std::memcpy(toHost ? at : page.data(), toHost ? page.data() : at, page.size());
-    at += page.size();
+void PageCopies::run(KvMemory& memory) const {
+  if (toHost) {
+    memory.toHost(pages, host->data());
+  } else {
+    memory.fromHost(host->data(), pages);
   }
 }
 
@@ -33,6 +31,11 @@ void CopyThread::retire(std::shared_ptr<HostMemory> memory) {
   if (memory) add({[memory = std::move(memory)] {}, {}});
 }
 
+void CopyThread::rethrow() {
+  const std::lock_guard lock(mutex_);
+  if (failure_) std::rethrow_exception(failure_);
+}
+
 void CopyThread::add(Job job) {
   {
     const std::lock_guard lock(mutex_);
@@ -44,14 +47,21 @@ void CopyThread::add(Job job) {
 void CopyThread::work() {
   for (;;) {
     Job job;
+    bool failed;
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return closing_ || !jobs_.empty(); });
       if (jobs_.empty()) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
+      failed = failure_ != nullptr;
     }
-    job.work();
+    try {
+      if (!failed) job.work();
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      failure_ = std::current_exception();
+    }
     // From `done` on, the planning thread decides about the memory that the work held.
     job.work = nullptr;
     if (job.done) job.done();

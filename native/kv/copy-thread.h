@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -11,16 +12,17 @@
 #include <vector>
 
 #include "kv/host-memory.h"
+#include "kv/kv-memory.h"
 
 namespace tandem {
 
-// Pages to copy between the pool and host memory, where they lie one after another.
+// Pages to copy between the KV memory and the host's, where they lie one after another.
 struct PageCopies {
   std::vector<std::span<std::byte>> pages;
   std::shared_ptr<HostMemory> host;
   bool toHost = true;
 
-  void run() const;
+  void run(KvMemory& memory) const;
 };
 
 // The thread that moves KV to host memory and back, or to another class. A long sequence takes tens of
@@ -33,8 +35,12 @@ class CopyThread {
   CopyThread(const CopyThread&) = delete;
   CopyThread& operator=(const CopyThread&) = delete;
 
-  // `done` runs on this thread, after `work` has run and what it captured is gone. Neither may throw.
+  // `done` runs on this thread, after `work` has run and what it captured is gone. `work` throws only where
+  // the device fails for good; then no later work runs, and `rethrow` says why. `done` must not throw.
   void post(std::function<void()> work, std::function<void()> done);
+
+  // Throws what work on this thread has thrown.
+  void rethrow();
 
   // Frees memory here if this was its last owner: to unmap gigabytes takes long too. May be null.
   void retire(std::shared_ptr<HostMemory> memory);
@@ -52,6 +58,7 @@ class CopyThread {
   std::condition_variable changed_;
   std::deque<Job> jobs_;
   bool closing_ = false;
+  std::exception_ptr failure_;
   std::thread thread_;  // last, since it uses the others
 };
 

@@ -1,8 +1,8 @@
 #include "kv/kv-cache.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
@@ -13,12 +13,12 @@ std::int64_t blocksFor(std::int64_t tokens) { return (tokens + kPageTokens - 1) 
 
 }  // namespace
 
-KvCache::KvCache(PageFormat format, int layers, int slots, std::size_t bytes)
+KvCache::KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory)
     : layers_(static_cast<std::size_t>(layers)),
-      pool_(format, bytes),
+      pool_(format, std::move(memory)),
       sequences_(static_cast<std::size_t>(slots)) {
   if (totalBlocks() == 0) {
-    throw Error("the KV cache of " + std::to_string(bytes) + " bytes holds no block of " +
+    throw Error("the KV cache of " + std::to_string(pool_.bytes()) + " bytes holds no block of " +
                 std::to_string(blockBytes()) + " bytes; raise --kv-memory");
   }
   for (Sequence& sequence : sequences_) {
@@ -98,6 +98,7 @@ void KvCache::releasePages(Sequence& sequence) {
     sequence.classes[layer].clear();
   }
   sequence.length = 0;
+  ++sequence.version;
 }
 
 std::int32_t KvCache::publish(int slot, std::int64_t index) {
@@ -172,10 +173,12 @@ bool KvCache::fork(int from, int to, std::int64_t tokens) {
     append(target, block);
   }
   if (!last.empty()) {
+    std::vector<PageCopy> copies;
     for (std::size_t layer = 0; layer < layers_; ++layer) {
-      std::memcpy(pool_.data(last[layer]), source.addresses[layer][shared],
-                  format().in(source.classes[layer][shared]).pageBytes());
+      copies.push_back({pool_.data(last[layer]), source.addresses[layer][shared],
+                        format().in(source.classes[layer][shared]).pageBytes()});
     }
+    memory().copy(copies);
     append(target, last);
   }
   target.length = tokens;
@@ -201,6 +204,7 @@ void KvCache::put(Sequence& sequence, const Replacement& replacement) {
   sequence.pages[layer][block] = page;
   sequence.addresses[layer][block] = dataOf(page);
   sequence.classes[layer][block] = classOf(page);
+  ++sequence.version;
 }
 
 void KvCache::startStep(int slot) { mayRun(slot).inFlight.store(true, std::memory_order_release); }
@@ -216,8 +220,9 @@ PageCopies KvCache::copiesOf(const Sequence& sequence, std::int64_t blocks, Swap
   copies.pages.reserve(static_cast<std::size_t>(blocks) * layers_);
   for (std::int64_t block = 0; block < blocks; ++block) {
     for (std::size_t layer = 0; layer < layers_; ++layer) {
-      copies.pages.push_back(
-          {sequence.addresses[layer][block], format().in(sequence.classes[layer][block]).pageBytes()});
+      const PrecisionClass precision = sequence.classes[layer][block];
+      if (precision == PrecisionClass::none) continue;  // given up: there is nothing to copy
+      copies.pages.push_back({sequence.addresses[layer][block], format().in(precision).pageBytes()});
     }
   }
   return copies;

@@ -24,7 +24,7 @@ namespace tandem {
 // steps and grow meanwhile, since a full page is only read; it must not be emptied. Whoever tries is told so.
 class KvCache {
  public:
-  KvCache(PageFormat format, int layers, int slots, std::size_t bytes);
+  KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory);
 
   const PageFormat& format() const { return pool_.format(); }
   std::size_t blockBytes() const { return blockBytes(format().precision); }
@@ -39,6 +39,7 @@ class KvCache {
   std::int64_t freeBlocks() const { return static_cast<std::int64_t>(pool_.freePages() / layers_); }
   std::size_t heldBytes() const { return pool_.heldBytes(); }  // of pages in use, whatever their class
   std::size_t heldBytes(PrecisionClass precision) const { return pool_.heldBytes(precision); }
+  KvMemory& memory() const { return pool_.memory(); }
   int slots() const { return static_cast<int>(sequences_.size()); }
 
   // Makes room for `tokens` tokens in all. False, and nothing changed, if memory is out.
@@ -97,7 +98,11 @@ class KvCache {
   // A slot's pages in one layer.
   KvView viewOf(int slot, int layer) const {
     const Sequence& sequence = at(slot);
-    return {format(), sequence.addresses[layer], sequence.classes[layer]};
+    return {format(), sequence.addresses[layer], sequence.classes[layer], layer};
+  }
+  KvTable tableOf(int slot) const {
+    const Sequence& sequence = at(slot);
+    return {slot, sequence.version, sequence.addresses, sequence.classes};
   }
   std::span<std::byte* const> pagesOf(int slot, int layer) const { return at(slot).addresses[layer]; }
 
@@ -132,6 +137,7 @@ class KvCache {
     std::vector<std::vector<std::byte*>> addresses;  // of the same pages
     std::vector<std::vector<PrecisionClass>> classes;
     std::int64_t length = 0;
+    std::uint64_t version = 0;          // see KvTable
     std::atomic<bool> inFlight{false};  // in a step
     std::optional<Swapping> swapping;
     std::optional<std::vector<Replacement>> converting;

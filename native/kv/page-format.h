@@ -43,8 +43,7 @@ inline constexpr std::array kPrecisionClasses{PrecisionClass::bf16, PrecisionCla
                                               PrecisionClass::int4, PrecisionClass::int2};
 
 constexpr int bitsOf(PrecisionClass precision) {
-  constexpr int bits[] = {16, 8, 4, 2, 0};
-  return bits[static_cast<int>(precision)];
+  return precision == PrecisionClass::none ? 0 : 16 >> static_cast<int>(precision);
 }
 
 constexpr const char* nameOf(PrecisionClass precision) {

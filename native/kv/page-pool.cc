@@ -2,28 +2,26 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
 namespace tandem {
 namespace {
 
-// Bytes of whole pages.
-std::size_t arenaBytes(const PageFormat& format, std::size_t bytes) {
+void checkRoom(const PageFormat& format, std::size_t bytes) {
   check(format.kvHeads > 0 && format.headDim > 0 && format.headDim % 16 == 0,
         "a KV page needs a head dimension that is a multiple of 16");
-  const std::size_t pages = bytes / format.pageBytes();
-  if (pages == 0) {
-    throw Error("the KV cache of " + std::to_string(bytes) + " bytes holds no page of " +
-                std::to_string(format.pageBytes()) + " bytes; raise --kv-memory");
-  }
-  return pages * format.pageBytes();
+  if (bytes >= format.pageBytes()) return;
+  throw Error("the KV cache of " + std::to_string(bytes) + " bytes holds no page of " +
+              std::to_string(format.pageBytes()) + " bytes; raise --kv-memory");
 }
 
 }  // namespace
 
-PagePool::PagePool(PageFormat format, std::size_t bytes)
-    : format_(format), arena_(arenaBytes(format, bytes), "the KV cache; lower --kv-memory") {
+PagePool::PagePool(PageFormat format, std::unique_ptr<KvMemory> memory)
+    : format_(format), arena_(std::move(memory)) {
+  checkRoom(format, arena_->bytes());
   const std::size_t pageBytes = format.pageBytes();
   for (const PrecisionClass precision : kPrecisionClasses) {
     const std::size_t most = kChunkPages * pageBytes / format.in(precision).pageBytes();
@@ -33,7 +31,7 @@ PagePool::PagePool(PageFormat format, std::size_t bytes)
   references_.assign(chunks_.size() * chunkPages_, 0);
   for (std::size_t i = chunks_.size(); i-- > 0;) {
     Chunk& chunk = chunks_[i];
-    chunk.data = arena_.data() + i * kChunkPages * pageBytes;
+    chunk.data = arena_->data() + i * kChunkPages * pageBytes;
     chunk.bytes = std::min(kChunkPages, pages() - i * kChunkPages) * pageBytes;
     idle_.push_back(static_cast<std::uint32_t>(i));
     countIdle(chunk, true);

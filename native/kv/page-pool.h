@@ -3,10 +3,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <vector>
 
-#include "kv/host-memory.h"
+#include "kv/kv-memory.h"
 #include "kv/page-format.h"
 
 namespace tandem {
@@ -18,7 +19,7 @@ using PageId = std::int32_t;
 // used holds little.
 inline constexpr std::size_t kChunkPages = 16;
 
-// All KV memory: one arena, taken from the system once and touched only where pages are used. It is cut into
+// All KV memory: one arena, taken from the backend once. It is cut into
 // chunks; a chunk is cut into pages of one class while any of them is in use, and may serve another class
 // afterwards. A page is given out with one reference and comes back when the last is released. Running out is
 // an answer (`take` returns -1), not an error.
@@ -26,20 +27,20 @@ inline constexpr std::size_t kChunkPages = 16;
 // Not thread-safe: the thread that plans steps owns it. Lanes read and write page bytes only.
 class PagePool {
  public:
-  // Of `format` as many pages as `bytes` can hold fit; of other classes a few less than that, since chunks
+  // Of `format` as many pages as the memory can hold fit; of other classes a few less than that, since chunks
   // are cut for this one.
-  PagePool(PageFormat format, std::size_t bytes);
+  PagePool(PageFormat format, std::unique_ptr<KvMemory> memory);
 
   const PageFormat& format() const { return format_; }
-  std::size_t pages() const {
-    return arena_.bytes() / format_.pageBytes();
-  }  // of `format`, if all memory were theirs
+  // Of `format`, if all memory were theirs.
+  std::size_t pages() const { return arena_->bytes() / format_.pageBytes(); }
 
   // How many pages of a class could be taken now.
   std::size_t freePages(PrecisionClass precision) const { return available_[index(precision)]; }
   std::size_t freePages() const { return freePages(format_.precision); }
 
-  std::size_t bytes() const { return arena_.bytes(); }
+  std::size_t bytes() const { return pages() * format_.pageBytes(); }
+  KvMemory& memory() const { return *arena_; }
   // Of pages in use, of all classes or of one.
   std::size_t heldBytes() const {
     return std::accumulate(heldBytes_.begin(), heldBytes_.end(), std::size_t{0});
@@ -79,7 +80,7 @@ class PagePool {
   void countIdle(const Chunk& chunk, bool idle);
 
   PageFormat format_;
-  HostMemory arena_;
+  std::unique_ptr<KvMemory> arena_;
   std::array<std::size_t, kPrecisionClasses.size()> heldBytes_{};  // by class
   PageId chunkPages_ = 0;                  // page ids a chunk has: as many as it holds of the smallest class
   std::vector<std::uint32_t> references_;  // by page id

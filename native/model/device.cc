@@ -1,7 +1,6 @@
 #include "model/device.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "core/error.h"
@@ -17,13 +16,57 @@ Device::Device(std::unique_ptr<Backend> backend, DeviceOptions options)
     : backend_(std::move(backend)),
       spec_(std::move(options.spec)),
       maxStepTokens_(options.maxStepTokens),
+      maxSequenceTokens_(options.maxSequenceTokens),
       weights_(loadWeights(spec_, options.files, options.tensors, *backend_, options.weights)),
-      kv_({options.kvPrecision, spec_.kvHeads, spec_.headDim}, spec_.layers, options.slots, options.kvBytes),
+      kv_({options.kvPrecision, spec_.kvHeads, spec_.headDim}, spec_.layers, options.slots,
+          allocate(options)),
       slots_(static_cast<std::size_t>(options.slots)),
       prefillUnits_(backend_->units()) {
+  for (int lane = 0; lane < 2; ++lane) lanes_[lane].thread = std::thread([this, lane] { work(lane); });
+}
+
+std::unique_ptr<KvMemory> Device::allocate(const DeviceOptions& options) {
   check(options.slots > 0, "a device needs at least one slot");
   check(maxStepTokens_ >= options.slots, "a step must have room for one token of every slot");
-  for (int lane = 0; lane < 2; ++lane) lanes_[lane].thread = std::thread([this, lane] { work(lane); });
+  backend_->keep(spec_.rope.inverseFrequencies);
+  for (Lane& lane : lanes_) {
+    lane.forward = std::make_unique<Forward>(spec_, weights_, kv_, *backend_, maxStepTokens_);
+  }
+  const LaneLimits limits = limitsOf(options);
+  for (int lane = 0; lane < 2; ++lane) lanes_[lane].ops = backend_->openLane(lane, limits);
+  const std::size_t kvBytes = kvBytesOf(options);
+  const std::size_t block =
+      PageFormat{options.kvPrecision, spec_.kvHeads, spec_.headDim}.pageBytes() * spec_.layers;
+  if (kvBytes < options.kvBytes && kvBytes < block) {
+    throw Error("the model and the lanes leave " + std::to_string(kvBytes) +
+                " bytes of the device's memory, and the KV of " + std::to_string(kPageTokens) +
+                " tokens takes " + std::to_string(block) +
+                "; take smaller weights, or lower --max-step-tokens or --max-sequences");
+  }
+  return backend_->allocateKv(kvBytes);
+}
+
+std::size_t Device::kvBytesOf(const DeviceOptions& options) const {
+  if (options.kvBytes > 0 && !options.kvMayShrink) return options.kvBytes;
+  const std::size_t left = backend_->freeMemory();
+  return options.kvBytes > 0 ? std::min(options.kvBytes, left) : left;
+}
+
+LaneLimits Device::limitsOf(const DeviceOptions& options) const {
+  LaneLimits limits;
+  limits.rows = maxStepTokens_;
+  limits.logitRows = std::min<std::int64_t>(maxStepTokens_, backend_->logitRows());
+  limits.vocab = spec_.vocab;
+  limits.slots = options.slots;
+  limits.layers = spec_.layers;
+  limits.attention = {spec_.heads, spec_.kvHeads, spec_.headDim, 0};
+  // Pages of the smallest class, since a sequence may be converted to it.
+  const PageFormat smallest{PrecisionClass::int2, spec_.kvHeads, spec_.headDim};
+  limits.slotPages = static_cast<std::int64_t>(kvBytesOf(options) / (smallest.pageBytes() * spec_.layers));
+  if (maxSequenceTokens_ > 0) {
+    limits.slotPages = std::min(limits.slotPages, (maxSequenceTokens_ + kPageTokens - 1) / kPageTokens);
+  }
+  return limits;
 }
 
 Device::~Device() {
@@ -35,6 +78,21 @@ Device::~Device() {
     lane.changed.notify_one();
   }
   for (Lane& lane : lanes_) lane.thread.join();
+}
+
+void Device::setVocabulary(TokenBytes tokens) {
+  vocabulary_ = std::make_shared<const Vocabulary>(spec_.vocab, std::move(tokens));
+}
+
+std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) {
+  if (!backend_->keepsToAllowed()) {
+    throw Error(std::string("the kernels of ") + backend_->isa() +
+                " cannot hold what they sample to a grammar yet");
+  }
+  check(vocabulary_ != nullptr, "a grammar needs the vocabulary; set it first");
+  auto grammar = std::make_shared<Grammar>(std::move(tables), vocabulary_);
+  warmer_.post(grammar);
+  return grammar;
 }
 
 void Device::partition(int prefillUnits) {
@@ -90,6 +148,10 @@ Device::Job Device::plan(Step step) {
     if (tokens == 0) job.tokens.push_back(slots_[slot]->lastToken());
     next += tokens;
     const std::int64_t appended = std::max(tokens, 1), position = kv_.length(slot);
+    if (maxSequenceTokens_ > 0 && position + appended > maxSequenceTokens_) {
+      throw Error("slot " + number(slot) + " would have " + number(position + appended) +
+                  " tokens; the device was opened for sequences of " + number(maxSequenceTokens_));
+    }
     if (position + appended > kv_.reserved(slot)) {
       throw Error("slot " + number(slot) + " has room for " + number(kv_.reserved(slot)) +
                   " tokens, the step needs " + number(position + appended));
@@ -97,6 +159,11 @@ Device::Job Device::plan(Step step) {
     job.entries.push_back({slot, slots_[slot].get(), position, {}, step.wants[i]});
   }
   check(next == step.tokens.size(), "a step brings more tokens than it names");
+  if (!step.probes.empty() && !backend_->probesAttention()) {
+    throw Error(
+        std::string("the kernels of ") + backend_->isa() +
+        " cannot look at where rows attend yet, which zip needs; choose another --kv or --kv-pressure");
+  }
   for (const ProbeRun& run : step.probes) {
     check(run.entry >= 0 && run.entry < static_cast<std::int64_t>(count) && run.row >= 0 && run.count > 0 &&
               run.count <= kMostProbes && run.row + run.count <= std::max(step.counts[run.entry], 1),
@@ -135,7 +202,7 @@ void Device::run(int index, Step step, Done done) {
 SwapId Device::swapOut(int slot, Copied copied) {
   checkOpen(slot);
   KvCache::Swap swap = kv_.startSwapOut(slot);
-  copier_.post([copies = std::move(swap.copies)] { copies.run(); }, std::move(copied));
+  copier_.post([this, copies = std::move(swap.copies)] { copies.run(kv_.memory()); }, std::move(copied));
   return swap.id;
 }
 
@@ -143,17 +210,24 @@ bool Device::swapIn(int slot, SwapId id, Copied copied) {
   checkOpen(slot);
   std::optional<KvCache::Swap> swap = kv_.startSwapIn(slot, id);
   if (!swap) return false;
-  copier_.post([copies = std::move(swap->copies)] { copies.run(); }, std::move(copied));
+  copier_.post([this, copies = std::move(swap->copies)] { copies.run(kv_.memory()); }, std::move(copied));
   return true;
 }
 
-void Device::finishSwap(int slot) { copier_.retire(kv_.finishSwap(slot)); }
+void Device::finishSwap(int slot) {
+  copier_.rethrow();
+  copier_.retire(kv_.finishSwap(slot));
+}
 
 void Device::dropSwapped(SwapId id) { copier_.retire(kv_.dropSwapped(id)); }
 
 bool Device::convert(int slot, std::int64_t begin, std::int64_t end, std::span<const PrecisionClass> classes,
                      Copied converted) {
   checkOpen(slot);
+  if (!backend_->passesOverGivenUp() && std::ranges::find(classes, PrecisionClass::none) != classes.end()) {
+    throw Error(std::string("the kernels of ") + backend_->isa() +
+                " cannot pass over pages yet, so none can be given up");
+  }
   std::optional<std::vector<PageConversion>> pages = kv_.startConversion(slot, begin, end, classes);
   if (!pages) return false;
   copier_.post(
@@ -165,10 +239,18 @@ bool Device::convert(int slot, std::int64_t begin, std::int64_t end, std::span<c
   return true;
 }
 
+void Device::finishConversion(int slot) {
+  copier_.rethrow();
+  kv_.finishConversion(slot);
+}
+
+void Device::dropConversion(int slot) {
+  copier_.rethrow();
+  kv_.dropConversion(slot);
+}
+
 void Device::work(int index) {
   Lane& lane = lanes_[index];
-  const std::unique_ptr<Ops> ops = backend_->openLane(index);
-  Forward forward(spec_, weights_, kv_, *backend_, maxStepTokens_);
   for (;;) {
     Job job;
     {
@@ -181,7 +263,7 @@ void Device::work(int index) {
     StepResult result;
     std::exception_ptr error;
     try {
-      result = execute(index, *ops, forward, job);
+      result = execute(index, job);
     } catch (...) {
       error = std::current_exception();
     }
@@ -194,7 +276,7 @@ void Device::work(int index) {
   }
 }
 
-StepResult Device::execute(int lane, Ops& ops, Forward& forward, const Job& job) {
+StepResult Device::execute(int lane, const Job& job) {
   const int prefillUnits = job.prefillUnits;
   const int first = lane == 0 ? 0 : prefillUnits;
   const int count = lane == 0 ? prefillUnits : backend_->units() - prefillUnits;
@@ -205,11 +287,7 @@ StepResult Device::execute(int lane, Ops& ops, Forward& forward, const Job& job)
     int lane;
     ~Release() { backend.releaseUnits(lane); }
   } release{*backend_, lane};
-  StepResult result;
-  result.entries = forward.run(ops, job.entries, job.step.probes, result.saliency);
-  result.opSeconds = forward.timer().seconds();
-  result.seconds = std::accumulate(result.opSeconds.begin(), result.opSeconds.end(), 0.0);
-  return result;
+  return lanes_[lane].forward->run(*lanes_[lane].ops, job.entries, job.step.probes);
 }
 
 }  // namespace tandem

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "core/ops.h"
+#include "grammar/grammar.h"
+#include "grammar/warmer.h"
 #include "kv/copy-thread.h"
 #include "kv/kv-cache.h"
 #include "model/forward.h"
@@ -30,9 +32,11 @@ struct DeviceOptions {
   std::vector<TensorEntry> tensors;
   WeightOptions weights;
   PrecisionClass kvPrecision = PrecisionClass::bf16;
-  std::size_t kvBytes = 0;
+  std::size_t kvBytes = 0;   // 0: all that the backend has left
+  bool kvMayShrink = false;  // to what the backend has left
   int slots = 0;
   int maxStepTokens = 0;
+  std::int64_t maxSequenceTokens = 0;  // 0: as many as the KV cache holds
 };
 
 // A model on a backend, with its KV cache, its slots and two lanes that run steps at the same time. All
@@ -50,6 +54,11 @@ class Device {
   int maxStepTokens() const { return maxStepTokens_; }
   KvCache& kv() { return kv_; }
 
+  // What the tokens stand for; needed before the first grammar.
+  void setVocabulary(TokenBytes tokens);
+  // A grammar for slots to follow.
+  std::shared_ptr<Grammar> makeGrammar(GrammarTables tables);
+
   void partition(int prefillUnits);
   void openSlot(int slot, SlotOptions options);
   void closeSlot(int slot);
@@ -64,7 +73,8 @@ class Device {
   // Starts to move an open slot's KV to host memory, or back into an open, empty slot (false, and nothing
   // changed, if the pool is short of blocks), on a thread of its own while both lanes go on with other slots.
   // The slot is in flight until `finishSwap`, which the planning thread calls once `copied` has run (on the
-  // copying thread). The slot keeps its sampling state: what is swapped is its KV.
+  // copying thread), and which throws what went wrong there. The slot keeps its sampling state: what is
+  // swapped is its KV.
   using Copied = std::function<void()>;
   SwapId swapOut(int slot, Copied copied);
   bool swapIn(int slot, SwapId id, Copied copied);
@@ -77,8 +87,8 @@ class Device {
   // `finishConversion` between two steps, or gives the new ones up by `dropConversion`.
   bool convert(int slot, std::int64_t begin, std::int64_t end, std::span<const PrecisionClass> classes,
                Copied converted);
-  void finishConversion(int slot) { kv_.finishConversion(slot); }
-  void dropConversion(int slot) { kv_.dropConversion(slot); }
+  void finishConversion(int slot);
+  void dropConversion(int slot);
 
  private:
   struct Job {
@@ -90,6 +100,8 @@ class Device {
   };
 
   struct Lane {
+    std::unique_ptr<Ops> ops;
+    std::unique_ptr<Forward> forward;
     std::thread thread;
     std::mutex mutex;
     std::condition_variable changed;
@@ -98,20 +110,27 @@ class Device {
     bool closing = false;
   };
 
+  // Of the lanes first: KV may have all that they leave.
+  std::unique_ptr<KvMemory> allocate(const DeviceOptions& options);
+  LaneLimits limitsOf(const DeviceOptions& options) const;
+  std::size_t kvBytesOf(const DeviceOptions& options) const;
   Job plan(Step step);
   void checkOpen(int slot) const;
   void work(int lane);
-  StepResult execute(int lane, Ops& ops, Forward& forward, const Job& job);
+  StepResult execute(int lane, const Job& job);
 
   std::unique_ptr<Backend> backend_;  // outlives all that it made
   const ModelSpec spec_;
   const int maxStepTokens_;
+  const std::int64_t maxSequenceTokens_;
   Weights weights_;
+  std::array<Lane, 2> lanes_;  // with their memory: KV has what they leave
   KvCache kv_;
   CopyThread copier_;
+  std::shared_ptr<const Vocabulary> vocabulary_;
+  GrammarWarmer warmer_;
   std::vector<std::unique_ptr<Slot>> slots_;
   int prefillUnits_;  // of the steps that start from now on
-  std::array<Lane, 2> lanes_;
 };
 
 }  // namespace tandem

@@ -6,40 +6,32 @@
 #include <numeric>
 
 namespace tandem {
-namespace {
-
-// Rows of logits at a time: a vocabulary of 128k in float32 is 512 KB a row, so scoring a long prompt must
-// not hold all of its rows at once.
-constexpr std::int64_t kLogitRows = 32;
-
-}  // namespace
 
 Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
                  std::int64_t maxTokens)
     : spec_(spec),
       weights_(weights),
       kv_(kv),
+      logitRows_(std::min(maxTokens, backend.logitRows())),
       hidden_(backend.allocate(maxTokens * spec.hidden)),
       normed_(backend.allocate(maxTokens * spec.hidden)),
       qkv_(backend.allocate(maxTokens * spec.qkvWidth())),
       attended_(backend.allocate(maxTokens * spec.heads * spec.headDim)),
       gated_(backend.allocate(maxTokens * spec.ffn)),
-      gathered_(backend.allocate(kLogitRows * spec.hidden)),
-      logits_(backend.allocate(kLogitRows * spec.vocab)) {}
+      gathered_(backend.allocate(logitRows_ * spec.hidden)),
+      logits_(backend.allocate(logitRows_ * spec.vocab, Element::logit)) {}
 
-std::vector<EntryResult> Forward::run(Ops& ops, std::span<const ForwardEntry> entries,
-                                      std::span<const ProbeRun> probes,
-                                      std::vector<std::vector<std::uint32_t>>& saliency) {
-  timer_.start();
+StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes) {
+  StepResult result;
   arrange(entries);
-  arrangeProbes(entries, probes, saliency);
+  arrangeProbes(entries, probes, result.saliency);
+  ops.begin({tokens_, kvRows_, kvTables_});
   runLayers(ops, entries);
-  std::vector<EntryResult> results(entries.size());
-  scorePrompts(ops, entries, results);
-  sampleLast(ops, entries, results);
-  ops.finish();
-  timer_.lap(OperatorClass::other);
-  return results;
+  result.entries.resize(entries.size());
+  scorePrompts(ops, entries, result.entries);
+  sampleLast(ops, entries, result.entries);
+  result.seconds = ops.finish();
+  return result;
 }
 
 void Forward::arrange(std::span<const ForwardEntry> entries) {
@@ -56,7 +48,11 @@ void Forward::arrange(std::span<const ForwardEntry> entries) {
                                                  [&](std::size_t i) { return rows_[i].count > 1; });
   severalTokens_ = static_cast<std::size_t>(firstSingle - kvOrder_.begin());
   kvRows_.clear();
-  for (const std::size_t i : kvOrder_) kvRows_.push_back(rows_[i]);
+  kvTables_.clear();
+  for (const std::size_t i : kvOrder_) {
+    kvRows_.push_back(rows_[i]);
+    kvTables_.push_back(kv_.tableOf(entries[i].slotIndex));
+  }
 }
 
 void Forward::arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
@@ -87,7 +83,7 @@ void Forward::probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span
     ofLayer.push_back(saliency_[i].subspan(static_cast<std::size_t>(layer) * pages, pages));
   }
   ops.probe(qkv, probedRows_, probedViews_, shape, ofLayer);
-  timer_.lap(OperatorClass::other);
+  ops.lap(OperatorClass::other);
 }
 
 void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out) {
@@ -95,11 +91,11 @@ void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor o
   const auto views = std::span<const KvView>(views_);
   if (severalTokens_ > 0) {
     ops.attention(qkv, rows.first(severalTokens_), views.first(severalTokens_), shape, out);
-    timer_.lap(OperatorClass::prefillAttention);
+    ops.lap(OperatorClass::prefillAttention);
   }
   if (severalTokens_ < rows.size()) {
     ops.attention(qkv, rows.subspan(severalTokens_), views.subspan(severalTokens_), shape, out);
-    timer_.lap(OperatorClass::decodeAttention);
+    ops.lap(OperatorClass::decodeAttention);
   }
 }
 
@@ -119,20 +115,20 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
     views_.clear();
     for (const std::size_t i : kvOrder_) views_.push_back(kv_.viewOf(entries[i].slotIndex, layer));
     ops.rmsNorm(x_, w.inputNorm, spec_.normEps, normed);
-    timer_.lap(OperatorClass::other);
+    ops.lap(OperatorClass::other);
     ops.linear(normed, *w.qkv, w.qkvBias, qkv);
-    timer_.lap(OperatorClass::matmul);
+    ops.lap(OperatorClass::matmul);
     ops.appendKv(qkv, kvRows_, views_, shape, spec_.rope, w.qNorm, w.kNorm, spec_.normEps);
-    timer_.lap(OperatorClass::other);
+    ops.lap(OperatorClass::other);
     probe(ops, qkv, shape, entries, layer);
     attend(ops, qkv, shape, attended);
     ops.linearAdd(attended, *w.output, w.outputBias, x_);
-    timer_.lap(OperatorClass::matmul);
+    ops.lap(OperatorClass::matmul);
     ops.rmsNorm(x_, w.ffnNorm, spec_.normEps, normed);
-    timer_.lap(OperatorClass::other);
+    ops.lap(OperatorClass::other);
     ops.linearSwiGlu(normed, *w.gateUp, w.gateUpBias, gated);
     ops.linearAdd(gated, *w.down, w.downBias, x_);
-    timer_.lap(OperatorClass::matmul);
+    ops.lap(OperatorClass::matmul);
   }
 }
 
@@ -145,9 +141,9 @@ Tensor Forward::logitsOf(Ops& ops, std::span<const std::int64_t> rows) {
 Tensor Forward::headOf(Ops& ops, Tensor picked) {
   const Tensor logits = logits_->tensor(picked.rows, spec_.vocab);
   ops.rmsNorm(picked, weights_.finalNorm, spec_.normEps, picked);
-  timer_.lap(OperatorClass::other);
+  ops.lap(OperatorClass::other);
   ops.linear(picked, *weights_.head, {}, logits);
-  timer_.lap(OperatorClass::matmul);
+  ops.lap(OperatorClass::matmul);
   return logits;
 }
 
@@ -174,8 +170,8 @@ void Forward::scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std:
     if (!carried.empty()) prompt.logprobs[0] = scoreFirst(ops, carried, entry.tokens[0]);
     carried.resize(spec_.hidden);
     ops.readRow(x_, rows_[i].row + count - 1, carried);
-    for (std::int64_t begin = 0; begin < count; begin += kLogitRows) {
-      const std::int64_t end = std::min(count, begin + kLogitRows);
+    for (std::int64_t begin = 0; begin < count; begin += logitRows_) {
+      const std::int64_t end = std::min(count, begin + logitRows_);
       rows.clear();
       targets.clear();
       for (std::int64_t token = begin; token < end; ++token) {
@@ -203,9 +199,9 @@ void Forward::sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::s
   std::vector<std::int64_t> rows;
   std::vector<SampleRequest> requests;
   std::vector<SampleOutcome> outcomes;
-  for (std::size_t begin = 0; begin < wanting.size(); begin += kLogitRows) {
-    const auto block =
-        std::span(wanting).subspan(begin, std::min<std::size_t>(kLogitRows, wanting.size() - begin));
+  const auto most = static_cast<std::size_t>(logitRows_);
+  for (std::size_t begin = 0; begin < wanting.size(); begin += most) {
+    const auto block = std::span(wanting).subspan(begin, std::min(most, wanting.size() - begin));
     rows.clear();
     for (const std::size_t i : block) rows.push_back(rows_[i].row + rows_[i].count - 1);
     const Tensor logits = logitsOf(ops, rows);

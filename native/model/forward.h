@@ -8,7 +8,6 @@
 #include "core/ops.h"
 #include "kv/kv-cache.h"
 #include "model/model-spec.h"
-#include "model/op-timer.h"
 #include "model/slot.h"
 #include "model/step.h"
 #include "model/weights.h"
@@ -30,14 +29,9 @@ class Forward {
   Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
           std::int64_t maxTokens);
 
-  // Runs all entries as one batch: extends their KV, and samples or scores what they want. saliency[i]
-  // becomes where the rows of probes[i] look: [layers, pages that the last of them sees].
-  std::vector<EntryResult> run(Ops& ops, std::span<const ForwardEntry> entries,
-                               std::span<const ProbeRun> probes,
-                               std::vector<std::vector<std::uint32_t>>& saliency);
-
-  // Where the time of the last run went.
-  const OpTimer& timer() const { return timer_; }
+  // Runs all entries as one batch: extends their KV, samples or scores what they want, and sees where the
+  // rows of the probe runs look.
+  StepResult run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes);
 
  private:
   // Lays out the rows of the batch.
@@ -50,7 +44,7 @@ class Forward {
   void runLayers(Ops& ops, std::span<const ForwardEntry> entries);
   void scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
-  // Logits of rows of the hidden state; at most kLogitRows.
+  // Logits of rows of the hidden state; at most logitRows_.
   Tensor logitsOf(Ops& ops, std::span<const std::int64_t> rows);
   // Final norm, in place, and head.
   Tensor headOf(Ops& ops, Tensor picked);
@@ -60,6 +54,7 @@ class Forward {
   const ModelSpec& spec_;
   const Weights& weights_;
   const KvCache& kv_;
+  const std::int64_t logitRows_;  // at a time: scoring a long prompt must not hold all of its rows at once
   std::unique_ptr<Buffer> hidden_, normed_, qkv_, attended_, gated_, gathered_, logits_;
   Tensor x_;
   std::vector<EntryRows> rows_;
@@ -67,6 +62,7 @@ class Forward {
   // of its own.
   std::vector<std::size_t> kvOrder_;  // entries
   std::vector<EntryRows> kvRows_;
+  std::vector<KvTable> kvTables_;
   std::vector<KvView> views_;
   std::size_t severalTokens_ = 0;  // entries that have them
   std::vector<std::int32_t> tokens_;
@@ -75,7 +71,6 @@ class Forward {
   std::vector<EntryRows> probedRows_;
   std::vector<KvView> probedViews_;
   std::vector<std::span<std::uint32_t>> saliency_;  // [layers, pages] each
-  OpTimer timer_;
 };
 
 }  // namespace tandem

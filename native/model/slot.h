@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "core/ops.h"
+#include "grammar/matcher.h"
 
 namespace tandem {
 
@@ -16,6 +19,8 @@ struct SlotOptions {
   std::vector<std::int32_t> suppressedBelowMin;
   std::vector<std::int32_t> promptTokens;     // needed only where a penalty is on
   std::vector<std::int32_t> generatedTokens;  // by an earlier life of the sequence
+  std::shared_ptr<Grammar> grammar;           // that all that is generated follows; null: none
+  std::vector<std::int32_t> shownTokens;      // special tokens that are text there
 };
 
 // A running sequence's sampling state. Its KV lies in the KvCache under the same number.
@@ -25,7 +30,8 @@ class Slot {
 
   const SampleParams& params() const { return options_.params; }
   std::int32_t lastToken() const { return lastToken_; }
-  SampleRequest request(std::int64_t position) const;
+  // Valid until the slot's next call.
+  SampleRequest request(std::int64_t position);
 
   // A sampled token becomes the sequence's last.
   void accept(std::int32_t token);
@@ -41,6 +47,7 @@ class Slot {
   std::int64_t generated_;
   std::int32_t lastToken_ = -1;
   bool penalized_;
+  std::optional<GrammarMatcher> matcher_;
   std::vector<TokenCount> seen_;
   std::unordered_map<std::int32_t, std::size_t> seenAt_;  // index in seen_
 };

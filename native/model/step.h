@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/op-timer.h"
+#include "core/operator-class.h"
 
 namespace tandem {
 
@@ -45,8 +45,7 @@ struct EntryResult {
 struct StepResult {
   std::vector<EntryResult> entries;
   std::vector<std::vector<std::uint32_t>> saliency;  // of each probe run: [layers, pages its last row sees]
-  double seconds = 0;                                // the sum of
-  OpSeconds opSeconds{};
+  StepSeconds seconds;
 };
 
 }  // namespace tandem

@@ -37,10 +37,23 @@ class Loader {
     const CheckpointMatrix head =
         spec_.tiedEmbeddings ? weights_.embedding : matrix("lm_head.weight", spec_.vocab, spec_.hidden);
     weights_.head = pack({&head, 1}, WeightLayout::stacked);
+    keepValues();
     return std::move(weights_);
   }
 
  private:
+  void keepValues() {
+    backend_.keep(weights_.embedding);
+    backend_.keep(weights_.finalNorm);
+    for (const LayerWeights& layer : weights_.layers) {
+      for (const std::vector<float>* values :
+           {&layer.inputNorm, &layer.qkvBias, &layer.qNorm, &layer.kNorm, &layer.outputBias, &layer.ffnNorm,
+            &layer.gateUpBias, &layer.downBias}) {
+        if (!values->empty()) backend_.keep(*values);
+      }
+    }
+  }
+
   LayerWeights loadLayer(int layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";

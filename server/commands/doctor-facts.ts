@@ -1,11 +1,14 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import type { EngineSettings } from '../../config/schema.js';
 import {
-  type Checkpoint,
   type CudaInfo,
+  chooseDevice,
+  type DeviceChoice,
   openChatTemplate,
   openTokenizer,
+  packedWeightBytes,
   readCheckpoint,
 } from '../../engine/index.js';
 
@@ -27,6 +30,8 @@ export interface Facts {
   readonly gpu: GpuFacts;
   /** What the addon finds of CUDA; an Error where the addon could not be loaded. */
   readonly cuda: CudaInfo | Error;
+  /** What the settings would compute on; an Error that says why they cannot be followed. */
+  readonly device: DeviceChoice | Error;
   readonly model: ModelFacts | Error;
 }
 
@@ -58,7 +63,7 @@ export async function gatherFacts(
   question: ModelQuestion,
   isas: () => readonly string[],
   cuda: () => CudaInfo,
-  forcedIsa: string | undefined,
+  engine: EngineSettings,
 ): Promise<Facts> {
   return {
     nodeVersion: process.versions.node,
@@ -69,7 +74,7 @@ export async function gatherFacts(
     memoryFreeBytes: freemem(),
     hugePages: readHugePages(),
     isas: attempt(isas),
-    forcedIsa,
+    forcedIsa: engine.isa,
     tools: {
       cmake: versionOf('cmake'),
       compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'),
@@ -79,6 +84,7 @@ export async function gatherFacts(
     },
     gpu: readGpu(),
     cuda: attempt(cuda),
+    device: attempt(() => chooseDevice({ model: question, engine }, cuda)),
     model: await readModel(question).catch(asError),
   };
 }
@@ -92,29 +98,12 @@ async function readModel(question: ModelQuestion): Promise<ModelFacts> {
     folder: question.path,
     family: checkpoint.spec.family,
     parameters,
-    weightBytes: packedBytes(checkpoint, question.weights),
+    weightBytes: packedWeightBytes(checkpoint, question.weights),
     weights: question.weights,
     contextLength: checkpoint.spec.contextLength,
     vocab: checkpoint.spec.vocab,
     chatTemplate: template !== null,
   };
-}
-
-/** Integers come in groups with a float32 scale each (native/cpu/matmul); the embedding table stays as it is. */
-const groupWeights = 128;
-
-function packedBytes({ tensors, spec }: Checkpoint, weights: ModelQuestion['weights']): number {
-  const bytesPerWeight = { bf16: 2, int8: 1 + 4 / groupWeights, int4: 0.5 + 4 / groupWeights }[weights];
-  let bytes = 0;
-  for (const { name, shape, begin, end } of tensors) {
-    const count = shape.reduce((a, b) => a * b, 1);
-    if (name.includes('embed_tokens')) {
-      bytes += end - begin + (spec.tiedEmbeddings ? count * bytesPerWeight : 0);
-    } else {
-      bytes += shape.length < 2 ? count * 4 : count * bytesPerWeight;
-    }
-  }
-  return bytes;
 }
 
 function versionOf(tool: string): string | undefined {

@@ -1,4 +1,10 @@
-import type { CudaInfo } from '../../engine/index.js';
+import {
+  architectureName,
+  type CudaDevice,
+  type CudaInfo,
+  howToBuild,
+  whyNotOn,
+} from '../../engine/index.js';
 import type { Facts } from './doctor-facts.js';
 
 export interface Finding {
@@ -20,6 +26,7 @@ export function judge(facts: Facts): Finding[] {
     ...judgeTools(facts),
     judgeGpu(facts),
     ...judgeCuda(facts),
+    judgeDeviceChoice(facts),
     ...judgeModel(facts),
   ];
 }
@@ -59,10 +66,13 @@ function judgeIsa({ isas, forcedIsa }: Facts): Finding {
   return advice ? { level: 'hint', subject, found, advice } : { level: 'ok', subject, found };
 }
 
-function judgeMemory({ memoryTotalBytes, memoryFreeBytes, model }: Facts): Finding {
+function judgeMemory({ memoryTotalBytes, memoryFreeBytes, device, model }: Facts): Finding {
   const subject = 'memory';
   const found = `${gibibytes(memoryFreeBytes)} free of ${gibibytes(memoryTotalBytes)}`;
-  if (model instanceof Error || model.weightBytes < memoryFreeBytes) return { level: 'ok', subject, found };
+  const isOnGpu = !(device instanceof Error) && device.kind === 'cuda';
+  if (model instanceof Error || isOnGpu || model.weightBytes < memoryFreeBytes) {
+    return { level: 'ok', subject, found };
+  }
   return {
     level: 'problem',
     subject,
@@ -108,10 +118,12 @@ function judgeGpu({ gpu, tools }: Facts): Finding {
   const nvcc = tools.nvcc ? `, nvcc ${tools.nvcc}` : '';
   if (gpu.names.length === 0 && !gpu.driverVersion)
     return { level: 'ok', subject, found: `none found${nvcc}` };
-  const names = gpu.names.length > 0 ? gpu.names.join('; ') : 'a driver, but nvidia-smi names no GPU';
   const driver = gpu.driverVersion ? `, driver ${gpu.driverVersion}` : '';
-  const advice = 'this version of Tandem has no CUDA backend: it computes on the processor';
-  return { level: 'hint', subject, found: `${names}${driver}${nvcc}`, advice };
+  if (gpu.names.length > 0) {
+    return { level: 'ok', subject, found: `${gpu.names.join('; ')}${driver}${nvcc}` };
+  }
+  const found = `a driver, but nvidia-smi names no GPU${driver}${nvcc}`;
+  return { level: 'hint', subject, found, advice: 'see what "nvidia-smi" says' };
 }
 
 /** Only where there is a GPU, or a driver that the addon can talk to: elsewhere nobody asked. */
@@ -120,28 +132,54 @@ function judgeCuda({ cuda, gpu }: Facts): Finding[] {
   if (cuda instanceof Error) return [];
   if (cuda.devices.length === 0) {
     if (gpu.names.length === 0 && cuda.driverVersion === '') return [];
-    const advice = cuda.built
-      ? 'see that this process may use the device files in /dev/nvidia*'
-      : 'only to look at the GPU: install the CUDA toolkit and run "npm run setup"';
+    const advice = cuda.built ? 'see that this process may use the device files in /dev/nvidia*' : howToBuild;
     return [{ level: 'hint', subject, found: cuda.problem || 'the driver shows no device', advice }];
   }
   return cuda.devices.map((device) => judgeDevice(cuda, device));
 }
 
-function judgeDevice({ driverVersion }: CudaInfo, device: CudaInfo['devices'][number]): Finding {
+function judgeDevice(cuda: CudaInfo, device: CudaDevice): Finding {
   const subject = 'CUDA';
   const size = `${device.sms} SMs, ${gibibytes(device.memoryBytes)}`;
   const what = `${device.name || 'a device'}, ${size}, compute capability ${device.computeCapability}`;
-  if (device.problem !== '') {
-    const advice = 'the kernels that are being built for GPUs will not run on this one';
-    return { level: 'hint', subject, found: `${what}: ${device.problem}`, advice };
+  const problem = whyNotOn(cuda, device);
+  if (problem !== undefined) {
+    return { level: 'hint', subject, found: what, advice: `it is not used: ${problem}` };
   }
+  const kernels = `kernels for ${cuda.architectures.map(architectureName).join(', ')}`;
   if (device.whyNoSplit !== '') {
-    const advice = 'prefill and decode would share it by stream priority instead of by SMs';
-    return { level: 'hint', subject, found: `${what}; no green contexts: ${device.whyNoSplit}`, advice };
+    const advice = 'prefill and decode share it by priority instead of by SMs';
+    const found = `${what}, ${kernels}; no green contexts: ${device.whyNoSplit}`;
+    return { level: 'hint', subject, found, advice };
   }
   const groups = `green contexts from ${device.smallestGroup} SMs on`;
-  return { level: 'ok', subject, found: `${what}, driver for CUDA ${driverVersion}, ${groups}` };
+  return {
+    level: 'ok',
+    subject,
+    found: `${what}, driver for CUDA ${cuda.driverVersion}, ${kernels}, ${groups}`,
+  };
+}
+
+/** What Tandem would compute on, and whether the weights fit a GPU. */
+function judgeDeviceChoice({ device, model }: Facts): Finding {
+  const subject = 'computes on';
+  if (device instanceof Error) {
+    const advice = 'leave --device (TANDEM_DEVICE) away, and what there is is taken';
+    return { level: 'problem', subject, found: device.message, advice };
+  }
+  if (device.kind === 'cpu') return { level: 'ok', subject, found: 'the processor' };
+  const room = device.found.memoryBytes * device.memoryFraction;
+  const found = `GPU ${device.gpu}, ${device.found.name}, up to ${gibibytes(room)} of it`;
+  if (model instanceof Error || model.weightBytes < room) return { level: 'ok', subject, found };
+  return {
+    level: 'problem',
+    subject,
+    found: `${found}; the weights need ${gibibytes(model.weightBytes)} as ${model.weights}`,
+    advice:
+      model.weights === 'bf16'
+        ? 'take smaller weights, such as --weights int8, or a smaller model'
+        : 'take a smaller model, or compute on the processor with --device cpu',
+  };
 }
 
 function judgeModel({ model }: Facts): Finding[] {

@@ -12,7 +12,7 @@ export function run(argv: readonly string[]): Promise<number> {
   );
   return runCommand(command, argv, async () => {
     const { model, engine } = configOf(command).settings;
-    const facts = await gatherFacts(model, () => cpuInfo().isas, cudaInfo, engine.isa);
+    const facts = await gatherFacts(model, () => cpuInfo().isas, cudaInfo, engine);
     const findings = judge(facts);
     process.stdout.write(`${findings.map(print).join('\n')}\n`);
     const problems = findings.filter(({ level }) => level === 'problem').length;

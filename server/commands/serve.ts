@@ -29,9 +29,10 @@ async function serve(settings: Settings): Promise<number> {
   const server = await listen(settings, logger);
   try {
     const engine = await load(settings, logger);
+    for (const note of engine.info.device.notes) logger.warn(note);
     // Until here a signal simply ends the process: nothing runs that could be drained.
     const stopped = firstSignal();
-    await server.serve(engine);
+    await server.serve(engine, () => load(settings, logger));
     process.stdout.write(`${readyLine(server, engine)}\n`);
     await stopped;
     logger.info('draining: no new requests, running ones may finish');
@@ -92,7 +93,12 @@ function readyLine({ url }: RunningServer, { info }: Engine): string {
   const { device } = info;
   const kvTokens = Math.floor(info.kvBytes / info.kvBytesPerToken);
   return (
-    `Tandem serves ${info.model} on ${url} · ${device.name}, ${device.units} ${device.units === 1 ? 'core' : 'cores'}, ` +
+    `Tandem serves ${info.model} on ${url} · ${device.name}, ${unitsText(device)}, ` +
     `${device.isa} · ${info.weights} weights · KV cache of ${kvTokens} tokens · context ${info.contextLength}`
   );
+}
+
+function unitsText({ kind, units }: Engine['info']['device']): string {
+  const name = kind === 'cuda' ? 'SM' : 'core';
+  return `${units} ${name}${units === 1 ? '' : 's'}`;
 }

@@ -29,6 +29,7 @@ const engineErrors: Record<EngineErrorCode, { status: number; type: string; code
   deadline_exceeded: { status: 408, type: 'timeout_error', code: 'deadline_exceeded' },
   shutting_down: { status: 503, type: 'service_unavailable_error', code: 'shutting_down' },
   engine_failed: { status: 500, type: 'server_error', code: 'engine_failed' },
+  device_unavailable: { status: 503, type: 'service_unavailable_error', code: 'device_unavailable' },
   model_invalid: { status: 503, type: 'service_unavailable_error', code: 'model_invalid' },
 };
 

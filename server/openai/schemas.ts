@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ResponseFormat } from '../grammar/response-format.js';
 import { chatToolFields } from '../tools/schemas.js';
 
 /**
@@ -33,6 +34,7 @@ export const sharedFields = {
   stop_token_ids: z.array(z.int().nonnegative()).max(64).nullish(),
   min_tokens: z.int().min(0).nullish(),
   ignore_eos: z.boolean().nullish(),
+  grammar: z.string().min(1).nullish(),
 };
 
 const common = {
@@ -42,6 +44,7 @@ const common = {
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
   user: z.string().nullish(),
   metadata: z.record(z.string(), z.unknown()).nullish(),
+  response_format: ResponseFormat.nullish(),
   ...sharedFields,
 };
 

@@ -2,14 +2,6 @@ import { type ApiError, invalidRequest } from './errors.js';
 
 /** Refuses by name what would change the answer and is not there; nothing that matters is ignored in silence. */
 export function refuseUnsupported(body: Record<string, unknown>): void {
-  const format = body.response_format as { type?: unknown } | null | undefined;
-  if (format != null && format.type !== 'text') {
-    throw invalidRequest(
-      "'response_format' other than text is not supported yet. Leave it out, and ask for the format in the prompt.",
-      'response_format',
-      'unsupported_parameter',
-    );
-  }
   for (const name of ['functions', 'function_call', 'suffix', 'audio', 'prediction', 'web_search_options']) {
     if (body[name] != null && body[name] !== '') throw unsupported(name);
   }

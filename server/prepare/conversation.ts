@@ -1,4 +1,5 @@
-import type { ChatMessage } from '../../engine/index.js';
+import type { ChatMessage, GrammarPart } from '../../engine/index.js';
+import { answerGrammar } from '../grammar/answer-grammar.js';
 import type { SharedBody } from '../openai/schemas.js';
 import { type GivenTool, prepareTools } from '../tools/prepare-tools.js';
 import type { ToolChoice } from '../tools/schemas.js';
@@ -17,6 +18,8 @@ type ConversationBody = SharedBody & {
 interface Conversation {
   readonly messages: readonly ChatMessage[];
   readonly tools: readonly GivenTool[];
+  /** Where the parameters of a tool are, in the body. */
+  readonly parametersAt: (index: number) => string;
   readonly addGenerationPrompt: boolean;
   /** Further variables of the chat template. */
   readonly variables: Record<string, unknown>;
@@ -25,6 +28,8 @@ interface Conversation {
   /** -1: none. */
   readonly logprobs: number;
   readonly includeUsage: boolean;
+  /** Of the format that is asked for. */
+  readonly format: GrammarPart | undefined;
 }
 
 /** A conversation that has become a request. Throws `ApiError`. */
@@ -38,6 +43,7 @@ export function prepareConversation(
     tools: conversation.tools,
     choice: body.tool_choice,
     parallel: body.parallel_tool_calls,
+    parametersAt: conversation.parametersAt,
   });
   const prompt = renderPrompt(context, messages, {
     tools: tools.forTemplate,
@@ -60,6 +66,8 @@ export function prepareConversation(
     choices,
     logprobs,
     echo: false,
-    prompts: [{ echoText: '', ...tools.prompt, request }],
+    prompts: [
+      { echoText: '', ...tools.prompt, ...answerGrammar(body, conversation.format, tools.grammar), request },
+    ],
   };
 }

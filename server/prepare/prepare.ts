@@ -1,3 +1,5 @@
+import { answerGrammar } from '../grammar/answer-grammar.js';
+import { formatGrammar } from '../grammar/response-format.js';
 import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
@@ -20,12 +22,14 @@ export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepare
   return prepareConversation(context, body, {
     messages: body.messages.map(toTemplateMessage),
     tools: (body.tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
+    parametersAt: (index) => `tools.${index}.function.parameters`,
     addGenerationPrompt: body.add_generation_prompt ?? true,
     variables: body.chat_template_kwargs ?? {},
     choices: choicesOf(context, body.n),
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : -1,
     includeUsage: body.stream_options?.include_usage ?? false,
+    format: formatGrammar(body.response_format),
   });
 }
 
@@ -47,9 +51,11 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
   if (maxTokens === 0 && !echo) {
     throw invalidRequest("'max_tokens' of 0 is of use only with 'echo'.", 'max_tokens');
   }
+  const grammar = answerGrammar(body, formatGrammar(body.response_format));
   const prompts = promptsOf(context, body.prompt).map(
     (prompt): PreparedPrompt => ({
       echoText: echo ? context.tokenizer.decode(prompt, { skipSpecial: false }) : '',
+      ...grammar,
       request: {
         prompt,
         n: bestOf,

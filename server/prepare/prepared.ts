@@ -1,4 +1,4 @@
-import type { GenerateRequest } from '../../engine/index.js';
+import type { GenerateRequest, GrammarSource } from '../../engine/index.js';
 import type { ToolCallFormatName } from '../tools/tool-call-format.js';
 
 /** A body that has become requests for the engine. Crosses threads, so it is plain data. */
@@ -17,6 +17,8 @@ export interface Prepared {
 export interface PreparedPrompt {
   /** All but the id, which the server gives. */
   readonly request: Omit<GenerateRequest, 'id'>;
+  /** What the answers have to follow; it is compiled before the request goes to the engine. */
+  readonly grammar?: GrammarSource;
   /** The prompt's text, where it is to be echoed. */
   readonly echoText: string;
   /** Where the answer may call tools. */

@@ -1,4 +1,5 @@
 import { openChatTemplate, openTokenizer, readGenerationDefaults } from '../../engine/index.js';
+import { GrammarCompiler } from '../grammar/grammar-compiler.js';
 import type { FoundItems } from '../responses/found-items.js';
 import { prepareResponse, prepareResponseFrame } from '../responses/prepare.js';
 import type { ResponsePreparation } from '../responses/prepared.js';
@@ -6,7 +7,7 @@ import { findToolCallFormat } from '../tools/find-format.js';
 import { WorkerCalls } from '../worker-calls.js';
 import type { PrepareContext } from './context.js';
 import { prepareChat, prepareCompletion, prepareText, prepareTokens } from './prepare.js';
-import type { Prepared, PreparedTokens } from './prepared.js';
+import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
 
 /** What each kind of body becomes. */
 const preparations = {
@@ -73,28 +74,44 @@ export class Preparer {
   private constructor(
     private readonly context: PrepareContext,
     source: ContextSource,
+    private readonly grammars: GrammarCompiler,
   ) {
     this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), source);
     this.#worker.warm();
   }
 
   static async open(source: ContextSource): Promise<Preparer> {
-    return new Preparer(await openContext(source), source);
+    return new Preparer(await openContext(source), source, new GrammarCompiler());
   }
 
+  /** Rejects with the `ApiError` that says what is wrong with the body. */
   async prepare<K extends Preparation>(
     kind: K,
     body: Uint8Array,
     found?: FoundItems,
   ): Promise<PreparationResult[K]> {
     const call = { kind, body, found };
-    if (body.byteLength + (found?.bytes ?? 0) < smallBodyBytes) {
-      return prepareWith(this.context, call) as PreparationResult[K];
-    }
-    return this.#worker.call(call);
+    const isSmall = body.byteLength + (found?.bytes ?? 0) < smallBodyBytes;
+    const prepared = isSmall
+      ? (prepareWith(this.context, call) as PreparationResult[K])
+      : await this.#worker.call<PreparationResult[K]>(call);
+    return this.#withGrammars(prepared);
   }
 
-  close(): Promise<void> {
-    return this.#worker.close();
+  async close(): Promise<void> {
+    await Promise.all([this.#worker.close(), this.grammars.close()]);
+  }
+
+  /** Compiles what answers have to follow. */
+  async #withGrammars<R extends PreparationResult[Preparation]>(result: R): Promise<R> {
+    if ('prepared' in result) return { ...result, prepared: await this.#withGrammars(result.prepared) };
+    if (!('prompts' in result) || !result.prompts.some(({ grammar }) => grammar)) return result;
+    const prompts = await Promise.all(
+      result.prompts.map(async ({ grammar, ...prompt }): Promise<PreparedPrompt> => {
+        if (!grammar) return prompt;
+        return { ...prompt, request: { ...prompt.request, grammar: await this.grammars.compile(grammar) } };
+      }),
+    );
+    return { ...result, prompts };
   }
 }

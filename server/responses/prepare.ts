@@ -1,4 +1,5 @@
 import type { ChatMessage } from '../../engine/index.js';
+import { textFormatGrammar } from '../grammar/response-format.js';
 import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { checkModel, type PrepareContext } from '../prepare/context.js';
@@ -80,12 +81,14 @@ function preparedFrom(
   const prepared = prepareConversation(context, body, {
     messages,
     tools: (body.tools ?? []).map(givenTool),
+    parametersAt: (index) => `tools.${index}.parameters`,
     addGenerationPrompt: true,
     variables: {},
     choices: 1,
     maxTokens: body.max_output_tokens ?? undefined,
     logprobs: shows ? (body.top_logprobs ?? 0) : -1,
     includeUsage: true,
+    format: textFormatGrammar(body.text?.format),
   });
   const { temperature, topP, presencePenalty, frequencyPenalty } = prepared.prompts[0]!.request.sampling;
   return {
@@ -107,7 +110,7 @@ function preparedFrom(
       safety_identifier: body.safety_identifier ?? null,
       service_tier: 'default',
       temperature,
-      text: { format: { type: 'text' }, verbosity: 'medium' },
+      text: { format: shownFormat(body.text?.format), verbosity: 'medium' },
       tool_choice: body.tool_choice ?? 'auto',
       tools: (body.tools ?? []).map(shownTool),
       top_logprobs: body.top_logprobs ?? 0,
@@ -124,6 +127,13 @@ function givenTool({ type, name, description, parameters, strict }: ResponseTool
   return { type, function: name === undefined ? undefined : { name, description, parameters, strict } };
 }
 
-function shownTool({ type, name, description, parameters }: ResponseTool): object {
-  return { type, name, description: description ?? null, parameters: parameters ?? null, strict: false };
+function shownTool({ type, name, description, parameters, strict }: ResponseTool): object {
+  const isStrict = strict ?? false;
+  return { type, name, description: description ?? null, parameters: parameters ?? null, strict: isStrict };
+}
+
+function shownFormat(format: NonNullable<ResponseBody['text']>['format']): object {
+  if (format?.type !== 'json_schema') return { type: format?.type ?? 'text' };
+  const { type, name, description, schema, strict } = format;
+  return { type, name, description: description ?? null, schema: schema ?? null, strict: strict ?? false };
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { TextFormat } from '../grammar/response-format.js';
 import { sharedFields } from '../openai/schemas.js';
 import { responseToolFields } from '../tools/schemas.js';
 
@@ -85,7 +86,7 @@ export const ResponseBody = z.looseObject({
   ...responseToolFields,
   text: z
     .looseObject({
-      format: z.looseObject({ type: z.string() }).nullish(),
+      format: TextFormat.nullish(),
       verbosity: z.enum(['low', 'medium', 'high']).nullish(),
     })
     .nullish(),

@@ -13,14 +13,6 @@ export function refuseUnsupported(body: ResponseBody): void {
       'unsupported_parameter',
     );
   }
-  const format = body.text?.format?.type ?? 'text';
-  if (format !== 'text') {
-    throw invalidRequest(
-      `'text.format' of type '${format}' is not supported yet. Leave it out, and ask for the format in the input.`,
-      'text.format',
-      'unsupported_parameter',
-    );
-  }
   if ((body.text?.verbosity ?? 'medium') !== 'medium') throw unsupported('text.verbosity');
   if ((body.reasoning?.effort ?? 'none') !== 'none') throw unsupported('reasoning.effort');
   if (body.reasoning?.summary != null) throw unsupported('reasoning.summary');

@@ -1,7 +1,9 @@
 import type { GenerateRequest } from '../../engine/index.js';
+import type { CallsGrammar } from '../grammar/answer-grammar.js';
 import { invalidRequest } from '../openai/errors.js';
 import type { PrepareContext } from '../prepare/context.js';
 import type { ToolCallReading } from '../prepare/prepared.js';
+import { type CallableFunction, callGrammar } from './call-grammar.js';
 import { markerTokens } from './find-format.js';
 import type { ToolChoice } from './schemas.js';
 
@@ -23,6 +25,8 @@ interface GivenTools {
   readonly tools: readonly GivenTool[];
   readonly choice: ToolChoice | null | undefined;
   readonly parallel: boolean | null | undefined;
+  /** Where the parameters of a tool are, in the body. */
+  readonly parametersAt: (index: number) => string;
 }
 
 /** What tools mean for a prompt: what its template is given, and how the answer is read. */
@@ -30,40 +34,24 @@ export interface PreparedTools {
   readonly forTemplate: readonly object[];
   readonly prompt: { readonly toolCalls?: ToolCallReading };
   readonly request: Pick<GenerateRequest, 'shownSpecialTokens'>;
+  readonly grammar?: CallsGrammar;
 }
 
 const noTools: PreparedTools = { forTemplate: [], prompt: {}, request: {} };
 
-/** Refuses by name what cannot be promised: without constrained decoding no call can be forced, nor its arguments held. */
+/** Refuses by name what is not there. Where calls must be made, or arguments must fit, answers follow a grammar. */
 export function prepareTools(
   { toolCallFormat, tokenizer }: PrepareContext,
-  { tools, choice, parallel }: GivenTools,
+  given: GivenTools,
 ): PreparedTools {
-  if (choice != null && choice !== 'none' && choice !== 'auto') {
-    throw invalidRequest(
-      "'tool_choice' can be 'auto' or 'none': no call can be forced yet.",
-      'tool_choice',
-      'unsupported_parameter',
-    );
+  const { choice, parallel, parametersAt } = given;
+  const functions = given.tools.map(functionOf);
+  const named = nameIn(choice);
+  const isForced = choice === 'required' || named !== undefined;
+  if (named !== undefined && !functions.some(({ name }) => name === named)) {
+    throw invalidRequest(`'tool_choice' names '${named}', which is not one of the tools.`, 'tool_choice');
   }
-  const functions = tools.map(({ type, function: tool }, index) => {
-    if (type !== 'function') {
-      throw invalidRequest(
-        `Tools of type '${type}' are not supported; there are functions.`,
-        `tools.${index}.type`,
-        'unsupported_parameter',
-      );
-    }
-    if (!tool) throw invalidRequest('A function needs a name.', `tools.${index}`);
-    if (tool.strict) {
-      throw invalidRequest(
-        "'strict' cannot be true: arguments are not held to their schema yet.",
-        `tools.${index}.strict`,
-        'unsupported_parameter',
-      );
-    }
-    return tool;
-  });
+  if (functions.length === 0 && isForced) throw invalidRequest("'tool_choice' needs 'tools'.", 'tool_choice');
   if (functions.length === 0 || choice === 'none') return noTools;
   if (toolCallFormat === undefined) {
     throw invalidRequest(
@@ -72,17 +60,48 @@ export function prepareTools(
       'unsupported_parameter',
     );
   }
+  const callable = functions
+    .map((tool, index): CallableFunction => ({ tool, param: parametersAt(index) }))
+    .filter(({ tool }) => named === undefined || tool.name === named);
+  const single = parallel === false || named !== undefined;
+  const options = { format: toolCallFormat, functions: callable, single };
   return {
     forTemplate: functions.map((tool) => ({ type: 'function', function: withoutNulls(tool) })),
-    prompt: {
-      toolCalls: {
-        format: toolCallFormat,
-        names: functions.map(({ name }) => name),
-        single: parallel === false,
-      },
-    },
+    prompt: { toolCalls: { format: toolCallFormat, names: functions.map(({ name }) => name), single } },
     request: { shownSpecialTokens: markerTokens(tokenizer, toolCallFormat) },
+    grammar: {
+      choice: isForced ? 'required' : 'auto',
+      calls: callGrammar({ ...options, forced: true }),
+      ...(functions.some(({ strict }) => strict) && { mixed: callGrammar({ ...options, forced: false }) }),
+    },
   };
+}
+
+function functionOf({ type, function: tool }: GivenTool, index: number): FunctionTool {
+  if (type !== 'function') {
+    throw invalidRequest(
+      `Tools of type '${type}' are not supported; there are functions.`,
+      `tools.${index}.type`,
+      'unsupported_parameter',
+    );
+  }
+  if (!tool) throw invalidRequest('A function needs a name.', `tools.${index}`);
+  return tool;
+}
+
+/** The function that has to be called, if one is named. */
+function nameIn(choice: ToolChoice | null | undefined): string | undefined {
+  if (choice == null || typeof choice === 'string') return undefined;
+  if (choice.type !== 'function') {
+    throw invalidRequest(
+      `'tool_choice' of type '${choice.type}' is not supported; there is 'function'.`,
+      'tool_choice.type',
+      'unsupported_parameter',
+    );
+  }
+  const name = choice.name ?? choice.function?.name;
+  if (name === undefined) throw invalidRequest("'tool_choice' needs the name of a function.", 'tool_choice');
+  return name;
 }
 
 /** Templates write what they are given; `strict` is not for the model, and an absent field is better than a null. */

@@ -10,7 +10,15 @@ const functionFields = {
   strict: z.boolean().nullish(),
 };
 
-const choice = z.union([z.enum(['none', 'auto', 'required']), z.looseObject({ type: z.string() })]);
+/** Chat completions put the name in a field of its own; responses do not. */
+const choice = z.union([
+  z.enum(['none', 'auto', 'required']),
+  z.looseObject({
+    type: z.string(),
+    name: z.string().optional(),
+    function: z.looseObject({ name: z.string() }).optional(),
+  }),
+]);
 
 const common = {
   tool_choice: choice.nullish(),

@@ -1,5 +1,7 @@
 import OpenAI from 'openai';
+import { zodResponseFormat, zodTextFormat } from 'openai/helpers/zod';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { eventually, type TestServer, testServer } from '../support/server.js';
 
 let server: TestServer;
@@ -144,9 +146,37 @@ describe('the openai client', () => {
     await expect(
       ask({ tools: [{ type: 'function', function: { name: 'f', parameters: {} } }] }),
     ).rejects.toMatchObject({ status: 400, param: 'tools' });
-    await expect(ask({ response_format: { type: 'json_object' } })).rejects.toMatchObject({
-      param: 'response_format',
+    await expect(ask({ response_format: { type: 'xml' } })).rejects.toMatchObject({
+      param: 'response_format.type',
     });
+  });
+
+  it('parses structured output by a zod schema, whole and streamed', async () => {
+    const Person = z.object({
+      name: z.string().max(12),
+      age: z.int().min(1).max(120),
+      likes: z.array(z.enum(['tea', 'rain', 'chess'])).max(3),
+      address: z.object({ city: z.string().max(12), zip: z.union([z.string().regex(/^\d{5}$/), z.null()]) }),
+    });
+    const request = {
+      model: 'demo',
+      messages: [{ role: 'user' as const, content: 'Write JSON about Mira, who lives in Oslo.' }],
+      response_format: zodResponseFormat(Person, 'person'),
+      top_p: 0.5,
+      seed: 1,
+    };
+    const { choices } = await client.chat.completions.parse(request);
+    expect(choices[0]!.finish_reason).toBe('stop');
+    expect(Person.safeParse(choices[0]!.message.parsed).success).toBe(true);
+    const stream = client.chat.completions.stream(request);
+    const { choices: streamed } = await stream.finalChatCompletion();
+    expect(streamed[0]!.message.parsed).toEqual(choices[0]!.message.parsed);
+    const response = await client.responses.parse({
+      model: 'demo',
+      input: request.messages,
+      text: { format: zodTextFormat(Person, 'person') },
+    });
+    expect(Person.safeParse(response.output_parsed).success).toBe(true);
   });
 
   it('frees the slot when it aborts', async () => {

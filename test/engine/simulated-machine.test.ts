@@ -44,7 +44,6 @@ describe('a simulated machine', () => {
     expect(machine.sizes).toMatchObject({
       slots: info.slots,
       maxStepTokens: info.maxStepTokens,
-      units: info.units,
       kvPrecision: kv.precision,
     });
     expect(Math.floor(machine.sizes.kvBytes / kv.blockBytes)).toBe(kv.totalBlocks);
@@ -59,6 +58,12 @@ describe('a simulated machine', () => {
     expect(machine.openPolicy('nexus').name).toBe('nexus');
     expect(machine.openPolicy('reactive').name).toBe('reactive');
     expect(machine.contextLength).toBe(256);
+  });
+
+  it('is the processor, and no GPU', async () => {
+    await expect(openSimulatedMachine(settingsOf({ device: 'cuda' }))).rejects.toThrow(
+      /tandem simulate --gpu/,
+    );
   });
 
   it('is refused before this machine was calibrated, with the command that does it', async () => {

@@ -1,8 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Checkpoint, openTokenizer, readCheckpoint } from '../../engine/index.js';
+import { fromF16, toBf16, toF16 } from '../../engine/model/number-formats.js';
 import { llama1b, type ModelShape } from '../../loadtest/random-model/model-shape.js';
-import { fromF16, toBf16, toF16 } from '../../loadtest/random-model/number-formats.js';
 import { makeRandomModel } from '../../loadtest/random-model/random-model.js';
 import { Folder } from '../scripts/support.js';
 import { bf16, type GgufFile, ggmlTypes, readGguf } from './gguf-file.js';
@@ -64,6 +64,16 @@ describe('a random model', () => {
     const ids = tokenizer.encode(text, { special: false, addBos: false });
     expect(ids.every((id) => id < 256)).toBe(true);
     expect(tokenizer.decode(ids, { skipSpecial: false })).toBe(text);
+  });
+
+  it('has an output matrix of its own where embeddings are not tied', async () => {
+    const untied = { ...shape, tiedEmbeddings: false };
+    makeRandomModel({ folder: folder.at('untied'), shape: untied, seed: 5, gguf: ['q8_0'] });
+    const { spec, tensors } = await readCheckpoint(folder.at('untied'));
+    expect(spec.tiedEmbeddings).toBe(false);
+    expect(tensors.find(({ name }) => name === 'lm_head.weight')?.shape).toEqual([shape.vocab, shape.hidden]);
+    const gguf = readGguf(folder.at('untied/model-q8_0.gguf'));
+    expect(gguf.tensors.get('output.weight')).toBeDefined();
   });
 
   it('has weights like those of trained models, no two rows alike', () => {

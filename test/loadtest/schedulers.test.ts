@@ -5,9 +5,11 @@ import { contenderNames, contendersOf } from '../../loadtest/schedulers/contende
 import {
   addFigures,
   type Figures,
+  figuresOf,
   medians,
   mixedFigures,
   mixedRows,
+  mixedRowsOf,
   simulatedFigures,
   simulatedRows,
   traceFigures,
@@ -54,11 +56,11 @@ describe('turns', () => {
         return { turn: order.length };
       },
     });
-    const rounds: (Figures[] | undefined)[] = [];
-    const onRound = (turns: ReadonlyMap<string, readonly Figures[]>) => rounds.push([...turns.get('b')!]);
-    await inTurns([side('a'), side('b')], 2, () => {}, onRound);
+    const seen: (readonly Figures[] | undefined)[] = [];
+    const onTurns = (turns: ReadonlyMap<string, readonly Figures[]>) => seen.push(turns.get('b'));
+    await inTurns([side('a'), side('b')], 2, () => {}, onTurns);
     expect(order).toEqual(['a', 'b', 'a', 'b']);
-    expect(rounds).toEqual([[{ turn: 2 }], [{ turn: 2 }, { turn: 4 }]]);
+    expect(seen).toEqual([undefined, [{ turn: 2 }], [{ turn: 2 }], [{ turn: 2 }, { turn: 4 }]]);
   });
 
   it('count with the median of each figure by itself', () => {
@@ -90,6 +92,21 @@ describe('figures', () => {
     expect(ratio('tokens of the streams meanwhile')).toBe(0.3333);
     expect(ratio('TTFT beside the streams, p50')).toBe(1.25);
     expect(ratio('TTFT of a prompt alone, p50')).toBeNull();
+  });
+
+  it('of several plans on one server are told apart by their names', () => {
+    const plan = { streams: 8, shortPrompt: 32, longPrompt: 2048, turnsAlone: 2, phaseSeconds: 1 };
+    const plans = [plan, { ...plan, streams: 32 }];
+    const figures = Object.assign({}, ...plans.map((one) => figuresOf(one, mixedFigures(times))));
+    const rows = new Rows(origin);
+    addFigures(rows, 'nexus', mixedRowsOf(plans), { ...figures, prefillError: 1.1 }, figures);
+    const ratios = new Map(rows.all.map(({ name, ratio }) => [name, ratio]));
+    const name = 'nexus: TBT while prompts arrive, p99, 32 streams, prompts of 2048';
+    expect(ratios.get(name)).toBe(1.5);
+    expect(ratios.get('nexus: TTFT beside the streams, p50, 8 streams, prompts of 2048')).toBe(1);
+    // Of the server and not of a plan.
+    expect(ratios.has('nexus: seconds of steps with prompts over foreseen ones')).toBe(true);
+    expect(mixedRowsOf([plan])).toEqual(mixedRows);
   });
 
   it('of a trace count its goodput, and refuse a request that failed', () => {

@@ -21,7 +21,7 @@ void onLane(Backend& backend, int lane, Body body) {
   std::exception_ptr error;
   std::thread([&] {
     try {
-      const auto ops = backend.openLane(lane);
+      const auto ops = backend.openLane(lane, {});
       body(*ops);
     } catch (...) {
       error = std::current_exception();
@@ -96,10 +96,10 @@ TEST("cpu backend: refuses more cores than there are, and lanes out of order") {
   throws([] { makeCpuBackend(0); }, "this process may use 1 to");
   throws([] { makeCpuBackend(100000); }, "this process may use 1 to");
   const auto backend = makeCpuBackend(1);
-  throws([&] { backend->openLane(2); }, "a lane is");
+  throws([&] { backend->openLane(2, {}); }, "a lane is");
   throws([&] { backend->claimUnits(0, 0, 1); }, "opened before");
-  const auto ops = backend->openLane(0);
-  throws([&] { backend->openLane(0); }, "opened twice");
+  const auto ops = backend->openLane(0, {});
+  throws([&] { backend->openLane(0, {}); }, "opened twice");
 }
 
 TEST("cpu backend: buffers hold what they were made for and no more") {

@@ -37,6 +37,8 @@ namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;
 constexpr unsigned kWarp = 32;
+constexpr int kMostRoundsOfWaiting = 10000;
+constexpr std::size_t kMostShared = 227 << 10, kSharedAlignment = 1024;
 
 enum class State { running, atWarp, atBlock, ended };
 
@@ -52,6 +54,8 @@ struct Block {
   void* scheduler = nullptr;
   const std::function<void()>* body = nullptr;
   unsigned current = 0;
+  std::vector<std::byte> shared;
+  int roundsOfWaiting = 0;
 
   void enter(unsigned thread) {
     current = thread;
@@ -97,7 +101,8 @@ void runWarp(unsigned first, unsigned end, bool descending) {
       return std::count_if(begin + first, begin + end, [&](const Fiber& f) { return f.state == state; });
     };
     const auto waiting = count(State::atWarp);
-    if (waiting == 0) return;
+    // Who still runs waits for another warp's doing.
+    if (waiting == 0 || count(State::running) > 0) return;
     check(count(State::atBlock) == 0, "lanes of a warp wait for the block while others wait for the warp");
     for (unsigned i = first; i < end; ++i) {
       if (block.fibers[i].state == State::atWarp) block.fibers[i].state = State::running;
@@ -112,6 +117,11 @@ void runBlock(unsigned threads, bool descending) {
       const unsigned first = descending ? (threads - 1) / kWarp * kWarp - i : i;
       runWarp(first, std::min(threads, first + kWarp), descending);
     }
+    const auto begin = block.fibers.begin();
+    if (std::any_of(begin, begin + threads, [](const Fiber& f) { return f.state == State::running; })) {
+      check(++block.roundsOfWaiting < kMostRoundsOfWaiting, "threads wait for each other for ever");
+      continue;
+    }
     bool left = false;
     for (unsigned i = 0; i < threads; ++i) {
       if (block.fibers[i].state != State::atBlock) continue;
@@ -124,8 +134,10 @@ void runBlock(unsigned threads, bool descending) {
 
 }  // namespace
 
-void run(dim3 grid, unsigned threads, const std::function<void()>& body) {
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes) {
   check(threads > 0 && threads <= 1024, "a block has 1 to 1024 threads");
+  check(sharedBytes <= kMostShared, "a block has 227 KB of shared memory at most");
+  block.shared.resize(sharedBytes + kSharedAlignment);
   if (block.fibers.size() < threads) block.fibers.resize(threads);
   block.body = &body;
   gridDim = grid;
@@ -134,11 +146,20 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body) {
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = dim3(x, y, z);
+        std::fill(block.shared.begin(), block.shared.end(), std::byte{0xff});
         runBlock(threads, (x + y + z) % 2 == 1);
       }
     }
   }
 }
+
+std::byte* dynamicShared() {
+  const auto address = reinterpret_cast<std::uintptr_t>(block.shared.data());
+  return block.shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;
+}
+
+void letOthersRun() { block.leave(State::running); }
+void noteProgress() { block.roundsOfWaiting = 0; }
 
 void waitForBlock() { block.leave(State::atBlock); }
 void waitForWarp() { block.leave(State::atWarp); }

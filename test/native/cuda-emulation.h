@@ -14,6 +14,7 @@
 #include <functional>
 
 #include "core/bf16.h"
+#include "core/error.h"
 #include "cuda/stream.h"
 
 #define __global__
@@ -21,6 +22,7 @@
 #define __host__
 #define __shared__ static thread_local
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
@@ -33,6 +35,13 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   std::uint32_t x, y, z, w;
 };
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+inline uint2 make_uint2(std::uint32_t x, std::uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
   return {x, y, z, w};
 }
@@ -41,8 +50,20 @@ inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace tandem::emulation {
 
+// Whether launches on the stream are recorded (cuda/runtime.h) instead of run, and how one is.
+bool isRecording(cuda::Stream stream);
+void record(cuda::Stream stream, std::function<void()> launch);
+
 // Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
-void run(dim3 grid, unsigned threads, const std::function<void()>& body);
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0);
+
+// Of the block that runs: NaNs where it has written nothing.
+std::byte* dynamicShared();
+
+// For a thread that waits for what others of its block will do. It is an error if none does anything for
+// long.
+void letOthersRun();
+void noteProgress();
 
 void waitForBlock();
 void waitForWarp();
@@ -78,6 +99,57 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
   return tandem::emulation::exchange(value, [other](auto of) { return of(other); });
 }
 
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
+
+inline bool __any_sync(unsigned, bool mine) {
+  return tandem::emulation::exchange(mine, [](auto of) {
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      if (of(lane)) return true;
+    }
+    return false;
+  });
+}
+
+template <class T>
+T __shfl_up_sync(unsigned, T value, unsigned lanes) {
+  const unsigned mine = tandem::emulation::laneIndex();
+  return tandem::emulation::exchange(
+      value, [other = mine < lanes ? mine : mine - lanes](auto of) { return of(other); });
+}
+
+inline std::uint32_t __reduce_max_sync(unsigned, std::uint32_t value) {
+  return tandem::emulation::exchange(value, [](auto of) {
+    std::uint32_t highest = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) highest = of(lane) > highest ? of(lane) : highest;
+    return highest;
+  });
+}
+
+// Fibers change places at barriers and shuffles only.
+template <class T>
+T atomicAdd(T* sum, T value) {
+  const T before = *sum;
+  *sum += value;
+  return before;
+}
+inline void __threadfence() {}
+
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return tandem::emulation::exchange(value, [lane](auto of) { return of(static_cast<unsigned>(lane) % 32); });
+}
+
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+
+inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<std::uint64_t>(static_cast<Wide>(a) * b >> 64);
+}
+
 inline float __uint_as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return std::bit_cast<std::uint32_t>(value); }
 
@@ -94,10 +166,34 @@ inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t
 namespace tandem::cuda {
 
 template <class... Parameters, class... Arguments>
-void launch(const char*, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream,
-            const Arguments&... arguments) {
-  emulation::run(grid, threads, [&] { kernel(arguments...); });
+void launchShared(const char*, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  if (emulation::isRecording(stream)) {
+    // Arguments are the kernel's own copies from here on, as on the device.
+    emulation::record(stream, [=] {
+      emulation::run(
+          grid, threads, [&] { kernel(arguments...); }, sharedBytes);
+    });
+    return;
+  }
+  emulation::run(
+      grid, threads, [&] { kernel(arguments...); }, sharedBytes);
 }
+template <class... Parameters, class... Arguments>
+void launchEarly(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                 std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  launchShared(name, kernel, grid, threads, sharedBytes, stream, arguments...);
+}
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
+            const Arguments&... arguments) {
+  launchShared(name, kernel, grid, threads, 0, stream, arguments...);
+}
+
+inline void waitForKernelsBefore() {}
+inline void letNextKernelBegin() {}
+
+inline std::byte* dynamicShared() { return emulation::dynamicShared(); }
 
 inline std::uint32_t packBf16(float low, float high) {
   return toBf16(low) | static_cast<std::uint32_t>(toBf16(high)) << 16;
@@ -142,10 +238,27 @@ inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint3
   std::memcpy(c, sums.of, sizeof sums.of);
 }
 
+inline std::uint32_t transposeMatrix(std::uint32_t pair) {
+  const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
+  return emulation::exchange(pair, [&](auto of) {
+    const auto element = [&](unsigned row) { return of(4 * row + g / 2) >> (16 * (g % 2)) & 0xffffu; };
+    return element(2 * t) | element(2 * t + 1) << 16;
+  });
+}
+
+inline int computedAnew(int value) { return value; }
+
 inline uint4 loadOnce(const uint4* address) { return *address; }
 inline uint2 loadOnce(const uint2* address) { return *address; }
 
 inline void copyAsync(void* shared, const void* global) { std::memcpy(shared, global, 16); }
+inline void copyAsyncOrZero(void* shared, const void* global, bool there) {
+  if (there) {
+    std::memcpy(shared, global, 16);
+  } else {
+    std::memset(shared, 0, 16);
+  }
+}
 inline void endCopyGroup() {}
 template <int kLeft>
 void waitForCopies() {}

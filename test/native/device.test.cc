@@ -56,8 +56,7 @@ std::vector<Family> families() {
   return all;
 }
 
-std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightClass, Isa isa,
-                             PrecisionClass kv = PrecisionClass::bf16) {
+DeviceOptions optionsFor(const test::TinyModel& model, WeightClass weightClass, PrecisionClass kv) {
   DeviceOptions options;
   options.spec = model.spec();
   options.files = {model.path()};
@@ -67,8 +66,42 @@ std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightCla
   options.kvBytes = 4 << 20;
   options.slots = 4;
   options.maxStepTokens = 128;
-  return std::make_unique<Device>(makeCpuBackend(1, isa), std::move(options));
+  return options;
 }
+
+std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightClass, Isa isa,
+                             PrecisionClass kv = PrecisionClass::bf16) {
+  return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));
+}
+
+// The CPU's, but for masks of allowed tokens.
+class MasklessBackend final : public Backend {
+ public:
+  const char* kind() const override { return "cpu"; }
+  const char* isa() const override { return "maskless"; }
+  int units() const override { return inner_->units(); }
+  std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
+                                     WeightClass weightClass) override {
+    return inner_->packWeight(parts, layout, weightClass);
+  }
+  void keep(std::span<const float> values) override { inner_->keep(values); }
+  void keep(const CheckpointMatrix& table) override { inner_->keep(table); }
+  std::unique_ptr<Buffer> allocate(std::int64_t elements, Element element) override {
+    return inner_->allocate(elements, element);
+  }
+  std::int64_t logitRows() const override { return inner_->logitRows(); }
+  std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) override { return inner_->allocateKv(bytes); }
+  std::size_t freeMemory() const override { return inner_->freeMemory(); }
+  void requantize(std::span<const PageConversion> conversions) override { inner_->requantize(conversions); }
+  std::unique_ptr<Ops> openLane(int lane, const LaneLimits& limits) override {
+    return inner_->openLane(lane, limits);
+  }
+  void claimUnits(int lane, int first, int count) override { inner_->claimUnits(lane, first, count); }
+  void releaseUnits(int lane) override { inner_->releaseUnits(lane); }
+
+ private:
+  std::unique_ptr<Backend> inner_ = makeCpuBackend(1);
+};
 
 StepResult run(Device& device, int lane, Step step) {
   device.partition(lane == 0 ? 1 : 0);
@@ -379,10 +412,11 @@ TEST("device: a step's time is divided among its operators") {
   const auto spent = [&](const Step& step) {
     const StepResult result = run(*device, 0, step);
     double sum = 0;
-    for (const double seconds : result.opSeconds) sum += seconds;
-    test::near(sum, result.seconds, 1e-12, "the sum of the classes");
-    test::isTrue(result.opSeconds[0] > 0 && result.opSeconds[3] > 0, "every step has matmuls and others");
-    return std::pair{result.opSeconds[1] > 0, result.opSeconds[2] > 0};
+    const OpSeconds byClass = result.seconds.byClass.value();
+    for (const double seconds : byClass) sum += seconds;
+    test::near(sum, result.seconds.total, 1e-12, "the sum of the classes");
+    test::isTrue(byClass[0] > 0 && byClass[3] > 0, "every step has matmuls and others");
+    return std::pair{byClass[1] > 0, byClass[2] > 0};
   };
   const std::pair prefill{true, false}, decode{false, true}, both{true, true};
   test::isTrue(spent({{0, 1}, {2, 3}, {1, 2, 3, 4, 5}, {0, kWantSample}}) == prefill, "a step of prompts");
@@ -447,4 +481,11 @@ TEST("device: weights that are not numbers are refused where asked") {
   options.slots = 1;
   options.maxStepTokens = 32;
   test::throws([&] { Device(makeCpuBackend(1), std::move(options)); }, "lm_head.weight holds NaN at [0, 2]");
+}
+
+TEST("device: a backend whose sampling keeps to no masks refuses grammars by name") {
+  const test::TinyModel model(llama(), 21);
+  Device device(std::make_unique<MasklessBackend>(),
+                optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
+  test::throws([&] { device.makeGrammar({}); }, "the kernels of maskless cannot hold what they sample");
 }

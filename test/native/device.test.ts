@@ -32,7 +32,7 @@ async function generate(device: Device, prompt: readonly number[], count: number
 describe('native device', () => {
   for (const isa of cpuInfo().isas) {
     it(`equals the independent implementation on the demo model (${isa})`, async () => {
-      const device = await openDemo({ isa });
+      const device = await openDemo({ compute: { kind: 'cpu', cores: cpuInfo().cores, isa } });
       for (const golden of goldenCases()) {
         const { logits, tokens } = await generate(device, golden.prompt_ids, golden.greedy_ids.length);
         expect(tokens).toEqual(golden.greedy_ids);
@@ -173,7 +173,9 @@ describe('native device', () => {
       kvBytes: 1 << 20,
       slots: 1,
       maxStepTokens: 32,
-      units: 1,
+      compute: { kind: 'cpu', cores: 1 },
+      kvMayShrink: false,
+      maxSequenceTokens: 0,
       checkFinite: false,
     };
     const withTensors = (tensors: typeof checkpoint.tensors) =>

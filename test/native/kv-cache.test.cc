@@ -77,7 +77,7 @@ void checkMark(const KvCache& cache, int slot, std::size_t index, int content) {
 TEST("kv cache: a million random operations leak nothing and never share a page by accident") {
   constexpr int kSlots = 6;
   constexpr int kBlocks = 40;
-  KvCache cache(kFormat, kLayers, kSlots, kBlocks * kLayers * kFormat.pageBytes());
+  KvCache cache(kFormat, kLayers, kSlots, allocateHostKv(kBlocks * kLayers * kFormat.pageBytes()));
   test::equal(cache.totalBlocks(), std::int64_t{kBlocks}, "blocks");
   Model model;
   std::mt19937 random(7);
@@ -98,7 +98,7 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
           test::throws([&] { cache.dropSwapped(id); }, "being copied");
           continue;
       }
-      copies.run();
+      copies.run(cache.memory());
       cache.finishSwap(slot);
       if (copies.toHost) {
         blocks.clear();
@@ -229,7 +229,7 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
     }
   }
   for (const auto& [slot, swap] : model.swaps) {
-    swap.copies.run();
+    swap.copies.run(cache.memory());
     cache.finishSwap(slot);
     if (!swap.copies.toHost) model.swapped.erase(swap.id);
   }
@@ -241,7 +241,7 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
 }
 
 TEST("kv cache: misuse is refused by name") {
-  KvCache cache(kFormat, kLayers, 2, 100 * kFormat.pageBytes());
+  KvCache cache(kFormat, kLayers, 2, allocateHostKv(100 * kFormat.pageBytes()));
   const std::int32_t unknown = 5;
   test::throws([&] { cache.attach(0, {&unknown, 1}); }, "published");
   test::throws([&] { cache.unpublish({&unknown, 1}); }, "not published");
@@ -253,5 +253,5 @@ TEST("kv cache: misuse is refused by name") {
   cache.reserve(0, 1);
   cache.startStep(0);
   test::throws([&] { cache.startSwapOut(0); }, "running step");
-  test::throws([] { KvCache(kFormat, kLayers, 1, 10); }, "--kv-memory");
+  test::throws([] { KvCache(kFormat, kLayers, 1, allocateHostKv(10)); }, "--kv-memory");
 }

@@ -91,7 +91,7 @@ void expectMarks(const KvCache& cache, int slot, const std::vector<Model::Block>
 
 TEST("page classes: random operations over all classes report the bytes they hold, and lose none") {
   constexpr std::size_t kBytes = 150 * 1024;
-  KvCache cache(kFormat, kLayers, kSlots, kBytes);
+  KvCache cache(kFormat, kLayers, kSlots, allocateHostKv(kBytes));
   const std::int64_t total = cache.totalBlocks();
   Model model;
   std::mt19937 random(19);
@@ -158,7 +158,7 @@ TEST("page classes: random operations over all classes report the bytes they hol
       case 5: {  // leave, and come back later on pages of the same classes
         if (model.swapped.size() > 3) break;
         KvCache::Swap swap = cache.startSwapOut(slot);
-        swap.copies.run();
+        swap.copies.run(cache.memory());
         cache.finishSwap(slot);
         test::equal(cache.swappedBytes(swap.id), model.bytesOf(blocks), "bytes of swapped KV");
         model.swapped[swap.id] = {std::move(blocks)};
@@ -173,7 +173,7 @@ TEST("page classes: random operations over all classes report the bytes they hol
           ++refused;
           break;
         }
-        swap->copies.run();
+        swap->copies.run(cache.memory());
         cache.finishSwap(slot);
         for (const Model::Block& block : model.swapped[id].blocks) {
           Model::Block& own = blocks.emplace_back();
@@ -261,7 +261,7 @@ TEST(
     "page classes: the pool gives out as many pages of a class as it says, and takes them back for another") {
   for (const PrecisionClass own : {PrecisionClass::bf16, PrecisionClass::int8}) {
     const PageFormat format{own, 2, 64};
-    PagePool pool(format, 50 * format.pageBytes());
+    PagePool pool(format, allocateHostKv(50 * format.pageBytes()));
     test::equal(pool.freePages(), std::size_t{50}, "pages of the pool's own class");
     for (int round = 0; round < 3; ++round) {
       for (const PrecisionClass precision : kPrecisionClasses) {
@@ -289,7 +289,7 @@ TEST(
 }
 
 TEST("page classes: misuse is refused by name") {
-  KvCache cache(kFormat, kLayers, 2, 100 * kFormat.pageBytes());
+  KvCache cache(kFormat, kLayers, 2, allocateHostKv(100 * kFormat.pageBytes()));
   cache.reserve(0, 70);
   cache.startStep(0);
   cache.finishStep(0, 70);

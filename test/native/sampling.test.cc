@@ -6,8 +6,8 @@
 #include <random>
 
 #include "check.h"
+#include "core/random.h"
 #include "cpu/sampling/adjust.h"
-#include "cpu/sampling/random.h"
 
 using namespace tandem;
 using namespace tandem::cpu;
@@ -308,4 +308,41 @@ TEST("selection: equals a full sort, for few and many, distinct and equal values
       }
     }
   }
+}
+
+TEST("sampling: draws only allowed tokens, with logprobs of the unmodified distribution") {
+  std::vector<float> logits = randomLogits(1000, 5);
+  std::vector<std::uint32_t> allowed(32, 0);
+  const std::vector<std::int32_t> tokens{3, 31, 32, 640, 999};
+  for (const std::int32_t token : tokens) allowed[token / 32] |= 1u << (token % 32);
+  for (const Isa isa : availableIsas()) {
+    Sampler sampler(rowKernels(isa));
+    SampleParams params;
+    params.temperature = 2;
+    std::map<std::int32_t, int> drawn;
+    for (int position = 0; position < 2000; ++position) {
+      std::vector<float> row = logits;
+      ++drawn[sampler.sample(row, {&params, position, {}, {}, allowed}).token];
+    }
+    test::equal(drawn.size(), tokens.size(), "each allowed token is drawn, and no other");
+    for (const std::int32_t token : tokens) isTrue(drawn[token] > 0, "token " + std::to_string(token));
+
+    params.temperature = 0;
+    params.logprobs = 2;
+    std::vector<float> row = logits;
+    const SampleOutcome best = sampler.sample(row, {&params, 0, {}, {}, allowed});
+    test::equal(best.token, *std::ranges::max_element(tokens, {}, [&](auto token) { return logits[token]; }),
+                "best");
+    std::vector<float> free = logits;
+    const SampleOutcome unmasked = sampler.logprobs(free, best.token, 2);
+    test::equal(best.logprob, unmasked.logprob, "its logprob among all tokens");
+    isTrue(best.topTokens == unmasked.topTokens, "the likeliest of all tokens");
+  }
+  SampleParams params;
+  Sampler sampler(rowKernels(Isa::portable));
+  const std::vector<std::uint32_t> none(32, 0), tooShort(31, 1);
+  std::vector<float> row = logits;
+  throws([&] { sampler.sample(row, {&params, 0, {}, {}, none}); }, "suppressed or not allowed");
+  row = logits;
+  throws([&] { sampler.sample(row, {&params, 0, {}, {}, tooShort}); }, "does not fit the vocabulary");
 }

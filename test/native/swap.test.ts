@@ -184,7 +184,7 @@ describe('the time of a step', () => {
     device.kv.reserve(0, 128);
     device.partition(device.info.units);
     const spent = async (lane: 'prefill' | 'decode', tokens: number[]) => {
-      const { seconds, opSeconds } = await step(device[lane], 0, tokens, Want.sample);
+      const { seconds, opSeconds = new Float64Array() } = await step(device[lane], 0, tokens, Want.sample);
       expect(opSeconds.length).toBe(operatorClasses.length);
       expect(opSeconds.reduce((sum, one) => sum + one, 0)).toBeCloseTo(seconds, 9);
       expect(Math.min(...opSeconds)).toBeGreaterThanOrEqual(0);

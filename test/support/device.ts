@@ -7,15 +7,25 @@ import { demoFolder } from './demo.js';
 const open: Device[] = [];
 
 /** The demo model on this machine, until the test's end. */
-export async function openDemo(settings: Partial<NativeDeviceSettings> = {}): Promise<Device> {
-  const checkpoint = await readCheckpoint(demoFolder);
+export function openDemo(settings: Partial<NativeDeviceSettings> = {}): Promise<Device> {
+  return openModel(demoFolder, settings);
+}
+
+/** The same of any folder in Hugging Face layout. */
+export async function openModel(
+  folder: string,
+  settings: Partial<NativeDeviceSettings> = {},
+): Promise<Device> {
+  const checkpoint = await readCheckpoint(folder);
   const device = await openNativeDevice(checkpoint, {
     weights: 'bf16',
     kvPrecision: 'bf16',
     kvBytes: 64 << 20,
     slots: 8,
     maxStepTokens: 2048,
-    units: cpuInfo().cores,
+    compute: { kind: 'cpu', cores: cpuInfo().cores },
+    kvMayShrink: false,
+    maxSequenceTokens: 0,
     checkFinite: true,
     ...settings,
   });

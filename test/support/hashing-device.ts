@@ -117,8 +117,8 @@ function saliencyOf(
  */
 export class HashingDevice implements Device {
   readonly info: Device['info'];
-  readonly prefill = { run: (step: Step) => this.#run(step) };
-  readonly decode = { run: (step: Step) => this.#run(step) };
+  readonly prefill = { run: (step: Step) => this.runStep(step) };
+  readonly decode = { run: (step: Step) => this.runStep(step) };
   readonly kv: KvPool;
   /** What runs: each call ends one. */
   readonly pending: (() => void)[] = [];
@@ -285,6 +285,14 @@ export class HashingDevice implements Device {
 
   partition(): void {}
 
+  setVocabulary(): void {}
+
+  openGrammar(): number {
+    throw new Error('hashes follow no grammar');
+  }
+
+  closeGrammar(): void {}
+
   openSlot(slot: number): void {
     must(!this.#slots.has(slot), 'a slot is opened twice');
     const empty = { blocks: [], length: 0, last: -1, inFlight: false, isLeaving: false, conversion: null };
@@ -300,7 +308,7 @@ export class HashingDevice implements Device {
     must(this.pending.length === 0, 'it is closed while something runs');
   }
 
-  #run({ slots, counts, tokens, wants, probes }: Step): Promise<StepResult> {
+  protected runStep({ slots, counts, tokens, wants, probes }: Step): Promise<StepResult> {
     let next = 0;
     const entries = Array.from(slots, (slot, entry) => {
       const state = this.#idle(slot);

@@ -1,10 +1,12 @@
 import pino from 'pino';
 import { Settings } from '../../config/schema.js';
-import { openEngine } from '../../engine/index.js';
+import { type Engine, openEngine } from '../../engine/index.js';
 import { type RunningServer, startServer } from '../../server/server.js';
 import { demoFolder } from './demo.js';
 
 export interface TestServer extends RunningServer {
+  /** That was loaded. */
+  readonly engine: Engine;
   /** A figure of `/metrics` without labels. */
   metric(name: string): Promise<number>;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
@@ -25,9 +27,14 @@ export async function testServer(
     server: { port: 0, ...over.server },
   });
   const server = await startServer(settings, pino({ level: 'silent' }));
-  if (load) await server.serve(await openEngine(settings));
+  const engine = load ? await openEngine(settings) : undefined;
+  if (engine) await server.serve(engine);
   return {
     ...server,
+    get engine() {
+      if (!engine) throw new Error('this server was started without a model');
+      return engine;
+    },
     async metric(name) {
       const text = await (await fetch(`${server.url}/metrics`)).text();
       const line = text.split('\n').find((row) => row.startsWith(`tandem:${name} `));

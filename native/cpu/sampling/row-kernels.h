@@ -3,6 +3,7 @@
 // Passes over a row of logits, compiled once per instruction set from row-kernels.inl.
 
 #include <cstddef>
+#include <cstdint>
 
 #include "cpu/isa.h"
 
@@ -22,6 +23,9 @@ struct RowKernels {
   // 0
   double (*exponentials)(const float* x, std::size_t count, float origin, float scale, float floor,
                          float* out);
+
+  // x[i] = -infinity where bit i is 0. bits [count / 32, rounded up]
+  void (*keepAllowed)(float* x, std::size_t count, const std::uint32_t* bits);
 };
 
 RowKernels rowKernels(Isa isa);

@@ -90,7 +90,20 @@ double exponentials(const float* x, std::size_t count, float origin, float scale
   return sum;
 }
 
-constexpr RowKernels kKernels = {highest, find, countAbove, exponentials};
+void keepAllowed(float* x, std::size_t count, const std::uint32_t* bits) {
+  std::size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const std::uint32_t word = bits[i / 32];
+    for (std::uint32_t lane = 0; lane < 32; ++lane) {
+      x[i + lane] = (word & (1u << lane)) != 0 ? x[i + lane] : -__builtin_inff();
+    }
+  }
+  for (; i < count; ++i) {
+    if ((bits[i / 32] & (1u << (i % 32))) == 0) x[i] = -__builtin_inff();
+  }
+}
+
+constexpr RowKernels kKernels = {highest, find, countAbove, exponentials, keepAllowed};
 
 }  // namespace
 }  // namespace tandem::cpu

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/random.h"
 #include "cpu/sampling/adjust.h"
-#include "cpu/sampling/random.h"
 
 namespace tandem::cpu {
 namespace {
@@ -28,12 +28,20 @@ int binOf(float behind) { return static_cast<int>(std::min(behind * kBinsPerNat,
 
 }  // namespace
 
+void Sampler::adjust(std::span<float> logits, const SampleRequest& request) {
+  adjustLogits(logits, request);
+  if (request.allowed.empty()) return;
+  check(request.allowed.size() == (logits.size() + 31) / 32,
+        "a mask of allowed tokens does not fit the vocabulary");
+  kernels_.keepAllowed(logits.data(), logits.size(), request.allowed.data());
+}
+
 float Sampler::highestOf(std::span<const float> logits) {
   bool nan = false;
   const float highest = kernels_.highest(logits.data(), logits.size(), &nan);
   check(!nan, "the model produced NaN logits");
   check(highest < kInfinity, "the model produced infinite logits");
-  check(highest > -kInfinity, "no token may be drawn: every one is suppressed");
+  check(highest > -kInfinity, "no token may be drawn: every one is suppressed or not allowed");
   return highest;
 }
 
@@ -76,7 +84,7 @@ SampleOutcome Sampler::sample(std::span<float> logits, const SampleRequest& requ
   const double u = uniform(params.seed, static_cast<std::uint64_t>(request.position));
   SampleOutcome outcome;
   if (params.logprobs < 0) {
-    adjustLogits(logits, request);
+    adjust(logits, request);
     outcome.token = draw(logits, params, u);
     return outcome;
   }
@@ -84,7 +92,7 @@ SampleOutcome Sampler::sample(std::span<float> logits, const SampleRequest& requ
   const Distribution all = measure(logits);
   reportBest(logits, all, params.logprobs, outcome);
   unmodified_.assign(logits.begin(), logits.end());
-  adjustLogits(logits, request);
+  adjust(logits, request);
   outcome.token = draw(logits, params, u);
   outcome.logprob = all.lnP(unmodified_[outcome.token]);
   return outcome;
@@ -199,7 +207,7 @@ std::int32_t Sampler::drawUpTo(std::span<const float> logits, const Candidate& w
   for (std::size_t token = end; token-- > 0;) {
     if (weights_[token] > 0) return static_cast<std::int32_t>(token);
   }
-  throw Error("no token may be drawn: every one is suppressed");
+  throw Error("no token may be drawn: every one is suppressed or not allowed");
 }
 
 }  // namespace tandem::cpu

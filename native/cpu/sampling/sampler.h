@@ -2,8 +2,9 @@
 
 // Draws one token from one row of logits.
 //
-// The order is vLLM's and Hugging Face's: penalties, logit bias, suppressed tokens; then at temperature 0 the
-// best token, else temperature, top-k, top-p, min-p, and a draw among what is left in the order of token ids.
+// The order is vLLM's and Hugging Face's: penalties, logit bias, suppressed and not allowed tokens; then at
+// temperature 0 the best token, else temperature, top-k, top-p, min-p, and a draw among what is left in the
+// order of token ids.
 
 #include <cstdint>
 #include <span>
@@ -34,6 +35,8 @@ class Sampler {
     float lnP(float logit) const;
   };
 
+  // What the request makes of the logits before one is drawn, in place.
+  void adjust(std::span<float> logits, const SampleRequest& request);
   float highestOf(std::span<const float> logits);
   Distribution measure(std::span<const float> logits);
   void reportBest(std::span<const float> logits, const Distribution& all, int k, SampleOutcome& outcome);

@@ -6,6 +6,7 @@ import { CostModel } from '../../../engine/scheduler/cost-model.js';
 import type { DeviceConstants } from '../../../engine/scheduler/device-constants.js';
 import { modelWork } from '../../../engine/scheduler/model-work.js';
 import { preset } from '../../../engine/scheduler/presets.js';
+import { splitsOf } from '../../../engine/scheduler/splits.js';
 import type { StepLoad } from '../../../engine/scheduler/step-load.js';
 import { tinySpec } from '../scheduler/cost-model-case.js';
 
@@ -47,7 +48,7 @@ function synthetic(constants: DeviceConstants, noise: number, withClasses: boole
   const model = new CostModel(work, constants, constants.units);
   const plan = planMicroRuns({
     units: constants.units,
-    smallestGroup: constants.smallestGroup,
+    splits: splitsOf(constants.units, constants.smallestGroup),
     maxStepTokens: 2048,
     maxSequences: 64,
     pageTokens: 32,

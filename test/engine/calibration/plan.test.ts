@@ -5,10 +5,11 @@ import {
   planMicroRuns,
   withinBudget,
 } from '../../../engine/calibration/plan.js';
+import { splitsOf } from '../../../engine/scheduler/splits.js';
 
 const limits: PlanLimits = {
   units: 132,
-  smallestGroup: 8,
+  splits: splitsOf(132, 8),
   maxStepTokens: 512,
   maxSequences: 32,
   pageTokens: 32,
@@ -23,7 +24,11 @@ describe('the plan of micro-runs', () => {
   it('holds prompts, decoding and both in one step, alone and beside a busy lane, on several shares', () => {
     const plan = planMicroRuns(limits);
     const alone = plan.flatMap((run) => (run.mode === 'alone' ? [run] : []));
-    expect([...new Set(alone.map(({ units }) => units))].sort((a, b) => a - b)).toEqual([32, 64, 96, 132]);
+    const sharesOf = (isKind: (run: (typeof alone)[number]) => boolean) =>
+      [...new Set(alone.filter(isKind).map(({ units }) => units))].sort((a, b) => a - b);
+    expect(sharesOf(({ shape }) => shape.chunks.length > 0)).toEqual([32, 64, 96, 132]);
+    // Of 132 units that are split in groups of 8, decode has the odd four too.
+    expect(sharesOf(({ shape }) => shape.chunks.length === 0)).toEqual([36, 68, 100, 132]);
     expect(alone.some(({ shape }) => shape.chunks.length > 0 && shape.sequences > 0)).toBe(true);
     expect(alone.some(({ shape }) => shape.chunks.length > 1)).toBe(true);
     const together = plan.flatMap((run) => (run.mode === 'together' ? [run.prefillUnits] : []));
@@ -32,8 +37,8 @@ describe('the plan of micro-runs', () => {
 
   it.each([
     limits,
-    { ...limits, units: 1, smallestGroup: 1 },
-    { ...limits, units: 2, smallestGroup: 1, contextLength: 600 },
+    { ...limits, units: 1, splits: [] },
+    { ...limits, units: 2, splits: [1], contextLength: 600 },
     { ...limits, maxSequences: 1, quick: true },
   ])('stays within the device and the model', (within) => {
     const plan = planMicroRuns(within);

@@ -64,6 +64,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<number> {
     ),
     constantsOrigin: 'a test',
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
+    reopenSeconds: 1,
     maxQueue: 1000,
     queueTimeoutMs: 0,
     now: () => now++,

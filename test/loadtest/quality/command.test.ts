@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { offeredPolicies } from '../../../loadtest/quality/policies.js';
 import { Folder } from '../../scripts/support.js';
+import { demoFolder } from '../../support/demo.js';
 import { bench, measure } from '../bench.js';
 
 const tiny = [
@@ -52,6 +53,22 @@ describe('tandem bench quality', () => {
     const [once, again] = [await measure(...args), await measure(...args)];
     expect(quality(again)).toEqual(quality(once));
     expect(once.names.some((name) => name.startsWith('int8'))).toBe(false);
+  });
+
+  it('measures other models beside the one that is named', async () => {
+    using folder = new Folder();
+    // A copy foresees the same tokens to the last bit.
+    cpSync(demoFolder, folder.at('copy'), { recursive: true });
+    const { names, row } = await measure('quality', ...tiny, ...timed, '--beside', folder.at('copy'));
+    expect(names.some((name) => name.startsWith('int8'))).toBe(false);
+    expect(row('copy: perplexity of the text').ratio).toBe(1);
+    expect(row('copy: KL divergence of a prediction, mean').value).toBe(0);
+    expect(row("copy: answers that are exact's, token for token").value).toBe(100);
+
+    writeFileSync(folder.at('copy/tokenizer.json'), '{}');
+    const { code, stderr } = await bench('quality', ...tiny, ...timed, '--beside', folder.at('copy'));
+    expect(code).toBe(1);
+    expect(stderr).toContain('its tokenizer.json is not that of');
   });
 
   it.each([

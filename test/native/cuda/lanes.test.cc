@@ -24,9 +24,8 @@ TEST("lanes: 132 SMs in groups of 8 give fifteen splits, decode taking the odd f
   Lanes lanes(driver);
   test::equal(lanes.whyNoSplit(), std::string(), "no reason to fall back");
   test::equal(text(lanes.splits()), std::string("8 16 24 32 40 48 56 64 72 80 88 96 104 112 120"), "splits");
-  lanes.partition(120);
-  test::equal(lanes.enter(0).sms, 120, "prefill");
-  test::equal(lanes.enter(1).sms, 12, "decode has the group of 8 and the odd four");
+  test::equal(lanes.enter(0, 120).sms, 120, "prefill");
+  test::equal(lanes.enter(1, 120).sms, 12, "decode has the group of 8 and the odd four");
 }
 
 TEST("lanes: smaller groups are joined until the splits are sixteen at most") {
@@ -40,8 +39,7 @@ TEST("lanes: smaller groups are joined until the splits are sixteen at most") {
       test::equal(prefill % limits.alignment, 0, "a multiple of the alignment");
       isTrue(prefill >= limits.smallest && limits.sms - prefill >= limits.smallest,
              "both lanes have a group");
-      lanes.partition(prefill);
-      const auto first = lanes.enter(0), second = lanes.enter(1);
+      const auto first = lanes.enter(0, prefill), second = lanes.enter(1, prefill);
       test::equal(first.sms, prefill, "prefill");
       test::equal(first.sms + second.sms, limits.sms, "no SM is lost");
       test::equal(driver.sms.at(first.stream), first.sms, "prefill's stream has its SMs");
@@ -55,38 +53,32 @@ TEST("lanes: a split is the one nearest to what was asked for, the smaller of tw
   Lanes lanes(driver);
   for (const auto& [asked, given] :
        {std::pair{1, 8}, {11, 8}, {12, 8}, {13, 16}, {64, 64}, {123, 120}, {131, 120}}) {
-    lanes.partition(asked);
-    test::equal(lanes.enter(0).sms, given, "asked for " + std::to_string(asked));
+    test::equal(lanes.enter(0, asked).sms, given, "asked for " + std::to_string(asked));
   }
-  throws([&] { lanes.partition(-1); }, "-1 of 132");
-  throws([&] { lanes.partition(133); }, "133 of 132");
+  throws([&] { lanes.enter(0, -1); }, "-1 of 132");
+  throws([&] { lanes.enter(1, 133); }, "133 of 132");
 }
 
 TEST("lanes: a lane that is alone has the whole device") {
   FakeDriver driver(kAmpere);
   Lanes lanes(driver);
-  test::equal(lanes.enter(0).sms, 108, "before any partition");
   for (const int prefill : {108, 0}) {
-    lanes.partition(56);
-    lanes.partition(prefill);
-    test::equal(lanes.enter(0).sms, 108, "prefill");
-    test::equal(lanes.enter(1).sms, 108, "decode");
+    lanes.enter(0, 56);
+    test::equal(lanes.enter(0, prefill).sms, 108, "prefill");
+    test::equal(lanes.enter(1, prefill).sms, 108, "decode");
   }
 }
 
 TEST("lanes: a step runs behind the lane's last one when the split has changed, and only then") {
   FakeDriver driver(kHopper);
   Lanes lanes(driver);
-  lanes.partition(64);
-  const auto before = lanes.enter(0);
-  lanes.enter(0);
+  const auto before = lanes.enter(0, 64);
+  lanes.enter(0, 64);
   isTrue(driver.ordered.empty(), "the same stream is in order by itself");
-  lanes.partition(96);
-  isTrue(driver.ordered.empty(), "a partition waits for nothing");
-  const auto after = lanes.enter(0);
+  const auto after = lanes.enter(0, 96);
   test::equal(driver.ordered.size(), std::size_t{1}, "orders");
   isTrue(driver.ordered[0] == std::pair(before.stream, after.stream), "old before new");
-  lanes.enter(1);
+  lanes.enter(1, 96);
   test::equal(driver.ordered.size(), std::size_t{1}, "the other lane's first step waits for nothing");
 }
 
@@ -96,8 +88,7 @@ TEST("lanes: where the device cannot be split, both streams have all SMs and dec
   Lanes lanes(driver);
   test::equal(lanes.whyNoSplit(), driver.refusal, "reason");
   isTrue(lanes.splits().empty(), "no splits");
-  lanes.partition(64);
-  const auto prefill = lanes.enter(0), decode = lanes.enter(1);
+  const auto prefill = lanes.enter(0, 64), decode = lanes.enter(1, 64);
   test::equal(prefill.sms, 132, "prefill");
   test::equal(decode.sms, 132, "decode");
   isTrue(prefill.stream != decode.stream, "two streams");
@@ -133,8 +124,7 @@ TEST("lanes: the table holds what the driver gave, not what was asked for") {
   wasteful.unusedOfRest = 6;
   Lanes fewer(wasteful);
   test::equal(fewer.splits().back(), 112, "what would leave decode less than a group is left out");
-  fewer.partition(112);
-  test::equal(fewer.enter(1).sms, 14, "decode");
+  test::equal(fewer.enter(1, 112).sms, 14, "decode");
 }
 
 TEST("lanes: everything is closed, streams before their contexts") {

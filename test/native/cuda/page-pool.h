@@ -1,10 +1,12 @@
 #pragma once
 
 // Pages of several sequences in one pool on the device, scattered and surrounded by NaN, as one layer of two.
+// Sequences have every second slot of the table, the last one first.
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -21,10 +23,12 @@ class DevicePages {
     for (const std::int64_t count : tokens) {
       stride_ = std::max(stride_, (count + kPageTokens - 1) / kPageTokens);
     }
-    const auto all = static_cast<std::int64_t>(tokens.size()) * stride_;
+    sequences_ = static_cast<int>(tokens.size());
+    const auto all = static_cast<std::int64_t>(sequences_) * stride_;
     table_.resize(static_cast<std::size_t>(all));
     for (std::int64_t i = 0; i < all; ++i) table_[i] = static_cast<std::int32_t>(i);
     std::shuffle(table_.begin(), table_.end(), std::mt19937(seed));
+    classes_.assign(table_.size(), format_.precision);
     host_.assign(static_cast<std::size_t>(all) * blockBytes() / sizeof(float), NAN);
   }
 
@@ -39,14 +43,37 @@ class DevicePages {
     return pages;
   }
 
-  // The host's copy to the device, and back.
+  // A page's bytes in a class that may be another than the pool's, which has at least as many.
+  void setClass(int sequence, std::int64_t index, PrecisionClass precision) {
+    classes_[sequence * stride_ + index] = precision;
+  }
+
+  // The host's copy to the device, and back; the sequences of a step, or all.
   cuda::PageTables upload() {
-    memory_ = std::vector<DeviceArray<float>>();
-    tables_ = std::vector<DeviceArray<std::int32_t>>();
+    std::vector<int> all(static_cast<std::size_t>(sequences_));
+    std::iota(all.begin(), all.end(), 0);
+    return upload(all);
+  }
+  cuda::PageTables upload(const std::vector<int>& sequences) {
+    memory_.clear();
+    entries_.clear();
+    slots_.clear();
     memory_.emplace_back(host_);
-    tables_.emplace_back(table_);
-    auto* pages = reinterpret_cast<std::byte*>(memory_[0].data()) + format_.pageBytes();
-    return {pages, blockBytes(), tables_[0].data(), stride_, format_};
+    const auto* begin = reinterpret_cast<std::byte*>(memory_[0].data()) + format_.pageBytes();
+    // Slots that no sequence has name a page that is not there.
+    std::vector<std::uint64_t> entries(2 * table_.size(), ~std::uint64_t{0} << 6);
+    const auto slotOf = [&](int sequence) { return 2 * (sequences_ - 1 - sequence) + 1; };
+    std::vector<std::int32_t> slots;
+    for (const int sequence : sequences) slots.push_back(slotOf(sequence));
+    for (int i = 0; i < sequences_; ++i) {
+      for (std::int64_t page = 0; page < stride_; ++page) {
+        entries[slotOf(i) * stride_ + page] =
+            cuda::pageEntry(begin + table_[i * stride_ + page] * blockBytes(), classes_[i * stride_ + page]);
+      }
+    }
+    entries_.emplace_back(entries);
+    slots_.emplace_back(slots);
+    return {entries_[0].data(), stride_, slots_[0].data(), format_};
   }
   void download() { host_ = memory_[0].read(); }
 
@@ -58,10 +85,13 @@ class DevicePages {
 
   PageFormat format_;
   std::int64_t stride_;
+  int sequences_ = 0;
   std::vector<float> host_;
   std::vector<std::int32_t> table_;
+  std::vector<PrecisionClass> classes_;
   std::vector<DeviceArray<float>> memory_;
-  std::vector<DeviceArray<std::int32_t>> tables_;
+  std::vector<DeviceArray<std::uint64_t>> entries_;
+  std::vector<DeviceArray<std::int32_t>> slots_;
 };
 
 }  // namespace tandem::test

@@ -2,8 +2,8 @@
 //
 //   gpu-bench FILE.json [seconds]
 //
-// A memory-bound kernel's ratio is of copy bandwidth, counting what it must read and write; for matmulBf16
-// the value is FLOP/s. PyTorch's times of the same shapes come from torch-baselines.py.
+// A memory-bound kernel's ratio is of copy bandwidth, counting what it must read and write; for a matmul of
+// more than 64 rows the value is FLOP/s. PyTorch's times of the same shapes come from torch-baselines.py.
 
 #include <cstdlib>
 #include <functional>
@@ -12,14 +12,17 @@
 #include "cuda/append-kv.h"
 #include "cuda/argmax.h"
 #include "cuda/decode-attention.h"
-#include "cuda/matmul-bf16.h"
-#include "cuda/matmul-int8.h"
+#include "cuda/matmul.h"
+#include "cuda/prefill-attention.h"
 #include "cuda/random.h"
+#include "cuda/requantize.h"
 #include "cuda/rms-norm.h"
+#include "cuda/sample.h"
 #include "cuda/swiglu.h"
 #include "gpu/device.h"
 #include "gpu/json.h"
 #include "gpu/measure.h"
+#include "gpu/random-weight.h"
 #include "gpu/synthetic-model.h"
 
 using namespace tandem;
@@ -28,9 +31,6 @@ using test::DeviceArray;
 using test::kStream;
 
 namespace {
-
-// More than any L2 holds, so that weights come from memory as they do in a model.
-constexpr std::size_t kBeyondCaches = kTiny ? 1 << 16 : std::size_t{256} << 20;
 
 class Bench {
  public:
@@ -115,6 +115,31 @@ void benchArgmax(Bench& bench) {
                     });
 }
 
+// Calls as a step makes them, with what they upload and download and their wait; counting the logits once.
+void benchSampler(Bench& bench) {
+  struct Kind {
+    const char* name;
+    SampleParams params;
+  };
+  for (const int rows : kTiny ? std::vector<int>{2} : std::vector<int>{1, 64}) {
+    const auto count = static_cast<std::size_t>(rows);
+    DeviceArray<float> logits = test::repeated(test::randomFloats(1 << 16, 6, 3), count * kShape.vocab);
+    cuda::DeviceSampler sampler(kShape.vocab, rows);
+    for (const auto& [name, params] :
+         {Kind{"greedy", {}}, Kind{"temperature", {.temperature = 0.7f}},
+          Kind{"top-k 20 and top-p", {.temperature = 0.7f, .topP = 0.9f, .topK = 20}},
+          Kind{"top-p 0.9", {.temperature = 0.7f, .topP = 0.9f}}, Kind{"5 logprobs", {.logprobs = 5}}}) {
+      std::vector<SampleRequest> requests(count, {&params, 0, {}, {}});
+      for (std::size_t row = 0; row < count; ++row) requests[row].position = static_cast<std::int64_t>(row);
+      std::vector<SampleOutcome> outcomes(count);
+      bench.memoryBound(std::string("DeviceSampler ") + name + " " + std::to_string(rows) + " x " +
+                            std::to_string(kShape.vocab),
+                        4.0 * static_cast<double>(logits.size()),
+                        [&] { sampler.sample(logits.data(), requests, outcomes, kStream); });
+    }
+  }
+}
+
 void benchAttention(Bench& bench) {
   struct Load {
     int sequences, tokens;
@@ -123,7 +148,7 @@ void benchAttention(Bench& bench) {
                                         : std::vector<Load>{{64, 8192}, {16, 2048}, {1, 8192}, {1, 32768}};
   Shape shape = kShape;
   shape.layers = 1;
-  for (const PrecisionClass precision : {PrecisionClass::bf16, PrecisionClass::int8}) {
+  for (const PrecisionClass precision : kPrecisionClasses) {
     for (const auto& [sequences, tokens] : loads) {
       SyntheticPages pages(shape, precision, sequences, tokens);
       DeviceArray<bf16> qkv = test::repeated(test::randomBf16s(1 << 12, 3),
@@ -131,14 +156,69 @@ void benchAttention(Bench& bench) {
       DeviceArray<bf16> out(static_cast<std::size_t>(sequences) * shape.heads * shape.headDim);
       DeviceArray<float> parts(cuda::decodeAttentionScratch(sequences, tokens, shape.heads, shape.headDim) /
                                sizeof(float));
-      bench.memoryBound(std::string("decodeAttention ") +
-                            (precision == PrecisionClass::bf16 ? "bf16 " : "int8 ") +
+      bench.memoryBound(std::string("decodeAttention ") + nameOf(precision) + " " +
                             std::to_string(sequences) + " x " + std::to_string(tokens),
                         static_cast<double>(pages.bytesRead()), [&] {
-                          cuda::decodeAttention({qkv.data(), pages.layer(0), pages.contexts(), sequences,
-                                                 tokens, shape.heads, 0, parts.data(), out.data()},
+                          cuda::decodeAttention({qkv.data(), pages.layer(0), pages.rows(), pages.contexts(),
+                                                 sequences, tokens, shape.heads, 0, parts.data(), out.data()},
                                                 kStream);
                         });
+    }
+  }
+}
+
+void benchPrefillAttention(Bench& bench) {
+  struct Load {
+    int tokens, context;
+  };
+  const std::vector<Load> loads = kTiny
+                                      ? std::vector<Load>{{40, 0}, {16, 64}}
+                                      : std::vector<Load>{{8192, 0}, {512, 0},     {512, 8192},  {512, 30000},
+                                                          {2048, 0}, {2048, 8192}, {2048, 30000}};
+  Shape shape = kShape;
+  shape.layers = 1;
+  for (const PrecisionClass precision : {PrecisionClass::bf16, PrecisionClass::int8}) {
+    for (const auto& [tokens, context] : loads) {
+      SyntheticPages pages(shape, precision, 1, context + tokens);
+      DeviceArray<bf16> qkv =
+          test::repeated(test::randomBf16s(1 << 12, 3), static_cast<std::size_t>(tokens) * shape.qkvWidth());
+      DeviceArray<bf16> out(static_cast<std::size_t>(tokens) * shape.heads * shape.headDim);
+      DeviceArray<cuda::QueryTile> tiles(tilesOf(shape, tokens, context));
+      const double pairs = static_cast<double>(tokens) * context + 0.5 * tokens * (tokens + 1.0);
+      bench.computeBound(std::string("prefillAttention ") + nameOf(precision) + " " + std::to_string(tokens) +
+                             " behind " + std::to_string(context),
+                         4.0 * shape.headDim * shape.heads * pairs, [&] {
+                           cuda::prefillAttention(
+                               {qkv.data(), pages.layer(0), tiles.data(), static_cast<int>(tiles.size()),
+                                shape.heads, 0, out.data()},
+                               kStream);
+                         });
+    }
+  }
+}
+
+void benchRequantize(Bench& bench) {
+  const int count = kTiny ? 2 : 4096;
+  for (const PrecisionClass from : {PrecisionClass::bf16, PrecisionClass::int8}) {
+    for (const PrecisionClass to : {PrecisionClass::int8, PrecisionClass::int4, PrecisionClass::int2}) {
+      if (to == from) continue;
+      const PageFormat fromFormat{from, kShape.kvHeads, kShape.headDim}, toFormat = fromFormat.in(to);
+      DeviceArray<bf16> pages =
+          test::repeated(test::randomBf16s(1 << 12, 6, 0.1f), count * fromFormat.pageBytes() / sizeof(bf16));
+      DeviceArray<std::byte> made(count * toFormat.pageBytes());
+      std::vector<PageConversion> conversions;
+      for (int i = 0; i < count; ++i) {
+        conversions.push_back({reinterpret_cast<std::byte*>(pages.data()) + i * fromFormat.pageBytes(),
+                               made.data() + i * toFormat.pageBytes(), fromFormat, toFormat});
+      }
+      DeviceArray<PageConversion> all(conversions);
+      bench.memoryBound(
+          std::string("requantize ") + nameOf(from) + " to " + nameOf(to) + ", " + std::to_string(count) +
+              " pages",
+          static_cast<double>(count) * static_cast<double>(fromFormat.pageBytes() + toFormat.pageBytes()),
+          [&] {
+            cuda::requantize({all.data(), count, fromFormat}, kStream);
+          });
     }
   }
 }
@@ -156,50 +236,52 @@ std::vector<MatrixShape> matrices() {
           {"head", kShape.vocab, kShape.hidden}};
 }
 
-void benchInt8(Bench& bench) {
-  for (const auto& [name, outputs, inputs] : matrices()) {
-    std::vector<DeviceInt8> layers;
-    std::size_t bytes = 0;
-    while (bytes < kBeyondCaches) {
-      layers.emplace_back(outputs, inputs);
-      bytes += layers.back().codes.size() + 4 * layers.back().scales.size();
-    }
-    const double each = static_cast<double>(bytes) / static_cast<double>(layers.size());
-    for (const int rows : {1, 8, 16}) {
-      DeviceArray<bf16> x =
-          test::repeated(test::randomBf16s(1 << 12, 4), static_cast<std::size_t>(rows) * inputs);
-      DeviceArray<bf16> y(static_cast<std::size_t>(rows) * outputs);
-      std::size_t turn = 0;
-      bench.memoryBound(std::string("matmulInt8 ") + name + " " + std::to_string(rows) + " x " +
-                            std::to_string(outputs) + " x " + std::to_string(inputs),
-                        each, [&] {
-                          DeviceInt8& w = layers[turn++ % layers.size()];
-                          cuda::matmulInt8({x.data(), w.codes.data(), w.scales.data(), nullptr, y.data(),
-                                            cuda::Store::bf16, rows, outputs, inputs},
-                                           kStream);
-                        });
+// Of at most so many rows a matmul is bound by reading W once.
+constexpr int kFewRows = 64;
+
+void benchMatmul(Bench& bench, const MatrixShape& matrix, WeightClass weightClass, int rows, int sms,
+                 bool share, WeightsInTurn& weights, bf16* x, void* y) {
+  const auto& [name, outputs, inputs] = matrix;
+  const bool head = outputs == kShape.vocab;
+  const auto number = [](int value) { return std::to_string(value); };
+  const std::string title = std::string("matmul ") + (weightClass == WeightClass::bf16 ? "bf16 " : "int8 ") +
+                            name + (share ? " on " + number(sms) + " SMs " : " ") + number(rows) + " x " +
+                            number(outputs) + " x " + number(inputs);
+  const auto enqueue = [&] {
+    cuda::matmul(
+        {x, &weights.next(), nullptr, y, head ? cuda::Epilogue::logits : cuda::Epilogue::store, rows}, sms,
+        kStream);
+  };
+  if (rows <= kFewRows) {
+    bench.memoryBound(title, static_cast<double>(weights.bytesEach()), enqueue);
+  } else {
+    bench.computeBound(title, 2.0 * rows * outputs * inputs, enqueue);
+  }
+}
+
+void benchMatmuls(Bench& bench, int sms) {
+  const std::vector<int> rowCounts =
+      kTiny ? std::vector<int>{1, 65} : std::vector<int>{1, 8, 16, 64, 256, 512, 2048, 4096};
+  const int most = rowCounts.back(), widest = std::max(2 * kShape.ffn, kShape.hidden);
+  DeviceArray<bf16> x =
+      test::repeated(test::randomBf16s(1 << 16, 5), static_cast<std::size_t>(most) * widest);
+  DeviceArray<bf16> y(std::max(static_cast<std::size_t>(most) * widest,
+                               static_cast<std::size_t>(kFewRows) * kShape.vocab * 2));
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+    for (const MatrixShape& matrix : matrices()) {
+      WeightsInTurn weights({matrix.outputs, matrix.inputs}, weightClass);
+      for (const int rows : rowCounts) {
+        // The head multiplies the rows that are sampled, and those are few.
+        if (matrix.outputs == kShape.vocab && rows > kFewRows) continue;
+        benchMatmul(bench, matrix, weightClass, rows, sms, false, weights, x.data(), y.data());
+        if (matrix.outputs != kShape.qkvWidth()) continue;
+        benchMatmul(bench, matrix, weightClass, rows, sms / 2, true, weights, x.data(), y.data());
+      }
     }
   }
 }
 
-void benchBf16(Bench& bench) {
-  const auto pattern = test::randomBf16s(1 << 16, 5);
-  for (const auto& [name, outputs, inputs] : matrices()) {
-    if (outputs == kShape.vocab) continue;
-    DeviceArray<bf16> w = test::repeated(pattern, static_cast<std::size_t>(outputs) * inputs);
-    for (const int rows : kTiny ? std::vector<int>{16} : std::vector<int>{512, 4096}) {
-      DeviceArray<bf16> x = test::repeated(pattern, static_cast<std::size_t>(rows) * inputs);
-      DeviceArray<bf16> y(static_cast<std::size_t>(rows) * outputs);
-      bench.computeBound(std::string("matmulBf16 ") + name + " " + std::to_string(rows) + " x " +
-                             std::to_string(outputs) + " x " + std::to_string(inputs),
-                         2.0 * rows * outputs * inputs, [&] {
-                           cuda::matmulBf16({x.data(), w.data(), y.data(), rows, outputs, inputs}, kStream);
-                         });
-    }
-  }
-}
-
-void benchSteps(Bench& bench) {
+void benchSteps(Bench& bench, int sms) {
   SyntheticModel model(kShape);
   const int tokens = kTiny ? 64 : 2048;
   for (const int sequences : kTiny ? std::vector<int>{2} : std::vector<int>{1, 16}) {
@@ -207,7 +289,9 @@ void benchSteps(Bench& bench) {
     SyntheticModel::Decode decode(model, pages);
     bench.timed("decode step of " + std::to_string(kShape.layers) + " layers, " + std::to_string(sequences) +
                     " x " + std::to_string(tokens),
-                [&] { decode.enqueue(kStream); });
+                [&] {
+                  decode.enqueue({kStream, sms});
+                });
   }
 }
 
@@ -219,11 +303,14 @@ int main(int argc, char** argv) {
     const OpenDevice device = openDevice();
     Bench bench(argc > 2 ? std::atof(argv[2]) : 120);
     benchAttention(bench);
-    benchInt8(bench);
+    benchPrefillAttention(bench);
+    benchRequantize(bench);
+    const int sms = device.driver->limits().sms;
+    benchMatmuls(bench, sms);
     benchRows(bench);
     benchArgmax(bench);
-    benchBf16(bench);
-    benchSteps(bench);
+    benchSampler(bench);
+    benchSteps(bench, sms);
     writeFile(argv[1], bench.json(device));
     return 0;
   } catch (const std::exception& error) {

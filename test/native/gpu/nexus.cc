@@ -4,9 +4,8 @@
 //   gpu-nexus FILE.json [seconds]
 //
 // The file holds `samples` in the format of engine/calibration/sample.ts, of the model's shape in `spec`, and
-// the interference matrix as rows. Prefill's samples have no attention over the prompt (prefillPairs is 0),
-// because the steps have none; its matmuls read bf16 weights, which cost a prefill of hundreds of tokens no
-// time.
+// the interference matrix as rows. Prefill's matmuls read bf16
+// weights, which cost a prefill of hundreds of tokens no time.
 
 #include <atomic>
 #include <cstdlib>
@@ -31,7 +30,7 @@ namespace {
 // A step of one lane, with its load as engine/calibration/sample.ts counts it.
 struct Work {
   std::string name, load;
-  std::function<void(cuda::Stream, unsigned)> enqueue;
+  std::function<void(cuda::Lanes::LaneStream, unsigned)> enqueue;
 };
 
 constexpr int kFewSplits = 5;
@@ -46,16 +45,16 @@ class Matrix {
 
   // Seconds of a step alone on a lane at the present split; also by operator class.
   double alone(int lane, const Work& work, int split) {
-    lanes_.partition(split);
-    const auto [stream, sms] = lanes_.enter(lane);
+    const cuda::Lanes::LaneStream share = lanes_.enter(lane, split);
     const auto timed = [&](unsigned classes) {
-      return stepSeconds(stream, each_, [&] { work.enqueue(stream, classes); });
+      return stepSeconds(share.stream, each_, [&] { work.enqueue(share, classes); });
     };
     const double seconds = timed(kAllOps);
-    const double classes[] = {timed(kMatmul), 0, lane == 1 ? timed(kDecodeAttention) : 0, timed(kOther)};
+    const double classes[] = {timed(kMatmul), lane == 0 ? timed(kPrefillAttention) : 0,
+                              lane == 1 ? timed(kDecodeAttention) : 0, timed(kOther)};
     std::vector<std::string> opSeconds;
     for (const double value : classes) opSeconds.push_back(number(value));
-    samples_.push_back("{\"load\": " + work.load + ", \"units\": " + std::to_string(sms) +
+    samples_.push_back("{\"load\": " + work.load + ", \"units\": " + std::to_string(share.sms) +
                        ", \"other\": null, \"seconds\": " + number(seconds) +
                        ", \"opSeconds\": " + list(opSeconds) + "}");
     return seconds;
@@ -67,10 +66,8 @@ class Matrix {
 
   // Seconds of a step of each lane while the other is never idle.
   Together together(const Work& prefill, const Work& decode, int split) {
-    lanes_.partition(split);
-    const auto first = lanes_.enter(0), second = lanes_.enter(1);
-    const Together seconds{beside(first.stream, prefill, second.stream, decode),
-                           beside(second.stream, decode, first.stream, prefill)};
+    const auto first = lanes_.enter(0, split), second = lanes_.enter(1, split);
+    const Together seconds{beside(first, prefill, second, decode), beside(second, decode, first, prefill)};
     // Lanes that both have all SMs are no split: what they cost each other is not what the model describes.
     if (first.sms + second.sms <= lanes_.units()) {
       addSample(prefill, first.sms, decode, second.sms, seconds.prefill);
@@ -108,7 +105,8 @@ class Matrix {
     return median(steps);
   }
 
-  double beside(cuda::Stream stream, const Work& work, cuda::Stream otherStream, const Work& other) const {
+  double beside(cuda::Lanes::LaneStream share, const Work& work, cuda::Lanes::LaneStream otherShare,
+                const Work& other) const {
     std::atomic<bool> stop{false};
     std::atomic<int> done{0};
     std::exception_ptr failure;
@@ -116,10 +114,10 @@ class Matrix {
       try {
         // One step is on its way while another is waited for, so that the lane has no gaps.
         while (!stop) {
-          other.enqueue(otherStream, kAllOps);
-          if (++done % 2 == 0) test::synchronize(otherStream);
+          other.enqueue(otherShare, kAllOps);
+          if (++done % 2 == 0) test::synchronize(otherShare.stream);
         }
-        test::synchronize(otherStream);
+        test::synchronize(otherShare.stream);
       } catch (...) {
         failure = std::current_exception();
         done = 2;
@@ -129,7 +127,7 @@ class Matrix {
     std::optional<double> seconds;
     std::exception_ptr ownFailure;
     try {
-      seconds = stepSeconds(stream, each_, [&] { work.enqueue(stream, kAllOps); });
+      seconds = stepSeconds(share.stream, each_, [&] { work.enqueue(share, kAllOps); });
     } catch (...) {
       ownFailure = std::current_exception();
     }
@@ -152,12 +150,22 @@ class Matrix {
   std::vector<std::string> samples_, rows_;
 };
 
-std::string load(std::int64_t prefillTokens, std::int64_t sequences, std::int64_t tokens, double kvBytes) {
-  return "{\"prefillTokens\": " + std::to_string(prefillTokens) +
-         ", \"prefillPairs\": 0, \"prefillKvBytes\": 0, \"decodeSequences\": " + std::to_string(sequences) +
-         ", \"decodeTokens\": " + std::to_string(sequences * tokens) +
-         ", \"decodeKvBytes\": " + number(kvBytes) + ", \"logitRows\": " + std::to_string(sequences) + "}";
-}
+struct Load {
+  std::int64_t prefillTokens = 0;  // of a prompt from its first token on
+  double prefillKvBytes = 0;
+  std::int64_t sequences = 0, tokensEach = 0;  // of decode
+  double decodeKvBytes = 0;
+
+  std::string json() const {
+    return "{\"prefillTokens\": " + std::to_string(prefillTokens) +
+           ", \"prefillPairs\": " + std::to_string(prefillTokens * (prefillTokens + 1) / 2) +
+           ", \"prefillKvBytes\": " + number(prefillKvBytes) +
+           ", \"decodeSequences\": " + std::to_string(sequences) +
+           ", \"decodeTokens\": " + std::to_string(sequences * tokensEach) +
+           ", \"decodeKvBytes\": " + number(decodeKvBytes) + ", \"logitRows\": " + std::to_string(sequences) +
+           "}";
+  }
+};
 
 std::string spec() {
   const auto field = [](const char* name, int value) { return quoted(name) + ": " + std::to_string(value); };
@@ -179,9 +187,10 @@ struct Workloads {
   Workloads() : model(kShape) {
     for (const int tokens : kTiny ? std::vector<int>{16} : std::vector<int>{512, 2048}) {
       prefills.push_back(std::make_unique<SyntheticModel::Prefill>(model, tokens));
-      prefill.push_back({std::to_string(tokens) + " tokens", load(tokens, 0, 0, 0),
-                         [&lane = *prefills.back()](cuda::Stream stream, unsigned classes) {
-                           lane.enqueue(stream, classes);
+      prefill.push_back({std::to_string(tokens) + " tokens",
+                         Load{tokens, static_cast<double>(prefills.back()->kvBytes())}.json(),
+                         [&step = *prefills.back()](cuda::Lanes::LaneStream lane, unsigned classes) {
+                           step.enqueue(lane, classes);
                          }});
     }
     struct Batch {
@@ -192,9 +201,9 @@ struct Workloads {
       pages.push_back(std::make_unique<SyntheticPages>(kShape, PrecisionClass::bf16, sequences, tokens));
       decodes.push_back(std::make_unique<SyntheticModel::Decode>(model, *pages.back()));
       decode.push_back({std::to_string(sequences) + " x " + std::to_string(tokens),
-                        load(0, sequences, tokens, static_cast<double>(pages.back()->bytesRead())),
-                        [&lane = *decodes.back()](cuda::Stream stream, unsigned classes) {
-                          lane.enqueue(stream, classes);
+                        Load{0, 0, sequences, tokens, static_cast<double>(pages.back()->bytesRead())}.json(),
+                        [&step = *decodes.back()](cuda::Lanes::LaneStream lane, unsigned classes) {
+                          step.enqueue(lane, classes);
                         }});
     }
   }
@@ -209,10 +218,9 @@ struct Workloads {
 // Seconds from choosing another split to the end of a small step there, beyond those without a change.
 double switchSeconds(cuda::Lanes& lanes, const std::vector<int>& splits, const Work& work) {
   const auto step = [&](int split) {
-    lanes.partition(split);
-    const auto [stream, sms] = lanes.enter(1);
-    work.enqueue(stream, kOther);
-    test::synchronize(stream);
+    const cuda::Lanes::LaneStream share = lanes.enter(1, split);
+    work.enqueue(share, kOther);
+    test::synchronize(share.stream);
   };
   const auto seconds = [&](int a, int b) {
     std::vector<double> steps;

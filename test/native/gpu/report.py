@@ -3,17 +3,19 @@
 
     report.py WORK OUT COMMIT PART:STATUS:SECONDS ...
 
-WORK holds what the parts have left (ptxas.json, bench.json, torch.json, nexus.json, *.log); gpu-report.json and
-gpu-report.md go to OUT. Fails if a part did.
+WORK holds what the parts have left (ptxas.json, bench.json, torch.json, nexus.json, *.log). To OUT go gpu-report.json
+(everything), gpu-report.md, and what `tandem bench render` shows: gpu-kernels.json and gpu-lanes.json, in the format of
+loadtest/rows.ts. Fails if a part did.
 """
 
 import datetime
 import json
+import os
 import pathlib
 import re
 import sys
 
-COMMAND = "native/gpu-check.sh"
+COMMAND = os.environ.get("GPU_CHECK_COMMAND", "native/gpu-check.sh")
 
 
 def read(path):
@@ -28,7 +30,8 @@ def counts(log):
 
 def beside_torch(row, torch):
     """The row's time and PyTorch's, as far as both are known: bytes and FLOP are the row's own."""
-    seconds = torch["seconds"].get(row["name"]) if torch else None
+    name = re.sub(r"^matmul int8 ", "matmul bf16 ", row["name"])
+    seconds = torch["seconds"].get(name) if torch else None
     if seconds is None:
         return None
     work = work_of(row["name"])
@@ -41,9 +44,12 @@ def work_of(name):
     numbers = [int(word) for word in words if word.isdigit()]
     if words[0] == "decodeAttention":
         return numbers[0] * numbers[1] * 8 * 2 * 128 * 2 * 1e-9
+    if words[0] == "prefillAttention":
+        tokens, context = numbers
+        return 4 * 128 * 32 * (tokens * context + tokens * (tokens + 1) / 2) * 1e-12
     rows, outputs, inputs = numbers[-3:]
-    if words[0] == "matmulInt8":
-        return outputs * inputs * (1 + 4 / 128) * 1e-9
+    if rows <= 64:
+        return outputs * inputs * (2 if words[1] == "bf16" else 1 + 2 / 64) * 1e-9
     return 2 * rows * outputs * inputs * 1e-12
 
 
@@ -107,13 +113,55 @@ def ptxas_text(kernels):
     return "## What ptxas made of them\n\n" + table(head, lines)
 
 
+def rounded(value):
+    return float(f"{value:.4g}")
+
+
+def row_of(origin, name, value, unit, baseline=None):
+    ratio = rounded(value / baseline) if baseline else None
+    return {
+        "name": name,
+        "value": rounded(value),
+        "unit": unit,
+        "baseline": baseline and rounded(baseline),
+        "ratio": ratio,
+        **origin,
+    }
+
+
+def kernel_rows(origin, bench, torch):
+    rows = []
+    for row in bench["rows"]:
+        beside = beside_torch(row, torch)
+        if beside and beside["speedup"]:
+            rows.append(
+                row_of(origin, f"{row['name']}, against PyTorch", row["value"], row["unit"], row["value"] / beside["speedup"])
+            )
+        elif row["ratio"]:
+            rows.append(
+                row_of(origin, f"{row['name']}, against the copy", row["value"], row["unit"], row["value"] / row["ratio"])
+            )
+        else:
+            rows.append(row_of(origin, row["name"], row["value"], row["unit"]))
+    return rows
+
+
+def lane_rows(origin, nexus):
+    rows = []
+    for row in nexus["rows"]:
+        for lane in ("prefill", "decode"):
+            name = f"{row['how']}: {lane} of {row[lane]} beside {row['decode' if lane == 'prefill' else 'prefill']}"
+            rows.append(row_of(origin, name, 1e3 * row[f"{lane}Together"], "ms", 1e3 * row[f"{lane}Alone"]))
+    return rows
+
+
 def main():
     work, out, commit = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
     parts = [dict(zip(("name", "status", "seconds"), part.split(":"))) for part in sys.argv[4:]]
     parts = [{"name": p["name"], "status": int(p["status"]), "seconds": int(p["seconds"])} for p in parts]
     bench, torch, nexus, ptxas = (read(work / f"{name}.json") for name in ("bench", "torch", "nexus", "ptxas"))
     tests = counts(work / "ops.log")
-    date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     device = (bench or nexus or {}).get("device", "unknown device")
     report = {
         "command": COMMAND,
@@ -128,6 +176,14 @@ def main():
         "nexus": nexus,
         "ptxas": ptxas,
     }
+    machine = f"{device}, driver for CUDA {report['driver'] or 'unknown'}"
+    origin = {"command": COMMAND, "commit": commit, "machine": machine, "date": date}
+    for name, rows in (
+        ("gpu-kernels", bench and kernel_rows(origin, bench, torch)),
+        ("gpu-lanes", nexus and lane_rows(origin, nexus)),
+    ):
+        if rows:
+            (out / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
     (out / "gpu-report.json").write_text(json.dumps(report, indent=1) + "\n")
     text = f"# GPU check\n\n{device}, driver for CUDA {report['driver'] or 'unknown'}; `{COMMAND}`, {date}, commit {commit}.\n\n"
     text += table(

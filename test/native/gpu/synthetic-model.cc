@@ -2,17 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 
 #include "cuda/append-kv.h"
 #include "cuda/argmax.h"
 #include "cuda/decode-attention.h"
-#include "cuda/matmul-bf16.h"
-#include "cuda/matmul-int8.h"
+#include "cuda/matmul.h"
 #include "cuda/random.h"
 #include "cuda/rms-norm.h"
 #include "cuda/rope-angles.h"
-#include "cuda/swiglu.h"
+#include "gpu/random-weight.h"
 
 namespace tandem::gpu {
 namespace {
@@ -22,18 +22,6 @@ using test::repeated;
 
 constexpr std::size_t kPattern = std::size_t{1} << 16;
 constexpr float kEps = 1e-5f;
-
-std::int64_t roundedUp(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-std::vector<std::int8_t> randomCodes() {
-  std::vector<std::int8_t> codes;
-  for (const float value : test::randomFloats(kPattern, 3, 40)) {
-    codes.push_back(static_cast<std::int8_t>(std::clamp(value, -127.0f, 127.0f)));
-  }
-  return codes;
-}
 
 DeviceArray<bf16> randomMatrix(std::size_t elements, float deviation) {
   return repeated(test::randomBf16s(kPattern, 4, deviation), elements);
@@ -47,12 +35,25 @@ DeviceArray<std::byte> randomPages(std::size_t bytes) {
   return repeated(pattern, bytes);
 }
 
-// Blocks in no order, as they lie in use.
-std::vector<std::int32_t> scattered(std::size_t count) {
-  std::vector<std::int32_t> blocks(count);
-  for (std::size_t i = 0; i < count; ++i) blocks[i] = static_cast<std::int32_t>(i);
-  std::shuffle(blocks.begin(), blocks.end(), std::mt19937(7));
-  return blocks;
+std::vector<std::int32_t> ascending(std::size_t count) {
+  std::vector<std::int32_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+// Pages of all layers for the same tokens lie side by side; such blocks are in no order, as in use.
+std::vector<std::uint64_t> scattered(const std::byte* memory, const PageFormat& format, int layers,
+                                     std::size_t blocks) {
+  std::vector<std::int32_t> order = ascending(blocks);
+  std::shuffle(order.begin(), order.end(), std::mt19937(7));
+  std::vector<std::uint64_t> entries;
+  for (int layer = 0; layer < layers; ++layer) {
+    for (const std::int32_t block : order) {
+      const std::size_t page = static_cast<std::size_t>(block) * layers + layer;
+      entries.push_back(cuda::pageEntry(memory + page * format.pageBytes(), format.precision));
+    }
+  }
+  return entries;
 }
 
 std::vector<float> frequencies(int headDim) {
@@ -65,12 +66,14 @@ std::vector<float> frequencies(int headDim) {
 
 }  // namespace
 
-DeviceInt8::DeviceInt8(int outputs, int inputs)
-    : outputs(outputs),
-      inputs(inputs),
-      codes(repeated(randomCodes(), static_cast<std::size_t>(roundedUp(outputs, cuda::kInt8Outputs) *
-                                                             roundedUp(inputs, cuda::kInt8Group)))),
-      scales(repeated(std::vector<float>(1024, 5e-4f), codes.size() / cuda::kInt8Group)) {}
+std::vector<cuda::QueryTile> tilesOf(const Shape& shape, int tokens, int context) {
+  const int most = cuda::prefillTileTokens(shape.heads, shape.kvHeads);
+  std::vector<cuda::QueryTile> tiles;
+  for (int at = 0; at < tokens; at += most) {
+    tiles.push_back({at, std::min(most, tokens - at), 0, context + at});
+  }
+  return tiles;
+}
 
 SyntheticPages::SyntheticPages(const Shape& shape, PrecisionClass precision, int sequences, int tokens)
     : shape_(shape),
@@ -80,35 +83,36 @@ SyntheticPages::SyntheticPages(const Shape& shape, PrecisionClass precision, int
       pagesEach_((tokens + kPageTokens - 1) / kPageTokens),
       memory_(
           randomPages(static_cast<std::size_t>(sequences * pagesEach_) * shape.layers * format_.pageBytes())),
-      tables_(scattered(static_cast<std::size_t>(sequences * pagesEach_))),
+      entries_(
+          scattered(memory_.data(), format_, shape.layers, static_cast<std::size_t>(sequences * pagesEach_))),
+      slots_(ascending(static_cast<std::size_t>(sequences))),
       contexts_(std::vector<std::int32_t>(static_cast<std::size_t>(sequences), tokens)) {}
 
 cuda::PageTables SyntheticPages::layer(int index) {
-  return {memory_.data() + index * format_.pageBytes(), shape_.layers * format_.pageBytes(), tables_.data(),
-          pagesEach_, format_};
+  // Packed pages were made of int8 ones.
+  const PageFormat pool = isPacked(format_.precision) ? format_.in(PrecisionClass::int8) : format_;
+  return {entries_.data() + index * sequences_ * pagesEach_, pagesEach_, slots_.data(), pool};
 }
 
 std::size_t SyntheticPages::bytesRead() const {
   return static_cast<std::size_t>(sequences_ * pagesEach_) * shape_.layers * format_.pageBytes();
 }
 
+// The matrices of a layer in one class.
+struct Matrices {
+  Matrices(const Shape& shape, WeightClass weightClass)
+      : qkv(randomWeight({shape.qkvWidth(), shape.hidden}, weightClass)),
+        output(randomWeight({shape.hidden, shape.heads * shape.headDim}, weightClass)),
+        gateUp(randomWeight({2 * shape.ffn, shape.hidden, WeightLayout::gated}, weightClass)),
+        down(randomWeight({shape.hidden, shape.ffn}, weightClass)) {}
+
+  std::unique_ptr<cuda::CudaWeight> qkv, output, gateUp, down;
+};
+
 struct SyntheticModel::Layer {
-  explicit Layer(const Shape& shape)
-      : qkv(shape.qkvWidth(), shape.hidden),
-        output(shape.hidden, shape.heads * shape.headDim),
-        gateUp(2 * shape.ffn, shape.hidden),
-        down(shape.hidden, shape.ffn),
-        qkvBf16(matrix(qkv)),
-        outputBf16(matrix(output)),
-        gateUpBf16(matrix(gateUp)),
-        downBf16(matrix(down)) {}
+  explicit Layer(const Shape& shape) : int8(shape, WeightClass::int8), wide(shape, WeightClass::bf16) {}
 
-  static DeviceArray<bf16> matrix(const DeviceInt8& like) {
-    return randomMatrix(static_cast<std::size_t>(like.outputs) * like.inputs, 0.02f);
-  }
-
-  DeviceInt8 qkv, output, gateUp, down;
-  DeviceArray<bf16> qkvBf16, outputBf16, gateUpBf16, downBf16;
+  Matrices int8, wide;
 };
 
 struct Activations {
@@ -119,8 +123,6 @@ struct Activations {
         normed(x.size()),
         qkv(static_cast<std::size_t>(rows) * shape.qkvWidth()),
         attended(randomMatrix(static_cast<std::size_t>(rows) * shape.heads * shape.headDim, 1)),
-        projected(x.size()),
-        gateUp(static_cast<std::size_t>(rows) * 2 * shape.ffn),
         gated(static_cast<std::size_t>(rows) * shape.ffn),
         positions(positionsOf(rows, first, oneSequence)),
         frequencies(gpu::frequencies(shape.headDim)),
@@ -144,8 +146,8 @@ struct Activations {
     return pieces;
   }
 
-  void norm(const float* gain, const bf16* delta, const Shape& shape, cuda::Stream stream) {
-    cuda::rmsNorm({x.data(), delta, gain, normed.data(), rows, shape.hidden, kEps}, stream);
+  void norm(const float* gain, const Shape& shape, cuda::Stream stream) {
+    cuda::rmsNorm({x.data(), nullptr, gain, normed.data(), rows, shape.hidden, kEps}, stream);
   }
 
   void append(const Shape& shape, const cuda::PageTables& tables, cuda::Stream stream) {
@@ -161,7 +163,7 @@ struct Activations {
   }
 
   int rows;
-  test::DeviceArray<bf16> x, normed, qkv, attended, projected, gateUp, gated;
+  test::DeviceArray<bf16> x, normed, qkv, attended, gated;
   test::DeviceArray<std::int32_t> positions;
   test::DeviceArray<float> frequencies, angles;
   test::DeviceArray<cuda::KvPiece> pieces;
@@ -174,7 +176,7 @@ struct Activations {
 SyntheticModel::SyntheticModel(const Shape& shape)
     : shape_(shape),
       gain_(std::vector<float>(static_cast<std::size_t>(shape.hidden), 1.0f)),
-      head_(shape.vocab, shape.hidden) {
+      head_(randomWeight({shape.vocab, shape.hidden}, WeightClass::int8)) {
   for (int layer = 0; layer < shape.layers; ++layer) layers_.push_back(std::make_unique<Layer>(shape));
 }
 SyntheticModel::~SyntheticModel() = default;
@@ -194,36 +196,32 @@ SyntheticModel::Decode::Decode(SyntheticModel& model, SyntheticPages& pages)
 }
 SyntheticModel::Decode::~Decode() = default;
 
-void SyntheticModel::Decode::enqueue(cuda::Stream stream, unsigned classes) {
+void SyntheticModel::Decode::enqueue(cuda::Lanes::LaneStream lane, unsigned classes) {
   Activations& a = *activations_;
   const Shape& shape = model_.shape_;
-  const auto multiply = [&](DeviceInt8& w, bf16* x, void* y, cuda::Store store) {
-    if (!(classes & kMatmul)) return;
-    cuda::matmulInt8({x, w.codes.data(), w.scales.data(), nullptr, y, store, a.rows, w.outputs, w.inputs},
-                     stream);
+  const cuda::Stream stream = lane.stream;
+  const auto multiply = [&](const cuda::CudaWeight& w, bf16* x, void* y, cuda::Epilogue epilogue) {
+    if (classes & kMatmul) cuda::matmul({x, &w, nullptr, y, epilogue, a.rows}, lane.sms, stream);
   };
   if (classes & kOther) a.rope(shape, stream);
   for (int index = 0; index < shape.layers; ++index) {
-    Layer& layer = *model_.layers_[index];
+    const Matrices& layer = model_.layers_[index]->int8;
     const cuda::PageTables tables = pages_.layer(index);
-    if (classes & kOther) a.norm(model_.gain_.data(), nullptr, shape, stream);
-    multiply(layer.qkv, a.normed.data(), a.qkv.data(), cuda::Store::bf16);
+    if (classes & kOther) a.norm(model_.gain_.data(), shape, stream);
+    multiply(*layer.qkv, a.normed.data(), a.qkv.data(), cuda::Epilogue::store);
     if (classes & kOther) a.append(shape, tables, stream);
     if (classes & kDecodeAttention) {
-      cuda::decodeAttention({a.qkv.data(), tables, pages_.contexts(), a.rows, pages_.tokens(), shape.heads, 0,
-                             a.parts.data(), a.attended.data()},
+      cuda::decodeAttention({a.qkv.data(), tables, pages_.rows(), pages_.contexts(), a.rows, pages_.tokens(),
+                             shape.heads, 0, a.parts.data(), a.attended.data()},
                             stream);
     }
-    multiply(layer.output, a.attended.data(), a.projected.data(), cuda::Store::bf16);
-    if (classes & kOther) a.norm(model_.gain_.data(), a.projected.data(), shape, stream);
-    multiply(layer.gateUp, a.normed.data(), a.gateUp.data(), cuda::Store::bf16);
-    if (classes & kOther) {
-      cuda::swiGlu({a.gateUp.data(), nullptr, a.gated.data(), a.rows, shape.ffn}, stream);
-    }
-    multiply(layer.down, a.gated.data(), a.x.data(), cuda::Store::add);
+    multiply(*layer.output, a.attended.data(), a.x.data(), cuda::Epilogue::add);
+    if (classes & kOther) a.norm(model_.gain_.data(), shape, stream);
+    multiply(*layer.gateUp, a.normed.data(), a.gated.data(), cuda::Epilogue::swiGlu);
+    multiply(*layer.down, a.gated.data(), a.x.data(), cuda::Epilogue::add);
   }
-  if (classes & kOther) a.norm(model_.gain_.data(), nullptr, shape, stream);
-  multiply(model_.head_, a.normed.data(), a.logits->data(), cuda::Store::float32);
+  if (classes & kOther) a.norm(model_.gain_.data(), shape, stream);
+  multiply(*model_.head_, a.normed.data(), a.logits->data(), cuda::Epilogue::logits);
   if (classes & kOther) {
     cuda::argmax({a.logits->data(), a.keys->data(), a.tokens->data(), a.rows, shape.vocab}, stream);
   }
@@ -232,30 +230,32 @@ void SyntheticModel::Decode::enqueue(cuda::Stream stream, unsigned classes) {
 SyntheticModel::Prefill::Prefill(SyntheticModel& model, int tokens)
     : model_(model),
       pages_(std::make_unique<SyntheticPages>(model.shape_, PrecisionClass::bf16, 1, tokens)),
+      tiles_(tilesOf(model.shape_, tokens, 0)),
       activations_(std::make_unique<Activations>(model.shape_, tokens, 0, true, 0)) {}
 SyntheticModel::Prefill::~Prefill() = default;
 
-void SyntheticModel::Prefill::enqueue(cuda::Stream stream, unsigned classes) {
+void SyntheticModel::Prefill::enqueue(cuda::Lanes::LaneStream lane, unsigned classes) {
   Activations& a = *activations_;
   const Shape& shape = model_.shape_;
-  const auto multiply = [&](DeviceArray<bf16>& w, const DeviceInt8& like, bf16* x, bf16* y) {
-    if (!(classes & kMatmul)) return;
-    cuda::matmulBf16({x, w.data(), y, a.rows, like.outputs, like.inputs}, stream);
+  const cuda::Stream stream = lane.stream;
+  const auto multiply = [&](const cuda::CudaWeight& w, bf16* x, void* y, cuda::Epilogue epilogue) {
+    if (classes & kMatmul) cuda::matmul({x, &w, nullptr, y, epilogue, a.rows}, lane.sms, stream);
   };
   if (classes & kOther) a.rope(shape, stream);
   for (int index = 0; index < shape.layers; ++index) {
-    Layer& layer = *model_.layers_[index];
-    if (classes & kOther)
-      a.norm(model_.gain_.data(), index > 0 ? a.projected.data() : nullptr, shape, stream);
-    multiply(layer.qkvBf16, layer.qkv, a.normed.data(), a.qkv.data());
+    const Matrices& layer = model_.layers_[index]->wide;
+    if (classes & kOther) a.norm(model_.gain_.data(), shape, stream);
+    multiply(*layer.qkv, a.normed.data(), a.qkv.data(), cuda::Epilogue::store);
     if (classes & kOther) a.append(shape, pages_->layer(index), stream);
-    multiply(layer.outputBf16, layer.output, a.attended.data(), a.projected.data());
-    if (classes & kOther) a.norm(model_.gain_.data(), a.projected.data(), shape, stream);
-    multiply(layer.gateUpBf16, layer.gateUp, a.normed.data(), a.gateUp.data());
-    if (classes & kOther) {
-      cuda::swiGlu({a.gateUp.data(), nullptr, a.gated.data(), a.rows, shape.ffn}, stream);
+    if (classes & kPrefillAttention) {
+      cuda::prefillAttention({a.qkv.data(), pages_->layer(index), tiles_.data(),
+                              static_cast<int>(tiles_.size()), shape.heads, 0, a.attended.data()},
+                             stream);
     }
-    multiply(layer.downBf16, layer.down, a.gated.data(), a.projected.data());
+    multiply(*layer.output, a.attended.data(), a.x.data(), cuda::Epilogue::add);
+    if (classes & kOther) a.norm(model_.gain_.data(), shape, stream);
+    multiply(*layer.gateUp, a.normed.data(), a.gated.data(), cuda::Epilogue::swiGlu);
+    multiply(*layer.down, a.gated.data(), a.x.data(), cuda::Epilogue::add);
   }
 }
 

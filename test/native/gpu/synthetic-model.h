@@ -1,28 +1,27 @@
 #pragma once
 
-// Steps of a decoder with random weights, made of the kernels there are. Decode is whole. Prefill has every
-// operation but attention over the prompt, for which there is no kernel yet. Weights are int8 in decode and
-// bf16 in prefill.
+// Steps of a decoder with random weights, made of the kernels there are. Weights are int8 in decode and bf16
+// in prefill.
 
 #include <memory>
 #include <vector>
 
 #include "cuda/device-array.h"
-#include "cuda/int8-weight.h"
+#include "cuda/lanes.h"
+#include "cuda/matmul.h"
 #include "cuda/page-tables.h"
+#include "cuda/prefill-attention.h"
 #include "gpu/shape.h"
 
 namespace tandem::gpu {
 
-enum OpClass : unsigned { kMatmul = 1, kDecodeAttention = 2, kOther = 4, kAllOps = 7 };
-
-// An int8 matrix of random codes on the device, in int8-weight.h's layout.
-struct DeviceInt8 {
-  DeviceInt8(int outputs, int inputs);
-
-  int outputs, inputs;
-  test::DeviceArray<std::int8_t> codes;
-  test::DeviceArray<float> scales;
+// In the order of a calibration sample's opSeconds.
+enum OpClass : unsigned {
+  kMatmul = 1,
+  kPrefillAttention = 2,
+  kDecodeAttention = 4,
+  kOther = 8,
+  kAllOps = 15
 };
 
 // Pages of so many sequences of equal length in all layers, filled with finite values.
@@ -32,6 +31,8 @@ class SyntheticPages {
 
   cuda::PageTables layer(int index);
   const std::int32_t* contexts() { return contexts_.data(); }
+  // The row of each sequence's newest token, where a step has one of each.
+  const std::int32_t* rows() { return slots_.data(); }
   int sequences() const { return sequences_; }
   int tokens() const { return tokens_; }
   std::size_t bytesRead() const;  // by attention over all layers
@@ -42,8 +43,12 @@ class SyntheticPages {
   int sequences_, tokens_;
   std::int64_t pagesEach_;
   test::DeviceArray<std::byte> memory_;
-  test::DeviceArray<std::int32_t> tables_, contexts_;
+  test::DeviceArray<std::uint64_t> entries_;  // [layers, sequences, pagesEach]
+  test::DeviceArray<std::int32_t> slots_, contexts_;
 };
+
+// The tiles of a chunk of one sequence: `tokens` behind `context`.
+std::vector<cuda::QueryTile> tilesOf(const Shape& shape, int tokens, int context);
 
 // A lane's activations and what it needs once a step.
 struct Activations;
@@ -58,7 +63,7 @@ class SyntheticModel {
    public:
     Decode(SyntheticModel& model, SyntheticPages& pages);
     ~Decode();
-    void enqueue(cuda::Stream stream, unsigned classes = kAllOps);
+    void enqueue(cuda::Lanes::LaneStream lane, unsigned classes = kAllOps);
 
    private:
     SyntheticModel& model_;
@@ -71,11 +76,14 @@ class SyntheticModel {
    public:
     Prefill(SyntheticModel& model, int tokens);
     ~Prefill();
-    void enqueue(cuda::Stream stream, unsigned classes = kAllOps);
+    void enqueue(cuda::Lanes::LaneStream lane, unsigned classes = kAllOps);
+    // Of the prompt's pages, over all layers.
+    std::size_t kvBytes() const { return pages_->bytesRead(); }
 
    private:
     SyntheticModel& model_;
     std::unique_ptr<SyntheticPages> pages_;
+    test::DeviceArray<cuda::QueryTile> tiles_;
     std::unique_ptr<Activations> activations_;
   };
 
@@ -84,7 +92,7 @@ class SyntheticModel {
   const Shape shape_;
   test::DeviceArray<float> gain_;
   std::vector<std::unique_ptr<Layer>> layers_;
-  DeviceInt8 head_;
+  std::unique_ptr<cuda::CudaWeight> head_;
 };
 
 }  // namespace tandem::gpu

@@ -3,8 +3,8 @@
 
     torch-baselines.py FILE.json [seconds]
 
-SDPA reads K and V that lie in one piece, our kernels pages; torch.matmul multiplies bf16 weights, which for few rows are
-twice the bytes of int8.
+SDPA reads K and V that lie in one piece, our kernels pages; torch.matmul multiplies bf16 weights, also where the report
+sets it beside int8.
 """
 
 import json
@@ -14,6 +14,7 @@ import time
 import torch
 
 HEADS, KV_HEADS, HEAD_DIM, HIDDEN, FFN, VOCAB = 32, 8, 128, 4096, 14336, 128256
+PREFILLS = ((8192, 0), (512, 0), (512, 8192), (512, 30000), (2048, 0), (2048, 8192), (2048, 30000))
 MATRICES = {
     "qkv": ((HEADS + 2 * KV_HEADS) * HEAD_DIM, HIDDEN),
     "o": (HIDDEN, HIDDEN),
@@ -51,6 +52,16 @@ def attention(sequences, tokens):
     return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
 
 
+def prefill(tokens, context):
+    q = random(1, HEADS, tokens, HEAD_DIM)
+    k, v = random(1, KV_HEADS, context + tokens, HEAD_DIM), random(1, KV_HEADS, context + tokens, HEAD_DIM)
+    if context == 0:
+        return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    mask = torch.nn.attention.bias.causal_lower_right(tokens, context + tokens)
+    k, v = (x.repeat_interleave(HEADS // KV_HEADS, dim=1) for x in (k, v))
+    return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
 def matmul(rows, outputs, inputs):
     """As many weights in turn as exceed the caches together."""
     layers = [random(outputs, inputs) for _ in range(max(1, (256 << 20) // (2 * outputs * inputs)))]
@@ -66,12 +77,11 @@ def matmul(rows, outputs, inputs):
 def cases():
     for sequences, tokens in ((64, 8192), (16, 2048), (1, 8192), (1, 32768)):
         yield f"decodeAttention bf16 {sequences} x {tokens}", lambda s=sequences, t=tokens: attention(s, t)
+    for tokens, context in PREFILLS:
+        yield f"prefillAttention bf16 {tokens} behind {context}", lambda a=(tokens, context): prefill(*a)
     for name, (outputs, inputs) in MATRICES.items():
-        for rows in (1, 8, 16):
-            yield f"matmulInt8 {name} {rows} x {outputs} x {inputs}", lambda a=(rows, outputs, inputs): matmul(*a)
-        if name != "head":
-            for rows in (512, 4096):
-                yield f"matmulBf16 {name} {rows} x {outputs} x {inputs}", lambda a=(rows, outputs, inputs): matmul(*a)
+        for rows in (1, 8, 16, 64) if name == "head" else (1, 8, 16, 64, 256, 512, 2048, 4096):
+            yield f"matmul bf16 {name} {rows} x {outputs} x {inputs}", lambda a=(rows, outputs, inputs): matmul(*a)
 
 
 def main():

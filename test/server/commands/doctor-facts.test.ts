@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { Settings } from '../../../config/schema.js';
+import { EngineSettings, Settings } from '../../../config/schema.js';
 import { cudaInfo, openDevice } from '../../../engine/index.js';
 import { gatherFacts, type ModelFacts } from '../../../server/commands/doctor-facts.js';
 
@@ -8,10 +8,10 @@ const path = fileURLToPath(new URL('../../../models/demo', import.meta.url));
 
 describe('what doctor looks at', () => {
   it.each(['bf16', 'int8', 'int4'] as const)('tells what the weights will take as %s', async (weights) => {
-    const { model } = await gatherFacts({ path, weights }, () => [], cudaInfo, undefined);
+    const { model } = await gatherFacts({ path, weights }, () => [], cudaInfo, EngineSettings.parse({}));
     const settings = Settings.parse({
       model: { path, weights },
-      engine: { kvMemory: '64MiB', maxSequences: 1 },
+      engine: { device: 'cpu', kvMemory: '64MiB', maxSequences: 1 },
     });
     const { device } = await openDevice(settings);
     const taken = device.info.weightBytes;
@@ -24,7 +24,12 @@ describe('what doctor looks at', () => {
     const fail = () => {
       throw new Error('no addon');
     };
-    const facts = await gatherFacts({ path: '/nowhere', weights: 'int8' }, fail, fail, undefined);
+    const facts = await gatherFacts(
+      { path: '/nowhere', weights: 'int8' },
+      fail,
+      fail,
+      EngineSettings.parse({}),
+    );
     expect(facts.isas).toEqual(new Error('no addon'));
     expect(facts.cuda).toEqual(new Error('no addon'));
     expect((facts.model as Error).message).toContain('there is no such folder');

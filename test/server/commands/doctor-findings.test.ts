@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { CudaDevice } from '../../../engine/index.js';
 import type { Facts, ModelFacts } from '../../../server/commands/doctor-facts.js';
 import { type Finding, judge } from '../../../server/commands/doctor-findings.js';
 
@@ -25,7 +26,15 @@ const healthy: Facts = {
   forcedIsa: undefined,
   tools: { cmake: '3.25.1', compiler: '12.2.0', ninja: undefined, make: '4.3', nvcc: undefined },
   gpu: { driverVersion: undefined, names: [] },
-  cuda: { built: true, driverVersion: '', runtimeVersion: '13.0', problem: 'no driver', devices: [] },
+  cuda: {
+    built: true,
+    architectures: [],
+    driverVersion: '',
+    runtimeVersion: '13.0',
+    problem: 'no driver',
+    devices: [],
+  },
+  device: { kind: 'cpu', notes: [] },
   model,
 };
 
@@ -57,16 +66,14 @@ describe('doctor', () => {
       'CMake',
       'C++ compiler',
       'build tool',
-      'GPU',
       'CUDA',
     ]);
     for (const { advice, subject } of notWell) expect(advice, subject).toBeTruthy();
   });
 
-  it('says plainly that a GPU is not used', () => {
+  it('names the GPUs of the driver', () => {
     const finding = find({ gpu: { driverVersion: '580.1', names: ['NVIDIA X, 80000 MiB'] } }, 'GPU');
-    expect(finding).toMatchObject({ level: 'hint', found: 'NVIDIA X, 80000 MiB, driver 580.1' });
-    expect(finding.advice).toContain('no CUDA backend');
+    expect(finding).toMatchObject({ level: 'ok', found: 'NVIDIA X, 80000 MiB, driver 580.1' });
   });
 
   describe('of CUDA', () => {
@@ -81,7 +88,14 @@ describe('doctor', () => {
     };
     const withDevice = (changes: Partial<typeof device>): Finding =>
       find({ cuda: { ...found, devices: [{ ...device, ...changes }] } }, 'CUDA');
-    const found = { built: true, driverVersion: '13.0', runtimeVersion: '13.0', problem: '', devices: [] };
+    const found = {
+      built: true,
+      architectures: ['90a'],
+      driverVersion: '13.0',
+      runtimeVersion: '13.0',
+      problem: '',
+      devices: [],
+    };
 
     it('says nothing where there is neither a GPU nor a driver', () => {
       expect(judge(healthy).some(({ subject }) => subject === 'CUDA')).toBe(false);
@@ -91,7 +105,8 @@ describe('doctor', () => {
       const finding = withDevice({});
       expect(finding.level).toBe('ok');
       expect(finding.found).toBe(
-        'NVIDIA X, 132 SMs, 80.0 GiB, compute capability 9.0, driver for CUDA 13.0, green contexts from 8 SMs on',
+        'NVIDIA X, 132 SMs, 80.0 GiB, compute capability 9.0, driver for CUDA 13.0, kernels for 9.0, ' +
+          'green contexts from 8 SMs on',
       );
     });
 
@@ -102,8 +117,10 @@ describe('doctor', () => {
       });
       expect(withDevice({ problem: 'compute capability 7.5; the kernels need 8.0' })).toMatchObject({
         level: 'hint',
-        found: expect.stringContaining('need 8.0'),
+        advice: expect.stringContaining('need 8.0'),
       });
+      const unbuilt = { ...found, architectures: [], devices: [device] };
+      expect(find({ cuda: unbuilt }, 'CUDA').advice).toContain('npm run setup');
     });
 
     it('says what is missing where nvidia-smi sees a GPU that the addon does not', () => {
@@ -112,6 +129,28 @@ describe('doctor', () => {
       expect(find({ gpu, cuda }, 'CUDA').advice).toContain('install the CUDA toolkit');
       expect(find({ gpu, cuda: { ...cuda, built: true } }, 'CUDA').advice).toContain('/dev/nvidia');
     });
+  });
+
+  it('says what would be computed on, and compares the weights with the memory of a GPU', () => {
+    expect(find({}, 'computes on')).toMatchObject({ level: 'ok', found: 'the processor' });
+    const gpu = { name: 'NVIDIA X', memoryBytes: 20 * 2 ** 30 } as CudaDevice;
+    const device = { kind: 'cuda', gpu: 0, found: gpu, memoryFraction: 0.9, notes: [] } as const;
+    expect(find({ device }, 'computes on')).toMatchObject({
+      level: 'ok',
+      found: 'GPU 0, NVIDIA X, up to 18.0 GiB of it',
+    });
+    const big = { ...model, weightBytes: 19 * 2 ** 30 };
+    // The weights are not in the memory of the processor then.
+    expect(find({ device, model: big }, 'memory').level).toBe('ok');
+    expect(find({ device, model: big }, 'computes on')).toMatchObject({
+      level: 'problem',
+      found: expect.stringContaining('the weights need 19.0 GiB as int8'),
+    });
+    const refused = find(
+      { device: new Error('--device cuda: there is no GPU to compute on') },
+      'computes on',
+    );
+    expect(refused).toMatchObject({ level: 'problem', found: expect.stringContaining('there is no GPU') });
   });
 
   it('refuses a forced instruction set that is not there', () => {

@@ -124,7 +124,7 @@ describe('POST /v1/responses', () => {
     const cases: [object, object][] = [
       [{ truncation: 'auto' }, { param: 'truncation' }],
       [{ background: true }, { param: 'background' }],
-      [{ text: { format: { type: 'json_object' } } }, { param: 'text.format' }],
+      [{ text: { format: { type: 'xml' } } }, { param: 'text.format.type' }],
       [{ tools: [{ type: 'web_search' }] }, { param: 'tools.0.type' }],
       [{ reasoning: { effort: 'high' } }, { param: 'reasoning.effort' }],
       [{ conversation: 'conv_1' }, { param: 'conversation' }],

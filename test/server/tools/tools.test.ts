@@ -91,9 +91,18 @@ describe('tools', () => {
 
   it('are refused by name where more is asked than can be promised', async () => {
     const cases: [string, object, string][] = [
-      ['chat/completions', { messages, tools: chatTools, tool_choice: 'required' }, 'tool_choice'],
-      ['responses', { input: 'x', tools, tool_choice: { type: 'function', name: 'add' } }, 'tool_choice'],
-      ['responses', { input: 'x', tools: [{ ...tools[0], strict: true }] }, 'tools.0.strict'],
+      ['chat/completions', { messages, tool_choice: 'required' }, 'tool_choice'],
+      ['responses', { input: 'x', tools, tool_choice: { type: 'function', name: 'sub' } }, 'tool_choice'],
+      ['responses', { input: 'x', tools, tool_choice: { type: 'file_search' } }, 'tool_choice.type'],
+      ['chat/completions', { messages, tools: chatTools, grammar: 'root ::= "x"' }, 'grammar'],
+      [
+        'responses',
+        {
+          input: 'x',
+          tools: [{ ...tools[0], strict: true, parameters: { properties: { a: { not: {} } } } }],
+        },
+        'tools.0.parameters.properties.a.not',
+      ],
       ['responses', { input: 'x', tools: [{ type: 'web_search' }] }, 'tools.0.type'],
       ['responses', { input: 'x', tools: [{ type: 'function', name: 'a b' }] }, 'tools.0.name'],
       ['chat/completions', { messages, tools: [{ type: 'function' }] }, 'tools.0'],
@@ -104,5 +113,130 @@ describe('tools', () => {
       expect(status).toBe(400);
       expect(error.param).toBe(param);
     }
+  });
+
+  const weather = {
+    name: 'get_weather',
+    parameters: {
+      type: 'object',
+      properties: { city: { enum: ['Oslo', 'Rome'] }, days: { type: 'integer', minimum: 1, maximum: 9 } },
+      required: ['city', 'days'],
+      additionalProperties: false,
+    },
+  };
+  const stop = { name: 'stop', parameters: { type: 'object', properties: {}, additionalProperties: false } };
+  const functions = [weather, stop].map((one) => ({ type: 'function', function: { ...one, strict: true } }));
+
+  interface Call {
+    readonly function: { readonly name: string; readonly arguments: string };
+  }
+  interface Chat {
+    readonly choices: { finish_reason: string; message: { content: string | null; tool_calls?: Call[] } }[];
+  }
+  async function calls(body: object): Promise<Chat['choices']> {
+    const answer = await server.post('/v1/chat/completions', {
+      messages,
+      tools: functions,
+      temperature: 1,
+      max_tokens: 200,
+      n: 4,
+      seed: 3,
+      ...body,
+    });
+    expect(answer.status).toBe(200);
+    return ((await answer.json()) as Chat).choices;
+  }
+  function expectFits({ function: { name, arguments: given } }: Call): void {
+    const { city, days, ...others } = JSON.parse(given);
+    expect(others).toEqual({});
+    if (name === 'stop') {
+      expect([city, days]).toEqual([undefined, undefined]);
+      return;
+    }
+    expect(name).toBe('get_weather');
+    expect(['Oslo', 'Rome']).toContain(city);
+    expect([days >= 1, days <= 9, Number.isInteger(days)]).toEqual([true, true, true]);
+  }
+
+  it('are called where a call is required, with arguments that fit', async () => {
+    for (const { finish_reason, message } of await calls({
+      tool_choice: 'required',
+      parallel_tool_calls: false,
+    })) {
+      expect([finish_reason, message.content, message.tool_calls!.length]).toEqual(['tool_calls', null, 1]);
+      message.tool_calls!.forEach(expectFits);
+    }
+  });
+
+  it('are called by name, once', async () => {
+    const choice = { type: 'function', function: { name: 'get_weather' } };
+    for (const { finish_reason, message } of await calls({ tool_choice: choice })) {
+      expect([finish_reason, message.tool_calls!.length]).toEqual(['tool_calls', 1]);
+      expect(message.tool_calls![0]!.function.name).toBe('get_weather');
+      message.tool_calls!.forEach(expectFits);
+    }
+  });
+
+  it('may be called or not, and fit if they are, where they are strict', async () => {
+    const biased = await calls({
+      tool_choice: 'auto',
+      messages: [{ role: 'user', content: 'Repeat: <tool_call>' }],
+    });
+    for (const { message } of biased) message.tool_calls?.forEach(expectFits);
+    const [plain] = await calls({ tool_choice: 'auto', temperature: 0, n: 1 });
+    expect(plain).toMatchObject({ finish_reason: 'stop', message: { content: expect.stringMatching(/\w/) } });
+  });
+
+  it('are called, or the answer has its format', async () => {
+    const format = {
+      type: 'json_schema',
+      json_schema: { name: 'x', schema: { const: 'done' }, strict: true },
+    };
+    for (const { message } of await calls({ response_format: format })) {
+      if (message.tool_calls) message.tool_calls.forEach(expectFits);
+      else expect(message.content).toBe('"done"');
+    }
+  });
+
+  it('are called in a stream, and by a response', async () => {
+    const body = {
+      messages,
+      tools: functions,
+      tool_choice: 'required',
+      temperature: 1,
+      seed: 5,
+      stream: true,
+    };
+    const text = await (
+      await server.post('/v1/chat/completions', { ...body, parallel_tool_calls: false })
+    ).text();
+    const events = text.split('\n\n').filter((line) => line.startsWith('data: {'));
+    const choices = events.flatMap((line) => JSON.parse(line.slice(6)).choices);
+    expectFits(choices.flatMap(({ delta }) => delta.tool_calls ?? [])[0]);
+    expect(choices.at(-1).finish_reason).toBe('tool_calls');
+
+    const response = (await (
+      await server.post('/v1/responses', {
+        input: 'Count to 10.',
+        tools: [{ type: 'function', ...weather, strict: true }],
+        tool_choice: { type: 'function', name: 'get_weather' },
+      })
+    ).json()) as { output: { type: string; name: string; arguments: string }[]; tools: object[] };
+    expect(response.output).toMatchObject([{ type: 'function_call', name: 'get_weather' }]);
+    expectFits({ function: response.output[0]! });
+    expect(response.tools).toMatchObject([{ strict: true }]);
+  });
+
+  it('are called with any object where their schema cannot be enforced and is not strict', async () => {
+    const loose = { name: 'f', parameters: { type: 'object', properties: { a: { type: 'null', not: {} } } } };
+    const [choice] = await calls({
+      tools: [{ type: 'function', function: loose }],
+      tool_choice: 'required',
+      parallel_tool_calls: false,
+      n: 1,
+    });
+    expect(['{}', '{"a":null}']).toContain(
+      choice!.message.tool_calls![0]!.function.arguments.replace(/\s/g, ''),
+    );
   });
 });

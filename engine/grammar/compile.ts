@@ -1,0 +1,123 @@
+import { createHash } from 'node:crypto';
+import { makeTables } from './automaton.js';
+import { GrammarError } from './errors.js';
+import { readGbnf } from './gbnf.js';
+import * as json from './json.js';
+import { chars, choice, complement, oneOf, type Pattern, repeat, rule, sequence, text } from './pattern.js';
+import { SchemaReader } from './schema/schema-reader.js';
+import type { GrammarPart, GrammarSource } from './source.js';
+import { type GrammarTables, shared } from './tables.js';
+
+/** A grammar as the device takes it. `key`: equal for equal sources. */
+export interface CompiledGrammar {
+  readonly key: string;
+  readonly tables: GrammarTables;
+}
+
+/** A source that cannot be followed: `param` names the field that it came from, and the place in it. */
+export class InvalidGrammar extends Error {
+  override readonly name = 'InvalidGrammar';
+
+  constructor(
+    message: string,
+    readonly param: string | undefined,
+  ) {
+    super(message);
+  }
+}
+
+export function grammarKey(source: GrammarSource): string {
+  return createHash('sha256').update(JSON.stringify(source)).digest('base64url');
+}
+
+/** Compiles a grammar for every vocabulary. Throws `InvalidGrammar`. */
+export function compileGrammar(source: GrammarSource): CompiledGrammar {
+  return { key: grammarKey(source), tables: shared(tablesOf(source)) };
+}
+
+function tablesOf(source: GrammarSource): GrammarTables {
+  if (source.type === 'gbnf') return naming(source.param, () => makeTables(readGbnf(source.text)));
+  const rules = new Map<string, Pattern>();
+  const root = patternOf(source, rules);
+  const all = new Map([['root', root], ...Object.entries(json.jsonRules), ...rules]);
+  return naming(paramOf(source), () => makeTables(reachable(all)));
+}
+
+function naming<T>(param: string | undefined, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    // Values may be nested deeper than the stack.
+    if (error instanceof RangeError) throw new InvalidGrammar('it is nested too deep', param);
+    if (!(error instanceof GrammarError)) throw error;
+    throw new InvalidGrammar(error.message, [param ?? [], error.path].flat().join('.') || undefined);
+  }
+}
+
+/** Of the one schema, if there is one. */
+function paramOf(source: GrammarPart): string | undefined {
+  return source.type === 'schema' ? source.param : undefined;
+}
+
+function patternOf(part: GrammarPart, rules: Map<string, Pattern>): Pattern {
+  switch (part.type) {
+    case 'json':
+      return rule('object');
+    case 'schema':
+      return naming(part.param, () => new SchemaReader(part.schema, part.lenient, rules).read());
+    case 'text':
+      return text(part.text);
+    case 'without':
+      return { kind: 'without', text: part.text };
+    case 'notBeginning': {
+      const space = ' \t\r\n';
+      const other = complement(
+        Array.from(space + part.characters, (c) => [c.charCodeAt(0), c.charCodeAt(0)] as const),
+      );
+      return sequence(repeat(oneOf(space), 0), chars(...other), repeat(chars([0, 0x10ffff]), 0));
+    }
+    case 'space':
+      return json.space;
+    case 'sequence':
+      return sequence(...part.parts.map((inner) => patternOf(inner, rules)));
+    case 'choice':
+      return choice(part.options.map((inner) => patternOf(inner, rules)));
+    case 'repeat':
+      return repeat(patternOf(part.part, rules), part.least);
+  }
+}
+
+/** The rules that the first one calls, or those call. */
+function reachable(rules: ReadonlyMap<string, Pattern>): Map<string, Pattern> {
+  const found = new Map<string, Pattern>();
+  const visit = (name: string): void => {
+    const pattern = rules.get(name);
+    if (!pattern || found.has(name)) return;
+    found.set(name, pattern);
+    for (const called of callsOf(pattern)) visit(called);
+  };
+  visit([...rules.keys()][0]!);
+  return found;
+}
+
+function* callsOf(pattern: Pattern): IterableIterator<string> {
+  switch (pattern.kind) {
+    case 'rule':
+      yield pattern.name;
+      break;
+    case 'sequence':
+      for (const item of pattern.items) yield* callsOf(item);
+      break;
+    case 'choice':
+      for (const option of pattern.options) yield* callsOf(option);
+      break;
+    case 'repeat':
+      yield* callsOf(pattern.item);
+      break;
+    case 'list':
+      yield* callsOf(pattern.list.separator);
+      for (const item of pattern.list.items) yield* callsOf(item.pattern);
+      if (pattern.list.rest) yield* callsOf(pattern.list.rest.pattern);
+      break;
+  }
+}

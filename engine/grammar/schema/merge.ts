@@ -1,0 +1,120 @@
+import { GrammarError } from '../errors.js';
+import { isSchemaObject, type Path, type Schema, type SchemaObject, saysNothing } from './keywords.js';
+
+/** A schema that both of two schemas hold for. Throws `GrammarError` where that cannot be said by keywords. */
+export function both(a: Schema, b: Schema, path: Path): Schema {
+  if (a === true || b === false) return b;
+  if (b === true || a === false) return a;
+  if (saysNothing(a)) return b;
+  if (saysNothing(b)) return a;
+  // `items` is of those behind the `prefixItems` beside it alone.
+  if (
+    [a, b].some((schema) => schema.prefixItems) &&
+    [a, b].every((schema) => schema.prefixItems ?? schema.items)
+  ) {
+    throw new GrammarError(
+      "'prefixItems' and other items that have to hold together are not supported",
+      path,
+    );
+  }
+  const merged: Record<string, unknown> = { ...a };
+  for (const [keyword, value] of Object.entries(b)) {
+    if (value === undefined || same(merged[keyword], value)) continue;
+    if (merged[keyword] === undefined) merged[keyword] = value;
+    else merged[keyword] = combined(keyword, merged[keyword], value, path);
+  }
+  restrictProperties(a, b, merged);
+  return merged;
+}
+
+function combined(keyword: string, a: unknown, b: unknown, path: Path): unknown {
+  switch (keyword) {
+    case 'type':
+      return commonTypes([a].flat() as string[], [b].flat() as string[]);
+    case 'enum':
+      return (a as unknown[]).filter((value) => (b as unknown[]).some((other) => same(value, other)));
+    case 'required':
+      return [...new Set([...(a as string[]), ...(b as string[])])];
+    case 'properties':
+      return eachOf(a as SchemaObject, b as SchemaObject);
+    case 'items':
+    case 'additionalProperties':
+      return allOf(a, b);
+    case 'minimum':
+    case 'exclusiveMinimum':
+    case 'minLength':
+    case 'minItems':
+    case 'minProperties':
+      return Math.max(a as number, b as number);
+    case 'maximum':
+    case 'exclusiveMaximum':
+    case 'maxLength':
+    case 'maxItems':
+    case 'maxProperties':
+      return Math.min(a as number, b as number);
+    case 'allOf':
+      return [...(a as unknown[]), ...(b as unknown[])];
+    case 'title':
+    case 'description':
+    case 'default':
+    case 'examples':
+    case '$schema':
+    case '$id':
+    case '$comment':
+      return a;
+    default:
+      throw new GrammarError(
+        `'${keyword}' occurs twice in what has to hold together, which is not supported`,
+        path,
+      );
+  }
+}
+
+/** What one of them says of further properties holds for those that only the other one names. */
+function restrictProperties(a: SchemaObject, b: SchemaObject, merged: Record<string, unknown>): void {
+  const properties: Record<string, unknown> = { ...(merged.properties as SchemaObject | undefined) };
+  for (const [named, other] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    const { additionalProperties } = other;
+    if (additionalProperties === undefined || additionalProperties === true) continue;
+    const own = isSchemaObject(other.properties) ? other.properties : {};
+    const names = [...Object.keys((named.properties as SchemaObject | undefined) ?? {})];
+    for (const name of names) {
+      if (!(name in own)) properties[name] = allOf(properties[name], additionalProperties);
+    }
+  }
+  if (Object.keys(properties).length > 0) merged.properties = properties;
+}
+
+function commonTypes(a: readonly string[], b: readonly string[]): string[] {
+  const has = (types: readonly string[], type: string): boolean =>
+    types.includes(type) || (type === 'integer' && types.includes('number'));
+  return [...new Set([...a, ...b])].filter((type) => has(a, type) && has(b, type));
+}
+
+function eachOf(a: SchemaObject, b: SchemaObject): SchemaObject {
+  const merged: Record<string, unknown> = { ...a };
+  for (const [name, value] of Object.entries(b))
+    merged[name] = name in merged ? allOf(merged[name], value) : value;
+  return merged;
+}
+
+function allOf(a: unknown, b: unknown): unknown {
+  return a === undefined || a === true ? b : b === true ? a : { allOf: [a, b] };
+}
+
+export function same(a: unknown, b: unknown): boolean {
+  return JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isSchemaObject(value)) return value;
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sorted(value[key])]),
+  );
+}

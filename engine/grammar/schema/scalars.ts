@@ -1,0 +1,74 @@
+import { GrammarError } from '../errors.js';
+import * as json from '../json.js';
+import { nothing, type Pattern, repeat, rule, sequence } from '../pattern.js';
+import { formats } from './formats.js';
+import type { Path, SchemaObject } from './keywords.js';
+import { type Bound, integers, numbers } from './numbers.js';
+import { countOf, type Reading } from './reading.js';
+import { stringMatching } from './regex.js';
+
+export function stringPattern(reading: Reading, schema: SchemaObject, path: Path): Pattern {
+  const least = countOf(schema, 'minLength', path) ?? 0;
+  const most = countOf(schema, 'maxLength', path) ?? Number.POSITIVE_INFINITY;
+  const expression = expressionOf(reading, schema, path);
+  if (expression !== undefined) {
+    if (least > 0 || most !== Number.POSITIVE_INFINITY) {
+      reading.cannot("lengths beside 'pattern' or 'format' are not supported", path);
+    }
+    return sequence('"', expression, '"');
+  }
+  if (least > most) return nothing;
+  if (least === 0 && most === Number.POSITIVE_INFINITY) return rule('string');
+  return sequence('"', repeat(json.stringChar, least, most), '"');
+}
+
+function expressionOf(reading: Reading, schema: SchemaObject, path: Path): Pattern | undefined {
+  const { pattern, format } = schema;
+  let expression: string | undefined;
+  if (format !== undefined) {
+    expression = formats[String(format)];
+    if (expression === undefined) {
+      reading.cannot(`the format ${JSON.stringify(format)} is not supported`, [...path, 'format']);
+    }
+  }
+  if (pattern === undefined) return expression === undefined ? undefined : stringMatching(expression);
+  if (typeof pattern !== 'string') throw new GrammarError('expected a text', [...path, 'pattern']);
+  if (expression !== undefined)
+    reading.cannot("'pattern' beside 'format' is not supported", [...path, 'pattern']);
+  try {
+    return stringMatching(pattern);
+  } catch (error) {
+    if (!(error instanceof GrammarError)) throw error;
+    reading.cannot(error.message, [...path, 'pattern']);
+    return undefined;
+  }
+}
+
+export function numberPattern(
+  reading: Reading,
+  type: 'integer' | 'number',
+  schema: SchemaObject,
+  path: Path,
+): Pattern {
+  const { multipleOf } = schema;
+  const isWhole = multipleOf === 1;
+  if (multipleOf !== undefined && !isWhole) {
+    reading.cannot("'multipleOf' other than 1 is not supported", [...path, 'multipleOf']);
+  }
+  const bound = (exclusive: boolean, keyword: string, legacy: string): Bound | undefined => {
+    const value = schema[keyword];
+    // In draft 4 `exclusiveMinimum: true` went with `minimum`.
+    if (value === undefined || typeof value === 'boolean') return undefined;
+    if (typeof value !== 'number') throw new GrammarError('expected a number', [...path, keyword]);
+    return { value, exclusive: exclusive || schema[legacy] === true };
+  };
+  const tighter = (a: Bound | undefined, b: Bound | undefined, sign: 1 | -1): Bound | undefined => {
+    if (!a || !b) return a ?? b;
+    const difference = sign * (a.value - b.value);
+    return difference > 0 || (difference === 0 && a.exclusive) ? a : b;
+  };
+  const least = tighter(bound(false, 'minimum', 'exclusiveMinimum'), bound(true, 'exclusiveMinimum', ''), 1);
+  const most = tighter(bound(false, 'maximum', 'exclusiveMaximum'), bound(true, 'exclusiveMaximum', ''), -1);
+  const bounds = { ...(least && { least }), ...(most && { most }) };
+  return type === 'integer' || isWhole ? integers(bounds) : numbers(bounds);
+}

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/ops.h"
+#include "cuda/append-kv.h"
+#include "cuda/device-copies.h"
+#include "cuda/matmul.h"
+#include "cuda/page-converter.h"
+#include "cuda/page-tables.h"
+#include "cuda/prefill-attention.h"
+#include "cuda/runtime.h"
+#include "cuda/sample.h"
+#include "cuda/slot-tables.h"
+#include "cuda/step-block.h"
+#include "cuda/step-graphs.h"
+#include "cuda/step-timer.h"
+#include "cuda/update-tables.h"
+
+namespace tandem::cuda {
+
+// The ops of one lane over bf16 activations: each is a launch on the lane's stream. Nothing waits but what
+// brings results back: `sample`, `logprobs`, `readRow` and `finish`.
+class CudaOps final : public Ops {
+ public:
+  // The tables and the copies are shared by the lanes and outlive them.
+  CudaOps(const LaneLimits& limits, SlotTables& tables, const DeviceCopies& copies);
+
+  // The next step runs on this stream, which has so many SMs.
+  void enter(Stream stream, int sms);
+  // The step is over, one way or another: waits for what an error has left on the stream.
+  void leave() noexcept;
+
+  void begin(const StepPlan& plan) override;
+  void lap(OperatorClass of) override { timer_.lap(of, stream_); }
+  void embed(std::span<const std::int32_t> tokens, const CheckpointMatrix& table, Tensor x) override;
+  void rmsNorm(Tensor x, std::span<const float> gain, float eps, Tensor out) override;
+  void linear(Tensor x, const Weight& w, std::span<const float> bias, Tensor y) override;
+  void linearAdd(Tensor x, const Weight& w, std::span<const float> bias, Tensor y) override;
+  void linearSwiGlu(Tensor x, const Weight& gateUp, std::span<const float> bias, Tensor y) override;
+  void appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                const AttentionShape& shape, const RopeTable& rope, std::span<const float> qGain,
+                std::span<const float> kGain, float eps) override;
+  void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                 const AttentionShape& shape, Tensor out) override;
+  void requantize(std::span<const PageConversion> conversions) override;
+  void gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) override;
+  void sample(Tensor logits, std::span<const SampleRequest> requests,
+              std::span<SampleOutcome> outcomes) override;
+  void logprobs(Tensor logits, std::span<const std::int32_t> targets, int k,
+                std::span<SampleOutcome> outcomes) override;
+  void readRow(Tensor x, std::int64_t row, std::span<float> out) override;
+  void writeRow(Tensor x, std::int64_t row, std::span<const float> values) override;
+  StepSeconds finish() override;
+
+ private:
+  // What of a step's plan lies on the device, in the step's block.
+  struct Step {
+    std::int64_t rows = 0;
+    std::size_t entries = 0;
+    const std::int32_t* tokens = nullptr;     // [rows]
+    const std::int32_t* positions = nullptr;  // [rows]
+    const std::int32_t* slots = nullptr;      // [entries]
+    const KvPiece* pieces = nullptr;
+    int longestPiece = 0;
+    const QueryTile* tiles = nullptr;  // of entries with several tokens; `sequence` counts all entries
+    std::size_t severals = 0;
+    const std::int32_t* singleSlots = nullptr;  // of entries with one token, as the next two
+    const std::int32_t* singleRows = nullptr;
+    const std::int32_t* contexts = nullptr;
+  };
+
+  struct Single {
+    std::int32_t slot, row;
+  };
+  struct Group {
+    int first, count, mostTokens;
+  };
+
+  void collectUpdates(std::span<const KvTable> tables);
+  void layOut(const StepPlan& plan);
+  void groupSingles();
+  void sendBlock();
+  void chooseTurn();
+  bool isReplayed() const { return turn_ == StepGraphs::Turn::replay; }
+  void endLayers();
+  void multiply(Tensor x, const Weight& w, std::span<const float> bias, Tensor y, Epilogue epilogue);
+  PageTables tablesOf(const KvView& view, const std::int32_t* slots) const;
+
+  const LaneLimits limits_;
+  SlotTables& slotTables_;
+  const DeviceCopies& copies_;
+  Stream stream_ = nullptr;
+  int sms_ = 0;
+  bool running_ = false;
+  StepBlock block_;
+  StepTimer timer_;
+  DeviceSampler sampler_;
+  DeviceMemory angles_;  // [rows, headDim] float
+  DeviceMemory parts_;   // of decode attention
+  PinnedMemory hostRow_;
+  PageConverter converter_;
+
+  Step step_;
+  bool hasAngles_ = false;
+  // Whether the layers of the step are launched one kernel after another or as a graph.
+  StepGraphs graphs_;
+  StepGraphs::Turn turn_ = StepGraphs::Turn::run;
+  // Of the step, as they are uploaded; kept, so that a step allocates nothing.
+  std::vector<KvPiece> pieces_;
+  std::vector<QueryTile> tiles_;
+  std::vector<Single> singles_;
+  std::vector<std::int32_t> contexts_;
+  std::vector<Group> groups_;
+  std::vector<TableUpdate> updates_;
+  std::vector<std::uint64_t> updateValues_;
+};
+
+}  // namespace tandem::cuda

@@ -1,0 +1,57 @@
+#pragma once
+
+// How a matrix W [outputs, inputs] lies on the device: in tiles of 64 outputs, as shared memory shall hold
+// them, so that plain copies of contiguous bytes fill it.
+//
+//   bf16  [outputs / 64][inputs / 64] tiles of [64 outputs][8 chunks of 8 inputs]; chunk c of output r lies
+//   at
+//         c ^ (r % 8), the 128-byte swizzle of tensor-core operands
+//   int8  the same tiles, of 8 units of 8 outputs: [8][64] codes, then [8] bf16 scales. A code is a sign and
+//         7 bits; a weight is code * scale, rounded to bf16. Of four inputs the bytes of a word hold 0, 2, 1,
+//         3
+//
+// Eight outputs of a tile are contiguous too: blocks divide the outputs by eights. Outputs and inputs are
+// padded with zeros to 64. In a `gated` weight eights of gate and of up take turns.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/ops.h"
+
+#if defined(__CUDACC__)
+#define TANDEM_HOST_DEVICE __host__ __device__
+#else
+#define TANDEM_HOST_DEVICE
+#endif
+
+namespace tandem::cuda {
+
+inline constexpr int kTileOutputs = 64;
+inline constexpr int kTileInputs = 64;  // 128 bytes of bf16, and what shares a scale in int8
+inline constexpr int kOutputsOfUnit = 8;
+inline constexpr int kBf16UnitBytes = kOutputsOfUnit * kTileInputs * 2;
+inline constexpr int kInt8CodeBytes = kOutputsOfUnit * kTileInputs;
+inline constexpr int kInt8UnitBytes = kInt8CodeBytes + kOutputsOfUnit * 2;
+
+struct WeightTiles {
+  const std::byte* data = nullptr;  // on the device
+  std::int64_t outputs = 0, inputs = 0;
+  std::int64_t paddedOutputs = 0, paddedInputs = 0;
+  WeightClass weightClass = WeightClass::bf16;
+
+  // Of eight outputs and 64 inputs.
+  TANDEM_HOST_DEVICE constexpr int unitBytes() const {
+    return weightClass == WeightClass::bf16 ? kBf16UnitBytes : kInt8UnitBytes;
+  }
+  TANDEM_HOST_DEVICE constexpr std::int64_t steps() const { return paddedInputs / kTileInputs; }
+  // The unit of the outputs [8 eight, 8 eight + 8) and the inputs [64 step, 64 step + 64).
+  TANDEM_HOST_DEVICE constexpr std::int64_t unitOffset(std::int64_t eight, std::int64_t step) const {
+    constexpr int kEights = kTileOutputs / kOutputsOfUnit;
+    return ((eight / kEights * steps() + step) * kEights + eight % kEights) * unitBytes();
+  }
+  constexpr std::size_t bytes() const {
+    return static_cast<std::size_t>(paddedOutputs / kOutputsOfUnit * steps() * unitBytes());
+  }
+};
+
+}  // namespace tandem::cuda

@@ -1,0 +1,172 @@
+#pragma once
+
+// The matrix product of a warpgroup, 9.0 alone: four warps multiply what lies in shared memory. Compiled for
+// other architectures it is nothing, and no kernel may be launched that calls it.
+
+#if defined(TANDEM_CUDA_EMULATION)
+
+#include "cuda-emulated-wgmma.h"
+
+#else
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define TANDEM_WGMMA 1
+#endif
+
+namespace tandem::cuda {
+
+// A matrix [rows, 64] of bf16 in shared memory in the 128-byte swizzle, from column 16 k16 on: eights of rows
+// lie 1024 bytes apart, the first at a multiple of 1024.
+__device__ inline std::uint64_t operandAt(const std::byte* tile, int k16) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile));
+  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62, kStride = std::uint64_t{1024 >> 4} << 32;
+  // In units of 16 bytes; shared memory ends before the field does.
+  return (kSwizzle128 | kStride | std::uint64_t{1} << 16 | (address >> 4)) + 2 * k16;
+}
+
+// The operand so many bytes behind: further columns, or a tile of the same layout.
+__device__ inline std::uint64_t operandBehind(std::uint64_t operand, int bytes) {
+  return operand + static_cast<unsigned>(bytes >> 4);
+}
+
+#if defined(TANDEM_WGMMA)
+
+// Before the first product of a group, and after sums have been touched.
+__device__ inline void beginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void endProductGroup() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+// Waits until so many groups are left that are not done.
+template <int kLeft>
+__device__ inline void waitForProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
+}
+
+// A warpgroup takes registers beyond what it was started with, or gives some back: so many a thread from now
+// on. Taking waits until others have given.
+template <int kRegisters>
+__device__ inline void takeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void giveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// sums [64, N] += a [64, 16] bt [N, 16]. With g = lane / 4 and t = lane % 4 warp w of the group holds in
+// sums[j] rows 16w + g (0, 1) and 16w + g + 8 (2, 3) of columns 8j + 2t and the next.
+#define TANDEM_SUMS4(j) "+f"(sums[j][0]), "+f"(sums[j][1]), "+f"(sums[j][2]), "+f"(sums[j][3])
+#define TANDEM_SUMS16(j) TANDEM_SUMS4(j), TANDEM_SUMS4(j + 1), TANDEM_SUMS4(j + 2), TANDEM_SUMS4(j + 3)
+#define TANDEM_SUMS32(j) TANDEM_SUMS16(j), TANDEM_SUMS16(j + 4)
+#define TANDEM_SUMS64(j) TANDEM_SUMS32(j), TANDEM_SUMS32(j + 8)
+
+__device__ inline void multiply(float (&sums)[4][4], std::uint64_t a, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "%16, %17, 1, 1, 1, 0, 0;"
+      : TANDEM_SUMS16(0)
+      : "l"(a), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[8][4], std::uint64_t a, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "%32, %33, 1, 1, 1, 0, 0;"
+      : TANDEM_SUMS32(0)
+      : "l"(a), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[16][4], std::uint64_t a, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "%64, %65, 1, 1, 1, 0, 0;"
+      : TANDEM_SUMS64(0)
+      : "l"(a), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[32][4], std::uint64_t a, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
+      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
+      "%128, %129, 1, 1, 1, 0, 0;"
+      : TANDEM_SUMS64(0), TANDEM_SUMS64(16)
+      : "l"(a), "l"(b));
+}
+
+// The same with `a` in registers: of a lane rows g (0, 2) and g + 8 (1, 3) of its warp's 16, columns 2t, 2t+1
+// (0, 1) and 2t+8, 2t+9 (2, 3).
+__device__ inline void multiply(float (&sums)[4][4], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "{%16, %17, %18, %19}, %20, 1, 1, 1, 0;"
+      : TANDEM_SUMS16(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[8][4], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+      : TANDEM_SUMS32(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[12][4], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}, "
+      "{%48, %49, %50, %51}, %52, 1, 1, 1, 0;"
+      : TANDEM_SUMS32(0), TANDEM_SUMS16(8)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+__device__ inline void multiply(float (&sums)[16][4], const std::uint32_t (&a)[4], std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "{%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
+      : TANDEM_SUMS64(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+// Keeps what comes before and after from changing places with uses of these sums, which a wait alone does
+// not.
+template <int kEights>
+__device__ inline void settle(float (&sums)[kEights][4]) {
+#pragma unroll
+  for (int j = 0; j < kEights; ++j) asm volatile("" : TANDEM_SUMS4(j)::"memory");
+}
+
+#undef TANDEM_SUMS4
+#undef TANDEM_SUMS16
+#undef TANDEM_SUMS32
+#undef TANDEM_SUMS64
+
+#endif
+
+}  // namespace tandem::cuda
+
+#endif

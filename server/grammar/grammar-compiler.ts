@@ -1,0 +1,112 @@
+import { type CompiledGrammar, type GrammarSource, grammarKey } from '../../engine/index.js';
+import { type ApiError, invalidRequest } from '../openai/errors.js';
+import { WorkerCalls } from '../worker-calls.js';
+
+export interface CompilerLimits {
+  readonly timeMs: number;
+  /** Of the thread that compiles. */
+  readonly memoryMb: number;
+  /** Bytes of compiled grammars that are kept for whoever sends them again. */
+  readonly cacheBytes: number;
+}
+
+const defaults: CompilerLimits = {
+  timeMs: 10_000,
+  memoryMb: 512,
+  cacheBytes: 64 * 1024 * 1024,
+};
+
+/**
+ * Compiles grammars in a thread of their own, one after another, and keeps the last ones. What takes too long or too much
+ * memory ends with the thread, and is refused.
+ */
+export class GrammarCompiler {
+  readonly #limits: CompilerLimits;
+  readonly #worker: WorkerCalls<{ source: GrammarSource }>;
+  /** The one used last comes last. */
+  readonly #cache = new Map<string, CompiledGrammar>();
+  #cachedBytes = 0;
+  readonly #pending = new Map<string, Promise<CompiledGrammar>>();
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(limits: Partial<CompilerLimits> = {}) {
+    this.#limits = { ...defaults, ...limits };
+    this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), undefined, {
+      maxOldGenerationSizeMb: this.#limits.memoryMb,
+    });
+  }
+
+  /** Grammars that are kept. */
+  get size(): number {
+    return this.#cache.size;
+  }
+
+  /** Rejects with `ApiError` 400 if the source cannot be followed, or takes too much. */
+  async compile(source: GrammarSource): Promise<CompiledGrammar> {
+    const key = grammarKey(source);
+    const kept = this.#cache.get(key);
+    if (kept) {
+      this.#cache.delete(key);
+      this.#cache.set(key, kept);
+      return kept;
+    }
+    let compiled = this.#pending.get(key);
+    if (!compiled) {
+      compiled = this.#last.then(() => this.#compile(source)).finally(() => this.#pending.delete(key));
+      this.#pending.set(key, compiled);
+      this.#last = compiled.catch(() => undefined);
+    }
+    return compiled;
+  }
+
+  close(): Promise<void> {
+    return this.#worker.close();
+  }
+
+  async #compile(source: GrammarSource): Promise<CompiledGrammar> {
+    const { timeMs } = this.#limits;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        reject(tooLarge(source, `compiling it took more than ${timeMs} ms`));
+        // What runs on after its time is of no use to anybody.
+        void this.#worker.close();
+      }, timeMs);
+    });
+    try {
+      const compiled = await Promise.race([this.#worker.call<CompiledGrammar>({ source }), late]);
+      this.#keep(compiled);
+      return compiled;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
+        throw tooLarge(source, `compiling it took more than ${this.#limits.memoryMb} MB`);
+      }
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #keep(compiled: CompiledGrammar): void {
+    this.#cache.set(compiled.key, compiled);
+    this.#cachedBytes += bytesOf(compiled);
+    for (const [key, oldest] of this.#cache) {
+      if (this.#cachedBytes <= this.#limits.cacheBytes || key === compiled.key) break;
+      this.#cache.delete(key);
+      this.#cachedBytes -= bytesOf(oldest);
+    }
+  }
+}
+
+function tooLarge(source: GrammarSource, why: string): ApiError {
+  const param = 'param' in source ? source.param : undefined;
+  return invalidRequest(
+    `The ${param ? `'${param}'` : 'grammar'} is too large: ${why}.`,
+    param,
+    'grammar_too_large',
+  );
+}
+
+function bytesOf({ tables }: CompiledGrammar): number {
+  return Object.values(tables).reduce((sum: number, column) => sum + column.byteLength, 0);
+}

@@ -1,0 +1,131 @@
+import { describe, expect, it } from 'vitest';
+import { Settings } from '../../config/schema.js';
+import { engineOn } from '../../engine/client.js';
+import { DeviceLostError, type Step } from '../../engine/device/device.js';
+import { LocalEngine } from '../../engine/engine.js';
+import { startProcess } from '../../engine/engine-host.js';
+import type { EngineInfo } from '../../engine/index.js';
+import { uniform } from '../../engine/kv/page-classes.js';
+import { openTokenizer } from '../../engine/model/tokenizer.js';
+import { ChunkedPolicy } from '../../engine/scheduler/policies/chunked.js';
+import { demoFolder, goldenCases } from '../support/demo.js';
+import { generate, requestFor } from '../support/generate.js';
+import { HashingDevice } from '../support/hashing-device.js';
+
+/** Ends each step by itself until it is lost, and then fails every step that runs or comes. */
+class FragileDevice extends HashingDevice {
+  isLost = false;
+  readonly #waiting = new Set<() => void>();
+  override readonly prefill = { run: (step: Step) => this.#fragile(() => super.runStep(step)) };
+  override readonly decode = this.prefill;
+
+  lose(): void {
+    this.isLost = true;
+    for (const fail of this.#waiting) fail();
+  }
+
+  async #fragile<T>(run: () => Promise<T>): Promise<T> {
+    const error = new DeviceLostError('an illegal memory access was encountered');
+    if (this.isLost) throw error;
+    const lost = new Promise<never>((_, reject) => {
+      this.#waiting.add(() => reject(error));
+    });
+    const ended = run();
+    setImmediate(() => {
+      if (!this.isLost) for (const end of this.pending.splice(0)) end();
+    });
+    return Promise.race([ended, lost]);
+  }
+}
+
+async function openFragile(): Promise<{ engine: LocalEngine; device: FragileDevice }> {
+  const device = new FragileDevice(64, 4, { form: uniform('int4') });
+  const info = {
+    spec: device.info.spec,
+    contextLength: 512,
+    eosTokenIds: [],
+    device: { ...device.info, notes: [] },
+  } as unknown as EngineInfo;
+  const engine = new LocalEngine({
+    device,
+    tokenizer: await openTokenizer(demoFolder),
+    info,
+    prefixCache: true,
+    swapBytes: 0,
+    policy: new ChunkedPolicy(96),
+    constantsOrigin: 'a test',
+    prefillOrder: 'spf',
+    reopenSeconds: 7,
+    maxQueue: 100,
+    queueTimeoutMs: 0,
+    now: () => performance.now(),
+  });
+  return { engine, device };
+}
+
+describe('a device that is lost', () => {
+  it('ends every request, running or waiting, with when to come again', async () => {
+    const { engine, device } = await openFragile();
+    const prompts = Array.from({ length: 6 }, (_, index) => [index + 1, 2, 3]);
+    const outcomes = prompts.map((prompt) =>
+      generate(engine, requestFor(prompt, { maxTokens: 300, ignoreEos: true }), (count) => {
+        if (count === 20) device.lose();
+      }).then(
+        () => 'done',
+        (error) => error,
+      ),
+    );
+    for (const outcome of await Promise.all(outcomes)) {
+      expect(outcome).toMatchObject({
+        code: 'device_unavailable',
+        retryAfterSeconds: 7,
+        message: expect.stringContaining('illegal memory access'),
+      });
+    }
+    expect(await engine.lost).toMatchObject({ code: 'device_unavailable', retryAfterSeconds: 7 });
+    await expect(generate(engine, requestFor([1]))).rejects.toMatchObject({ code: 'device_unavailable' });
+    device.pending.splice(0);
+    await engine.close();
+  });
+});
+
+describe('an engine in a process of its own, as on a GPU', () => {
+  const { model, engine: settings } = Settings.parse({
+    model: { path: demoFolder },
+    engine: { kvMemory: '64MiB', device: 'cpu' },
+  });
+
+  it('answers as one in a thread, and tells who waits when the process is gone', async () => {
+    const host = startProcess({ model, engine: settings, reportsDecisions: false });
+    const engine = await engineOn(host);
+    const [golden] = goldenCases();
+    const { choices } = await generate(engine, requestFor(golden!.prompt_ids, { maxTokens: 64 }));
+    expect(choices[0]!.tokens).toEqual(golden!.greedy_ids);
+    const endless = requestFor(golden!.prompt_ids, { maxTokens: 1900, ignoreEos: true });
+    let isKilled = false;
+    const killed = generate(engine, endless, (count) => {
+      if (count < 10 || isKilled) return;
+      isKilled = true;
+      process.kill(host.pid!, 'SIGKILL');
+    });
+    await expect(killed).rejects.toMatchObject({
+      code: 'engine_failed',
+      message: expect.stringContaining('SIGKILL'),
+    });
+    expect((await engine.lost).code).toBe('engine_failed');
+    await engine.close();
+  });
+
+  it('ends with the engine', async () => {
+    const host = startProcess({ model, engine: settings, reportsDecisions: false });
+    const engine = await engineOn(host);
+    await engine.close();
+    expect(() => process.kill(host.pid!, 0)).toThrow();
+  });
+
+  it('says why it cannot be opened', async () => {
+    const broken = { ...model, path: '/nowhere/at/all' };
+    const host = startProcess({ model: broken, engine: settings, reportsDecisions: false });
+    await expect(engineOn(host)).rejects.toMatchObject({ code: 'model_invalid' });
+  });
+});

@@ -1,0 +1,53 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { compileGrammar } from '../../../engine/index.js';
+import { accepts } from '../../support/table-matcher.js';
+
+const compile = (schema: object) => compileGrammar({ type: 'schema', schema, lenient: false }).tables;
+const decimal = fc
+  .tuple(fc.integer({ min: -20_000, max: 20_000 }), fc.integer({ min: 0, max: 3 }))
+  .map(([n, digits]) => n / 10 ** digits);
+
+function inBounds(value: number, bounds: Record<string, number>): boolean {
+  const { minimum = -1e9, maximum = 1e9, exclusiveMinimum = -1e9, exclusiveMaximum = 1e9 } = bounds;
+  return value >= minimum && value <= maximum && value > exclusiveMinimum && value < exclusiveMaximum;
+}
+
+const boundsOf = (value: fc.Arbitrary<number>) =>
+  fc.record(
+    { minimum: value, maximum: value, exclusiveMinimum: value, exclusiveMaximum: value },
+    { requiredKeys: [] },
+  );
+
+describe('bounds of numbers', () => {
+  it.each(['integer', 'number'] as const)('let pass what is within, and nothing else: %s', (type) => {
+    const value = type === 'integer' ? decimal.map(Math.trunc) : decimal;
+    fc.assert(
+      fc.property(boundsOf(decimal), fc.array(value, { minLength: 20, maxLength: 20 }), (bounds, values) => {
+        let tables: ReturnType<typeof compile> | undefined;
+        try {
+          tables = compile({ type, ...bounds });
+        } catch (error) {
+          expect((error as Error).message).toContain('nothing fits');
+        }
+        const near = Object.values(bounds).flatMap((bound) => [bound, bound + 1, bound - 1, bound / 2]);
+        for (const number of [...values, ...near.filter((n) => type === 'number' || Number.isInteger(n))]) {
+          const text = String(number);
+          // More digits than are written.
+          if (/e|\.\d{16}/.test(text)) continue;
+          const isAccepted = tables !== undefined && accepts(tables, text);
+          expect([text, bounds, isAccepted]).toEqual([text, bounds, inBounds(number, bounds)]);
+        }
+      }),
+      { numRuns: 60, seed: 11 },
+    );
+  });
+
+  it('hold for digits behind the point that say nothing', () => {
+    const tables = compile({ type: 'number', minimum: 1.5, maximum: 2 });
+    for (const text of ['1.5', '1.50', '1.500001', '2', '2.0', '2.000'])
+      expect([text, accepts(tables, text)]).toEqual([text, true]);
+    for (const text of ['1.4999', '2.0001', '1', '1.', '-1.5', '01.5'])
+      expect([text, accepts(tables, text)]).toEqual([text, false]);
+  });
+});

@@ -1,0 +1,220 @@
+// native/cuda/runtime.h and driver.h without a device: its memory is the host's. Work runs when it is
+// enqueued, except that what is copied to the host arrives there only when the stream, or an event behind the
+// copy, is waited for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
+
+#include "cuda-emulated-runtime.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+#include "cuda-emulation.h"
+#include "cuda/driver.h"
+#include "cuda/fake-driver.h"
+#include "cuda/runtime.h"
+
+struct CUevent_st {
+  std::chrono::steady_clock::time_point at;
+  tandem::cuda::Stream stream = nullptr;
+};
+struct CUstream_st {};
+struct CUgraphExec_st {
+  std::vector<std::function<void()>> launches;
+};
+
+namespace tandem::cuda {
+namespace {
+
+constexpr std::size_t kDeviceBytes = std::size_t{4} << 30;
+constexpr SmLimits kSms{16, 2, 2};
+constexpr std::align_val_t kAlignment{256};
+
+std::atomic<bool> isLost = false;
+
+void checkDevice() {
+  if (isLost) throw DeviceLost("the CUDA device is lost: an illegal memory access was encountered");
+}
+
+std::mutex mutex;
+std::size_t held = 0;  // bytes of the device
+
+struct Arrival {
+  void* to;
+  std::vector<std::byte> bytes;
+};
+std::map<Stream, std::vector<Arrival>> underWay;
+
+std::map<Stream, std::vector<std::function<void()>>> recordings;
+std::atomic<int> recordingCount = 0;
+
+void checkNotRecording(Stream stream) {
+  check(!emulation::isRecording(stream), "only kernels can be recorded");
+}
+
+void arrive(Stream stream) {
+  std::vector<Arrival> arrivals;
+  {
+    const std::lock_guard lock(mutex);
+    arrivals = std::exchange(underWay[stream], {});
+  }
+  for (const Arrival& arrival : arrivals) std::memcpy(arrival.to, arrival.bytes.data(), arrival.bytes.size());
+}
+
+std::byte* freshMemory(std::size_t bytes) {
+  auto* data = static_cast<std::byte*>(::operator new(bytes, kAlignment));
+  std::memset(data, 0xff, bytes);
+  return data;
+}
+
+}  // namespace
+
+void DeviceMemory::Free::operator()(std::byte* data) const noexcept {
+  const std::lock_guard lock(mutex);
+  std::size_t bytes;
+  std::memcpy(&bytes, data - 256, sizeof bytes);
+  held -= bytes;
+  ::operator delete(data - 256, kAlignment);
+}
+
+DeviceMemory::DeviceMemory(std::size_t bytes, const char* purpose) : bytes_(bytes) {
+  checkDevice();
+  if (bytes == 0) return;
+  const std::lock_guard lock(mutex);
+  if (bytes > kDeviceBytes - held) {
+    throw Error("the device has no " + std::to_string(bytes) + " bytes left for " + purpose + "; " +
+                std::to_string(kDeviceBytes - held) + " bytes are free");
+  }
+  held += bytes;
+  std::byte* block = freshMemory(bytes + 256);
+  std::memcpy(block, &bytes, sizeof bytes);
+  data_.reset(block + 256);
+}
+
+void PinnedMemory::Free::operator()(std::byte* data) const noexcept { ::operator delete(data, kAlignment); }
+
+PinnedMemory::PinnedMemory(std::size_t bytes, const char*) : bytes_(bytes) {
+  if (bytes > 0) data_.reset(freshMemory(bytes));
+}
+
+void copyToDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
+void copyToHost(void* to, const void* from, std::size_t bytes, Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
+  const auto* begin = static_cast<const std::byte*>(from);
+  const std::lock_guard lock(mutex);
+  underWay[stream].push_back({to, {begin, begin + bytes}});
+}
+
+void copyOnDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
+void setBytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
+
+void synchronize(Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
+  arrive(stream);
+}
+
+void Event::Destroy::operator()(CUevent_st* event) const noexcept { delete event; }
+Event::Event(bool) : event_(new CUevent_st) {}
+void Event::record(Stream stream) {
+  checkDevice();
+  checkNotRecording(stream);
+  event_->at = std::chrono::steady_clock::now();
+  event_->stream = stream;
+}
+void Event::holdBack(Stream) const {}
+void Event::wait() const {
+  checkDevice();
+  arrive(event_->stream);
+}
+double Event::secondsSince(const Event& earlier) const {
+  return std::chrono::duration<double>(event_->at - earlier.event_->at).count();
+}
+
+void OwnStream::Destroy::operator()(CUstream_st* stream) const noexcept { delete stream; }
+OwnStream::OwnStream() : stream_(new CUstream_st) {}
+
+void Graph::Destroy::operator()(CUgraphExec_st* graph) const noexcept { delete graph; }
+
+void Graph::launch(Stream stream) const {
+  checkDevice();
+  checkNotRecording(stream);
+  for (const auto& launch : graph_->launches) launch();
+}
+
+void beginRecording(Stream stream) {
+  checkDevice();
+  const std::lock_guard lock(mutex);
+  check(recordings.try_emplace(stream).second, "the stream is recorded already");
+  ++recordingCount;
+}
+
+Graph endRecording(Stream stream) {
+  checkDevice();
+  const std::lock_guard lock(mutex);
+  const auto recorded = recordings.extract(stream);
+  check(!recorded.empty(), "the stream is not recorded");
+  --recordingCount;
+  return Graph(new CUgraphExec_st{std::move(recorded.mapped())});
+}
+
+void abandonRecording(Stream stream) noexcept {
+  const std::lock_guard lock(mutex);
+  if (recordings.erase(stream) > 0) --recordingCount;
+}
+
+CudaFacts findCuda() {
+  CudaFacts facts;
+  DeviceFacts& device = facts.devices.emplace_back();
+  device.name = "an emulated device";
+  device.major = 9;
+  device.memoryBytes = kDeviceBytes;
+  device.limits = kSms;
+  return facts;
+}
+
+std::unique_ptr<SplitDriver> openDriver(int) { return std::make_unique<test::FakeDriver>(kSms); }
+
+void useDevice(int device) { check(device == 0, "there is one emulated device"); }
+
+MemoryInfo deviceMemory() {
+  const std::lock_guard lock(mutex);
+  return {kDeviceBytes - held, kDeviceBytes};
+}
+
+}  // namespace tandem::cuda
+
+namespace tandem::emulation {
+
+bool isRecording(cuda::Stream stream) {
+  if (cuda::recordingCount == 0) return false;
+  const std::lock_guard lock(cuda::mutex);
+  return cuda::recordings.contains(stream);
+}
+
+void record(cuda::Stream stream, std::function<void()> launch) {
+  const std::lock_guard lock(cuda::mutex);
+  cuda::recordings.at(stream).push_back(std::move(launch));
+}
+
+LostDevice::LostDevice() { cuda::isLost = true; }
+LostDevice::~LostDevice() { cuda::isLost = false; }
+
+}  // namespace tandem::emulation

@@ -1,0 +1,93 @@
+#pragma once
+
+// native/cuda/wgmma.h on the host. Each thread computes the sums that it holds, at once, from what lies in
+// shared memory.
+
+#include "core/bf16.h"
+#include "cuda-emulation.h"
+
+#define TANDEM_WGMMA 1
+
+namespace tandem::cuda {
+
+// The address of the operand's first element; the swizzle goes by addresses.
+using Operand = std::uintptr_t;
+
+inline Operand operandAt(const std::byte* tile, int k16) {
+  const auto address = reinterpret_cast<Operand>(tile);
+  check(address % 1024 == 0, "an operand of wgmma is aligned to 1024 bytes");
+  return address + 32 * k16;
+}
+
+inline Operand operandBehind(Operand operand, int bytes) { return operand + bytes; }
+
+inline float elementAt(Operand operand, int row, int col) {
+  const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 2 * col;
+  return toFloat(*reinterpret_cast<const bf16*>(plain ^ (plain >> 7 & 7) << 4));
+}
+
+inline void beginProducts() {}
+inline void endProductGroup() {}
+template <int kLeft>
+void waitForProducts() {}
+
+template <int kRegisters>
+void takeRegisters() {}
+template <int kRegisters>
+void giveRegisters() {}
+
+template <int kEights>
+void settle(float (&)[kEights][4]) {}
+
+template <int kEights>
+void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b) {
+  struct Operands {
+    std::uint32_t of[4];
+  };
+  const Operands mine{{a[0], a[1], a[2], a[3]}};
+  struct Rows {
+    double of[2][16];
+  };
+  const int lane = static_cast<int>(emulation::laneIndex());
+  const Rows left = emulation::exchange(mine, [&](auto of) {
+    Rows rows;
+    for (int half = 0; half < 2; ++half) {
+      for (int k = 0; k < 16; ++k) {
+        const std::uint32_t pair = of(lane / 4 * 4 + k % 8 / 2).of[half + 2 * (k / 8)];
+        rows.of[half][k] = toFloat(static_cast<bf16>(pair >> (16 * (k % 2))));
+      }
+    }
+    return rows;
+  });
+  for (int half = 0; half < 2; ++half) {
+    for (int eight = 0; eight < kEights; ++eight) {
+      for (int i = 0; i < 2; ++i) {
+        float& sum = sums[eight][2 * half + i];
+        double exact = sum;
+        for (int k = 0; k < 16; ++k) {
+          exact += left.of[half][k] * double{elementAt(b, 8 * eight + lane % 4 * 2 + i, k)};
+        }
+        sum = static_cast<float>(exact);
+      }
+    }
+  }
+}
+
+template <int kEights>
+void multiply(float (&sums)[kEights][4], Operand a, Operand b) {
+  const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
+  for (int half = 0; half < 2; ++half) {
+    double left[16];
+    for (int k = 0; k < 16; ++k) left[k] = elementAt(a, 16 * warp + lane / 4 + 8 * half, k);
+    for (int eight = 0; eight < kEights; ++eight) {
+      for (int i = 0; i < 2; ++i) {
+        float& sum = sums[eight][2 * half + i];
+        double exact = sum;
+        for (int k = 0; k < 16; ++k) exact += left[k] * double{elementAt(b, 8 * eight + lane % 4 * 2 + i, k)};
+        sum = static_cast<float>(exact);
+      }
+    }
+  }
+}
+
+}  // namespace tandem::cuda

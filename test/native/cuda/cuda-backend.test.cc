@@ -1,0 +1,582 @@
+// The whole backend: a model on a device, or on the emulated one, against the processor's and against itself.
+
+#include "cuda/cuda-backend.h"
+
+#include <atomic>
+#include <cstring>
+#include <future>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "core/error.h"
+#include "cpu/cpu-backend.h"
+#include "model/device.h"
+#include "tiny-model.h"
+
+#ifdef TANDEM_CUDA_EMULATION
+#include "cuda-emulated-runtime.h"
+#endif
+
+using namespace tandem;
+using namespace tandem::test;
+
+namespace {
+
+ModelSpec llama() {
+  ModelSpec spec;
+  spec.layers = 2;
+  spec.hidden = 64;
+  spec.heads = 4;
+  spec.kvHeads = 2;
+  spec.headDim = 32;
+  spec.ffn = 96;
+  spec.vocab = 90;
+  spec.slidingWindow = {0, 0};
+  for (int i = 0; i < 16; ++i)
+    spec.rope.inverseFrequencies.push_back(std::pow(10000.0f, -static_cast<float>(i) / 16));
+  return spec;
+}
+
+struct Family {
+  const char* name;
+  ModelSpec spec;
+};
+
+std::vector<Family> families() {
+  std::vector<Family> all{{"llama, grouped query heads", llama()}};
+  ModelSpec mha = llama();
+  mha.kvHeads = 4;
+  mha.tiedEmbeddings = true;
+  mha.outputBias = mha.attentionBias = mha.mlpBias = true;
+  all.push_back({"llama, one key head a query head, tied, every bias", mha});
+  ModelSpec qwen3 = llama();
+  qwen3.qkNorm = true;
+  qwen3.headDim = 64;  // apart from hidden / heads
+  qwen3.rope.inverseFrequencies.resize(32, 0.01f);
+  all.push_back({"qwen3: norms on q and k, its own head dimension", qwen3});
+  ModelSpec mistral = llama();
+  mistral.slidingWindow = {7, 0};
+  mistral.attentionBias = true;  // as qwen2
+  all.push_back({"mistral: a window in one layer; qwen2: biases on q, k and v", mistral});
+  return all;
+}
+
+DeviceOptions optionsFor(const TinyModel& model, WeightClass weightClass = WeightClass::bf16,
+                         PrecisionClass kv = PrecisionClass::bf16) {
+  DeviceOptions options;
+  options.spec = model.spec();
+  options.files = {model.path()};
+  options.tensors = model.tensors();
+  options.weights.weightClass = weightClass;
+  options.kvPrecision = kv;
+  options.kvBytes = 4 << 20;
+  options.slots = 4;
+  options.maxStepTokens = 128;
+  return options;
+}
+
+std::unique_ptr<Device> open(const TinyModel& model, WeightClass weightClass = WeightClass::bf16,
+                             PrecisionClass kv = PrecisionClass::bf16) {
+  return std::make_unique<Device>(cuda::makeCudaBackend({}), optionsFor(model, weightClass, kv));
+}
+
+std::future<StepResult> start(Device& device, int lane, Step step) {
+  const auto promise = std::make_shared<std::promise<StepResult>>();
+  device.run(lane, std::move(step), [promise](StepResult result, std::exception_ptr error) {
+    if (error) {
+      promise->set_exception(error);
+    } else {
+      promise->set_value(std::move(result));
+    }
+  });
+  return promise->get_future();
+}
+
+StepResult run(Device& device, int lane, Step step) {
+  const int units = device.backend().units();
+  device.partition(units == 1 ? 1 - lane : units / 2);
+  return start(device, lane, std::move(step)).get();
+}
+
+std::vector<std::int32_t> prompt(int count, int factor) {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < count; ++i) tokens.push_back(i * factor % 90);
+  return tokens;
+}
+
+void openSlot(Device& device, int slot, std::int64_t tokens, SlotOptions options = {}) {
+  device.openSlot(slot, std::move(options));
+  isTrue(device.kv().reserve(slot, tokens), "there is room for " + std::to_string(tokens));
+}
+
+// Runs the tokens in chunks, lanes taking turns, and returns the logits behind the last.
+std::vector<float> append(Device& device, int slot, const std::vector<std::int32_t>& tokens,
+                          std::size_t chunk) {
+  StepResult result;
+  for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
+    const std::size_t end = std::min(tokens.size(), begin + chunk);
+    const std::vector<std::int32_t> part(tokens.begin() + begin, tokens.begin() + end);
+    result = run(device, begin / chunk % 2,
+                 {{slot}, {static_cast<std::int32_t>(part.size())}, part, {kWantLogits}});
+  }
+  return result.entries[0].logits;
+}
+
+std::vector<float> logitsOf(Device& device, const std::vector<std::int32_t>& tokens,
+                            std::size_t chunk = 128) {
+  openSlot(device, 0, static_cast<std::int64_t>(tokens.size()));
+  const std::vector<float> logits = append(device, 0, tokens, chunk);
+  device.closeSlot(0);
+  return logits;
+}
+
+template <class T>
+double relativeError(const std::vector<float>& actual, const std::vector<T>& expected) {
+  double error = 0, size = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    error += std::pow(actual[i] - expected[i], 2);
+    size += std::pow(expected[i], 2);
+  }
+  return std::sqrt(error / size);
+}
+
+void expectSame(const std::vector<float>& actual, const std::vector<float>& expected,
+                const std::string& what) {
+  test::equal(actual.size(), expected.size(), what);
+  isTrue(std::memcmp(actual.data(), expected.data(), expected.size() * sizeof(float)) == 0, what);
+}
+
+}  // namespace
+
+TEST("cuda backend: logits of every family are near a float64 decoder's, and the processor's") {
+  const std::vector<std::int32_t> tokens = prompt(45, 37);
+  for (const Family& family : families()) {
+    const TinyModel model(family.spec, 11);
+    const std::vector<double> expected = model.logits({tokens.begin(), tokens.end()});
+    for (const auto& [weightClass, bound] : {std::pair{WeightClass::bf16, 0.03}, {WeightClass::int8, 0.05}}) {
+      const auto device = open(model, weightClass);
+      const std::vector<float> logits = logitsOf(*device, tokens);
+      const double error = relativeError(logits, expected);
+      isTrue(error < bound, std::string(family.name) + ": relative error " + std::to_string(error));
+      Device processor(makeCpuBackend(1), optionsFor(model, weightClass));
+      const double apart = relativeError(logits, logitsOf(processor, tokens));
+      isTrue(apart < bound, std::string(family.name) + ": apart from the CPU by " + std::to_string(apart));
+    }
+  }
+}
+
+TEST("cuda backend: chunks, lanes and KV classes keep every family's bits") {
+  const std::vector<std::int32_t> tokens = prompt(70, 53);
+  for (const Family& family : families()) {
+    const TinyModel model(family.spec, 12);
+    for (const PrecisionClass kv : {PrecisionClass::bf16, PrecisionClass::int8}) {
+      const auto device = open(model, WeightClass::int8, kv);
+      const std::vector<float> whole = logitsOf(*device, tokens);
+      for (const std::size_t chunk : {1, 5, 33}) {
+        expectSame(logitsOf(*device, tokens, chunk), whole,
+                   std::string(family.name) + ", in chunks of " + std::to_string(chunk));
+      }
+    }
+  }
+}
+
+TEST("cuda backend: a sequence alone and in a crowd has the same bits") {
+  const TinyModel model(llama(), 13);
+  const auto device = open(model);
+  const std::vector<std::int32_t> tokens = prompt(40, 31), other = prompt(60, 17);
+  const std::vector<float> expected = logitsOf(*device, tokens);
+  for (int slot = 0; slot < 4; ++slot) openSlot(*device, slot, 96);
+  const std::vector<std::int32_t> most(tokens.begin(), tokens.end() - 1);
+  run(*device, 0, {{0}, {39}, most, {0}});
+  run(*device, 1, {{2}, {39}, most, {0}});
+  run(*device, 0, {{3}, {60}, other, {0}});
+  std::vector<std::int32_t> mixed{tokens.back()};
+  mixed.insert(mixed.end(), tokens.begin(), tokens.end());
+  mixed.push_back(tokens.back());
+  mixed.push_back(5);
+  const StepResult result = run(
+      *device, 0, {{0, 1, 2, 3}, {1, 40, 1, 1}, mixed, {kWantLogits, kWantLogits, kWantLogits, kWantLogits}});
+  for (int entry = 0; entry < 3; ++entry) expectSame(result.entries[entry].logits, expected, "in a crowd");
+}
+
+TEST("cuda backend: both lanes at once compute what each computes alone") {
+  const TinyModel model(llama(), 14);
+  const auto device = open(model);
+  const std::vector<std::int32_t> longer = prompt(96, 29), shorter = prompt(40, 43);
+  const std::vector<float> expected[] = {logitsOf(*device, longer), logitsOf(*device, shorter)};
+  for (int round = 0; round < 3; ++round) {
+    openSlot(*device, 0, 96);
+    openSlot(*device, 1, 40);
+    device->partition(4 + 4 * round);
+    std::future<StepResult> prefill, decode;
+    std::vector<float> logits[2];
+    std::size_t at[2] = {0, 0};
+    const auto next = [&](int slot, const std::vector<std::int32_t>& tokens, std::size_t chunk) {
+      const std::vector<std::int32_t> part(tokens.begin() + at[slot], tokens.begin() + at[slot] + chunk);
+      at[slot] += chunk;
+      return start(*device, slot, {{slot}, {static_cast<std::int32_t>(chunk)}, part, {kWantLogits}});
+    };
+    while (at[0] < longer.size() || at[1] < shorter.size()) {
+      if (at[0] < longer.size()) prefill = next(0, longer, 24);
+      for (int i = 0; i < 10 && at[1] < shorter.size(); ++i)
+        logits[1] = next(1, shorter, 1).get().entries[0].logits;
+      if (prefill.valid()) logits[0] = prefill.get().entries[0].logits;
+    }
+    for (int slot = 0; slot < 2; ++slot) {
+      expectSame(logits[slot], expected[slot], "lane " + std::to_string(slot));
+      device->closeSlot(slot);
+    }
+  }
+}
+
+namespace {
+
+void swapOut(Device& device, int slot, SwapId& id) {
+  std::promise<void> copied;
+  id = device.swapOut(slot, [&] { copied.set_value(); });
+  copied.get_future().get();
+  device.finishSwap(slot);
+}
+
+void swapIn(Device& device, int slot, SwapId id) {
+  std::promise<void> copied;
+  isTrue(device.swapIn(slot, id, [&] { copied.set_value(); }), "there is room to come back");
+  copied.get_future().get();
+  device.finishSwap(slot);
+}
+
+}  // namespace
+
+TEST("cuda backend: what was swapped out goes on with the same bits on other pages") {
+  const TinyModel model(llama(), 15);
+  const std::vector<std::int32_t> tokens = prompt(100, 29);
+  for (const PrecisionClass kv : {PrecisionClass::bf16, PrecisionClass::int8}) {
+    const auto device = open(model, WeightClass::bf16, kv);
+    const std::vector<float> expected = logitsOf(*device, tokens);
+    for (const int before : {1, 32, 70}) {
+      openSlot(*device, 0, 100);
+      append(*device, 0, {tokens.begin(), tokens.begin() + before}, 128);
+      SwapId id = -1;
+      swapOut(*device, 0, id);
+      isTrue(device->kv().reserve(0, 128), "room");
+      append(*device, 0, std::vector<std::int32_t>(128, 7), 128);
+      device->openSlot(1, {});
+      swapIn(*device, 1, id);
+      device->closeSlot(0);
+      isTrue(device->kv().reserve(1, 100), "room");
+      expectSame(append(*device, 1, {tokens.begin() + before, tokens.end()}, 128), expected,
+                 "after a swap at " + std::to_string(before));
+      device->closeSlot(1);
+    }
+  }
+}
+
+TEST("cuda backend: forks, cached blocks and blocks in exchange go on with the same bits") {
+  const TinyModel model(llama(), 16);
+  const auto device = open(model);
+  const std::vector<std::int32_t> tokens = prompt(100, 41);
+  const std::vector<float> expected = logitsOf(*device, tokens);
+  const auto rest = [&](int from) { return std::vector<std::int32_t>(tokens.begin() + from, tokens.end()); };
+
+  openSlot(*device, 0, 100);
+  append(*device, 0, {tokens.begin(), tokens.begin() + 70}, 128);
+  // A fork ends within a page, which both go on to fill, each with its own tokens.
+  device->openSlot(1, {});
+  isTrue(device->kv().fork(0, 1, 70), "a fork fits");
+  isTrue(device->kv().reserve(1, 100), "room");
+  append(*device, 0, std::vector<std::int32_t>(30, 3), 7);
+  expectSame(append(*device, 1, rest(70), 11), expected, "forked");
+
+  // A second sequence begins with the first one's blocks, and takes over the fork's for its own.
+  const std::vector<std::int32_t> blocks{device->kv().publish(1, 0), device->kv().publish(1, 1)};
+  device->openSlot(2, {});
+  device->kv().attach(2, blocks);
+  isTrue(device->kv().reserve(2, 100), "room");
+  expectSame(append(*device, 2, rest(64), 128), expected, "on cached blocks");
+  openSlot(*device, 3, 100);
+  append(*device, 3, {tokens.begin(), tokens.begin() + 64}, 128);
+  device->kv().replace(3, 1, blocks[1]);
+  device->closeSlot(1);
+  device->closeSlot(2);
+  expectSame(append(*device, 3, rest(64), 128), expected, "with a block in exchange");
+  device->kv().unpublish(blocks);
+  device->closeSlot(0);
+  device->closeSlot(3);
+  test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
+}
+
+TEST("cuda backend: tokens are drawn, penalized and scored as the processor does, and pages are reused") {
+  const TinyModel model(llama(), 17);
+  SlotOptions greedy, random;
+  greedy.params.logprobs = 3;
+  greedy.params.repetitionPenalty = 1.3f;
+  greedy.params.bias = {{5, -100.0f}};
+  greedy.promptTokens = prompt(40, 23);
+  random.params.temperature = 0.8f;
+  random.params.topP = 0.9f;
+  random.params.seed = 7;
+  const auto tokensOf = [&](Device& device) {
+    std::vector<std::int32_t> drawn;
+    for (int life = 0; life < 2; ++life) {
+      openSlot(device, 0, 64, greedy);
+      openSlot(device, 1, 64, random);
+      StepResult result = run(device, 0, {{0, 1}, {40, 30}, prompt(70, 23), {kWantSample, kWantSample}});
+      for (int step = 0; step < 12; ++step) {
+        for (const EntryResult& entry : result.entries) drawn.push_back(entry.token);
+        test::equal(result.entries[0].topTokens.size(), std::size_t{3}, "most likely tokens");
+        isTrue(std::isnan(result.entries[1].logprob), "no log probability where none is asked for");
+        result = run(device, 1, {{0, 1}, {0, 0}, {}, {kWantSample, kWantSample}});
+      }
+      device.closeSlot(0);
+      device.closeSlot(1);
+    }
+    return drawn;
+  };
+  const auto device = open(model);
+  const std::vector<std::int32_t> drawn = tokensOf(*device);
+  isTrue(std::equal(drawn.begin(), drawn.begin() + 24, drawn.begin() + 24), "a second life is the same");
+  Device processor(makeCpuBackend(1), optionsFor(model));
+  const std::vector<std::int32_t> expected = tokensOf(processor);
+  // Near ties may fall either way in bf16.
+  int same = 0;
+  for (std::size_t i = 0; i < drawn.size(); ++i) same += drawn[i] == expected[i];
+  isTrue(same >= 40, "of 48 tokens " + std::to_string(same) + " are the processor's");
+}
+
+TEST("cuda backend: a prompt is scored in chunks as in one") {
+  const TinyModel model(llama(), 18);
+  const auto device = open(model);
+  Device processor(makeCpuBackend(1), optionsFor(model));
+  const std::vector<std::int32_t> tokens = prompt(50, 23);
+  SlotOptions options;
+  options.params.logprobs = 2;
+  const auto scores = [&](Device& on, std::size_t chunk) {
+    openSlot(on, 0, 50, options);
+    std::vector<float> all;
+    for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
+      const std::vector<std::int32_t> part(tokens.begin() + begin,
+                                           tokens.begin() + std::min(tokens.size(), begin + chunk));
+      const StepResult result =
+          run(on, 0, {{0}, {static_cast<std::int32_t>(part.size())}, part, {kWantPromptLogprobs}});
+      const PromptLogprobs& scored = result.entries[0].prompt;
+      test::equal(scored.nextTokens.size(), 2 * part.size(), "candidates");
+      all.insert(all.end(), scored.logprobs.begin(), scored.logprobs.end());
+    }
+    on.closeSlot(0);
+    return all;
+  };
+  const std::vector<float> whole = scores(*device, 50), chunked = scores(*device, 13),
+                           expected = scores(processor, 50);
+  isTrue(std::isnan(whole[0]) && std::isnan(chunked[0]), "the first token has no score");
+  for (std::size_t i = 1; i < whole.size(); ++i) {
+    test::equal(chunked[i], whole[i], "score of token " + std::to_string(i));
+    near(whole[i], expected[i], 0.2, "score of token " + std::to_string(i));
+  }
+}
+
+TEST("cuda backend: a step's time is told, and of some steps by operator") {
+  const TinyModel model(llama(), 19);
+  const auto device = open(model);
+  openSlot(*device, 0, 96);
+  int measured = 0;
+  for (int step = 0; step < 32; ++step) {
+    const StepResult result = run(*device, 1, {{0}, {1}, {step}, {0}});
+    isTrue(result.seconds.total > 0, "the step took time");
+    if (!result.seconds.byClass) continue;
+    ++measured;
+    double sum = 0;
+    for (const double seconds : *result.seconds.byClass) sum += seconds;
+    near(sum, result.seconds.total, 1e-9, "the sum of the classes");
+    const OpSeconds& classes = *result.seconds.byClass;
+    isTrue(classes[0] > 0 && classes[1] == 0 && classes[2] > 0 && classes[3] > 0, "classes of a decode step");
+  }
+  test::equal(measured, 2, "of 32 short steps are measured");
+}
+
+TEST("cuda backend: KV takes what is left, and what cannot fit is refused with the sizes") {
+  const TinyModel model(llama(), 20);
+  DeviceOptions options = optionsFor(model);
+  options.kvBytes = 0;
+  options.maxSequenceTokens = 64;
+  {
+    Device device(cuda::makeCudaBackend({0, 0.05}), options);
+    const auto share = static_cast<double>(device.kv().totalBlocks()) * device.kv().blockBytes();
+    isTrue(share > 0, "there is KV");
+    isTrue(device.backend().freeMemory() < (std::size_t{32} << 20), "little is left");
+    openSlot(device, 0, 128);
+    throws([&] { run(device, 0, {{0}, {65}, prompt(65, 3), {0}}); }, "opened for sequences of 64");
+  }
+  options.kvBytes = std::size_t{1} << 50;
+  throws([&] { Device(cuda::makeCudaBackend({}), options); }, "lower --kv-memory");
+  options.kvMayShrink = true;
+  {
+    Device device(cuda::makeCudaBackend({0, 0.05}), options);
+    isTrue(device.kv().totalBlocks() > 0, "there is as much KV as there is room for");
+    isTrue(device.kv().totalBlocks() * device.kv().blockBytes() < options.kvBytes, "which is less");
+  }
+  throws([&] { Device(cuda::makeCudaBackend({0, 1e-9}), options); }, "take smaller weights");
+  options.kvBytes = 4 << 20;
+  options.weights.weightClass = WeightClass::int4;
+  throws([&] { Device(cuda::makeCudaBackend({}), options); }, "int4");
+}
+
+TEST("cuda backend: names its device, and the splits that it can make") {
+  const auto backend = cuda::makeCudaBackend({});
+  isTrue(std::string(backend->kind()) == "cuda", "its kind");
+  isTrue(!backend->name().empty(), "its name");
+  const std::optional<std::vector<int>> splits = backend->splits();
+  isTrue(splits && !splits->empty(), "lanes can run at once");
+  int last = 0;
+  for (const int split : *splits) {
+    isTrue(split > last && split < backend->units(), "splits rise, and leave both lanes some");
+    last = split;
+  }
+}
+
+TEST("cuda backend: refuses devices and fractions that are not there") {
+  throws([] { cuda::makeCudaBackend({99, 0.9}); }, "there is no CUDA device 99");
+  throws([] { cuda::makeCudaBackend({-1, 0.9}); }, "there is no CUDA device -1");
+  throws([] { cuda::makeCudaBackend({0, 0}); }, "a fraction above 0");
+  throws([] { cuda::makeCudaBackend({0, 1.5}); }, "a fraction above 0");
+  const auto backend = cuda::makeCudaBackend({});
+  throws([&] { backend->openLane(2, {}); }, "a lane is");
+  throws([&] { backend->claimUnits(0, 0, 1); }, "opened before");
+}
+
+TEST("cuda backend: a failed step fails alone") {
+  const TinyModel model(llama(), 21);
+  const auto device = open(model);
+  const std::vector<std::int32_t> tokens = prompt(40, 31);
+  const std::vector<float> expected = logitsOf(*device, tokens);
+  openSlot(*device, 0, 64);
+  device->partition(0);
+  throws([&] { start(*device, 0, {{0}, {1}, {1}, {0}}).get(); }, "no compute units");
+  test::equal(device->kv().length(0), std::int64_t{0}, "tokens after the failed step");
+  expectSame(append(*device, 0, tokens, 128), expected, "the next step");
+}
+
+namespace {
+
+bool convert(Device& device, int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
+             int layer = -1) {
+  std::promise<void> converted;
+  const int layers = device.spec().layers;
+  std::vector<PrecisionClass> classes;
+  for (std::int64_t page = 0; page < (end - begin) * layers; ++page) {
+    // What lies in its class already stays.
+    classes.push_back(layer < 0 || page % layers == layer ? precision : PrecisionClass::bf16);
+  }
+  if (!device.convert(slot, begin, end, classes, [&] { converted.set_value(); })) return false;
+  converted.get_future().get();
+  device.finishConversion(slot);
+  return true;
+}
+
+}  // namespace
+
+TEST("cuda backend: a sequence whose pages were converted goes on near the exact one, with fewer bytes") {
+  const TinyModel model(llama(), 23);
+  const auto device = open(model);
+  const std::vector<std::int32_t> tokens = prompt(128, 31);
+  const std::vector<float> expected = logitsOf(*device, tokens);
+  for (const auto& [precision, bound] :
+       {std::pair{PrecisionClass::int8, 0.03}, {PrecisionClass::int4, 0.15}, {PrecisionClass::int2, 0.5}}) {
+    openSlot(*device, 0, 128);
+    append(*device, 0, {tokens.begin(), tokens.begin() + 100}, 128);
+    const std::size_t before = device->kv().heldBytes();
+    isTrue(convert(*device, 0, 0, 3, precision), "there is room for both forms");
+    const PageFormat& format = device->kv().format();
+    test::equal(before - device->kv().heldBytes(),
+                3 * 2 * (format.pageBytes() - format.in(precision).pageBytes()), "bytes saved");
+    const std::vector<float> logits = append(*device, 0, {tokens.begin() + 100, tokens.end()}, 128);
+    const double error = relativeError(logits, expected);
+    isTrue(error > 0 && error < bound,
+           std::string(nameOf(precision)) + ": relative error " + std::to_string(error));
+    device->closeSlot(0);
+  }
+}
+
+TEST("cuda backend: converted pages give the same bits in chunks, token by token, forked and swapped") {
+  const TinyModel model(llama(), 24);
+  const auto device = open(model, WeightClass::int8);
+  const std::vector<std::int32_t> tokens = prompt(120, 41);
+  const auto begin = [&](int slot) {
+    openSlot(*device, slot, 128);
+    append(*device, slot, {tokens.begin(), tokens.begin() + 100}, 128);
+    isTrue(convert(*device, slot, 0, 1, PrecisionClass::int2), "room");
+    isTrue(convert(*device, slot, 1, 2, PrecisionClass::int4, 0), "room");
+    isTrue(convert(*device, slot, 1, 3, PrecisionClass::int8, 1), "room");
+  };
+  const auto goOn = [&](int slot, std::size_t chunk) {
+    isTrue(device->kv().reserve(slot, 128), "room");
+    const std::vector<float> logits = append(*device, slot, {tokens.begin() + 100, tokens.end()}, chunk);
+    device->closeSlot(slot);
+    return logits;
+  };
+  begin(0);
+  const std::vector<float> expected = goOn(0, 20);
+  for (const std::size_t chunk : {1, 7}) {
+    begin(1);
+    expectSame(goOn(1, chunk), expected, "chunks of " + std::to_string(chunk));
+  }
+  begin(0);
+  device->openSlot(1, {});
+  isTrue(device->kv().fork(0, 1, 100), "a fork fits");
+  expectSame(goOn(1, 9), expected, "forked");
+  SwapId id = -1;
+  swapOut(*device, 0, id);
+  device->closeSlot(0);
+  device->openSlot(2, {});
+  swapIn(*device, 2, id);
+  expectSame(goOn(2, 20), expected, "swapped");
+  test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
+}
+
+#ifdef TANDEM_CUDA_EMULATION
+
+TEST("cuda backend: refuses by name what it has no kernels for: probes, and pages given up") {
+  const TinyModel model(llama(), 25);
+  const auto device = open(model);
+  const std::vector<std::int32_t> tokens = prompt(64, 31);
+  const std::vector<float> expected = logitsOf(*device, tokens);
+  openSlot(*device, 0, 64);
+  device->partition(1);
+  throws(
+      [&] {
+        start(*device, 0, {{0}, {64}, tokens, {0}, {{0, 0, 1}}});
+      },
+      "cannot look at where rows attend");
+  append(*device, 0, {tokens.begin(), tokens.begin() + 40}, 128);
+  const std::vector<PrecisionClass> givenUp(static_cast<std::size_t>(device->spec().layers),
+                                            PrecisionClass::none);
+  throws([&] { device->convert(0, 0, 1, givenUp, [] {}); }, "none can be given up");
+  expectSame(append(*device, 0, {tokens.begin() + 40, tokens.end()}, 128), expected,
+             "what is refused changes nothing");
+}
+
+TEST("cuda backend: a lost device is told by steps and by what ends a swap, and closes") {
+  const TinyModel model(llama(), 22);
+  auto device = open(model);
+  openSlot(*device, 0, 64);
+  openSlot(*device, 1, 64);
+  append(*device, 0, prompt(40, 31), 128);
+  const emulation::LostDevice lost;
+  bool told = false;
+  try {
+    run(*device, 1, {{1}, {1}, {1}, {kWantSample}});
+  } catch (const DeviceLost&) {
+    told = true;
+  }
+  isTrue(told, "a step fails with DeviceLost");
+  std::promise<void> copied;
+  device->swapOut(0, [&] { copied.set_value(); });
+  copied.get_future().get();
+  throws([&] { device->finishSwap(0); }, "the CUDA device is lost");
+  throws([&] { run(*device, 0, {{1}, {1}, {1}, {kWantSample}}); }, "the CUDA device is lost");
+  device.reset();
+}
+
+#endif

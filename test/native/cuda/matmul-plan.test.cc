@@ -1,0 +1,88 @@
+#include "cuda/matmul-plan.h"
+
+#include <algorithm>
+#include <string>
+
+#include "check.h"
+#include "cuda/weight-tiles.h"
+
+using namespace tandem;
+using namespace tandem::test;
+
+namespace {
+
+struct Named {
+  cuda::MatmulShape shape;
+  int sms;
+  std::string name;
+};
+
+std::vector<Named> shapes() {
+  std::vector<Named> all;
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+    for (const int outputs : {8, 72, 4096, 28672, 128256}) {
+      for (const int rows : {1, 8, 63, 64, 65, 300, 4096}) {
+        for (const int granularity : {1, 2}) {
+          for (const int sms : {1, 8, 132}) {
+            all.push_back({{rows, outputs / 8 / granularity * granularity, granularity, 64, weightClass},
+                           sms,
+                           std::to_string(rows) + " rows, " + std::to_string(outputs) + " outputs on " +
+                               std::to_string(sms)});
+            if (all.back().shape.eights == 0) all.pop_back();
+          }
+        }
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST("cuda matmul plan: tiles of columns cover all outputs once, and none is wider than its registers") {
+  for (const auto& [shape, sms, name] : shapes()) {
+    for (const cuda::MatmulPlan& plan : cuda::possiblePlans(shape, sms)) {
+      int widest = 0;
+      for (int tile = 0; tile < plan.columnTiles; ++tile) {
+        const int first = cuda::firstEightOf(tile, plan.columnTiles, shape.eights, shape.granularity);
+        const int end = cuda::firstEightOf(tile + 1, plan.columnTiles, shape.eights, shape.granularity);
+        isTrue(first < end && first % shape.granularity == 0, name + ": a tile is empty or cuts a pair");
+        widest = std::max(widest, end - first);
+      }
+      test::equal(cuda::firstEightOf(0, plan.columnTiles, shape.eights, shape.granularity), 0, name);
+      test::equal(cuda::firstEightOf(plan.columnTiles, plan.columnTiles, shape.eights, shape.granularity),
+                  shape.eights, name);
+      test::equal(widest, plan.tileEights, name);
+      isTrue(widest * cuda::kOutputsOfUnit <= plan.tileOutputs, name + ": a tile is too wide");
+      isTrue(std::int64_t{64} * plan.warpgroups * plan.rowTiles >= shape.rows, name + ": rows are left out");
+    }
+  }
+}
+
+TEST("cuda matmul plan: what is read fits the shared memory") {
+  for (const auto& [shape, sms, name] : shapes()) {
+    for (const cuda::MatmulPlan& plan : cuda::possiblePlans(shape, sms)) {
+      isTrue(plan.sharedBytes <= std::size_t{227} << 10, name + ": too much shared memory");
+      isTrue(plan.stages >= cuda::kFewestStages && plan.stages <= cuda::kMostStages, name + ": stages");
+      test::equal(plan.stageBytes % 1024, 0, name);
+      const int xEnd = (plan.stages - 1) * plan.stageBytes + (plan.depth - 1) * plan.boxRows * 128 +
+                       plan.warpgroups * 64 * 128;
+      isTrue(xEnd + cuda::kBarrierBytes <= plan.sharedBytes, name + ": x is read into the barriers");
+      const bool int8 = shape.weightClass == WeightClass::int8;
+      const int places = plan.depth * (int8 ? plan.slots : 1);
+      const int wBegin = (int8 ? plan.stages * plan.stageBytes
+                               : (plan.stages - 1) * plan.stageBytes + plan.depth * plan.boxRows * 128) +
+                         (places - 1) * plan.tileEights * cuda::kBf16UnitBytes;
+      isTrue(wBegin + plan.tileOutputs * 128 + cuda::kBarrierBytes <= plan.sharedBytes,
+             name + ": W is read into the barriers");
+    }
+  }
+}
+
+TEST("cuda matmul plan: a small matrix keeps all SMs busy") {
+  for (const int sms : {8, 64, 132}) {
+    const cuda::MatmulPlan plan = cuda::planMatmul({1, 512, 1, 64, WeightClass::bf16}, sms);
+    test::equal(plan.blocks, sms, "blocks");
+    test::equal(plan.tileEights, (512 + plan.columnTiles - 1) / plan.columnTiles, "eights");
+  }
+}

@@ -1,0 +1,266 @@
+#include "cuda/matmul.h"
+
+#include <cmath>
+#include <functional>
+#include <string>
+
+#include "check.h"
+#include "core/half.h"
+#include "cuda/matmul-mma.h"
+#include "cuda/matmul-wgmma.h"
+#include "cuda/rows-map.h"
+#include "device-array.h"
+#include "random.h"
+
+using namespace tandem;
+using namespace tandem::test;
+
+namespace {
+
+constexpr int kSms = 4;
+
+using Kernel = std::function<void(const cuda::MatmulProblem&, int)>;
+
+// Those that the device has, and all their tiles.
+std::vector<Kernel> kernels(std::int64_t rows, WeightClass weightClass) {
+  std::vector<Kernel> all = {
+      [](const cuda::MatmulProblem& problem, int sms) { cuda::matmulByMma(problem, sms, kStream); }};
+  if (!cuda::hasWgmma()) return all;
+  const std::size_t plans = cuda::possiblePlans({rows, 1, 1, 1, weightClass}, 1).size();
+  for (std::size_t i = 0; i < plans; ++i) {
+    all.push_back([i](const cuda::MatmulProblem& problem, int sms) {
+      cuda::matmulByWgmma(problem, cuda::possiblePlans(cuda::shapeOf(problem), sms)[i], kStream);
+    });
+  }
+  return all;
+}
+
+// What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 64 inputs each.
+std::vector<float> meaning(const std::vector<float>& w, std::int64_t inputs, WeightClass weightClass) {
+  std::vector<float> result(w.size());
+  const std::int64_t group = weightClass == WeightClass::int8 ? 64 : inputs;
+  for (std::size_t row = 0; row < w.size(); row += inputs) {
+    for (std::int64_t begin = 0; begin < inputs; begin += group) {
+      const std::int64_t end = std::min(inputs, begin + group);
+      float largest = 0;
+      for (std::int64_t i = begin; i < end; ++i) largest = std::max(largest, std::abs(w[row + i]));
+      const float scale = toFloat(toBf16(largest / 127));
+      for (std::int64_t i = begin; i < end; ++i) {
+        const float value = w[row + i];
+        const float code = scale > 0 ? std::nearbyint(value * (1 / scale)) : 0;
+        result[row + i] = toFloat(toBf16(weightClass == WeightClass::int8 ? code * scale : value));
+      }
+    }
+  }
+  return result;
+}
+
+struct Problem {
+  Problem(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, WeightClass weightClass,
+          WeightLayout layout = WeightLayout::stacked)
+      : rows(rows),
+        outputs(outputs),
+        inputs(inputs),
+        layout(layout),
+        x(randomBf16s(static_cast<std::size_t>(rows * inputs), 1)),
+        w(randomFloats(static_cast<std::size_t>(outputs * inputs), 2)),
+        bias(randomFloats(static_cast<std::size_t>(outputs), 3)),
+        means(meaning(w, inputs, weightClass)) {
+    const std::int64_t first = layout == WeightLayout::gated ? outputs / 2 : outputs / 3;
+    const auto* bytes = reinterpret_cast<const std::byte*>(w.data());
+    const CheckpointMatrix parts[] = {
+        {bytes, CheckpointType::f32, first, inputs},
+        {bytes + first * inputs * sizeof(float), CheckpointType::f32, outputs - first, inputs}};
+    packed = cuda::packWeight(parts, layout, weightClass, kStream);
+  }
+
+  const cuda::CudaWeight& weight() const { return static_cast<const cuda::CudaWeight&>(*packed); }
+  std::int64_t width() const { return layout == WeightLayout::gated ? outputs / 2 : outputs; }
+
+  // Rows [first, first + count), on what `before` holds.
+  template <class T>
+  std::vector<T> run(cuda::Epilogue epilogue, bool biased, std::vector<T> before, std::int64_t first = 0,
+                     std::int64_t count = -1, int sms = kSms) const {
+    if (count < 0) count = rows;
+    DeviceArray<bf16> in(std::vector<bf16>(x.begin() + first * inputs, x.begin() + (first + count) * inputs));
+    DeviceArray<float> biases(bias);
+    before.resize(count * width());
+    DeviceArray<T> out(std::move(before));
+    cuda::matmul({in.data(), &weight(), biased ? biases.data() : nullptr, out.data(), epilogue, count}, sms,
+                 kStream);
+    return out.read();
+  }
+  // By one kernel.
+  std::vector<float> logitsBy(const Kernel& kernel, int sms = kSms) const {
+    DeviceArray<bf16> in(x);
+    DeviceArray<float> biases(bias), out(std::vector<float>(rows * outputs, NAN));
+    kernel({in.data(), weight().tiles(), biases.data(), out.data(), cuda::Epilogue::logits, rows}, sms);
+    return out.read();
+  }
+  std::vector<float> logits(std::int64_t first = 0, std::int64_t count = -1, int sms = kSms) const {
+    return run(cuda::Epilogue::logits, true, std::vector<float>(rows * outputs, NAN), first, count, sms);
+  }
+
+  struct Expected {
+    double value, tolerance;
+  };
+  // In float64; the chain of sums may be off by a few units of the last place of what it adds up.
+  Expected expected(std::int64_t row, std::int64_t output, bool biased) const {
+    double sum = biased ? bias[output] : 0, absolute = 0;
+    for (std::int64_t i = 0; i < inputs; ++i) {
+      const double part = double{means[output * inputs + i]} * toFloat(x[row * inputs + i]);
+      sum += part;
+      absolute += std::abs(part);
+    }
+    return {sum, 1e-6 * absolute + 1e-6};
+  }
+
+  std::int64_t rows, outputs, inputs;
+  WeightLayout layout;
+  std::vector<bf16> x;
+  std::vector<float> w, bias, means;
+  std::unique_ptr<Weight> packed;
+};
+
+void expectLogits(const Problem& problem, const std::vector<float>& y, bool biased, const std::string& what) {
+  for (std::int64_t row = 0; row < problem.rows; ++row) {
+    for (std::int64_t output = 0; output < problem.outputs; ++output) {
+      const auto expected = problem.expected(row, output, biased);
+      near(y[row * problem.outputs + output], expected.value, expected.tolerance,
+           what + ", row " + std::to_string(row) + ", output " + std::to_string(output));
+    }
+  }
+}
+
+std::string shapeOf(const Problem& problem) {
+  return std::to_string(problem.rows) + " x " + std::to_string(problem.outputs) + " x " +
+         std::to_string(problem.inputs);
+}
+
+}  // namespace
+
+TEST("cuda matmul: equals float64 for outputs and inputs that fill no tile, and rows around the tiles") {
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+    for (const auto& [outputs, inputs] : {std::pair{64, 64}, {3, 8}, {72, 200}, {136, 136}}) {
+      for (const int rows : {1, 17, 70}) {
+        const Problem problem(rows, outputs, inputs, weightClass);
+        const bool biased = rows > 1;
+        const auto y = problem.run(cuda::Epilogue::logits, biased, std::vector<float>(rows * outputs, NAN));
+        expectLogits(problem, y, biased, shapeOf(problem));
+      }
+    }
+  }
+}
+
+TEST("cuda matmul: stores bf16, or adds to what is there") {
+  for (const std::int64_t outputs : {40, 41}) {  // 41: no row but the first is aligned
+    const Problem problem(5, outputs, 128, WeightClass::bf16);
+    const std::vector<bf16> before = randomBf16s(5 * outputs, 4);
+    const auto exact = problem.logits();
+    const auto stored = problem.run(cuda::Epilogue::store, true, before);
+    const auto added = problem.run(cuda::Epilogue::add, true, before);
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      test::equal(stored[i], toBf16(exact[i]), "stored");
+      test::equal(added[i], toBf16(exact[i] + toFloat(before[i])), "added");
+    }
+  }
+}
+
+TEST("cuda matmul: gates by SiLU what a gated weight interleaves") {
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+    for (const std::int64_t gates : {64, 24, 13}) {
+      const Problem problem(19, 2 * gates, 136, weightClass, WeightLayout::gated);
+      for (const bool biased : {false, true}) {
+        const auto y = problem.run(cuda::Epilogue::swiGlu, biased, std::vector<bf16>(19 * gates, 0x7fc0));
+        for (int row = 0; row < 19; ++row) {
+          for (int gate = 0; gate < gates; ++gate) {
+            const auto left = problem.expected(row, gate, biased),
+                       right = problem.expected(row, gates + gate, biased);
+            const double expected = left.value / (1 + std::exp(-left.value)) * right.value;
+            const double tolerance = std::abs(left.value) * right.tolerance +
+                                     std::abs(right.value) * 2 * left.tolerance + 1e-5 * std::abs(expected);
+            near(toFloat(y[row * gates + gate]), expected, bf16Error(expected) + tolerance + 1e-6,
+                 shapeOf(problem) + ", row " + std::to_string(row) + ", gate " + std::to_string(gate));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST("cuda matmul: a row's bits do not depend on the rows beside it nor on the SMs") {
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+    const Problem problem(150, 72, 264, weightClass);
+    const auto together = problem.logits();
+    for (const auto& [first, count, sms] :
+         {std::tuple{0, 1, 1}, {149, 1, 132}, {3, 9, 2}, {64, 65, 8}, {0, 150, 1}, {0, 150, 64}}) {
+      const auto some = problem.logits(first, count, sms);
+      isTrue(std::equal(some.begin(), some.end(), together.begin() + first * problem.outputs),
+             std::to_string(count) + " rows from " + std::to_string(first) + " on " + std::to_string(sms));
+    }
+  }
+}
+
+TEST("cuda matmul: all kernels give the same bits") {
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+    for (const auto& [rows, outputs, inputs] :
+         {std::tuple{1, 24, 72}, {9, 136, 200}, {70, 264, 136}, {130, 520, 64}, {200, 72, 328}}) {
+      const Problem problem(rows, outputs, inputs, weightClass);
+      const auto first = problem.logitsBy(kernels(rows, weightClass)[0]);
+      expectLogits(problem, first, true, shapeOf(problem));
+      for (const Kernel& kernel : kernels(rows, weightClass)) {
+        for (const int sms : {1, 3, 132}) {
+          isTrue(problem.logitsBy(kernel, sms) == first, shapeOf(problem) + " on " + std::to_string(sms));
+        }
+      }
+    }
+  }
+}
+
+TEST("cuda matmul: an int8 weight is the bf16 weight of its rounded values, bit for bit") {
+  const Problem int8(7, 48, 200, WeightClass::int8);
+  Problem bf16s(7, 48, 200, WeightClass::bf16);
+  const CheckpointMatrix rounded{reinterpret_cast<const std::byte*>(int8.means.data()), CheckpointType::f32,
+                                 48, 200};
+  bf16s.packed = cuda::packWeight({&rounded, 1}, WeightLayout::stacked, WeightClass::bf16, kStream);
+  isTrue(int8.logits() == bf16s.logits(), "equal");
+}
+
+TEST("cuda matmul: packs bf16, f16 and f32 alike where all can hold the values") {
+  std::vector<float> values(16 * 24);
+  std::vector<bf16> wide(values.size());
+  std::vector<std::uint16_t> half(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const int power = static_cast<int>(i % 5) - 2;
+    values[i] = std::ldexp(i % 3 == 0 ? -1.0f : 1.0f, power);
+    wide[i] = toBf16(values[i]);
+    half[i] = static_cast<std::uint16_t>((i % 3 == 0 ? 0x8000 : 0) | (power + 15) << 10);
+  }
+  Problem problem(3, 16, 24, WeightClass::bf16);
+  std::vector<std::vector<float>> results;
+  const auto pack = [&](const void* data, CheckpointType type) {
+    const CheckpointMatrix part{static_cast<const std::byte*>(data), type, 16, 24};
+    problem.packed = cuda::packWeight({&part, 1}, WeightLayout::stacked, WeightClass::bf16, kStream);
+    results.push_back(problem.logits());
+  };
+  pack(values.data(), CheckpointType::f32);
+  pack(wide.data(), CheckpointType::bf16);
+  pack(half.data(), CheckpointType::f16);
+  isTrue(results[0] == results[1] && results[0] == results[2], "equal");
+}
+
+TEST("cuda matmul: what no kernel supports is refused by name") {
+  const auto pack = [](std::vector<CheckpointMatrix> parts, WeightLayout layout, WeightClass weightClass) {
+    return [=] { cuda::packWeight(parts, layout, weightClass, kStream); };
+  };
+  const CheckpointMatrix narrow{nullptr, CheckpointType::f32, 8, 8},
+      wide{nullptr, CheckpointType::f32, 8, 16}, odd{nullptr, CheckpointType::f32, 8, 12},
+      taller{nullptr, CheckpointType::f32, 9, 8};
+  throws(pack({narrow}, WeightLayout::stacked, WeightClass::int4), "int4");
+  throws(pack({narrow, wide}, WeightLayout::stacked, WeightClass::bf16), "equal inputs");
+  throws(pack({odd}, WeightLayout::stacked, WeightClass::bf16), "multiple of 8");
+  throws(pack({narrow, taller}, WeightLayout::gated, WeightClass::bf16), "one shape");
+  throws(pack({}, WeightLayout::stacked, WeightClass::bf16), "at least one matrix");
+  const Problem problem(1, 16, 8, WeightClass::bf16);
+  throws([&] { problem.run(cuda::Epilogue::swiGlu, false, std::vector<bf16>(8)); }, "gated");
+}

@@ -1,0 +1,197 @@
+#pragma once
+
+// Sequences whose pages the CPU has filled, on the device, where decode and prefill attend to them.
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "attention-case.h"
+#include "check.h"
+#include "cpu/isa.h"
+#include "cuda/decode-attention.h"
+#include "cuda/prefill-attention.h"
+#include "page-pool.h"
+#include "random.h"
+
+namespace tandem::test {
+
+using PrefillKernel = void(const cuda::PrefillAttention&, cuda::Stream);
+
+// Tokens [position, position + count) of a sequence.
+struct Chunk {
+  int sequence;
+  std::int64_t position;
+  std::int64_t count = 1;
+};
+
+// Bit for bit.
+inline void expectSame(const std::vector<bf16>& actual, const std::vector<bf16>& expected,
+                       const std::string& what) {
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (actual[i] == expected[i]) continue;
+    fail(what + ", element " + std::to_string(i) + ": " + std::to_string(toFloat(actual[i])) + " (" +
+         std::to_string(actual[i]) + ") and not " + std::to_string(toFloat(expected[i])) + " (" +
+         std::to_string(expected[i]) + ")");
+  }
+}
+
+class PagedAttentionCase {
+ public:
+  // The classes of a sequence's full pages in turn; the first is the pool's and that of a page not yet full.
+  PagedAttentionCase(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
+                     const std::vector<std::int64_t>& tokens)
+      : shape_(shape), pages_({classes[0], shape.kvHeads, shape.headDim}, tokens) {
+    ThreadTeam team(1);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      Sequence& sequence =
+          sequences_.emplace_back(shape, tokens[i], 40 + static_cast<unsigned>(tokens[i]), classes[0]);
+      cpu::RopeAngles angles;
+      const EntryRows entry{0, sequence.tokens, 0};
+      const KvView view = sequence.pages.view();
+      sequence.rotated = sequence.qkv;
+      cpu::appendKv(team, angles, {sequence.rotated.data(), sequence.tokens, sequence.cols}, {&entry, 1},
+                    {&view, 1}, shape, plainRope(shape.headDim), {}, {}, 0);
+      for (float& value : sequence.rotated) value = toFloat(toBf16(value));
+      for (std::int64_t page = 0; page < static_cast<std::int64_t>(sequence.pages.table.size()); ++page) {
+        const PrecisionClass precision = classes[page % classes.size()];
+        const bool full = (page + 1) * kPageTokens <= sequence.tokens;
+        if (full && precision != classes[0]) sequence.pages.convert(Isa::portable, page, precision);
+        const PageFormat format = sequence.pages.formatOf(page * kPageTokens);
+        std::memcpy(pages_.page(static_cast<int>(i), page), sequence.pages.table[page], format.pageBytes());
+        pages_.setClass(static_cast<int>(i), page, format.precision);
+      }
+    }
+  }
+
+  const AttentionShape& shape() const { return shape_; }
+  const Sequence& sequence(int index) const { return sequences_[index]; }
+  std::size_t outWidth() const { return static_cast<std::size_t>(shape_.heads) * shape_.headDim; }
+
+  // Rows of out, one for each token of the chunks, in their order. The activations have rows of nobody, and
+  // the chunks lie in them from the last to the first.
+  std::vector<std::vector<bf16>> decode(const std::vector<Chunk>& tokens) {
+    const Activations rows(*this, tokens);
+    std::vector<std::int32_t> contexts;
+    for (const Chunk& token : tokens) contexts.push_back(static_cast<std::int32_t>(token.position + 1));
+    const int count = static_cast<int>(tokens.size());
+    const int most = *std::max_element(contexts.begin(), contexts.end());
+    DeviceArray<bf16> qkv(rows.qkv), out(rows.out);
+    DeviceArray<std::int32_t> places(rows.first), lengths(contexts);
+    DeviceArray<float> parts(std::vector<float>(
+        cuda::decodeAttentionScratch(count, most, shape_.heads, shape_.headDim) / sizeof(float), NAN));
+    const cuda::PageTables tables = tablesOf(tokens);
+    cuda::decodeAttention({qkv.data(), tables, places.data(), lengths.data(), count, most, shape_.heads,
+                           shape_.window, parts.data(), out.data()},
+                          kStream);
+    return rows.read(out);
+  }
+
+  std::vector<std::vector<bf16>> prefill(const std::vector<Chunk>& chunks,
+                                         PrefillKernel* kernel = cuda::prefillAttention) {
+    const Activations rows(*this, chunks);
+    const int most = cuda::prefillTileTokens(shape_.heads, shape_.kvHeads);
+    std::vector<cuda::QueryTile> tiles;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      for (std::int64_t at = 0; at < chunks[i].count; at += most) {
+        tiles.push_back({rows.first[i] + static_cast<std::int32_t>(at),
+                         static_cast<std::int32_t>(std::min<std::int64_t>(most, chunks[i].count - at)),
+                         static_cast<std::int32_t>(i), static_cast<std::int32_t>(chunks[i].position + at)});
+      }
+    }
+    DeviceArray<bf16> qkv(rows.qkv), out(rows.out);
+    DeviceArray<cuda::QueryTile> all(tiles);
+    kernel({qkv.data(), tablesOf(chunks), all.data(), static_cast<int>(tiles.size()), shape_.heads,
+            shape_.window, out.data()},
+           kStream);
+    return rows.read(out);
+  }
+
+  // A row against float64 and the CPU's attention of it.
+  void expectReference(const std::vector<bf16>& out, int index, std::int64_t position,
+                       const std::string& what) const {
+    const Sequence& sequence = sequences_[index];
+    const std::vector<float> twin = twinOf(sequence, position);
+    for (int head = 0; head < shape_.heads; ++head) {
+      const Expected expected = reference(sequence, position, head);
+      for (int c = 0; c < shape_.headDim; ++c) {
+        const int at = head * shape_.headDim + c;
+        const double got = toFloat(out[at]);
+        const std::string where = what + ", " + std::to_string(shape_.heads) + "/" +
+                                  std::to_string(shape_.kvHeads) + " heads of " +
+                                  std::to_string(shape_.headDim) + ", window " +
+                                  std::to_string(shape_.window) + ", position " + std::to_string(position);
+        near(got, expected.out[c], expected.tolerance[c] + bf16Error(expected.out[c]) + 1e-5, where);
+        near(got, twin[at], 2 * expected.tolerance[c] + bf16Error(twin[at]) + 2e-5, where + ", the CPU's");
+      }
+    }
+  }
+
+ private:
+  static constexpr int kUnusedRows = 3;
+
+  struct Activations {
+    Activations(const PagedAttentionCase& problem, const std::vector<Chunk>& chunks) : problem(problem) {
+      std::int64_t rows = kUnusedRows;
+      first.resize(chunks.size());
+      for (std::size_t i = chunks.size(); i-- > 0;) {
+        first[i] = static_cast<std::int32_t>(rows);
+        rows += chunks[i].count;
+      }
+      const std::int64_t cols = problem.sequences_[0].cols;
+      qkv.assign(rows * cols, toBf16(NAN));
+      out.assign(rows * problem.outWidth(), toBf16(NAN));
+      for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const Sequence& sequence = problem.sequences_[chunks[i].sequence];
+        std::transform(sequence.rotated.begin() + chunks[i].position * cols,
+                       sequence.rotated.begin() + (chunks[i].position + chunks[i].count) * cols,
+                       qkv.begin() + first[i] * cols, [](float value) { return toBf16(value); });
+        for (std::int64_t row = 0; row < chunks[i].count; ++row) order.push_back(first[i] + row);
+      }
+    }
+
+    std::vector<std::vector<bf16>> read(const DeviceArray<bf16>& device) const {
+      const std::vector<bf16> all = device.read();
+      const std::size_t width = problem.outWidth();
+      isTrue(std::equal(all.begin(), all.begin() + kUnusedRows * width, out.begin()),
+             "rows of nobody keep their bytes");
+      std::vector<std::vector<bf16>> rows;
+      for (const std::int64_t row : order) {
+        rows.emplace_back(all.begin() + row * width, all.begin() + (row + 1) * width);
+      }
+      return rows;
+    }
+
+    const PagedAttentionCase& problem;
+    std::vector<bf16> qkv, out;
+    std::vector<std::int32_t> first;
+    std::vector<std::int64_t> order;
+  };
+
+  // A step's tables: a sequence of the step for each chunk.
+  cuda::PageTables tablesOf(const std::vector<Chunk>& chunks) {
+    std::vector<int> sequences;
+    for (const Chunk& chunk : chunks) sequences.push_back(chunk.sequence);
+    return pages_.upload(sequences);
+  }
+
+  std::vector<float> twinOf(const Sequence& sequence, std::int64_t position) const {
+    ThreadTeam team(1);
+    cpu::AttentionWorkspace workspace;
+    std::vector<float> row(sequence.rotated.begin() + position * sequence.cols,
+                           sequence.rotated.begin() + (position + 1) * sequence.cols);
+    std::vector<float> out(outWidth());
+    const EntryRows entry{0, 1, position};
+    const KvView view = sequence.pages.view();
+    cpu::attention(Isa::portable, team, workspace, {row.data(), 1, sequence.cols}, {&entry, 1}, {&view, 1},
+                   shape_, {out.data(), 1, static_cast<std::int64_t>(out.size())});
+    return out;
+  }
+
+  AttentionShape shape_;
+  DevicePages pages_;
+  std::vector<Sequence> sequences_;
+};
+
+}  // namespace tandem::test

@@ -1,0 +1,79 @@
+#include "cuda/step-graphs.h"
+
+#include <vector>
+
+#include "check.h"
+#include "cuda/embed.h"
+#include "cuda/random.h"
+#include "device-array.h"
+
+using namespace tandem;
+using namespace tandem::test;
+using cuda::StepGraphs;
+using Turn = StepGraphs::Turn;
+
+namespace {
+
+constexpr int kCols = 64;
+
+// A step of one kernel, which reads its tokens from memory that stays where it is.
+struct Steps {
+  Steps() : table(randomBf16s(8 * kCols, 1)), tokens(std::vector<std::int32_t>{0}), out(kCols) {}
+
+  std::vector<bf16> run(std::int32_t token, Turn expected, int mostTokens = 256) {
+    cuda::copyToDevice(tokens.data(), &token, sizeof token, stream);
+    const Turn turn = graphs.next({stream, 1, mostTokens});
+    isTrue(turn == expected, "the turn of token " + std::to_string(token));
+    if (turn == Turn::record) graphs.begin();
+    if (turn != Turn::replay) cuda::embed({table.data(), tokens.data(), out.data(), 1, kCols}, stream);
+    if (turn != Turn::run) graphs.end();
+    cuda::synchronize(stream);
+    return out.read();
+  }
+
+  std::vector<bf16> rowOf(std::int32_t token) const {
+    const std::vector<bf16> all = table.read();
+    return {all.begin() + token * kCols, all.begin() + (token + 1) * kCols};
+  }
+
+  cuda::OwnStream stream;
+  DeviceArray<bf16> table;
+  DeviceArray<std::int32_t> tokens;
+  DeviceArray<bf16> out;
+  StepGraphs graphs;
+};
+
+}  // namespace
+
+TEST("step graphs: a kind is recorded when it comes again, and replayed on what its memory holds then") {
+  Steps steps;
+  const Turn turns[] = {Turn::run, Turn::record, Turn::replay, Turn::replay};
+  for (int token = 0; token < 4; ++token) {
+    isTrue(steps.run(token, turns[token]) == steps.rowOf(token), "row " + std::to_string(token));
+  }
+  isTrue(steps.run(5, Turn::run, 512) == steps.rowOf(5), "another kind is run");
+  isTrue(steps.run(6, Turn::replay) == steps.rowOf(6), "the first kind is still known");
+}
+
+TEST("step graphs: the kinds that were used longest ago are forgotten") {
+  Steps steps;
+  steps.run(0, Turn::run);
+  steps.run(1, Turn::record);
+  for (int kind = 2; kind < 200; ++kind) {
+    steps.run(2, Turn::run, 256 * kind);
+    if (kind == 100) steps.run(3, Turn::replay);
+  }
+  steps.run(4, Turn::replay);
+  for (int kind = 200; kind < 400; ++kind) steps.run(5, Turn::run, 256 * kind);
+  isTrue(steps.run(6, Turn::run) == steps.rowOf(6), "recorded anew");
+}
+
+TEST("step graphs: a step that fails while it is recorded leaves the stream as it was") {
+  Steps steps;
+  steps.run(0, Turn::run);
+  isTrue(steps.graphs.next({steps.stream, 1, 256}) == Turn::record, "comes again");
+  steps.graphs.begin();
+  steps.graphs.abandon();
+  isTrue(steps.run(1, Turn::record) == steps.rowOf(1), "recorded by the next");
+  isTrue(steps.run(2, Turn::replay) == steps.rowOf(2), "and replayed");
+}

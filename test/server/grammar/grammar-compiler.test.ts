@@ -1,0 +1,65 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { GrammarSource } from '../../../engine/index.js';
+import { type CompilerLimits, GrammarCompiler } from '../../../server/grammar/grammar-compiler.js';
+import { accepts } from '../../support/table-matcher.js';
+
+const open: GrammarCompiler[] = [];
+afterEach(async () => {
+  for (const compiler of open.splice(0)) await compiler.close();
+});
+
+function compilerWith(limits: Partial<CompilerLimits> = {}): GrammarCompiler {
+  const compiler = new GrammarCompiler(limits);
+  open.push(compiler);
+  return compiler;
+}
+
+const gbnf = (text: string): GrammarSource => ({ type: 'gbnf', text, param: 'grammar' });
+/** Takes far longer than the limits here. */
+const endless = gbnf(`root ::= (${'("a" | "b" | [a-c]){500} | '.repeat(40)} "x"){4}`);
+
+describe('the compiler of grammars', () => {
+  it('compiles in a thread, once for all that ask the same', async () => {
+    const compiler = compilerWith();
+    const asked = [gbnf('root ::= "a"'), gbnf('root ::= "a"'), gbnf('root ::= "b"')];
+    const [a, same, b] = await Promise.all(asked.map((source) => compiler.compile(source)));
+    expect(same).toBe(a);
+    expect(await compiler.compile(asked[0]!)).toBe(a);
+    expect([a, b].map((one) => accepts(one!.tables, 'b'))).toEqual([false, true]);
+    expect(compiler.size).toBe(2);
+  });
+
+  it('keeps the last ones, up to a number of bytes', async () => {
+    const compiler = compilerWith({ cacheBytes: 2000 });
+    const first = await compiler.compile(gbnf('root ::= "0"'));
+    for (let i = 1; i < 20; i++) await compiler.compile(gbnf(`root ::= "${i}"`));
+    expect(compiler.size).toBeLessThan(10);
+    expect(await compiler.compile(gbnf('root ::= "0"'))).not.toBe(first);
+  });
+
+  it('says what is wrong, and where it came from', async () => {
+    const compiler = compilerWith();
+    await expect(compiler.compile(gbnf('root ::= x'))).rejects.toMatchObject({
+      status: 400,
+      message: "Invalid 'grammar': there is no rule 'x'.",
+      details: { param: 'grammar', code: 'invalid_grammar' },
+    });
+    const schema: GrammarSource = {
+      type: 'schema',
+      schema: { type: 'x' },
+      lenient: false,
+      param: 'response_format.json_schema.schema',
+    };
+    await expect(compiler.compile(schema)).rejects.toMatchObject({
+      details: { param: 'response_format.json_schema.schema.type' },
+    });
+  });
+
+  it('refuses what is too large, and goes on with the next', async () => {
+    const short = compilerWith({ timeMs: 1 });
+    await expect(short.compile(endless)).rejects.toMatchObject({ details: { code: 'grammar_too_large' } });
+    const poor = compilerWith({ memoryMb: 16 });
+    await expect(poor.compile(endless)).rejects.toMatchObject({ details: { code: 'grammar_too_large' } });
+    expect(accepts((await poor.compile(gbnf('root ::= "a"'))).tables, 'a')).toBe(true);
+  });
+});
