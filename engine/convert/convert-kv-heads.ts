@@ -85,7 +85,8 @@ export async function convertKvHeads(checkpoint: Checkpoint, options: KvHeadOpti
       spec,
       reader,
       plan,
-      onProgress: (done) => options.onProgress(layer, done),
+      // Behind the fits there is more to do, and 1 says that the layer is kept.
+      onProgress: (done) => options.onProgress(layer, 0.9 * done),
     });
     folder.addLayer(tensors, report, hidden, reader);
     options.onProgress(layer, 1);

@@ -33,7 +33,7 @@ export async function ownText(
   const [tokenizer, template] = await Promise.all([openTokenizer(folder), openChatTemplate(folder)]);
   const { device } = await openDevice({
     model: ModelSettings.parse({ path: folder, weights: 'bf16' }),
-    engine: EngineSettings.parse({ maxSequences: count, contextLength: tokens }),
+    engine: EngineSettings.parse({ maxSequences: count, contextLength: Math.max(32, tokens) }),
   });
   try {
     const random = new Random(seed);

@@ -8,10 +8,12 @@ import { Random } from '../../../loadtest/random.js';
 import { parseRows } from '../../../loadtest/rows.js';
 import { Folder } from '../../scripts/support.js';
 import { TandemProcess } from '../../server/commands/tandem-process.js';
+import { demoFolder } from '../../support/demo.js';
 import { Float64Model } from './float64-model.js';
 import { alikeHeads, writeTinyModel } from './tiny-attention-model.js';
 
 const folder = new Folder();
+const heldOutText = path.join(demoFolder, 'eval/ppl.txt');
 const random = new Random(11);
 const text = folder.at('text.txt');
 /** As long as that of the calibration, and as random. */
@@ -23,6 +25,9 @@ beforeAll(() => {
   writeTinyModel(folder.at('low-rank'), { lowRank: true });
   writeTinyModel(folder.at('biased'), { lowRank: true, biases: true, sharded: true });
   writeTinyModel(folder.at('full-rank'), { lowRank: false });
+  writeTinyModel(folder.at('shared'), { lowRank: false, kvHeads: 2 });
+  folder.write('full/file', '');
+  folder.write('short.txt', letters.slice(0, 300).join(''));
 });
 afterAll(() => folder.close());
 
@@ -84,47 +89,40 @@ describe('tandem convert kv-heads', () => {
     }
   });
 
-  it('is nearer to the original than averages and neighbours, and says by how much', async () => {
-    const perplexity = (out: string) =>
-      rowsOf(out).find(({ name }) => name === 'perplexity of calibration text')!;
-    const fit = await converted('full-rank', 'fit', '--keep', '0.5');
-    const mean = await converted('full-rank', 'mean', '--keep', '0.5', '--method', 'mean');
-    const index = await converted(
-      'low-rank',
-      'index',
-      '--keep',
-      '0.5',
-      '--groups',
-      'index',
-      '--method',
-      'svd',
-    );
-    const distance = (model: string, out: string) => {
-      const expected = new Float64Model(folder.at(model)).logits(tokens);
-      const found = new Float64Model(out).logits(tokens);
-      return Math.sqrt(
-        expected.reduce((sum, logit, at) => sum + (logit - found[at]!) ** 2, 0) / expected.length,
-      );
+  it('is far nearer to the original than averages, and says by how much', async () => {
+    const demo = async (out: string, ...args: string[]) => {
+      const text = ['--text', heldOutText, '--window', '128', '--windows', '8'];
+      const { code, stderr } = await convert(demoFolder, folder.at(out), '--keep', '0.5', ...text, ...args);
+      expect(code, stderr).toBe(0);
+      return (name: string) => rowsOf(folder.at(out)).find((row) => row.name === name)!;
     };
-    expect(distance('full-rank', fit)).toBeLessThan(0.8 * distance('full-rank', mean));
-    // Neighbours have nothing in common here.
-    expect(distance('low-rank', index)).toBeGreaterThan(0.1);
-    expect(perplexity(fit).baseline).toBe(perplexity(mean).baseline);
-    expect(rowsOf(fit).find(({ name }) => name === 'KV of a token in bf16')).toMatchObject({
-      value: 2 * 2 * 16 * 2 * 2,
-      baseline: 2 * 4 * 16 * 2 * 2,
-    });
-    const fitted = rowsOf(fit).filter(({ name }) => name.endsWith('KL divergence of attention'));
-    expect(fitted).toHaveLength(2);
-    for (const { value, baseline } of fitted) expect(value).toBeLessThanOrEqual(baseline!);
-    expect(fitted.some(({ ratio }) => ratio! < 0.9)).toBe(true);
+    const fitted = await demo('demo-fit');
+    const mean = await demo('demo-mean', '--method', 'mean');
+    const perplexity = 'perplexity of calibration text';
+    expect(fitted(perplexity).baseline).toBe(mean(perplexity).baseline);
+    expect(fitted(perplexity).ratio! - 1).toBeLessThan(0.5 * (mean(perplexity).ratio! - 1));
+    expect(fitted('KV of a token in bf16')).toMatchObject({ value: 3072, baseline: 6144 });
+    // Of each layer the baseline is the closed form.
+    for (let layer = 0; layer < 6; layer += 1) {
+      const { value, baseline } = fitted(`layer ${layer}: KL divergence of attention`);
+      expect(value).toBeLessThanOrEqual(baseline!);
+    }
+  });
+
+  it('loses what heads have that are no kin, if neighbours must share', async () => {
+    const out = await converted('low-rank', 'index', '--keep', '0.5', '--groups', 'index', '--method', 'svd');
+    const expected = new Float64Model(folder.at('low-rank')).logits(tokens);
+    const errors = new Float64Model(out).logits(tokens).map((logit, at) => Math.abs(logit - expected[at]!));
+    expect(Math.max(...errors)).toBeGreaterThan(0.1);
   });
 
   it('goes on where it was stopped, and ends as if it had not been', async () => {
-    const whole = await converted('full-rank', 'whole', '--keep', '0.5');
-    const args = [folder.at('full-rank'), folder.at('stopped'), '--keep', '0.5', '--text', text, ...small];
+    const few = ['--keep', '0.25', '--text', heldOutText, '--window', '64', '--windows', '3'];
+    const whole = folder.at('whole');
+    expect((await convert(demoFolder, whole, ...few)).code).toBe(0);
+    const args = [demoFolder, folder.at('stopped'), ...few];
     const run = new TandemProcess(['convert', 'kv-heads', ...args]);
-    await run.until('stderr', /layer 1 of 2/);
+    await run.until('stderr', /layer 1 of 6/);
     run.child.kill('SIGKILL');
     await run.exit;
     expect(existsSync(folder.at('stopped'))).toBe(false);
@@ -134,8 +132,8 @@ describe('tandem convert kv-heads', () => {
 
     const { code, stderr } = await convert(...args);
     expect(code).toBe(0);
-    expect(stderr).not.toContain('layer 1 of 2');
-    expect(stderr).toContain('layer 2 of 2');
+    expect(stderr).not.toContain('layer 1 of 6');
+    expect(stderr).toContain('layer 6 of 6');
     const weights = (out: string) => readFileSync(path.join(out, 'model.safetensors'));
     expect(weights(folder.at('stopped')).equals(weights(whole))).toBe(true);
     expect(readdirSync(folder.at('stopped')).sort()).toEqual(readdirSync(whole).sort());
@@ -152,33 +150,27 @@ describe('tandem convert kv-heads', () => {
     expect(new Float64Model(folder.at('own')).config.num_key_value_heads).toBe(2);
   });
 
-  it('says what is wrong before it computes', async () => {
-    folder.write('full/file', '');
-    folder.write('short.txt', readFileSync(text, 'utf8').slice(0, 300));
-    const model = folder.at('full-rank');
-    const out = folder.at('refused');
-    const half = ['--keep', '0.5', '--text', text, ...small];
-    const shared = await converted('full-rank', 'shared', '--keep', '0.5', '--method', 'mean');
-    const cases: [string[], string][] = [
-      [[model, out], "required option '--keep <part>' not specified"],
-      [[model, out, '--keep', '2'], 'Expected a part such as 0.5'],
-      [
-        [model, out, '--keep', '0.3'],
-        '--keep 0.3 of 4 heads gives groups of unequal size; possible are 0.25, 0.5',
-      ],
-      [[model, out, '--keep', '1'], 'nothing is to be done'],
-      [[shared, out, ...half], 'shares KV heads already (2 for 4 heads)'],
-      [[folder.at('nowhere'), out, ...half], 'there is no such folder'],
-      [[model, folder.at('full'), ...half], 'full is not empty: name a new folder, or remove this one'],
-      [[model, out, '--keep', '0.5', '--window', '300'], "--window 300: the model's context is 256 tokens"],
-      [[model, out, '--keep', '0.5', '--text', folder.at('short.txt'), '--window', '200'], 'two windows'],
-      [[model, out, '--keep', '0.5', '--text', folder.at('no.txt')], 'cannot be read'],
-    ];
-    for (const [args, message] of cases) {
-      const { code, stderr } = await convert(...args);
-      expect(stderr).toContain(message);
-      expect(code).toBe(1);
-    }
+  const model = folder.at('full-rank');
+  const out = folder.at('refused');
+  const half = ['--keep', '0.5', '--text', text, ...small];
+  it.each([
+    [[model, out], "required option '--keep <part>' not specified"],
+    [[model, out, '--keep', '2'], 'Expected a part such as 0.5'],
+    [
+      [model, out, '--keep', '0.3'],
+      '--keep 0.3 of 4 heads gives groups of unequal size; possible are 0.25, 0.5',
+    ],
+    [[model, out, '--keep', '1'], 'nothing is to be done'],
+    [[folder.at('shared'), out, ...half], 'shares KV heads already (2 for 4 heads)'],
+    [[folder.at('nowhere'), out, ...half], 'there is no such folder'],
+    [[model, folder.at('full'), ...half], 'full is not empty: name a new folder, or remove this one'],
+    [[model, out, '--keep', '0.5', '--window', '300'], "--window 300: the model's context is 256 tokens"],
+    [[model, out, '--keep', '0.5', '--text', folder.at('short.txt'), '--window', '200'], 'two windows'],
+    [[model, out, '--keep', '0.5', '--text', folder.at('no.txt')], 'cannot be read'],
+  ])('says what is wrong with %j', async (args, message) => {
+    const { code, stderr } = await convert(...args);
+    expect(stderr).toContain(message);
+    expect(code).toBe(1);
     expect(existsSync(out)).toBe(false);
   });
 });

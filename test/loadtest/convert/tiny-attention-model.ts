@@ -30,6 +30,7 @@ export interface TinyModelOptions {
    */
   readonly lowRank: boolean;
   readonly biases?: boolean;
+  readonly kvHeads?: number;
   /** Two files and an index. */
   readonly sharded?: boolean;
 }
@@ -37,7 +38,7 @@ export interface TinyModelOptions {
 /** A random model with multi-head attention, its weights as f32, its tokens bytes. */
 export function writeTinyModel(
   folder: string,
-  { lowRank, biases = false, sharded = false }: TinyModelOptions,
+  { lowRank, biases = false, sharded = false, kvHeads = shape.kvHeads }: TinyModelOptions,
 ): void {
   makeRandomModel({ folder, shape, seed: 3, gguf: [] });
   rmSync(path.join(folder, 'model.safetensors'));
@@ -57,7 +58,8 @@ export function writeTinyModel(
   for (let layer = 0; layer < layers; layer += 1) {
     const at = `model.layers.${layer}`;
     add(`${at}.input_layernorm.weight`, [hidden], normal(hidden, 0.3, 1));
-    for (const name of ['q', 'k', 'v']) linear(`${at}.self_attn.${name}_proj`, heads * headDim, hidden);
+    linear(`${at}.self_attn.q_proj`, heads * headDim, hidden);
+    for (const name of ['k', 'v']) linear(`${at}.self_attn.${name}_proj`, kvHeads * headDim, hidden);
     linear(`${at}.self_attn.o_proj`, hidden, heads * headDim);
     add(`${at}.post_attention_layernorm.weight`, [hidden], normal(hidden, 0.3, 1));
     linear(`${at}.mlp.gate_proj`, ffn, hidden);
@@ -77,7 +79,12 @@ export function writeTinyModel(
   const config = JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8'));
   writeFileSync(
     path.join(folder, 'config.json'),
-    JSON.stringify({ ...config, torch_dtype: 'float32', attention_bias: biases }),
+    JSON.stringify({
+      ...config,
+      torch_dtype: 'float32',
+      attention_bias: biases,
+      num_key_value_heads: kvHeads,
+    }),
   );
   if (!sharded) {
     writeFile(path.join(folder, 'model.safetensors'), tensors);

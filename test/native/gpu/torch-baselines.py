@@ -12,6 +12,7 @@ import sys
 import time
 
 import torch
+from torch.nn.attention.bias import causal_lower_right
 
 HEADS, KV_HEADS, HEAD_DIM, HIDDEN, FFN, VOCAB = 32, 8, 128, 4096, 14336, 128256
 PREFILLS = ((8192, 0), (512, 0), (512, 8192), (512, 30000), (2048, 0), (2048, 8192), (2048, 30000))
@@ -57,7 +58,7 @@ def prefill(tokens, context):
     k, v = random(1, KV_HEADS, context + tokens, HEAD_DIM), random(1, KV_HEADS, context + tokens, HEAD_DIM)
     if context == 0:
         return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    mask = torch.nn.attention.bias.causal_lower_right(tokens, context + tokens)
+    mask = causal_lower_right(tokens, context + tokens)
     k, v = (x.repeat_interleave(HEADS // KV_HEADS, dim=1) for x in (k, v))
     return lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
