@@ -73,9 +73,9 @@ const sections: Readonly<Record<string, Section>> = {
   'kv-heads': {
     title: 'What fewer KV heads cost in quality',
     about:
-      'The demo model and what `tandem convert kv-heads` made of it at `--keep` 0.5 and 0.25 ([how](convert.md)), all ' +
-      'with an exact cache: `fit` is the default, `index` the same with neighbours for groups, `mean` averages of ' +
-      'neighbours. Nothing was trained.',
+      'The demo model and what `tandem convert kv-heads` made of it at `--keep` 0.5 (`half`) and 0.25 (`quarter`), all with ' +
+      'an exact cache ([how](convert.md)). In `half-index` neighbours share and not the most similar heads; `-mean` are ' +
+      'averages of neighbours. Nothing was trained.',
     drawn: cellRow,
   },
   schedulers: {
