@@ -1,0 +1,234 @@
+#pragma once
+
+#include <type_traits>
+
+#include "cuda/page-tiles.h"
+#include "cuda/prefill-wgmma-block.h"
+#include "cuda/wgmma.h"
+
+#if defined(TANDEM_WGMMA)
+
+namespace tandem::cuda::wgmma_prefill {
+
+// Brings steps of pages. Those whose pages are all in the pool's class are asked for a step before they are
+// written, so that no thread waits for memory; others are few bytes, and are loaded when it is their turn.
+template <int kHeadDim, PrecisionClass kPool>
+class Bringer {
+ public:
+  __device__ explicit Bringer(const Block<kHeadDim>& block)
+      : block_(block),
+        thread_(static_cast<int>(threadIdx.x) - kAttending),
+        seen_(block.seen()),
+        entries_(block.problem.tables.entries +
+                 block.problem.tables.slots[block.tile.sequence] * block.problem.tables.slotStride) {}
+
+  __device__ void run() {
+    auto& barriers = block_.memory.barriers();
+    Turn turn;
+    int token = seen_.begin / kStepTokens * kStepTokens;
+    Pages pages = pagesOf(token), next = pagesOf(token + kStepTokens);
+    Raw keys, values;
+    if (pages.plain()) {
+      load<true>(keys, pages);
+      load<false>(values, pages);
+    }
+#pragma unroll 1
+    for (; token < seen_.end; token += kStepTokens) {
+      const Pages later = pagesOf(token + 2 * kStepTokens);
+      const bool plain = pages.plain(), nextPlain = next.plain();
+      waitFor(barriers.used[turn.stage], turn.parity ^ 1);
+      plain ? store<true>(keys, pages, turn.stage) : bring<true>(pages, turn.stage);
+      publishToTensorCores();
+      arrive(barriers.keys[turn.stage]);
+      if (nextPlain) load<true>(keys, next);
+      plain ? store<false>(values, pages, turn.stage) : bring<false>(pages, turn.stage);
+      publishToTensorCores();
+      arrive(barriers.values[turn.stage]);
+      if (nextPlain) load<false>(values, next);
+      pages = next;
+      next = later;
+      turn.advance();
+    }
+  }
+
+ private:
+  using KeyTile = PageTile<kHeadDim, true, kPool>;
+
+  // Of a step, 0 where nothing is seen.
+  struct Pages {
+    std::uint64_t entry[2];
+
+    __device__ bool plain() const {
+      return entry[0] && entry[1] && PageTables::classOf(entry[0]) == kPool &&
+             PageTables::classOf(entry[1]) == kPool;
+    }
+  };
+  __device__ Pages pagesOf(int token) const {
+    const auto entryOf = [&](int at) {
+      return at < seen_.end && at + kPageTokens > seen_.begin ? entries_[at / kPageTokens] : 0;
+    };
+    return {entryOf(token), entryOf(token + kPageTokens)};
+  }
+
+  // A thread's part of the keys or values of two pages of the pool's class, as they lie there.
+  using Words = std::conditional_t<kPool == PrecisionClass::bf16, uint4, uint2>;
+  struct Raw {
+    Words words[2][4];
+  };
+
+  // A thread's part of a page. Keys: 8 channels of 4 tokens. Values: 8 tokens of 4 channels.
+  template <bool kKeys>
+  struct Part {
+    int thread;
+
+    // Which four tokens of keys, or channels of values, and its i-th pair of the other kind.
+    __device__ int four() const { return kKeys ? thread % 8 : thread % (kHeadDim / 4); }
+    __device__ int slots() const { return kKeys ? thread / 8 : thread / (kHeadDim / 4); }
+    __device__ int pair(int i) const {
+      return kKeys ? slots() / 2 * 8 + slots() % 2 + 2 * i : 4 * i + slots();
+    }
+    // Of the i-th of the four.
+    __device__ uint4* place(const Layout<kHeadDim>& memory, int stage, int page, int i) const {
+      if constexpr (kKeys) {
+        const int row = 32 * page + 8 * i + four();
+        return reinterpret_cast<uint4*>(memory.keys(stage) + slots() / 8 * Layout<kHeadDim>::kHalfBytes +
+                                        128 * row + 16 * (slots() % 8 ^ four()));
+      } else {
+        const int row = four() / 8 * 32 + 8 * i + four() % 8;
+        const int slot = 4 * page + 2 * (slots() % 2) + slots() / 2;
+        return reinterpret_cast<uint4*>(memory.values(stage) + 128 * row + 16 * (slot ^ four() % 8));
+      }
+    }
+  };
+
+  __device__ const std::byte* headOf(std::uint64_t entry, PrecisionClass precision) const {
+    return PageTables::pageOf(entry) + block_.problem.tables.format.in(precision).keys(block_.kvHead);
+  }
+
+  template <bool kKeys>
+  __device__ void load(Raw& raw, const Pages& pages) const {
+    if (thread_ >= kHeadDim) return;
+    const Part<kKeys> part{thread_};
+#pragma unroll
+    for (int page = 0; page < 2; ++page) {
+      const std::byte* begin = headOf(pages.entry[page], kPool) + (kKeys ? 0 : KeyTile::kBytes);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int words = part.pair(i) * (kKeys ? kPageTokens : kHeadDim) + 4 * part.four();
+        raw.words[page][i] = loadOnce(reinterpret_cast<const Words*>(begin + words * bitsOf(kPool) / 4));
+      }
+    }
+  }
+
+  template <bool kKeys>
+  __device__ void store(const Raw& raw, const Pages& pages, int stage) const {
+    const Part<kKeys> part{thread_};
+#pragma unroll
+    for (int page = 0; page < 2; ++page) {
+      if (thread_ < kHeadDim) {
+        std::uint32_t words[4][4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) spread(words[i], raw.words[page][i]);
+        write(part, words, stage, page);
+      }
+      storeScales<kKeys, kPool>(headOf(pages.entry[page], kPool), stage, page);
+    }
+  }
+  __device__ static void spread(std::uint32_t (&words)[4], uint4 four) {
+    words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
+  }
+  __device__ static void spread(std::uint32_t (&words)[4], uint2 codes) { KeyTile::expand(words, codes); }
+
+  // words [pairs][tokens of keys or channels of values]
+  template <bool kKeys>
+  __device__ void write(const Part<kKeys>& part, const std::uint32_t (&words)[4][4], int stage,
+                        int page) const {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      *part.place(block_.memory, stage, page, k) =
+          make_uint4(words[0][k], words[1][k], words[2][k], words[3][k]);
+    }
+  }
+
+  // A step with other classes or pages that nobody sees.
+  template <bool kKeys>
+  __device__ void bring(const Pages& pages, int stage) const {
+#pragma unroll 1
+    for (int page = 0; page < 2; ++page) {
+      const std::uint64_t entry = page == 0 ? pages.entry[0] : pages.entry[1];
+      // Without what was computed of it before, of which there are no registers left.
+      const Part<kKeys> part{computedAnew(thread_)};
+      if (entry == 0) {
+        // What nobody sees is multiplied by zero, and must be a number.
+        const std::uint32_t zeros[4][4] = {};
+        if (!kKeys && thread_ < kHeadDim) write(part, zeros, stage, page);
+        storeScales<kKeys, PrecisionClass::bf16>(nullptr, stage, page);
+        continue;
+      }
+      const PrecisionClass precision = PageTables::classOf(entry);
+      const std::byte* head = headOf(entry, precision);
+      withTile<kHeadDim, kKeys>(precision, [&](auto tile) {
+        if (thread_ < kHeadDim) bringTile(part, head, tile, stage, page);
+        storeScales<kKeys, tile.kClass>(head, stage, page);
+      });
+    }
+  }
+
+  template <bool kKeys, PrecisionClass kPrecision>
+  __device__ void bringTile(const Part<kKeys>& part, const std::byte* head,
+                            PageTile<kHeadDim, kKeys, kPrecision> tile, int stage, int page) const {
+    const std::byte* begin = head + (kKeys ? 0 : tile.kBytes);
+    const int four = part.four();
+    std::uint32_t words[4][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int pair = part.pair(i);
+      if constexpr (isPacked(kPrecision)) {
+        tile.load(words[i], begin + 64 * tile.wordOf(pair, four) + 16 * (four % 4));
+      } else {
+        const std::byte* place =
+            begin + (pair * (kKeys ? kPageTokens : kHeadDim) + 4 * four) * bitsOf(kPrecision) / 4;
+        if constexpr (kPrecision == PrecisionClass::bf16) {
+          tile.load(words[i], place);
+        } else {
+          tile.expand(words[i], *reinterpret_cast<const uint2*>(place));
+        }
+      }
+    }
+    if constexpr (isPacked(kPrecision)) {
+      const auto* scales = reinterpret_cast<const std::uint32_t*>(head + tile.kScalesBegin);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int pair = part.pair(i), shift = tile.shiftOf(pair, four);
+        const std::uint32_t step = tile.halved(scales[pair]),
+                            middle = scales[(kKeys ? kHeadDim : kPageTokens) / 2 + pair];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) words[i][k] = fmaBf16(tile.levels(words[i][k], shift), step, middle);
+      }
+    }
+    write(part, words, stage, page);
+  }
+
+  // A thread for each token of a page.
+  template <bool kKeys, PrecisionClass kPrecision>
+  __device__ void storeScales(const std::byte* head, int stage, int page) const {
+    using Tile = PageTile<kHeadDim, kKeys, kPrecision>;
+    TokenScales& scales = block_.memory.scales(stage);
+    if (kKeys && thread_ == 0) scales.scaled[page] = Tile::kScaledTokens;
+    if constexpr (Tile::kScaledTokens) {
+      if (thread_ / 32 != page) return;
+      const int token = thread_ % 32, column = 32 * page + 8 * (token % 4) + token / 4;
+      (kKeys ? scales.keys : scales.values)[column] =
+          reinterpret_cast<const float*>(head + Tile::kScalesBegin)[token];
+    }
+  }
+
+  const Block<kHeadDim>& block_;
+  const int thread_;
+  const Seen seen_;
+  const std::uint64_t* const entries_;  // of the sequence
+};
+
+}  // namespace tandem::cuda::wgmma_prefill
+
+#endif
