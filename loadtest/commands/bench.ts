@@ -1,15 +1,15 @@
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import { engineCommand } from './engine.js';
-import { notice } from './output.js';
 import { peerCommand } from './peer.js';
 import { qualityCommand } from './quality.js';
 import { randomModelCommand } from './random-model.js';
 import { renderCommand } from './render.js';
+import { runProgram } from './run-program.js';
 import { schedulersCommand } from './schedulers.js';
 import { serveCommand } from './serve.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
-export async function run(argv: string[]): Promise<number> {
+export function run(argv: string[]): Promise<number> {
   const rest = argv.slice(1);
   const program = new Command('tandem bench')
     .description(
@@ -23,16 +23,5 @@ export async function run(argv: string[]): Promise<number> {
     .addCommand(peerCommand(rest))
     .addCommand(randomModelCommand())
     .addCommand(renderCommand());
-  for (const command of [program, ...program.commands]) {
-    command.exitOverride().showSuggestionAfterError();
-  }
-  try {
-    await program.parseAsync(argv, { from: 'user' });
-    return 0;
-  } catch (error) {
-    // Commander has printed its own message already.
-    if (error instanceof CommanderError) return error.exitCode;
-    notice(`tandem bench: ${(error as Error).message}`);
-    return 1;
-  }
+  return runProgram(program, argv);
 }

@@ -229,6 +229,10 @@ class Buffer {
  public:
   virtual ~Buffer() = default;
   virtual Tensor tensor(std::int64_t rows, std::int64_t cols) const = 0;  // throws if it does not fit
+
+ protected:
+  // Throws unless a tensor of that shape fits so many elements.
+  static void checkFits(std::int64_t rows, std::int64_t cols, std::int64_t elements);
 };
 
 // The most that the steps of a lane will ask for.

@@ -25,11 +25,7 @@ class CpuBuffer final : public Buffer {
   }
 
   Tensor tensor(std::int64_t rows, std::int64_t cols) const override {
-    const bool fits = rows >= 0 && cols >= 0 && (cols == 0 || rows <= elements_ / cols);
-    if (!fits) {
-      throw Error("a tensor of " + std::to_string(rows) + " x " + std::to_string(cols) +
-                  " does not fit a buffer of " + std::to_string(elements_) + " elements");
-    }
+    checkFits(rows, cols, elements_);
     return {memory_.data(), rows, cols, element_};
   }
 

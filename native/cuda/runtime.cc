@@ -51,10 +51,9 @@ void checkCuda(cudaError_t error, const char* what) {
   throw Error(text);
 }
 
-void DeviceMemory::Free::operator()(std::byte* data) const noexcept { cudaFree(data); }
+void OnDevice::free(std::byte* data) noexcept { cudaFree(data); }
 
-DeviceMemory::DeviceMemory(std::size_t bytes, const char* purpose) : bytes_(bytes) {
-  if (bytes == 0) return;
+std::byte* OnDevice::allocate(std::size_t bytes, const char* purpose) {
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, bytes);
   if (error == cudaErrorMemoryAllocation) {
@@ -63,13 +62,12 @@ DeviceMemory::DeviceMemory(std::size_t bytes, const char* purpose) : bytes_(byte
                 bytesText(deviceMemory().free) + " are free");
   }
   checkCuda(error, "cudaMalloc");
-  data_.reset(static_cast<std::byte*>(data));
+  return static_cast<std::byte*>(data);
 }
 
-void PinnedMemory::Free::operator()(std::byte* data) const noexcept { cudaFreeHost(data); }
+void PinnedOnHost::free(std::byte* data) noexcept { cudaFreeHost(data); }
 
-PinnedMemory::PinnedMemory(std::size_t bytes, const char* purpose) : bytes_(bytes) {
-  if (bytes == 0) return;
+std::byte* PinnedOnHost::allocate(std::size_t bytes, const char* purpose) {
   void* data = nullptr;
   const cudaError_t error = cudaHostAlloc(&data, bytes, cudaHostAllocPortable);
   if (error == cudaErrorMemoryAllocation) {
@@ -77,7 +75,7 @@ PinnedMemory::PinnedMemory(std::size_t bytes, const char* purpose) : bytes_(byte
     throw Error("the system has no " + bytesText(bytes) + " of memory to pin for " + purpose);
   }
   checkCuda(error, "cudaHostAlloc");
-  data_.reset(static_cast<std::byte*>(data));
+  return static_cast<std::byte*>(data);
 }
 
 void copyToDevice(void* to, const void* from, std::size_t bytes, Stream stream) {

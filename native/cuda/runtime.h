@@ -14,49 +14,46 @@ struct CUgraphExec_st;
 
 namespace tandem::cuda {
 
+// Memory with one owner. A kind says how it is taken, for a purpose, and given back.
+template <class Kind>
+class OwnedMemory {
+ public:
+  OwnedMemory() = default;
+  OwnedMemory(std::size_t bytes, const char* purpose)
+      : data_(bytes == 0 ? nullptr : Kind::allocate(bytes, purpose)), bytes_(bytes) {}
+
+  std::byte* data() const { return data_.get(); }
+  std::size_t bytes() const { return bytes_; }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data());
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const noexcept { Kind::free(data); }
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t bytes_ = 0;
+};
+
+struct OnDevice {
+  // `purpose` ends the sentence "the device has no N bytes left for ...".
+  static std::byte* allocate(std::size_t bytes, const char* purpose);
+  static void free(std::byte* data) noexcept;
+};
+
+struct PinnedOnHost {
+  static std::byte* allocate(std::size_t bytes, const char* purpose);
+  static void free(std::byte* data) noexcept;
+};
+
 // Memory of the device, uninitialised, aligned to 256 bytes. It is made and freed when lanes open and close,
 // never in a step: both may wait for the whole device.
-class DeviceMemory {
- public:
-  DeviceMemory() = default;
-  // `purpose` ends the sentence "the device has no N bytes left for ...".
-  DeviceMemory(std::size_t bytes, const char* purpose);
-
-  std::byte* data() const { return data_.get(); }
-  std::size_t bytes() const { return bytes_; }
-  template <class T>
-  T* as() const {
-    return reinterpret_cast<T*>(data());
-  }
-
- private:
-  struct Free {
-    void operator()(std::byte* data) const noexcept;
-  };
-  std::unique_ptr<std::byte, Free> data_;
-  std::size_t bytes_ = 0;
-};
+using DeviceMemory = OwnedMemory<OnDevice>;
 
 // Host memory that the device copies from and to at full speed, and while the host does something else.
-class PinnedMemory {
- public:
-  PinnedMemory() = default;
-  PinnedMemory(std::size_t bytes, const char* purpose);
-
-  std::byte* data() const { return data_.get(); }
-  std::size_t bytes() const { return bytes_; }
-  template <class T>
-  T* as() const {
-    return reinterpret_cast<T*>(data());
-  }
-
- private:
-  struct Free {
-    void operator()(std::byte* data) const noexcept;
-  };
-  std::unique_ptr<std::byte, Free> data_;
-  std::size_t bytes_ = 0;
-};
+using PinnedMemory = OwnedMemory<PinnedOnHost>;
 
 // These enqueue. Host memory that is not pinned is read before they return, and written slower.
 void copyToDevice(void* to, const void* from, std::size_t bytes, Stream stream);

@@ -75,7 +75,7 @@ std::byte* freshMemory(std::size_t bytes) {
 
 }  // namespace
 
-void DeviceMemory::Free::operator()(std::byte* data) const noexcept {
+void OnDevice::free(std::byte* data) noexcept {
   const std::lock_guard lock(mutex);
   std::size_t bytes;
   std::memcpy(&bytes, data - 256, sizeof bytes);
@@ -83,9 +83,8 @@ void DeviceMemory::Free::operator()(std::byte* data) const noexcept {
   ::operator delete(data - 256, kAlignment);
 }
 
-DeviceMemory::DeviceMemory(std::size_t bytes, const char* purpose) : bytes_(bytes) {
+std::byte* OnDevice::allocate(std::size_t bytes, const char* purpose) {
   checkDevice();
-  if (bytes == 0) return;
   const std::lock_guard lock(mutex);
   if (bytes > kDeviceBytes - held) {
     throw Error("the device has no " + std::to_string(bytes) + " bytes left for " + purpose + "; " +
@@ -94,14 +93,12 @@ DeviceMemory::DeviceMemory(std::size_t bytes, const char* purpose) : bytes_(byte
   held += bytes;
   std::byte* block = freshMemory(bytes + 256);
   std::memcpy(block, &bytes, sizeof bytes);
-  data_.reset(block + 256);
+  return block + 256;
 }
 
-void PinnedMemory::Free::operator()(std::byte* data) const noexcept { ::operator delete(data, kAlignment); }
+void PinnedOnHost::free(std::byte* data) noexcept { ::operator delete(data, kAlignment); }
 
-PinnedMemory::PinnedMemory(std::size_t bytes, const char*) : bytes_(bytes) {
-  if (bytes > 0) data_.reset(freshMemory(bytes));
-}
+std::byte* PinnedOnHost::allocate(std::size_t bytes, const char*) { return freshMemory(bytes); }
 
 void copyToDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
   checkDevice();
