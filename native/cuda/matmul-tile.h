@@ -16,27 +16,24 @@ namespace tandem::cuda {
 // swizzle.
 __device__ inline int swizzled(int row, int chunk) { return row * kTileInputs + (chunk ^ row % 8) * 8; }
 
-// The four weights that a word of codes stands for, as two pairs of bf16. A code's seven bits behind bf16's
-// 128 are 128 + bits, and taking 128 scales away from so many leaves the product, rounded once.
-__device__ inline uint2 expandCodes(std::uint32_t word, std::uint32_t scales, std::uint32_t minus128Scales) {
-  constexpr std::uint32_t k128 = 0x43004300u, kBits = 0x007f007fu, kSigns = 0x80008000u;
-  const std::uint32_t first = fmaBf16((word & kBits) | k128, scales, minus128Scales);
-  const std::uint32_t second = fmaBf16((word >> 8 & kBits) | k128, scales, minus128Scales);
-  return {first ^ (word << 8 & kSigns), second ^ (word & kSigns)};
+// Of an output's codes.
+struct Scale {
+  std::uint32_t pair, minus128;  // twice itself, and times -128
+};
+__device__ inline Scale scaleOf(std::uint32_t bits) {
+  constexpr std::uint32_t kMinus128 = 0xc300c300u, kMinusZero = 0x80008000u;
+  const std::uint32_t pair = bits << 16 | bits;
+  return {pair, fmaBf16(pair, kMinus128, kMinusZero)};
 }
 
-// Sixteen codes of an output, from input 16 piece of a tile on, become bf16 at their place in a tile of 64
-// inputs. `scale` is the output's, `row` its place in the tile.
-__device__ inline void expandPiece(const uint4& codes, bf16 scale, bf16* tile, int row, int piece) {
-  const std::uint32_t scales = std::uint32_t{scale} << 16 | scale;
-  constexpr std::uint32_t kMinus128 = 0xc300c300u, kMinusZero = 0x80008000u;
-  const std::uint32_t minus128Scales = fmaBf16(scales, kMinus128, kMinusZero);
-  const uint2 a = expandCodes(codes.x, scales, minus128Scales),
-              b = expandCodes(codes.y, scales, minus128Scales),
-              c = expandCodes(codes.z, scales, minus128Scales),
-              d = expandCodes(codes.w, scales, minus128Scales);
-  *reinterpret_cast<uint4*>(tile + swizzled(row, 2 * piece)) = make_uint4(a.x, a.y, b.x, b.y);
-  *reinterpret_cast<uint4*>(tile + swizzled(row, 2 * piece + 1)) = make_uint4(c.x, c.y, d.x, d.y);
+// The four weights that a word of codes stands for (weight-tiles.h), as two pairs of bf16. A code's seven bits
+// behind bf16's 128 are 128 + bits, and taking 128 scales away from so many leaves the product, rounded once.
+__device__ inline uint2 expandCodes(std::uint32_t word, const Scale& scale) {
+  constexpr std::uint32_t k128 = 0x43004300u, kBits = 0x007f007fu, kSigns = 0x80008000u;
+  const std::uint32_t exchanged = __byte_perm(word, 0, 0x2301);
+  const std::uint32_t first = fmaBf16((word & kBits) | k128, scale.pair, scale.minus128);
+  const std::uint32_t second = fmaBf16((exchanged & kBits) | k128, scale.pair, scale.minus128);
+  return {first ^ (word & kSigns), second ^ (exchanged & kSigns)};
 }
 
 constexpr float kLog2E = 1.4426950408889634f;

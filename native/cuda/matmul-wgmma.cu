@@ -1,7 +1,7 @@
 // A block keeps a pipeline of bulk copies going from global to shared memory, from its first instant through
-// all of its tiles. One warp starts the copies; one or two warpgroups multiply 64 rows each by all outputs of
-// the tile; for int8 further warps make bf16 of codes in between. The rows of x are the product's 64 rows,
-// most of which are idle in decode: nothing waits for them there.
+// all of its tiles. Some warps start the copies; warpgroups multiply 64 outputs each by all rows of the tile.
+// Outputs are the product's 64 rows, so that one row of x costs no more than its eighth of a column of eight,
+// and codes become the bf16 that a tensor core takes from registers, in the lane that read them.
 //
 // Bytes: W once for every tile of rows, x once for every tile of columns. FLOP: 2 * rows * outputs * inputs.
 
@@ -31,13 +31,15 @@ struct TilePlace {
 
 // Tiles of a band of rows go together, rows fastest: the blocks that run at a time share W's tiles and a
 // piece of x that L2 holds.
+template <int kRows>
 __device__ TilePlace placeOf(const Work& work, int item) {
+  constexpr int kBandTiles = kBandRows / kRows;
   const MatmulPlan& plan = work.plan;
   const int band = item / (kBandTiles * plan.columnTiles), inBand = item % (kBandTiles * plan.columnTiles);
   const int left = plan.rowTiles - band * kBandTiles, height = left < kBandTiles ? left : kBandTiles;
   const int column = inBand / height, eights = work.problem.eights();
   const int first = firstEightOf(column, plan.columnTiles, eights, work.problem.granularity());
-  return {std::int64_t{64} * plan.warpgroups * (band * kBandTiles + inBand % height), first,
+  return {std::int64_t{kRows} * (band * kBandTiles + inBand % height), first,
           firstEightOf(column + 1, plan.columnTiles, eights, work.problem.granularity()) - first};
 }
 
@@ -54,37 +56,35 @@ struct Turn {
   }
 };
 
-template <int kWarpgroups, int kOutputs, bool kInt8>
+template <int kWarpgroups, int kEights, int kRows, bool kInt8>
 struct Kernel {
+  static constexpr MatmulTile kTile{kWarpgroups, kEights, kRows};
   static constexpr int kMultiplyingWarps = 4 * kWarpgroups;
-  // Copies and expansion take long to begin with, and little else: several warps take stages in turn. One
-  // expands for each slot that there may be.
-  static constexpr int kLoadingWarps = kInt8 && kOutputs > 64 ? 1 : 3;  // of W; one more loads x
+  static constexpr int kDepth = kTile.depth(kInt8 ? WeightClass::int8 : WeightClass::bf16);
+  // To begin a copy takes a warp 200 ns, whatever its size: several take stages in turn.
+  static constexpr int kLoadingWarps = 3;  // of W; one more loads x
   // Or a warp might take the parity of a stage for that of two turns before.
   static_assert(kLoadingWarps <= kFewestStages);
-  static constexpr int kExpandingWarps = kInt8 ? mostSlots(kOutputs) : 0;
-  static constexpr int kThreads = 32 * (kMultiplyingWarps + 1 + kLoadingWarps + kExpandingWarps);
-  static constexpr int kEights = kOutputs / kOutputsOfUnit;
-  // Warpgroups of 256 outputs take more than their equal share of registers.
-  static constexpr bool kExchange = kThreads * (kOutputs / 2 + 48) > 65536;
-  static_assert(kThreads % 128 == 0);
+  static constexpr int kThreads = 32 * (kMultiplyingWarps + 1 + kLoadingWarps);
+  static constexpr int kBlocks = kTile.halfSm() ? 2 : 1;  // of an SM
+  // Many rows take more than a warp's equal share of registers.
+  static constexpr bool kExchange = kRows > 128;
+  static constexpr int kUnitBytes = kInt8 ? kInt8UnitBytes : kBf16UnitBytes;
+  static constexpr int kProducts = kTileInputs / 16;  // of a step
 
   struct Barriers {
     Barrier loaded[kMostStages], used[kMostStages];  // stages
-    Barrier expanded[kMostSlots], multiplied[kMostSlots];
   };
   static_assert(sizeof(Barriers) <= kBarrierBytes);
 
   struct Shared {
     std::byte* stages;
-    std::byte* expanded;
     Barriers* barriers;
   };
 
   __device__ static Shared divide(const MatmulPlan& plan) {
     std::byte* begin = dynamicShared();
-    return {begin, begin + plan.stages * plan.stageBytes,
-            reinterpret_cast<Barriers*>(begin + plan.sharedBytes - kBarrierBytes)};
+    return {begin, reinterpret_cast<Barriers*>(begin + plan.sharedBytes - kBarrierBytes)};
   }
 
 #if defined(TANDEM_WGMMA)
@@ -92,10 +92,10 @@ struct Kernel {
   // action(tile, first step, steps) for each stage of each tile of this block.
   template <class Action>
   __device__ static void forStages(const Work& work, Action action) {
-    const int steps = work.problem.steps(), depth = work.plan.depth;
+    const int steps = work.problem.steps();
     forTiles(work, [&](const TilePlace& tile) {
-      for (int step = 0; step < steps; step += depth) {
-        action(tile, step, steps - step < depth ? steps - step : depth);
+      for (int step = 0; step < steps; step += kDepth) {
+        action(tile, step, steps - step < kDepth ? steps - step : kDepth);
       }
     });
   }
@@ -103,7 +103,7 @@ struct Kernel {
   __device__ static void forTiles(const Work& work, Action action) {
     const int tiles = work.plan.rowTiles * work.plan.columnTiles;
     for (int item = static_cast<int>(blockIdx.x); item < tiles; item += static_cast<int>(gridDim.x)) {
-      action(placeOf(work, item));
+      action(placeOf<kRows>(work, item));
     }
   }
 
@@ -127,12 +127,11 @@ struct Kernel {
   // A lane loads, of one step, what lies in one of the tiles that W is packed in.
   __device__ static void loadW(const Work& work, const Shared& shared, int warp) {
     constexpr int kPacked = kTileOutputs / kOutputsOfUnit;
-    constexpr int kUnitBytes = kInt8 ? kInt8UnitBytes : kBf16UnitBytes;
     constexpr int kPieces = 32 / kMostDepth;
-    static_assert(kPieces > kOutputs / kTileOutputs + 1);
+    static_assert(kPieces > kTile.mostEights() / kPacked + 1);
     const int lane = static_cast<int>(threadIdx.x) % 32, inStage = lane / kPieces;
     const WeightTiles& w = work.problem.w;
-    const int wBegin = work.plan.depth * work.plan.boxRows * 128;
+    const int wBegin = kDepth * work.plan.boxRows * 128;
     Turn stage, turn;
     forStages(work, [&](const TilePlace& tile, int step, int count) {
       if (turn.place == warp) {
@@ -154,123 +153,202 @@ struct Kernel {
     });
   }
 
-  // Makes bf16 of a stage's codes, in the slot that is this warp's own.
-  __device__ static void expand(const Work& work, const Shared& shared, int warp) {
-    constexpr int kAtOnce = 4;  // units whose codes are read before the first is written
+  // What a lane reads of its warp's eights in a step: a quarter of an output of each.
+  struct Codes {
+    uint4 words[kEights];
+    std::uint32_t scales[kEights];
+  };
+
+  // units[i]: where in a step's W the warp's eight i lies.
+  __device__ static void read(const std::byte* w, const int (&units)[kEights], Codes& codes) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int wBegin = work.plan.depth * work.plan.boxRows * 128, stride = work.plan.tileEights;
-    Turn stage, slot;
-    forStages(work, [&](const TilePlace& tile, int, int count) {
-      if (slot.place == warp) {
-        // In this order: where the slot is free, all stages before its last one are done with, and the parity
-        // means this turn of the stage and no earlier one.
-        waitFor(shared.barriers->multiplied[slot.place], slot.parity ^ 1);
-        waitFor(shared.barriers->loaded[stage.place], stage.parity);
-        for (int step = 0; step < count; ++step) {
-          const std::byte* units =
-              shared.stages + stage.place * work.plan.stageBytes + wBegin + step * stride * kInt8UnitBytes;
-          std::byte* out = shared.expanded + (slot.place * work.plan.depth + step) * stride * kBf16UnitBytes;
-          for (int begin = 0; begin < tile.eights; begin += kAtOnce) {
-            uint4 codes[kAtOnce];
-            bf16 scales[kAtOnce];
 #pragma unroll
-            for (int i = 0; i < kAtOnce; ++i) {
-              const int eight = begin + i;
-              const std::byte* unit = units + (eight < tile.eights ? eight : begin) * kInt8UnitBytes;
-              // A lane's piece of a unit is 16 codes: a quarter of an output.
-              codes[i] = reinterpret_cast<const uint4*>(unit)[lane];
-              scales[i] = reinterpret_cast<const bf16*>(unit + kInt8CodeBytes)[lane / 4];
-            }
+    for (int i = 0; i < kEights; ++i) {
+      codes.words[i] = reinterpret_cast<const uint4*>(w + units[i])[lane];
+      codes.scales[i] = reinterpret_cast<const bf16*>(w + units[i] + kInt8CodeBytes)[lane / 4];
+    }
+  }
+
+  __device__ static void expand(const Codes& codes, std::uint32_t (&operands)[kProducts][4]) {
 #pragma unroll
-            for (int i = 0; i < kAtOnce; ++i) {
-              const int eight = begin + i;
-              if (eight >= tile.eights) break;
-              expandPiece(codes[i], scales[i], reinterpret_cast<bf16*>(out + eight * kBf16UnitBytes),
-                          lane / 4, lane % 4);
-            }
-          }
-        }
-        publishToTensorCores();
-        __syncwarp();
-        if (lane == 0) {
-          arrive(shared.barriers->used[stage.place]);
-          arrive(shared.barriers->expanded[slot.place]);
-        }
+    for (int i = 0; i < kEights; ++i) {
+      const Scale scale = scaleOf(codes.scales[i]);
+      const std::uint32_t words[] = {codes.words[i].x, codes.words[i].y, codes.words[i].z, codes.words[i].w};
+#pragma unroll
+      for (int k16 = 0; k16 < kProducts; ++k16) {
+        const uint2 pairs = expandCodes(words[k16], scale);
+        operands[k16][i] = pairs.x;
+        operands[k16][i + 2] = pairs.y;
       }
-      stage.advance(work.plan.stages);
-      slot.advance(work.plan.slots);
-    });
+    }
+    if constexpr (kEights == 1) {
+#pragma unroll
+      for (int k16 = 0; k16 < kProducts; ++k16) operands[k16][1] = operands[k16][3] = 0;
+    }
   }
 
   __device__ static void multiplyTiles(const Work& work, const Shared& shared, int warp) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int steps = work.problem.steps(), depth = work.plan.depth, xBytes = work.plan.boxRows * 128;
-    const int wBytes = work.plan.tileEights * kBf16UnitBytes;
-    Turn stage, slot;
+    const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
+    const int wBytes = work.plan.tileEights * kUnitBytes;
+    const bool first = threadIdx.x % 32 == 0;
+    Turn stage;
     forTiles(work, [&](const TilePlace& tile) {
-      float sums[kEights][4];
+      float sums[kRows / 8][4];
 #pragma unroll
-      for (int eight = 0; eight < kEights; ++eight) {
+      for (int j = 0; j < kRows / 8; ++j) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) sums[eight][i] = 0;
+        for (int i = 0; i < 4; ++i) sums[j][i] = 0;
       }
-      int doneStage = 0, doneSlot = 0;
+      int units[kEights];
+#pragma unroll
+      for (int i = 0; i < kEights; ++i) {
+        const int unit = kEights * warp + i;
+        // A warp without outputs computes those of another.
+        units[i] = (unit < tile.eights ? unit : tile.eights - 1) * kUnitBytes;
+      }
+      int done = 0;
+      // Of the stage before, when no more than the group that was just begun is left.
       const auto release = [&] {
-        if (lane != 0) return;
-        arrive(shared.barriers->used[doneStage]);
-        if constexpr (kInt8) arrive(shared.barriers->multiplied[doneSlot]);
+        waitForProducts<1>();
+        if (first) arrive(shared.barriers->used[done]);
       };
-      for (int step = 0; step < steps; step += depth) {
+      const std::byte *x = nullptr, *w = nullptr;
+      const auto enter = [&] {
         waitFor(shared.barriers->loaded[stage.place], stage.parity);
-        const std::byte* x = shared.stages + stage.place * work.plan.stageBytes;
-        const std::byte* w = x + depth * xBytes;
-        if constexpr (kInt8) {
-          waitFor(shared.barriers->expanded[slot.place], slot.parity);
-          w = shared.expanded + slot.place * depth * wBytes;
-        }
-        x += warp / 4 * 64 * 128;
-        const int count = steps - step < depth ? steps - step : depth;
-        for (int i = 0; i < count; ++i) {
+        x = shared.stages + stage.place * work.plan.stageBytes;
+        w = x + kDepth * xBytes;
+      };
+      const auto leave = [&] {
+        done = stage.place;
+        stage.advance(work.plan.stages);
+      };
+      if constexpr (kInt8) {
+        std::uint32_t even[kProducts][4], odd[kProducts][4];
+        const auto multiplyStep = [&](const std::uint32_t(&operands)[kProducts][4]) {
           beginProducts();
 #pragma unroll
-          for (int k16 = 0; k16 < kTileInputs / 16; ++k16) {
-            multiply(sums, operandAt(x + i * xBytes, k16), operandAt(w + i * wBytes, k16));
+          for (int k16 = 0; k16 < kProducts; ++k16) multiply(sums, operands[k16], operandAt(x, k16));
+          endProductGroup();
+        };
+        for (int step = 0; step < steps; step += 2) {
+          Codes codes;
+          if (step % kDepth == 0) enter();
+          read(w, units, codes);
+          expand(codes, even);
+          if constexpr (kDepth > 1) read(w + wBytes, units, codes);
+          multiplyStep(even);
+          if (step % kDepth == 0 && step > 0) {
+            release();
+          } else {
+            waitForProducts<1>();
           }
+          if constexpr (kDepth == 1) {
+            leave();
+            enter();
+            read(w, units, codes);
+          } else {
+            x += xBytes;
+          }
+          expand(codes, odd);
+          multiplyStep(odd);
+          if constexpr (kDepth == 1) {
+            release();
+          } else {
+            waitForProducts<1>();
+            x += xBytes;
+            w += 2 * wBytes;
+          }
+          if (kDepth <= 2 || (step + 2) % kDepth == 0 || step + 2 == steps) leave();
         }
-        endProductGroup();
-        // The stage before is done when no more than this one is left.
-        waitForProducts<1>();
-        if (step > 0) release();
-        doneStage = stage.place;
-        doneSlot = slot.place;
-        stage.advance(work.plan.stages);
-        slot.advance(work.plan.slots);
+      } else {
+        for (int step = 0; step < steps; step += kDepth) {
+          enter();
+          w += warp / 4 * (kTileOutputs * kTileInputs * 2);
+          const int count = steps - step < kDepth ? steps - step : kDepth;
+          for (int i = 0; i < count; ++i) {
+            beginProducts();
+#pragma unroll
+            for (int k16 = 0; k16 < kProducts; ++k16) {
+              multiply(sums, operandAt(w + i * wBytes, k16), operandAt(x + i * xBytes, k16));
+            }
+          }
+          endProductGroup();
+          if (step > 0) release();
+          leave();
+        }
       }
       waitForProducts<0>();
-      release();
-      const std::int64_t row = tile.firstRow + 16 * warp;
-      if (row >= work.problem.rows) return;
-      storeRows(work.problem, row + lane / 4, tile.firstEight, tile.eights, sums);
+      if (first) arrive(shared.barriers->used[done]);
+      store(work.problem, tile, warp, sums);
     });
+  }
+
+  // Eight i of the warp is rows g + 8i of the product, where g = lane / 4; a lane holds two rows of x, 2t and
+  // the next of each eight.
+  __device__ static void store(const MatmulProblem& problem, const TilePlace& tile, int warp,
+                               const float (&sums)[kRows / 8][4]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, width = problem.width();
+    const std::int64_t row = tile.firstRow + lane % 4 * 2;
+    const auto biasOf = [&](int column) {
+      return problem.bias && column < problem.w.outputs ? problem.bias[column] : 0.0f;
+    };
+    const auto forSums = [&](std::int64_t column, int i, auto action) {
+#pragma unroll
+      for (int j = 0; j < kRows / 8; ++j) {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          const std::int64_t at = row + 8 * j + k;
+          if (at < problem.rows) action(at * width + column, sums[j][2 * i + k], sums[j][2 * (i ^ 1) + k]);
+        }
+      }
+    };
+    if (problem.epilogue == Epilogue::swiGlu) {
+      if constexpr (kEights == 2) {
+        const int column = (tile.firstEight / 2 + warp) * kOutputsOfUnit + g;
+        if (2 * warp >= tile.eights || column >= width) return;
+        const float gateBias = biasOf(column), upBias = biasOf(width + column);
+        forSums(column, 0, [&](std::int64_t at, float gate, float up) {
+          static_cast<bf16*>(problem.y)[at] = roundToBf16(silu(gate + gateBias) * (up + upBias));
+        });
+      }
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < kEights; ++i) {
+      const int eight = kEights * warp + i, column = (tile.firstEight + eight) * kOutputsOfUnit + g;
+      if (eight >= tile.eights || column >= width) return;
+      const float bias = biasOf(column);
+      if (problem.epilogue == Epilogue::logits) {
+        forSums(column, i, [&](std::int64_t at, float sum, float) {
+          static_cast<float*>(problem.y)[at] = sum + bias;
+        });
+      } else if (problem.epilogue == Epilogue::add) {
+        forSums(column, i, [&](std::int64_t at, float sum, float) {
+          bf16& y = static_cast<bf16*>(problem.y)[at];
+          y = roundToBf16(sum + bias + lowFloat(y));
+        });
+      } else {
+        forSums(column, i, [&](std::int64_t at, float sum, float) {
+          static_cast<bf16*>(problem.y)[at] = roundToBf16(sum + bias);
+        });
+      }
+    }
   }
 
 #endif
 };
 
-template <int kWarpgroups, int kOutputs, bool kInt8>
-__global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads, 1)
+template <int kWarpgroups, int kEights, int kRows, bool kInt8>
+__global__ void __launch_bounds__(Kernel<kWarpgroups, kEights, kRows, kInt8>::kThreads,
+                                  Kernel<kWarpgroups, kEights, kRows, kInt8>::kBlocks)
     multiplyPipelined(const Work work, const __grid_constant__ RowsMap x) {
 #if defined(TANDEM_WGMMA)
-  using K = Kernel<kWarpgroups, kOutputs, kInt8>;
+  using K = Kernel<kWarpgroups, kEights, kRows, kInt8>;
   const typename K::Shared shared = K::divide(work.plan);
   if (threadIdx.x == 0) {
     for (int i = 0; i < work.plan.stages; ++i) {
       initialise(shared.barriers->loaded[i], 2);
-      initialise(shared.barriers->used[i], K::kMultiplyingWarps + (kInt8 ? 1 : 0));
-    }
-    for (int i = 0; i < work.plan.slots; ++i) {
-      initialise(shared.barriers->expanded[i], 1);
-      initialise(shared.barriers->multiplied[i], K::kMultiplyingWarps);
+      initialise(shared.barriers->used[i], K::kMultiplyingWarps);
     }
     publishBarriers();
   }
@@ -290,35 +368,40 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kOutputs, kInt8>::kThreads
     // Weights are loaded meanwhile: nothing writes them.
     waitForKernelsBefore();
     K::loadX(work, x, shared);
-  } else if (other <= K::kLoadingWarps) {
+  } else {
     K::loadW(work, shared, other - 1);
-  } else if constexpr (kInt8) {
-    K::expand(work, shared, other - 1 - K::kLoadingWarps);
   }
 #endif
 }
 
-template <int kWarpgroups, int kOutputs, bool kInt8>
-void launchTiles(const Work& work, Stream stream) {
+template <int kWarpgroups, int kEights, int kRows, bool kInt8>
+bool launchIf(const Work& work, Stream stream) {
+  using K = Kernel<kWarpgroups, kEights, kRows, kInt8>;
+  if (work.plan.tile != K::kTile) return false;
   const RowsMap x = makeRowsMap(work.problem.x, work.problem.rows, work.problem.w.inputs, work.plan.boxRows);
-  launchEarly("matmul", multiplyPipelined<kWarpgroups, kOutputs, kInt8>,
-              dim3(static_cast<unsigned>(work.plan.blocks)), Kernel<kWarpgroups, kOutputs, kInt8>::kThreads,
-              work.plan.sharedBytes, stream, work, x);
+  launchEarly("matmul", multiplyPipelined<kWarpgroups, kEights, kRows, kInt8>,
+              dim3(static_cast<unsigned>(work.plan.blocks)), K::kThreads, work.plan.sharedBytes, stream, work,
+              x);
+  return true;
+}
+
+// Few rows of x, by one of the tiles of outputs.
+template <bool kInt8, int kRows>
+bool launchFew(const Work& work, Stream stream) {
+  constexpr int kNarrow = kInt8 ? 1 : 2;
+  if (launchIf<1, kNarrow, kRows, kInt8>(work, stream)) return true;
+  if (launchIf<2, 2, kRows, kInt8>(work, stream)) return true;
+  if (launchIf<4, 2, kRows, kInt8>(work, stream)) return true;
+  if constexpr (kInt8) return launchIf<2, 1, kRows, kInt8>(work, stream);
+  return false;
 }
 
 template <bool kInt8>
 void launchClass(const Work& work, Stream stream) {
-  const int outputs = work.plan.tileOutputs;
-  if (work.plan.warpgroups == 1) {
-    if (outputs == 32) return launchTiles<1, 32, kInt8>(work, stream);
-    if (outputs == 64) return launchTiles<1, 64, kInt8>(work, stream);
-  } else {
-    if (outputs == 128) return launchTiles<2, 128, kInt8>(work, stream);
-    if constexpr (!kInt8) {
-      if (outputs == 256) return launchTiles<2, 256, kInt8>(work, stream);
-    }
-  }
-  throw Error("there is no kernel for a matmul's plan");
+  const bool launched = launchFew<kInt8, 8>(work, stream) || launchFew<kInt8, 16>(work, stream) ||
+                        launchFew<kInt8, 32>(work, stream) || launchFew<kInt8, 64>(work, stream) ||
+                        launchIf<2, 2, 128, kInt8>(work, stream) || launchIf<2, 2, 256, kInt8>(work, stream);
+  check(launched, "there is no kernel for a matmul's plan");
 }
 
 }  // namespace

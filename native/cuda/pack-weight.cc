@@ -37,7 +37,7 @@ WeightTiles tilesOf(std::span<const CheckpointMatrix> parts, WeightLayout layout
     places = 2 * roundedUp(parts[0].rows, kOutputsOfUnit);
   }
   tiles.paddedOutputs = roundedUp(places, kTileOutputs);
-  tiles.paddedInputs = roundedUp(tiles.inputs, kTileInputs);
+  tiles.paddedInputs = roundedUp(tiles.inputs, kInputsMultiple);
   return tiles;
 }
 

@@ -73,20 +73,30 @@ __global__ void __launch_bounds__(kThreads) pack(const PackRows problem) {
       const std::uint32_t other = __shfl_xor_sync(kWholeWarp, largest, lanes);
       largest = other > largest ? other : largest;
     }
-    if (!there) return;
     const bf16 rounded = roundToBf16(__uint_as_float(largest) / 127);
     const float scale = lowFloat(rounded);
     // Below the least normal number the inverse may overflow: a group so small is as good as zero.
     const float inverse = scale >= 0x1p-126f ? 1 / scale : 0;
-    std::uint32_t word = 0;
+    std::uint32_t mine = 0;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
-      constexpr int kByteOf[kPerLane] = {0, 2, 1, 3};
       const float magnitude = fminf(rintf(fabsf(values[i] * inverse)), 127.0f);
       const std::uint32_t code = static_cast<std::uint32_t>(magnitude) | (values[i] < 0 ? 0x80u : 0u);
-      word |= code << (8 * kByteOf[i]);
+      mine |= code << (8 * i);
     }
-    reinterpret_cast<std::uint32_t*>(unit)[inUnit * kLanes + lane] = word;
+    // Two lanes hold what two words share: the inputs 8 behind the first ones are the other's.
+    const std::uint32_t theirs = __shfl_xor_sync(kWholeWarp, mine, 2);
+    const int behind = lane / 2 % 2, t = lane % 2 * 2 + behind;
+    const std::uint32_t first = (behind ? theirs : mine) >> (16 * behind),
+                        second = (behind ? mine : theirs) >> (16 * behind);
+    std::uint32_t word = 0;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const std::uint32_t a = first >> (8 * i), b = second >> (8 * i);
+      word |= ((a & 0x7fu) | (b & 0x80u) | (b & 0x7fu) << 8 | (a & 0x80u) << 8) << (16 * i);
+    }
+    if (!there) return;
+    reinterpret_cast<std::uint32_t*>(unit)[(inUnit * 4 + t) * 4 + lane / 4] = word;
     if (lane == 0) reinterpret_cast<bf16*>(unit + kInt8CodeBytes)[inUnit] = rounded;
   }
 }
