@@ -2,13 +2,14 @@
 // 8.9; on 9.0 it reaches about 60% of what wgmma does.
 //
 // FLOP: 2 * rows * outputs * inputs. Bytes: x once for every kOutputs and W once for every kRows, from L2
-// where neighbouring blocks share them. int8: a lane makes bf16 of the codes that it holds as an operand.
+// where neighbouring blocks share them. A lane makes bf16 of the codes that it holds as an operand.
 
 #include "cuda/matmul-mma.h"
 
 #include "core/error.h"
 #include "cuda/kernel.h"
 #include "cuda/matmul-tile.h"
+#include "cuda/weight-codes.h"
 
 namespace tandem::cuda {
 namespace {
@@ -31,8 +32,8 @@ using ManyRows = TileShape<128, 128, 2, 4, 3>;
 
 template <class Tile, WeightClass kClass>
 struct Kernel {
-  static constexpr bool kInt8 = kClass == WeightClass::int8;
-  static constexpr int kUnitBytes = kInt8 ? kInt8UnitBytes : kBf16UnitBytes;
+  static constexpr bool kCodes = kClass != WeightClass::bf16;
+  static constexpr int kUnitBytes = unitBytesOf(kClass);
   static constexpr int kStageBytes = Tile::kXBytes + Tile::kUnits * kUnitBytes;
   static constexpr std::size_t kSharedBytes = std::size_t{Tile::kStages} * kStageBytes;
 
@@ -58,20 +59,6 @@ struct Kernel {
       const int index = static_cast<int>(threadIdx.x) + i * Tile::kThreads;
       if (index >= kPieces) break;
       copyAsync(tile + 16 * index, unitOf(w, firstEight + index / kOfUnit, step) + index % kOfUnit * 16);
-    }
-  }
-
-  // What a lane holds of its warp's eights in a step.
-  struct Codes {
-    uint4 words[Tile::kEights];
-    Scale scales[Tile::kEights];
-  };
-  __device__ static void read(const std::byte* units, int lane, Codes& codes) {
-#pragma unroll
-    for (int eight = 0; eight < Tile::kEights; ++eight) {
-      const std::byte* unit = units + eight * kInt8UnitBytes;
-      codes.words[eight] = reinterpret_cast<const uint4*>(unit)[lane];
-      codes.scales[eight] = scaleOf(reinterpret_cast<const bf16*>(unit + kInt8CodeBytes)[lane / 4]);
     }
   }
 
@@ -110,18 +97,21 @@ __global__ void __launch_bounds__(Tile::kThreads) multiply(const MatmulProblem p
     load(step + Tile::kStages - 1);
     const auto* x = reinterpret_cast<const bf16*>(stageAt(step));
     const std::byte* w = stageAt(step) + Tile::kXBytes;
-    typename K::Codes codes;
-    if constexpr (K::kInt8) K::read(w + warpOutput / 8 * kInt8UnitBytes, lane, codes);
+    UnitCodes<K::kCodes ? kClass : WeightClass::int8> codes[Tile::kEights];
+    if constexpr (K::kCodes) {
+#pragma unroll
+      for (int eight = 0; eight < Tile::kEights; ++eight) {
+        codes[eight].read(w + (warpOutput / 8 + eight) * K::kUnitBytes, lane);
+        codes[eight].prepare();
+      }
+    }
 #pragma unroll
     for (int k16 = 0; k16 < kTileInputs / 16; ++k16) {
       std::uint32_t b[Tile::kEights][2];
-      if constexpr (K::kInt8) {
+      if constexpr (K::kCodes) {
 #pragma unroll
         for (int eight = 0; eight < Tile::kEights; ++eight) {
-          const uint4& words = codes.words[eight];
-          const uint2 pairs =
-              expandCodes(k16 == 0 ? words.x : k16 == 1 ? words.y : k16 == 2 ? words.z : words.w,
-                          codes.scales[eight]);
+          const uint2 pairs = codes[eight].operand(k16);
           b[eight][0] = pairs.x;
           b[eight][1] = pairs.y;
         }
@@ -167,12 +157,17 @@ void launchTiles(const MatmulProblem& problem, Stream stream) {
   };
   // Rows change fastest: the blocks that run together share W's tiles, and x stays in L2.
   const dim3 grid(parts(problem.rows, Tile::kRows), parts(problem.eights(), Tile::kOutputs / 8));
-  if (problem.w.weightClass == WeightClass::int8) {
-    launchShared("matmul", multiply<Tile, WeightClass::int8>, grid, Tile::kThreads,
-                 Kernel<Tile, WeightClass::int8>::kSharedBytes, stream, problem);
-  } else {
-    launchShared("matmul", multiply<Tile, WeightClass::bf16>, grid, Tile::kThreads,
-                 Kernel<Tile, WeightClass::bf16>::kSharedBytes, stream, problem);
+  const auto launchClass = [&]<WeightClass kClass>() {
+    launchShared("matmul", multiply<Tile, kClass>, grid, Tile::kThreads, Kernel<Tile, kClass>::kSharedBytes,
+                 stream, problem);
+  };
+  switch (problem.w.weightClass) {
+    case WeightClass::bf16:
+      return launchClass.template operator()<WeightClass::bf16>();
+    case WeightClass::int8:
+      return launchClass.template operator()<WeightClass::int8>();
+    case WeightClass::int4:
+      return launchClass.template operator()<WeightClass::int4>();
   }
 }
 

@@ -17,7 +17,7 @@ struct Candidate {
 };
 
 std::vector<Candidate> candidates(const MatmulShape& shape) {
-  const bool int8 = shape.weightClass == WeightClass::int8;
+  const bool codes = shape.weightClass != WeightClass::bf16;
   std::vector<Candidate> all;
   for (const int rows : {8, 16, 32, 64, 128, 256}) {
     if (rows < 64 && shape.rows > rows) continue;
@@ -27,11 +27,11 @@ std::vector<Candidate> candidates(const MatmulShape& shape) {
       all.push_back({{2, 2, rows}});
       continue;
     }
-    if (int8 && shape.granularity == 1) {
+    if (codes && shape.granularity == 1) {
       all.push_back({{1, 1, rows}});
       all.push_back({{2, 1, rows}});
     }
-    if (!int8) all.push_back({{1, 2, rows}});
+    if (!codes) all.push_back({{1, 2, rows}});
     all.push_back({{2, 2, rows}});
     if (MatmulTile{2, 2, rows}.halfSm()) all.push_back({{2, 2, rows}, 2});
     all.push_back({{4, 2, rows}});
@@ -42,14 +42,14 @@ std::vector<Candidate> candidates(const MatmulShape& shape) {
 constexpr std::size_t kSmShared = std::size_t{228} << 10, kReserved = 1 << 10;  // of each block
 
 void divideShared(MatmulPlan& plan, WeightClass weightClass) {
-  const bool int8 = weightClass == WeightClass::int8;
-  const int unit = int8 ? kInt8UnitBytes : kBf16UnitBytes, xBytes = plan.boxRows * 128;
+  const int unit = unitBytesOf(weightClass), xBytes = plan.boxRows * 128;
   const int depth = plan.tile.depth(weightClass);
   plan.stageBytes = static_cast<int>(parts(depth * (xBytes + plan.tileEights * unit), 1024)) * 1024;
-  // Where the operands of a stage's last step end, were they whole.
+  // Where the operands of a stage's last step end, were they whole. Codes are no operands.
   const int xEnd = (depth - 1) * xBytes + plan.tile.rows * 128;
-  const int wEnd =
-      depth * xBytes + ((depth - 1) * plan.tileEights + plan.tile.mostEights()) * (int8 ? 0 : unit);
+  const int wEnd = weightClass == WeightClass::bf16
+                       ? depth * xBytes + ((depth - 1) * plan.tileEights + plan.tile.mostEights()) * unit
+                       : 0;
   const std::size_t rest = kBarrierBytes + std::max({xEnd, wEnd, plan.stageBytes}) - plan.stageBytes;
   const std::size_t most = (plan.tile.halfSm() ? kSmShared / 2 : kSmShared) - kReserved;
   const int room = rest < most ? static_cast<int>((most - rest) / plan.stageBytes) : 0;
@@ -81,13 +81,13 @@ MatmulPlan planWith(const Candidate& candidate, const MatmulShape& shape, int sm
 // or memory. The constants were fitted to an H200; they choose among tiles, no more.
 double timeOf(const MatmulPlan& plan, const MatmulShape& shape, int sms) {
   constexpr double kL2PerSm = 68, kMemory = 4650;  // bytes a nanosecond
-  const bool int8 = shape.weightClass == WeightClass::int8;
+  const bool codes = shape.weightClass != WeightClass::bf16;
   const MatmulTile& tile = plan.tile;
   const double blocksPerSm = std::max(1.0, 1.0 * plan.blocks / sms);
-  const double w = 1.0 * plan.tileEights * (int8 ? kInt8UnitBytes : kBf16UnitBytes);
+  const double w = 1.0 * plan.tileEights * unitBytesOf(shape.weightClass);
   const double x = plan.boxRows * 128.0;
   const double fromMemory = w * plan.blocks / kMemory / plan.rowTiles;
-  const double chain = (int8 ? 40 + 25 * tile.eights : 45) + 0.3 * tile.rows;
+  const double chain = (codes ? 40 + 25 * tile.eights : 45) + 0.3 * tile.rows;
   const double tensor = blocksPerSm * tile.warpgroups * std::max(32.0, 1.0 * tile.rows) * 4 / 2 / 1.7;
   const double step = std::max({chain, tensor, blocksPerSm * (w + x) / kL2PerSm, fromMemory});
   const double ending = 1000 + 4 * tile.rows;

@@ -16,26 +16,6 @@ namespace tandem::cuda {
 // swizzle.
 __device__ inline int swizzled(int row, int chunk) { return row * kTileInputs + (chunk ^ row % 8) * 8; }
 
-// Of an output's codes.
-struct Scale {
-  std::uint32_t pair, minus128;  // twice itself, and times -128
-};
-__device__ inline Scale scaleOf(std::uint32_t bits) {
-  constexpr std::uint32_t kMinus128 = 0xc300c300u, kMinusZero = 0x80008000u;
-  const std::uint32_t pair = bits << 16 | bits;
-  return {pair, fmaBf16(pair, kMinus128, kMinusZero)};
-}
-
-// The four weights that a word of codes stands for (weight-tiles.h), as two pairs of bf16. A code's seven bits
-// behind bf16's 128 are 128 + bits, and taking 128 scales away from so many leaves the product, rounded once.
-__device__ inline uint2 expandCodes(std::uint32_t word, const Scale& scale) {
-  constexpr std::uint32_t k128 = 0x43004300u, kBits = 0x007f007fu, kSigns = 0x80008000u;
-  const std::uint32_t exchanged = __byte_perm(word, 0, 0x2301);
-  const std::uint32_t first = fmaBf16((word & kBits) | k128, scale.pair, scale.minus128);
-  const std::uint32_t second = fmaBf16((exchanged & kBits) | k128, scale.pair, scale.minus128);
-  return {first ^ (word & kSigns), second ^ (exchanged & kSigns)};
-}
-
 constexpr float kLog2E = 1.4426950408889634f;
 __device__ inline float silu(float x) { return x / (1 + exp2Fast(-x * kLog2E)); }
 

@@ -11,6 +11,7 @@
 #include "cuda/bulk-copies.h"
 #include "cuda/kernel.h"
 #include "cuda/matmul-tile.h"
+#include "cuda/weight-codes.h"
 #include "cuda/wgmma.h"
 
 // Compiled for other architectures the kernel is empty, and nvcc warns of all that it would use.
@@ -56,11 +57,11 @@ struct Turn {
   }
 };
 
-template <int kWarpgroups, int kEights, int kRows, bool kInt8>
+template <int kWarpgroups, int kEights, int kRows, WeightClass kClass>
 struct Kernel {
   static constexpr MatmulTile kTile{kWarpgroups, kEights, kRows};
   static constexpr int kMultiplyingWarps = 4 * kWarpgroups;
-  static constexpr int kDepth = kTile.depth(kInt8 ? WeightClass::int8 : WeightClass::bf16);
+  static constexpr int kDepth = kTile.depth(kClass);
   // To begin a copy takes a warp 200 ns, whatever its size: several take stages in turn.
   static constexpr int kLoadingWarps = 3;  // of W; one more loads x
   // Or a warp might take the parity of a stage for that of two turns before.
@@ -69,7 +70,8 @@ struct Kernel {
   static constexpr int kBlocks = kTile.halfSm() ? 2 : 1;  // of an SM
   // Many rows take more than a warp's equal share of registers.
   static constexpr bool kExchange = kRows > 128;
-  static constexpr int kUnitBytes = kInt8 ? kInt8UnitBytes : kBf16UnitBytes;
+  static constexpr bool kCodes = kClass != WeightClass::bf16;
+  static constexpr int kUnitBytes = unitBytesOf(kClass);
   static constexpr int kProducts = kTileInputs / 16;  // of a step
 
   struct Barriers {
@@ -153,30 +155,22 @@ struct Kernel {
     });
   }
 
-  // What a lane reads of its warp's eights in a step: a quarter of an output of each.
-  struct Codes {
-    uint4 words[kEights];
-    std::uint32_t scales[kEights];
-  };
+  using Codes = UnitCodes<kCodes ? kClass : WeightClass::int8>[kEights];
 
   // units[i]: where in a step's W the warp's eight i lies.
   __device__ static void read(const std::byte* w, const int (&units)[kEights], Codes& codes) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-    for (int i = 0; i < kEights; ++i) {
-      codes.words[i] = reinterpret_cast<const uint4*>(w + units[i])[lane];
-      codes.scales[i] = reinterpret_cast<const bf16*>(w + units[i] + kInt8CodeBytes)[lane / 4];
-    }
+    for (int i = 0; i < kEights; ++i) codes[i].read(w + units[i], lane);
   }
 
-  __device__ static void expand(const Codes& codes, std::uint32_t (&operands)[kProducts][4]) {
+  __device__ static void expand(Codes& codes, std::uint32_t (&operands)[kProducts][4]) {
 #pragma unroll
     for (int i = 0; i < kEights; ++i) {
-      const Scale scale = scaleOf(codes.scales[i]);
-      const std::uint32_t words[] = {codes.words[i].x, codes.words[i].y, codes.words[i].z, codes.words[i].w};
+      codes[i].prepare();
 #pragma unroll
       for (int k16 = 0; k16 < kProducts; ++k16) {
-        const uint2 pairs = expandCodes(words[k16], scale);
+        const uint2 pairs = codes[i].operand(k16);
         operands[k16][i] = pairs.x;
         operands[k16][i + 2] = pairs.y;
       }
@@ -222,7 +216,7 @@ struct Kernel {
         done = stage.place;
         stage.advance(work.plan.stages);
       };
-      if constexpr (kInt8) {
+      if constexpr (kCodes) {
         std::uint32_t even[kProducts][4], odd[kProducts][4];
         const auto multiplyStep = [&](const std::uint32_t(&operands)[kProducts][4]) {
           beginProducts();
@@ -338,12 +332,12 @@ struct Kernel {
 #endif
 };
 
-template <int kWarpgroups, int kEights, int kRows, bool kInt8>
-__global__ void __launch_bounds__(Kernel<kWarpgroups, kEights, kRows, kInt8>::kThreads,
-                                  Kernel<kWarpgroups, kEights, kRows, kInt8>::kBlocks)
+template <int kWarpgroups, int kEights, int kRows, WeightClass kClass>
+__global__ void __launch_bounds__(Kernel<kWarpgroups, kEights, kRows, kClass>::kThreads,
+                                  Kernel<kWarpgroups, kEights, kRows, kClass>::kBlocks)
     multiplyPipelined(const Work work, const __grid_constant__ RowsMap x) {
 #if defined(TANDEM_WGMMA)
-  using K = Kernel<kWarpgroups, kEights, kRows, kInt8>;
+  using K = Kernel<kWarpgroups, kEights, kRows, kClass>;
   const typename K::Shared shared = K::divide(work.plan);
   if (threadIdx.x == 0) {
     for (int i = 0; i < work.plan.stages; ++i) {
@@ -374,33 +368,34 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kEights, kRows, kInt8>::kT
 #endif
 }
 
-template <int kWarpgroups, int kEights, int kRows, bool kInt8>
+template <int kWarpgroups, int kEights, int kRows, WeightClass kClass>
 bool launchIf(const Work& work, Stream stream) {
-  using K = Kernel<kWarpgroups, kEights, kRows, kInt8>;
+  using K = Kernel<kWarpgroups, kEights, kRows, kClass>;
   if (work.plan.tile != K::kTile) return false;
   const RowsMap x = makeRowsMap(work.problem.x, work.problem.rows, work.problem.w.inputs, work.plan.boxRows);
-  launchEarly("matmul", multiplyPipelined<kWarpgroups, kEights, kRows, kInt8>,
+  launchEarly("matmul", multiplyPipelined<kWarpgroups, kEights, kRows, kClass>,
               dim3(static_cast<unsigned>(work.plan.blocks)), K::kThreads, work.plan.sharedBytes, stream, work,
               x);
   return true;
 }
 
 // Few rows of x, by one of the tiles of outputs.
-template <bool kInt8, int kRows>
+template <WeightClass kClass, int kRows>
 bool launchFew(const Work& work, Stream stream) {
-  constexpr int kNarrow = kInt8 ? 1 : 2;
-  if (launchIf<1, kNarrow, kRows, kInt8>(work, stream)) return true;
-  if (launchIf<2, 2, kRows, kInt8>(work, stream)) return true;
-  if (launchIf<4, 2, kRows, kInt8>(work, stream)) return true;
-  if constexpr (kInt8) return launchIf<2, 1, kRows, kInt8>(work, stream);
+  constexpr bool kCodes = kClass != WeightClass::bf16;
+  if (launchIf<1, kCodes ? 1 : 2, kRows, kClass>(work, stream)) return true;
+  if (launchIf<2, 2, kRows, kClass>(work, stream)) return true;
+  if (launchIf<4, 2, kRows, kClass>(work, stream)) return true;
+  if constexpr (kCodes) return launchIf<2, 1, kRows, kClass>(work, stream);
   return false;
 }
 
-template <bool kInt8>
+template <WeightClass kClass>
 void launchClass(const Work& work, Stream stream) {
-  const bool launched = launchFew<kInt8, 8>(work, stream) || launchFew<kInt8, 16>(work, stream) ||
-                        launchFew<kInt8, 32>(work, stream) || launchFew<kInt8, 64>(work, stream) ||
-                        launchIf<2, 2, 128, kInt8>(work, stream) || launchIf<2, 2, 256, kInt8>(work, stream);
+  const bool launched = launchFew<kClass, 8>(work, stream) || launchFew<kClass, 16>(work, stream) ||
+                        launchFew<kClass, 32>(work, stream) || launchFew<kClass, 64>(work, stream) ||
+                        launchIf<2, 2, 128, kClass>(work, stream) ||
+                        launchIf<2, 2, 256, kClass>(work, stream);
   check(launched, "there is no kernel for a matmul's plan");
 }
 
@@ -408,8 +403,14 @@ void launchClass(const Work& work, Stream stream) {
 
 void matmulByWgmma(const MatmulProblem& problem, const MatmulPlan& plan, Stream stream) {
   const Work work{problem, plan};
-  problem.w.weightClass == WeightClass::int8 ? launchClass<true>(work, stream)
-                                             : launchClass<false>(work, stream);
+  switch (problem.w.weightClass) {
+    case WeightClass::bf16:
+      return launchClass<WeightClass::bf16>(work, stream);
+    case WeightClass::int8:
+      return launchClass<WeightClass::int8>(work, stream);
+    case WeightClass::int4:
+      return launchClass<WeightClass::int4>(work, stream);
+  }
 }
 
 }  // namespace tandem::cuda

@@ -11,6 +11,9 @@
 //         the two neighbours: in the low byte are the 7 bits of the first and the sign of the one 8 behind it,
 //         in the high byte its 7 bits and the first one's sign, so that each is bf16 but for its exponent where
 //         the half, or the half with its bytes exchanged, is masked.
+//   int4  the same with [32 lanes][2 words]. Word i holds two times 16 inputs: from the lowest four bits on the
+//         halves are code + 8 of the inputs 32i + 2t, + 1, of those 8 behind them, and of the same of the next
+//         16.
 //
 // Blocks divide the outputs by eights. Outputs are padded with zeros to 64, inputs to two tiles. In a `gated`
 // weight eights of gate and of up take turns.
@@ -29,12 +32,20 @@
 namespace tandem::cuda {
 
 inline constexpr int kTileOutputs = 64;
-inline constexpr int kTileInputs = 64;          // 128 bytes of bf16, and what shares a scale in int8
+inline constexpr int kTileInputs = 64;          // 128 bytes of bf16, and what shares a scale of codes
 inline constexpr int kInputsMultiple = 2 * kTileInputs;  // kernels take tiles of inputs by twos
 inline constexpr int kOutputsOfUnit = 8;
 inline constexpr int kBf16UnitBytes = kOutputsOfUnit * kTileInputs * 2;
 inline constexpr int kInt8CodeBytes = kOutputsOfUnit * kTileInputs;
 inline constexpr int kInt8UnitBytes = kInt8CodeBytes + kOutputsOfUnit * 2;
+inline constexpr int kInt4CodeBytes = kInt8CodeBytes / 2;
+inline constexpr int kInt4UnitBytes = kInt4CodeBytes + kOutputsOfUnit * 2;
+
+// Of eight outputs and 64 inputs.
+TANDEM_HOST_DEVICE constexpr int unitBytesOf(WeightClass weightClass) {
+  if (weightClass == WeightClass::bf16) return kBf16UnitBytes;
+  return weightClass == WeightClass::int8 ? kInt8UnitBytes : kInt4UnitBytes;
+}
 
 struct WeightTiles {
   const std::byte* data = nullptr;  // on the device
@@ -42,10 +53,7 @@ struct WeightTiles {
   std::int64_t paddedOutputs = 0, paddedInputs = 0;
   WeightClass weightClass = WeightClass::bf16;
 
-  // Of eight outputs and 64 inputs.
-  TANDEM_HOST_DEVICE constexpr int unitBytes() const {
-    return weightClass == WeightClass::bf16 ? kBf16UnitBytes : kInt8UnitBytes;
-  }
+  TANDEM_HOST_DEVICE constexpr int unitBytes() const { return unitBytesOf(weightClass); }
   TANDEM_HOST_DEVICE constexpr std::int64_t steps() const { return paddedInputs / kTileInputs; }
   // The unit of the outputs [8 eight, 8 eight + 8) and the inputs [64 step, 64 step + 64).
   TANDEM_HOST_DEVICE constexpr std::int64_t unitOffset(std::int64_t eight, std::int64_t step) const {

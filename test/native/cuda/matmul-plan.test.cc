@@ -19,7 +19,7 @@ struct Named {
 
 std::vector<Named> shapes() {
   std::vector<Named> all;
-  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8, WeightClass::int4}) {
     for (const int outputs : {8, 72, 4096, 28672, 128256}) {
       for (const int rows : {1, 8, 63, 64, 65, 300, 4096}) {
         for (const int granularity : {1, 2}) {
@@ -69,10 +69,10 @@ TEST("cuda matmul plan: what is read fits the shared memory") {
       const int xEnd = last + (depth - 1) * plan.boxRows * 128 + plan.tile.rows * 128;
       isTrue(xEnd + cuda::kBarrierBytes <= plan.sharedBytes, name + ": x is read into the barriers");
       // Codes are read as units, bf16 as whole operands.
-      const bool int8 = shape.weightClass == WeightClass::int8;
-      const int unit = int8 ? cuda::kInt8UnitBytes : cuda::kBf16UnitBytes;
+      const bool codes = shape.weightClass != WeightClass::bf16;
+      const int unit = cuda::unitBytesOf(shape.weightClass);
       const int wEnd = last + depth * plan.boxRows * 128 + (depth - 1) * plan.tileEights * unit +
-                       (int8 ? plan.tileEights : plan.tile.mostEights()) * unit;
+                       (codes ? plan.tileEights : plan.tile.mostEights()) * unit;
       isTrue(wEnd + cuda::kBarrierBytes <= plan.sharedBytes, name + ": W is read into the barriers");
       if (plan.tile.halfSm()) {
         isTrue(plan.sharedBytes <= std::size_t{113} << 10, name + ": two blocks do not fit an SM");
