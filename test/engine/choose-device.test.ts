@@ -29,11 +29,8 @@ const noDriver: CudaInfo = {
   devices: [],
 };
 
-const choose = (
-  settings: Partial<EngineSettings>,
-  info: CudaInfo,
-  weights: ModelSettings['weights'] = 'int8',
-) => chooseDevice({ model: { weights }, engine: EngineSettings.parse(settings) }, () => info);
+const choose = (settings: Partial<EngineSettings>, info: CudaInfo) =>
+  chooseDevice(EngineSettings.parse(settings), () => info);
 
 describe('the choice of a device', () => {
   it('takes a GPU where one can be used, and says why where it cannot', () => {
@@ -54,7 +51,7 @@ describe('the choice of a device', () => {
     };
     for (const settings of [{ device: 'cpu' }, { cores: 2 }, { isa: 'avx2' }] as const) {
       const engine = EngineSettings.parse(settings);
-      expect(chooseDevice({ model: { weights: 'int8' }, engine }, ask)).toEqual({ kind: 'cpu', notes: [] });
+      expect(chooseDevice(engine, ask)).toEqual({ kind: 'cpu', notes: [] });
     }
   });
 
@@ -97,15 +94,8 @@ describe('the choice of a device', () => {
     expect(() => choose({ cores: 4, gpu: 0 }, usable)).toThrow(/--cores 4.*--gpu 0/);
   });
 
-  it('leaves to the processor what has no kernels', () => {
-    expect(() => choose({ device: 'cuda' }, usable, 'int4')).toThrow(
-      /--weights int4 has no CUDA kernels yet/,
-    );
-    expect(choose({}, usable, 'int4')).toMatchObject({
-      kind: 'cpu',
-      notes: ['computing on the processor: --weights int4 has no CUDA kernels yet: take int8 or bf16'],
-    });
-    for (const kv of ['int8', 'int4', 'int2'] as const) {
+  it('takes a GPU for every class of KV', () => {
+    for (const kv of ['exact', 'int8', 'int4', 'int2'] as const) {
       expect(choose({ device: 'cuda', kv }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
     }
   });
