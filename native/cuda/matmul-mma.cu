@@ -90,6 +90,7 @@ __global__ void __launch_bounds__(Tile::kThreads) multiply(const MatmulProblem p
   };
   for (int step = 0; step < Tile::kStages - 1; ++step) load(step);
 
+  const std::uint32_t k128 = twice128();
   float sums[Tile::kRowTiles][Tile::kEights][4] = {};
   for (int step = 0; step < steps; ++step) {
     waitForCopies<Tile::kStages - 2>();
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(Tile::kThreads) multiply(const MatmulProblem p
       if constexpr (K::kCodes) {
 #pragma unroll
         for (int eight = 0; eight < Tile::kEights; ++eight) {
-          const uint2 pairs = codes[eight].operand(k16);
+          const uint2 pairs = codes[eight].operand(k16, k128);
           b[eight][0] = pairs.x;
           b[eight][1] = pairs.y;
         }

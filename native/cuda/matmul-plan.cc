@@ -20,7 +20,8 @@ std::vector<Candidate> candidates(const MatmulShape& shape) {
   const bool codes = shape.weightClass != WeightClass::bf16;
   std::vector<Candidate> all;
   for (const int rows : {8, 16, 32, 64, 128, 256}) {
-    if (rows < 64 && shape.rows > rows) continue;
+    if (rows < 32 && shape.rows > rows) continue;
+    if (rows == 32 && shape.rows > (codes ? 32 : 64)) continue;
     if (rows <= 64 && rows > 8 && shape.rows <= rows / 2) continue;
     if (rows > 64 && shape.rows <= 64) continue;
     if (rows > 64) {

@@ -157,35 +157,42 @@ struct Kernel {
 
   using Codes = UnitCodes<kCodes ? kClass : WeightClass::int8>[kEights];
 
-  // units[i]: where in a step's W the warp's eight i lies.
-  __device__ static void read(const std::byte* w, const int (&units)[kEights], Codes& codes) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-    for (int i = 0; i < kEights; ++i) codes[i].read(w + units[i], lane);
-  }
+  using Operands = std::uint32_t[kProducts][4];
 
-  __device__ static void expand(Codes& codes, std::uint32_t (&operands)[kProducts][4]) {
+  __device__ static void expand(Codes& codes, std::uint32_t k128, Operands& operands) {
 #pragma unroll
     for (int i = 0; i < kEights; ++i) {
       codes[i].prepare();
 #pragma unroll
       for (int k16 = 0; k16 < kProducts; ++k16) {
-        const uint2 pairs = codes[i].operand(k16);
+        const uint2 pairs = codes[i].operand(k16, k128);
         operands[k16][i] = pairs.x;
         operands[k16][i + 2] = pairs.y;
       }
     }
-    if constexpr (kEights == 1) {
-#pragma unroll
-      for (int k16 = 0; k16 < kProducts; ++k16) operands[k16][1] = operands[k16][3] = 0;
-    }
   }
 
-  __device__ static void multiplyTiles(const Work& work, const Shared& shared, int warp) {
-    const int steps = work.problem.steps(), xBytes = work.plan.boxRows * 128;
-    const int wBytes = work.plan.tileEights * kUnitBytes;
-    const bool first = threadIdx.x % 32 == 0;
+  // Steps of a tile one after another: the stage of each, its place there, and whether another stage was left
+  // for it.
+  struct Cursor {
     Turn stage;
+    int inStage = 0, left = 0;
+
+    __device__ void advance(const Work& work) {
+      --left;
+      if (++inStage < kDepth && left > 0) return;
+      inStage = 0;
+      stage.advance(work.plan.stages);
+    }
+    __device__ int stageAt(const Work& work) const { return stage.place * work.plan.stageBytes; }
+  };
+
+  __device__ static void multiplyTiles(const Work& work, const Shared& shared, int warp) {
+    const int steps = work.problem.steps(), lane = static_cast<int>(threadIdx.x) % 32;
+    const int xBytes = work.plan.boxRows * 128, wBytes = work.plan.tileEights * kUnitBytes;
+    const auto x = operandAt(shared.stages, 0);
+    const std::byte* w = shared.stages + kDepth * xBytes;
+    Cursor products, reads;
     forTiles(work, [&](const TilePlace& tile) {
       float sums[kRows / 8][4];
 #pragma unroll
@@ -193,140 +200,178 @@ struct Kernel {
 #pragma unroll
         for (int i = 0; i < 4; ++i) sums[j][i] = 0;
       }
-      int units[kEights];
-#pragma unroll
-      for (int i = 0; i < kEights; ++i) {
-        const int unit = kEights * warp + i;
-        // A warp without outputs computes those of another.
-        units[i] = (unit < tile.eights ? unit : tile.eights - 1) * kUnitBytes;
-      }
-      int done = 0;
-      // Of the stage before, when no more than the group that was just begun is left.
-      const auto release = [&] {
+      products.left = reads.left = steps;
+      int before = 0;
+      // Of the stage of the step before, if no other step is in it, when no more than the group that was just
+      // begun is left.
+      const auto finishBefore = [&] {
         waitForProducts<1>();
-        if (first) arrive(shared.barriers->used[done]);
+        if (products.inStage == 0 && products.left < steps && lane == 0) arrive(shared.barriers->used[before]);
+        before = products.stage.place;
+        products.advance(work);
       };
-      const std::byte *x = nullptr, *w = nullptr;
-      const auto enter = [&] {
-        waitFor(shared.barriers->loaded[stage.place], stage.parity);
-        x = shared.stages + stage.place * work.plan.stageBytes;
-        w = x + kDepth * xBytes;
-      };
-      const auto leave = [&] {
-        done = stage.place;
-        stage.advance(work.plan.stages);
+      const auto xOf = [&] {
+        return operandBehind(x, products.stageAt(work) + products.inStage * xBytes);
       };
       if constexpr (kCodes) {
-        std::uint32_t even[kProducts][4], odd[kProducts][4];
-        const auto multiplyStep = [&](const std::uint32_t(&operands)[kProducts][4]) {
+        const std::uint32_t k128 = twice128();
+        int units[kEights];
+#pragma unroll
+        for (int i = 0; i < kEights; ++i) {
+          const int unit = kEights * warp + i;
+          // A warp without outputs computes those of another.
+          units[i] = (unit < tile.eights ? unit : tile.eights - 1) * kUnitBytes;
+        }
+        const auto read = [&](Codes& codes) {
+          if (reads.left == 0) return;
+          if (reads.inStage == 0) waitFor(shared.barriers->loaded[reads.stage.place], reads.stage.parity);
+          const std::byte* step = w + reads.stageAt(work) + reads.inStage * wBytes;
+#pragma unroll
+          for (int i = 0; i < kEights; ++i) codes[i].read(step + units[i], lane);
+          reads.advance(work);
+        };
+        // Codes are read two steps before they are multiplied, and expanded while the products of the step
+        // before are computed.
+        const auto multiplyStep = [&](Codes& codes, Operands& operands) {
+          expand(codes, k128, operands);
           beginProducts();
 #pragma unroll
-          for (int k16 = 0; k16 < kProducts; ++k16) multiply(sums, operands[k16], operandAt(x, k16));
+          for (int k16 = 0; k16 < kProducts; ++k16) {
+            multiply(sums, operands[k16], operandBehind(xOf(), 32 * k16));
+          }
           endProductGroup();
+          finishBefore();
+          read(codes);
         };
-        for (int step = 0; step < steps; step += 2) {
-          Codes codes;
-          if (step % kDepth == 0) enter();
-          read(w, units, codes);
-          expand(codes, even);
-          if constexpr (kDepth > 1) read(w + wBytes, units, codes);
-          multiplyStep(even);
-          if (step % kDepth == 0 && step > 0) {
-            release();
-          } else {
-            waitForProducts<1>();
-          }
-          if constexpr (kDepth == 1) {
-            leave();
-            enter();
-            read(w, units, codes);
-          } else {
-            x += xBytes;
-          }
-          expand(codes, odd);
-          multiplyStep(odd);
-          if constexpr (kDepth == 1) {
-            release();
-          } else {
-            waitForProducts<1>();
-            x += xBytes;
-            w += 2 * wBytes;
-          }
-          if (kDepth <= 2 || (step + 2) % kDepth == 0 || step + 2 == steps) leave();
-        }
-      } else {
-        for (int step = 0; step < steps; step += kDepth) {
-          enter();
-          w += warp / 4 * (kTileOutputs * kTileInputs * 2);
-          const int count = steps - step < kDepth ? steps - step : kDepth;
-          for (int i = 0; i < count; ++i) {
-            beginProducts();
+        Operands even, odd;
+        if constexpr (kEights == 1) {
 #pragma unroll
-            for (int k16 = 0; k16 < kProducts; ++k16) {
-              multiply(sums, operandAt(w + i * wBytes, k16), operandAt(x + i * xBytes, k16));
+          for (int k16 = 0; k16 < kProducts; ++k16) {
+            for (const int rowsBelow : {1, 3}) {
+              even[k16][rowsBelow] = static_cast<std::uint32_t>(computedAnew(0));
+              odd[k16][rowsBelow] = static_cast<std::uint32_t>(computedAnew(0));
             }
           }
+        }
+        Codes ofEven, ofOdd;
+        read(ofEven);
+        read(ofOdd);
+        for (int step = 0; step < steps; step += 2) {
+          multiplyStep(ofEven, even);
+          multiplyStep(ofOdd, odd);
+        }
+      } else {
+        const auto wOfGroup = operandAt(w + warp / 4 * (kTileOutputs * kTileInputs * 2), 0);
+        for (int step = 0; step < steps; ++step) {
+          if (products.inStage == 0) {
+            waitFor(shared.barriers->loaded[products.stage.place], products.stage.parity);
+          }
+          const auto wOf = operandBehind(wOfGroup, products.stageAt(work) + products.inStage * wBytes);
+          beginProducts();
+#pragma unroll
+          for (int k16 = 0; k16 < kProducts; ++k16) {
+            multiply(sums, operandBehind(wOf, 32 * k16), operandBehind(xOf(), 32 * k16));
+          }
           endProductGroup();
-          if (step > 0) release();
-          leave();
+          finishBefore();
         }
       }
       waitForProducts<0>();
-      if (first) arrive(shared.barriers->used[done]);
+      if (lane == 0) arrive(shared.barriers->used[before]);
       store(work.problem, tile, warp, sums);
     });
   }
 
-  // Eight i of the warp is rows g + 8i of the product, where g = lane / 4; a lane holds two rows of x, 2t and
-  // the next of each eight.
+  // With g = lane / 4 and t = lane % 4 a lane holds of eight i of its warp the output g, in the columns 2t and
+  // the next of each eight rows of x: sums[j][2i] and the next.
   __device__ static void store(const MatmulProblem& problem, const TilePlace& tile, int warp,
                                const float (&sums)[kRows / 8][4]) {
-    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, width = problem.width();
-    const std::int64_t row = tile.firstRow + lane % 4 * 2;
-    const auto biasOf = [&](int column) {
-      return problem.bias && column < problem.w.outputs ? problem.bias[column] : 0.0f;
-    };
-    const auto forSums = [&](std::int64_t column, int i, auto action) {
-#pragma unroll
-      for (int j = 0; j < kRows / 8; ++j) {
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          const std::int64_t at = row + 8 * j + k;
-          if (at < problem.rows) action(at * width + column, sums[j][2 * i + k], sums[j][2 * (i ^ 1) + k]);
-        }
-      }
+    const int g = static_cast<int>(threadIdx.x) % 32 / 4, first = tile.firstEight + kEights * warp;
+    const int eights = min(kEights, tile.eights - kEights * warp), width = problem.width();
+    if (eights <= 0) return;
+    const auto biasOf = [&](int output) {
+      return problem.bias && output < problem.w.outputs ? problem.bias[output] : 0.0f;
     };
     if (problem.epilogue == Epilogue::swiGlu) {
       if constexpr (kEights == 2) {
-        const int column = (tile.firstEight / 2 + warp) * kOutputsOfUnit + g;
-        if (2 * warp >= tile.eights || column >= width) return;
-        const float gateBias = biasOf(column), upBias = biasOf(width + column);
-        forSums(column, 0, [&](std::int64_t at, float gate, float up) {
-          static_cast<bf16*>(problem.y)[at] = roundToBf16(silu(gate + gateBias) * (up + upBias));
+        const int column = first / 2 * kOutputsOfUnit + g;
+        const float gate = biasOf(column), up = biasOf(width + column);
+        storeColumns<1>(problem, tile.firstRow, first / 2, 1, [&](int, int j, int k) {
+          return silu(sums[j][k] + gate) * (sums[j][2 + k] + up);
         });
       }
       return;
     }
+    float bias[kEights];
 #pragma unroll
-    for (int i = 0; i < kEights; ++i) {
-      const int eight = kEights * warp + i, column = (tile.firstEight + eight) * kOutputsOfUnit + g;
-      if (eight >= tile.eights || column >= width) return;
-      const float bias = biasOf(column);
-      if (problem.epilogue == Epilogue::logits) {
-        forSums(column, i, [&](std::int64_t at, float sum, float) {
-          static_cast<float*>(problem.y)[at] = sum + bias;
-        });
-      } else if (problem.epilogue == Epilogue::add) {
-        forSums(column, i, [&](std::int64_t at, float sum, float) {
-          bf16& y = static_cast<bf16*>(problem.y)[at];
-          y = roundToBf16(sum + bias + lowFloat(y));
-        });
-      } else {
-        forSums(column, i, [&](std::int64_t at, float sum, float) {
-          static_cast<bf16*>(problem.y)[at] = roundToBf16(sum + bias);
-        });
+    for (int i = 0; i < kEights; ++i) bias[i] = biasOf((first + i) * kOutputsOfUnit + g);
+    storeColumns<kEights>(problem, tile.firstRow, first, eights,
+                          [&](int i, int j, int k) { return sums[j][2 * i + k] + bias[i]; });
+  }
+
+  // Columns [8 first, 8 (first + count)) of y's rows from firstRow on. valueOf(i, j, k): of the lane's column of
+  // eight i, in row 8j + 2t + k.
+  template <int kCount, class ValueOf>
+  __device__ static void storeColumns(const MatmulProblem& problem, std::int64_t firstRow, int first,
+                                      int count, const ValueOf& valueOf) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4, width = problem.width();
+    if (problem.epilogue == Epilogue::logits || width % kOutputsOfUnit != 0) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const int column = (first + i) * kOutputsOfUnit + g;
+        if (i >= count || column >= width) return;
+#pragma unroll
+        for (int j = 0; j < kRows / 8; ++j) {
+#pragma unroll
+          for (int k = 0; k < 2; ++k) {
+            const std::int64_t row = firstRow + 8 * j + 2 * t + k;
+            if (row < problem.rows) storeValue(problem, row * width + column, valueOf(i, j, k));
+          }
+        }
       }
+      return;
     }
+    // Four blocks of 8 x 8 at a time, of some rows and kCount eights: transposed, and exchanged among four lanes,
+    // a lane has 16 bytes of a row.
+    constexpr int kRowsOf = 4 / kCount;
+    const bool adds = problem.epilogue == Epilogue::add;
+#pragma unroll
+    for (int begin = 0; begin < kRows / 8; begin += kRowsOf) {
+      const int ofRow = t / kCount, ofColumn = t % kCount;
+      const std::int64_t row = firstRow + 8 * (begin + ofRow) + g;
+      const bool there = begin + ofRow < kRows / 8 && row < problem.rows && ofColumn < count;
+      auto* y = reinterpret_cast<uint4*>(static_cast<bf16*>(problem.y) + row * width +
+                                         (first + ofColumn) * kOutputsOfUnit);
+      std::uint32_t words[4] = {};
+      if (adds) {
+        const uint4 before = there ? *y : make_uint4(0, 0, 0, 0);
+        words[0] = before.x, words[1] = before.y, words[2] = before.z, words[3] = before.w;
+        transposeQuad(words, t);
+      }
+#pragma unroll
+      for (int block = 0; block < 4; ++block) {
+        const int j = begin + block / kCount, i = block % kCount;
+        if (j >= kRows / 8) continue;
+        float low = valueOf(i, j, 0), high = valueOf(i, j, 1);
+        if (adds) {
+          const std::uint32_t before = transposeMatrix(words[block]);
+          low += lowFloat(before);
+          high += highFloat(before);
+        }
+        words[block] = transposeMatrix(packBf16(low, high));
+      }
+      transposeQuad(words, t);
+      if (there) *y = make_uint4(words[0], words[1], words[2], words[3]);
+    }
+  }
+
+  __device__ static void storeValue(const MatmulProblem& problem, std::int64_t at, float value) {
+    if (problem.epilogue == Epilogue::logits) {
+      static_cast<float*>(problem.y)[at] = value;
+      return;
+    }
+    bf16& y = static_cast<bf16*>(problem.y)[at];
+    y = roundToBf16(problem.epilogue == Epilogue::add ? value + lowFloat(y) : value);
   }
 
 #endif
