@@ -34,8 +34,8 @@ std::vector<Candidate> candidates(const MatmulShape& shape) {
     }
     if (!codes) all.push_back({{1, 2, rows}});
     all.push_back({{2, 2, rows}});
-    if (MatmulTile{2, 2, rows}.halfSm()) all.push_back({{2, 2, rows}, 2});
-    all.push_back({{4, 2, rows}});
+    if (codes && MatmulTile{2, 2, rows}.halfSm()) all.push_back({{2, 2, rows}, 2});
+    if (codes && rows >= 32) all.push_back({{4, 2, rows}});
   }
   return all;
 }

@@ -60,6 +60,7 @@ struct Turn {
 template <int kWarpgroups, int kEights, int kRows, WeightClass kClass>
 struct Kernel {
   static constexpr MatmulTile kTile{kWarpgroups, kEights, kRows};
+  static constexpr bool kCodes = kClass != WeightClass::bf16;
   static constexpr int kMultiplyingWarps = 4 * kWarpgroups;
   static constexpr int kDepth = kTile.depth(kClass);
   // To begin a copy takes a warp 200 ns, whatever its size: several take stages in turn.
@@ -68,11 +69,14 @@ struct Kernel {
   static_assert(kLoadingWarps <= kFewestStages);
   static constexpr int kThreads = 32 * (kMultiplyingWarps + 1 + kLoadingWarps);
   static constexpr int kBlocks = kTile.halfSm() ? 2 : 1;  // of an SM
-  // Many rows take more than a warp's equal share of registers.
-  static constexpr bool kExchange = kRows > 128;
-  static constexpr bool kCodes = kClass != WeightClass::bf16;
+  // Registers that a thread of the multiplying warps has, and what is left to one of the others, where the first
+  // take more than an equal share.
+  static constexpr int kTaken = kRows > 64 ? 240 : kWarpgroups == 4 ? 112 : 104;
+  static constexpr int kLeft = kRows > 64 ? 24 : 32;
+  static constexpr bool kExchange = kRows > 64 || (kCodes && kEights == 2 && (kTile.halfSm() || kWarpgroups == 4));
   static constexpr int kUnitBytes = unitBytesOf(kClass);
   static constexpr int kProducts = kTileInputs / 16;  // of a step
+  static constexpr int kAhead = kEights == 1 ? 2 : 1;  // steps that codes are read before they are expanded
 
   struct Barriers {
     Barrier loaded[kMostStages], used[kMostStages];  // stages
@@ -230,7 +234,7 @@ struct Kernel {
           for (int i = 0; i < kEights; ++i) codes[i].read(step + units[i], lane);
           reads.advance(work);
         };
-        // Codes are read two steps before they are multiplied, and expanded while the products of the step
+        // Codes are read some steps before they are multiplied, and expanded while the products of the step
         // before are computed.
         const auto multiplyStep = [&](Codes& codes, Operands& operands) {
           expand(codes, k128, operands);
@@ -253,12 +257,11 @@ struct Kernel {
             }
           }
         }
-        Codes ofEven, ofOdd;
-        read(ofEven);
-        read(ofOdd);
+        Codes codes[kAhead];
+        for (Codes& some : codes) read(some);
         for (int step = 0; step < steps; step += 2) {
-          multiplyStep(ofEven, even);
-          multiplyStep(ofOdd, odd);
+          multiplyStep(codes[0], even);
+          multiplyStep(codes[kAhead - 1], odd);
         }
       } else {
         const auto wOfGroup = operandAt(w + warp / 4 * (kTileOutputs * kTileInputs * 2), 0);
@@ -309,7 +312,8 @@ struct Kernel {
                           [&](int i, int j, int k) { return sums[j][2 * i + k] + bias[i]; });
   }
 
-  // Columns [8 first, 8 (first + count)) of y's rows from firstRow on. valueOf(i, j, k): of the lane's column of
+  // Columns [8 first, 8 (first + count)) of y's rows from firstRow on. Rows are computed anew, or the addresses of all
+  // of them would be computed at once. valueOf(i, j, k): of the lane's column of
   // eight i, in row 8j + 2t + k.
   template <int kCount, class ValueOf>
   __device__ static void storeColumns(const MatmulProblem& problem, std::int64_t firstRow, int first,
@@ -324,7 +328,7 @@ struct Kernel {
         for (int j = 0; j < kRows / 8; ++j) {
 #pragma unroll
           for (int k = 0; k < 2; ++k) {
-            const std::int64_t row = firstRow + 8 * j + 2 * t + k;
+            const std::int64_t row = firstRow + computedAnew(8 * j + k) + 2 * t;
             if (row < problem.rows) storeValue(problem, row * width + column, valueOf(i, j, k));
           }
         }
@@ -338,7 +342,7 @@ struct Kernel {
 #pragma unroll
     for (int begin = 0; begin < kRows / 8; begin += kRowsOf) {
       const int ofRow = t / kCount, ofColumn = t % kCount;
-      const std::int64_t row = firstRow + 8 * (begin + ofRow) + g;
+      const std::int64_t row = firstRow + computedAnew(8 * begin) + 8 * ofRow + g;
       const bool there = begin + ofRow < kRows / 8 && row < problem.rows && ofColumn < count;
       auto* y = reinterpret_cast<uint4*>(static_cast<bf16*>(problem.y) + row * width +
                                          (first + ofColumn) * kOutputsOfUnit);
@@ -397,12 +401,12 @@ __global__ void __launch_bounds__(Kernel<kWarpgroups, kEights, kRows, kClass>::k
   const int warp = __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x) / 32, 0);
   const int other = warp - K::kMultiplyingWarps;
   if (other < 0) {
-    if constexpr (K::kExchange) takeRegisters<240>();
+    if constexpr (K::kExchange) takeRegisters<K::kTaken>();
     waitForKernelsBefore();
     K::multiplyTiles(work, shared, warp);
     return;
   }
-  if constexpr (K::kExchange) giveRegisters<24>();
+  if constexpr (K::kExchange) giveRegisters<K::kLeft>();
   if (other == 0) {
     // Weights are loaded meanwhile: nothing writes them.
     waitForKernelsBefore();
@@ -427,12 +431,15 @@ bool launchIf(const Work& work, Stream stream) {
 // Few rows of x, by one of the tiles of outputs.
 template <WeightClass kClass, int kRows>
 bool launchFew(const Work& work, Stream stream) {
-  constexpr bool kCodes = kClass != WeightClass::bf16;
-  if (launchIf<1, kCodes ? 1 : 2, kRows, kClass>(work, stream)) return true;
   if (launchIf<2, 2, kRows, kClass>(work, stream)) return true;
-  if (launchIf<4, 2, kRows, kClass>(work, stream)) return true;
-  if constexpr (kCodes) return launchIf<2, 1, kRows, kClass>(work, stream);
-  return false;
+  if constexpr (kClass == WeightClass::bf16) {
+    return launchIf<1, 2, kRows, kClass>(work, stream);
+  } else {
+    if (launchIf<1, 1, kRows, kClass>(work, stream)) return true;
+    if (launchIf<2, 1, kRows, kClass>(work, stream)) return true;
+    if constexpr (kRows >= 32) return launchIf<4, 2, kRows, kClass>(work, stream);
+    return false;
+  }
 }
 
 template <WeightClass kClass>

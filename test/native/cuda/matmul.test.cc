@@ -24,11 +24,11 @@ constexpr int kSms = 4;
 using Kernel = std::function<void(const cuda::MatmulProblem&, int)>;
 
 // Those that the device has, and all their tiles.
-std::vector<Kernel> kernels(std::int64_t rows, WeightClass weightClass) {
+std::vector<Kernel> kernels(std::int64_t rows, WeightClass weightClass, int granularity = 1) {
   std::vector<Kernel> all = {
       [](const cuda::MatmulProblem& problem, int sms) { cuda::matmulByMma(problem, sms, kStream); }};
   if (!cuda::hasWgmma()) return all;
-  const std::size_t plans = cuda::possiblePlans({rows, 1, 1, 1, weightClass}, 1).size();
+  const std::size_t plans = cuda::possiblePlans({rows, granularity, granularity, 2, weightClass}, 1).size();
   for (std::size_t i = 0; i < plans; ++i) {
     all.push_back([i](const cuda::MatmulProblem& problem, int sms) {
       cuda::matmulByWgmma(problem, cuda::possiblePlans(cuda::shapeOf(problem), sms)[i], kStream);
@@ -129,6 +129,12 @@ struct Problem {
     return out.read();
   }
   // By one kernel.
+  std::vector<bf16> runBy(const Kernel& kernel, cuda::Epilogue epilogue, std::vector<bf16> before) const {
+    DeviceArray<bf16> in(x), out(std::move(before));
+    DeviceArray<float> biases(bias);
+    kernel({in.data(), weight().tiles(), biases.data(), out.data(), epilogue, rows}, kSms);
+    return out.read();
+  }
   std::vector<float> logitsBy(const Kernel& kernel, int sms = kSms) const {
     DeviceArray<bf16> in(x);
     DeviceArray<float> biases(bias), out(std::vector<float>(rows * outputs, NAN));
@@ -190,16 +196,20 @@ TEST("cuda matmul: equals float64 for outputs and inputs that fill no tile, and 
   }
 }
 
-TEST("cuda matmul: stores bf16, or adds to what is there") {
+TEST("cuda matmul: stores bf16, or adds to what is there, by every kernel") {
   for (const std::int64_t outputs : {40, 41}) {  // 41: no row but the first is aligned
-    const Problem problem(5, outputs, 128, WeightClass::bf16);
-    const std::vector<bf16> before = randomBf16s(5 * outputs, 4);
-    const auto exact = problem.logits();
-    const auto stored = problem.run(cuda::Epilogue::store, true, before);
-    const auto added = problem.run(cuda::Epilogue::add, true, before);
-    for (std::size_t i = 0; i < exact.size(); ++i) {
-      test::equal(stored[i], toBf16(exact[i]), "stored");
-      test::equal(added[i], toBf16(exact[i] + toFloat(before[i])), "added");
+    for (const int rows : {5, 67}) {
+      const Problem problem(rows, outputs, 128, WeightClass::int8);
+      const std::vector<bf16> before = randomBf16s(rows * outputs, 4);
+      const auto exact = problem.logits();
+      for (const Kernel& kernel : kernels(rows, WeightClass::int8)) {
+        const auto stored = problem.runBy(kernel, cuda::Epilogue::store, before);
+        const auto added = problem.runBy(kernel, cuda::Epilogue::add, before);
+        for (std::size_t i = 0; i < exact.size(); ++i) {
+          test::equal(stored[i], toBf16(exact[i]), "stored");
+          test::equal(added[i], toBf16(exact[i] + toFloat(before[i])), "added");
+        }
+      }
     }
   }
 }
@@ -222,6 +232,20 @@ TEST("cuda matmul: gates by SiLU what a gated weight interleaves") {
           }
         }
       }
+    }
+  }
+}
+
+TEST("cuda matmul: all kernels gate alike") {
+  const std::int64_t gates = 48, rows = 67;
+  for (const WeightClass weightClass : kClasses) {
+    const Problem problem(rows, 2 * gates, 72, weightClass, WeightLayout::gated);
+    const std::vector<bf16> before(rows * gates, 0x7fc0);
+    std::vector<bf16> first;
+    for (const Kernel& kernel : kernels(rows, weightClass, 2)) {
+      const auto y = problem.runBy(kernel, cuda::Epilogue::swiGlu, before);
+      if (first.empty()) first = y;
+      isTrue(y == first, "equal");
     }
   }
 }
