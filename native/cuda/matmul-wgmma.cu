@@ -71,12 +71,11 @@ struct Kernel {
   static constexpr int kBlocks = kTile.halfSm() ? 2 : 1;  // of an SM
   // Registers that a thread of the multiplying warps has, and what is left to one of the others, where the first
   // take more than an equal share.
-  static constexpr int kTaken = kRows > 64 ? 240 : kWarpgroups == 4 ? 112 : 104;
+  static constexpr int kTaken = kRows > 64 ? 240 : 112;
   static constexpr int kLeft = kRows > 64 ? 24 : 32;
-  static constexpr bool kExchange = kRows > 64 || (kCodes && kEights == 2 && (kTile.halfSm() || kWarpgroups == 4));
+  static constexpr bool kExchange = kRows > 64 || (kCodes && kWarpgroups == 4 && kRows == 64);
   static constexpr int kUnitBytes = unitBytesOf(kClass);
   static constexpr int kProducts = kTileInputs / 16;  // of a step
-  static constexpr int kAhead = kEights == 1 ? 2 : 1;  // steps that codes are read before they are expanded
 
   struct Barriers {
     Barrier loaded[kMostStages], used[kMostStages];  // stages
@@ -176,27 +175,12 @@ struct Kernel {
     }
   }
 
-  // Steps of a tile one after another: the stage of each, its place there, and whether another stage was left
-  // for it.
-  struct Cursor {
-    Turn stage;
-    int inStage = 0, left = 0;
-
-    __device__ void advance(const Work& work) {
-      --left;
-      if (++inStage < kDepth && left > 0) return;
-      inStage = 0;
-      stage.advance(work.plan.stages);
-    }
-    __device__ int stageAt(const Work& work) const { return stage.place * work.plan.stageBytes; }
-  };
-
   __device__ static void multiplyTiles(const Work& work, const Shared& shared, int warp) {
     const int steps = work.problem.steps(), lane = static_cast<int>(threadIdx.x) % 32;
     const int xBytes = work.plan.boxRows * 128, wBytes = work.plan.tileEights * kUnitBytes;
-    const auto x = operandAt(shared.stages, 0);
-    const std::byte* w = shared.stages + kDepth * xBytes;
-    Cursor products, reads;
+    Barriers& barriers = *computedAnew(shared.barriers);
+    const std::uint32_t k128 = twice128();
+    Turn stage;
     forTiles(work, [&](const TilePlace& tile) {
       float sums[kRows / 8][4];
 #pragma unroll
@@ -204,21 +188,23 @@ struct Kernel {
 #pragma unroll
         for (int i = 0; i < 4; ++i) sums[j][i] = 0;
       }
-      products.left = reads.left = steps;
       int before = 0;
-      // Of the stage of the step before, if no other step is in it, when no more than the group that was just
-      // begun is left.
-      const auto finishBefore = [&] {
+      // Of the stage before, when no more than the group that was just begun is left.
+      const auto release = [&] {
         waitForProducts<1>();
-        if (products.inStage == 0 && products.left < steps && lane == 0) arrive(shared.barriers->used[before]);
-        before = products.stage.place;
-        products.advance(work);
+        if (lane == 0) arrive(barriers.used[before]);
       };
-      const auto xOf = [&] {
-        return operandBehind(x, products.stageAt(work) + products.inStage * xBytes);
+      const std::byte *x = nullptr, *w = nullptr;
+      const auto enter = [&] {
+        waitFor(barriers.loaded[stage.place], stage.parity);
+        x = shared.stages + stage.place * work.plan.stageBytes;
+        w = x + kDepth * xBytes;
+      };
+      const auto leave = [&] {
+        before = stage.place;
+        stage.advance(work.plan.stages);
       };
       if constexpr (kCodes) {
-        const std::uint32_t k128 = twice128();
         int units[kEights];
 #pragma unroll
         for (int i = 0; i < kEights; ++i) {
@@ -226,61 +212,69 @@ struct Kernel {
           // A warp without outputs computes those of another.
           units[i] = (unit < tile.eights ? unit : tile.eights - 1) * kUnitBytes;
         }
-        const auto read = [&](Codes& codes) {
-          if (reads.left == 0) return;
-          if (reads.inStage == 0) waitFor(shared.barriers->loaded[reads.stage.place], reads.stage.parity);
-          const std::byte* step = w + reads.stageAt(work) + reads.inStage * wBytes;
+        const auto read = [&](const std::byte* step, Codes& codes) {
 #pragma unroll
           for (int i = 0; i < kEights; ++i) codes[i].read(step + units[i], lane);
-          reads.advance(work);
         };
-        // Codes are read some steps before they are multiplied, and expanded while the products of the step
-        // before are computed.
-        const auto multiplyStep = [&](Codes& codes, Operands& operands) {
-          expand(codes, k128, operands);
+        const auto multiplyStep = [&](const Operands& operands) {
           beginProducts();
 #pragma unroll
-          for (int k16 = 0; k16 < kProducts; ++k16) {
-            multiply(sums, operands[k16], operandBehind(xOf(), 32 * k16));
-          }
+          for (int k16 = 0; k16 < kProducts; ++k16) multiply(sums, operands[k16], operandAt(x, k16));
           endProductGroup();
-          finishBefore();
-          read(codes);
         };
-        Operands even, odd;
-        if constexpr (kEights == 1) {
-#pragma unroll
-          for (int k16 = 0; k16 < kProducts; ++k16) {
-            for (const int rowsBelow : {1, 3}) {
-              even[k16][rowsBelow] = static_cast<std::uint32_t>(computedAnew(0));
-              odd[k16][rowsBelow] = static_cast<std::uint32_t>(computedAnew(0));
-            }
-          }
-        }
-        Codes codes[kAhead];
-        for (Codes& some : codes) read(some);
+        // Two steps at a time: codes of one are expanded while the products of the other are computed.
+        Operands even = {}, odd = {};
         for (int step = 0; step < steps; step += 2) {
-          multiplyStep(codes[0], even);
-          multiplyStep(codes[kAhead - 1], odd);
+          Codes codes;
+          if (step % kDepth == 0) enter();
+          read(w, codes);
+          expand(codes, k128, even);
+          if constexpr (kDepth > 1) read(w + wBytes, codes);
+          multiplyStep(even);
+          if (step % kDepth == 0 && step > 0) {
+            release();
+          } else {
+            waitForProducts<1>();
+          }
+          if constexpr (kDepth == 1) {
+            leave();
+            enter();
+            read(w, codes);
+          } else {
+            x += xBytes;
+          }
+          expand(codes, k128, odd);
+          multiplyStep(odd);
+          if constexpr (kDepth == 1) {
+            release();
+          } else {
+            waitForProducts<1>();
+            x += xBytes;
+            w += 2 * wBytes;
+          }
+          if (kDepth <= 2 || (step + 2) % kDepth == 0 || step + 2 == steps) leave();
         }
       } else {
-        const auto wOfGroup = operandAt(w + warp / 4 * (kTileOutputs * kTileInputs * 2), 0);
-        for (int step = 0; step < steps; ++step) {
-          if (products.inStage == 0) {
-            waitFor(shared.barriers->loaded[products.stage.place], products.stage.parity);
-          }
-          const auto wOf = operandBehind(wOfGroup, products.stageAt(work) + products.inStage * wBytes);
-          beginProducts();
+        for (int step = 0; step < steps; step += kDepth) {
+          enter();
+          w += warp / 4 * (kTileOutputs * kTileInputs * 2);
+          // Steps are even, and so is the depth where it is not one.
 #pragma unroll
-          for (int k16 = 0; k16 < kProducts; ++k16) {
-            multiply(sums, operandBehind(wOf, 32 * k16), operandBehind(xOf(), 32 * k16));
+          for (int i = 0; i < kDepth; ++i) {
+            beginProducts();
+#pragma unroll
+            for (int k16 = 0; k16 < kProducts; ++k16) {
+              multiply(sums, operandAt(w + i * wBytes, k16), operandAt(x + i * xBytes, k16));
+            }
+            endProductGroup();
+            if (i > 0) waitForProducts<1>();
+            else if (step > 0) release();
           }
-          endProductGroup();
-          finishBefore();
+          leave();
         }
       }
       waitForProducts<0>();
-      if (lane == 0) arrive(shared.barriers->used[before]);
+      if (lane == 0) arrive(barriers.used[before]);
       store(work.problem, tile, warp, sums);
     });
   }
