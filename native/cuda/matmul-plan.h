@@ -13,7 +13,8 @@ namespace tandem::cuda {
 inline constexpr int kBandRows = 2048;  // that are computed before the next ones
 
 // Outputs are the 64 rows of a product, and rows of x its columns. A tile's warpgroups take 64 outputs each,
-// or 32 where `eights` is 1: then a warp has eight outputs, and the codes of few outputs are expanded by more.
+// or 32 where `eights` is 1: then a warp has eight outputs, and the codes of few outputs are expanded by
+// more.
 struct MatmulTile {
   int warpgroups = 1;
   int eights = 2;  // of outputs, of a warp

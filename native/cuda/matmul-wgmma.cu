@@ -69,8 +69,8 @@ struct Kernel {
   static_assert(kLoadingWarps <= kFewestStages);
   static constexpr int kThreads = 32 * (kMultiplyingWarps + 1 + kLoadingWarps);
   static constexpr int kBlocks = kTile.halfSm() ? 2 : 1;  // of an SM
-  // Registers that a thread of the multiplying warps has, and what is left to one of the others, where the first
-  // take more than an equal share.
+  // Registers that a thread of the multiplying warps has, and what is left to one of the others, where the
+  // first take more than an equal share.
   static constexpr int kTaken = kRows > 64 ? 240 : 112;
   static constexpr int kLeft = kRows > 64 ? 24 : 32;
   static constexpr bool kExchange = kRows > 64 || (kCodes && kWarpgroups == 4 && kRows == 64);
@@ -267,8 +267,10 @@ struct Kernel {
               multiply(sums, operandAt(w + i * wBytes, k16), operandAt(x + i * xBytes, k16));
             }
             endProductGroup();
-            if (i > 0) waitForProducts<1>();
-            else if (step > 0) release();
+            if (i > 0)
+              waitForProducts<1>();
+            else if (step > 0)
+              release();
           }
           leave();
         }
@@ -279,8 +281,8 @@ struct Kernel {
     });
   }
 
-  // With g = lane / 4 and t = lane % 4 a lane holds of eight i of its warp the output g, in the columns 2t and
-  // the next of each eight rows of x: sums[j][2i] and the next.
+  // With g = lane / 4 and t = lane % 4 a lane holds of eight i of its warp the output g, in the columns 2t
+  // and the next of each eight rows of x: sums[j][2i] and the next.
   __device__ static void store(const MatmulProblem& problem, const TilePlace& tile, int warp,
                                const float (&sums)[kRows / 8][4]) {
     const int g = static_cast<int>(threadIdx.x) % 32 / 4, first = tile.firstEight + kEights * warp;
@@ -293,9 +295,8 @@ struct Kernel {
       if constexpr (kEights == 2) {
         const int column = first / 2 * kOutputsOfUnit + g;
         const float gate = biasOf(column), up = biasOf(width + column);
-        storeColumns<1>(problem, tile.firstRow, first / 2, 1, [&](int, int j, int k) {
-          return silu(sums[j][k] + gate) * (sums[j][2 + k] + up);
-        });
+        storeColumns<1>(problem, tile.firstRow, first / 2, 1,
+                        [&](int, int j, int k) { return silu(sums[j][k] + gate) * (sums[j][2 + k] + up); });
       }
       return;
     }
@@ -306,9 +307,9 @@ struct Kernel {
                           [&](int i, int j, int k) { return sums[j][2 * i + k] + bias[i]; });
   }
 
-  // Columns [8 first, 8 (first + count)) of y's rows from firstRow on. Rows are computed anew, or the addresses of all
-  // of them would be computed at once. valueOf(i, j, k): of the lane's column of
-  // eight i, in row 8j + 2t + k.
+  // Columns [8 first, 8 (first + count)) of y's rows from firstRow on. Rows are computed anew, or the
+  // addresses of all of them would be computed at once. valueOf(i, j, k): of the lane's column of eight i, in
+  // row 8j + 2t + k.
   template <int kCount, class ValueOf>
   __device__ static void storeColumns(const MatmulProblem& problem, std::int64_t firstRow, int first,
                                       int count, const ValueOf& valueOf) {
@@ -329,8 +330,8 @@ struct Kernel {
       }
       return;
     }
-    // Four blocks of 8 x 8 at a time, of some rows and kCount eights: transposed, and exchanged among four lanes,
-    // a lane has 16 bytes of a row.
+    // Four blocks of 8 x 8 at a time, of some rows and kCount eights: transposed, and exchanged among four
+    // lanes, a lane has 16 bytes of a row.
     constexpr int kRowsOf = 4 / kCount;
     const bool adds = problem.epilogue == Epilogue::add;
 #pragma unroll

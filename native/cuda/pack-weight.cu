@@ -1,7 +1,7 @@
 // Reads each value once and writes its bf16 or code: 4 bytes a weight from bf16 to bf16, 3 from bf16 to int8.
-// Quantizing is to the nearest code, with one scale an output and 64 inputs, which is rounded to bf16 first, so
-// that the codes are the nearest for it. int8 has the codes -127..127, int4 -8..7 with the scale of the least
-// squared error, as on the processor (native/cpu/matmul/packed-weight.cc).
+// Quantizing is to the nearest code, with one scale an output and 64 inputs, which is rounded to bf16 first,
+// so that the codes are the nearest for it. int8 has the codes -127..127, int4 -8..7 with the scale of the
+// least squared error, as on the processor (native/cpu/matmul/packed-weight.cc).
 
 #include "cuda/pack-weight.h"
 
@@ -150,7 +150,8 @@ struct Int4Group {
     }
     if (!there || quarter > 1) return;
     const int t = lane % 2 * 2 + quarter;
-    reinterpret_cast<std::uint32_t*>(unit)[(output * 4 + t) * 2 + lane / 8] = quarter == 0 ? words[0] : words[1];
+    reinterpret_cast<std::uint32_t*>(unit)[(output * 4 + t) * 2 + lane / 8] =
+        quarter == 0 ? words[0] : words[1];
     if (lane == 0) reinterpret_cast<bf16*>(unit + kInt4CodeBytes)[output] = scale;
   }
 };

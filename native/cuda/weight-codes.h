@@ -33,8 +33,9 @@ struct UnitCodes<WeightClass::int8> {
     scale |= scale << 16;
     minus128Scales = fmaBf16(scale, kMinus128, kMinusZero);
   }
-  // The inputs 16 k16 + 2t and the next, and those 8 behind them; k128 is twice128(). A code's seven bits behind bf16's 128 are
-  // 128 + bits, and taking 128 scales away from so many leaves the product, rounded once.
+  // The inputs 16 k16 + 2t and the next, and those 8 behind them; k128 is twice128(). A code's seven bits
+  // behind bf16's 128 are 128 + bits, and taking 128 scales away from so many leaves the product, rounded
+  // once.
   __device__ uint2 operand(int k16, std::uint32_t k128) const {
     constexpr std::uint32_t kBits = 0x007f007fu, kSigns = 0x80008000u;
     const std::uint32_t word = words[k16], exchanged = __byte_perm(word, 0, 0x2301);

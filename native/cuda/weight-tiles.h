@@ -1,19 +1,22 @@
 #pragma once
 
-// How a matrix W [outputs, inputs] lies on the device: in tiles of 64 outputs and 64 inputs, each of 8 units of
-// 8 outputs, so that plain copies of contiguous bytes fill shared memory as kernels read it.
+// How a matrix W [outputs, inputs] lies on the device: in tiles of 64 outputs and 64 inputs, each of 8 units
+// of 8 outputs, so that plain copies of contiguous bytes fill shared memory as kernels read it.
 //
-//   bf16  a unit is [8 outputs][8 chunks of 8 inputs]; chunk c of output r lies at c ^ r, the 128-byte swizzle
+//   bf16  a unit is [8 outputs][8 chunks of 8 inputs]; chunk c of output r lies at c ^ r, the 128-byte
+//   swizzle
 //         of tensor-core operands
-//   int8  a unit is [32 lanes][4 words] of codes, then [8] bf16 scales: the 16 bytes of lane 4r + t are what it
+//   int8  a unit is [32 lanes][4 words] of codes, then [8] bf16 scales: the 16 bytes of lane 4r + t are what
+//   it
 //         holds of output r as a tensor-core operand. Word i is the inputs 16i + 2t, + 1 and those 8 behind
-//         them. A code is a sign and 7 bits; a weight is code * scale, rounded to bf16. The halves of a word are
-//         the two neighbours: in the low byte are the 7 bits of the first and the sign of the one 8 behind it,
-//         in the high byte its 7 bits and the first one's sign, so that each is bf16 but for its exponent where
-//         the half, or the half with its bytes exchanged, is masked.
-//   int4  the same with [32 lanes][2 words]. Word i holds two times 16 inputs: from the lowest four bits on the
-//         halves are code + 8 of the inputs 32i + 2t, + 1, of those 8 behind them, and of the same of the next
-//         16.
+//         them. A code is a sign and 7 bits; a weight is code * scale, rounded to bf16. The halves of a word
+//         are the two neighbours: in the low byte are the 7 bits of the first and the sign of the one 8
+//         behind it, in the high byte its 7 bits and the first one's sign, so that each is bf16 but for its
+//         exponent where the half, or the half with its bytes exchanged, is masked.
+//   int4  the same with [32 lanes][2 words]. Word i holds two times 16 inputs: from the lowest four bits on
+//   the
+//         halves are code + 8 of the inputs 32i + 2t, + 1, of those 8 behind them, and of the same of the
+//         next 16.
 //
 // Blocks divide the outputs by eights. Outputs are padded with zeros to 64, inputs to two tiles. In a `gated`
 // weight eights of gate and of up take turns.
@@ -32,7 +35,7 @@
 namespace tandem::cuda {
 
 inline constexpr int kTileOutputs = 64;
-inline constexpr int kTileInputs = 64;          // 128 bytes of bf16, and what shares a scale of codes
+inline constexpr int kTileInputs = 64;  // 128 bytes of bf16, and what shares a scale of codes
 inline constexpr int kInputsMultiple = 2 * kTileInputs;  // kernels take tiles of inputs by twos
 inline constexpr int kOutputsOfUnit = 8;
 inline constexpr int kBf16UnitBytes = kOutputsOfUnit * kTileInputs * 2;

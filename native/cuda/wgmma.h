@@ -62,10 +62,9 @@ __device__ inline void giveRegisters() {
 #define TANDEM_SUMS64(j) TANDEM_SUMS32(j), TANDEM_SUMS32(j + 8)
 
 __device__ inline void multiply(float (&sums)[1][4], std::uint64_t a, std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;"
-      : TANDEM_SUMS4(0)
-      : "l"(a), "l"(b));
+  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;"
+               : TANDEM_SUMS4(0)
+               : "l"(a), "l"(b));
 }
 
 __device__ inline void multiply(float (&sums)[2][4], std::uint64_t a, std::uint64_t b) {

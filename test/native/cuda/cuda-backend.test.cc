@@ -156,7 +156,8 @@ TEST("cuda backend: logits of every family are near a float64 decoder's, and the
   for (const Family& family : families()) {
     const TinyModel model(family.spec, 11);
     const std::vector<double> expected = model.logits({tokens.begin(), tokens.end()});
-    for (const auto& [weightClass, bound] : {std::pair{WeightClass::bf16, 0.03}, {WeightClass::int8, 0.05}, {WeightClass::int4, 0.35}}) {
+    for (const auto& [weightClass, bound] :
+         {std::pair{WeightClass::bf16, 0.03}, {WeightClass::int8, 0.05}, {WeightClass::int4, 0.35}}) {
       const auto device = open(model, weightClass);
       const std::vector<float> logits = logitsOf(*device, tokens);
       const double error = relativeError(logits, expected);

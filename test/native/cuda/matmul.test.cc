@@ -85,8 +85,7 @@ std::vector<float> meaning(const std::vector<float>& w, std::int64_t inputs, Wei
       for (std::size_t i = 0; i < group.size(); ++i) {
         const float code = weightClass == WeightClass::int4 ? int4Code(group[i], scale)
                                                             : std::nearbyint(group[i] * inverseOf(scale));
-        result[row + begin + i] =
-            toFloat(toBf16(weightClass == WeightClass::bf16 ? group[i] : code * scale));
+        result[row + begin + i] = toFloat(toBf16(weightClass == WeightClass::bf16 ? group[i] : code * scale));
       }
     }
   }
