@@ -42,6 +42,8 @@ describe.skipIf(!chromiumPath)(title, () => {
       colorScheme: dark ? 'dark' : 'light',
       reducedMotion: 'reduce',
     });
+    // It ends what hangs; a busy machine must not reach it.
+    context.setDefaultTimeout(150_000);
     const page = await context.newPage();
     page.on('pageerror', (error) => faults.push(error.message));
     page.on('console', (message) => {
@@ -74,8 +76,8 @@ describe.skipIf(!chromiumPath)(title, () => {
       await ended(page, 1);
       expect(await answers(page).nth(1).innerText()).toContain('Anna');
       const figures = await page.locator('.assistant .metrics').nth(1).innerText();
-      expect(figures).toMatch(/TTFT\s+[\d.]+ ms/);
-      expect(figures).toMatch(/TBT\s+[\d.]+ ms, longest [\d.]+ ms/);
+      expect(figures).toMatch(/TTFT\s+[\d.]+ m?s/);
+      expect(figures).toMatch(/TBT\s+[\d.]+ m?s, longest [\d.]+ m?s/);
       expect(figures).toMatch(/[\d.,]+ tokens\/s/);
       // What the server counted, of the conversation so far.
       expect(figures).toMatch(/prompt\s+\d+ tokens, \d+ cached/);
@@ -98,7 +100,7 @@ describe.skipIf(!chromiumPath)(title, () => {
       await eventually(async () => (await server.metric('num_requests_running')) === 0);
       expect(await answers(page).innerText()).toMatch(/^(ha )+/);
       await page.getByLabel('Format', { exact: true }).selectOption('text');
-      await page.getByRole('button', { name: 'Answer again' }).click();
+      await page.getByRole('button', { name: 'Retry' }).click();
       await ended(page);
       expect(await answers(page).count()).toBe(1);
       expect(await answers(page).innerText()).not.toContain('ha ha');
@@ -118,9 +120,9 @@ describe.skipIf(!chromiumPath)(title, () => {
       });
       const schema = page.getByLabel('JSON schema');
       await schema.fill('{"type": ');
-      await page.getByRole('button', { name: 'Answer again' }).click();
+      await page.getByRole('button', { name: 'Retry' }).click();
       expect(await page.getByRole('alert').innerText()).toContain('The JSON schema is no valid JSON');
-      expect(await schema.evaluate('(field) => field === document.activeElement')).toBe(true);
+      expect(await page.evaluate('document.activeElement.id')).toBe('schema');
       // What the server refuses is shown in its words.
       await schema.fill('{"type": "strange"}');
       await page.getByLabel('Message').fill('Again.');
@@ -152,7 +154,7 @@ describe.skipIf(!chromiumPath)(title, () => {
       await ready(page);
       await page.getByLabel('Temperature').fill('0');
       await page.getByLabel('Message').fill(question);
-      await page.getByRole('button', { name: 'Copy as code' }).click();
+      await page.getByRole('button', { name: 'Get code' }).click();
       expect(await accessibilityProblems(page)).toEqual([]);
       await page.getByLabel('Node.js').check();
       const folder = path.join(root, 'build/pages');
@@ -233,9 +235,9 @@ describe.skipIf(!chromiumPath)(title, () => {
       await load(server, 6);
       await page.locator('#decision tr.chosen').first().waitFor();
       await page.locator('#requests td', { hasText: 'finished' }).nth(5).waitFor();
-      await eventually(async () => /^TTFT, median\s*[\d.]+ ms/.test(await tile(page, 'TTFT').innerText()));
-      expect(await tile(page, 'TBT').innerText()).toMatch(/[\d.]+ ms\s*p99 [\d.]+ ms/);
-      expect(await tile(page, 'KV memory').innerText()).toMatch(/[\d.]+%\s*[\d.]+ \w+ of 256 MiB/);
+      await eventually(async () => /^TTFT, median\s*[\d.]+ m?s/.test(await tile(page, 'TTFT').innerText()));
+      expect(await tile(page, 'TBT').innerText()).toMatch(/[\d.]+ m?s\s*p99 [\d.]+ m?s/);
+      expect(await tile(page, 'KV memory').innerText()).toMatch(/[\d.]+%\s*of 256 MiB/);
       expect(await tile(page, 'Tokens written').innerText()).toMatch(/[1-9][\d,]* in all/);
       expect(await page.locator('#ttft-distribution').innerText()).toMatch(/\d+ seen · p50/);
       expect(await page.locator('#tbt-distribution svg').getAttribute('aria-label')).toMatch(

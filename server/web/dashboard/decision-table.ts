@@ -1,6 +1,6 @@
 import type { SampleFrame } from '../../live/live-protocol.js';
 import { h, setText } from '../shared/dom.js';
-import { formatMs, formatRate } from '../shared/format.js';
+import { formatCount, formatMs, formatRate } from '../shared/format.js';
 
 type Scheduler = NonNullable<SampleFrame['engine']>['scheduler'];
 type Decision = NonNullable<Scheduler['decision']>;
@@ -12,7 +12,7 @@ export class DecisionTable {
   #shown: number | undefined;
 
   constructor(parent: HTMLElement) {
-    const names = ['Way', 'Units of prefill', 'Chunk', 'Prefill step', 'Token to token', 'Prompt tokens/s'];
+    const names = ['Way', 'Prefill has', 'Chunk', 'Its step', 'TBT', 'Prompt tokens/s'];
     const head = h('tr', {}, ...names.map((name) => h('th', { scope: 'col' }, name)));
     const scroll = { class: 'wide', tabindex: 0, role: 'region', 'aria-label': 'Ways to share the device' };
     parent.append(this.#about, h('div', scroll, h('table', {}, h('thead', {}, head), this.#rows)));
@@ -39,7 +39,7 @@ export class DecisionTable {
           { class: isChosen ? 'chosen' : undefined },
           h('th', { scope: 'row' }, name, isChosen && h('span', { class: 'badge' }, 'chosen')),
           h('td', {}, `${prefillUnits} of ${scheduler.units}`),
-          h('td', {}, `${chunkTokens} tokens`),
+          h('td', {}, formatCount(chunkTokens)),
           h('td', {}, formatMs(prefillSeconds * 1000)),
           h('td', {}, formatMs(decodeSeconds * 1000)),
           h('td', {}, formatRate(prefillRate)),

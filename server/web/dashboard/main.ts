@@ -60,7 +60,7 @@ function show(shown: LiveHistory, sample: SampleFrame): void {
   const { http, webSockets } = sample.connections;
   setText(
     byId('uptime'),
-    `up ${formatDuration(sample.atMs / 1000)} · ${formatCount(http)} HTTP connections, ${formatCount(webSockets)} WebSockets`,
+    `up ${formatDuration(sample.atMs / 1000)} · ${formatCount(http)} connections, ${formatCount(webSockets)} by WebSocket`,
   );
   const statuses: Record<SampleFrame['status'], string> = {
     loading: 'Loading the model',

@@ -16,6 +16,10 @@ interface Drawn {
 const formatOrNone = (value: number | null, format: (value: number) => string): string =>
   value === null ? '–' : format(value);
 
+/** For an axis of bytes, and one of counts. */
+const powersOfTwo = Array.from({ length: 50 }, (_, power) => 2 ** power);
+const wholeNumbers = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
 /** All that the dashboard draws of a history, a sample and the engine it is of. */
 export class Panels {
   readonly requests = new RequestsTable(byId('requests'));
@@ -49,29 +53,30 @@ export class Panels {
     });
     this.#units = chart('units', ['decodeUnits', 'mixedUnits', 'prefillUnits', 'split'], {
       series: [
-        { name: 'decode', color: 'decode', fill: true },
-        { name: 'both in one step', color: 'mixed', fill: true, stacked: true },
-        { name: 'prefill', color: 'prefill', fill: true, stacked: true },
+        { name: 'decode', color: 'decode', look: 'area' },
+        { name: 'both in one step', color: 'mixed', look: 'area' },
+        { name: 'prefill', color: 'prefill', look: 'area' },
         { name: 'split', color: 'ink', dashed: true, stepped: true },
       ],
-      format: (value) => value.toFixed(value < 10 ? 1 : 0),
+      format: (value) => value.toFixed(value < 10 && !Number.isInteger(value) ? 1 : 0),
       top: 1,
     });
     this.#kv = chart('kv', ['kvBf16', 'kvInt8', 'kvInt4', 'kvInt2'], {
       series: [
-        { name: 'bf16', color: 'kv-bf16', fill: true },
-        { name: 'int8', color: 'kv-int8', fill: true, stacked: true },
-        { name: 'int4', color: 'kv-int4', fill: true, stacked: true },
-        { name: 'int2', color: 'kv-int2', fill: true, stacked: true },
+        { name: 'bf16', color: 'kv-bf16', look: 'area' },
+        { name: 'int8', color: 'kv-int8', look: 'area' },
+        { name: 'int4', color: 'kv-int4', look: 'area' },
+        { name: 'int2', color: 'kv-int2', look: 'area' },
       ],
       format: formatBytes,
+      increments: powersOfTwo,
     });
     this.#charts = [
       this.#units,
       this.#kv,
       chart('tokens', ['written', 'read'], {
         series: [
-          { name: 'written', color: 'decode', fill: true },
+          { name: 'written', color: 'decode', look: 'filled' },
           { name: 'prompts read (right)', color: 'prefill', right: true },
         ],
         format: formatRate,
@@ -79,10 +84,11 @@ export class Panels {
       }),
       chart('queue', ['running', 'waiting'], {
         series: [
-          { name: 'running', color: 'running', fill: true, stepped: true },
-          { name: 'waiting', color: 'waiting', fill: true, stepped: true },
+          { name: 'running', color: 'running', look: 'filled', stepped: true },
+          { name: 'waiting', color: 'waiting', look: 'filled', stepped: true },
         ],
-        format: (value) => (Number.isInteger(value) ? String(value) : ''),
+        format: formatCount,
+        increments: wholeNumbers,
         top: 4,
       }),
       chart('ttft', ['ttftP50', 'ttftP95'], {
@@ -143,24 +149,28 @@ export class Panels {
     );
     running.show(
       formatCount(stats.running),
-      `${formatCount(stats.waiting)} waiting · room for ${formatCount(facts.maxSequences)}`,
+      `${formatCount(stats.waiting)} waiting`,
       history.column('running'),
     );
     const held = Object.values(stats.kvHeldBytes).reduce((sum, bytes) => sum + bytes, 0);
     const used = history.column('kvBf16').map((_, at) => heldAt(history, at));
-    kv.show(formatShare(held / facts.kvBytes), `${formatBytes(held)} of ${formatBytes(facts.kvBytes)}`, used);
+    kv.show(formatShare(held / facts.kvBytes), `of ${formatBytes(facts.kvBytes)}`, used);
     const { hitTokens, queriedTokens } = stats.cache;
     hits.show(
       queriedTokens === 0 ? '–' : formatShare(hitTokens / queriedTokens),
-      `${formatCount(hitTokens)} of ${formatCount(queriedTokens)} tokens`,
+      `of ${formatCount(queriedTokens)} tokens`,
       history.column('hitShare'),
     );
-    this.#showMemory(stats, facts);
+    this.#showMemory(stats, held, facts);
   }
 
-  #showMemory(stats: NonNullable<SampleFrame['engine']>['stats'], { kvBytes }: EngineFacts): void {
+  #showMemory(
+    stats: NonNullable<SampleFrame['engine']>['stats'],
+    held: number,
+    { kvBytes }: EngineFacts,
+  ): void {
     const facts = [
-      `budget ${formatBytes(kvBytes)}`,
+      `${formatBytes(held)} of ${formatBytes(kvBytes)}`,
       `prefix cache ${formatCount(stats.cache.blocks)} of ${formatCount(stats.kvBlocksTotal)} blocks`,
       `${formatCount(stats.cache.evictedBlocks)} evicted`,
       `${formatBytes(stats.kvSwappedBytes)} in host memory`,

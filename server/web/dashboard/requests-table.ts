@@ -34,7 +34,7 @@ export class RequestsTable {
       'In all',
     ];
     const head = h('tr', {}, ...names.map((name) => h('th', { scope: 'col' }, name)));
-    const scroll = { class: 'wide', tabindex: 0, role: 'region', 'aria-label': 'Requests' };
+    const scroll = { class: 'wide', tabindex: 0, role: 'region', 'aria-label': 'Table of requests' };
     parent.append(h('div', scroll, h('table', {}, h('thead', {}, head), this.#rows)), this.#more);
   }
 

@@ -6,15 +6,13 @@ export interface TimeSeries {
   readonly name: string;
   /** A variable of the style sheet. */
   readonly color: string;
-  /** Filled down to the series before it, or to 0. */
-  readonly fill?: boolean;
+  /** `area`: filled down to the area before it, so that areas lie on each other; `filled`: down to 0. */
+  readonly look?: 'line' | 'filled' | 'area';
   readonly dashed?: boolean;
   /** Drawn as steps: it is a count, and has no values between. */
   readonly stepped?: boolean;
   /** Of the axis on the right. */
   readonly right?: boolean;
-  /** Drawn on the values of the one before it. */
-  readonly stacked?: boolean;
 }
 
 export interface TimeChartOptions {
@@ -24,6 +22,8 @@ export interface TimeChartOptions {
   /** The least upper end of the axis. */
   readonly top?: number;
   readonly log?: boolean;
+  /** What may lie between two marks of the axis; any round number if absent. */
+  readonly increments?: readonly number[];
   /** Seconds that are shown. */
   readonly span: number;
 }
@@ -110,7 +110,7 @@ export class TimeChart {
   }
 
   #make(): uPlot {
-    const { series, format, formatRight, log } = this.options;
+    const { series, format, formatRight, log, increments } = this.options;
     const soft = color('soft');
     const axis = { stroke: soft, font, ticks: { show: false } };
     const grid = { stroke: color('rule'), width: 1 };
@@ -125,7 +125,7 @@ export class TimeChart {
     return new uPlot(
       {
         ...this.#size(),
-        padding: [8, formatRight ? 0 : 10, 0, 0],
+        padding: [8, formatRight ? 0 : 22, 0, 0],
         legend: { show: false },
         cursor: { show: false },
         scales: { x: { time: false }, y: { distr: log ? 3 : 1 }, right: {} },
@@ -141,7 +141,9 @@ export class TimeChart {
           },
           {
             ...axis,
-            grid,
+            grid: { ...grid, ...(log && { filter: decadesAndHalves }) },
+            ...(log && { filter: decadesAndHalves }),
+            ...(increments && { incrs: [...increments] }),
             size: 58,
             space: 34,
             values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : format(tick))),
@@ -149,8 +151,8 @@ export class TimeChart {
           ...(formatRight ? [rightAxis] : []),
         ],
         series: [{}, ...series.map(lineOf)],
-        bands: series.flatMap((one, index) =>
-          one.stacked ? [{ series: [index + 1, index] as [number, number] }] : [],
+        bands: series.flatMap((_, index) =>
+          isOnArea(series, index) ? [{ series: [index + 1, index] as [number, number] }] : [],
         ),
       },
       this.#data,
@@ -159,27 +161,33 @@ export class TimeChart {
   }
 }
 
-function lineOf({ color: name, fill, dashed, stepped, right }: TimeSeries): uPlot.Series {
+function lineOf({ color: name, look, dashed, stepped, right }: TimeSeries): uPlot.Series {
   return {
     stroke: color(name),
-    width: 1.75,
+    // An area without height must not show as a line.
+    width: look === 'area' ? 0 : 1.75,
     scale: right ? 'right' : 'y',
     points: { show: false },
-    ...(fill && { fill: faint(name, 0.22) }),
+    ...(look === 'area' && { fill: faint(name, 0.72) }),
+    ...(look === 'filled' && { fill: faint(name, 0.2) }),
     ...(dashed && { dash: [5, 4] }),
     ...(stepped && { paths: uPlot.paths.stepped!({ align: -1 }) }),
   };
 }
 
-/** Each stacked series on top of the one before it. */
+/** Each area on top of the one before it. */
 function stack(series: readonly TimeSeries[], columns: readonly Values[]): Values[] {
   const drawn: Values[] = [];
-  series.forEach(({ stacked }, index) => {
+  series.forEach((_, index) => {
     const own = columns[index]!;
-    const below = drawn[index - 1];
-    drawn.push(stacked && below ? own.map((value, at) => sum(value, below[at])) : own);
+    const below = isOnArea(series, index) ? drawn[index - 1] : undefined;
+    drawn.push(below ? own.map((value, at) => sum(value, below[at])) : own);
   });
   return drawn;
+}
+
+function isOnArea(series: readonly TimeSeries[], index: number): boolean {
+  return series[index]!.look === 'area' && series[index - 1]?.look === 'area';
 }
 
 function sum(a: number | null, b: number | null | undefined): number | null {
@@ -197,6 +205,11 @@ function logRange(low: number, high: number): { min: number; max: number } {
   };
   const min = round(low, false);
   return { min, max: Math.max(round(high, true), min * 10) };
+}
+
+/** Of an axis that has a mark for each digit, those at powers of ten and at halves of them. */
+function decadesAndHalves(_: uPlot, marks: number[]): (number | null)[] {
+  return marks.map((mark) => (/^[15]/.test(mark.toExponential()) ? mark : null));
 }
 
 /** Every 30 s, counted back from the right end. */

@@ -13,7 +13,10 @@ const shownGaps = 60;
 export class AnswerView {
   readonly #body = h('div', { class: 'body' });
   readonly #metrics = h('dl', { class: 'metrics' });
-  readonly #figures = new Map<string, HTMLElement>();
+  /** By what they are of, in the order in which they stand. */
+  readonly #figures = new Map(
+    ['TTFT', 'TBT', 'speed', 'answer', 'prompt', 'end'].map((name) => [name, h('dd')]),
+  );
   readonly #gaps = svg('svg', { class: 'gaps', 'aria-hidden': 'true' }) as SVGSVGElement;
   readonly #footer = h('footer', { hidden: true }, this.#metrics, this.#gaps);
   readonly #tokens: TokenView | undefined;
@@ -31,6 +34,9 @@ export class AnswerView {
     private readonly timing: StreamTiming,
     showsProbabilities: boolean,
   ) {
+    for (const [name, value] of this.#figures) {
+      this.#metrics.append(h('div', { hidden: true }, h('dt', {}, name), value));
+    }
     if (showsProbabilities) {
       this.#tokens = new TokenView();
       this.element.insertBefore(this.#tokens.element, this.#footer);
@@ -127,12 +133,8 @@ export class AnswerView {
   }
 
   #figure(name: string, value: string): void {
-    let element = this.#figures.get(name);
-    if (!element) {
-      element = h('dd');
-      this.#figures.set(name, element);
-      this.#metrics.append(h('div', {}, h('dt', {}, name), element));
-    }
+    const element = this.#figures.get(name)!;
+    element.parentElement!.hidden = false;
     setText(element, value);
   }
 }
@@ -191,11 +193,12 @@ function drawBlocks(parent: HTMLElement, blocks: readonly TextBlock[]): void {
 
 function drawGaps(target: SVGSVGElement, gapsMs: readonly number[]): void {
   const highest = Math.max(...gapsMs, 1);
-  const width = 3;
+  const width = 2;
+  const first = shownGaps - gapsMs.length;
   target.setAttribute('viewBox', `0 0 ${shownGaps * width} 22`);
   const bars = gapsMs.map((gap, index) => {
     const height = Math.max(1, (20 * gap) / highest);
-    return svg('rect', { x: index * width, y: 22 - height, width: width - 1, height, rx: 0.5 });
+    return svg('rect', { x: (first + index) * width, y: 22 - height, width: width - 0.6, height });
   });
   target.replaceChildren(...bars);
 }

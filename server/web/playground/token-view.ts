@@ -39,6 +39,7 @@ export class TokenView {
         class: `token surprise-${surprise}`,
         'data-index': index,
         tabindex: index === 0 ? 0 : -1,
+        'aria-label': `${JSON.stringify(token.token)} ${formatShare(Math.exp(token.logprob))}`,
       });
       element.textContent = text;
       this.#list.append(element);
