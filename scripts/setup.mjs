@@ -99,7 +99,7 @@ async function compileTypeScript(compile, tests, report) {
     compile.run(async () => {
       removeStaleOutputs(root, compiledFolders);
       const force = outputsAreMissing(root, compiledFolders) ? ['--force'] : [];
-      const projects = tests ? [] : ['server', 'loadtest'];
+      const projects = tests ? [] : ['server', 'server/web', 'loadtest'];
       const args = [
         require.resolve('typescript/package.json').replace('package.json', 'bin/tsc'),
         '-b',
