@@ -63,8 +63,8 @@ function packServer(target) {
   // What the pages are beside their modules.
   copy('server/web', (file) => isFolder(file) || /\.(html|css|svg)$/.test(file));
   for (const name of packagesToRun()) copy(`node_modules/${name}`, isRuntimeFile);
-  copy('build/addon/tandem.node');
-  run('strip', ['--strip-unneeded', path.join(stage, 'build/addon/tandem.node')]);
+  copy('build/native/tandem.node');
+  run('strip', ['--strip-unneeded', path.join(stage, 'build/native/tandem.node')]);
   writeFileSync(path.join(stage, 'PACKED'), `${commit()}\n`);
   compress(path.join(target, 'server.tar.xz'), stage, readdirSync(stage));
 }
