@@ -1,20 +1,23 @@
 import type { GenerateRequest, TokenEvent, Usage } from '../engine/index.js';
+import type { ApiKey } from './keys/api-key.js';
 import type { Service } from './service.js';
 
 /**
- * One request at the engine, seen from the front end: it times what passes, counts how it ended, and cancels once if
- * whoever asked has left.
+ * One request at the engine, seen from the front end: it times what passes, charges it to its key, counts how it ended, and
+ * cancels once if whoever asked has left.
  */
 export class Generation {
   readonly #startedAt = performance.now();
   readonly #lastTokenAt = new Map<number, number>();
   #open = true;
   #reason = 'abort';
+  #generated = 0;
   #stalledSince: number | undefined;
   usage: Usage | undefined;
 
   constructor(
     private readonly service: Service,
+    private readonly key: ApiKey,
     private readonly request: GenerateRequest,
     private readonly onEvents: (events: readonly TokenEvent[]) => void,
   ) {}
@@ -23,6 +26,7 @@ export class Generation {
   start(): void {
     const { engine } = this.service.model;
     this.service.metrics.activeRequests.inc();
+    this.key.chargePrompt(this.request.prompt.length);
     engine.submit(this.request, (events) => {
       if (!this.#open) return;
       for (const event of events) this.#observe(event);
@@ -40,6 +44,7 @@ export class Generation {
   pause(): void {
     if (!this.#open || this.#stalledSince !== undefined) return;
     this.#stalledSince = performance.now();
+    this.service.metrics.pausedRequests.inc();
     this.service.loaded?.engine.pause(this.request.id);
   }
 
@@ -47,6 +52,7 @@ export class Generation {
     if (this.#stalledSince === undefined) return;
     this.service.metrics.streamStall.inc((performance.now() - this.#stalledSince) / 1000);
     this.#stalledSince = undefined;
+    this.service.metrics.pausedRequests.dec();
     if (this.#open) this.service.loaded?.engine.resume(this.request.id);
   }
 
@@ -55,6 +61,8 @@ export class Generation {
     const now = performance.now();
     switch (event.type) {
       case 'tokens': {
+        this.key.chargeGenerated(event.tokens.length);
+        this.#generated += event.tokens.length;
         const last = this.#lastTokenAt.get(event.choice);
         if (last === undefined) metrics.timeToFirstToken.observe((now - this.#startedAt) / 1000);
         else metrics.interToken.observe((now - last) / 1000);
@@ -71,6 +79,8 @@ export class Generation {
         break;
       case 'error':
         this.#reason = 'error';
+        // What the engine would not take, or lost before anything came of it, is not charged.
+        if (this.#lastTokenAt.size === 0) this.key.giveBackPrompt(this.request.prompt.length);
         this.#close();
         break;
     }
@@ -79,6 +89,17 @@ export class Generation {
   #close(): void {
     this.#open = false;
     this.resume();
+    this.service.logger.info(
+      {
+        id: this.request.id,
+        key: this.key.name,
+        promptTokens: this.request.prompt.length,
+        generatedTokens: this.#generated,
+        reason: this.#reason,
+        ms: Math.round(performance.now() - this.#startedAt),
+      },
+      'generation',
+    );
     const { metrics } = this.service;
     metrics.activeRequests.dec();
     metrics.requests.inc({ finished_reason: this.#reason });

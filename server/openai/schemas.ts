@@ -24,7 +24,8 @@ export const sharedFields = {
   min_p: finite.min(0).max(1).nullish(),
   presence_penalty: finite.min(-2).max(2).nullish(),
   frequency_penalty: finite.min(-2).max(2).nullish(),
-  repetition_penalty: finite.gt(0).max(10).nullish(),
+  // Logits are divided by it: much below, those of any model become infinite.
+  repetition_penalty: finite.min(0.01).max(10).nullish(),
   logit_bias: z
     .record(z.string().regex(/^\d+$/, 'expected token ids as keys'), finite.min(-100).max(100))
     .nullish(),
