@@ -8,6 +8,7 @@ import { chatToolFields } from '../tools/schemas.js';
  */
 
 const maxStops = 4;
+const stop = z.string().max(4096);
 const finite = z.number();
 
 /** What all bodies that ask for tokens have in common. */
@@ -30,7 +31,7 @@ export const sharedFields = {
     .record(z.string().regex(/^\d+$/, 'expected token ids as keys'), finite.min(-100).max(100))
     .nullish(),
   seed: z.int().nullish(),
-  stop: z.union([z.string(), z.array(z.string()).max(maxStops)]).nullish(),
+  stop: z.union([stop, z.array(stop).max(maxStops)]).nullish(),
   stop_token_ids: z.array(z.int().nonnegative()).max(64).nullish(),
   min_tokens: z.int().min(0).nullish(),
   ignore_eos: z.boolean().nullish(),

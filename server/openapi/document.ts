@@ -72,9 +72,10 @@ function operation(endpoint: Endpoint): object {
   };
 }
 
-function refusalsOf({ access, body, method, refusals }: Endpoint): number[] {
+function refusalsOf({ access, path, body, method, refusals }: Endpoint): number[] {
   const all = new Set(refusals);
   if (access !== 'everyone') all.add(401);
+  if (path.includes('{')) all.add(400);
   if (body) for (const status of [400, 413, 415]) all.add(status);
   if (access === 'key' && method === 'POST') all.add(429);
   return [...all].sort((a, b) => a - b);
