@@ -13,6 +13,7 @@ import { debugRouter } from './routes/debug.js';
 import { generateHandler } from './routes/generate.js';
 import { healthRouter } from './routes/health.js';
 import { modelsRouter } from './routes/models.js';
+import { pagesRouter } from './routes/pages.js';
 import { responsesRouter } from './routes/responses.js';
 import { tokenizeRouter } from './routes/tokenize.js';
 import type { Service } from './service.js';
@@ -46,6 +47,7 @@ export function createApp(service: Service): Express {
     response.type('json').send(document);
   });
   app.use(healthRouter(service));
+  app.use(pagesRouter());
   if (adminKey !== undefined) app.use(adminRouter(service, adminKey));
   app.use(requireKey(service.keys));
   app.use(modelsRouter(service));

@@ -1,5 +1,6 @@
-import type { GenerateRequest, TokenEvent, Usage } from '../engine/index.js';
+import type { FinishReason, GenerateRequest, TokenEvent, Usage } from '../engine/index.js';
 import type { ApiKey } from './keys/api-key.js';
+import type { RequestTimes } from './live/recent-requests.js';
 import type { Service } from './service.js';
 
 /**
@@ -10,7 +11,9 @@ export class Generation {
   readonly #startedAt = performance.now();
   readonly #lastTokenAt = new Map<number, number>();
   #open = true;
-  #reason = 'abort';
+  #reason: 'abort' | 'error' | FinishReason = 'abort';
+  /** From its start on. */
+  #times: RequestTimes | undefined;
   #generated = 0;
   #stalledSince: number | undefined;
   usage: Usage | undefined;
@@ -25,8 +28,10 @@ export class Generation {
   /** Throws `ApiError` if the server takes no work. */
   start(): void {
     const { engine } = this.service.model;
+    const { id, prompt, n } = this.request;
     this.service.metrics.activeRequests.inc();
-    this.key.chargePrompt(this.request.prompt.length);
+    this.key.chargePrompt(prompt.length);
+    this.#times = this.service.recent.begin(id, prompt.length, n);
     engine.submit(this.request, (events) => {
       if (!this.#open) return;
       for (const event of events) this.#observe(event);
@@ -64,6 +69,7 @@ export class Generation {
         this.key.chargeGenerated(event.tokens.length);
         this.#generated += event.tokens.length;
         const last = this.#lastTokenAt.get(event.choice);
+        this.service.recent.token(this.#times!, last === undefined ? undefined : now - last);
         if (last === undefined) metrics.timeToFirstToken.observe((now - this.#startedAt) / 1000);
         else metrics.interToken.observe((now - last) / 1000);
         this.#lastTokenAt.set(event.choice, now);
@@ -89,7 +95,11 @@ export class Generation {
   #close(): void {
     this.#open = false;
     this.resume();
-    this.service.logger.info(
+    // Whoever asked may have left before it began.
+    if (!this.#times) return;
+    const { metrics, recent, logger } = this.service;
+    recent.end(this.#times, this.#reason, this.usage?.cachedTokens ?? null);
+    logger.info(
       {
         id: this.request.id,
         key: this.key.name,
@@ -100,7 +110,6 @@ export class Generation {
       },
       'generation',
     );
-    const { metrics } = this.service;
     metrics.activeRequests.dec();
     metrics.requests.inc({ finished_reason: this.#reason });
     metrics.endToEnd.observe((performance.now() - this.#startedAt) / 1000);

@@ -3,6 +3,7 @@ import type { Settings } from '../config/schema.js';
 import type { Engine, PolicyChange } from '../engine/index.js';
 import type { ApiKey } from './keys/api-key.js';
 import type { KeyRing } from './keys/key-ring.js';
+import { RecentRequests } from './live/recent-requests.js';
 import type { Metrics } from './metrics.js';
 import { ApiError } from './openai/errors.js';
 import type { Preparer } from './prepare/preparer.js';
@@ -28,6 +29,11 @@ export class Service {
     this.#onDrain = resolve;
   });
   draining = false;
+  readonly #began = performance.now();
+  /** Milliseconds since the server started. */
+  readonly uptimeMs = (): number => performance.now() - this.#began;
+  /** For the dashboard. */
+  readonly recent = new RecentRequests(this.uptimeMs);
 
   constructor(
     readonly settings: Settings,

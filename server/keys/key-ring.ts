@@ -2,6 +2,9 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { ApiKey, type KeyRules } from './api-key.js';
 
+/** Begins a WebSocket's subprotocol that is a key, as base64url: a browser can set no other header of a socket. */
+export const keyProtocol = 'tandem.key.';
+
 /** A key as it is known here: never in clear. */
 export interface KnownKey extends KeyRules {
   /** sha256 of the key. */
@@ -23,7 +26,7 @@ export class KeyRing {
   /** The key that a request carries; undefined if that is none that is known. */
   find(request: IncomingMessage): ApiKey | undefined {
     if (this.#hashes.length === 0) return this.keys[0];
-    const given = hashOf(bearerOf(request) ?? '');
+    const given = hashOf(bearerOf(request) ?? protocolKeyOf(request) ?? '');
     let found: ApiKey | undefined;
     // Hashes have one length and all are compared, so nothing of a key shows in the time this takes.
     this.#hashes.forEach((hash, index) => {
@@ -34,9 +37,17 @@ export class KeyRing {
 }
 
 /** What stands behind `Authorization: Bearer`. */
-export function bearerOf(request: IncomingMessage): string | undefined {
-  const header = request.headers.authorization ?? '';
+export function bearerOf({ headers }: IncomingMessage): string | undefined {
+  const header = headers.authorization ?? '';
   return header.startsWith('Bearer ') ? header.slice('Bearer '.length) : undefined;
+}
+
+/** The key in a WebSocket's subprotocols. */
+function protocolKeyOf({ headers }: IncomingMessage): string | undefined {
+  if (headers.authorization !== undefined) return undefined;
+  const protocols = headers['sec-websocket-protocol']?.split(',').map((protocol) => protocol.trim());
+  const encoded = protocols?.find((protocol) => protocol.startsWith(keyProtocol));
+  return encoded && Buffer.from(encoded.slice(keyProtocol.length), 'base64url').toString();
 }
 
 export function hashOf(key: string): Buffer {

@@ -1,7 +1,7 @@
 import type { ErrorRequestHandler, RequestHandler } from 'express';
 import type { Logger } from 'pino';
 import { ApiError, errorBody, toApiError } from '../openai/errors.js';
-import type { Endpoint } from '../openapi/endpoints.js';
+import { type Endpoint, pagePaths } from '../openapi/endpoints.js';
 
 /** The last handler: everything thrown becomes an error object with its status. */
 export function errorHandler(logger: Logger): ErrorRequestHandler {
@@ -20,7 +20,8 @@ export function errorHandler(logger: Logger): ErrorRequestHandler {
 
 /** What no route took: a known path asked with another method, or no path at all. */
 export function notFound(endpoints: readonly Endpoint[]): RequestHandler {
-  const known = endpoints.map(({ path, method }) => ({
+  const pages = pagePaths.map((path) => ({ path, method: 'GET' }));
+  const known = [...endpoints, ...pages].map(({ path, method }) => ({
     method,
     pattern: new RegExp(`^${path.replace(/\{\w+\}/g, '[^/]+')}/?$`),
   }));

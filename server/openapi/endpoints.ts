@@ -211,6 +211,9 @@ export const endpoints: readonly Endpoint[] = [
   },
 ];
 
+/** Of pages for people, which are none of the API's endpoints. */
+export const pagePaths: readonly string[] = ['/', '/dashboard'];
+
 /** Those of a server: without an admin key it has no admin endpoints. */
 export function endpointsOf(hasAdmin: boolean): Endpoint[] {
   return endpoints.filter(({ access }) => hasAdmin || access !== 'admin');
