@@ -1,7 +1,7 @@
 #pragma once
 
-// What the matmul kernels of all architectures share: how tiles lie in shared memory, and what happens to a
-// finished sum.
+// How the tiles of a matmul by mma.sync lie in shared memory, and what happens to its finished sums; some of
+// it serves the kernel by wgmma too.
 
 #include <cstdint>
 

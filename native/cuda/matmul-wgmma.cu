@@ -1,7 +1,7 @@
 // A block keeps a pipeline of bulk copies going from global to shared memory, from its first instant through
 // all of its tiles. Some warps start the copies; warpgroups multiply 64 outputs each by all rows of the tile.
-// Outputs are the product's 64 rows, so that one row of x costs no more than its eighth of a column of eight,
-// and codes become the bf16 that a tensor core takes from registers, in the lane that read them.
+// Outputs are the product's 64 rows and rows of x its columns, of which there may be as few as eight. Codes
+// become bf16 in the registers of the lane that reads them, from where tensor cores take them.
 //
 // Bytes: W once for every tile of rows, x once for every tile of columns. FLOP: 2 * rows * outputs * inputs.
 
