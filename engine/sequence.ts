@@ -1,4 +1,5 @@
 import type { CacheNode } from './kv/prefix-cache.js';
+import type { Saliency } from './kv/saliency.js';
 import type { TokenStream } from './model/text.js';
 import type { RequestState } from './request-state.js';
 import { choiceSeed } from './sampling/params.js';
@@ -15,6 +16,15 @@ export class Sequence implements Work {
   /** Of its tokens, the first so many lie in packed pages; and so many in pages that are made but perhaps not due yet. */
   packedTokens = 0;
   convertedTokens = 0;
+  /** So many are to be packed because memory is short. */
+  squeezedTokens = 0;
+  /** The classes of the pages of each packed block, as keys, and the bytes of all. */
+  packedClasses: string[] = [];
+  packedBytes = 0;
+  /** What is packed next, as it was decided: the blocks [begin, end) and the classes of their pages. */
+  packingPlan: { readonly begin: number; readonly end: number; readonly classes: Uint8Array } | undefined;
+  /** Where it looks, if that decides how it is packed. */
+  saliency: Saliency | undefined;
   /** -1: none. */
   slot = -1;
   /** Prompt, then what was generated. */
