@@ -250,9 +250,10 @@ export interface KvPool {
   /**
    * Write the slot's full blocks [begin, end) again in other classes, on the thread that swaps: `classes` [end - begin,
    * layers] has each page's, as its place in `pageClasses`. Null, and nothing changed, if memory is out: for a while there
-   * are both forms. Pages of their class or a smaller one, and packed ones, stay as they are; `none` gives a page up. Meanwhile the slot runs steps and grows on its old pages, but must not be closed, swapped or forked. Once
-   * resolved, `finishConversion` lets it go on with the new pages, or `dropConversion` gives those back; neither while a
-   * step of the slot is in flight. What a page becomes depends on its own bytes alone.
+   * are both forms. Pages of their class or a smaller one, and packed ones, stay as they are; `none` gives a page up.
+   * Meanwhile the slot runs steps and grows on its old pages, but must not be closed, swapped or forked. Once resolved,
+   * `finishConversion` lets it go on with the new pages, or `dropConversion` gives those back; neither while a step of the
+   * slot is in flight. What a page becomes depends on its own bytes alone.
    */
   convert(slot: number, begin: number, end: number, classes: Uint8Array): Promise<void> | null;
   finishConversion(slot: number): void;

@@ -14,8 +14,8 @@ export interface Residents<W> {
 
 /**
  * Finds room for running sequences when KV memory is short. Where that is allowed, sequences are squeezed first. Then what
- * nobody reads gives way, then the sequence that came last: it is copied to host memory, or computed anew where that is full. An older one never gives way to a younger
- * one, so the oldest always gets on.
+ * nobody reads gives way, then the sequence that came last: it is copied to host memory, or computed anew where that is
+ * full. An older one never gives way to a younger one, so the oldest always gets on.
  */
 export class Room<W extends Work> {
   /** In host memory, the oldest first. */
