@@ -77,7 +77,7 @@ export const EngineSettings = z.strictObject({
     .enum(['off', 'int8', 'int4', 'zip'])
     .default('off')
     .describe(
-      'what older tokens of running streams are squeezed into when memory is short, before anyone waits or gives way; under --kv exact, and but for int8 under --kv int8',
+      'how far older tokens of running streams are squeezed when memory is short, before anyone waits or gives way: into int8, then int4 or zip; under --kv exact, and but for int8 under --kv int8',
     ),
   kvMemory: bytes
     .optional()

@@ -124,11 +124,9 @@ export function pressureRule(engine: EngineSettings): PressureRule | undefined {
       `--kv-pressure ${kvPressure} does nothing under --kv ${kv}, which is as small already. Leave one of them out.`,
     );
   }
-  return new PressureRule(
-    kvPressure === 'zip' ? zipForm(engine) : uniform(kvPressure),
-    kvRecentTokens,
-    pageTokens,
-  );
+  const rungs: PackedForm[] = kv === 'exact' ? [uniform('int8')] : [];
+  if (kvPressure !== 'int8') rungs.push(kvPressure === 'zip' ? zipForm(engine) : uniform(kvPressure));
+  return new PressureRule(rungs, kvRecentTokens, pageTokens);
 }
 
 /** The largest class that a token has in the long run. */

@@ -42,8 +42,8 @@ export async function openLocalEngine(
   }
   device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
   const { kv } = device;
-  const packed = packing ?? pressure;
-  const capacity = (kv.totalBlocks - (packed ? packingRoom(kv, packed.form) : 0)) * kv.pageTokens;
+  const forms = packing ? [packing.form] : pressure?.rungs;
+  const capacity = (kv.totalBlocks - (forms ? packingRoom(kv, forms) : 0)) * kv.pageTokens;
   const info: EngineInfo = {
     model: model.servedModelName ?? path.basename(folder),
     spec,

@@ -46,6 +46,8 @@ export interface GenerateRequest {
   readonly promptLogprobs: boolean;
   /** Whether the usage says what was done to the request's KV. */
   readonly reportsKv?: boolean;
+  /** Whether its KV is not squeezed when memory is short. */
+  readonly staysExact?: boolean;
   /** Higher runs earlier. 0 is usual. */
   readonly priority: number;
   /** Milliseconds from arrival after which the request ends with `deadline_exceeded`. */

@@ -1,4 +1,4 @@
-import type { PackedForm } from './page-classes.js';
+import { decidesByAttention, type PackedForm } from './page-classes.js';
 import { type ProbeRun, probesAmong } from './probes.js';
 
 /** Tokens between two packings of a growing sequence. */
@@ -34,7 +34,7 @@ export class PackingRule {
 
   /** Whether where a sequence looks decides how it is packed. */
   get probes(): boolean {
-    return this.form.high !== this.form.low;
+    return decidesByAttention(this.form);
   }
 
   /** How many tokens, from the first on, are packed when the token at `position` is computed. */

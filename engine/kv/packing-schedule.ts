@@ -5,10 +5,13 @@ import type { PressureRule } from './pressure-rule.js';
 
 /** When sequences are packed, and into what. */
 export interface PackingSchedule {
-  readonly form: PackedForm;
+  /** All that sequences are ever packed into. */
+  readonly forms: readonly PackedForm[];
+  /** What the sequence is packed into next. */
+  formOf(sequence: Sequence): PackedForm;
   /** Whether a token must not be computed before what is due is packed; otherwise that is done when it can be. */
   readonly isStrict: boolean;
-  /** Tokens of the sequence that are packed, or should be, when the token at `position` is computed. */
+  /** Tokens of the sequence that are packed into that form, or should be, when the token at `position` is computed. */
   packedAt(sequence: Sequence, position: number): number;
   /** The first position behind `position` at which more is packed. */
   nextAt(sequence: Sequence, position: number): number;
@@ -21,7 +24,8 @@ export interface PackingSchedule {
 /** By the place in the sequence alone. */
 export function byRule(rule: PackingRule): PackingSchedule {
   return {
-    form: rule.form,
+    forms: [rule.form],
+    formOf: () => rule.form,
     isStrict: true,
     packedAt: ({ promptTokens }, position) => rule.packedAt(promptTokens, position),
     nextAt: ({ promptTokens }, position) => rule.nextAt(promptTokens, position),
@@ -32,9 +36,10 @@ export function byRule(rule: PackingRule): PackingSchedule {
 }
 
 /** What was squeezed for lack of memory. */
-export function underPressure({ form, pageTokens }: PressureRule): PackingSchedule {
+export function underPressure({ rungs, pageTokens }: PressureRule): PackingSchedule {
   return {
-    form,
+    forms: rungs,
+    formOf: ({ rung }) => rungs[rung]!,
     isStrict: false,
     packedAt: ({ squeezedTokens }) => squeezedTokens,
     nextAt: () => Number.POSITIVE_INFINITY,

@@ -41,6 +41,11 @@ export function byScore(scores: Float64Array, count: number): number[] {
   return Array.from({ length: count }, (_, page) => page).sort((a, b) => scores[b]! - scores[a]! || a - b);
 }
 
+/** Whether where a sequence looks decides how its pages are packed. */
+export function decidesByAttention({ high, low }: PackedForm): boolean {
+  return high !== low;
+}
+
 /** All pages alike. */
 export function uniform(precision: PageClass): PackedForm {
   return { high: precision, low: precision, pick: (_, packable) => new Uint8Array(packable) };
@@ -74,12 +79,12 @@ export function bytesOfBlock({ classBlockBytes }: KvPool, classes: BlockClasses)
   return bytes / classes.length;
 }
 
-/** A block's classes as a key. */
-export function keyOf(classes: BlockClasses): string {
-  return String.fromCharCode(...classes);
+/** A block's classes as a key; behind that of what it was packed into before, since its bytes depend on that too. */
+export function keyOf(classes: BlockClasses, before = ''): string {
+  return before + String.fromCharCode(...classes);
 }
 
-/** The classes that a key stands for. */
-export function classesOf(key: string): BlockClasses {
-  return Uint8Array.from(key, (place) => place.charCodeAt(0));
+/** The classes that a key stands for, of so many layers. */
+export function classesOf(key: string, layers: number): BlockClasses {
+  return Uint8Array.from(key.slice(-layers), (place) => place.charCodeAt(0));
 }

@@ -7,12 +7,15 @@ export interface LayerPages {
   readonly all: number;
 }
 
-/** How many pages of each layer were packed, and how many of these were picked. */
+/** How many pages of each layer were packed into the two classes of a form, and how many of these were picked. */
 export class PageCounts {
   readonly #high: number[];
   readonly #all: number[];
 
-  constructor(layers: number) {
+  constructor(
+    layers: number,
+    private readonly form: PackedForm,
+  ) {
     this.#high = new Array(layers).fill(0);
     this.#all = new Array(layers).fill(0);
   }
@@ -22,11 +25,13 @@ export class PageCounts {
   }
 
   /** @param classes [blocks, layers] */
-  add(classes: Uint8Array, { high }: PackedForm): void {
+  add(classes: Uint8Array): void {
+    const { high, low } = this.form;
     const layers = this.#all.length;
     for (const [at, place] of classes.entries()) {
-      this.#all[at % layers]!++;
-      if (pageClasses[place] === high) this.#high[at % layers]!++;
+      const name = pageClasses[place];
+      if (name === high || name === low) this.#all[at % layers]!++;
+      if (name === high) this.#high[at % layers]!++;
     }
   }
 }

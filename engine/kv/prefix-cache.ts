@@ -150,8 +150,11 @@ export class PrefixCache {
     this.release(path);
   }
 
-  /** The slot goes on with block `index` packed into these classes, which it has done or which another sequence has. */
-  becamePacked(node: CacheNode, classes: string, slot: number, index: number): void {
+  /**
+   * The slot goes on with block `index` packed into these classes, which it has done or which another sequence has.
+   * `before`: what it was packed into till then, if it was.
+   */
+  becamePacked(node: CacheNode, classes: string, slot: number, index: number, before?: string): void {
     let packed = node.packed.get(classes);
     if (packed) {
       this.store.replace(slot, index, packed.block);
@@ -160,7 +163,8 @@ export class PrefixCache {
       node.packed.set(classes, packed);
     }
     packed.users++;
-    this.#removeHolder(node);
+    if (before === undefined) this.#removeHolder(node);
+    else this.#leavePacked(node, before);
   }
 
   /** A sequence ends, or leaves its slot, whose first blocks are packed into these classes, one for each. */
@@ -171,11 +175,15 @@ export class PrefixCache {
         this.#removeHolder(node);
         return;
       }
-      const packed = node.packed.get(key)!;
-      if (--packed.users > 0) return;
-      this.store.unpublish(Int32Array.of(packed.block));
-      node.packed.delete(key);
+      this.#leavePacked(node, key);
     });
+  }
+
+  #leavePacked(node: CacheNode, classes: string): void {
+    const packed = node.packed.get(classes)!;
+    if (--packed.users > 0) return;
+    this.store.unpublish(Int32Array.of(packed.block));
+    node.packed.delete(classes);
   }
 
   /** Gives back blocks that nobody uses until the memory of `count` is free; returns of how many it is. */

@@ -1,15 +1,15 @@
 import type { Device, SwappedKv } from '../device/device.js';
 import { slotSampling } from '../sampling/params.js';
-import type { Memory } from '../scheduler/memory.js';
+import type { Memory, Squeezable } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
 import type { KvUsage } from '../types.js';
 import { blocksFor } from './admission.js';
 import type { PackingRule } from './packing-rule.js';
 import { byRule, underPressure } from './packing-schedule.js';
-import { classesOf, type PackedForm } from './page-classes.js';
+import { classesOf, decidesByAttention, type PackedForm } from './page-classes.js';
 import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
-import type { PressureRule } from './pressure-rule.js';
+import type { PressureRule, Squeeze } from './pressure-rule.js';
 import { type ProbeRun, probesAmong, tailProbes } from './probes.js';
 import { Saliency } from './saliency.js';
 import { SequencePacking } from './sequence-packing.js';
@@ -75,7 +75,7 @@ export class SequenceMemory implements Memory<Sequence> {
 
   /** Pages that were packed, by layer; undefined where all of them are packed alike, or none is. */
   get pages(): readonly LayerPages[] | undefined {
-    return this.#form ? this.#packing?.pages.byLayer : undefined;
+    return this.#packing?.pages;
   }
 
   /** Bytes of host memory that hold swapped sequences, or will. */
@@ -93,10 +93,10 @@ export class SequenceMemory implements Memory<Sequence> {
   kvUsage(sequence: Sequence): KvUsage {
     const { computedTokens, packedTokens, packedBytes, packedClasses } = sequence;
     const exactBytes = blocksFor(computedTokens - packedTokens, this.pageTokens) * this.#device.kv.blockBytes;
-    const form = this.#form;
-    const pages = new PageCounts(form ? this.#device.info.spec.layers : 0);
-    if (form) for (const key of packedClasses) pages.add(classesOf(key), form);
-    return { tokens: computedTokens, bytes: packedBytes + exactBytes, layers: pages.byLayer };
+    const { layers } = this.#device.info.spec;
+    const pages = this.#form && new PageCounts(layers, this.#form);
+    for (const key of packedClasses) pages?.add(classesOf(key, layers));
+    return { tokens: computedTokens, bytes: packedBytes + exactBytes, layers: pages?.byLayer ?? [] };
   }
 
   /** Of the sequence's next `tokens` tokens, those whose attention decides how it is packed. */
@@ -106,8 +106,9 @@ export class SequenceMemory implements Memory<Sequence> {
 
   /** What pages are packed into where attention decides on it. */
   get #form(): PackedForm | undefined {
-    const form = (this.#options.packing ?? this.#options.pressure)?.form;
-    return form && form.high !== form.low ? form : undefined;
+    const { packing, pressure } = this.#options;
+    if (!packing) return pressure?.chosenForm;
+    return decidesByAttention(packing.form) ? packing.form : undefined;
   }
 
   /** Where these probes of the sequence looked. */
@@ -188,22 +189,36 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#options.pressure !== undefined && this.#availableBlocks() <= this.#packRoom;
   }
 
-  squeezable({ promptTokens, computedTokens, squeezedTokens, packedTokens, packing }: Sequence): number {
-    const { pressure } = this.#options;
-    if (!pressure) return 0;
-    // What is under way already frees memory too.
-    const under = packing ? squeezedTokens - packedTokens : 0;
-    return Math.max(under, pressure.squeezedAt(promptTokens, computedTokens, squeezedTokens) - packedTokens);
+  squeezable(sequence: Sequence): Squeezable | undefined {
+    const squeeze = this.#nextSqueeze(sequence);
+    if (!squeeze) return undefined;
+    const { rung, end } = squeeze;
+    return { rung, tokens: end - (rung === sequence.rung ? sequence.rungTokens : 0) };
   }
 
   squeeze(sequence: Sequence): boolean {
-    const { pressure } = this.#options;
-    if (!pressure) return false;
-    const { promptTokens, computedTokens, squeezedTokens } = sequence;
-    sequence.squeezedTokens = pressure.squeezedAt(promptTokens, computedTokens, squeezedTokens);
+    const squeeze = this.#nextSqueeze(sequence);
+    if (!squeeze) return false;
+    if (squeeze.rung !== sequence.rung) {
+      sequence.rung = squeeze.rung;
+      sequence.rungTokens = 0;
+      sequence.convertedTokens = 0;
+      sequence.packingPlan = undefined;
+    }
+    sequence.squeezedTokens = squeeze.end;
     if (sequence.packing || sequence.inFlight) return true;
     this.#packing?.pack(sequence);
     return sequence.packing;
+  }
+
+  #nextSqueeze(sequence: Sequence): Squeeze | undefined {
+    const { rung, rungTokens, squeezedTokens, packing, request } = sequence;
+    const { pressure } = this.#options;
+    if (!pressure || request.request.staysExact) return undefined;
+    const next = pressure.next(sequence);
+    // What is under way frees memory too, and comes first.
+    const isUnderWay = packing || squeezedTokens > rungTokens;
+    return isUnderWay && next?.rung !== rung ? { rung, end: squeezedTokens } : next;
   }
 
   get packs(): boolean {
@@ -349,6 +364,8 @@ function forget(sequence: Sequence): void {
   sequence.computedTokens = 0;
   sequence.packedTokens = 0;
   sequence.convertedTokens = 0;
+  sequence.rung = 0;
+  sequence.rungTokens = 0;
   sequence.squeezedTokens = 0;
   sequence.packedClasses = [];
   sequence.packedBytes = 0;

@@ -2,8 +2,8 @@ import type { KvPool, PageClass } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
 import type { PackingSchedule } from './packing-schedule.js';
-import { bytesOfBlock, chooseClasses, keyOf, type PackedForm } from './page-classes.js';
-import { PageCounts } from './page-counts.js';
+import { bytesOfBlock, chooseClasses, classesOf, decidesByAttention, keyOf, type PackedForm } from './page-classes.js';
+import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
 
 /** Blocks of one sequence that are converted at once; for a while there are both forms of them. */
@@ -21,17 +21,16 @@ export interface SequencePackingOptions {
 }
 
 /** Bytes of a block at most, whatever of it is picked. */
-function mostBytes({ classBlockBytes }: KvPool, form: PackedForm): number {
+function mostBytes({ classBlockBytes }: KvPool, forms: readonly PackedForm[]): number {
   const bytesOf = (name: PageClass) => (name === 'none' ? 0 : classBlockBytes[name]);
-  return Math.max(bytesOf(form.high), bytesOf(form.low));
+  return Math.max(...forms.flatMap(({ high, low }) => [bytesOf(high), bytesOf(low)]));
 }
 
 /** Blocks to keep free, so that sequences can be packed while they hold their exact pages. */
-export function packingRoom(kv: KvPool, form: PackedForm): number {
-  const { high, low } = form;
+export function packingRoom(kv: KvPool, forms: readonly PackedForm[]): number {
   // A packed page needs a chunk of its class, and pages of another class may lie at both ends of what is free.
-  const least = (high === low ? 2 : 3) * kv.chunkBlocks;
-  const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, form)) / kv.blockBytes);
+  const least = (forms.some(decidesByAttention) ? 3 : 2) * kv.chunkBlocks;
+  const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, forms)) / kv.blockBytes);
   return Math.max(least, Math.min(wanted, Math.floor(kv.totalBlocks / 8)));
 }
 
@@ -47,14 +46,16 @@ export class SequencePacking {
   readonly room: number;
   #running = 0;
   #packedBlocks = 0;
-  readonly pages: PageCounts;
+  /** Of the form whose pages are chosen by attention. */
+  readonly #pages: PageCounts | undefined;
 
   constructor(options: SequencePackingOptions) {
     const { kv, schedule, layers } = options;
     this.#options = options;
-    this.#blockRatio = mostBytes(kv, schedule.form) / kv.blockBytes;
-    this.room = packingRoom(kv, schedule.form);
-    this.pages = new PageCounts(layers);
+    this.#blockRatio = mostBytes(kv, schedule.forms) / kv.blockBytes;
+    this.room = packingRoom(kv, schedule.forms);
+    const chosen = schedule.forms.find(decidesByAttention);
+    this.#pages = chosen && new PageCounts(layers, chosen);
   }
 
   /** Conversions that run. */
@@ -67,9 +68,14 @@ export class SequencePacking {
     return this.#packedBlocks;
   }
 
+  /** Pages that were packed, by layer; undefined where all of them are packed alike. */
+  get pages(): readonly LayerPages[] | undefined {
+    return this.#pages?.byLayer;
+  }
+
   mustPack(sequence: Sequence): boolean {
     const { schedule } = this.#options;
-    return schedule.isStrict && schedule.packedAt(sequence, sequence.computedTokens) > sequence.packedTokens;
+    return schedule.isStrict && schedule.packedAt(sequence, sequence.computedTokens) > sequence.rungTokens;
   }
 
   /** Tokens that a step may bring before more must be packed. */
@@ -107,13 +113,13 @@ export class SequencePacking {
     const isSoon = computedTokens >= promptTokens && next - computedTokens <= kv.pageTokens;
     if ((due > 0 || isSoon) && sequence.convertedTokens === 0) share(sequence);
     while (!sequence.packing) {
-      if (sequence.convertedTokens > sequence.packedTokens) {
+      if (sequence.convertedTokens > sequence.rungTokens) {
         if (sequence.convertedTokens > due) return true;
         this.#finish(sequence);
-      } else if (due > sequence.packedTokens) {
+      } else if (due > sequence.rungTokens) {
         this.#decide(sequence, computedTokens);
         this.#adopt(sequence, due);
-        if (due === sequence.packedTokens) continue;
+        if (due === sequence.rungTokens) continue;
         if (this.#isMadeByAnother(sequence)) return true;
         if (!this.#convert(sequence, due)) return false;
       } else {
@@ -130,9 +136,9 @@ export class SequencePacking {
 
   /** Before the slot is closed or swapped: what is made but not due yet is given up. */
   abandon(sequence: Sequence): void {
-    if (sequence.convertedTokens === sequence.packedTokens) return;
+    if (sequence.convertedTokens === sequence.rungTokens) return;
     this.#options.kv.dropConversion(sequence.slot);
-    sequence.convertedTokens = sequence.packedTokens;
+    sequence.convertedTokens = sequence.rungTokens;
   }
 
   /** The sequence has left its slot; it does not share blocks with others any more. */
@@ -147,11 +153,11 @@ export class SequencePacking {
     const { schedule, kv, layers } = this.#options;
     const end = schedule.packedAt(sequence, position) / kv.pageTokens;
     if (sequence.packingPlan?.end === end) return;
-    const begin = sequence.packedTokens / kv.pageTokens;
+    const begin = sequence.rungTokens / kv.pageTokens;
     // Where pages are packed alike, nobody has looked.
     const scores =
       schedule.scoresAt(sequence, position) ?? Array.from({ length: layers }, () => new Float64Array(end));
-    sequence.packingPlan = { begin, end, classes: chooseClasses(schedule.form, scores, begin, end) };
+    sequence.packingPlan = { begin, end, classes: chooseClasses(schedule.formOf(sequence), scores, begin, end) };
   }
 
   /** Of blocks that were decided on: [count, layers]. */
@@ -162,22 +168,22 @@ export class SequencePacking {
   }
 
   #keyOf(sequence: Sequence, block: number): string {
-    return keyOf(this.#classesOf(sequence, block));
+    return keyOf(this.#classesOf(sequence, block), sequence.packedClasses[block]);
   }
 
   /** Takes over what other sequences have made of the same blocks. */
   #adopt(sequence: Sequence, due: number): void {
     const { pageTokens } = this.#options.kv;
-    while (sequence.packedTokens < due) {
-      const block = sequence.packedTokens / pageTokens;
+    while (sequence.rungTokens < due) {
+      const block = sequence.rungTokens / pageTokens;
       if (!sequence.path[block]?.packed.has(this.#keyOf(sequence, block))) return;
-      this.#becomePacked(sequence, sequence.packedTokens + pageTokens);
+      this.#becomePacked(sequence, sequence.rungTokens + pageTokens);
     }
   }
 
   /** The next block to pack is there, or will be: the end of the other's conversion brings this sequence here again. */
   #isMadeByAnother(sequence: Sequence): boolean {
-    return this.#isMade(sequence, sequence.packedTokens / this.#options.kv.pageTokens);
+    return this.#isMade(sequence, sequence.rungTokens / this.#options.kv.pageTokens);
   }
 
   #isMade(sequence: Sequence, block: number): boolean {
@@ -189,10 +195,10 @@ export class SequencePacking {
 
   /** Begins to convert up to `end`, or as much of it as there is memory for. False if not one block can be. */
   #convert(sequence: Sequence, end: number): boolean {
-    const { kv, cache, schedule } = this.#options;
-    const { slot, packedTokens, path } = sequence;
+    const { kv, cache } = this.#options;
+    const { slot, rungTokens, path } = sequence;
     const { pageTokens } = kv;
-    const first = packedTokens / pageTokens;
+    const first = rungTokens / pageTokens;
     let count = 1;
     while (
       count < batchBlocks &&
@@ -226,7 +232,7 @@ export class SequencePacking {
       sequence.packing = false;
       this.#running--;
       this.#packedBlocks += count;
-      this.pages.add(classes, schedule.form);
+      this.#pages?.add(classes);
       this.#options.onPacked(sequence);
     });
     return true;
@@ -240,16 +246,21 @@ export class SequencePacking {
   /** The slot's blocks up to `end` are packed, or are to be taken over from others. */
   #becomePacked(sequence: Sequence, end: number): void {
     const { cache, kv } = this.#options;
-    const { path, slot } = sequence;
+    const { layers } = this.#options;
+    const { path, slot, packedClasses } = sequence;
     if (sequence.packedTokens === 0) cache.unpin(path);
-    for (let block = sequence.packedTokens / kv.pageTokens; block < end / kv.pageTokens; block++) {
+    for (let block = sequence.rungTokens / kv.pageTokens; block < end / kv.pageTokens; block++) {
+      const before = packedClasses[block];
       const classes = this.#classesOf(sequence, block);
+      const key = keyOf(classes, before);
       const node = path[block];
-      if (node) cache.becamePacked(node, keyOf(classes), slot, block);
-      sequence.packedClasses.push(keyOf(classes));
+      if (node) cache.becamePacked(node, key, slot, block, before);
+      packedClasses[block] = key;
       sequence.packedBytes += bytesOfBlock(kv, classes);
+      if (before !== undefined) sequence.packedBytes -= bytesOfBlock(kv, classesOf(before, layers));
     }
-    sequence.packedTokens = end;
+    sequence.packedTokens = Math.max(sequence.packedTokens, end);
+    sequence.rungTokens = end;
     sequence.convertedTokens = end;
   }
 }

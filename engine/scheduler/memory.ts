@@ -1,3 +1,11 @@
+/** What a sequence would give for others. */
+export interface Squeezable {
+  /** How much it loses by that: none that has a higher one is squeezed before. */
+  readonly rung: number;
+  /** Tokens whose KV becomes smaller. */
+  readonly tokens: number;
+}
+
 /**
  * KV memory and slots, as the scheduler asks for them. `engine/kv/sequence-memory.ts` answers for a device's pool and the
  * prefix cache; the simulator and the property tests count.
@@ -21,8 +29,8 @@ export interface Memory<W> {
   readonly hasSlot: boolean;
   /** Whether what is free is no more than it takes to squeeze someone. */
   readonly isTight: boolean;
-  /** Tokens of a sequence that has a slot whose KV would become smaller by `squeeze`. */
-  squeezable(work: W): number;
+  /** What `squeeze` would do to a sequence that has a slot; undefined: nothing. */
+  squeezable(work: W): Squeezable | undefined;
   /**
    * Has the sequence packed from now on, as `pack` does, for lack of memory. False if nothing comes of it: it is not in
    * flight, and there is no room to pack it.

@@ -1,5 +1,5 @@
 import { outputReserve } from '../kv/admission.js';
-import type { Memory } from './memory.js';
+import type { Memory, Squeezable } from './memory.js';
 import type { Work } from './work.js';
 
 /** The scheduler's side of a sequence that loses its slot, or has it back. */
@@ -149,17 +149,19 @@ export class Room<W extends Work> {
     return true;
   }
 
-  /** Squeezes the sequence of which most can be. True if memory will come free by that. */
+  /** Squeezes the sequence that loses least by it, of these the one of which most can be. True if that will free memory. */
   #squeeze(): boolean {
-    let most: W | undefined;
-    let mostTokens = 0;
+    let best: W | undefined;
+    let most: Squeezable | undefined;
     for (const work of this.residents.holders()) {
-      const tokens = this.memory.squeezable(work);
-      if (tokens <= mostTokens) continue;
-      most = work;
-      mostTokens = tokens;
+      const found = this.memory.squeezable(work);
+      if (!found) continue;
+      if (most && (found.rung > most.rung || (found.rung === most.rung && found.tokens <= most.tokens)))
+        continue;
+      best = work;
+      most = found;
     }
-    return most !== undefined && this.memory.squeeze(most);
+    return best !== undefined && this.memory.squeeze(best);
   }
 
   /** A reader that does not keep up must not hold memory that someone else could use. True if memory came free. */

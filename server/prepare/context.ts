@@ -21,7 +21,15 @@ export function sharedFields(
   body: SharedBody,
 ): Pick<
   GenerateRequest,
-  'sampling' | 'minTokens' | 'stop' | 'stopTokenIds' | 'ignoreEos' | 'priority' | 'deadlineMs' | 'reportsKv'
+  | 'sampling'
+  | 'minTokens'
+  | 'stop'
+  | 'stopTokenIds'
+  | 'ignoreEos'
+  | 'priority'
+  | 'deadlineMs'
+  | 'reportsKv'
+  | 'staysExact'
 > {
   const logitBias = new Map(Object.entries(body.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias]));
   for (const id of logitBias.keys()) {
@@ -50,6 +58,7 @@ export function sharedFields(
     priority: body.tandem?.priority ?? 0,
     ...(deadlineMs !== undefined && { deadlineMs }),
     ...(body.tandem?.kv && { reportsKv: true }),
+    ...(body.tandem?.kv_pressure === false && { staysExact: true }),
   };
 }
 

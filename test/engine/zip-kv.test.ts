@@ -121,6 +121,36 @@ describe('a request under zip', () => {
         expect(usage.kv!.bytes).toBeLessThanOrEqual(exactly[index]!.usage.kv!.bytes);
       }
     });
+  });
+
+  it('goes down the ladder rung by rung, but for requests that do not allow it', async () => {
+    const settings = {
+      kv: 'exact',
+      kvPressure: 'zip',
+      kvMemory: 60 * 196_608,
+      prefixCache: false,
+      swapMemory: 1 << 30,
+    } as const;
+    const run = (length: number, over = {}) => (engine: Engine) =>
+      generate(engine, requestFor(prompt.slice(0, 480), { maxTokens: length, ignoreEos: true, ...over }));
+    const expected = await withEngine({ kv: 'exact' }, run(200));
+    await withEngine(settings, async (engine) => {
+      const answers = await Promise.all([
+        run(200, { staysExact: true })(engine),
+        ...[1, 2, 3].map(() => run(300)(engine)),
+      ]);
+      expect(answers[0]!.choices).toEqual(expected.choices);
+      for (const { choices } of answers.slice(1)) expect(choices[0]!.tokens).toHaveLength(300);
+      const { kvPackedBlocks, kvPages, kvHeldBytes } = await engine.stats();
+      const zipped = kvPages![0]!.all;
+      expect(zipped).toBeGreaterThan(0);
+      // The others are int8.
+      expect(kvPackedBlocks).toBeGreaterThan(zipped);
+      expect(kvHeldBytes).toEqual({ bf16: 0, int8: 0, int4: 0, int2: 0 });
+    });
+  });
+
+  it('is not asked for where it would do nothing', async () => {
     await expect(open({ kvPressure: 'int8', kv: 'int4' })).rejects.toThrow(
       '--kv-pressure int8 does nothing under --kv int4',
     );

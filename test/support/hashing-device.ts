@@ -8,7 +8,7 @@ import {
   Want,
 } from '../../engine/device/device.js';
 import type { PackingRule } from '../../engine/kv/packing-rule.js';
-import { bytesOfBlock, chooseClasses } from '../../engine/kv/page-classes.js';
+import { bytesOfBlock, chooseClasses, type PackedForm } from '../../engine/kv/page-classes.js';
 import { Saliency } from '../../engine/kv/saliency.js';
 import type { ModelSpec } from '../../engine/model/model-spec.js';
 
@@ -127,7 +127,7 @@ export class HashingDevice implements Device {
   readonly #held = new Set<Block>();
   #nextId = 0;
 
-  constructor(blocks: number, slots: number, { form }: Pick<PackingRule, 'form'>) {
+  constructor(blocks: number, slots: number, forms: readonly PackedForm[]) {
     const classBlockBytes = { bf16: 4096, int8: 2048, int4: 1152, int2: 640 };
     this.info = {
       kind: 'simulated',
@@ -214,7 +214,7 @@ export class HashingDevice implements Device {
         blocks[index] = block;
       },
       convert: (slot, begin, end, classes) => {
-        const allowed = [form.high, form.low].map((name) => pageClasses.indexOf(name));
+        const allowed = forms.flatMap(({ high, low }) => [high, low].map((name) => pageClasses.indexOf(name)));
         must(
           classes.every((place) => allowed.includes(place)),
           'another class than those of the settings',
@@ -223,9 +223,10 @@ export class HashingDevice implements Device {
         const state = this.#alone(slot);
         const from = state.blocks.slice(begin, end);
         must(end * pageTokens <= state.length && begin < end, 'blocks are converted that are not full');
+        const places = from.flatMap((block) => [...block.classes]);
         must(
-          from.every((block) => block.classes === exact),
-          'a packed block is packed again',
+          places.every((place, at) => place <= pageClasses.indexOf('int8') && place < classes[at]!),
+          'a packed page is packed again',
         );
         const made = take(from.map((_, at) => classes.slice(at * layers, (at + 1) * layers)));
         if (!made) return null;

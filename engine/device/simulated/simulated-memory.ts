@@ -111,8 +111,8 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   }
 
   /** Here all tokens have one size from the first. */
-  squeezable(): number {
-    return 0;
+  squeezable(): undefined {
+    return undefined;
   }
 
   squeeze(): boolean {

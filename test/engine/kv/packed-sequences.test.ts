@@ -12,11 +12,18 @@ import { requestFor } from '../../support/generate.js';
 import { expectedAnswer, HashingDevice } from '../../support/hashing-device.js';
 import { randomOf, simplePredictor } from '../scheduler/history.js';
 
+const zip = { high: 'int4', low: 'int2', pick: byAttention(0.6) } as const;
 const forms: readonly PackedForm[] = [
   uniform('int4'),
   uniform('int2'),
-  { high: 'int4', low: 'int2', pick: byAttention(0.6) },
+  zip,
   { high: 'int8', low: 'none', pick: byAttention(0.4) },
+];
+const ladders: readonly (readonly PackedForm[])[] = [
+  [uniform('int8')],
+  [zip],
+  [uniform('int8'), zip],
+  [uniform('int8'), uniform('int4')],
 ];
 const histories = Number(process.env.HISTORIES ?? 60);
 
@@ -44,9 +51,11 @@ async function runHistory(seed: number, squeezes: boolean): Promise<number> {
   const form = forms[below(forms.length)]!;
   const recent = 32 * (1 + below(3));
   const rule = new PackingRule(form, recent, 32);
-  const device = new HashingDevice(14 + below(30), 1 + below(6), rule);
+  const rungs = ladders[below(ladders.length)]!;
+  const used = squeezes ? rungs : [form];
+  const device = new HashingDevice(14 + below(30), 1 + below(6), used);
   const prefixCache = below(3) > 0;
-  const contextLength = (device.kv.totalBlocks - packingRoom(device.kv, rule.form)) * 32;
+  const contextLength = (device.kv.totalBlocks - packingRoom(device.kv, used)) * 32;
   const policy = policyNames[below(policyNames.length)]!;
   let now = 0;
   const engine = new LocalEngine({
@@ -54,7 +63,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<number> {
     tokenizer,
     info: { spec: device.info.spec, contextLength, eosTokenIds: [] as number[] } as unknown as EngineInfo,
     prefixCache,
-    ...(squeezes ? { pressure: new PressureRule(form, recent, 32) } : { packing: rule }),
+    ...(squeezes ? { pressure: new PressureRule(rungs, recent, 32) } : { packing: rule }),
     swapBytes: below(3) * 20_000,
     policy: openPolicy(
       policy,

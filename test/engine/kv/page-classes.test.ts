@@ -56,7 +56,10 @@ describe('the pages that attention picks', () => {
 
   it('are told apart by keys', () => {
     const classes = Uint8Array.of(0, 4, 2);
-    expect(classesOf(keyOf(classes))).toEqual(classes);
+    expect(classesOf(keyOf(classes), 3)).toEqual(classes);
+    const after = Uint8Array.of(2, 4, 3);
+    expect(classesOf(keyOf(after, keyOf(classes)), 3)).toEqual(after);
+    expect(keyOf(after, keyOf(classes))).not.toBe(keyOf(after));
     expect(keyOf(Uint8Array.of(0, 4, 3))).not.toBe(keyOf(classes));
   });
 });

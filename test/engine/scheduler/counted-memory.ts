@@ -1,5 +1,5 @@
 import type { PackingRule } from '../../../engine/kv/packing-rule.js';
-import type { Memory } from '../../../engine/scheduler/memory.js';
+import type { Memory, Squeezable } from '../../../engine/scheduler/memory.js';
 import type { Work } from '../../../engine/scheduler/work.js';
 
 /** As `expect`, for what is checked millions of times. */
@@ -88,15 +88,20 @@ export class CountedMemory implements Memory<CountedWork> {
   }
 
   /** Pages that are squeezed when memory is short, the newest excepted. */
-  squeezable(work: CountedWork): number {
+  squeezable(work: CountedWork): Squeezable | undefined {
+    const tokens = this.#squeezablePages(work) * this.pageTokens;
+    return tokens > 0 ? { rung: 0, tokens } : undefined;
+  }
+
+  #squeezablePages(work: CountedWork): number {
     if (!this.squeezes || work.computedTokens < work.promptTokens) return 0;
     const older = Math.floor(work.computedTokens / this.pageTokens) - squeezedBehind;
-    return older - work.packedPages >= squeezedBehind ? (older - work.packedPages) * this.pageTokens : 0;
+    return older - work.packedPages >= squeezedBehind ? older - work.packedPages : 0;
   }
 
   squeeze(work: CountedWork): boolean {
     if (work.packing || work.inFlight) return true;
-    const end = work.packedPages + this.squeezable(work) / this.pageTokens;
+    const end = work.packedPages + this.#squeezablePages(work);
     this.#finishSqueezed(work);
     return work.packedPages < end && this.#convert(work, end);
   }
