@@ -47,6 +47,8 @@ export class PressureRule {
     if (computedTokens < promptTokens) return undefined;
     const end = Math.floor((computedTokens - this.recentTokens) / this.pageTokens) * this.pageTokens;
     if (end - squeezedTokens >= leastTokens) return { rung, end };
-    return squeezedTokens >= leastTokens && rung + 1 < this.rungs.length ? { rung: rung + 1, end } : undefined;
+    return squeezedTokens >= leastTokens && rung + 1 < this.rungs.length
+      ? { rung: rung + 1, end }
+      : undefined;
   }
 }

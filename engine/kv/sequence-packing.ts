@@ -2,7 +2,14 @@ import type { KvPool, PageClass } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
 import type { PackingSchedule } from './packing-schedule.js';
-import { bytesOfBlock, chooseClasses, classesOf, decidesByAttention, keyOf, type PackedForm } from './page-classes.js';
+import {
+  bytesOfBlock,
+  chooseClasses,
+  classesOf,
+  decidesByAttention,
+  keyOf,
+  type PackedForm,
+} from './page-classes.js';
 import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
 
@@ -157,7 +164,11 @@ export class SequencePacking {
     // Where pages are packed alike, nobody has looked.
     const scores =
       schedule.scoresAt(sequence, position) ?? Array.from({ length: layers }, () => new Float64Array(end));
-    sequence.packingPlan = { begin, end, classes: chooseClasses(schedule.formOf(sequence), scores, begin, end) };
+    sequence.packingPlan = {
+      begin,
+      end,
+      classes: chooseClasses(schedule.formOf(sequence), scores, begin, end),
+    };
   }
 
   /** Of blocks that were decided on: [count, layers]. */

@@ -39,7 +39,7 @@ class FragileDevice extends HashingDevice {
 }
 
 async function openFragile(): Promise<{ engine: LocalEngine; device: FragileDevice }> {
-  const device = new FragileDevice(64, 4, { form: uniform('int4') });
+  const device = new FragileDevice(64, 4, [uniform('int4')]);
   const info = {
     spec: device.info.spec,
     contextLength: 512,

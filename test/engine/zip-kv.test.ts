@@ -131,8 +131,10 @@ describe('a request under zip', () => {
       prefixCache: false,
       swapMemory: 1 << 30,
     } as const;
-    const run = (length: number, over = {}) => (engine: Engine) =>
-      generate(engine, requestFor(prompt.slice(0, 480), { maxTokens: length, ignoreEos: true, ...over }));
+    const run =
+      (length: number, over = {}) =>
+      (engine: Engine) =>
+        generate(engine, requestFor(prompt.slice(0, 480), { maxTokens: length, ignoreEos: true, ...over }));
     const expected = await withEngine({ kv: 'exact' }, run(200));
     await withEngine(settings, async (engine) => {
       const answers = await Promise.all([

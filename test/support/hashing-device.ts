@@ -214,7 +214,9 @@ export class HashingDevice implements Device {
         blocks[index] = block;
       },
       convert: (slot, begin, end, classes) => {
-        const allowed = forms.flatMap(({ high, low }) => [high, low].map((name) => pageClasses.indexOf(name)));
+        const allowed = forms.flatMap(({ high, low }) =>
+          [high, low].map((name) => pageClasses.indexOf(name)),
+        );
         must(
           classes.every((place) => allowed.includes(place)),
           'another class than those of the settings',
