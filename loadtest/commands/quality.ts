@@ -93,7 +93,7 @@ export function qualityCommand(argv: readonly string[]): Command {
     .option('--samples <n>', 'questions for each context and depth', wholeNumber(1), 8)
     .option('--seed <n>', 'of questions, and of the prompts that are timed', wholeNumber(0), 1)
     .option('--sequences <counts>', 'timed: sequences that a step extends together', wholeNumbers, [1, 8])
-    .option('--repetitions <n>', 'timed: turns of each', wholeNumber(1), 5)
+    .option('--repetitions <n>', 'timed: turns of each; 0: no times', wholeNumber(0), 5)
     .option('--step-tokens <n>', 'tokens of one prefill step', wholeNumber(32), 512)
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
     .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))

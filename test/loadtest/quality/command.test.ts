@@ -55,6 +55,13 @@ describe('tandem bench quality', () => {
     expect(once.names.some((name) => name.startsWith('int8'))).toBe(false);
   });
 
+  it('leaves times out where no turns are asked for', async () => {
+    const args = [...tiny, '--repetitions', '0', '--policies', 'exact,zip'];
+    const { names } = await measure('quality', ...args);
+    expect(names).toContain('zip: perplexity of the text');
+    expect(names.filter((name) => /prompt of|decode step/.test(name))).toEqual([]);
+  });
+
   it('measures other models beside the one that is named', async () => {
     using folder = new Folder();
     // A copy foresees the same tokens to the last bit.
