@@ -286,6 +286,12 @@ export class HashingDevice implements Device {
     return bytes;
   }
 
+  /** Pages that were given up, in blocks in use. */
+  get givenUp(): number {
+    const none = pageClasses.indexOf('none');
+    return [...this.#held].flatMap(({ classes }) => [...classes]).filter((place) => place === none).length;
+  }
+
   partition(): void {}
 
   setVocabulary(): void {}
