@@ -67,6 +67,14 @@ export const EngineSettings = z.strictObject({
     .max(1)
     .default(0.99)
     .describe('part of the attention that the better pages receive under zip: the rest are int2'),
+  prefillTau: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(1)
+    .describe(
+      'part of the attention that the older pages which long prompts look at receive; 1: they look at all of them (docs/kv-cache.md)',
+    ),
   kvRecentTokens: z
     .int()
     .min(32)

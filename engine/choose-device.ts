@@ -83,10 +83,11 @@ function problemOf(info: CudaInfo, index: number): string | undefined {
 /** What of the settings only the processor can do so far; undefined where a GPU can do all of it. */
 function lackOfKernels(
   weights: ModelSettings['weights'],
-  { kv, kvPressure }: EngineSettings,
+  { kv, kvPressure, prefillTau }: EngineSettings,
 ): string | undefined {
   if (weights === 'int4') return '--weights int4 has no CUDA kernels yet: take int8 or bf16';
   if (kv === 'zip') return '--kv zip has no CUDA kernels yet: take exact, int8, int4 or int2';
+  if (prefillTau < 1) return '--prefill-tau below 1 has no CUDA kernels yet: leave it out';
   if (kvPressure === 'zip') return '--kv-pressure zip has no CUDA kernels yet: take int8 or int4';
   return undefined;
 }

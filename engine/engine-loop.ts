@@ -3,8 +3,9 @@ import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import { PrefixCache } from './kv/prefix-cache.js';
 import type { PressureRule } from './kv/pressure-rule.js';
-import type { ProbeRun } from './kv/probes.js';
+import type { Look } from './kv/probes.js';
 import { SequenceMemory } from './kv/sequence-memory.js';
+import type { SeenPages, SparsePrefill } from './kv/sparse-prefill.js';
 import type { Tokenizer } from './model/text.js';
 import type { RequestState } from './request-state.js';
 import { tokenLogprob } from './sampling/logprobs.js';
@@ -25,6 +26,8 @@ export interface LoopParts {
   readonly packing?: PackingRule | undefined;
   /** In place of that: sequences are packed when memory is short. */
   readonly pressure?: PressureRule | undefined;
+  /** Absent: the rows of a prompt look everywhere. */
+  readonly sparse?: SparsePrefill | undefined;
   readonly swapBytes: number;
   readonly policy: LanePolicy;
   readonly constantsOrigin: string;
@@ -44,7 +47,13 @@ type Plan = StepPlan<Sequence>;
 /** Rows of a sequence whose attention a step looks at. */
 interface Probe {
   readonly work: Sequence;
-  readonly run: ProbeRun;
+  readonly look: Look;
+}
+
+/** What the rows of one of a step's sequences look at, and which of them are looked at. */
+interface Sight {
+  readonly looks: readonly Look[];
+  readonly seen: SeenPages | undefined;
 }
 
 /**
@@ -82,6 +91,7 @@ export class EngineLoop {
       cache: this.#cache,
       packing,
       pressure,
+      sparse: parts.sparse,
       eosTokenIds: parts.eosTokenIds,
       swapBytes: parts.swapBytes,
       onSwappedOut: (sequence) => {
@@ -208,11 +218,16 @@ export class EngineLoop {
     const { lane, units } = plan;
     for (const { work } of plan.chunks) this.#noteStart(work.request, work);
     this.#device.partition(lane === 'prefill' ? units : this.#device.info.units - units);
-    const probes = plan.chunks.map(({ work, tokens }) => this.#memory.probesAmong(work, tokens));
-    const step = stepOf(plan, probes);
-    const looks = plan.chunks.flatMap(({ work }, entry) => probes[entry]!.map((run) => ({ work, run })));
+    const sights = plan.chunks.map(({ work, tokens }) => ({
+      looks: this.#memory.looksAmong(work, tokens),
+      seen: this.#memory.seenBy(work),
+    }));
+    const step = stepOf(plan, sights);
+    const probes = plan.chunks.flatMap(({ work }, entry) =>
+      sights[entry]!.looks.map((look) => ({ work, look })),
+    );
     this.#device[lane].run(step).then(
-      (result) => this.#complete(plan, looks, result),
+      (result) => this.#complete(plan, probes, result),
       (error: Error) => this.#fail(plan, error),
     );
   }
@@ -230,8 +245,8 @@ export class EngineLoop {
     const now = this.#parts.now();
     const { seconds, opSeconds } = result;
     this.#busySeconds[plan.lane] += seconds;
-    probes.forEach(({ work, run }, index) => {
-      if (work.phase !== 'ended') this.#memory.saw(work, run, result.saliency[index]!);
+    probes.forEach(({ work, look }, index) => {
+      if (work.phase !== 'ended') this.#memory.saw(work, look, result.saliency[index]!);
     });
     this.#scheduler.complete(plan, { seconds, ...(opSeconds && { opSeconds }), nowMs: now });
     plan.chunks.forEach((chunk, entry) => {
@@ -368,15 +383,17 @@ function sumOfKv(a: KvUsage, b: KvUsage): KvUsage {
   };
 }
 
-/** @param probes of each chunk */
-function stepOf({ chunks }: Plan, probes: readonly (readonly ProbeRun[])[]): Step {
+/** @param sights of each chunk */
+function stepOf({ chunks }: Plan, sights: readonly Sight[]): Step {
   const builder = new StepBuilder();
   for (const [entry, { work, tokens, isPrompt }] of chunks.entries()) {
     const { slot, computedTokens } = work;
     if (isPrompt)
       builder.prefill(slot, work.tokens.view(computedTokens, computedTokens + tokens), wantsOf(work, tokens));
     else builder.decode(slot);
-    for (const { position, count } of probes[entry]!) builder.probe(position - computedTokens, count);
+    const { looks, seen } = sights[entry]!;
+    for (const { run } of looks) builder.probe(run.position - computedTokens, run.count);
+    if (seen) builder.see(seen);
   }
   return builder.build();
 }

@@ -4,6 +4,7 @@ import { EngineError } from './errors.js';
 import { OpenGrammars } from './grammar/open-grammars.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import type { PressureRule } from './kv/pressure-rule.js';
+import type { SparsePrefill } from './kv/sparse-prefill.js';
 import type { Tokenizer } from './model/text.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
@@ -26,6 +27,7 @@ export interface EngineParts {
   readonly prefixCache: boolean;
   readonly packing?: PackingRule | undefined;
   readonly pressure?: PressureRule | undefined;
+  readonly sparse?: SparsePrefill | undefined;
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly policy: LanePolicy;

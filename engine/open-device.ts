@@ -10,6 +10,7 @@ import { blocksFor } from './kv/admission.js';
 import { PackingRule } from './kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
 import { PressureRule } from './kv/pressure-rule.js';
+import { SparsePrefill } from './kv/sparse-prefill.js';
 import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
 import { packedWeightBytes } from './model/weight-bytes.js';
@@ -127,6 +128,14 @@ export function pressureRule(engine: EngineSettings): PressureRule | undefined {
   const rungs: PackedForm[] = kv === 'exact' ? [uniform('int8')] : [];
   if (kvPressure !== 'int8') rungs.push(kvPressure === 'zip' ? zipForm(engine) : uniform(kvPressure));
   return new PressureRule(rungs, kvRecentTokens, pageTokens);
+}
+
+/** Where the settings have prompts look; undefined: everywhere. */
+export function sparsePrefill(
+  { prefillTau }: EngineSettings,
+  { layers }: ModelSpec,
+): SparsePrefill | undefined {
+  return prefillTau < 1 ? new SparsePrefill(prefillTau, layers, pageTokens) : undefined;
 }
 
 /** The largest class that a token has in the long run. */

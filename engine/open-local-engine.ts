@@ -5,7 +5,14 @@ import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
-import { type DeviceSettings, largestClass, openDevice, packingRule, pressureRule } from './open-device.js';
+import {
+  type DeviceSettings,
+  largestClass,
+  openDevice,
+  packingRule,
+  pressureRule,
+  sparsePrefill,
+} from './open-device.js';
 import { constantsFor, openScheduling } from './open-scheduling.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
@@ -69,6 +76,7 @@ export async function openLocalEngine(
     prefixCache: engine.prefixCache,
     packing,
     pressure,
+    sparse: sparsePrefill(engine, spec),
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
     prefillOrder: engine.prefillOrder,

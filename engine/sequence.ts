@@ -1,5 +1,6 @@
 import type { CacheNode } from './kv/prefix-cache.js';
 import type { Saliency } from './kv/saliency.js';
+import type { PrefillSight } from './kv/sparse-prefill.js';
 import type { TokenStream } from './model/text.js';
 import type { RequestState } from './request-state.js';
 import { choiceSeed } from './sampling/params.js';
@@ -29,6 +30,8 @@ export class Sequence implements Work {
   packingPlan: { readonly begin: number; readonly end: number; readonly classes: Uint8Array } | undefined;
   /** Where it looks, if that decides how it is packed. */
   saliency: Saliency | undefined;
+  /** Where the rows of its prompt look, if not everywhere. */
+  sight: PrefillSight | undefined;
   /** -1: none. */
   slot = -1;
   /** Prompt, then what was generated. */

@@ -105,8 +105,8 @@ export interface NativeDevice {
   info(): Omit<DeviceInfo, 'spec'>;
   partition(prefillUnits: number): void;
   /**
-   * lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`; probes may be empty. An
-   * error's `code` is `DEVICE_LOST` where the device can do nothing more for this process.
+   * lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`; probes and sparse
+   * entries may be empty. An error's `code` is `DEVICE_LOST` where the device can do nothing more for this process.
    */
   run(
     lane: 0 | 1,
@@ -115,6 +115,8 @@ export interface NativeDevice {
     tokens: Int32Array,
     wants: Uint8Array,
     probes: Int32Array,
+    sparsePages: Int32Array,
+    isSeen: Uint8Array,
   ): Promise<StepResult>;
   setVocabulary(vocabulary: VocabularyBytes): void;
   openGrammar(tables: GrammarTables): GrammarHandle;

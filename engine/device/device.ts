@@ -100,6 +100,16 @@ export interface Step {
    * Absent: none.
    */
   readonly probes?: Int32Array;
+  /** Entries whose rows attend to some of the slot's first pages only. Absent: none. */
+  readonly sparse?: SparseEntries;
+}
+
+/** In the order of the step's entries. */
+export interface SparseEntries {
+  /** An entry, and how many of the slot's first pages, all of them before its tokens, are told of, of each. */
+  readonly pages: Int32Array;
+  /** Whether its rows attend to a page: [layers, pages] of each, one after another. What comes behind these they all see. */
+  readonly isSeen: Uint8Array;
 }
 
 /** Columns are in the order of the step's entries. */

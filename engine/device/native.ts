@@ -78,12 +78,14 @@ export async function openNativeDevice(
 }
 
 const noProbes = new Int32Array();
+const nothingSparse = { pages: new Int32Array(), isSeen: new Uint8Array() };
 
 function laneOf(native: NativeDevice, lane: 0 | 1): Lane {
   return {
-    run: async ({ slots, counts, tokens, wants, probes = noProbes }: Step): Promise<StepResult> => {
+    run: async (step: Step): Promise<StepResult> => {
+      const { slots, counts, tokens, wants, probes = noProbes, sparse = nothingSparse } = step;
       try {
-        return await native.run(lane, slots, counts, tokens, wants, probes);
+        return await native.run(lane, slots, counts, tokens, wants, probes, sparse.pages, sparse.isSeen);
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         throw code === 'DEVICE_LOST' ? new DeviceLostError(message) : error;

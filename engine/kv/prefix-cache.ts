@@ -1,4 +1,5 @@
 import type { CacheStats } from '../types.js';
+import type { SeenPages } from './sparse-prefill.js';
 
 /** A cached block: the KV of `pageTokens` tokens that follow those of its parent. */
 export interface CacheNode {
@@ -8,6 +9,8 @@ export interface CacheNode {
   readonly children: Map<string, CacheNode>;
   /** Sequences that run on this block. */
   users: number;
+  /** Where rows that come behind it look, if they look at some pages only and begin to look elsewhere there. */
+  seen?: SeenPages;
   /** Slots that hold its pages all the same, so that to give it back frees nothing. */
   holders: number;
   /** The same tokens packed, by the classes of their pages, for the sequences that go on with them so. */

@@ -9,6 +9,12 @@ export interface ProbeRun {
   readonly count: number;
 }
 
+/** A run, and what is done by what it sees: how the sequence is packed, or where the next rows of its prompt look. */
+export interface Look {
+  readonly run: ProbeRun;
+  readonly decides: 'packing' | 'sight';
+}
+
 /**
  * Of the tokens [begin, end) of a sequence, the probes: rows whose attention says which tokens matter (the probe rows of
  * ZipCache, arXiv 2405.14256). Which rows they are follows from the prompt's length and the position alone.

@@ -8,11 +8,12 @@ import type { PackingRule } from './packing-rule.js';
 import { byRule, underPressure } from './packing-schedule.js';
 import { classesOf, decidesByAttention, type PackedForm } from './page-classes.js';
 import { type LayerPages, PageCounts } from './page-counts.js';
-import type { PrefixCache } from './prefix-cache.js';
+import type { CacheNode, PrefixCache } from './prefix-cache.js';
 import type { PressureRule, Squeeze } from './pressure-rule.js';
-import { type ProbeRun, probesAmong, tailProbes } from './probes.js';
+import { type Look, probesAmong, tailProbes } from './probes.js';
 import { Saliency } from './saliency.js';
 import { SequencePacking } from './sequence-packing.js';
+import { PrefillSight, type SeenPages, type SparsePrefill } from './sparse-prefill.js';
 
 export interface SequenceMemoryOptions {
   readonly device: Device;
@@ -21,6 +22,8 @@ export interface SequenceMemoryOptions {
   readonly packing: PackingRule | undefined;
   /** In place of that: sequences are packed when memory is short. */
   readonly pressure: PressureRule | undefined;
+  /** Absent: the rows of a prompt look everywhere. */
+  readonly sparse: SparsePrefill | undefined;
   readonly eosTokenIds: readonly number[];
   /** Bytes of host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
@@ -89,6 +92,11 @@ export class SequenceMemory implements Memory<Sequence> {
     return (packedBytes + (computedTokens - packedTokens) * exact) / computedTokens;
   }
 
+  contextOf(sequence: Sequence): number {
+    const { computedTokens } = sequence;
+    return this.#sightOf(sequence)?.contextAt(computedTokens) ?? computedTokens;
+  }
+
   /** What the sequence's KV has come to. */
   kvUsage(sequence: Sequence): KvUsage {
     const { computedTokens, packedTokens, packedBytes, packedClasses } = sequence;
@@ -99,9 +107,26 @@ export class SequenceMemory implements Memory<Sequence> {
     return { tokens: computedTokens, bytes: packedBytes + exactBytes, layers: pages?.byLayer ?? [] };
   }
 
-  /** Of the sequence's next `tokens` tokens, those whose attention decides how it is packed. */
-  probesAmong({ promptTokens, computedTokens }: Sequence, tokens: number): ProbeRun[] {
-    return this.#form ? probesAmong(promptTokens, computedTokens, computedTokens + tokens) : [];
+  /** Of the sequence's next `tokens` tokens, those whose attention decides something. */
+  looksAmong({ promptTokens, computedTokens }: Sequence, tokens: number): Look[] {
+    const end = computedTokens + tokens;
+    const packing = this.#form ? probesAmong(promptTokens, computedTokens, end) : [];
+    const sight = this.#options.sparse?.probesAmong(promptTokens, computedTokens, end) ?? [];
+    return [
+      ...packing.map((run) => ({ run, decides: 'packing' }) as const),
+      ...sight.map((run) => ({ run, decides: 'sight' }) as const),
+    ];
+  }
+
+  /** Where the sequence's next rows look; undefined: everywhere. */
+  seenBy(sequence: Sequence): SeenPages | undefined {
+    return this.#sightOf(sequence)?.at(sequence.computedTokens);
+  }
+
+  #sightOf(sequence: Sequence): PrefillSight | undefined {
+    const { sparse } = this.#options;
+    if (sparse) sequence.sight ??= new PrefillSight(sparse, sequence.promptTokens);
+    return sequence.sight;
   }
 
   /** What pages are packed into where attention decides on it. */
@@ -111,8 +136,12 @@ export class SequenceMemory implements Memory<Sequence> {
     return decidesByAttention(packing.form) ? packing.form : undefined;
   }
 
-  /** Where these probes of the sequence looked. */
-  saw(sequence: Sequence, run: ProbeRun, sums: Uint32Array): void {
+  /** Where these rows of the sequence looked. */
+  saw(sequence: Sequence, { run, decides }: Look, sums: Uint32Array): void {
+    if (decides === 'sight') {
+      this.#sightOf(sequence)?.add(run, sums);
+      return;
+    }
     const { layers } = this.#device.info.spec;
     sequence.saliency ??= new Saliency(sequence.promptTokens, layers, this.pageTokens);
     sequence.saliency.add(run, sums);
@@ -144,6 +173,7 @@ export class SequenceMemory implements Memory<Sequence> {
     this.#cache?.use(path, sequence.tokenCount);
     sequence.path = path;
     sequence.computedTokens = path.length * this.pageTokens;
+    this.#learnFrom(path, sequence);
     return true;
   }
 
@@ -230,7 +260,9 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   stepLimit(sequence: Sequence): number {
-    return this.#packing?.stepLimit(sequence) ?? Number.POSITIVE_INFINITY;
+    const { promptTokens, computedTokens } = sequence;
+    const next = this.#options.sparse?.nextAt(promptTokens, computedTokens) ?? Number.POSITIVE_INFINITY;
+    return Math.min(this.#packing?.stepLimit(sequence) ?? Number.POSITIVE_INFINITY, next - computedTokens);
   }
 
   pack(sequence: Sequence): boolean {
@@ -240,7 +272,32 @@ export class SequenceMemory implements Memory<Sequence> {
   /** Lets the cache have the sequence's full blocks, as long as all of them are what any request would have computed. */
   share(sequence: Sequence): void {
     if (sequence.packedTokens > 0) return;
-    this.#cache?.extend(sequence.path, sequence.slot, sequence.tokens.view(0, sequence.computedTokens));
+    const { promptTokens, computedTokens, path, slot, tokens } = sequence;
+    const { sparse } = this.#options;
+    const common = sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
+    this.#cache?.extend(path, slot, tokens.view(0, Math.min(computedTokens, common)));
+    if (!sparse) return;
+    for (const [stretch, end] of this.#stretchEnds(sparse, path)) {
+      const seen = sequence.sight?.ofStretch(stretch);
+      if (seen) end.seen ??= seen;
+    }
+  }
+
+  /** Of the stretches that begin behind a block of the path, that block. */
+  #stretchEnds({ stretchPages }: SparsePrefill, path: readonly CacheNode[]): [number, CacheNode][] {
+    const stretches = Math.floor(path.length / stretchPages);
+    return Array.from({ length: stretches }, (_, index) => [
+      index + 1,
+      path[(index + 1) * stretchPages - 1]!,
+    ]);
+  }
+
+  #learnFrom(path: readonly CacheNode[], sequence: Sequence): void {
+    const { sparse } = this.#options;
+    if (!sparse) return;
+    for (const [stretch, { seen }] of this.#stretchEnds(sparse, path)) {
+      if (seen) this.#sightOf(sequence)?.learn(stretch, seen);
+    }
   }
 
   canSwap(sequence: Sequence): boolean {
@@ -321,19 +378,28 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#device.kv.freeBlocks() + (this.#cache?.evictableBlocks ?? 0);
   }
 
-  #match(sequence: Sequence) {
+  #match(sequence: Sequence): CacheNode[] {
     if (sequence.isScored || !this.#cache) return [];
-    return this.#cache.match(sequence.tokens.view(0, this.#mostCached(sequence) + 1));
+    const path = this.#cache.match(sequence.tokens.view(0, this.#mostCached(sequence) + 1));
+    const { sparse } = this.#options;
+    if (!sparse) return path;
+    const usable = sparse.usableTokens(
+      sequence.promptTokens,
+      path.length * this.pageTokens,
+      (stretch) => path[stretch * sparse.stretchPages - 1]!.seen !== undefined,
+    );
+    return path.slice(0, usable / this.pageTokens);
   }
 
   /** Tokens that may come from the cache: one is always left over, to sample what follows it. */
   #mostCached({ promptTokens, tokenCount }: Sequence): number {
-    const { packing } = this.#options;
+    const { packing, sparse } = this.#options;
+    // What was computed by rows that look elsewhere is not what this prompt would compute.
+    const common = Math.min(tokenCount - 1, sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY);
     // The probes must be seen anew.
-    if (this.#form) return Math.max(0, promptTokens - tailProbes);
-    if (!packing) return tokenCount - 1;
+    if (this.#form) return Math.min(common, Math.max(0, promptTokens - tailProbes));
     // What was generated behind packed tokens is not what a prompt of the same tokens holds.
-    return Math.min(tokenCount - 1, packing.exactTokens(promptTokens));
+    return packing ? Math.min(common, packing.exactTokens(promptTokens)) : common;
   }
 
   #open(sequence: Sequence): void {
@@ -371,4 +437,5 @@ function forget(sequence: Sequence): void {
   sequence.packedBytes = 0;
   sequence.packingPlan = undefined;
   sequence.saliency = undefined;
+  sequence.sight = undefined;
 }

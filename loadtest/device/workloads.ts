@@ -22,7 +22,7 @@ export function decode(
   steps: number,
   packing?: PackingRule,
 ): Promise<number> {
-  const packed = packing && packedDevice(device, packing);
+  const packed = packing && packedDevice(device, { packing });
   return withSlots(packed ?? device, prompts.length, async (slots) => {
     device.partition(device.info.units);
     for (const [slot, prompt] of prompts.entries()) {
@@ -36,7 +36,7 @@ export function decode(
 
 /** Seconds to pack what the rule says of a prompt that was read, before its first step; nothing else runs. */
 export function packPrompt(device: Device, prompt: ArrayLike<number>, packing: PackingRule): Promise<number> {
-  const packed = packedDevice(device, packing);
+  const packed = packedDevice(device, { packing });
   return withSlots(packed, 1, async () => {
     makeRoom(device, 0, prompt.length);
     device.partition(device.info.units);
@@ -81,9 +81,11 @@ export async function read(
   const tokens = Int32Array.from(prompt);
   device.expectPrompt?.(slot, tokens.length);
   const { maxStepTokens } = device.info;
-  for (let begin = 0; ; begin += maxStepTokens) {
-    const chunk = tokens.subarray(begin, begin + maxStepTokens);
-    const isLast = begin + chunk.length === tokens.length;
+  for (let begin = 0; ; ) {
+    const limit = Math.min(maxStepTokens, device.stepLimit?.(slot) ?? maxStepTokens);
+    const chunk = tokens.subarray(begin, begin + limit);
+    begin += chunk.length;
+    const isLast = begin === tokens.length;
     const result = await device.prefill.run({
       slots: Int32Array.of(slot),
       counts: Int32Array.of(chunk.length),

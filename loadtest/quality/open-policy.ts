@@ -1,5 +1,12 @@
 import { EngineSettings, ModelSettings } from '../../config/schema.js';
-import { type Device, openDevice, PackingRule, packingRule, readCheckpoint } from '../../engine/index.js';
+import {
+  type Device,
+  openDevice,
+  PackingRule,
+  packingRule,
+  readCheckpoint,
+  sparsePrefill,
+} from '../../engine/index.js';
 import { packedDevice } from '../device/packed-device.js';
 import type { CachePolicy, CacheSettings } from './policies.js';
 
@@ -30,5 +37,6 @@ export async function openPolicy({ settings, form }: CachePolicy, room: PolicyRo
   const model = ModelSettings.parse({ path: room.model, weights: room.weights });
   const { device } = await openDevice({ model, engine });
   const rule = form ? new PackingRule(form, engine.kvRecentTokens, pageTokens) : packingRule(engine);
-  return rule ? packedDevice(device, rule) : device;
+  const sparse = sparsePrefill(engine, spec);
+  return rule || sparse ? packedDevice(device, { packing: rule, sparse }) : device;
 }

@@ -23,18 +23,21 @@ export const offeredPolicies: readonly CachePolicy[] = EngineSettings.shape.kv
 const otherTaus = [0.9, 0.95, 0.975];
 /** What policies keep that give pages up, of those behind the recent ones: exact, the bytes of int4, of zip and of int2. */
 const keptParts = [0.3, 0.2, 0.17];
+/** Of an exact cache whose prompts do not look everywhere. */
+const prefillTaus = [0.9, 0.95, 0.975];
 const percent = (part: number) => Math.round(100 * part);
 
 export const cachePolicies: readonly CachePolicy[] = [
   ...offeredPolicies,
   ...otherTaus.map((zipTau) => ({ name: `zip-${zipTau}`, settings: { kv: 'zip' as const, zipTau } })),
+  ...prefillTaus.map((prefillTau) => ({ name: `sparse-${prefillTau}`, settings: { prefillTau } })),
   ...keptParts.map((kept) => ({ name: `evict-${percent(kept)}`, settings: {}, form: evicting(kept) })),
   ...keptParts.map((kept) => ({ name: `window-${percent(kept)}`, settings: {}, form: sinkAndWindow(kept) })),
 ];
 
 /** Whether it chooses pages by attention or gives some up, which only the processor's kernels can do. */
 export function looksAtAttention({ settings, form }: CachePolicy): boolean {
-  return form !== undefined || settings.kv === 'zip';
+  return form !== undefined || settings.kv === 'zip' || settings.prefillTau !== undefined;
 }
 
 const exactClass: EngineSettings['kv'] = 'exact';

@@ -93,6 +93,7 @@ Napi::Value DeviceWrap::run(const Napi::CallbackInfo& info) {
     for (std::size_t i = 0; i < probes.size(); i += 3) {
       step.probes.push_back({probes[i], probes[i + 1], probes[i + 2]});
     }
+    readSparse(info[6], info[7], device().spec().layers, step.sparse);
     device().run(lane, std::move(step),
                  [answer = std::move(answer)](StepResult result, std::exception_ptr failure) {
                    answer([result = std::move(result), failure](Napi::Env env) -> Napi::Value {

@@ -146,6 +146,23 @@ std::vector<PrecisionClass> readClasses(const Napi::Value& value) {
   return classes;
 }
 
+void readSparse(const Napi::Value& entries, const Napi::Value& isSeen, int layers,
+                std::vector<SparseEntry>& sparse) {
+  const auto pairs = readColumn<std::int32_t>(entries, napi_int32_array, "sparse");
+  const auto flags = readColumn<std::uint8_t>(isSeen, napi_uint8_array, "isSeen");
+  if (pairs.size() % 2 != 0) throw Error("sparse must have an entry and a count of pages for each");
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < pairs.size(); i += 2) {
+    const std::int64_t count = std::int64_t{layers} * pairs[i + 1];
+    if (count < 0 || next + static_cast<std::size_t>(count) > flags.size()) {
+      throw Error("isSeen must have a flag for each layer and page of the sparse entries");
+    }
+    const auto begin = flags.begin() + static_cast<std::ptrdiff_t>(next);
+    sparse.push_back({pairs[i], pairs[i + 1], {begin, begin + static_cast<std::ptrdiff_t>(count)}});
+    next += static_cast<std::size_t>(count);
+  }
+}
+
 SlotOptions readSlotOptions(Napi::Object object) {
   SlotOptions options;
   SampleParams& params = options.params;

@@ -169,6 +169,18 @@ Device::Job Device::plan(Step step) {
               run.count <= kMostProbes && run.row + run.count <= std::max(step.counts[run.entry], 1),
           "a step probes rows that it does not have, or too many at once");
   }
+  if (!step.sparse.empty() && !backend_->passesOverGivenUp()) {
+    throw Error(std::string("the kernels of ") + backend_->isa() +
+                " cannot pass over pages yet, which sparse prefill needs");
+  }
+  std::int32_t last = -1;
+  for (const auto& [entry, pages, isSeen] : step.sparse) {
+    check(entry > last && entry < static_cast<std::int32_t>(count), "a step's sparse entries are out of order");
+    check(pages >= 0 && std::int64_t{pages} * kPageTokens <= job.entries[entry].position &&
+              isSeen.size() == static_cast<std::size_t>(spec_.layers) * static_cast<std::size_t>(pages),
+          "a sparse entry says of other pages than those before its tokens whether they are seen");
+    last = entry;
+  }
   if (static_cast<std::int64_t>(job.tokens.size()) > maxStepTokens_) {
     throw Error("a step of " + number(static_cast<std::int64_t>(job.tokens.size())) +
                 " tokens is over the limit of " + number(maxStepTokens_));
@@ -287,7 +299,7 @@ StepResult Device::execute(int lane, const Job& job) {
     int lane;
     ~Release() { backend.releaseUnits(lane); }
   } release{*backend_, lane};
-  return lanes_[lane].forward->run(*lanes_[lane].ops, job.entries, job.step.probes);
+  return lanes_[lane].forward->run(*lanes_[lane].ops, job.entries, job.step.probes, job.step.sparse);
 }
 
 }  // namespace tandem

@@ -21,12 +21,13 @@ Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& k
       gathered_(backend.allocate(logitRows_ * spec.hidden)),
       logits_(backend.allocate(logitRows_ * spec.vocab, Element::logit)) {}
 
-StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes) {
+StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                        std::span<const SparseEntry> sparse) {
   StepResult result;
   arrange(entries);
   arrangeProbes(entries, probes, result.saliency);
   ops.begin({tokens_, kvRows_, kvTables_});
-  runLayers(ops, entries);
+  runLayers(ops, entries, sparse);
   result.entries.resize(entries.size());
   scorePrompts(ops, entries, result.entries);
   sampleLast(ops, entries, result.entries);
@@ -86,6 +87,26 @@ void Forward::probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span
   ops.lap(OperatorClass::other);
 }
 
+void Forward::view(std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse, int layer) {
+  views_.clear();
+  seenPages_.resize(std::max(seenPages_.size(), sparse.size()));
+  for (const std::size_t i : kvOrder_) {
+    KvView view = kv_.viewOf(entries[i].slotIndex, layer);
+    const auto found =
+        std::ranges::lower_bound(sparse, static_cast<std::int32_t>(i), {}, &SparseEntry::entry);
+    if (found != sparse.end() && found->entry == static_cast<std::int32_t>(i)) {
+      std::vector<std::byte*>& pages = seenPages_[static_cast<std::size_t>(found - sparse.begin())];
+      pages.assign(view.pages.begin(), view.pages.end());
+      const std::uint8_t* isSeen = found->isSeen.data() + static_cast<std::ptrdiff_t>(layer) * found->pages;
+      for (std::int32_t page = 0; page < found->pages; ++page) {
+        if (isSeen[page] == 0) pages[static_cast<std::size_t>(page)] = nullptr;
+      }
+      view.pages = pages;
+    }
+    views_.push_back(view);
+  }
+}
+
 void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out) {
   const auto rows = std::span<const EntryRows>(kvRows_);
   const auto views = std::span<const KvView>(views_);
@@ -99,7 +120,8 @@ void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor o
   }
 }
 
-void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
+void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries,
+                        std::span<const SparseEntry> sparse) {
   const auto tokens = static_cast<std::int64_t>(tokens_.size());
   x_ = hidden_->tensor(tokens, spec_.hidden);
   const Tensor normed = normed_->tensor(tokens, spec_.hidden);
@@ -112,8 +134,7 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
   for (int layer = 0; layer < spec_.layers; ++layer) {
     const LayerWeights& w = weights_.layers[layer];
     shape.window = spec_.slidingWindow[layer];
-    views_.clear();
-    for (const std::size_t i : kvOrder_) views_.push_back(kv_.viewOf(entries[i].slotIndex, layer));
+    view(entries, sparse, layer);
     ops.rmsNorm(x_, w.inputNorm, spec_.normEps, normed);
     ops.lap(OperatorClass::other);
     ops.linear(normed, *w.qkv, w.qkvBias, qkv);

@@ -30,18 +30,21 @@ class Forward {
           std::int64_t maxTokens);
 
   // Runs all entries as one batch: extends their KV, samples or scores what they want, and sees where the
-  // rows of the probe runs look.
-  StepResult run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes);
+  // rows of the probe runs look, whether or not they attend to all of that.
+  StepResult run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                 std::span<const SparseEntry> sparse);
 
  private:
   // Lays out the rows of the batch.
   void arrange(std::span<const ForwardEntry> entries);
+  // The views of all entries in a layer; sparse ones have no address where their rows do not look.
+  void view(std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse, int layer);
   void attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out);
   void arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
                      std::vector<std::vector<std::uint32_t>>& saliency);
   void probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span<const ForwardEntry> entries,
              int layer);
-  void runLayers(Ops& ops, std::span<const ForwardEntry> entries);
+  void runLayers(Ops& ops, std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse);
   void scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   // Logits of rows of the hidden state; at most logitRows_.
@@ -64,6 +67,7 @@ class Forward {
   std::vector<EntryRows> kvRows_;
   std::vector<KvTable> kvTables_;
   std::vector<KvView> views_;
+  std::vector<std::vector<std::byte*>> seenPages_;  // of each sparse entry
   std::size_t severalTokens_ = 0;  // entries that have them
   std::vector<std::int32_t> tokens_;
   // Of the step's probe runs.

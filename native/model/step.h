@@ -18,12 +18,21 @@ struct ProbeRun {
   std::int32_t count;
 };
 
+// An entry whose rows attend to some of the slot's first pages only, layer by layer, and to all that come behind
+// these.
+struct SparseEntry {
+  std::int32_t entry;
+  std::int32_t pages;                // lie before the entry's first token
+  std::vector<std::uint8_t> isSeen;  // [layers, pages]
+};
+
 struct Step {
   std::vector<std::int32_t> slots;
   std::vector<std::int32_t> counts;  // 0: one, the slot's last sampled token
   std::vector<std::int32_t> tokens;
   std::vector<std::uint8_t> wants;
   std::vector<ProbeRun> probes = {};
+  std::vector<SparseEntry> sparse = {};  // by ascending entries
 };
 
 struct PromptLogprobs {

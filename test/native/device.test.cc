@@ -489,3 +489,43 @@ TEST("device: a backend whose sampling keeps to no masks refuses grammars by nam
                 optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
   test::throws([&] { device.makeGrammar({}); }, "the kernels of maskless cannot hold what they sample");
 }
+
+TEST("device: a sparse entry's rows see what they would see had the other pages been given up") {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 128; ++i) tokens.push_back(i * 29 % 90);
+  const std::vector<std::int32_t> first(tokens.begin(), tokens.begin() + 96);
+  const std::vector<std::int32_t> rest(tokens.begin() + 96, tokens.end());
+  const auto step = [&](int slot, std::vector<SparseEntry> sparse) {
+    return Step{{slot}, {32}, rest, {kWantLogits}, {}, std::move(sparse)};
+  };
+  const test::TinyModel model(llama(), 22);
+  for (const Isa isa : availableIsas()) {
+    const auto device = open(model, WeightClass::bf16, isa);
+    for (const int slot : {0, 1, 2}) {
+      device->openSlot(slot, SlotOptions{});
+      device->kv().reserve(slot, 128);
+      run(*device, 0, {{slot}, {96}, first, {0}});
+    }
+    test::throws([&] { run(*device, 0, step(0, {{0, 4, std::vector<std::uint8_t>(8)}})); }, "other pages");
+    test::throws([&] { run(*device, 0, step(0, {{0, 3, std::vector<std::uint8_t>(5)}})); }, "other pages");
+    test::throws([&] { run(*device, 0, step(0, {{1, 0, {}}})); }, "out of order");
+    // Page 1 in layer 0 and pages 0 and 1 in layer 1 are not seen; page 2 is not told of.
+    const StepResult sparse = run(*device, 0, step(0, {{0, 2, {1, 0, 0, 0}}}));
+    test::isTrue(convert(*device, 1, 1, 2, PrecisionClass::none, 0), "room");
+    test::isTrue(convert(*device, 1, 0, 2, PrecisionClass::none, 1), "room");
+    const StepResult given = run(*device, 0, step(1, {}));
+    test::isTrue(sparse.entries[0].logits == given.entries[0].logits, isaName(isa));
+    const StepResult dense = run(*device, 0, step(2, {}));
+    test::isTrue(sparse.entries[0].logits != dense.entries[0].logits, "what is not seen matters");
+    for (const int slot : {0, 1, 2}) device->closeSlot(slot);
+  }
+  Device maskless(std::make_unique<MasklessBackend>(),
+                  optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
+  maskless.openSlot(0, SlotOptions{});
+  maskless.kv().reserve(0, 128);
+  run(maskless, 0, {{0}, {96}, first, {0}});
+  test::throws([&] { run(maskless, 0, step(0, {{0, 1, {1, 1}}})); },
+               "the kernels of maskless cannot pass over pages");
+  test::throws([&] { run(maskless, 0, {{0}, {32}, rest, {0}, {{0, 0, 1}}}); },
+               "the kernels of maskless cannot look at where rows attend");
+}

@@ -10,6 +10,7 @@ import {
 import type { PackingRule } from '../../engine/kv/packing-rule.js';
 import { bytesOfBlock, chooseClasses, type PackedForm } from '../../engine/kv/page-classes.js';
 import { Saliency } from '../../engine/kv/saliency.js';
+import { PrefillSight, type SeenPages, type SparsePrefill } from '../../engine/kv/sparse-prefill.js';
 import type { ModelSpec } from '../../engine/model/model-spec.js';
 
 /** A page of all layers: what its tokens stand for, and what form they have, layer by layer. */
@@ -59,8 +60,30 @@ function attentionOf(value: number, position: number): Uint32Array {
   return Uint32Array.from({ length: layers * pages }, (_, at) => mix(mix(value, at % pages), at) % 2 ** 20);
 }
 
-/** What an undisturbed sequence answers, each token read behind those that are packed when the rule says. */
-export function expectedAnswer(prompt: readonly number[], count: number, rule: PackingRule): number[] {
+/** What is read of values by rows that look at some pages only. */
+function readBy(seen: SeenPages | undefined, values: readonly number[]): number[] {
+  if (!seen) return [...values];
+  return values.flatMap((value, index) => {
+    const page = Math.floor(index / pageTokens);
+    if (page >= seen.pages) return [value];
+    let flags = 0;
+    for (let layer = 0; layer < layers; layer++) flags = 2 * flags + seen.isSeen[layer * seen.pages + page]!;
+    if (flags === 0) return [];
+    return [flags === 2 ** layers - 1 ? value : mix(value, flags)];
+  });
+}
+
+/**
+ * What an undisturbed sequence answers, each token read behind those that are packed when the rule says, and the prompt's
+ * looking where that rule says.
+ */
+export function expectedAnswer(
+  prompt: readonly number[],
+  count: number,
+  rule: PackingRule,
+  sparse?: SparsePrefill,
+): number[] {
+  const sight = sparse && new PrefillSight(sparse, prompt.length);
   const tokens = [...prompt];
   const values: number[] = [];
   const packed: Uint8Array[] = [];
@@ -77,7 +100,10 @@ export function expectedAnswer(prompt: readonly number[], count: number, rule: P
       const classes = packed[Math.floor(index / pageTokens)];
       return classes ? packedValue(value, classes) : value;
     });
-    const value = valueBehind(tokens[position]!, read);
+    const value = valueBehind(tokens[position]!, readBy(sight?.at(position), read));
+    for (const run of sparse?.probesAmong(prompt.length, position, position + 1) ?? []) {
+      sight!.add(run, attentionOf(value, position));
+    }
     for (const run of rule.probesAmong(prompt.length, position, position + 1)) {
       saliency.add(run, attentionOf(value, position));
     }
@@ -109,6 +135,19 @@ function saliencyOf(
     }
     return sums;
   });
+}
+
+/** By entry. */
+function seenPages(sparse: Step['sparse']): Map<number, SeenPages> {
+  const seen = new Map<number, SeenPages>();
+  let at = 0;
+  for (let pair = 0; sparse && pair < sparse.pages.length; pair += 2) {
+    const [entry, pages] = sparse.pages.subarray(pair, pair + 2);
+    const isSeen = sparse.isSeen.slice(at, at + layers * pages!);
+    at += isSeen.length;
+    seen.set(entry!, { pages: pages!, isSeen, tokens: 0 });
+  }
+  return seen;
 }
 
 /**
@@ -317,7 +356,8 @@ export class HashingDevice implements Device {
     must(this.pending.length === 0, 'it is closed while something runs');
   }
 
-  protected runStep({ slots, counts, tokens, wants, probes }: Step): Promise<StepResult> {
+  protected runStep({ slots, counts, tokens, wants, probes, sparse }: Step): Promise<StepResult> {
+    const seen = seenPages(sparse);
     let next = 0;
     const entries = Array.from(slots, (slot, entry) => {
       const state = this.#idle(slot);
@@ -326,10 +366,12 @@ export class HashingDevice implements Device {
       next += count;
       must(state.length + own.length <= state.blocks.length * pageTokens, 'a step has no room');
       state.inFlight = true;
-      const read = state.blocks.flatMap(({ values }) => values).slice(0, state.length);
-      for (const token of own) read.push(valueBehind(token, read));
       const position = state.length;
-      return { state, position, values: read.slice(position), samples: (wants[entry]! & Want.sample) !== 0 };
+      must((seen.get(entry)?.pages ?? 0) * pageTokens <= position, 'a sparse entry tells of its own pages');
+      const read = readBy(seen.get(entry), state.blocks.flatMap(({ values }) => values).slice(0, position));
+      const before = read.length;
+      for (const token of own) read.push(valueBehind(token, read));
+      return { state, position, values: read.slice(before), samples: (wants[entry]! & Want.sample) !== 0 };
     });
     return this.#later(() => {
       const sampled = entries.map(({ state, values, samples }) => {

@@ -106,6 +106,10 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
     return true;
   }
 
+  contextOf(work: W): number {
+    return work.computedTokens;
+  }
+
   get hasSlot(): boolean {
     return this.#openSlots < this.#options.slots;
   }

@@ -4,6 +4,7 @@ import { PackingRule } from '../../../engine/kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from '../../../engine/kv/page-classes.js';
 import { PressureRule } from '../../../engine/kv/pressure-rule.js';
 import { packingRoom } from '../../../engine/kv/sequence-packing.js';
+import { SparsePrefill } from '../../../engine/kv/sparse-prefill.js';
 import type { Tokenizer } from '../../../engine/model/text.js';
 import { openPolicy, policyNames } from '../../../engine/scheduler/open-policy.js';
 import type { LanePolicy } from '../../../engine/scheduler/policy.js';
@@ -62,6 +63,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   const used = squeezes ? rungs : [form];
   const device = new HashingDevice(14 + below(30), 1 + below(6), used);
   const prefixCache = below(3) > 0;
+  const sparse = below(2) === 0 ? new SparsePrefill(0.5, 2, 32, 64) : undefined;
   const contextLength = (device.kv.totalBlocks - packingRoom(device.kv, used)) * 32;
   const policy = policyNames[below(policyNames.length)]!;
   const inner = openPolicy(
@@ -90,6 +92,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
     tokenizer,
     info: { spec: device.info.spec, contextLength, eosTokenIds: [] as number[] } as unknown as EngineInfo,
     prefixCache,
+    sparse,
     ...(squeezes ? { pressure: new PressureRule(rungs, recent, 32) } : { packing: rule }),
     swapBytes: below(3) * 20_000,
     policy: watched,
@@ -150,7 +153,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
       if (!isCancelled) expect(choices.map(({ length }) => length)).toEqual(choices.map(() => maxTokens));
       continue;
     }
-    const expected = expectedAnswer(prompt, maxTokens, rule);
+    const expected = expectedAnswer(prompt, maxTokens, rule, sparse);
     for (const tokens of choices) {
       expect(tokens).toEqual(isCancelled ? expected.slice(0, tokens.length) : expected);
     }

@@ -119,6 +119,10 @@ export class CountedMemory implements Memory<CountedWork> {
     return 1000;
   }
 
+  contextOf(work: CountedWork): number {
+    return work.computedTokens;
+  }
+
   usage(): number {
     return this.used / this.pages;
   }
