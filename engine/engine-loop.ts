@@ -16,6 +16,7 @@ import type { Chunk, Lane, StepPlan } from './scheduler/work.js';
 import type { Sequence } from './sequence.js';
 import { StepBuilder } from './step-builder.js';
 import type { EngineStats, KvUsage, SchedulerReport } from './types.js';
+import { UnitUse } from './unit-use.js';
 
 export interface LoopParts {
   readonly device: Device;
@@ -68,7 +69,9 @@ export class EngineLoop {
   readonly #scheduler: Scheduler<Sequence>;
   readonly #requests = new Set<RequestState>();
   readonly #busySeconds: Record<Lane, number> = { prefill: 0, decode: 0 };
+  readonly #unitUse = new UnitUse();
   #promptTokens = 0;
+  #readTokens = 0;
   #generatedTokens = 0;
   #schedulerMs = 0;
   #finished = 0;
@@ -183,9 +186,11 @@ export class EngineLoop {
       kvSwappedBytes: this.#memory.swappedBytes,
       cache: this.#cache?.stats() ?? { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
       promptTokens: this.#promptTokens,
+      promptTokensRead: this.#readTokens,
       generatedTokens: this.#generatedTokens,
       laneBusySeconds: { ...this.#busySeconds },
       laneUnits: scheduler.share,
+      unitSeconds: this.#unitUse.until(this.#parts.now()),
       schedulerSeconds: this.#schedulerMs / 1000,
       ...(policy.errorRatio !== undefined && { costModelErrorRatio: policy.errorRatio }),
     };
@@ -217,6 +222,7 @@ export class EngineLoop {
   #run(plan: Plan): void {
     const { lane, units } = plan;
     for (const { work } of plan.chunks) this.#noteStart(work.request, work);
+    this.#unitUse.begin(plan, this.#parts.now());
     this.#device.partition(lane === 'prefill' ? units : this.#device.info.units - units);
     const sights = plan.chunks.map(({ work, tokens }) => ({
       looks: this.#memory.looksAmong(work, tokens),
@@ -244,6 +250,7 @@ export class EngineLoop {
     const begin = performance.now();
     const now = this.#parts.now();
     const { seconds, opSeconds } = result;
+    this.#unitUse.end(plan.lane, now);
     this.#busySeconds[plan.lane] += seconds;
     probes.forEach(({ work, look }, index) => {
       if (work.phase !== 'ended') this.#memory.saw(work, look, result.saliency[index]!);
@@ -251,6 +258,7 @@ export class EngineLoop {
     this.#scheduler.complete(plan, { seconds, ...(opSeconds && { opSeconds }), nowMs: now });
     plan.chunks.forEach((chunk, entry) => {
       const { work } = chunk;
+      if (chunk.isPrompt) this.#readTokens += chunk.tokens;
       if (work.phase === 'ended') return;
       if (chunk.isPrompt) this.#score(chunk, entry, result);
       if (work.phase !== 'decode') return;
@@ -347,6 +355,7 @@ export class EngineLoop {
       this.#parts.onDeviceLost(error);
       return;
     }
+    this.#unitUse.end(plan.lane, this.#parts.now());
     this.#scheduler.fail(plan);
     for (const { work } of plan.chunks) {
       const state = work.request;

@@ -153,6 +153,8 @@ export interface EngineStats {
   readonly kvSwappedBytes: number;
   readonly cache: CacheStats;
   readonly promptTokens: number;
+  /** Tokens that steps have read into KV: prompts without what was cached, and what had to be computed anew. */
+  readonly promptTokensRead: number;
   readonly generatedTokens: number;
   /** Sequences that gave way, and of these the ones whose KV was copied to host memory, and back. */
   readonly preemptions: number;
@@ -163,6 +165,8 @@ export interface EngineStats {
   readonly mixedSteps: number;
   readonly laneBusySeconds: { prefill: number; decode: number };
   readonly laneUnits: { prefill: number; decode: number };
+  /** Compute units times seconds that steps took, up to now: of those that read prompts, that extend streams, that do both. */
+  readonly unitSeconds: { readonly prefill: number; readonly decode: number; readonly mixed: number };
   readonly repartitions: number;
   /** Time spent in JavaScript: planning steps and delivering their results. */
   readonly schedulerSeconds: number;

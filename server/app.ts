@@ -9,6 +9,7 @@ import { debugRouter } from './routes/debug.js';
 import { generateHandler } from './routes/generate.js';
 import { healthRouter } from './routes/health.js';
 import { modelsRouter } from './routes/models.js';
+import { pagesRouter } from './routes/pages.js';
 import { responsesRouter } from './routes/responses.js';
 import { tokenizeRouter } from './routes/tokenize.js';
 import type { Service } from './service.js';
@@ -25,6 +26,8 @@ const methods = new Map([
   ['/health', 'GET'],
   ['/ready', 'GET'],
   ['/metrics', 'GET'],
+  ['/', 'GET'],
+  ['/dashboard', 'GET'],
 ]);
 
 /** All HTTP endpoints over a service. */
@@ -40,6 +43,7 @@ export function createApp(service: Service, mayEnter: Authenticator): Express {
   });
   if (settings.server.corsOrigin.length > 0) app.use(cors(settings.server.corsOrigin));
   app.use(healthRouter(service));
+  app.use(pagesRouter());
   app.use(requireKey(mayEnter));
   app.use(modelsRouter(service));
   app.use(debugRouter(service));

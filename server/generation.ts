@@ -1,4 +1,5 @@
-import type { GenerateRequest, TokenEvent, Usage } from '../engine/index.js';
+import type { FinishReason, GenerateRequest, TokenEvent, Usage } from '../engine/index.js';
+import type { RequestTimes } from './live/recent-requests.js';
 import type { Service } from './service.js';
 
 /**
@@ -9,7 +10,9 @@ export class Generation {
   readonly #startedAt = performance.now();
   readonly #lastTokenAt = new Map<number, number>();
   #open = true;
-  #reason = 'abort';
+  #reason: 'abort' | 'error' | FinishReason = 'abort';
+  /** From its start on. */
+  #times: RequestTimes | undefined;
   #stalledSince: number | undefined;
   usage: Usage | undefined;
 
@@ -22,7 +25,9 @@ export class Generation {
   /** Throws `ApiError` if the server takes no work. */
   start(): void {
     const { engine } = this.service.model;
+    const { id, prompt, n } = this.request;
     this.service.metrics.activeRequests.inc();
+    this.#times = this.service.recent.begin(id, prompt.length, n);
     engine.submit(this.request, (events) => {
       if (!this.#open) return;
       for (const event of events) this.#observe(event);
@@ -56,6 +61,7 @@ export class Generation {
     switch (event.type) {
       case 'tokens': {
         const last = this.#lastTokenAt.get(event.choice);
+        this.service.recent.token(this.#times!, last === undefined ? undefined : now - last);
         if (last === undefined) metrics.timeToFirstToken.observe((now - this.#startedAt) / 1000);
         else metrics.interToken.observe((now - last) / 1000);
         this.#lastTokenAt.set(event.choice, now);
@@ -79,7 +85,10 @@ export class Generation {
   #close(): void {
     this.#open = false;
     this.resume();
-    const { metrics } = this.service;
+    // Whoever asked may have left before it began.
+    if (!this.#times) return;
+    const { metrics, recent } = this.service;
+    recent.end(this.#times, this.#reason, this.usage?.cachedTokens ?? null);
     metrics.activeRequests.dec();
     metrics.requests.inc({ finished_reason: this.#reason });
     metrics.endToEnd.observe((performance.now() - this.#startedAt) / 1000);

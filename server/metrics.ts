@@ -72,6 +72,11 @@ export class Metrics {
     this.#set('prefix_cache_queries_total', 'Prompt tokens looked up.', stats.cache.queriedTokens);
     this.#set('prefix_cache_evictions_total', 'Blocks evicted.', stats.cache.evictedBlocks);
     this.#set('prompt_tokens_total', 'Prompt tokens of requests that started.', stats.promptTokens);
+    this.#set(
+      'prefill_tokens_total',
+      'Prompt tokens that steps have read; cached ones are not.',
+      stats.promptTokensRead,
+    );
     this.#set('generation_tokens_total', 'Tokens generated.', stats.generatedTokens);
     this.#set('num_preemptions_total', 'Sequences that gave up their memory to others.', stats.preemptions);
     this.#set('kv_swaps_out_total', 'Of these, those whose KV was copied to host memory.', stats.swapsOut);
@@ -84,6 +89,11 @@ export class Metrics {
       'Time spent on planning and delivering steps.',
       stats.schedulerSeconds,
     );
+    for (const [phase, seconds] of Object.entries(stats.unitSeconds)) {
+      this.#set('unit_seconds_total', 'Compute units times seconds of steps, by what they did.', seconds, {
+        phase,
+      });
+    }
     for (const lane of ['prefill', 'decode'] as const) {
       this.#set('steps_total', 'Steps run.', stats.steps[lane], { lane });
       this.#set('lane_busy_seconds_total', 'Time the lane computed.', stats.laneBusySeconds[lane], { lane });

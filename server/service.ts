@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Settings } from '../config/schema.js';
 import type { Engine } from '../engine/index.js';
+import { RecentRequests } from './live/recent-requests.js';
 import type { Metrics } from './metrics.js';
 import { ApiError } from './openai/errors.js';
 import type { Preparer } from './prepare/preparer.js';
@@ -20,6 +21,11 @@ export class Service {
   #model: LoadedModel | undefined;
   #failure: { message: string; retryAfterSeconds: number } | undefined;
   draining = false;
+  readonly #began = performance.now();
+  /** Milliseconds since the server started. */
+  readonly uptimeMs = (): number => performance.now() - this.#began;
+  /** For the dashboard. */
+  readonly recent = new RecentRequests(this.uptimeMs);
 
   constructor(
     readonly settings: Settings,

@@ -297,9 +297,6 @@ class Backend {
   // Bytes that are left for KV; 0 where the backend cannot tell.
   virtual std::size_t freeMemory() const = 0;
 
-  // Whether `sample` keeps to `SampleRequest::allowed`; else no slot may follow a grammar.
-  virtual bool keepsToAllowed() const { return false; }
-
   // Whether its ops have `probe`; else no step may have probe runs.
   virtual bool probesAttention() const { return false; }
 

@@ -70,7 +70,6 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuBuffer>(elements, element);
   }
 
-  bool keepsToAllowed() const override { return true; }
   bool probesAttention() const override { return true; }
   bool passesOverGivenUp() const override { return true; }
 

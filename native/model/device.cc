@@ -85,10 +85,6 @@ void Device::setVocabulary(TokenBytes tokens) {
 }
 
 std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) {
-  if (!backend_->keepsToAllowed()) {
-    throw Error(std::string("the kernels of ") + backend_->isa() +
-                " cannot hold what they sample to a grammar yet");
-  }
   check(vocabulary_ != nullptr, "a grammar needs the vocabulary; set it first");
   auto grammar = std::make_shared<Grammar>(std::move(tables), vocabulary_);
   warmer_.post(grammar);
@@ -175,7 +171,8 @@ Device::Job Device::plan(Step step) {
   }
   std::int32_t last = -1;
   for (const auto& [entry, pages, isSeen] : step.sparse) {
-    check(entry > last && entry < static_cast<std::int32_t>(count), "a step's sparse entries are out of order");
+    check(entry > last && entry < static_cast<std::int32_t>(count),
+          "a step's sparse entries are out of order");
     check(pages >= 0 && std::int64_t{pages} * kPageTokens <= job.entries[entry].position &&
               isSeen.size() == static_cast<std::size_t>(spec_.layers) * static_cast<std::size_t>(pages),
           "a sparse entry says of other pages than those before its tokens whether they are seen");

@@ -68,7 +68,7 @@ class Forward {
   std::vector<KvTable> kvTables_;
   std::vector<KvView> views_;
   std::vector<std::vector<std::byte*>> seenPages_;  // of each sparse entry
-  std::size_t severalTokens_ = 0;  // entries that have them
+  std::size_t severalTokens_ = 0;                   // entries that have them
   std::vector<std::int32_t> tokens_;
   // Of the step's probe runs.
   std::vector<std::size_t> probedEntries_;

@@ -18,8 +18,8 @@ struct ProbeRun {
   std::int32_t count;
 };
 
-// An entry whose rows attend to some of the slot's first pages only, layer by layer, and to all that come behind
-// these.
+// An entry whose rows attend to some of the slot's first pages only, layer by layer, and to all that come
+// behind these.
 struct SparseEntry {
   std::int32_t entry;
   std::int32_t pages;                // lie before the entry's first token

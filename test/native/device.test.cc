@@ -74,11 +74,11 @@ std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightCla
   return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));
 }
 
-// The CPU's, but for masks of allowed tokens.
-class MasklessBackend final : public Backend {
+// The CPU's, but for probes and pages that are passed over.
+class BlindBackend final : public Backend {
  public:
   const char* kind() const override { return "cpu"; }
-  const char* isa() const override { return "maskless"; }
+  const char* isa() const override { return "blind"; }
   int units() const override { return inner_->units(); }
   std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
                                      WeightClass weightClass) override {
@@ -483,13 +483,6 @@ TEST("device: weights that are not numbers are refused where asked") {
   test::throws([&] { Device(makeCpuBackend(1), std::move(options)); }, "lm_head.weight holds NaN at [0, 2]");
 }
 
-TEST("device: a backend whose sampling keeps to no masks refuses grammars by name") {
-  const test::TinyModel model(llama(), 21);
-  Device device(std::make_unique<MasklessBackend>(),
-                optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
-  test::throws([&] { device.makeGrammar({}); }, "the kernels of maskless cannot hold what they sample");
-}
-
 TEST("device: a sparse entry's rows see what they would see had the other pages been given up") {
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 128; ++i) tokens.push_back(i * 29 % 90);
@@ -519,13 +512,18 @@ TEST("device: a sparse entry's rows see what they would see had the other pages 
     test::isTrue(sparse.entries[0].logits != dense.entries[0].logits, "what is not seen matters");
     for (const int slot : {0, 1, 2}) device->closeSlot(slot);
   }
-  Device maskless(std::make_unique<MasklessBackend>(),
-                  optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
-  maskless.openSlot(0, SlotOptions{});
-  maskless.kv().reserve(0, 128);
-  run(maskless, 0, {{0}, {96}, first, {0}});
-  test::throws([&] { run(maskless, 0, step(0, {{0, 1, {1, 1}}})); },
-               "the kernels of maskless cannot pass over pages");
-  test::throws([&] { run(maskless, 0, {{0}, {32}, rest, {0}, {{0, 0, 1}}}); },
-               "the kernels of maskless cannot look at where rows attend");
+  Device blind(std::make_unique<BlindBackend>(), optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
+  blind.openSlot(0, SlotOptions{});
+  blind.kv().reserve(0, 128);
+  run(blind, 0, {{0}, {96}, first, {0}});
+  test::throws(
+      [&] {
+        run(blind, 0, step(0, {{0, 1, {1, 1}}}));
+      },
+      "the kernels of blind cannot pass over pages");
+  test::throws(
+      [&] {
+        run(blind, 0, {{0}, {32}, rest, {0}, {{0, 0, 1}}});
+      },
+      "the kernels of blind cannot look at where rows attend");
 }
