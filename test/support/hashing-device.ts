@@ -161,6 +161,8 @@ export class HashingDevice implements Device {
   readonly kv: KvPool;
   /** What runs: each call ends one. */
   readonly pending: (() => void)[] = [];
+  /** Whether any block was ever to be packed. */
+  hasPacked = false;
   readonly #slots = new Map<number, Slot>();
   readonly #published = new Map<number, Block>();
   readonly #held = new Set<Block>();
@@ -271,6 +273,7 @@ export class HashingDevice implements Device {
         );
         const made = take(from.map((_, at) => classes.slice(at * layers, (at + 1) * layers)));
         if (!made) return null;
+        this.hasPacked = true;
         const conversion = { begin, made, isWritten: false };
         state.conversion = conversion;
         return this.#later(() => {
@@ -323,12 +326,6 @@ export class HashingDevice implements Device {
     let bytes = 0;
     for (const { classes } of this.#held) bytes += bytesOfBlock(this.kv, classes);
     return bytes;
-  }
-
-  /** Pages that were given up, in blocks in use. */
-  get givenUp(): number {
-    const none = pageClasses.indexOf('none');
-    return [...this.#held].flatMap(({ classes }) => [...classes]).filter((place) => place === none).length;
   }
 
   partition(): void {}

@@ -27,7 +27,7 @@ const ladders: readonly (readonly PackedForm[])[] = [
   [uniform('int8'), zip],
   [uniform('int8'), uniform('int4')],
 ];
-const histories = Number(process.env.HISTORIES ?? 60);
+const histories = Number(process.env.HISTORIES ?? 40);
 
 /** Tokens have no text here. */
 const tokenizer = {
@@ -79,9 +79,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
       const { decodeKvBytes, decodeTokens } = situation.decode ?? { decodeKvBytes: 0, decodeTokens: 0 };
       const exactBytes = (decodeTokens * device.kv.blockBytes) / 32;
       if (decodeKvBytes < exactBytes) smallerLoads++;
-      const { bf16, ...others } = device.kv.heldBytes();
-      const isExact = Object.values(others).every((bytes) => bytes === 0) && device.givenUp === 0;
-      if (isExact) expect(decodeKvBytes).toBe(exactBytes);
+      if (decodeKvBytes !== exactBytes && !device.hasPacked) expect(decodeKvBytes).toBe(exactBytes);
       return inner.decide(situation);
     },
     observe: (step) => inner.observe?.(step),
