@@ -52,7 +52,10 @@ export interface SampleFrame {
 
 /** One request, without a word of what was in it. */
 export interface RequestRow {
-  readonly id: string;
+  /** Counts them. Not the request's own id, by which what a response holds can be got. */
+  readonly number: number;
+  /** What its id begins with: chatcmpl, cmpl, resp or stream. */
+  readonly kind: string;
   /** Milliseconds since the server started. */
   readonly beganMs: number;
   readonly promptTokens: number;

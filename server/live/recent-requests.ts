@@ -14,7 +14,8 @@ export class RequestTimes {
   #maxGapMs = 0;
 
   constructor(
-    readonly id: string,
+    readonly number: number,
+    readonly kind: string,
     readonly promptTokens: number,
     readonly choices: number,
     readonly beganMs: number,
@@ -33,7 +34,8 @@ export class RequestTimes {
   row(nowMs: number, cachedTokens: number | null, ended?: RequestRow['state']): RequestRow {
     const running = this.#firstMs === undefined ? 'waiting' : 'running';
     return {
-      id: this.id,
+      number: this.number,
+      kind: this.kind,
       beganMs: this.beganMs,
       promptTokens: this.promptTokens,
       cachedTokens,
@@ -54,6 +56,7 @@ export class RecentRequests {
   readonly tbt = new LatencyBins();
   readonly #running = new Set<RequestTimes>();
   readonly #ended: { readonly row: RequestRow; readonly serial: number }[] = [];
+  #begun = 0;
   #serial = 0;
   #taken = 0;
 
@@ -61,7 +64,8 @@ export class RecentRequests {
   constructor(private readonly now: () => number) {}
 
   begin(id: string, promptTokens: number, choices: number): RequestTimes {
-    const times = new RequestTimes(id, promptTokens, choices, this.now());
+    const [kind = ''] = id.split(/[-_]/, 1);
+    const times = new RequestTimes(++this.#begun, kind, promptTokens, choices, this.now());
     this.#running.add(times);
     return times;
   }

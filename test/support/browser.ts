@@ -7,7 +7,8 @@ import { importScript } from '../scripts/support.js';
 export const chromiumPath: string | undefined = (await importScript('chromium.mjs')).findChromium();
 
 export function launchChromium(executablePath: string): Promise<Browser> {
-  return chromium.launch({ executablePath });
+  // It ends what hangs; a busy machine must not reach it.
+  return chromium.launch({ executablePath, timeout: 150_000 });
 }
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');

@@ -14,6 +14,13 @@ const states: Record<RequestRow['state'], string> = {
   error: 'failed',
 };
 
+const kinds: Record<string, string> = {
+  chatcmpl: 'chat',
+  cmpl: 'completion',
+  resp: 'response',
+  stream: 'socket',
+};
+
 /** Requests that run and those that have ended lately, without a word of what was in them. */
 export class RequestsTable {
   readonly #rows = h('tbody');
@@ -44,8 +51,8 @@ export class RequestsTable {
   }
 
   draw(running: readonly RequestRow[], ended: readonly RequestRow[]): void {
-    const known = new Set(this.#ended.map(({ id }) => id));
-    const fresh = ended.filter(({ id }) => !known.has(id)).reverse();
+    const known = new Set(this.#ended.map(({ number }) => number));
+    const fresh = ended.filter(({ number }) => !known.has(number)).reverse();
     this.#ended = [...fresh, ...this.#ended].slice(0, keptEnded);
     const all = [...running, ...this.#ended];
     this.#rows.replaceChildren(...all.slice(0, shownRows).map(rowOf));
@@ -56,7 +63,8 @@ export class RequestsTable {
 
 function rowOf(row: RequestRow): HTMLTableRowElement {
   const {
-    id,
+    number,
+    kind,
     state,
     promptTokens,
     cachedTokens,
@@ -81,7 +89,7 @@ function rowOf(row: RequestRow): HTMLTableRowElement {
   return h(
     'tr',
     {},
-    h('th', { scope: 'row', title: id }, h('code', {}, shortId(id))),
+    h('th', { scope: 'row' }, `${number} `, h('span', { class: 'soft' }, kinds[kind] ?? kind)),
     h('td', {}, h('span', { class: `state ${state}` }, states[state])),
     ...cells.map((cell) => h('td', {}, cell)),
   );
@@ -89,10 +97,4 @@ function rowOf(row: RequestRow): HTMLTableRowElement {
 
 function orNone(value: number | null, format: (value: number) => string): string {
   return value === null ? '–' : format(value);
-}
-
-/** The beginning says what it is, the rest tells it from others. */
-function shortId(id: string): string {
-  const [kind = '', rest = ''] = id.split(/-(.*)/);
-  return `${kind}-${rest.slice(0, 6)}`;
 }

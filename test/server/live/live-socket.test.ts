@@ -44,7 +44,12 @@ describe('WS /debug/live', () => {
     expect(frames[0]!.type).toBe('hello');
     expect(hello().engine).toMatchObject({ model: 'demo', contextLength: 2048, device: { kind: 'cpu' } });
     expect(hello().requests).toHaveLength(1);
-    expect(hello().requests[0]).toMatchObject({ completionTokens: 5, state: 'length' });
+    expect(hello().requests[0]).toMatchObject({
+      number: 1,
+      kind: 'chatcmpl',
+      completionTokens: 5,
+      state: 'length',
+    });
 
     await (await server.post('/v1/chat/completions', { ...body, n: 2, stop: ['.'] })).json();
     await eventually(async () => samples().some(({ ended }) => ended.length > 0));
@@ -65,8 +70,12 @@ describe('WS /debug/live', () => {
     expect(engine!.stats.promptTokensRead).toBeGreaterThan(0);
     expect(engine!.stats.unitSeconds.prefill).toBeGreaterThan(0);
     expect(engine!.scheduler.policy).toBe('nexus');
-    // No word of what was asked or answered.
+    // No word of what was asked or answered, nor the id by which it could be got.
+    const stored = await server.post('/v1/responses', { input: 'Hello!', max_output_tokens: 3 });
+    const { id } = (await stored.json()) as { id: string };
+    await eventually(async () => samples().some(({ ended }) => ended[0]?.kind === 'resp'));
     expect(JSON.stringify(frames)).not.toContain('plover');
+    expect(JSON.stringify(frames)).not.toContain(id.slice(5));
   });
 
   it('shows a request while it runs, and that its client left', async () => {
