@@ -82,7 +82,7 @@ describe('the choice of a device', () => {
       { devices: [{ ...gpu, problem: 'compute capability 7.5; the kernels need 8.0' }] },
       /7\.5/,
     ],
-    ['kernels of another GPU', { architectures: ['89'] }, /built for 8\.9.*9\.0: delete build\/addon/],
+    ['kernels of another GPU', { architectures: ['89'] }, /built for 8\.9.*9\.0: delete build\/native/],
   ])('refuses --device cuda with %s', (_, changes, message) => {
     expect(() => choose({ device: 'cuda' }, { ...usable, ...changes })).toThrow(message);
   });
@@ -110,6 +110,9 @@ describe('the choice of a device', () => {
     );
     expect(() => choose({ gpu: 0, kvPressure: 'zip' }, usable)).toThrow(
       /^--gpu 0: --kv-pressure zip has no CUDA kernels yet: take int8 or int4/,
+    );
+    expect(() => choose({ device: 'cuda', prefillTau: 0.9 }, usable)).toThrow(
+      /^--device cuda: --prefill-tau below 1 has no CUDA kernels yet/,
     );
     expect(choose({ kv: 'zip' }, usable)).toMatchObject({
       kind: 'cpu',
