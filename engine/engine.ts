@@ -16,6 +16,7 @@ import type {
   EngineInfo,
   EngineStats,
   GenerateRequest,
+  PolicyChange,
   SchedulerReport,
   TokenEvent,
 } from './types.js';
@@ -31,6 +32,8 @@ export interface EngineParts {
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly policy: LanePolicy;
+  /** The policy with the settings changed, and those of earlier changes. */
+  readonly reopenPolicy: (change: PolicyChange) => LanePolicy;
   /** Where the cost model's constants are from, for people. */
   readonly constantsOrigin: string;
   readonly prefillOrder: PrefillOrder;
@@ -130,6 +133,11 @@ export class LocalEngine implements Engine {
 
   explain(): Promise<SchedulerReport> {
     return Promise.resolve(this.#loop.explain());
+  }
+
+  setPolicy(change: PolicyChange): Promise<void> {
+    this.#loop.usePolicy(this.#parts.reopenPolicy(change));
+    return Promise.resolve();
   }
 
   async drain(graceMs: number): Promise<void> {

@@ -88,6 +88,7 @@ export type {
   FinishReason,
   GenerateRequest,
   KvUsage,
+  PolicyChange,
   SamplingParams,
   SchedulerReport,
   TokenEvent,

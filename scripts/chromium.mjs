@@ -14,6 +14,12 @@ export function findChromium() {
   return [process.env.CHROMIUM, ...found].find((file) => file !== undefined && canRun(file));
 }
 
+/**
+ * What playwright is to launch. Without a GPU the browser draws by itself, which costs less than to emulate one; it ends what
+ * hangs, and a busy machine must not reach that.
+ */
+export const launchOptions = { args: ['--disable-gpu'], timeout: 150_000 };
+
 function canRun(file) {
   try {
     accessSync(file, constants.X_OK);

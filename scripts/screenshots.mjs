@@ -8,16 +8,17 @@ import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findChromium } from './chromium.mjs';
+import { findChromium, launchOptions } from './chromium.mjs';
 import { inRoot } from './paths.mjs';
 import { setupOrExit } from './setup.mjs';
 
-const size = { width: 1240, height: 820 };
-const loadSeconds = 100;
-const streams = 5;
+const playgroundSize = { width: 1240, height: 780 };
+const dashboardSize = { width: 1240, height: 1000 };
+const loadSeconds = 90;
+const streams = 3;
 
-await setupOrExit({ tests: true });
-// It may just have been installed.
+await setupOrExit();
+// Needed for tests alone; `npm test` installs it.
 const { chromium } = await import('playwright-core');
 const executablePath = findChromium();
 if (!executablePath) {
@@ -34,10 +35,12 @@ const server = spawn(
 );
 try {
   const url = await urlOf(server);
-  const browser = await chromium.launch({ executablePath });
-  const page = await browser.newPage({ viewport: size });
+  const browser = await chromium.launch({ executablePath, ...launchOptions });
+  const page = await browser.newPage({ viewport: playgroundSize });
+  page.setDefaultTimeout(launchOptions.timeout);
   await page.goto(url);
   await playground(page);
+  await page.setViewportSize(dashboardSize);
   await page.goto(`${url}/dashboard`);
   await dashboard(page, url);
   await browser.close();
@@ -67,7 +70,7 @@ async function playground(page) {
   await page.getByLabel('Show how likely').check();
   await page.getByLabel('Temperature').fill('0.8');
   await say('Tell me a story about a dog.', 1);
-  await page.locator('.token').nth(24).hover();
+  await page.locator('.surprise-4').first().hover();
   await shoot(page, 'playground');
 }
 

@@ -3,12 +3,13 @@ import { createRequire } from 'node:module';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { importScript } from '../scripts/support.js';
 
+const { findChromium, launchOptions } = await importScript('chromium.mjs');
+
 /** A Chromium that is installed here; undefined where there is none. */
-export const chromiumPath: string | undefined = (await importScript('chromium.mjs')).findChromium();
+export const chromiumPath: string | undefined = findChromium();
 
 export function launchChromium(executablePath: string): Promise<Browser> {
-  // It ends what hangs; a busy machine must not reach it.
-  return chromium.launch({ executablePath, timeout: 150_000 });
+  return chromium.launch({ executablePath, ...launchOptions });
 }
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');

@@ -6,7 +6,7 @@ import { PressureRule } from '../../../engine/kv/pressure-rule.js';
 import { packingRoom } from '../../../engine/kv/sequence-packing.js';
 import { SparsePrefill } from '../../../engine/kv/sparse-prefill.js';
 import type { Tokenizer } from '../../../engine/model/text.js';
-import { openPolicy, policyNames } from '../../../engine/scheduler/open-policy.js';
+import { openPolicy, type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
 import type { LanePolicy } from '../../../engine/scheduler/policy.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
 import type { EngineInfo } from '../../../engine/types.js';
@@ -66,23 +66,25 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   const sparse = below(2) === 0 ? new SparsePrefill(0.5, 2, 32, 64) : undefined;
   const contextLength = (device.kv.totalBlocks - packingRoom(device.kv, used)) * 32;
   const policy = policyNames[below(policyNames.length)]!;
-  const inner = openPolicy(
-    policy,
-    { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
-    splitsOf(2, 1),
-    simplePredictor(2),
-  );
   let smallerLoads = 0;
-  const watched: LanePolicy = {
-    name: inner.name,
-    decide: (situation) => {
-      const { decodeKvBytes, decodeTokens } = situation.decode ?? { decodeKvBytes: 0, decodeTokens: 0 };
-      const exactBytes = (decodeTokens * device.kv.blockBytes) / 32;
-      if (decodeKvBytes < exactBytes) smallerLoads++;
-      if (decodeKvBytes !== exactBytes && !device.hasPacked) expect(decodeKvBytes).toBe(exactBytes);
-      return inner.decide(situation);
-    },
-    observe: (step) => inner.observe?.(step),
+  const open = (name: PolicyName): LanePolicy => {
+    const inner = openPolicy(
+      name,
+      { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
+      splitsOf(2, 1),
+      simplePredictor(2),
+    );
+    return {
+      name: inner.name,
+      decide: (situation) => {
+        const { decodeKvBytes, decodeTokens } = situation.decode ?? { decodeKvBytes: 0, decodeTokens: 0 };
+        const exactBytes = (decodeTokens * device.kv.blockBytes) / 32;
+        if (decodeKvBytes < exactBytes) smallerLoads++;
+        if (decodeKvBytes !== exactBytes && !device.hasPacked) expect(decodeKvBytes).toBe(exactBytes);
+        return inner.decide(situation);
+      },
+      observe: (step) => inner.observe?.(step),
+    };
   };
   let now = 0;
   const engine = new LocalEngine({
@@ -93,7 +95,8 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
     sparse,
     ...(squeezes ? { pressure: new PressureRule(rungs, recent, 32) } : { packing: rule }),
     swapBytes: below(3) * 20_000,
-    policy: watched,
+    policy: open(policy),
+    reopenPolicy: ({ scheduler = policy }) => open(scheduler),
     constantsOrigin: 'a test',
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
     reopenSeconds: 1,
@@ -140,6 +143,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
     ask();
     const { id } = asked[below(asked.length)]!;
     if (below(3) === 0) engine.pause(id);
+    if (below(4) === 0) await engine.setPolicy({ scheduler: policyNames[below(policyNames.length)]! });
     for (let ends = below(60); ends > 0; ends--) await endOne();
   }
   for (const { id } of asked) engine.resume(id);
