@@ -17,6 +17,7 @@
 
 #include "cuda/attention-warp.h"
 #include "cuda/kernel.h"
+#include "cuda/rows-map.h"
 
 namespace tandem::cuda {
 namespace {
@@ -25,10 +26,13 @@ constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kRunPages = kRunTokens / kPageTokens;
 
+// Runs that a block takes one after another at most: the entries of their pages are one a lane.
+constexpr int kBlockRuns = 32 / kRunPages;
+
 // A page for each warp, which are two steps.
 constexpr int kRoundPages = kWarps;
 constexpr int kRoundTokens = kRoundPages * kPageTokens;
-constexpr int kRoundSteps = kRoundTokens / kStepTokens;
+constexpr int kRoundSteps = kRoundTokens / kStepTokens, kRunRounds = kRunTokens / kRoundTokens;
 static_assert(kRoundSteps == 2 && kRunTokens % kRoundTokens == 0 && kQuarters == 4);
 
 // What a run leaves of a head: out, not yet divided by its sum, then its sums.
@@ -60,22 +64,36 @@ struct Shared {
   Exchange<kTiles> exchange;
 };
 
-// Which classes a run's pages have, and which are not seen at all: four bits each.
+// Which classes a block's pages have, and which are seen at all: a bit for each page.
 class PageClasses {
  public:
-  // Of a page for each of the first lanes. The whole warp together.
-  __device__ explicit PageClasses(int lane, std::uint64_t entry) {
-    const bool isPage = lane < kRunPages && entry != 0;
-    bits_ = __reduce_or_sync(
-        kWholeWarp, isPage ? (8u | static_cast<std::uint32_t>(PageTables::classOf(entry))) << (4 * lane) : 0);
-  }
-  __device__ bool isSeen(int page) const { return bits_ >> (4 * page + 3) & 1; }
+  // Of a lane's page. The whole warp together.
+  __device__ explicit PageClasses(std::uint64_t entry)
+      : seen_(__ballot_sync(kWholeWarp, entry != 0)),
+        low_(__ballot_sync(kWholeWarp, entry & 1)),
+        high_(__ballot_sync(kWholeWarp, entry & 2)) {}
+
+  __device__ bool isSeen(int page) const { return seen_ >> page & 1; }
   __device__ PrecisionClass of(int page) const {
-    return static_cast<PrecisionClass>(bits_ >> (4 * page) & 7);
+    return static_cast<PrecisionClass>((low_ >> page & 1) | (high_ >> page & 1) << 1);
+  }
+  // Whether a round's pages from `first` on are all seen and of the same class.
+  __device__ bool areAlike(int first) const {
+    constexpr std::uint32_t kAll = (1 << kRoundPages) - 1;
+    const std::uint32_t low = low_ >> first & kAll, high = high_ >> first & kAll;
+    return (seen_ >> first & kAll) == kAll && (low == 0 || low == kAll) && (high == 0 || high == kAll);
   }
 
  private:
-  std::uint32_t bits_;
+  std::uint32_t seen_, low_, high_;
+};
+
+struct Work {
+  DecodeAttention problem;
+  int group;      // heads of a KV head
+  int runs;       // of the longest context
+  int blockRuns;  // of a block
+  float scale;
 };
 
 // Blocks that an SM has room for, in shared memory or registers.
@@ -85,31 +103,35 @@ constexpr int kBlocks = kPool == PrecisionClass::bf16 ? 3
                                                       : 4;
 
 template <int kHeadDim, int kTiles, PrecisionClass kPool>
-__global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>)
-    attendRun(const DecodeAttention problem, int group, float scale) {
+__global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(const Work work) {
+  const DecodeAttention& problem = work.problem;
+  const int group = work.group;
   auto& shared = *reinterpret_cast<Shared<kHeadDim, kTiles, kPool>*>(dynamicShared());
   auto& exchange = shared.exchange;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int ownLane = thread % 32;
-  const int run = static_cast<int>(blockIdx.x), runs = static_cast<int>(gridDim.x),
-            kvHead = static_cast<int>(blockIdx.y), sequence = static_cast<int>(blockIdx.z);
+  const int firstRun = static_cast<int>(blockIdx.x) * work.blockRuns, kvHead = static_cast<int>(blockIdx.y),
+            sequence = static_cast<int>(blockIdx.z);
+  letNextKernelBegin();
   const PageFormat& format = problem.tables.format;
   const std::int64_t row = problem.rows[sequence];
   const std::uint64_t* entries =
       problem.tables.entries + problem.tables.slots[sequence] * problem.tables.slotStride;
   const Seen seen = seenBy(problem, problem.contexts[sequence]);
-  const int runBegin = run * kRunTokens;
-  const int begin = max(seen.begin, runBegin), end = min(seen.end, runBegin + kRunTokens);
+  const int blockBegin = firstRun * kRunTokens;
+  const int begin = max(seen.begin, blockBegin),
+            end = min(seen.end, blockBegin + work.blockRuns * kRunTokens);
   if (begin >= end) return;
 
-  // Entries of the run's pages, one a lane; 0 where nothing is seen.
-  const int ownPage = run * kRunPages + ownLane;
-  const bool ownSeen = ownLane < kRunPages && ownPage >= begin / kPageTokens && ownPage * kPageTokens < end;
+  // Entries of the pages, one a lane; 0 where nothing is seen.
+  const int ownPage = firstRun * kRunPages + ownLane;
+  const bool ownSeen = ownPage >= begin / kPageTokens && ownPage * kPageTokens < end;
   const std::uint64_t ownEntry = ownSeen ? entries[ownPage] : 0;
+  const PageClasses classes(ownEntry);
   // Begins to bring the warp's own page of a round.
   const auto bring = [&](int round, int lane, auto isKeys) {
-    const int inRun = kRoundPages * round + warp;
-    const std::uint64_t entry = inRun < kRunPages ? __shfl_sync(kWholeWarp, ownEntry, inRun) : 0;
+    const int page = kRoundPages * round + warp;
+    const std::uint64_t entry = page < 32 ? __shfl_sync(kWholeWarp, ownEntry, page) : 0;
     if (entry != 0) {
       withTile<kHeadDim, isKeys>(PageTables::classOf(entry), [&](auto tile) {
         tile.template copy<32>(isKeys ? shared.keys[warp] : shared.values[warp],
@@ -120,11 +142,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>)
   };
   const std::true_type keys;
   const std::false_type values;
-  const int firstRound = (begin - runBegin) / kRoundTokens,
-            endRound = (end - runBegin + kRoundTokens - 1) / kRoundTokens;
+  const int firstRound = (begin - blockBegin) / kRoundTokens,
+            endRound = (end - blockBegin + kRoundTokens - 1) / kRoundTokens;
   bring(firstRound, ownLane, keys);
   bring(firstRound, ownLane, values);
-  const PageClasses classes(ownLane, ownEntry);
 
   const std::int64_t cols = static_cast<std::int64_t>(problem.heads + 2 * format.kvHeads) * kHeadDim;
   const bf16* queries = problem.qkv + row * cols + static_cast<std::int64_t>(kvHead) * group * kHeadDim;
@@ -144,18 +165,22 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>)
   const int step = warp / 2, pageOfStep = warp % 2;  // of the own page, in a round
   const bool hasChannels = kHeadDim / 32 == kWarps || warp < kHeadDim / 32;
   float highest[kTiles][2], out[2][kTiles][4];
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) highest[tile][i] = kNothingSeen;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) out[0][tile][i] = out[1][tile][i] = 0;
-  }
 
 #pragma unroll 1
   for (int round = firstRound; round < endRound; ++round) {
     // Addresses in a page of each class would else be made of it in advance, for all classes.
     const int lane = computedAnew(ownLane) & 31, g = lane / 4, t = lane % 4;
+    const bool begins = round == firstRound || round % kRunRounds == 0,
+               ends = round + 1 == endRound || (round + 1) % kRunRounds == 0;
+    if (begins) {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) highest[tile][i] = kNothingSeen;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) out[0][tile][i] = out[1][tile][i] = 0;
+      }
+    }
     // Products, then probabilities, of the own page's quarters.
     float p[kTiles][2][4];
 #pragma unroll
@@ -163,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>)
 #pragma unroll
       for (int i = 0; i < 4; ++i) p[tile][0][i] = p[tile][1][i] = 0;
     }
-    float2 scales[2] = {{scale, scale}, {scale, scale}};
+    float2 scales[2] = {{work.scale, work.scale}, {work.scale, work.scale}};
     const int own = kRoundPages * round + warp;
     waitForCopies<1>();
     __syncwarp();
@@ -190,7 +215,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>)
 #pragma unroll
           for (int m = 0; m < 2; ++m) {
             const float2 ofTokens = keys.loadScales(slot, m, g);
-            scales[m] = {__fmul_rn(scale, ofTokens.x), __fmul_rn(scale, ofTokens.y)};
+            scales[m] = {__fmul_rn(work.scale, ofTokens.x), __fmul_rn(work.scale, ofTokens.y)};
           }
         }
       });
@@ -198,7 +223,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>)
     __syncwarp();
     bring(round + 1, lane, keys);
 
-    const int firstToken = runBegin + own * kPageTokens;
+    const int firstToken = blockBegin + own * kPageTokens;
     const bool whole = firstToken >= begin && firstToken + kPageTokens <= end;
     const auto isSeen = [&](int m, int i) {
       const int token = firstToken + 4 * g + 2 * m + i;
@@ -274,7 +299,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>)
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
           float2& sums = exchange.classes[pageOfStep][m][tile][lane];
-          const float2 before = step == 0 && round == firstRound ? float2{0, 0} : sums;
+          const float2 before = step == 0 && begins ? float2{0, 0} : sums;
           sums = {__fmaf_rn(before.x, first, ofPage[tile][m].x),
                   __fmaf_rn(before.y, second, ofPage[tile][m].y)};
         }
@@ -303,90 +328,99 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>)
     __syncthreads();
 
     if (step == 1) addClasses();
-    if (hasChannels) {
+    const auto rescale = [&](const float(&by)[kTiles][2]) {
 #pragma unroll
-      for (int s = 0; s < kRoundSteps; ++s) {
+      for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          out[0][tile][i] = __fmul_rn(out[0][tile][i], by[tile][i % 2]);
+          out[1][tile][i] = __fmul_rn(out[1][tile][i], by[tile][i % 2]);
+        }
+      }
+    };
+    const auto addValues = [&](auto values, int page) {
+      std::uint32_t words[4][4];
+      values.loadValues(words, shared.values[page], warp, g, t);
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        const std::uint32_t(&low)[4] = words[m], (&high)[4] = words[2 + m];
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
+          const uint2 weights = exchange.weights[page][m][tile][lane];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            out[0][tile][i] = __fmul_rn(out[0][tile][i], factors[s][tile][i % 2]);
-            out[1][tile][i] = __fmul_rn(out[1][tile][i], factors[s][tile][i % 2]);
+          for (int i = 0; i < 2; ++i) {
+            const std::uint32_t rows[4] = {low[2 * i], low[2 * i + 1], high[2 * i], high[2 * i + 1]};
+            multiplyTiles(out[i][tile], rows, weights.x, weights.y);
           }
         }
+      }
+    };
+    const int firstPage = kRoundPages * round;
+    if (hasChannels && classes.areAlike(firstPage)) {
+      withTile<kHeadDim, false>(classes.of(firstPage), [&](auto values) {
+#pragma unroll
+        for (int page = 0; page < kRoundPages; ++page) {
+          if (page % 2 == 0) rescale(factors[page / 2]);
+          addValues(values, page);
+        }
+      });
+    } else if (hasChannels) {
+#pragma unroll
+      for (int s = 0; s < kRoundSteps; ++s) {
+        rescale(factors[s]);
 #pragma unroll 1
         for (int page = 2 * s; page < 2 * s + 2; ++page) {
-          const int inRun = kRoundPages * round + page;
-          if (!classes.isSeen(inRun)) continue;
-          withTile<kHeadDim, false>(classes.of(inRun), [&](auto values) {
-            std::uint32_t words[4][4];
-            values.loadValues(words, shared.values[page], warp, g, t);
-#pragma unroll
-            for (int m = 0; m < 2; ++m) {
-              const std::uint32_t(&low)[4] = words[m], (&high)[4] = words[2 + m];
-#pragma unroll
-              for (int tile = 0; tile < kTiles; ++tile) {
-                const uint2 weights = exchange.weights[page][m][tile][lane];
-#pragma unroll
-                for (int i = 0; i < 2; ++i) {
-                  const std::uint32_t rows[4] = {low[2 * i], low[2 * i + 1], high[2 * i], high[2 * i + 1]};
-                  multiplyTiles(out[i][tile], rows, weights.x, weights.y);
-                }
-              }
-            }
-          });
+          if (!classes.isSeen(firstPage + page)) continue;
+          withTile<kHeadDim, false>(classes.of(firstPage + page),
+                                    [&](auto values) { addValues(values, page); });
         }
       }
     }
-    if (round + 1 < endRound) {
-      __syncthreads();
-      bring(round + 1, lane, values);
+    if (ends && step == 1) {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+        for (int m = 0; m < 2; ++m) {
+          const float2 own = exchange.classes[pageOfStep][m][tile][lane];
+          const float2 all = {overClasses(own.x), overClasses(own.y)};
+          if (g == 0) {
+            exchange.sums[2 * pageOfStep + m][8 * tile + 2 * t] = all.x;
+            exchange.sums[2 * pageOfStep + m][8 * tile + 2 * t + 1] = all.y;
+          }
+        }
+      }
     }
-  }
-
-  const int g = ownLane / 4, t = ownLane % 4;
-  if (step == 1) {
+    __syncthreads();
+    if (round + 1 < endRound) bring(round + 1, lane, values);
+    if (!ends || !hasChannels) continue;
+    const int run = firstRun + round / kRunRounds;
+    const bool onlyRun = seen.runs() == 1;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        const float2 own = exchange.classes[pageOfStep][m][tile][ownLane];
-        const float2 all = {overClasses(own.x), overClasses(own.y)};
-        if (g == 0) {
-          exchange.sums[2 * pageOfStep + m][8 * tile + 2 * t] = all.x;
-          exchange.sums[2 * pageOfStep + m][8 * tile + 2 * t + 1] = all.y;
+      for (int i = 0; i < 2; ++i) {
+        const int query = 8 * tile + 2 * t + i, head = kvHead * group + query;
+        if (query >= group) continue;
+        const auto& sums = exchange.sums;
+        const SoftmaxSums ofRun{highest[tile][i],
+                                overQuarters(sums[0][query], sums[1][query], sums[2][query], sums[3][query])};
+        float4 four = {out[0][tile][i], out[0][tile][2 + i], out[1][tile][i], out[1][tile][2 + i]};
+        const int channel = 32 * warp + 4 * g;
+        if (onlyRun) {
+          SoftmaxSums total;
+          const MergeFactors factors = MergeFactors::merge(total, ofRun);
+          const float inverse = 1 / total.sum;
+          const auto finish = [&](float value) { return factors.combine(0, value) * inverse; };
+          *reinterpret_cast<uint2*>(problem.out + (row * problem.heads + head) * kHeadDim + channel) =
+              make_uint2(packBf16(finish(four.x), finish(four.y)), packBf16(finish(four.z), finish(four.w)));
+          continue;
         }
+        float* part =
+            problem.parts + ((static_cast<std::int64_t>(sequence) * problem.heads + head) * work.runs + run) *
+                                partFloats(kHeadDim);
+        *reinterpret_cast<float4*>(part + channel) = four;
+        if (channel == 0) *reinterpret_cast<float2*>(part + kHeadDim) = {ofRun.highest, ofRun.sum};
       }
-    }
-  }
-  __syncthreads();
-  if (!hasChannels) return;
-  const bool whole = seen.runs() == 1;
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int query = 8 * tile + 2 * t + i, head = kvHead * group + query;
-      if (query >= group) continue;
-      const auto& sums = exchange.sums;
-      const SoftmaxSums ofRun{highest[tile][i],
-                              overQuarters(sums[0][query], sums[1][query], sums[2][query], sums[3][query])};
-      float4 four = {out[0][tile][i], out[0][tile][2 + i], out[1][tile][i], out[1][tile][2 + i]};
-      const int channel = 32 * warp + 4 * g;
-      if (whole) {
-        SoftmaxSums total;
-        const MergeFactors factors = MergeFactors::merge(total, ofRun);
-        const float inverse = 1 / total.sum;
-        const auto finish = [&](float value) { return factors.combine(0, value) * inverse; };
-        *reinterpret_cast<uint2*>(problem.out + (row * problem.heads + head) * kHeadDim + channel) =
-            make_uint2(packBf16(finish(four.x), finish(four.y)), packBf16(finish(four.z), finish(four.w)));
-        continue;
-      }
-      float* part =
-          problem.parts +
-          ((static_cast<std::int64_t>(sequence) * problem.heads + head) * runs + run) * partFloats(kHeadDim);
-      *reinterpret_cast<float4*>(part + channel) = four;
-      if (channel == 0) *reinterpret_cast<float2*>(part + kHeadDim) = {ofRun.highest, ofRun.sum};
     }
   }
 }
@@ -400,6 +434,7 @@ __global__ void mergeRuns(const DecodeAttention problem, int runs) {
   const std::int64_t row = problem.rows[sequence];
   const Seen seen = seenBy(problem, problem.contexts[sequence]);
   if (seen.runs() == 1) return;
+  waitForKernelsBefore();
   const std::int64_t head = static_cast<std::int64_t>(sequence) * problem.heads + blockIdx.x;
   const float* parts = problem.parts + (head * runs + seen.firstRun()) * partFloats(headDim);
   float highest = kNothingSeen, sum = 0, out = 0;
@@ -433,19 +468,29 @@ __global__ void mergeRuns(const DecodeAttention problem, int runs) {
 
 int runsOf(int mostTokens) { return (mostTokens + kRunTokens - 1) / kRunTokens; }
 
+// Taking several runs in turn spares a block its beginning and brings pages of the next run while it
+// computes, where enough blocks are left for every SM to end at the same time.
+int blockRunsOf(std::int64_t blocks) {
+  constexpr std::int64_t kEnough = 8192;
+  int runs = 1;
+  while (2 * runs <= kBlockRuns && blocks >= 2 * runs * kEnough) runs *= 2;
+  return runs;
+}
+
 template <int kHeadDim, PrecisionClass kPool>
 void attend(const DecodeAttention& problem, int runs, Stream stream) {
   const PageFormat& format = problem.tables.format;
-  const dim3 grid(static_cast<unsigned>(runs), static_cast<unsigned>(format.kvHeads),
-                  static_cast<unsigned>(problem.sequences));
-  const float scale = kLog2E / std::sqrt(static_cast<float>(kHeadDim));
-  const int group = problem.heads / format.kvHeads;
-  if (group > 8) {
-    launchShared("decodeAttention", attendRun<kHeadDim, 2, kPool>, grid, kThreads,
-                 sizeof(Shared<kHeadDim, 2, kPool>), stream, problem, group, scale);
+  const int blockRuns = blockRunsOf(std::int64_t{runs} * format.kvHeads * problem.sequences);
+  const dim3 grid(static_cast<unsigned>((runs + blockRuns - 1) / blockRuns),
+                  static_cast<unsigned>(format.kvHeads), static_cast<unsigned>(problem.sequences));
+  const Work work{problem, problem.heads / format.kvHeads, runs, blockRuns,
+                  kLog2E / std::sqrt(static_cast<float>(kHeadDim))};
+  if (work.group > 8) {
+    launchShared("decodeAttention", attendRuns<kHeadDim, 2, kPool>, grid, kThreads,
+                 sizeof(Shared<kHeadDim, 2, kPool>), stream, work);
   } else {
-    launchShared("decodeAttention", attendRun<kHeadDim, 1, kPool>, grid, kThreads,
-                 sizeof(Shared<kHeadDim, 1, kPool>), stream, problem, group, scale);
+    launchShared("decodeAttention", attendRuns<kHeadDim, 1, kPool>, grid, kThreads,
+                 sizeof(Shared<kHeadDim, 1, kPool>), stream, work);
   }
 }
 
@@ -475,8 +520,11 @@ void decodeAttention(const DecodeAttention& problem, Stream stream) {
   });
   if (runs > 1) {
     const dim3 heads(static_cast<unsigned>(problem.heads), static_cast<unsigned>(problem.sequences));
-    launch("decodeAttention's merge", mergeRuns, heads, static_cast<unsigned>(format.headDim), stream,
-           problem, runs);
+    // Where that can be, it begins with the blocks of the first that are last.
+    static const bool early = hasWgmma();
+    const auto threads = static_cast<unsigned>(format.headDim);
+    early ? launchEarly("decodeAttention's merge", mergeRuns, heads, threads, 0, stream, problem, runs)
+          : launch("decodeAttention's merge", mergeRuns, heads, threads, stream, problem, runs);
   }
 }
 

@@ -126,10 +126,10 @@ inline std::uint32_t __reduce_max_sync(unsigned, std::uint32_t value) {
   });
 }
 
-inline std::uint32_t __reduce_or_sync(unsigned, std::uint32_t value) {
-  return tandem::emulation::exchange(value, [](auto of) {
+inline std::uint32_t __ballot_sync(unsigned, bool mine) {
+  return tandem::emulation::exchange(mine, [](auto of) {
     std::uint32_t all = 0;
-    for (unsigned lane = 0; lane < 32; ++lane) all |= of(lane);
+    for (unsigned lane = 0; lane < 32; ++lane) all |= std::uint32_t{of(lane)} << lane;
     return all;
   });
 }
