@@ -1,13 +1,16 @@
-// One block for each sequence, KV head and run of 256 tokens. The query heads of a group are the columns of
-// its tensor-core tiles, so they share every load of a page. Its four warps take the run in two rounds of
-// four pages: each brings and scores a page of its own, then has 32 channels of the output over all four. In
-// between they exchange the highest scores and the probabilities. Runs are merged by their log-sum-exp in a
-// second kernel, where there are several.
+// One block for each sequence, KV head and run of 256 tokens, or some runs in turn. The query heads of a
+// group are the columns of its tensor-core tiles, so they share every load of a page. Its four warps take a
+// run in two rounds of four pages: each brings and scores a page of its own, then has 32 channels of the
+// output over all four. In between they exchange the highest scores and the probabilities. A page is brought
+// as soon as the one before has left its place. Runs are merged by their log-sum-exp in a second kernel,
+// where there are several.
 //
 // Bytes: each page once (bf16 4 * headDim a token and KV head, int8 2 * headDim + 8), and 8 * headDim for
 // each head and run of a part that is written and read again: 3% of a bf16 run where a group has four heads.
-// FLOP: 4 * headDim a token and head, in tiles of 8 or 16 heads. Blocks of an SM are at different points, so
-// that some wait for memory while others compute: as many as shared memory has room for, three where pages
+// FLOP: 4 * headDim a token and head, in tiles of 8 or 16 heads. Codes are bound by instructions, of which a
+// pair takes 4 in int8 (a byte permutation, two masks, a difference) and 3.5 to 4 in int4 and int2 (a mask,
+// two multiply-adds, half a shift or a whole one): a warp does little else. Blocks of an SM are at different
+// points, so that some wait for memory while others compute: as many as there is room for, three where pages
 // are bf16 (64 KB a round for 128 channels), five of int8.
 
 #include "cuda/decode-attention.h"
