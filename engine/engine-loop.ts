@@ -13,6 +13,7 @@ import type { Chunk, Lane, StepPlan } from './scheduler/work.js';
 import type { Sequence } from './sequence.js';
 import { StepBuilder } from './step-builder.js';
 import type { EngineStats, SchedulerReport } from './types.js';
+import { UnitUse } from './unit-use.js';
 
 export interface LoopParts {
   readonly device: Device;
@@ -49,7 +50,9 @@ export class EngineLoop {
   readonly #scheduler: Scheduler<Sequence>;
   readonly #requests = new Set<RequestState>();
   readonly #busySeconds: Record<Lane, number> = { prefill: 0, decode: 0 };
+  readonly #unitUse = new UnitUse();
   #promptTokens = 0;
+  #readTokens = 0;
   #generatedTokens = 0;
   #schedulerMs = 0;
   #finished = 0;
@@ -133,6 +136,11 @@ export class EngineLoop {
     return Math.max(1, Math.ceil(meanMs / 1000));
   }
 
+  usePolicy(policy: LanePolicy): void {
+    this.#scheduler.usePolicy(policy);
+    this.wake();
+  }
+
   async close(): Promise<void> {
     if (this.#isLost) return;
     const idle = new Promise<void>((resolve) => {
@@ -144,7 +152,6 @@ export class EngineLoop {
 
   stats(): EngineStats {
     const { kv } = this.#device;
-    const { policy } = this.#parts;
     const scheduler = this.#scheduler;
     return {
       ...scheduler.counts,
@@ -159,17 +166,21 @@ export class EngineLoop {
       kvSwappedBytes: this.#memory.swappedBytes,
       cache: this.#cache?.stats() ?? { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
       promptTokens: this.#promptTokens,
+      promptTokensRead: this.#readTokens,
       generatedTokens: this.#generatedTokens,
       laneBusySeconds: { ...this.#busySeconds },
       laneUnits: scheduler.share,
+      unitSeconds: this.#unitUse.until(this.#parts.now()),
       schedulerSeconds: this.#schedulerMs / 1000,
-      ...(policy.errorRatio !== undefined && { costModelErrorRatio: policy.errorRatio }),
+      ...(scheduler.policy.errorRatio !== undefined && {
+        costModelErrorRatio: scheduler.policy.errorRatio,
+      }),
     };
   }
 
   explain(): SchedulerReport {
-    const { policy, prefillOrder, constantsOrigin, device } = this.#parts;
-    const { running, share } = this.#scheduler;
+    const { prefillOrder, constantsOrigin, device } = this.#parts;
+    const { policy, running, share } = this.#scheduler;
     return {
       policy: policy.name,
       prefillOrder,
@@ -183,8 +194,8 @@ export class EngineLoop {
   }
 
   #reportDecision(): void {
-    const { policy, onDecision } = this.#parts;
-    const { explanation } = policy;
+    const { onDecision } = this.#parts;
+    const { explanation } = this.#scheduler.policy;
     if (!onDecision || !explanation || explanation === this.#reported) return;
     this.#reported = explanation;
     onDecision(explanation);
@@ -193,6 +204,7 @@ export class EngineLoop {
   #run(plan: Plan): void {
     const { lane, units } = plan;
     for (const { work } of plan.chunks) this.#noteStart(work.request, work);
+    this.#unitUse.begin(plan, this.#parts.now());
     this.#device.partition(lane === 'prefill' ? units : this.#device.info.units - units);
     this.#device[lane].run(stepOf(plan)).then(
       (result) => this.#complete(plan, result),
@@ -212,10 +224,12 @@ export class EngineLoop {
     const begin = performance.now();
     const now = this.#parts.now();
     const { seconds, opSeconds } = result;
+    this.#unitUse.end(plan.lane, now);
     this.#busySeconds[plan.lane] += seconds;
     this.#scheduler.complete(plan, { seconds, ...(opSeconds && { opSeconds }), nowMs: now });
     plan.chunks.forEach((chunk, entry) => {
       const { work } = chunk;
+      if (chunk.isPrompt) this.#readTokens += chunk.tokens;
       if (work.phase === 'ended') return;
       if (chunk.isPrompt) this.#score(chunk, entry, result);
       if (work.phase !== 'decode') return;
@@ -311,6 +325,7 @@ export class EngineLoop {
       this.#parts.onDeviceLost(error);
       return;
     }
+    this.#unitUse.end(plan.lane, this.#parts.now());
     this.#scheduler.fail(plan);
     for (const { work } of plan.chunks) {
       const state = work.request;

@@ -1,3 +1,4 @@
+import type { EngineSettings } from '../config/schema.js';
 import type { DeviceInfo, PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
 import type { CompiledGrammar } from './grammar/compile.js';
@@ -136,6 +137,8 @@ export interface EngineStats {
   readonly kvSwappedBytes: number;
   readonly cache: CacheStats;
   readonly promptTokens: number;
+  /** Tokens that steps have read into KV: prompts without what was cached, and what had to be computed anew. */
+  readonly promptTokensRead: number;
   readonly generatedTokens: number;
   /** Sequences that gave way, and of these the ones whose KV was copied to host memory, and back. */
   readonly preemptions: number;
@@ -146,12 +149,19 @@ export interface EngineStats {
   readonly mixedSteps: number;
   readonly laneBusySeconds: { prefill: number; decode: number };
   readonly laneUnits: { prefill: number; decode: number };
+  /** Compute units times seconds that steps took, up to now: of those that read prompts, that extend streams, that do both. */
+  readonly unitSeconds: { readonly prefill: number; readonly decode: number; readonly mixed: number };
   readonly repartitions: number;
   /** Time spent in JavaScript: planning steps and delivering their results. */
   readonly schedulerSeconds: number;
   /** Measured over foreseen time of each lane's steps, lately; absent where the policy asks no cost model. */
   readonly costModelErrorRatio?: { readonly prefill: number; readonly decode: number };
 }
+
+/** What of the settings of `--scheduler` can change while requests run. What is absent stays as it is. */
+export type PolicyChange = Partial<
+  Pick<EngineSettings, 'scheduler' | 'decodeSlack' | 'prefillShare' | 'tbtTargetMs' | 'ttftTargetMs'>
+>;
 
 /** Who shares the device how, and why. */
 export interface SchedulerReport {
@@ -197,6 +207,8 @@ export interface Engine {
   stats(): Promise<EngineStats>;
   /** The scheduler's state, and why the device is shared as it is. */
   explain(): Promise<SchedulerReport>;
+  /** Shares the device in another way from the next decision on; what runs goes on, with the same tokens. */
+  setPolicy(change: PolicyChange): Promise<void>;
   /** Refuse new requests; resolves when the running ones have ended, or after `graceMs` with the rest cancelled. */
   drain(graceMs: number): Promise<void>;
   close(): Promise<void>;

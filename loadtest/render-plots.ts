@@ -21,6 +21,7 @@ export function renderPlots(folder: string): ReadonlyMap<string, string> {
     return drawn && chartSvg(drawn);
   };
   add('trade-off.svg', 'schedulers.json', chart(tradeOff));
+  add('trade-off-slack.svg', 'schedulers-slack.json', chart(tradeOff));
   add('quality-answers.svg', 'quality.json', chart(accuracyChart));
   add('quality-divergence.svg', 'quality.json', chart(divergenceChart));
   add('quality-maps.svg', 'quality.json', (rows) => {

@@ -4,7 +4,8 @@
 # TANDEM_CUDA=1), and nothing else.
 #
 #   native/gpu-serve.sh [--packed FOLDER] [--device cuda|cpu] [--shape 8b|1b|demo] [--weights bf16|int8]
-#                       [--only logits|serve|calibrate|schedulers] [--seconds N] [--step-tokens N] [--out FOLDER]
+#                       [--only logits|serve|calibrate|schedulers] [--seconds N] [--step-tokens N]
+#                       [--streams N,N] [--repetitions N] [--out FOLDER]
 #
 #   logits      logits of a tiny checkpoint of each architecture against those of transformers, and of the demo model
 #   serve       the demo model answers the README's request; a random model of --shape loads and answers
@@ -12,9 +13,10 @@
 #   schedulers  nexus, chunked and prefill-first: streams that run while long prompts arrive
 #
 # --seconds is for everything, 150 unless said otherwise; each part has its share, and what it has written stays when it is
-# stopped. `--device cpu --shape demo` tries all of it on a machine without a GPU. Results go to FOLDER ($OUT, else
-# docs/results/gpu): gpu-serve.log, gpu-serve.json, and rows as `tandem bench` writes them. Ends with 0 if every part passed, 2
-# if it could not begin, 1 otherwise.
+# stopped. --streams are those that run for the schedulers, 8,32 unless said otherwise, --repetitions how many turns
+# each scheduler has, 1 unless said otherwise. `--device cpu --shape demo` tries all of it on a machine without a GPU. Results go
+# to FOLDER ($OUT, else docs/results/gpu): gpu-serve.log, gpu-serve.json, and rows as `tandem bench` writes them. Ends with 0 if
+# every part passed, 2 if it could not begin, 1 otherwise.
 set -u -o pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out=${OUT:-$root/docs/results/gpu}
@@ -24,6 +26,8 @@ shape=8b
 weights=bf16
 seconds=150
 step_tokens=2048
+repetitions=1
+streams=
 parts=()
 
 fail() {
@@ -41,6 +45,8 @@ while [ $# -gt 0 ]; do
     --only) parts+=("$2") ;;
     --seconds) seconds=$2 ;;
     --step-tokens) step_tokens=$2 ;;
+    --repetitions) repetitions=$2 ;;
+    --streams) streams=$2 ;;
     --out) out=$2 ;;
     *) fail "unknown option $1; see the head of native/gpu-serve.sh" ;;
   esac
@@ -50,7 +56,10 @@ done
 case $device in cuda | cpu) ;; *) fail "--device is cuda or cpu, not $device" ;; esac
 case $shape in 8b | 1b | demo) ;; *) fail "--shape is 8b, 1b or demo, not $shape" ;; esac
 case $weights in bf16 | int8) ;; *) fail "--weights is bf16 or int8, not $weights" ;; esac
-case $seconds$step_tokens in *[!0-9]*) fail '--seconds and --step-tokens are whole numbers' ;; esac
+for number in "$seconds" "$step_tokens" "$repetitions"; do
+  case $number in '' | *[!0-9]*) fail "--seconds, --step-tokens and --repetitions are whole numbers, not $number" ;; esac
+done
+[ "$repetitions" -gt 0 ] || fail '--repetitions is 1 at least'
 for part in "${parts[@]}"; do
   case $part in logits | serve | calibrate | schedulers) ;; *) fail "there is no part $part" ;; esac
 done
@@ -131,12 +140,14 @@ case $shape in
   demo)
     model=$work/server/models/demo
     limits=(--context-length 2048)
-    load=(--streams 2,4 --long-prompt 256,512)
+    streams=${streams:-2,4}
+    prompts=256,512
     ;;
   *)
     model=model
     limits=(--context-length 16384)
-    load=(--streams 8,32 --long-prompt 2048,8192)
+    streams=${streams:-8,32}
+    prompts=2048,8192
     "${tandem[@]}" bench random-model "$model" --shape "$shape" >"$work/model.log" 2>&1 &
     maker=$!
     maker_began=$SECONDS
@@ -238,11 +249,15 @@ if wants calibrate; then
   cp "$work"/cache/tandem/constants-*.json "$out/gpu-constants.json" 2>/dev/null
 fi
 if wants schedulers; then
-  # Twelve times two phases, with some prompts around them, and three servers that load.
-  phase=$(awk -v rest="$(left)" 'BEGIN { phase = (rest - 35) / 36; print (phase < 0.5 ? 0.5 : phase > 6 ? 6 : phase) }')
+  # In each turn three servers that load, and for each two lengths of prompts a number of streams: two phases, with some
+  # prompts around them, which take about as long as a third.
+  counts=$(awk -F, '{ print NF }' <<<"$streams")
+  phase=$(awk -v rest="$(left)" -v turns="$repetitions" -v phases=$((3 * 2 * counts * 3)) \
+    'BEGIN { phase = (rest / turns - 35) / phases; print (phase < 0.5 ? 0.5 : phase > 6 ? 6 : phase) }')
   run schedulers 600 "${tandem[@]}" bench schedulers "$model" \
-    --policies nexus,chunked,prefill-first --slack 1.5 --weights "$weights" --repetitions 1 --seconds "$phase" \
-    "${load[@]}" --json results/gpu-schedulers.json -- "${limits[@]:0:4}" --max-step-tokens "$step_tokens"
+    --policies nexus,chunked,prefill-first --slack 1.5 --weights "$weights" --repetitions "$repetitions" \
+    --seconds "$phase" --streams "$streams" --long-prompt "$prompts" --json results/gpu-schedulers.json \
+    -- "${limits[@]:0:4}" --max-step-tokens "$step_tokens"
 fi
 
 say 'done'

@@ -60,9 +60,11 @@ function packServer(target) {
   for (const part of ['config', 'engine', 'server', 'loadtest']) {
     copy(`dist/${part}`, (file) => isFolder(file) || file.endsWith('.js'));
   }
+  // What the pages are beside their modules.
+  copy('server/web', (file) => isFolder(file) || /\.(html|css|svg)$/.test(file));
   for (const name of packagesToRun()) copy(`node_modules/${name}`, isRuntimeFile);
-  copy('build/addon/tandem.node');
-  run('strip', ['--strip-unneeded', path.join(stage, 'build/addon/tandem.node')]);
+  copy('build/native/tandem.node');
+  run('strip', ['--strip-unneeded', path.join(stage, 'build/native/tandem.node')]);
   writeFileSync(path.join(stage, 'PACKED'), `${commit()}\n`);
   compress(path.join(target, 'server.tar.xz'), stage, readdirSync(stage));
 }

@@ -29,13 +29,14 @@ const typescript = (folders, stamp) =>
   });
 
 const cudaFlags = kernelFlags(findCuda());
+const nativeFlags = cudaFlags.length > 0 ? cudaFlags : ['-DTANDEM_CUDA_KERNELS=OFF'];
 
 const addonStep = new Step({
   root,
   stamp: 'build/stamps/addon',
   inputs: ['native', 'package-lock.json'],
   pattern: /\.(cc|h|cu|cuh|txt|cmake)$/,
-  outputs: ['build/addon/tandem.node'],
+  outputs: ['build/native/tandem.node'],
   salt: [process.env.CXX ?? '', ...cudaFlags].join(' '),
 });
 
@@ -44,8 +45,8 @@ const nativeTestsStep = new Step({
   stamp: 'build/stamps/native-tests',
   inputs: ['native', 'test/native'],
   pattern: /\.(cc|h|cu|cuh|txt|cmake)$/,
-  outputs: ['build/tests/test/tandem-tests'],
-  salt: process.env.CXX ?? '',
+  outputs: ['build/native/test/tandem-tests'],
+  salt: [process.env.CXX ?? '', ...cudaFlags].join(' '),
 });
 
 /**
@@ -79,12 +80,11 @@ async function runSteps(compile, tests, report) {
   if (!addonStep.isFresh()) {
     const title =
       cudaFlags.length > 0 ? 'building the native addon with CUDA kernels' : 'building the native addon';
-    const flags = cudaFlags.length > 0 ? cudaFlags : ['-DTANDEM_CUDA_KERNELS=OFF'];
-    await buildNative(addonStep, 'build/addon', flags, title, report);
+    await buildNative(addonStep, 'tandem-addon', nativeFlags, title, report);
   }
   if (tests && !nativeTestsStep.isFresh()) {
-    const flags = ['-DTANDEM_TESTS=ON', '-DTANDEM_ADDON=OFF'];
-    await buildNative(nativeTestsStep, 'build/tests', flags, 'building the native tests', report);
+    const flags = [...nativeFlags, '-DTANDEM_TESTS=ON'];
+    await buildNative(nativeTestsStep, 'host-tests', flags, 'building the native tests', report);
   }
 }
 
@@ -99,7 +99,7 @@ async function compileTypeScript(compile, tests, report) {
     compile.run(async () => {
       removeStaleOutputs(root, compiledFolders);
       const force = outputsAreMissing(root, compiledFolders) ? ['--force'] : [];
-      const projects = tests ? [] : ['server', 'loadtest'];
+      const projects = tests ? [] : ['server', 'server/web', 'loadtest'];
       const args = [
         require.resolve('typescript/package.json').replace('package.json', 'bin/tsc'),
         '-b',
@@ -111,12 +111,13 @@ async function compileTypeScript(compile, tests, report) {
   );
 }
 
-async function buildNative(step, folder, flags, title, report) {
+/** Addon and tests are targets of one build folder, which share the objects of the libraries. */
+async function buildNative(step, target, flags, title, report) {
   const { compiler, generator } = checkNativeTools();
   checkCpp20(compiler);
   await reported(report, title, () =>
     step.run(async () => {
-      const build = inRoot(folder);
+      const build = inRoot('build/native');
       const chosen = dropForeignCache(build) ?? generator;
       const configure = [
         '-S',
@@ -129,10 +130,8 @@ async function buildNative(step, folder, flags, title, report) {
         ...flags,
       ];
       await runTool('cmake', configure, { cwd: root });
-      await runTool('cmake', ['--build', build, '--parallel', String(parallelJobs())], {
-        cwd: root,
-        onLine: (line) => showProgress(line, report),
-      });
+      const make = ['--build', build, '--parallel', String(parallelJobs()), '--target', target];
+      await runTool('cmake', make, { cwd: root, onLine: (line) => showProgress(line, report) });
     }),
   );
 }

@@ -23,7 +23,7 @@ export function whyNotOn({ built, architectures }: CudaInfo, device: CudaDevice)
   const names = architectures.map(architectureName).join(', ');
   return (
     `the kernels were built for ${names}, and it has compute capability ${device.computeCapability}: ` +
-    'delete build/addon and run "npm run setup" on this machine'
+    'delete build/native and run "npm run setup" on this machine'
   );
 }
 

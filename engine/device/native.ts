@@ -121,7 +121,7 @@ function cpuName(): string {
 
 function loadAddon(): NativeAddon {
   // From dist/engine/device/ to the package's root.
-  const file = fileURLToPath(new URL('../../../build/addon/tandem.node', import.meta.url));
+  const file = fileURLToPath(new URL('../../../build/native/tandem.node', import.meta.url));
   try {
     return createRequire(import.meta.url)(file) as NativeAddon;
   } catch (error) {

@@ -278,9 +278,6 @@ class Backend {
   // Bytes that are left for KV; 0 where the backend cannot tell.
   virtual std::size_t freeMemory() const = 0;
 
-  // Whether `sample` keeps to `SampleRequest::allowed`; else no slot may follow a grammar.
-  virtual bool keepsToAllowed() const { return false; }
-
   // As Ops::requantize, on the calling thread alone, while lanes compute.
   virtual void requantize(std::span<const PageConversion> conversions) = 0;
 

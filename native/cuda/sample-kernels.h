@@ -21,6 +21,9 @@ inline constexpr int kMaxBest = 64;  // tokens that are kept in a list, best fir
 inline constexpr int kWeightBits = 44;
 inline constexpr int kSearchBins = 2048;
 
+// A mask has a bit for each token, the lowest of a word first.
+constexpr int sampleMaskWords(int vocab) { return (vocab + 31) / 32; }
+
 constexpr int samplePartsOf(int vocab) { return (vocab + kSamplePart - 1) / kSamplePart; }
 
 // A row's changes of logits: its tokens of a kind are [begin, end) of the step's.
@@ -44,6 +47,7 @@ struct SampleRow {
   float frequency = 0;
   float presence = 0;
   AdjustmentRange adjustments = {};
+  std::int32_t mask = -1;    // of the tokens that may be drawn, among the step's; -1: all may
   std::int32_t best = 0;     // tokens to be reported with their logits
   std::int32_t target = -1;  // the token whose logit is wanted; -1: the drawn one
 };
@@ -71,6 +75,7 @@ struct SampleStep {
   int vocab = 0;
   const SampleRow* rows = nullptr;
   const Adjustment* adjustments = nullptr;
+  const std::uint32_t* masks = nullptr;  // [masks, sampleMaskWords(vocab)]
 
   std::int32_t* tokens = nullptr;   // [rows] argmax's, below 0 where none can be chosen; then the drawn ones
   float* highest = nullptr;         // [rows] argmax's
@@ -98,6 +103,9 @@ struct SampleRows {
 
 // Penalties, bias and suppressed tokens, in this order, in `logits`, the step's. Keeps what was there.
 void adjustLogits(const SampleStep& step, float* logits, const SampleRows& rows, Stream stream);
+
+// Takes all but what a row's mask allows out of `logits`, the step's. After `adjustLogits`.
+void keepAllowed(const SampleStep& step, float* logits, const SampleRows& rows, Stream stream);
 
 // `totals`, and each row's `best` tokens.
 void measureRows(const SampleStep& step, const SampleRows& rows, Stream stream);

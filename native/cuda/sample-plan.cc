@@ -40,6 +40,10 @@ class Planner {
     row.presence = params.presencePenalty;
     row.adjustments = adjust(request);
     if (row.adjustments.end > row.adjustments.seen) plan_.of(SampleList::adjusted).push_back(number);
+    if (!request.allowed.empty()) {
+      row.mask = addMask(request.allowed);
+      plan_.of(SampleList::masked).push_back(number);
+    }
     if (params.temperature <= 0) return;
 
     row.uniform = ofTwoTo64(uniform(params.seed, static_cast<std::uint64_t>(request.position)));
@@ -95,6 +99,14 @@ class Planner {
     return range;
   }
 
+  std::int32_t addMask(std::span<const std::uint32_t> mask) {
+    const auto words = static_cast<std::size_t>(sampleMaskWords(vocab_));
+    check(mask.size() == words, "a mask of allowed tokens does not fit the vocabulary");
+    const auto number = static_cast<std::int32_t>(plan_.masks.size() / words);
+    plan_.masks.insert(plan_.masks.end(), mask.begin(), mask.end());
+    return number;
+  }
+
   int vocab_;
   SamplePlan plan_;
 };
@@ -106,7 +118,8 @@ bool SamplePlan::onlyGreedy() const {
 }
 
 bool SamplePlan::measuresApart() const {
-  return !of(SampleList::adjusted).empty() && !of(SampleList::measured).empty();
+  const bool changed = !of(SampleList::adjusted).empty() || !of(SampleList::masked).empty();
+  return changed && !of(SampleList::measured).empty();
 }
 
 int SamplePlan::mostBest() const {

@@ -14,12 +14,13 @@
 namespace tandem::cuda {
 
 // The lists of rows that a kernel each works on.
-enum class SampleList { adjusted, measured, listed, counted, weighed, drawn };
-inline constexpr std::size_t kSampleLists = 6;
+enum class SampleList { adjusted, masked, measured, listed, counted, weighed, drawn };
+inline constexpr std::size_t kSampleLists = 7;
 
 struct SamplePlan {
   std::vector<SampleRow> rows;
   std::vector<Adjustment> adjustments;
+  std::vector<std::uint32_t> masks;  // [masked rows, sampleMaskWords(vocab)]
   std::array<std::vector<std::int32_t>, kSampleLists>
       lists;  // all empty: the best tokens are all that is wanted
 
@@ -31,7 +32,7 @@ struct SamplePlan {
   int mostBest() const;  // tokens that a row reports
 };
 
-// These throw Error if a token lies outside the vocabulary.
+// These throw Error if a token lies outside the vocabulary, or a mask does not fit it.
 SamplePlan planSamples(std::span<const SampleRequest> requests, int vocab);
 SamplePlan planLogprobs(std::span<const std::int32_t> targets, int k, int vocab);
 

@@ -98,6 +98,7 @@ struct Scratch {
 struct Upload {
   SampleRow* rows;
   Adjustment* adjustments;
+  std::uint32_t* masks;
   std::int32_t* lists;
   std::size_t bytes;
 
@@ -105,6 +106,7 @@ struct Upload {
     Divider divider(block);
     rows = divider.take<SampleRow>(plan.rows.size());
     adjustments = divider.take<Adjustment>(plan.adjustments.size());
+    masks = divider.take<std::uint32_t>(plan.masks.size());
     std::size_t listed = 0;
     for (const auto& list : plan.lists) listed += list.size();
     lists = divider.take<std::int32_t>(listed);
@@ -125,7 +127,7 @@ void makeRoom(Memory& memory, std::size_t bytes) {
 void checkFound(std::int32_t token) {
   check(token != kNanLogits, "the model produced NaN logits");
   check(token != kInfiniteLogits, "the model produced infinite logits");
-  check(token != kNoLogits, "no token may be drawn: every one is suppressed");
+  check(token != kNoLogits, "no token may be drawn: every one is suppressed or not allowed");
 }
 
 }  // namespace
@@ -186,6 +188,7 @@ void DeviceSampler::upload(const SamplePlan& plan, Stream stream) {
   const Upload host(plan_.data(), plan);
   append(host.rows, plan.rows);
   append(host.adjustments, plan.adjustments);
+  append(host.masks, plan.masks);
   std::int32_t* end = host.lists;
   for (const auto& list : plan.lists) end = append(end, list);
   copyToDevice(uploaded_.data(), plan_.data(), bytes, stream);
@@ -205,6 +208,7 @@ void DeviceSampler::enqueue(const SamplePlan& plan, const float* logits, float* 
   step.vocab = vocab_;
   step.rows = uploaded.rows;
   step.adjustments = uploaded.adjustments;
+  step.masks = uploaded.masks;
   step.tokens = results.tokens;
   step.highest = results.highest;
   step.totals = results.totals;
@@ -234,6 +238,7 @@ void DeviceSampler::enqueue(const SamplePlan& plan, const float* logits, float* 
     measureRows(unadjusted, measured, stream);
   }
   adjustLogits(step, adjustable, rowsOf(SampleList::adjusted), stream);
+  keepAllowed(step, adjustable, rowsOf(SampleList::masked), stream);
   findHighest(step);
   if (!plan.measuresApart()) measureRows(step, measured, stream);
   drawAmongBest(step, rowsOf(SampleList::listed), stream);

@@ -7,7 +7,7 @@
 //
 // At temperature 0 the logits are read once. Else once more for the draw, which is all with a top-k up to 64;
 // three times more for a larger top-k, three times more for a top-p without a small top-k, and once more for
-// logprobs; once more for a batch that has both logprobs and adjustments.
+// logprobs; once more for a batch that has both logprobs and adjustments or masks.
 
 #include <cstdint>
 #include <span>

@@ -85,10 +85,6 @@ void Device::setVocabulary(TokenBytes tokens) {
 }
 
 std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) {
-  if (!backend_->keepsToAllowed()) {
-    throw Error(std::string("the kernels of ") + backend_->isa() +
-                " cannot hold what they sample to a grammar yet");
-  }
   check(vocabulary_ != nullptr, "a grammar needs the vocabulary; set it first");
   auto grammar = std::make_shared<Grammar>(std::move(tables), vocabulary_);
   warmer_.post(grammar);

@@ -36,12 +36,16 @@ async function accuracyOf(
 }
 
 describe('retrieval through the API', () => {
-  for (const weights of ['bf16', 'int8'] as const) {
+  // The longest lengths take most of the time, so one class of weights has them all.
+  for (const [weights, lengths] of [
+    ['bf16', [128, 256, 512]],
+    ['int8', [...card.keys()]],
+  ] as const) {
     it(`equals the model card (${weights} weights)`, async () => {
-      const found = await accuracyOf({ weights }, [...card.keys()]);
+      const found = await accuracyOf({ weights }, lengths);
       // A case is 1.25 points; rounding to bf16 or int8 turns a few near ties, either way.
-      for (const [length, accuracy] of card) {
-        expect(Math.abs(found.get(length)! - accuracy), `length ${length}`).toBeLessThanOrEqual(0.051);
+      for (const [length, accuracy] of found) {
+        expect(Math.abs(accuracy - card.get(length)!), `length ${length}`).toBeLessThanOrEqual(0.051);
       }
     }, 600_000);
   }

@@ -74,35 +74,6 @@ std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightCla
   return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));
 }
 
-// The CPU's, but for masks of allowed tokens.
-class MasklessBackend final : public Backend {
- public:
-  const char* kind() const override { return "cpu"; }
-  const char* isa() const override { return "maskless"; }
-  int units() const override { return inner_->units(); }
-  std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
-                                     WeightClass weightClass) override {
-    return inner_->packWeight(parts, layout, weightClass);
-  }
-  void keep(std::span<const float> values) override { inner_->keep(values); }
-  void keep(const CheckpointMatrix& table) override { inner_->keep(table); }
-  std::unique_ptr<Buffer> allocate(std::int64_t elements, Element element) override {
-    return inner_->allocate(elements, element);
-  }
-  std::int64_t logitRows() const override { return inner_->logitRows(); }
-  std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) override { return inner_->allocateKv(bytes); }
-  std::size_t freeMemory() const override { return inner_->freeMemory(); }
-  void requantize(std::span<const PageConversion> conversions) override { inner_->requantize(conversions); }
-  std::unique_ptr<Ops> openLane(int lane, const LaneLimits& limits) override {
-    return inner_->openLane(lane, limits);
-  }
-  void claimUnits(int lane, int first, int count) override { inner_->claimUnits(lane, first, count); }
-  void releaseUnits(int lane) override { inner_->releaseUnits(lane); }
-
- private:
-  std::unique_ptr<Backend> inner_ = makeCpuBackend(1);
-};
-
 StepResult run(Device& device, int lane, Step step) {
   device.partition(lane == 0 ? 1 : 0);
   std::promise<StepResult> promise;
@@ -475,11 +446,4 @@ TEST("device: weights that are not numbers are refused where asked") {
   options.slots = 1;
   options.maxStepTokens = 32;
   test::throws([&] { Device(makeCpuBackend(1), std::move(options)); }, "lm_head.weight holds NaN at [0, 2]");
-}
-
-TEST("device: a backend whose sampling keeps to no masks refuses grammars by name") {
-  const test::TinyModel model(llama(), 21);
-  Device device(std::make_unique<MasklessBackend>(),
-                optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
-  test::throws([&] { device.makeGrammar({}); }, "the kernels of maskless cannot hold what they sample");
 }

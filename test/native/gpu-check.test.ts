@@ -16,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** The programs of the check with emulated kernels of a tiny model: all but the speed is as on a GPU. */
 function run(name: string): ReturnType<typeof JSON.parse> {
   const file = path.join(folder, `${name}.json`);
-  execFileSync(path.join(root, `build/tests/test/emulated-${name}`), [file, '60']);
+  execFileSync(path.join(root, `build/native/test/emulated-${name}`), [file, '60']);
   return JSON.parse(readFileSync(file, 'utf8'));
 }
 

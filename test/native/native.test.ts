@@ -6,7 +6,7 @@ import { root } from '../support/demo.js';
 /** The C++ tests are one program, which `npm test` builds; each of its lines is a test of its own there. */
 describe('native tests', () => {
   it('all pass', () => {
-    const program = path.join(root, 'build/tests/test/tandem-tests');
+    const program = path.join(root, 'build/native/test/tandem-tests');
     const output = execFileSync(program, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
     const failed = output.split('\n').filter((line) => line.startsWith('FAIL'));
     expect(failed).toEqual([]);

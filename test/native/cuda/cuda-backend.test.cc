@@ -346,6 +346,52 @@ TEST("cuda backend: tokens are drawn, penalized and scored as the processor does
   isTrue(same >= 40, "of 48 tokens " + std::to_string(same) + " are the processor's");
 }
 
+TEST("cuda backend: what a slot's grammar allows is drawn, beside a slot without one") {
+  const TinyModel model(llama(), 18);
+  // Token 0 ends an answer, each other one is a letter of a to e. The grammar is (ab)*.
+  TokenBytes tokens;
+  tokens.special = tokens.endTokens = {0};
+  tokens.begins = {0, 1};
+  tokens.bytes = {'.'};
+  for (std::int32_t token = 1; token < 90; ++token) {
+    tokens.bytes.push_back(static_cast<std::uint8_t>('a' + token % 5));
+    tokens.begins.push_back(token + 1);
+  }
+  GrammarTables tables;
+  tables.byteClasses.assign(256, 0);
+  tables.byteClasses['a'] = 1;
+  tables.byteClasses['b'] = 2;
+  tables.next = {-1, 1, -1, -1, -1, 0};
+  tables.callBegins = {0, 0, 0};
+  tables.accepting = {1, 0};
+  tables.ruleStarts = {0};
+  const auto device = open(model);
+  device->setVocabulary(std::move(tokens));
+  SlotOptions free, bound;
+  free.params.temperature = bound.params.temperature = 1;
+  free.params.seed = 8;
+  bound.params.logprobs = 2;
+  bound.params.bias = {{0, -100.0f}};
+  bound.grammar = device->makeGrammar(std::move(tables));
+  const auto drawnBy = [&](const std::vector<std::int32_t>& slots) {
+    const auto count = static_cast<std::int32_t>(slots.size());
+    const std::vector<std::uint8_t> wants(slots.size(), kWantSample);
+    const std::vector<std::int32_t> lengths(slots.size(), 20), none(slots.size(), 0);
+    std::map<std::int32_t, std::vector<std::int32_t>> drawn;
+    for (const std::int32_t slot : slots) openSlot(*device, slot, 64, slot == 0 ? bound : free);
+    StepResult result = run(*device, 0, {slots, lengths, prompt(20 * count, 0), wants});
+    for (int step = 0; step < 10; ++step) {
+      for (std::size_t i = 0; i < slots.size(); ++i) drawn[slots[i]].push_back(result.entries[i].token);
+      result = run(*device, 1, {slots, none, {}, wants});
+    }
+    for (const std::int32_t slot : slots) device->closeSlot(slot);
+    return drawn;
+  };
+  auto together = drawnBy({0, 1});
+  for (int i = 0; i < 10; ++i) test::equal(together[0][i] % 5, i % 2, "the grammar's next letter");
+  isTrue(drawnBy({0})[0] == together[0] && drawnBy({1})[1] == together[1], "as each alone");
+}
+
 TEST("cuda backend: a prompt is scored in chunks as in one") {
   const TinyModel model(llama(), 18);
   const auto device = open(model);

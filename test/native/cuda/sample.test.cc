@@ -25,8 +25,9 @@ struct Request {
   std::int64_t position = 0;
   std::vector<TokenCount> seen = {};
   std::vector<std::int32_t> suppressed = {};
+  std::vector<std::uint32_t> allowed = {};
 
-  SampleRequest view() const { return {&params, position, seen, suppressed}; }
+  SampleRequest view() const { return {&params, position, seen, suppressed, allowed}; }
 };
 
 std::vector<SampleOutcome> sampleWith(cuda::DeviceSampler& sampler, const std::vector<float>& logits,
@@ -209,6 +210,40 @@ TEST("cuda sample: penalties, bias and suppressed tokens, with all kinds of draw
   expectAsOnProcessor(randomFloats(requests.size() * kVocab, 18, 3), requests, "adjusted");
 }
 
+TEST("cuda sample: only what a mask allows, with all kinds of draws, adjustments and logprobs") {
+  for (const int vocab : {33, 4096, 9001}) {
+    std::vector<Request> requests;
+    for (const SampleParams& draw :
+         {SampleParams{}, SampleParams{.temperature = 1}, SampleParams{.temperature = 1, .topP = 0.9f},
+          SampleParams{.temperature = 1, .topK = 10}, SampleParams{.temperature = 1, .topK = 1000}}) {
+      for (const int logprobs : {-1, 0, 5}) {
+        // Of all tokens one in so many may be drawn: a few, or half, or one alone.
+        for (const int oneIn : {0, 2, 13, 100'000}) {
+          Request request{.params = draw, .position = static_cast<std::int64_t>(requests.size())};
+          request.params.logprobs = logprobs;
+          request.params.seed = 31;
+          if (oneIn > 0) {
+            request.allowed.resize(static_cast<std::size_t>(cuda::sampleMaskWords(vocab)));
+            for (int token = vocab - 1; token >= 0; token -= oneIn) {
+              request.allowed[static_cast<std::size_t>(token) / 32] |= 1u << (token % 32);
+            }
+          }
+          if (requests.size() % 3 == 0) request.params.bias = {{7, 100.0f}, {vocab - 1, -3.0f}};
+          requests.push_back(std::move(request));
+        }
+      }
+    }
+    const auto logits = randomFloats(requests.size() * static_cast<std::size_t>(vocab), 32, 3);
+    expectAsOnProcessor(logits, requests, "vocabulary of " + std::to_string(vocab));
+    const auto outcomes = sampleOnDevice(logits, requests);
+    for (std::size_t row = 0; row < requests.size(); ++row) {
+      const auto token = static_cast<std::size_t>(outcomes[row].token);
+      if (requests[row].allowed.empty()) continue;
+      isTrue((requests[row].allowed[token / 32] >> (token % 32) & 1) != 0, "the token is allowed");
+    }
+  }
+}
+
 TEST("cuda sample: biases of one token are added in their order") {
   // 1e9 swallows the 3; a different order, or their sum first, would leave it.
   const Request request{.params = {.bias = {{1, 3.0f}, {2, 7.0f}, {1, 1e9f}, {1, -1e9f}, {2, -1.0f}}}};
@@ -350,6 +385,11 @@ TEST("cuda sample: logits that no token can be drawn from are refused by name, a
   isTrue(sampleOnDevice({NAN, 1, kInfinity, 1}, requests)[0].token % 2 == 1, "NaN and infinity suppressed");
   requests[0].suppressed = {0, 1, 2, 3};
   throws([&] { sampleOnDevice({NAN, 1, kInfinity, 1}, requests); }, "no token may be drawn");
+  requests[0].suppressed.clear();
+  requests[0].allowed = {0b1010};
+  isTrue(sampleOnDevice({NAN, 1, kInfinity, 1}, requests)[0].token % 2 == 1, "NaN and infinity not allowed");
+  requests[0].allowed = {0};
+  throws([&] { sampleOnDevice({NAN, 1, kInfinity, 1}, requests); }, "suppressed or not allowed");
 }
 
 TEST("cuda sample: what is asked for in vain is refused by name") {
@@ -365,6 +405,9 @@ TEST("cuda sample: what is asked for in vain is refused by name") {
   requests[0].params.bias = {{12, 1.0f}};
   throws([&] { sampleOnDevice(logits, requests); }, "token 12 of the logit bias");
   requests[0].params.bias.clear();
+  requests[0].allowed = {~0u, ~0u};
+  throws([&] { sampleOnDevice(logits, requests); }, "a mask of allowed tokens does not fit the vocabulary");
+  requests[0].allowed.clear();
   requests[0].params.logprobs = 65;
   throws([&] { sampleOnDevice(logits, requests); }, "up to 64");
   throws([&] { cuda::DeviceSampler(cuda::kMaxSampleVocab + 1, 1); }, "262145");
