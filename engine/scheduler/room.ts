@@ -62,7 +62,7 @@ export class Room<W extends Work> {
 
   /** A slot for a sequence that waits, unless one before it needs the memory. */
   admit(work: W): boolean {
-    if (!this.memory.hasSlot || this.#mustYield(work) || this.#nextToReturn()) return false;
+    if (this.#mustYield(work) || this.#nextToReturn()) return false;
     return this.#withPausedOut(() => this.memory.admit(work, this.#reserveFor(work)));
   }
 
@@ -70,7 +70,7 @@ export class Room<W extends Work> {
   bringBack(): void {
     for (let work = this.#nextToReturn(); work; work = this.#nextToReturn()) {
       const returning = work;
-      if (!this.memory.hasSlot || this.#mustYield(returning)) return;
+      if (this.#mustYield(returning)) return;
       if (!this.#withPausedOut(() => this.memory.swapIn(returning, this.#reserveFor(returning)))) return;
       this.#forget(returning);
       returning.phase = 'swappingIn';
@@ -145,7 +145,10 @@ export class Room<W extends Work> {
   }
 
   #withPausedOut(attempt: () => boolean): boolean {
-    while (!attempt()) if (this.#squeeze() || !this.#takeFromPaused()) return false;
+    while (!attempt()) {
+      // Where it is slots that are short, to squeeze someone is of no use.
+      if ((this.memory.hasSlot && this.#squeeze()) || !this.#takeFromPaused()) return false;
+    }
     return true;
   }
 
