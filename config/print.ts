@@ -21,6 +21,7 @@ export function printConfig({ settings, sources }: ResolvedConfig): string {
 function show(key: string, value: unknown): string {
   if (value === undefined) return 'not set';
   if (key === 'server.apiKey') return `${(value as string[]).length} keys`;
+  if (key === 'server.adminKey') return 'set';
   if (Array.isArray(value)) return value.length > 0 ? value.join(', ') : 'none';
   return String(value);
 }

@@ -136,7 +136,41 @@ export const ServerSettings = z.strictObject({
   host: z.string().default('127.0.0.1').describe('address to listen on'),
   port: z.int().min(0).max(65535).default(8000).describe('port to listen on; 0: any free one'),
   apiKey: z.array(z.string().min(1)).default([]).describe('accepted API keys; none: no authentication'),
-  apiKeyFile: z.string().optional().meta({ description: 'file with one API key a line', file: true }),
+  apiKeyFile: z.string().optional().meta({
+    description: 'file with one API key a line, or keys with limits as JSON (docs/api.md)',
+    file: true,
+  }),
+  requestsPerMinute: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('requests a minute of a key that has no limit of its own; no limit if absent'),
+  tokensPerMinute: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('tokens a minute, read and written, of a key that has no limit of its own; no limit if absent'),
+  tokensPerDay: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('tokens a day, read and written, of a key that has no quota of its own; no quota if absent'),
+  maxConnections: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('connections at once, others are closed; as many as the limit of open files leaves if absent'),
+  socketsPerKey: z.int().min(1).default(4096).describe('WebSockets that a key may have open'),
+  framesPerSecond: z
+    .int()
+    .min(1)
+    .default(5000)
+    .describe('frames a second that are read from a WebSocket; what is sent faster waits'),
+  adminKey: z
+    .string()
+    .min(16)
+    .optional()
+    .describe('key of /v1/admin, better given as an environment variable; there is no /v1/admin if absent'),
   bodyLimit: bytes.default(16 * 1024 * 1024).describe('largest request body'),
   maxChoices: z.int().min(1).max(128).default(16).describe('largest n'),
   corsOrigin: z

@@ -9,6 +9,7 @@ import type {
   EngineInfo,
   EngineStats,
   GenerateRequest,
+  PolicyChange,
   SchedulerReport,
   TokenEvent,
 } from './types.js';
@@ -107,6 +108,10 @@ class EngineClient implements Engine {
 
   async explain(): Promise<SchedulerReport> {
     return (await this.#call((call) => ({ type: 'explain', call }))) as SchedulerReport;
+  }
+
+  async setPolicy(change: PolicyChange): Promise<void> {
+    await this.#call((call) => ({ type: 'policy', call, change }));
   }
 
   async drain(graceMs: number): Promise<void> {

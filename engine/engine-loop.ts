@@ -136,6 +136,11 @@ export class EngineLoop {
     return Math.max(1, Math.ceil(meanMs / 1000));
   }
 
+  usePolicy(policy: LanePolicy): void {
+    this.#scheduler.usePolicy(policy);
+    this.wake();
+  }
+
   async close(): Promise<void> {
     if (this.#isLost) return;
     const idle = new Promise<void>((resolve) => {
@@ -147,7 +152,6 @@ export class EngineLoop {
 
   stats(): EngineStats {
     const { kv } = this.#device;
-    const { policy } = this.#parts;
     const scheduler = this.#scheduler;
     return {
       ...scheduler.counts,
@@ -168,13 +172,15 @@ export class EngineLoop {
       laneUnits: scheduler.share,
       unitSeconds: this.#unitUse.until(this.#parts.now()),
       schedulerSeconds: this.#schedulerMs / 1000,
-      ...(policy.errorRatio !== undefined && { costModelErrorRatio: policy.errorRatio }),
+      ...(scheduler.policy.errorRatio !== undefined && {
+        costModelErrorRatio: scheduler.policy.errorRatio,
+      }),
     };
   }
 
   explain(): SchedulerReport {
-    const { policy, prefillOrder, constantsOrigin, device } = this.#parts;
-    const { running, share } = this.#scheduler;
+    const { prefillOrder, constantsOrigin, device } = this.#parts;
+    const { policy, running, share } = this.#scheduler;
     return {
       policy: policy.name,
       prefillOrder,
@@ -188,8 +194,8 @@ export class EngineLoop {
   }
 
   #reportDecision(): void {
-    const { policy, onDecision } = this.#parts;
-    const { explanation } = policy;
+    const { onDecision } = this.#parts;
+    const { explanation } = this.#scheduler.policy;
     if (!onDecision || !explanation || explanation === this.#reported) return;
     this.#reported = explanation;
     onDecision(explanation);

@@ -14,6 +14,7 @@ import type {
   EngineInfo,
   EngineStats,
   GenerateRequest,
+  PolicyChange,
   SchedulerReport,
   TokenEvent,
 } from './types.js';
@@ -27,6 +28,8 @@ export interface EngineParts {
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly policy: LanePolicy;
+  /** The policy with the settings changed, and those of earlier changes. */
+  readonly reopenPolicy: (change: PolicyChange) => LanePolicy;
   /** Where the cost model's constants are from, for people. */
   readonly constantsOrigin: string;
   readonly prefillOrder: PrefillOrder;
@@ -126,6 +129,11 @@ export class LocalEngine implements Engine {
 
   explain(): Promise<SchedulerReport> {
     return Promise.resolve(this.#loop.explain());
+  }
+
+  setPolicy(change: PolicyChange): Promise<void> {
+    this.#loop.usePolicy(this.#parts.reopenPolicy(change));
+    return Promise.resolve();
   }
 
   async drain(graceMs: number): Promise<void> {

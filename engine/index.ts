@@ -84,6 +84,7 @@ export type {
   EngineStats,
   FinishReason,
   GenerateRequest,
+  PolicyChange,
   SamplingParams,
   SchedulerReport,
   TokenEvent,

@@ -1,7 +1,14 @@
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import { EngineError, type EngineErrorCode } from './errors.js';
 import type { Explanation } from './scheduler/policy.js';
-import type { EngineInfo, EngineStats, GenerateRequest, SchedulerReport, TokenEvent } from './types.js';
+import type {
+  EngineInfo,
+  EngineStats,
+  GenerateRequest,
+  PolicyChange,
+  SchedulerReport,
+  TokenEvent,
+} from './types.js';
 
 /** What the engine's host is started with. */
 export interface WorkerData {
@@ -16,6 +23,7 @@ export type Command =
   | { readonly type: 'submit'; readonly number: number; readonly request: GenerateRequest }
   | { readonly type: 'cancel' | 'pause' | 'resume'; readonly id: string }
   | { readonly type: 'stats' | 'explain'; readonly call: number }
+  | { readonly type: 'policy'; readonly call: number; readonly change: PolicyChange }
   | { readonly type: 'drain'; readonly call: number; readonly graceMs: number }
   | { readonly type: 'close'; readonly call: number };
 

@@ -61,6 +61,8 @@ export async function openLocalEngine(
     kvBytes: device.info.kvBytes,
     kvBytesPerToken: kv.classBlockBytes[kvPrecision] / kv.pageTokens,
   };
+  const loaded = constantsFor(settings, device.info);
+  let current = engine;
   return new LocalEngine({
     device,
     tokenizer,
@@ -68,7 +70,11 @@ export async function openLocalEngine(
     prefixCache: engine.prefixCache,
     packing,
     swapBytes: engine.swapMemory,
-    ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
+    ...openScheduling(settings, device.info, loaded),
+    reopenPolicy: (change) => {
+      current = { ...current, ...change };
+      return openScheduling({ model, engine: current }, device.info, loaded).policy;
+    },
     prefillOrder: engine.prefillOrder,
     reopenSeconds: Math.max(1, Math.ceil((performance.now() - begin) / 1000)),
     maxQueue: engine.maxQueue,

@@ -1,3 +1,4 @@
+import type { EngineSettings } from '../config/schema.js';
 import type { DeviceInfo, PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
 import type { CompiledGrammar } from './grammar/compile.js';
@@ -157,6 +158,11 @@ export interface EngineStats {
   readonly costModelErrorRatio?: { readonly prefill: number; readonly decode: number };
 }
 
+/** What of the settings of `--scheduler` can change while requests run. What is absent stays as it is. */
+export type PolicyChange = Partial<
+  Pick<EngineSettings, 'scheduler' | 'decodeSlack' | 'prefillShare' | 'tbtTargetMs' | 'ttftTargetMs'>
+>;
+
 /** Who shares the device how, and why. */
 export interface SchedulerReport {
   readonly policy: string;
@@ -201,6 +207,8 @@ export interface Engine {
   stats(): Promise<EngineStats>;
   /** The scheduler's state, and why the device is shared as it is. */
   explain(): Promise<SchedulerReport>;
+  /** Shares the device in another way from the next decision on; what runs goes on, with the same tokens. */
+  setPolicy(change: PolicyChange): Promise<void>;
   /** Refuse new requests; resolves when the running ones have ended, or after `graceMs` with the rest cancelled. */
   drain(graceMs: number): Promise<void>;
   close(): Promise<void>;

@@ -83,6 +83,9 @@ try {
       case 'explain':
         void engine.explain().then((value) => port.report({ type: 'answer', call: command.call, value }));
         break;
+      case 'policy':
+        void engine.setPolicy(command.change).then(() => port.report({ type: 'done', call: command.call }));
+        break;
       case 'drain':
         void engine.drain(command.graceMs).then(() => {
           send();

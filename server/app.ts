@@ -1,10 +1,14 @@
 import express, { type Express } from 'express';
-import { type Authenticator, requireKey } from './middleware/auth.js';
+import { requireKey } from './middleware/auth.js';
 import { cors } from './middleware/cors.js';
 import { errorHandler, notFound } from './middleware/errors.js';
 import { jsonBody } from './middleware/json-body.js';
+import { limitRate } from './middleware/rate-limit.js';
 import { requestLog } from './middleware/request-log.js';
 import { chatFormat, completionFormat } from './openai/wire-format.js';
+import { openApiDocument } from './openapi/document.js';
+import { endpointsOf } from './openapi/endpoints.js';
+import { adminRouter } from './routes/admin.js';
 import { debugRouter } from './routes/debug.js';
 import { generateHandler } from './routes/generate.js';
 import { healthRouter } from './routes/health.js';
@@ -14,37 +18,38 @@ import { responsesRouter } from './routes/responses.js';
 import { tokenizeRouter } from './routes/tokenize.js';
 import type { Service } from './service.js';
 
-/** The paths there are, for those who come with the wrong method. */
-const methods = new Map([
-  ['/v1/chat/completions', 'POST'],
-  ['/v1/completions', 'POST'],
-  ['/v1/responses', 'POST'],
-  ['/tokenize', 'POST'],
-  ['/detokenize', 'POST'],
-  ['/v1/models', 'GET'],
-  ['/debug/scheduler', 'GET'],
-  ['/health', 'GET'],
-  ['/ready', 'GET'],
-  ['/metrics', 'GET'],
-  ['/', 'GET'],
-  ['/dashboard', 'GET'],
-]);
+/** What is answered is data: nothing in it runs, frames it or keeps it. */
+const securityHeaders = {
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'cross-origin-resource-policy': 'same-origin',
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+};
 
 /** All HTTP endpoints over a service. */
-export function createApp(service: Service, mayEnter: Authenticator): Express {
+export function createApp(service: Service): Express {
   const { settings, logger } = service;
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
-  app.use(requestLog(logger));
+  app.use(requestLog(logger, service.metrics));
   app.use((_request, response, next) => {
-    response.set({ 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer' });
+    response.set(securityHeaders);
     next();
   });
   if (settings.server.corsOrigin.length > 0) app.use(cors(settings.server.corsOrigin));
+  const { adminKey } = settings.server;
+  const published = endpointsOf(adminKey !== undefined);
+  const document = JSON.stringify(openApiDocument(published));
+  app.get('/openapi.json', (_request, response) => {
+    response.type('json').send(document);
+  });
   app.use(healthRouter(service));
   app.use(pagesRouter());
-  app.use(requireKey(mayEnter));
+  if (adminKey !== undefined) app.use(adminRouter(service, adminKey));
+  app.use(requireKey(service.keys));
   app.use(modelsRouter(service));
   app.use(debugRouter(service));
   // While nothing can be served a body is not even read.
@@ -52,8 +57,9 @@ export function createApp(service: Service, mayEnter: Authenticator): Express {
     void service.model;
     next();
   });
+  app.post(/.*/, limitRate(service));
   app.post(
-    [...methods].filter(([, method]) => method === 'POST').map(([path]) => path),
+    published.filter(({ body }) => body).map(({ path }) => path),
     ...jsonBody(settings.server.bodyLimit),
   );
   app.post(
@@ -66,7 +72,7 @@ export function createApp(service: Service, mayEnter: Authenticator): Express {
   );
   app.use(responsesRouter(service));
   app.use(tokenizeRouter(service));
-  app.use(notFound(methods));
+  app.use(notFound(published));
   app.use(errorHandler(logger));
   return app;
 }

@@ -1,10 +1,11 @@
 import type { FinishReason, GenerateRequest, TokenEvent, Usage } from '../engine/index.js';
+import type { ApiKey } from './keys/api-key.js';
 import type { RequestTimes } from './live/recent-requests.js';
 import type { Service } from './service.js';
 
 /**
- * One request at the engine, seen from the front end: it times what passes, counts how it ended, and cancels once if
- * whoever asked has left.
+ * One request at the engine, seen from the front end: it times what passes, charges it to its key, counts how it ended, and
+ * cancels once if whoever asked has left.
  */
 export class Generation {
   readonly #startedAt = performance.now();
@@ -13,11 +14,13 @@ export class Generation {
   #reason: 'abort' | 'error' | FinishReason = 'abort';
   /** From its start on. */
   #times: RequestTimes | undefined;
+  #generated = 0;
   #stalledSince: number | undefined;
   usage: Usage | undefined;
 
   constructor(
     private readonly service: Service,
+    private readonly key: ApiKey,
     private readonly request: GenerateRequest,
     private readonly onEvents: (events: readonly TokenEvent[]) => void,
   ) {}
@@ -27,6 +30,7 @@ export class Generation {
     const { engine } = this.service.model;
     const { id, prompt, n } = this.request;
     this.service.metrics.activeRequests.inc();
+    this.key.chargePrompt(prompt.length);
     this.#times = this.service.recent.begin(id, prompt.length, n);
     engine.submit(this.request, (events) => {
       if (!this.#open) return;
@@ -45,6 +49,7 @@ export class Generation {
   pause(): void {
     if (!this.#open || this.#stalledSince !== undefined) return;
     this.#stalledSince = performance.now();
+    this.service.metrics.pausedRequests.inc();
     this.service.loaded?.engine.pause(this.request.id);
   }
 
@@ -52,6 +57,7 @@ export class Generation {
     if (this.#stalledSince === undefined) return;
     this.service.metrics.streamStall.inc((performance.now() - this.#stalledSince) / 1000);
     this.#stalledSince = undefined;
+    this.service.metrics.pausedRequests.dec();
     if (this.#open) this.service.loaded?.engine.resume(this.request.id);
   }
 
@@ -60,6 +66,8 @@ export class Generation {
     const now = performance.now();
     switch (event.type) {
       case 'tokens': {
+        this.key.chargeGenerated(event.tokens.length);
+        this.#generated += event.tokens.length;
         const last = this.#lastTokenAt.get(event.choice);
         this.service.recent.token(this.#times!, last === undefined ? undefined : now - last);
         if (last === undefined) metrics.timeToFirstToken.observe((now - this.#startedAt) / 1000);
@@ -77,6 +85,8 @@ export class Generation {
         break;
       case 'error':
         this.#reason = 'error';
+        // What the engine would not take, or lost before anything came of it, is not charged.
+        if (this.#lastTokenAt.size === 0) this.key.giveBackPrompt(this.request.prompt.length);
         this.#close();
         break;
     }
@@ -87,8 +97,19 @@ export class Generation {
     this.resume();
     // Whoever asked may have left before it began.
     if (!this.#times) return;
-    const { metrics, recent } = this.service;
+    const { metrics, recent, logger } = this.service;
     recent.end(this.#times, this.#reason, this.usage?.cachedTokens ?? null);
+    logger.info(
+      {
+        id: this.request.id,
+        key: this.key.name,
+        promptTokens: this.request.prompt.length,
+        generatedTokens: this.#generated,
+        reason: this.#reason,
+        ms: Math.round(performance.now() - this.#startedAt),
+      },
+      'generation',
+    );
     metrics.activeRequests.dec();
     metrics.requests.inc({ finished_reason: this.#reason });
     metrics.endToEnd.observe((performance.now() - this.#startedAt) / 1000);

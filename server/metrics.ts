@@ -1,4 +1,4 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { EngineStats } from '../engine/index.js';
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
@@ -32,13 +32,41 @@ export class Metrics {
     help: 'Time that requests were paused because their reader did not keep up.',
     registers: [this.registry],
   });
+  readonly httpRequests = new Counter({
+    name: 'tandem:http_requests_total',
+    help: 'HTTP requests that ended, by status; 499: the client left before.',
+    labelNames: ['status'],
+    registers: [this.registry],
+  });
+  readonly rateLimited = new Counter({
+    name: 'tandem:rate_limited_total',
+    help: 'Requests that were refused because their key had used what it may.',
+    labelNames: ['code'],
+    registers: [this.registry],
+  });
+  readonly malformedRequests = new Counter({
+    name: 'tandem:malformed_requests_total',
+    help: 'What was sent and is no HTTP request, or came too slowly.',
+    registers: [this.registry],
+  });
+  readonly droppedConnections = new Counter({
+    name: 'tandem:dropped_connections_total',
+    help: 'Connections that were closed because there were as many as there may be.',
+    registers: [this.registry],
+  });
   readonly httpConnections = this.#gauge('http_connections', 'Open HTTP connections.');
   readonly webSockets = this.#gauge('websockets', 'Open WebSocket connections.');
   readonly activeRequests = this.#gauge(
     'active_requests',
     'Generation requests that the front end has open.',
   );
+  readonly pausedRequests = this.#gauge('paused_requests', 'Of these, those whose reader does not keep up.');
   readonly #engine = new Map<string, Gauge>();
+
+  constructor() {
+    // `process_resident_memory_bytes`, `process_open_fds`, `nodejs_eventloop_lag_seconds` and the like.
+    collectDefaultMetrics({ register: this.registry });
+  }
 
   /** The text of `/metrics`. Engine figures are absent until the model is loaded. */
   async text(stats: EngineStats | undefined): Promise<string> {

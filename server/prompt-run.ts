@@ -1,6 +1,7 @@
 import type { Response } from 'express';
 import type { Usage } from '../engine/index.js';
 import { Generation } from './generation.js';
+import type { ApiKey } from './keys/api-key.js';
 import type { PreparedPrompt } from './prepare/prepared.js';
 import type { Service } from './service.js';
 import { type AnswerEvent, ToolCallEvents } from './tools/tool-call-events.js';
@@ -16,6 +17,7 @@ export class PromptRun {
 
   constructor(
     service: Service,
+    key: ApiKey,
     readonly id: string,
     prompts: readonly PreparedPrompt[],
   ) {
@@ -27,7 +29,8 @@ export class PromptRun {
     this.#generations = prompts.map(({ request, toolCalls }, prompt) => {
       const calls = toolCalls && new ToolCallEvents(toolCalls);
       const ownId = prompts.length > 1 ? `${id}-${prompt}` : id;
-      return new Generation(service, { ...request, id: ownId }, (events) => {
+      const priority = Math.min(request.priority, key.maxPriority);
+      return new Generation(service, key, { ...request, id: ownId, priority }, (events) => {
         this.#onEvents(prompt, calls ? calls.next(events) : events);
         const last = events.at(-1);
         if (last?.type === 'error') this.#fail(last.error);

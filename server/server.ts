@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
@@ -6,8 +5,11 @@ import type { Logger } from 'pino';
 import type { Settings } from '../config/schema.js';
 import type { Engine } from '../engine/index.js';
 import { createApp } from './app.js';
+import { answerClientErrors } from './client-errors.js';
+import { limitConnections } from './connection-limit.js';
+import { KeyRing } from './keys/key-ring.js';
+import { readKeys } from './keys/read-keys.js';
 import { Metrics } from './metrics.js';
-import { authenticator } from './middleware/auth.js';
 import { Preparer } from './prepare/preparer.js';
 import { ResponseStore } from './responses/store.js';
 import { Service } from './service.js';
@@ -20,6 +22,8 @@ export interface RunningServer {
    * unless that was done already a short while before.
    */
   serve(engine: Engine, reopen?: () => Promise<Engine>): Promise<void>;
+  /** Resolves when an administrator asks that it drain. */
+  readonly drainAsked: Promise<void>;
   /** Takes no new work, lets what runs finish within the grace period, then closes everything. */
   drain(): Promise<void>;
   /** Closes everything at once. */
@@ -40,18 +44,20 @@ const requestTimeoutMs = 120_000;
  * be had.
  */
 export async function startServer(settings: Settings, logger: Logger): Promise<RunningServer> {
-  const mayEnter = authenticator(await apiKeys(settings));
+  const keys = new KeyRing(await readKeys(settings.server), settings.server, () => performance.now());
   const store = await ResponseStore.open(settings.server);
-  const service = new Service(settings, new Metrics(), logger, store);
+  const service = new Service(settings, new Metrics(), logger, keys, store);
   const http = createServer(
     { headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs },
-    createApp(service, mayEnter),
+    createApp(service),
   );
+  answerClientErrors(http, service.metrics);
+  limitConnections(http, service.metrics, settings.server.maxConnections);
   http.on('connection', (socket) => {
     service.metrics.httpConnections.inc();
     socket.on('close', () => service.metrics.httpConnections.dec());
   });
-  const closeSockets = serveWebSockets(http, service, mayEnter);
+  const closeSockets = serveWebSockets(http, service);
   await new Promise<void>((resolve, reject) => {
     http.once('error', reject);
     http.listen(settings.server.port, settings.server.host, () => {
@@ -75,6 +81,7 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
   };
 
   return {
+    drainAsked: service.drainAsked,
     url: urlOf(http.address() as AddressInfo),
     async serve(engine, reopen) {
       const { model, server } = settings;
@@ -125,6 +132,7 @@ function watch(service: Service, engine: Engine, reopen: (() => Promise<Engine>)
         await fresh.close();
         return;
       }
+      await service.keepPolicy(fresh);
       metrics.engineRestarts.inc();
       service.setModel({ ...loaded, engine: fresh, isReopened: true });
       logger.warn('the engine has been opened anew');
@@ -133,12 +141,6 @@ function watch(service: Service, engine: Engine, reopen: (() => Promise<Engine>)
       giveUp(`${message} It could not be opened anew: ${(error as Error).message}`);
     }
   });
-}
-
-async function apiKeys({ server }: Settings): Promise<string[]> {
-  if (!server.apiKeyFile) return server.apiKey;
-  const lines = (await readFile(server.apiKeyFile, 'utf8')).split('\n').map((line) => line.trim());
-  return [...server.apiKey, ...lines.filter((line) => line !== '' && !line.startsWith('#'))];
 }
 
 function urlOf({ address, family, port }: AddressInfo): string {

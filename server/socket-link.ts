@@ -1,4 +1,5 @@
 import type { WebSocket } from 'ws';
+import { RateLimit } from './keys/rate-limit.js';
 import type { Service } from './service.js';
 
 /** Bytes that may wait in a socket before what it streams pauses. */
@@ -36,7 +37,16 @@ export class SocketLink {
     socket.on('pong', () => {
       this.#alive = true;
     });
-    socket.on('message', (data, isBinary) => listener.onFrame(isBinary ? Buffer.alloc(0) : (data as Buffer)));
+    const frames = new RateLimit(service.settings.server.framesPerSecond, 1, () => performance.now());
+    socket.on('message', (data, isBinary) => {
+      listener.onFrame(isBinary ? Buffer.alloc(0) : (data as Buffer));
+      frames.take(1);
+      if (frames.remaining === 0 && !socket.isPaused) {
+        // What is not read is not acknowledged by TCP, so the client is slowed and nothing is lost.
+        socket.pause();
+        setTimeout(() => socket.resume(), frames.secondsUntilNext() * 1000);
+      }
+    });
     // Protocol errors close the socket; `close` follows.
     socket.on('error', (error) => service.logger.debug({ err: error.message }, 'websocket'));
     socket.on('close', () => {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { WebSocket } from 'ws';
+import type { ApiKey } from './keys/api-key.js';
 import { ApiError, errorBody, invalidRequest, toApiError } from './openai/errors.js';
 import { chatLogprobs } from './openai/logprobs.js';
 import { parseBody } from './openai/parse.js';
@@ -37,6 +38,7 @@ export class StreamSocket {
   constructor(
     socket: WebSocket,
     private readonly service: Service,
+    private readonly key: ApiKey,
   ) {
     this.#link = new SocketLink(socket, service, {
       onFrame: (data) => void this.#onFrame(data),
@@ -85,6 +87,7 @@ export class StreamSocket {
     if (this.#streams.size >= streamsPerSocket) {
       throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} requests at once.`);
     }
+    this.service.admit(this.key);
     const stream: Stream = {
       window: window ?? Number.POSITIVE_INFINITY,
       unacknowledged: 0,
@@ -104,7 +107,7 @@ export class StreamSocket {
       const prompt = prepared.prompts[0]!;
       const pieces = new PieceStream(prepared, prompt, 0);
       const reasons: string[] = [];
-      stream.run = new PromptRun(this.service, `stream-${randomUUID()}`, prepared.prompts);
+      stream.run = new PromptRun(this.service, this.key, `stream-${randomUUID()}`, prepared.prompts);
       stream.run
         .run((_, events) => this.#onEvents(id, stream, pieces, reasons, events))
         .catch((error: unknown) => this.#fail(id, error));

@@ -1,25 +1,26 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { type WebSocket, WebSocketServer } from 'ws';
+import type { ApiKey } from './keys/api-key.js';
+import { keyProtocol } from './keys/key-ring.js';
 import { LiveFeed } from './live/live-feed.js';
 import { LiveSocket } from './live/live-socket.js';
-import { type Authenticator, keyProtocol } from './middleware/auth.js';
 import { ResponseSocket } from './responses/response-socket.js';
 import type { Service } from './service.js';
 import { StreamSocket } from './stream-socket.js';
 
 interface Path {
   /** Begins to speak on a socket. */
-  open(socket: WebSocket): object;
+  open(socket: WebSocket, key: ApiKey): object;
   /** Whether it has anything to say while no request would be served. */
   readonly isAlwaysOpen?: boolean;
 }
 
 /** Serves WebSockets on the server's upgrades. Returns what closes all of them. */
-export function serveWebSockets(server: Server, service: Service, mayEnter: Authenticator): () => void {
+export function serveWebSockets(server: Server, service: Service): () => void {
   const feed = new LiveFeed(service);
   const paths = new Map<string, Path>([
-    ['/v1/stream', { open: (socket) => new StreamSocket(socket, service) }],
-    ['/v1/responses', { open: (socket) => new ResponseSocket(socket, service) }],
+    ['/v1/stream', { open: (socket, key) => new StreamSocket(socket, service, key) }],
+    ['/v1/responses', { open: (socket, key) => new ResponseSocket(socket, service, key) }],
     ['/debug/live', { open: (socket) => new LiveSocket(socket, service, feed), isAlwaysOpen: true }],
   ]);
   const sockets = new WebSocketServer({
@@ -32,13 +33,20 @@ export function serveWebSockets(server: Server, service: Service, mayEnter: Auth
       socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
     };
     socket.on('error', () => socket.destroy());
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
-    const path = paths.get(pathname);
+    // Not by `new URL`, which throws at what some clients send.
+    const [pathname] = (request.url ?? '').split('?', 1);
+    const path = paths.get(pathname!);
     if (!path) return refuse('404 Not Found');
-    if (!mayEnter(request)) return refuse('401 Unauthorized');
+    const key = service.keys.find(request);
+    if (!key) return refuse('401 Unauthorized');
     if (!isWelcome(request, service.settings.server.corsOrigin)) return refuse('403 Forbidden');
     if (!service.isReady && !path.isAlwaysOpen) return refuse('503 Service Unavailable');
-    sockets.handleUpgrade(request, socket, head, (webSocket) => path.open(webSocket));
+    if (key.openSockets >= service.settings.server.socketsPerKey) return refuse('429 Too Many Requests');
+    sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      key.openSockets++;
+      webSocket.on('close', () => key.openSockets--);
+      path.open(webSocket, key);
+    });
   });
   return () => {
     for (const socket of sockets.clients) socket.close(1001, 'The server is shutting down.');

@@ -47,7 +47,7 @@ interface Running<W> extends InFlight {
  */
 export class Scheduler<W extends Work> {
   readonly #memory: Memory<W>;
-  readonly #policy: LanePolicy;
+  #policy: LanePolicy;
   readonly #units: number;
   readonly #maxStepTokens: number;
   /** Without a slot. */
@@ -80,6 +80,15 @@ export class Scheduler<W extends Work> {
       },
       mustStartAnew: (work) => this.add(work),
     });
+  }
+
+  get policy(): LanePolicy {
+    return this.#policy;
+  }
+
+  /** From the next decision on; steps that run end as they were planned. */
+  usePolicy(policy: LanePolicy): void {
+    this.#policy = policy;
   }
 
   /** Sequences without a slot, those in host memory included. */

@@ -1,4 +1,4 @@
-import { readText, send } from './http.js';
+import { readMetrics } from './read-metrics.js';
 import type { Target } from './target.js';
 
 /** What `GET /metrics` says of how the device is shared. Counts are totals since the start. */
@@ -18,8 +18,7 @@ export interface SchedulerMetrics {
 
 /** Throws an Error that names what the answer lacks: it is another kind of server then. */
 export async function schedulerMetrics(target: Target): Promise<SchedulerMetrics> {
-  const response = await send({ target, method: 'GET', path: '/metrics' });
-  const values = parseMetrics(await readText(response));
+  const values = await readMetrics(target);
   const value = (name: string) => {
     const found = values.get(`tandem:${name}`);
     if (found === undefined) throw new Error(`${target.url}/metrics shows no "${name}": is it Tandem?`);
@@ -35,14 +34,4 @@ export async function schedulerMetrics(target: Target): Promise<SchedulerMetrics
     prefillError: values.get('tandem:cost_model_error_ratio{lane="prefill"}'),
     decodeError: values.get('tandem:cost_model_error_ratio{lane="decode"}'),
   };
-}
-
-/** Lines as `name{label="value"} 1.5` of Prometheus' text format. */
-function parseMetrics(text: string): Map<string, number> {
-  const values = new Map<string, number>();
-  for (const line of text.split('\n')) {
-    const [, name, value] = /^([^#\s]\S*) (\S+)$/.exec(line) ?? [];
-    if (name !== undefined) values.set(name, Number(value));
-  }
-  return values;
 }

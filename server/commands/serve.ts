@@ -34,7 +34,7 @@ async function serve(settings: Settings): Promise<number> {
     const stopped = firstSignal();
     await server.serve(engine, () => load(settings, logger));
     process.stdout.write(`${readyLine(server, engine)}\n`);
-    await stopped;
+    await Promise.race([stopped, server.drainAsked]);
     logger.info('draining: no new requests, running ones may finish');
     await server.drain();
     return 0;

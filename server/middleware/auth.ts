@@ -1,45 +1,41 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
-import type { RequestHandler } from 'express';
+import { timingSafeEqual } from 'node:crypto';
+import type { RequestHandler, Response } from 'express';
+import type { ApiKey } from '../keys/api-key.js';
+import { bearerOf, hashOf, type KeyRing } from '../keys/key-ring.js';
 import { ApiError } from '../openai/errors.js';
 
-/** Begins a WebSocket's subprotocol that is a key, as base64url: a browser can set no other header of a socket. */
-export const keyProtocol = 'tandem.key.';
-
-/** Says whether a request carries one of the keys; without keys everyone may come. */
-export type Authenticator = (request: IncomingMessage) => boolean;
-
-export function authenticator(keys: readonly string[]): Authenticator {
-  // Hashes have one length, so comparing them tells nothing of a key by the time it takes.
-  const hashes = keys.map(hashOf);
-  return (request) => {
-    if (hashes.length === 0) return true;
-    const given = hashOf(keyOf(request) ?? '');
-    let known = false;
-    for (const hash of hashes) known = timingSafeEqual(hash, given) || known;
-    return known;
-  };
-}
-
-export function requireKey(mayEnter: Authenticator): RequestHandler {
-  return (request, _response, next) => {
-    if (!mayEnter(request)) {
-      throw new ApiError(401, 'authentication_error', 'Give a valid API key: Authorization: Bearer <key>.', {
-        code: 'invalid_api_key',
-      });
-    }
+/** Lets in who has a key of the ring; what comes behind finds it by `keyOf`. */
+export function requireKey(keys: KeyRing): RequestHandler {
+  return (request, response, next) => {
+    const key = keys.find(request);
+    if (!key) throw unauthorized('Give a valid API key: Authorization: Bearer <key>.');
+    response.locals.apiKey = key;
     next();
   };
 }
 
-function keyOf({ headers }: IncomingMessage): string | undefined {
-  const bearer = headers.authorization;
-  if (bearer !== undefined) return bearer.startsWith('Bearer ') ? bearer.slice('Bearer '.length) : undefined;
-  const protocols = headers['sec-websocket-protocol']?.split(',').map((protocol) => protocol.trim());
-  const encoded = protocols?.find((protocol) => protocol.startsWith(keyProtocol));
-  return encoded && Buffer.from(encoded.slice(keyProtocol.length), 'base64url').toString();
+/** The key that `requireKey` let in. */
+export function keyOf(response: Response): ApiKey {
+  return response.locals.apiKey as ApiKey;
 }
 
-function hashOf(key: string): Buffer {
-  return createHash('sha256').update(key).digest();
+/** Its name; undefined where nobody was let in. */
+export function keyNameOf(response: Response): string | undefined {
+  return (response.locals.apiKey as ApiKey | undefined)?.name;
+}
+
+/** Lets in who has the one key of those who run the server. */
+export function requireAdminKey(adminKey: string): RequestHandler {
+  const hash = hashOf(adminKey);
+  return (request, response, next) => {
+    if (!timingSafeEqual(hash, hashOf(bearerOf(request) ?? ''))) {
+      throw unauthorized('Give the admin key (--admin-key): Authorization: Bearer <key>.');
+    }
+    response.locals.apiKey = { name: 'admin' };
+    next();
+  };
+}
+
+function unauthorized(message: string): ApiError {
+  return new ApiError(401, 'authentication_error', message, { code: 'invalid_api_key' });
 }

@@ -1,5 +1,9 @@
 import type { RequestHandler } from 'express';
 
+const rateHeaders = ['requests', 'tokens', 'tokens-day'].flatMap((limit) =>
+  ['limit', 'remaining', 'reset'].map((what) => `x-ratelimit-${what}-${limit}`),
+);
+
 /** Lets browsers of the given origins call; `*` is any. Without origins there are no CORS headers at all. */
 export function cors(origins: readonly string[]): RequestHandler {
   return (request, response, next) => {
@@ -10,7 +14,7 @@ export function cors(origins: readonly string[]): RequestHandler {
     }
     response.set({
       'access-control-allow-origin': origins.includes('*') ? '*' : origin,
-      'access-control-expose-headers': 'x-request-id, retry-after',
+      'access-control-expose-headers': `x-request-id, retry-after, ${rateHeaders.join(', ')}`,
       vary: 'Origin',
     });
     if (request.method !== 'OPTIONS') {

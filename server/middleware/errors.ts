@@ -1,6 +1,7 @@
 import type { ErrorRequestHandler, RequestHandler } from 'express';
 import type { Logger } from 'pino';
 import { ApiError, errorBody, toApiError } from '../openai/errors.js';
+import { type Endpoint, pagePaths } from '../openapi/endpoints.js';
 
 /** The last handler: everything thrown becomes an error object with its status. */
 export function errorHandler(logger: Logger): ErrorRequestHandler {
@@ -18,18 +19,21 @@ export function errorHandler(logger: Logger): ErrorRequestHandler {
 }
 
 /** What no route took: a known path asked with another method, or no path at all. */
-export function notFound(methods: ReadonlyMap<string, string>): RequestHandler {
+export function notFound(endpoints: readonly Endpoint[]): RequestHandler {
+  const pages = pagePaths.map((path) => ({ path, method: 'GET' }));
+  const known = [...endpoints, ...pages].map(({ path, method }) => ({
+    method,
+    pattern: new RegExp(`^${path.replace(/\{\w+\}/g, '[^/]+')}/?$`),
+  }));
   return (request, response) => {
-    const allowed = methods.get(request.path);
-    if (allowed) {
-      response.set('allow', allowed);
+    const allowed = known.flatMap(({ method, pattern }) => (pattern.test(request.path) ? method : []));
+    if (allowed.length > 0) {
+      response.set('allow', allowed.join(', '));
       throw new ApiError(
         405,
         'invalid_request_error',
-        `${request.path} takes ${allowed}, not ${request.method}.`,
-        {
-          code: 'method_not_allowed',
-        },
+        `${request.path} takes ${allowed.join(' or ')}, not ${request.method}.`,
+        { code: 'method_not_allowed' },
       );
     }
     throw new ApiError(404, 'invalid_request_error', `There is no ${request.method} ${request.path}.`, {

@@ -1,5 +1,5 @@
 import express, { type RequestHandler } from 'express';
-import { ApiError } from '../openai/errors.js';
+import { ApiError, bodyTooLarge } from '../openai/errors.js';
 
 /**
  * Reads a body as bytes, up to the limit. It is parsed where it is prepared, which for a large one is another thread.
@@ -13,6 +13,8 @@ export function jsonBody(limitBytes: number): RequestHandler[] {
           code: 'unsupported_media_type',
         });
       }
+      // What parses bodies reads the whole of one that is too large before it says so; now Node reads it afterwards.
+      if (Number(request.headers['content-length']) > limitBytes) throw bodyTooLarge(limitBytes);
       next();
     },
     express.raw({ type: () => true, limit: limitBytes }),

@@ -1,13 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import type { RequestHandler } from 'express';
 import type { Logger } from 'pino';
+import type { Metrics } from '../metrics.js';
+import { keyNameOf } from './auth.js';
 
 /** What nginx writes for a client that left before the answer was whole. */
 const clientLeft = 499;
+/** Of a path that is logged, in characters. */
+const longestPath = 256;
 const quietPaths = new Set(['/health', '/ready', '/metrics']);
 
-/** An id for each request, and one line when it ends. Nothing of its body is logged. */
-export function requestLog(logger: Logger): RequestHandler {
+/** An id for each request, and one line when it ends: who asked for what. Nothing of its body is logged. */
+export function requestLog(logger: Logger, { httpRequests }: Metrics): RequestHandler {
   return (request, response, next) => {
     const begin = performance.now();
     const given = request.headers['x-request-id'];
@@ -15,10 +19,13 @@ export function requestLog(logger: Logger): RequestHandler {
     response.set('x-request-id', id);
     response.on('close', () => {
       const status = response.writableFinished ? response.statusCode : clientLeft;
+      httpRequests.inc({ status });
       const line = {
         id,
+        key: keyNameOf(response),
+        from: request.socket.remoteAddress,
         method: request.method,
-        path: request.path,
+        path: request.path.slice(0, longestPath),
         status,
         ms: Math.round((performance.now() - begin) * 10) / 10,
       };

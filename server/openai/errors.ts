@@ -52,16 +52,16 @@ export function toApiError(error: unknown): ApiError {
 /** Errors of the body parser have a status of their own. */
 function fromHttpError(error: unknown): ApiError | undefined {
   if (!(error instanceof Error) || !('status' in error) || typeof error.status !== 'number') return undefined;
-  if (error.status === 413) {
-    const limit = 'limit' in error ? ` The limit is ${error.limit} bytes (--body-limit).` : '';
-    return new ApiError(413, 'invalid_request_error', `The request body is too large.${limit}`, {
-      code: 'body_too_large',
-    });
-  }
+  if (error.status === 413 && 'limit' in error) return bodyTooLarge(Number(error.limit));
   if (error.status >= 400 && error.status < 500) {
     return new ApiError(error.status, 'invalid_request_error', error.message);
   }
   return undefined;
+}
+
+export function bodyTooLarge(limitBytes: number): ApiError {
+  const message = `The request body is too large. The limit is ${limitBytes} bytes (--body-limit).`;
+  return new ApiError(413, 'invalid_request_error', message, { code: 'body_too_large' });
 }
 
 /** The error object of the wire. */

@@ -1,8 +1,17 @@
 import type { z } from 'zod';
 import { invalidRequest } from './errors.js';
 
+/**
+ * Levels of arrays and objects in a body. What walks them (schemas, templates, the way between threads) does so by calls,
+ * and somewhere beyond a thousand there is no stack left.
+ */
+const deepest = 512;
+
 /** Parses and checks a body. Throws `ApiError` 400 that names the field, or where the JSON breaks. */
 export function parseBody<T>(schema: z.ZodType<T>, body: Uint8Array): T {
+  if (isDeeper(body, deepest)) {
+    throw invalidRequest(`The body is nested deeper than ${deepest} levels.`, undefined, 'body_too_deep');
+  }
   let json: unknown;
   try {
     json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
@@ -20,6 +29,27 @@ export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
   const { path, message } = innermost(parsed.error.issues[0]!);
   const param = path.map(String).join('.');
   throw invalidRequest(param ? `Invalid '${param}': ${message}` : message, param || undefined);
+}
+
+function isDeeper(body: Uint8Array, limit: number): boolean {
+  const [quote, backslash, open, close] = [0x22, 0x5c, 0x5b, 0x5d];
+  let depth = 0;
+  let inText = false;
+  for (let i = 0; i < body.length; i++) {
+    const byte = body[i]!;
+    if (inText) {
+      if (byte === backslash) i++;
+      else if (byte === quote) inText = false;
+    } else if (byte === quote) {
+      inText = true;
+    } else if ((byte | 0x20) === (open | 0x20)) {
+      // [ and {, and below ] and }, differ in that one bit.
+      if (++depth > limit) return true;
+    } else if ((byte | 0x20) === (close | 0x20)) {
+      depth--;
+    }
+  }
+  return false;
 }
 
 type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'>;

@@ -8,6 +8,7 @@ import { chatToolFields } from '../tools/schemas.js';
  */
 
 const maxStops = 4;
+const stop = z.string().max(4096);
 const finite = z.number();
 
 /** What all bodies that ask for tokens have in common. */
@@ -24,12 +25,13 @@ export const sharedFields = {
   min_p: finite.min(0).max(1).nullish(),
   presence_penalty: finite.min(-2).max(2).nullish(),
   frequency_penalty: finite.min(-2).max(2).nullish(),
-  repetition_penalty: finite.gt(0).max(10).nullish(),
+  // Logits are divided by it: much below, those of any model become infinite.
+  repetition_penalty: finite.min(0.01).max(10).nullish(),
   logit_bias: z
     .record(z.string().regex(/^\d+$/, 'expected token ids as keys'), finite.min(-100).max(100))
     .nullish(),
   seed: z.int().nullish(),
-  stop: z.union([z.string(), z.array(z.string()).max(maxStops)]).nullish(),
+  stop: z.union([stop, z.array(stop).max(maxStops)]).nullish(),
   stop_token_ids: z.array(z.int().nonnegative()).max(64).nullish(),
   min_tokens: z.int().min(0).nullish(),
   ignore_eos: z.boolean().nullish(),

@@ -1,3 +1,4 @@
+import type { ApiKey } from '../keys/api-key.js';
 import type { ApiError } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
 import { PromptRun } from '../prompt-run.js';
@@ -14,9 +15,10 @@ export type Finder = (needs: ResponseNeeds) => Promise<FoundItems>;
 /** Prepares a body, and again with what it refers to, if it does. */
 export async function prepareResponse(
   service: Service,
+  key: ApiKey,
   kind: 'response' | 'responseFrame',
   body: Uint8Array,
-  find: Finder = (needs) => findStored(service, needs),
+  find: Finder = (needs) => findStored(service, key, needs),
 ): Promise<PreparedResponse> {
   const { preparer } = service.model;
   const first = await preparer.prepare(kind, body);
@@ -26,8 +28,12 @@ export async function prepareResponse(
   throw new Error('a response asked twice for what it refers to');
 }
 
-export async function findStored({ store }: Service, needs: ResponseNeeds): Promise<FoundItems> {
-  if (store) return store.find(needs);
+export async function findStored(
+  { store }: Service,
+  { name }: ApiKey,
+  needs: ResponseNeeds,
+): Promise<FoundItems> {
+  if (store) return store.find(name, needs);
   const { previousResponseId, itemIds } = needs;
   throw previousResponseId === null ? itemNotFound(itemIds[0]!) : previousNotFound(previousResponseId);
 }
@@ -40,12 +46,13 @@ export class ResponseAnswer {
 
   constructor(
     private readonly service: Service,
+    private readonly key: ApiKey,
     readonly prepared: PreparedResponse,
     /** What it continues is known to this socket alone, so the conversation is kept with it. */
     private readonly carriesConversation = false,
   ) {
     const id = newId('resp_');
-    this.run = new PromptRun(service, id, prepared.prompts);
+    this.run = new PromptRun(service, key, id, prepared.prompts);
     this.isStored = prepared.store && service.store !== undefined;
     this.#events = new ResponseEvents(id, service.model.engine.info.model, prepared, this.isStored);
   }
@@ -73,6 +80,7 @@ export class ResponseAnswer {
     this.service
       .store!.put({
         id: response.id,
+        owner: this.key.name,
         previousId: previousResponseId,
         resource: JSON.stringify(response),
         input,

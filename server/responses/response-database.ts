@@ -12,7 +12,7 @@ import {
 } from './store.js';
 
 /*
- * `used_at` is when a response was made, or last continued: a response lives as long as what continues it, and those that
+ * `owner` is the name of the key that a response was made with, and empty where there were no keys. `used_at` is when a response was made, or last continued: a response lives as long as what continues it, and those that
  * have been left alone for longest go first. `bytes` is the text of a row, which is nearly all of its size.
  */
 const tables = `
@@ -27,9 +27,11 @@ const tables = `
     bytes INTEGER NOT NULL,
     resource TEXT NOT NULL,
     input TEXT NOT NULL,
-    conversation TEXT
+    conversation TEXT,
+    owner TEXT NOT NULL DEFAULT ''
   );
   CREATE INDEX IF NOT EXISTS responses_by_use ON responses (used_at);
+  CREATE INDEX IF NOT EXISTS responses_by_owner ON responses (owner, used_at);
   CREATE TABLE IF NOT EXISTS items (
     id TEXT NOT NULL,
     response_id TEXT NOT NULL REFERENCES responses (id) ON DELETE CASCADE,
@@ -37,6 +39,9 @@ const tables = `
   ) WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS items_by_response ON items (response_id);
 `;
+
+/** As the file says in `user_version`; one from before there were owners says 0, as a new one does. */
+const version = 1;
 
 /** What a response continues has been used now. */
 const continued = `
@@ -59,12 +64,18 @@ interface Row {
   readonly conversation: string | null;
 }
 
+interface OwnedBytes {
+  readonly owner: string;
+  readonly bytes: number | bigint;
+}
+
 /** The responses that are kept, in SQLite. `now` gives milliseconds. */
 export class ResponseDatabase {
   readonly #database: sqlite.Database;
   readonly #limitBytes: number;
   readonly #ttlMs: number;
-  #bytes: number;
+  /** By owner. */
+  #bytes: Map<string, number>;
 
   /** Throws with the file's name where it cannot be used. */
   constructor(
@@ -76,7 +87,7 @@ export class ResponseDatabase {
     try {
       if (file !== undefined) prepareFile(file, now());
       this.#database = new sqlite.Database(file ?? ':memory:');
-      this.#database.exec(tables);
+      this.#migrate();
     } catch (error) {
       throw new ApiError(
         500,
@@ -84,12 +95,14 @@ export class ResponseDatabase {
         `--store-file ${file} cannot be used: ${(error as Error).message}`,
       );
     }
-    const total = this.#database.get('SELECT coalesce(sum(bytes), 0) AS bytes FROM responses');
-    this.#bytes = Number((total as { bytes: number }).bytes);
+    const totals = this.#database.all('SELECT owner, sum(bytes) AS bytes FROM responses GROUP BY owner');
+    this.#bytes = new Map(
+      (totals as unknown as OwnedBytes[]).map(({ owner, bytes }) => [owner, Number(bytes)]),
+    );
     this.deleteExpired();
   }
 
-  put({ id, previousId, resource, input, conversation, itemIds }: StoredResponse): void {
+  put({ id, owner, previousId, resource, input, conversation, itemIds }: StoredResponse): void {
     const bytes = [resource, input, conversation ?? ''].reduce(
       (sum, text) => sum + Buffer.byteLength(text),
       0,
@@ -98,7 +111,7 @@ export class ResponseDatabase {
       throw new ApiError(500, 'store_error', `a response of ${bytes} bytes is larger than --store-limit`);
     }
     this.#atOnce(() => {
-      this.#database.run('INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)', [
+      this.#database.run('INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?)', [
         id,
         previousId,
         this.now(),
@@ -106,37 +119,38 @@ export class ResponseDatabase {
         resource,
         input,
         conversation,
+        owner,
       ]);
       for (const item of itemIds) {
         this.#database.run('INSERT OR IGNORE INTO items VALUES (?, ?)', [item, id]);
       }
-      this.#bytes += bytes;
+      this.#count(owner, bytes);
       this.#database.run(continued, [previousId, this.now()]);
       this.deleteExpired();
       this.#makeRoom();
     });
   }
 
-  get(id: string): string | null {
-    return this.#row(id)?.resource ?? null;
+  get(owner: string, id: string): string | null {
+    return this.#row(owner, id)?.resource ?? null;
   }
 
-  delete(id: string): boolean {
-    if (!this.#row(id)) return false;
+  delete(owner: string, id: string): boolean {
+    if (!this.#row(owner, id)) return false;
     this.#deleteWhere('id = ?', id);
     return true;
   }
 
-  items(id: string): string | null {
-    const row = this.#row(id);
+  items(owner: string, id: string): string | null {
+    const row = this.#row(owner, id);
     if (!row) return null;
-    const before = row.conversation ?? joinItems(this.#before(row.previous_id).flatMap(turn));
+    const before = row.conversation ?? joinItems(this.#before(owner, row.previous_id).flatMap(turn));
     return joinItems([before, row.input]);
   }
 
-  find({ previousResponseId, itemIds }: ResponseNeeds, maxBytes: number): FoundItems {
-    const items = Object.fromEntries(itemIds.map((id) => [id, this.#item(id)]));
-    const rows = this.#before(previousResponseId, (gone) => previousNotFound(gone));
+  find(owner: string, { previousResponseId, itemIds }: ResponseNeeds, maxBytes: number): FoundItems {
+    const items = Object.fromEntries(itemIds.map((id) => [id, this.#item(owner, id)]));
+    const rows = this.#before(owner, previousResponseId, (gone) => previousNotFound(gone));
     const conversation = joinItems(rows.flatMap(turn));
     const bytes = conversation.length + Object.values(items).reduce((sum, item) => sum + item.length, 0);
     if (bytes > maxBytes) throw conversationTooLarge(maxBytes);
@@ -151,20 +165,35 @@ export class ResponseDatabase {
     this.#database.close();
   }
 
-  #row(id: string | null): Row | undefined {
+  /** Makes the tables, or what an older version made of them. */
+  #migrate(): void {
+    const { user_version: found } = this.#database.get('PRAGMA user_version') as { user_version: number };
+    if (found > version)
+      throw new Error(`a newer version of Tandem has written it (${found}, not ${version})`);
+    const columns = this.#database.all("SELECT name FROM pragma_table_info('responses')");
+    const names = columns.map((column) => (column as { name: string }).name);
+    if (names.length > 0 && !names.includes('owner')) {
+      // Whose they are was not written down, so they are nobody's where there are keys.
+      this.#database.exec("ALTER TABLE responses ADD COLUMN owner TEXT NOT NULL DEFAULT ''");
+    }
+    this.#database.exec(`${tables} PRAGMA user_version = ${version};`);
+  }
+
+  #row(owner: string, id: string | null): Row | undefined {
     if (id === null) return undefined;
-    const row = this.#database.get('SELECT * FROM responses WHERE id = ? AND used_at > ?', [
+    const row = this.#database.get('SELECT * FROM responses WHERE id = ? AND owner = ? AND used_at > ?', [
       id,
+      owner,
       this.now() - this.#ttlMs,
     ]);
     return (row ?? undefined) as Row | undefined;
   }
 
   /** The response `id` and those it continues, oldest first, as far as they are there or until `gone` says otherwise. */
-  #before(id: string | null, gone?: (id: string) => Error): Row[] {
+  #before(owner: string, id: string | null, gone?: (id: string) => Error): Row[] {
     const rows: Row[] = [];
     for (let next = id; next !== null; ) {
-      const row = this.#row(next);
+      const row = this.#row(owner, next);
       if (!row && gone) throw gone(next);
       if (row) rows.push(row);
       next = row?.conversation === null ? row.previous_id : null;
@@ -172,32 +201,48 @@ export class ResponseDatabase {
     return rows.reverse();
   }
 
-  #item(id: string): string {
+  #item(owner: string, id: string): string {
     const found = this.#database.get(
-      'SELECT response_id FROM items JOIN responses ON responses.id = response_id WHERE items.id = ? ORDER BY used_at DESC',
-      [id],
+      `SELECT response_id FROM items JOIN responses ON responses.id = response_id
+       WHERE items.id = ? AND owner = ? ORDER BY used_at DESC`,
+      [id, owner],
     ) as { response_id: string } | null;
-    const row = this.#row(found?.response_id ?? null);
+    const row = this.#row(owner, found?.response_id ?? null);
     if (!row) throw itemNotFound(id);
     const { output } = JSON.parse(row.resource) as { output: { id: string }[] };
     const item = [...output, ...(JSON.parse(row.input) as { id: string }[])].find((one) => one.id === id);
     return JSON.stringify(item);
   }
 
+  /** At the cost of whoever keeps most, so that nobody's responses go because another made many. */
   #makeRoom(): void {
-    while (this.#bytes > this.#limitBytes) {
-      const oldest = this.#database.get('SELECT id FROM responses ORDER BY used_at, rowid LIMIT 1');
+    for (;;) {
+      const owners = [...this.#bytes];
+      if (owners.reduce((sum, [, bytes]) => sum + bytes, 0) <= this.#limitBytes) return;
+      const [largest] = owners.reduce((most, one) => (one[1] > most[1] ? one : most));
+      const oldest = this.#database.get(
+        'SELECT id FROM responses WHERE owner = ? ORDER BY used_at, rowid LIMIT 1',
+        [largest],
+      );
       this.#deleteWhere('id = ?', (oldest as { id: string }).id);
     }
   }
 
   #deleteWhere(condition: string, value: string | number): void {
-    const gone = this.#database.all(`DELETE FROM responses WHERE ${condition} RETURNING bytes`, [value]);
-    for (const row of gone) this.#bytes -= Number((row as { bytes: number }).bytes);
+    const gone = this.#database.all(`DELETE FROM responses WHERE ${condition} RETURNING owner, bytes`, [
+      value,
+    ]);
+    for (const { owner, bytes } of gone as unknown as OwnedBytes[]) this.#count(owner, -Number(bytes));
+  }
+
+  #count(owner: string, bytes: number): void {
+    const sum = (this.#bytes.get(owner) ?? 0) + bytes;
+    if (sum === 0) this.#bytes.delete(owner);
+    else this.#bytes.set(owner, sum);
   }
 
   #atOnce(change: () => void): void {
-    const bytes = this.#bytes;
+    const bytes = new Map(this.#bytes);
     this.#database.exec('BEGIN IMMEDIATE');
     try {
       change();

@@ -1,4 +1,5 @@
 import type { WebSocket } from 'ws';
+import type { ApiKey } from '../keys/api-key.js';
 import { ApiError, errorBody, invalidRequest, toApiError } from '../openai/errors.js';
 import type { Service } from '../service.js';
 import { SocketLink } from '../socket-link.js';
@@ -30,6 +31,7 @@ export class ResponseSocket {
   constructor(
     socket: WebSocket,
     private readonly service: Service,
+    private readonly key: ApiKey,
   ) {
     this.#link = new SocketLink(socket, service, {
       onFrame: (data) => this.#onFrame(data),
@@ -66,10 +68,13 @@ export class ResponseSocket {
 
   async #respond(data: Buffer): Promise<void> {
     if (data.length === 0) throw invalidRequest('Send frames as text.');
-    const prepared = await prepareResponse(this.service, 'responseFrame', data, (needs) => this.#find(needs));
+    this.service.admit(this.key);
+    const prepared = await prepareResponse(this.service, this.key, 'responseFrame', data, (needs) =>
+      this.#find(needs),
+    );
     // The socket may have closed while it was prepared.
     if (this.#closed) return;
-    const answer = new ResponseAnswer(this.service, prepared, this.#continuesUnkept(prepared));
+    const answer = new ResponseAnswer(this.service, this.key, prepared, this.#continuesUnkept(prepared));
     this.#answer = answer;
     let begun = false;
     try {
@@ -101,11 +106,12 @@ export class ResponseSocket {
   async #find(needs: ResponseNeeds): Promise<FoundItems> {
     const { previousResponseId, itemIds } = needs;
     const unkept = this.#unkept;
-    if (unkept === undefined || unkept.id !== previousResponseId) return findStored(this.service, needs);
+    if (unkept === undefined || unkept.id !== previousResponseId)
+      return findStored(this.service, this.key, needs);
     const others =
       itemIds.length === 0
         ? undefined
-        : await findStored(this.service, { previousResponseId: null, itemIds });
+        : await findStored(this.service, this.key, { previousResponseId: null, itemIds });
     const bytes = unkept.conversation.length + (others?.bytes ?? 0);
     return { conversation: unkept.conversation, items: others?.items ?? {}, bytes };
   }

@@ -41,13 +41,13 @@ function answer(call: StoreCall): unknown {
       open().put(call.response);
       return null;
     case 'get':
-      return open().get(call.id);
+      return open().get(call.owner, call.id);
     case 'delete':
-      return open().delete(call.id);
+      return open().delete(call.owner, call.id);
     case 'items':
-      return open().items(call.id);
+      return open().items(call.owner, call.id);
     case 'find':
-      return open().find(call.needs, call.maxBytes);
+      return open().find(call.owner, call.needs, call.maxBytes);
     case 'close':
       database?.close();
       database = undefined;

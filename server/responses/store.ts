@@ -6,6 +6,8 @@ import type { FoundItems, ResponseNeeds } from './found-items.js';
 /** A response to keep, as JSON texts; `conversation` only where what it continues is not kept itself. */
 export interface StoredResponse {
   readonly id: string;
+  /** The name of the key that it was made with; nobody else is shown it, or can go on from it. */
+  readonly owner: string;
   readonly previousId: string | null;
   readonly resource: string;
   readonly input: string;
@@ -18,10 +20,10 @@ export interface StoredResponse {
 export type StoreCall =
   | { readonly do: 'open' }
   | { readonly do: 'put'; readonly response: StoredResponse }
-  | { readonly do: 'get'; readonly id: string }
-  | { readonly do: 'delete'; readonly id: string }
-  | { readonly do: 'items'; readonly id: string }
-  | { readonly do: 'find'; readonly needs: ResponseNeeds; readonly maxBytes: number }
+  | { readonly do: 'get'; readonly owner: string; readonly id: string }
+  | { readonly do: 'delete'; readonly owner: string; readonly id: string }
+  | { readonly do: 'items'; readonly owner: string; readonly id: string }
+  | { readonly do: 'find'; readonly owner: string; readonly needs: ResponseNeeds; readonly maxBytes: number }
   | { readonly do: 'close' };
 
 /** What the thread is started with. */
@@ -34,7 +36,7 @@ export interface StoreSource {
 
 /**
  * The responses that are kept, in a thread of their own: reading and writing never hold up a stream. Calls are answered in
- * order, so whoever has seen a response end can refer to it.
+ * order, so whoever has seen a response end can refer to it. What belongs to another owner is not there.
  */
 export class ResponseStore {
   readonly #worker: WorkerCalls<StoreCall>;
@@ -66,23 +68,23 @@ export class ResponseStore {
   }
 
   /** The response as JSON text; null if it is not there. */
-  get(id: string): Promise<string | null> {
-    return this.#worker.call({ do: 'get', id });
+  get(owner: string, id: string): Promise<string | null> {
+    return this.#worker.call({ do: 'get', owner, id });
   }
 
   /** Whether it was there. */
-  delete(id: string): Promise<boolean> {
-    return this.#worker.call({ do: 'delete', id });
+  delete(owner: string, id: string): Promise<boolean> {
+    return this.#worker.call({ do: 'delete', owner, id });
   }
 
   /** All items that a response was made from, oldest first, as JSON text of an array; null if it is not there. */
-  items(id: string): Promise<string | null> {
-    return this.#worker.call({ do: 'items', id });
+  items(owner: string, id: string): Promise<string | null> {
+    return this.#worker.call({ do: 'items', owner, id });
   }
 
   /** Rejects with `ApiError` 400 or 404 that names what is not there. */
-  find(needs: ResponseNeeds): Promise<FoundItems> {
-    return this.#worker.call({ do: 'find', needs, maxBytes: this.maxConversationBytes });
+  find(owner: string, needs: ResponseNeeds): Promise<FoundItems> {
+    return this.#worker.call({ do: 'find', owner, needs, maxBytes: this.maxConversationBytes });
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,7 @@
 import type { RequestHandler, Response } from 'express';
 import { AnswerCollector } from '../collect.js';
 import { dataEvent, doneEvent, type EventText, type StreamScript, streamEvents } from '../event-stream.js';
+import { keyOf } from '../middleware/auth.js';
 import { type ApiError, errorBody } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
 import { usageBody } from '../openai/usage.js';
@@ -25,7 +26,7 @@ export function generateHandler(service: Service, endpoint: Endpoint): RequestHa
     const prepared = await preparer.prepare(endpoint.kind, request.body as Buffer);
     const id = newId(`${endpoint.idPrefix}-`);
     const head = { id, created: Math.floor(Date.now() / 1000), model: engine.info.model };
-    const run = new PromptRun(service, id, prepared.prompts);
+    const run = new PromptRun(service, keyOf(response), id, prepared.prompts);
     run.endWith(response);
     if (prepared.stream) {
       await streamEvents(service, response, run, new ChunkScript(endpoint.format, prepared, run, head));

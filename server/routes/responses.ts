@@ -1,6 +1,7 @@
 import { type RequestHandler, Router } from 'express';
 import { z } from 'zod';
 import { doneEvent, namedEvent, type StreamScript, streamEvents } from '../event-stream.js';
+import { keyOf } from '../middleware/auth.js';
 import { ApiError, invalidRequest } from '../openai/errors.js';
 import { checked } from '../openai/parse.js';
 import { prepareResponse, ResponseAnswer } from '../responses/answer.js';
@@ -16,25 +17,25 @@ export function responsesRouter(service: Service): Router {
     if (request.query.stream === 'true') {
       throw invalidRequest('A response that has ended is not streamed again; get it without it.', 'stream');
     }
-    const resource = await service.store?.get(id);
+    const resource = await service.store?.get(keyOf(response).name, id);
     if (!resource) throw notFound(service, id);
     response.type('json').send(resource);
   });
   router.delete('/v1/responses/:id', async (request, response) => {
     const { id } = request.params;
-    if (!(await service.store?.delete(id))) throw notFound(service, id);
+    if (!(await service.store?.delete(keyOf(response).name, id))) throw notFound(service, id);
     response.json({ id, object: 'response', deleted: true });
   });
   router.get('/v1/responses/:id/input_items', async (request, response) => {
     const { id } = request.params;
-    const page = checked(Page, request.query);
-    const items = await service.store?.items(id);
+    const page = checked(InputItemsQuery, request.query);
+    const items = await service.store?.items(keyOf(response).name, id);
     if (!items) throw notFound(service, id);
     response.json(pageOf(JSON.parse(items) as Item[], page));
   });
-  router.post('/v1/responses/:id/cancel', async (request) => {
+  router.post('/v1/responses/:id/cancel', async (request, response) => {
     const { id } = request.params;
-    if (!(await service.store?.get(id))) throw notFound(service, id);
+    if (!(await service.store?.get(keyOf(response).name, id))) throw notFound(service, id);
     throw invalidRequest(
       'Only a response made with background: true can be cancelled, and there are none here.',
     );
@@ -44,8 +45,9 @@ export function responsesRouter(service: Service): Router {
 
 function createHandler(service: Service): RequestHandler {
   return async (request, response) => {
-    const prepared = await prepareResponse(service, 'response', request.body as Buffer);
-    const answer = new ResponseAnswer(service, prepared);
+    const key = keyOf(response);
+    const prepared = await prepareResponse(service, key, 'response', request.body as Buffer);
+    const answer = new ResponseAnswer(service, key, prepared);
     answer.run.endWith(response);
     if (prepared.stream) {
       await streamEvents(service, response, answer.run, scriptOf(answer));
@@ -65,13 +67,13 @@ function scriptOf(answer: ResponseAnswer): StreamScript {
   };
 }
 
-const Page = z.object({
+export const InputItemsQuery = z.object({
   limit: z.coerce.number().int().min(1).max(100).default(20),
   order: z.enum(['asc', 'desc']).default('desc'),
   after: z.string().optional(),
 });
 
-function pageOf(items: readonly Item[], { limit, order, after }: z.output<typeof Page>): object {
+function pageOf(items: readonly Item[], { limit, order, after }: z.output<typeof InputItemsQuery>): object {
   const ordered = order === 'asc' ? items : items.toReversed();
   const begin = after === undefined ? 0 : ordered.findIndex(({ id }) => id === after) + 1;
   if (after !== undefined && begin === 0) {

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { options } from '../../config/options.js';
 import { Metrics } from '../../server/metrics.js';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../../server/openai/schemas.js';
+import { idleStats } from '../support/idle-stats.js';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const read = (file: string) => readFileSync(path.join(root, file), 'utf8');
@@ -52,33 +53,7 @@ describe('docs/api.md', () => {
   });
 
   it('lists every metric', async () => {
-    const stats = {
-      running: 0,
-      waiting: 0,
-      slotsOpen: 0,
-      kvBlocksTotal: 1,
-      kvBlocksUsed: 0,
-      kvBlockBytes: 1,
-      kvHeldBytes: { bf16: 0, int8: 0, int4: 0, int2: 0 },
-      kvPackedBlocks: 0,
-      cache: { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
-      promptTokens: 0,
-      promptTokensRead: 0,
-      generatedTokens: 0,
-      kvSwappedBytes: 0,
-      preemptions: 0,
-      swapsOut: 0,
-      swapsIn: 0,
-      steps: { prefill: 0, decode: 0 },
-      mixedSteps: 0,
-      laneBusySeconds: { prefill: 0, decode: 0 },
-      laneUnits: { prefill: 0, decode: 0 },
-      unitSeconds: { prefill: 0, decode: 0, mixed: 0 },
-      repartitions: 0,
-      schedulerSeconds: 0,
-      costModelErrorRatio: { prefill: 1, decode: 1 },
-    };
-    const text = await new Metrics().text(stats);
+    const text = await new Metrics().text(idleStats);
     const names = [...text.matchAll(/^# TYPE tandem:(\w+)/gm)].map(([, name]) => name!);
     expect(names.length).toBeGreaterThan(20);
     expect(names.filter((name) => !new RegExp(`\`${name}[\`{]`).test(page))).toEqual([]);

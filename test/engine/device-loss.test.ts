@@ -52,6 +52,7 @@ async function openFragile(): Promise<{ engine: LocalEngine; device: FragileDevi
     prefixCache: true,
     swapBytes: 0,
     policy: new ChunkedPolicy(96),
+    reopenPolicy: () => new ChunkedPolicy(96),
     constantsOrigin: 'a test',
     prefillOrder: 'spf',
     reopenSeconds: 7,

@@ -27,6 +27,7 @@ function fragile(engine: Engine): { engine: Engine; lose: () => void; closed: ()
     resume: () => {},
     stats: () => engine.stats(),
     explain: () => engine.explain(),
+    setPolicy: (change) => engine.setPolicy(change),
     drain: (graceMs) => engine.drain(graceMs),
     close: async () => {
       isClosed = true;

@@ -22,6 +22,7 @@ describe('http', () => {
     const cases: [string, unknown, Record<string, string>, object][] = [
       ['/v1/chat/completions', '{"a":', {}, { status: 400, code: 'invalid_json' }],
       ['/v1/chat/completions', '', {}, { status: 400, code: 'invalid_json' }],
+      ['/v1/completions', '[{"\\"]":'.repeat(300), {}, { status: 400, code: 'body_too_deep' }],
       ['/v1/chat/completions', { ...chat, messages: 7 }, {}, { status: 400, param: 'messages' }],
       ['/v1/chat/completions', { messages: [{ role: 'x' }] }, {}, { status: 400, param: 'messages.0.role' }],
       ['/v1/chat/completions', chat, { 'content-type': 'text/plain' }, { status: 415 }],

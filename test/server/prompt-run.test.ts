@@ -2,11 +2,14 @@ import pino from 'pino';
 import { describe, expect, it } from 'vitest';
 import { Settings } from '../../config/schema.js';
 import { greedySampling } from '../../engine/sampling/greedy.js';
+import { KeyRing } from '../../server/keys/key-ring.js';
 import { Metrics } from '../../server/metrics.js';
 import { PromptRun } from '../../server/prompt-run.js';
 import { Service } from '../../server/service.js';
 
-const service = () => new Service(Settings.parse({}), new Metrics(), pino({ level: 'silent' }), undefined);
+const keys = new KeyRing([], {}, () => 0);
+const service = () =>
+  new Service(Settings.parse({}), new Metrics(), pino({ level: 'silent' }), keys, undefined);
 const prompt = {
   request: {
     prompt: Int32Array.of(1),
@@ -27,7 +30,7 @@ const prompt = {
 describe('a run of prompts', () => {
   it('counts nothing for a client that left before it began', async () => {
     const of = service();
-    const run = new PromptRun(of, 'run', [prompt]);
+    const run = new PromptRun(of, keys.keys[0]!, 'run', [prompt]);
     run.cancel();
     await run.run(() => {});
     const text = await of.metrics.text(undefined);
@@ -38,7 +41,7 @@ describe('a run of prompts', () => {
 
   it('counts nothing where the server takes no work', async () => {
     const of = service();
-    const run = new PromptRun(of, 'run', [prompt, prompt]);
+    const run = new PromptRun(of, keys.keys[0]!, 'run', [prompt, prompt]);
     await expect(run.run(() => {})).rejects.toThrow('still being loaded');
     expect(await of.metrics.text(undefined)).toContain('tandem:active_requests 0\n');
   });

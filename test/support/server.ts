@@ -26,7 +26,7 @@ export async function testServer(
     engine: { kvMemory: '256MiB', ...over.engine },
     server: { port: 0, ...over.server },
   });
-  const server = await startServer(settings, pino({ level: 'silent' }));
+  const server = await startServer(settings, pino({ level: 'silent' }, { write: () => undefined }));
   const engine = load ? await openEngine(settings) : undefined;
   if (engine) await server.serve(engine);
   return {

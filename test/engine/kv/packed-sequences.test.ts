@@ -3,7 +3,7 @@ import { LocalEngine } from '../../../engine/engine.js';
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
 import { packingRoom } from '../../../engine/kv/sequence-packing.js';
 import type { Tokenizer } from '../../../engine/model/text.js';
-import { openPolicy, policyNames } from '../../../engine/scheduler/open-policy.js';
+import { openPolicy, type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
 import type { EngineInfo } from '../../../engine/types.js';
 import { requestFor } from '../../support/generate.js';
@@ -38,6 +38,13 @@ async function runHistory(seed: number): Promise<void> {
   const prefixCache = below(3) > 0;
   const contextLength = (device.kv.totalBlocks - packingRoom(device.kv, rule)) * 32;
   const policy = policyNames[below(policyNames.length)]!;
+  const open = (name: PolicyName) =>
+    openPolicy(
+      name,
+      { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
+      splitsOf(2, 1),
+      simplePredictor(2),
+    );
   let now = 0;
   const engine = new LocalEngine({
     device,
@@ -46,12 +53,8 @@ async function runHistory(seed: number): Promise<void> {
     prefixCache,
     packing: rule,
     swapBytes: below(3) * 20_000,
-    policy: openPolicy(
-      policy,
-      { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
-      splitsOf(2, 1),
-      simplePredictor(2),
-    ),
+    policy: open(policy),
+    reopenPolicy: ({ scheduler = policy }) => open(scheduler),
     constantsOrigin: 'a test',
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
     reopenSeconds: 1,
@@ -98,6 +101,7 @@ async function runHistory(seed: number): Promise<void> {
     ask();
     const { id } = asked[below(asked.length)]!;
     if (below(3) === 0) engine.pause(id);
+    if (below(4) === 0) await engine.setPolicy({ scheduler: policyNames[below(policyNames.length)]! });
     for (let ends = below(60); ends > 0; ends--) await endOne();
   }
   for (const { id } of asked) engine.resume(id);

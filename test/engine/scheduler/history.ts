@@ -1,6 +1,7 @@
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
-import { openPolicy, type PolicyName } from '../../../engine/scheduler/open-policy.js';
+import { openPolicy, type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
 import type { Predictor } from '../../../engine/scheduler/partition.js';
+import type { LanePolicy } from '../../../engine/scheduler/policy.js';
 import type { PrefillOrder } from '../../../engine/scheduler/prefill-queue.js';
 import { Scheduler } from '../../../engine/scheduler/scheduler.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
@@ -34,6 +35,8 @@ export interface HistoryOptions {
   readonly events: number;
   /** Whether KV is packed. */
   readonly packs?: boolean;
+  /** Whether the policy changes while sequences run. */
+  readonly changesPolicy?: boolean;
 }
 
 /** Mulberry32: small, seeded, even enough to choose events by. */
@@ -71,15 +74,9 @@ export class History {
     this.#maxStepTokens = 64 << this.#below(4);
     const rule = options.packs ? new PackingRule('int4', 32 * (1 + this.#below(4)), 32) : undefined;
     this.memory = new CountedMemory(1 + this.#below(12), 24 + this.#below(100), this.#below(3) * 20, rule);
-    const settings = { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: this.#maxStepTokens };
     this.scheduler = new Scheduler({
       memory: this.memory,
-      policy: openPolicy(
-        options.policy,
-        settings,
-        splitsOf(this.units, this.units > 8 ? 8 : 1),
-        simplePredictor(this.units),
-      ),
+      policy: this.#open(options.policy),
       order: options.order,
       units: this.units,
       maxStepTokens: this.#maxStepTokens,
@@ -112,8 +109,16 @@ export class History {
     else if (event === 5) this.#cancel();
     else if (event === 6) this.#pauseOrResume();
     else if (event === 7 && this.#running.length > 0) this.#fail();
-    else this.#endSomething();
+    else if (event === 8 && this.options.changesPolicy) {
+      this.scheduler.usePolicy(this.#open(policyNames[this.#below(policyNames.length)]!));
+    } else this.#endSomething();
     this.#plan();
+  }
+
+  #open(policy: PolicyName): LanePolicy {
+    const settings = { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: this.#maxStepTokens };
+    const splits = splitsOf(this.units, this.units > 8 ? 8 : 1);
+    return openPolicy(policy, settings, splits, simplePredictor(this.units));
   }
 
   #arrive(): void {

@@ -23,6 +23,9 @@ describe('scheduler, in random histories', () => {
         runAll({ policy, order });
       }, 36e5);
     }
+    it(`${policy}, and others from time to time: the same`, () => {
+      runAll({ policy, order: 'spf', changesPolicy: true });
+    }, 36e5);
     it(`${policy}, packed KV: the same, and every token is computed behind what its place alone says`, () => {
       runAll({ policy, order: 'spf', packs: true });
     }, 36e5);

@@ -12,8 +12,14 @@ export class TandemProcess {
   readonly exit: Promise<number | string>;
   #onOutput: () => void = () => {};
 
-  constructor(args: readonly string[], options: { stdin?: string; env?: Record<string, string> } = {}) {
-    this.child = spawn(process.execPath, [runCommand, ...args], {
+  constructor(
+    args: readonly string[],
+    options: { stdin?: string; env?: Record<string, string>; openFiles?: number } = {},
+  ) {
+    const command = [process.execPath, runCommand, ...args];
+    const limited = ['sh', '-c', `ulimit -n ${options.openFiles} && exec "$@"`, 'sh', ...command];
+    const [program, ...rest] = options.openFiles === undefined ? command : limited;
+    this.child = spawn(program!, rest, {
       env: { ...process.env, ...options.env },
     });
     this.child.stdout.setEncoding('utf8').on('data', (text: string) => {

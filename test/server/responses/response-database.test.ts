@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import sqlite from 'node-sqlite3-wasm';
 import { afterEach, describe, expect, it } from 'vitest';
 import { ResponseDatabase } from '../../../server/responses/response-database.js';
 import type { StoredResponse } from '../../../server/responses/store.js';
@@ -41,6 +42,7 @@ function response(
   const [input, output] = [item(`in-${id}`), item(`out-${id}`)];
   return {
     id,
+    owner: 'anna',
     previousId,
     resource: JSON.stringify({ id, output: [output] }),
     input: JSON.stringify([input]),
@@ -53,7 +55,7 @@ function response(
 const idsIn = (json: string | null) => (JSON.parse(json!) as { id: string }[]).map(({ id }) => id);
 
 function conversationBefore(database: ResponseDatabase, previousResponseId: string): string[] {
-  return idsIn(database.find({ previousResponseId, itemIds: [] }, limitBytes).conversation);
+  return idsIn(database.find('anna', { previousResponseId, itemIds: [] }, limitBytes).conversation);
 }
 
 describe('response database', () => {
@@ -63,7 +65,7 @@ describe('response database', () => {
     database.put(response('b', 'a'));
     database.put(response('c', 'b'));
     expect(conversationBefore(database, 'b')).toEqual(['in-a', 'out-a', 'in-b', 'out-b']);
-    expect(idsIn(database.items('c'))).toEqual(['in-a', 'out-a', 'in-b', 'out-b', 'in-c']);
+    expect(idsIn(database.items('anna', 'c'))).toEqual(['in-a', 'out-a', 'in-b', 'out-b', 'in-c']);
   });
 
   it('begins where a response brings its own conversation', () => {
@@ -71,28 +73,28 @@ describe('response database', () => {
     database.put(response('b', 'unkept', { conversation: JSON.stringify([item('x'), item('y')]) }));
     database.put(response('c', 'b'));
     expect(conversationBefore(database, 'c')).toEqual(['x', 'y', 'in-b', 'out-b', 'in-c', 'out-c']);
-    expect(idsIn(database.items('b'))).toEqual(['x', 'y', 'in-b']);
+    expect(idsIn(database.items('anna', 'b'))).toEqual(['x', 'y', 'in-b']);
   });
 
   it('names what is gone, and never continues a conversation with a gap', () => {
     const { database } = open();
     database.put(response('a'));
     database.put(response('b', 'a'));
-    expect(database.delete('a')).toBe(true);
-    expect(database.delete('a')).toBe(false);
+    expect(database.delete('anna', 'a')).toBe(true);
+    expect(database.delete('anna', 'a')).toBe(false);
     expect(() => conversationBefore(database, 'b')).toThrow("'a' is not known");
-    expect(idsIn(database.items('b'))).toEqual(['in-b']);
+    expect(idsIn(database.items('anna', 'b'))).toEqual(['in-b']);
   });
 
   it('finds items by id, in the input and the output', () => {
     const { database } = open();
     database.put(response('a'));
     const needs = { previousResponseId: null, itemIds: ['in-a', 'out-a'] };
-    const { items, conversation } = database.find(needs, limitBytes);
+    const { items, conversation } = database.find('anna', needs, limitBytes);
     expect(conversation).toBe('[]');
     expect(Object.values(items).map((json) => JSON.parse(json))).toEqual([item('in-a'), item('out-a')]);
-    database.delete('a');
-    expect(() => database.find(needs, limitBytes)).toThrow("'in-a' is not known");
+    database.delete('anna', 'a');
+    expect(() => database.find('anna', needs, limitBytes)).toThrow("'in-a' is not known");
   });
 
   it('forgets after the time to live, counted from the last continuation', () => {
@@ -102,11 +104,11 @@ describe('response database', () => {
     clock.now += 40 * second;
     database.put(response('b', 'a'));
     clock.now += 40 * second;
-    expect(database.get('alone')).toBeNull();
+    expect(database.get('anna', 'alone')).toBeNull();
     expect(conversationBefore(database, 'b')).toHaveLength(4);
     clock.now += 40 * second;
-    expect(database.get('b')).toBeNull();
-    expect(database.get('a')).toBeNull();
+    expect(database.get('anna', 'b')).toBeNull();
+    expect(database.get('anna', 'a')).toBeNull();
   });
 
   it('makes room by what has been left alone for longest', () => {
@@ -118,11 +120,80 @@ describe('response database', () => {
       clock.now += second;
     }
     database.put(large('d', 'a'));
-    expect(['a', 'b', 'c', 'd'].filter((id) => database.get(id) !== null)).toEqual(['a', 'c', 'd']);
+    expect(['a', 'b', 'c', 'd'].filter((id) => database.get('anna', id) !== null)).toEqual(['a', 'c', 'd']);
     expect(() => database.put(response('e', null, { input: `["${'x'.repeat(limitBytes)}"]` }))).toThrow(
       '--store-limit',
     );
-    expect(() => database.find({ previousResponseId: 'd', itemIds: [] }, 4000)).toThrow('--body-limit');
+    expect(() => database.find('anna', { previousResponseId: 'd', itemIds: [] }, 4000)).toThrow(
+      '--body-limit',
+    );
+  });
+
+  it('shows nobody what is of another, and lets nobody go on from it', () => {
+    const { database } = open();
+    database.put(response('a'));
+    database.put(response('b', 'a', { owner: 'ben' }));
+    expect(database.get('ben', 'a')).toBeNull();
+    expect(database.items('ben', 'a')).toBeNull();
+    expect(database.delete('ben', 'a')).toBe(false);
+    expect(() => database.find('ben', { previousResponseId: 'a', itemIds: [] }, limitBytes)).toThrow("'a'");
+    expect(() => database.find('ben', { previousResponseId: null, itemIds: ['in-a'] }, limitBytes)).toThrow(
+      "'in-a' is not known",
+    );
+    // However it came about that one goes on from the other.
+    expect(idsIn(database.items('ben', 'b'))).toEqual(['in-b']);
+    expect(database.get('anna', 'a')).not.toBeNull();
+  });
+
+  it('makes room at the cost of whoever keeps most', () => {
+    const { clock, database } = open();
+    const large = (id: string, owner: string) =>
+      response(id, null, { owner, input: JSON.stringify([item(`in-${id}`, 'x'.repeat(2000))]) });
+    database.put(large('a', 'anna'));
+    for (const id of ['b', 'c', 'd', 'e', 'f']) {
+      clock.now += second;
+      database.put(large(id, 'ben'));
+    }
+    expect(database.get('anna', 'a')).not.toBeNull();
+    expect(['b', 'c', 'd', 'e', 'f'].filter((id) => database.get('ben', id))).toEqual(['d', 'e', 'f']);
+  });
+
+  it("takes over a file from before there were owners: what is in it is nobody's", () => {
+    const file = newFile();
+    mkdirSync(path.dirname(file));
+    const old = new sqlite.Database(file);
+    old.exec(`
+      CREATE TABLE responses (
+        id TEXT PRIMARY KEY, previous_id TEXT, used_at INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        resource TEXT NOT NULL, input TEXT NOT NULL, conversation TEXT
+      );
+      CREATE INDEX responses_by_use ON responses (used_at);
+      CREATE TABLE items (
+        id TEXT NOT NULL, response_id TEXT NOT NULL REFERENCES responses (id) ON DELETE CASCADE,
+        PRIMARY KEY (id, response_id)
+      ) WITHOUT ROWID;
+      CREATE INDEX items_by_response ON items (response_id);
+      INSERT INTO responses VALUES ('a', NULL, 1000000, 30, '{"id":"a","output":[]}', '[{"id":"in-a"}]', NULL);
+      INSERT INTO items VALUES ('in-a', 'a');
+    `);
+    old.close();
+    const { database } = open({ file });
+    expect(database.get('', 'a')).toBe('{"id":"a","output":[]}');
+    expect(database.get('anna', 'a')).toBeNull();
+    const { items } = database.find('', { previousResponseId: 'a', itemIds: ['in-a'] }, limitBytes);
+    expect(items['in-a']).toBe('{"id":"in-a"}');
+    database.put(response('b', 'a', { owner: '' }));
+    const again = open({ file });
+    expect(idsIn(again.database.items('', 'b'))).toEqual(['in-a', 'in-b']);
+  });
+
+  it('refuses the file of a newer version', () => {
+    const file = newFile();
+    opened.splice(opened.indexOf(open({ file }).database), 1)[0]!.close();
+    const newer = new sqlite.Database(file);
+    newer.exec('PRAGMA user_version = 99');
+    newer.close();
+    expect(() => open({ file })).toThrow('a newer version of Tandem has written it');
   });
 
   it('keeps its file, with nothing left in it of what was deleted', () => {
@@ -139,7 +210,7 @@ describe('response database', () => {
     const again = new ResponseDatabase({ file, limitBytes, ttlSeconds: 60 }, () => 0);
     opened.push(again);
     expect(conversationBefore(again, 'b')).toHaveLength(4);
-    again.delete('a');
+    again.delete('anna', 'a');
     expect(readFileSync(file).includes('a secret word')).toBe(false);
   });
 
@@ -149,7 +220,7 @@ describe('response database', () => {
     utimesSync(`${file}.lock`, 0, 0);
     const { database } = open({ file });
     database.put(response('a'));
-    expect(database.get('a')).not.toBeNull();
+    expect(database.get('anna', 'a')).not.toBeNull();
   });
 
   it('refuses a file that is none of its own', () => {

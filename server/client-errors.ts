@@ -1,0 +1,33 @@
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Metrics } from './metrics.js';
+import { ApiError, errorBody } from './openai/errors.js';
+
+/** What Node refuses before there is a request: no route and no middleware sees it. */
+export function answerClientErrors(http: Server, metrics: Metrics): void {
+  http.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    // A client that left has done nothing wrong.
+    if (error.code === 'ECONNRESET' || !socket.writable) {
+      socket.destroy();
+      return;
+    }
+    const [status, reason, message] = statusOf(error.code);
+    metrics.malformedRequests.inc();
+    const body = JSON.stringify(
+      errorBody(new ApiError(status, 'invalid_request_error', message, { code: 'malformed_request' })),
+    );
+    socket.end(
+      `HTTP/1.1 ${status} ${reason}\r\nconnection: close\r\ncontent-type: application/json\r\n` +
+        `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+      () => socket.destroy(),
+    );
+  });
+}
+
+function statusOf(code: string | undefined): [number, string, string] {
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    return [431, 'Request Header Fields Too Large', 'The headers of the request are too large.'];
+  }
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return [408, 'Request Timeout', 'The request came too slowly.'];
+  return [400, 'Bad Request', 'This is no HTTP request.'];
+}
