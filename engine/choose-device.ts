@@ -1,4 +1,4 @@
-import type { EngineSettings, ModelSettings } from '../config/schema.js';
+import type { EngineSettings } from '../config/schema.js';
 import { howToBuild, whyNotOn } from './device/cuda-kernels.js';
 import type { CudaDevice, CudaInfo } from './device/native.js';
 import { EngineError } from './errors.js';
@@ -17,11 +17,6 @@ export type DeviceChoice = { readonly notes: readonly string[] } & (
 /** Of a GPU's free memory: the rest is for what the driver takes when kernels run for the first time. */
 const usualMemoryFraction = 0.9;
 
-export interface ChoosingSettings {
-  readonly model: Pick<ModelSettings, 'weights'>;
-  readonly engine: EngineSettings;
-}
-
 /** Settings that speak of the processor, and those that speak of a GPU. */
 const ofProcessor = { cores: '--cores', isa: '--isa' } as const;
 const ofGpu = { gpu: '--gpu', gpuMemoryFraction: '--gpu-memory-fraction' } as const;
@@ -30,7 +25,7 @@ const ofGpu = { gpu: '--gpu', gpuMemoryFraction: '--gpu-memory-fraction' } as co
  * The device that the settings ask for. `auto` takes a GPU where one can be used, unless settings speak of the processor.
  * Throws `EngineError` where a device is asked for by name and cannot be had, or where settings contradict it.
  */
-export function chooseDevice({ model, engine }: ChoosingSettings, cudaInfo: () => CudaInfo): DeviceChoice {
+export function chooseDevice(engine: EngineSettings, cudaInfo: () => CudaInfo): DeviceChoice {
   const { device } = engine;
   const processor = given(engine, ofProcessor);
   const gpu = given(engine, ofGpu);
@@ -48,7 +43,7 @@ export function chooseDevice({ model, engine }: ChoosingSettings, cudaInfo: () =
   }
   const info = cudaInfo();
   const index = engine.gpu ?? 0;
-  const problem = problemOf(info, index) ?? lackOfKernels(model.weights, engine);
+  const problem = problemOf(info, index) ?? lackOfKernels(engine);
   if (problem === undefined) {
     const found = info.devices[index]!;
     const { name, whyNoSplit } = found;
@@ -81,11 +76,7 @@ function problemOf(info: CudaInfo, index: number): string | undefined {
 }
 
 /** What of the settings only the processor can do so far; undefined where a GPU can do all of it. */
-function lackOfKernels(
-  weights: ModelSettings['weights'],
-  { kv, kvPressure, prefillTau }: EngineSettings,
-): string | undefined {
-  if (weights === 'int4') return '--weights int4 has no CUDA kernels yet: take int8 or bf16';
+function lackOfKernels({ kv, kvPressure, prefillTau }: EngineSettings): string | undefined {
   if (kv === 'zip') return '--kv zip has no CUDA kernels yet: take exact, int8, int4 or int2';
   if (prefillTau < 1) return '--prefill-tau below 1 has no CUDA kernels yet: leave it out';
   if (kvPressure === 'zip') return '--kv-pressure zip has no CUDA kernels yet: take int8 or int4';

@@ -44,7 +44,7 @@ export async function openDevice(
   { model, engine }: DeviceSettings,
   onProgress?: (doneBytes: number, totalBytes: number) => void,
 ): Promise<OpenedDevice> {
-  const choice = chooseDevice({ model, engine }, cudaInfo);
+  const choice = chooseDevice(engine, cudaInfo);
   const checkpoint = await readCheckpoint(path.resolve(model.path));
   const { spec } = checkpoint;
   const { kvPrecision, kvBytes, slots, maxStepTokens } = deviceSizes(spec, engine, choice.kind);

@@ -21,7 +21,7 @@ export interface CalibrationDevice {
 /** A device as the engine would open it, with the KV memory and the slots that micro-runs need. */
 export async function openCalibrationDevice(settings: DeviceSettings): Promise<CalibrationDevice> {
   const { spec } = await readCheckpoint(path.resolve(settings.model.path));
-  const { kind } = chooseDevice(settings, cudaInfo);
+  const { kind } = chooseDevice(settings.engine, cudaInfo);
   const maxSequences = Math.min(settings.engine.maxSequences, mostSequences);
   const contextLength = Math.min(settings.engine.contextLength ?? spec.contextLength, spec.contextLength);
   // K and V in bf16, the largest class.

@@ -56,6 +56,12 @@ __device__ inline int computedAnew(int value) {
   return value;
 }
 
+template <class T>
+__device__ inline T* computedAnew(T* address) {
+  asm volatile("" : "+l"(address));
+  return address;
+}
+
 // Reads what no kernel writes meanwhile and this one reads once, past L1.
 __device__ inline uint4 loadOnce(const uint4* address) {
   uint4 value;

@@ -2,13 +2,14 @@
 // 8.9; on 9.0 it reaches about 60% of what wgmma does.
 //
 // FLOP: 2 * rows * outputs * inputs. Bytes: x once for every kOutputs and W once for every kRows, from L2
-// where neighbouring blocks share them. int8: codes are made bf16 in shared memory, once a tile.
+// where neighbouring blocks share them. A lane makes bf16 of the codes that it holds as an operand.
 
 #include "cuda/matmul-mma.h"
 
 #include "core/error.h"
 #include "cuda/kernel.h"
 #include "cuda/matmul-tile.h"
+#include "cuda/weight-codes.h"
 
 namespace tandem::cuda {
 namespace {
@@ -23,8 +24,7 @@ struct TileShape {
   static constexpr int kRowTiles = kRows / kRowWarps / 16;     // of 16, of a warp
   static constexpr int kEights = kOutputs / kOutputWarps / 8;  // of outputs, of a warp
   static constexpr int kXBytes = kRows * kTileInputs * 2;
-  static constexpr int kWBytes = kOutputs * kTileInputs * 2;
-  static constexpr int kCodeBytes = kOutputs * kTileInputs;
+  static constexpr int kUnits = kOutputs / kOutputsOfUnit;
 };
 using FewRows = TileShape<16, 64, 1, 4, 6>;
 using SomeRows = TileShape<64, 64, 2, 2, 4>;
@@ -32,10 +32,10 @@ using ManyRows = TileShape<128, 128, 2, 4, 3>;
 
 template <class Tile, WeightClass kClass>
 struct Kernel {
-  static constexpr bool kInt8 = kClass == WeightClass::int8;
-  static constexpr int kStageBytes = Tile::kXBytes + (kInt8 ? Tile::kCodeBytes : Tile::kWBytes);
-  static constexpr std::size_t kSharedBytes =
-      std::size_t{Tile::kStages} * kStageBytes + (kInt8 ? Tile::kWBytes : 0);
+  static constexpr bool kCodes = kClass != WeightClass::bf16;
+  static constexpr int kUnitBytes = unitBytesOf(kClass);
+  static constexpr int kStageBytes = Tile::kXBytes + Tile::kUnits * kUnitBytes;
+  static constexpr std::size_t kSharedBytes = std::size_t{Tile::kStages} * kStageBytes;
 
   __device__ static void loadX(const MatmulProblem& problem, std::int64_t firstRow, int step, bf16* tile) {
     constexpr int kChunks = Tile::kRows * 8;
@@ -53,24 +53,12 @@ struct Kernel {
   }
 
   __device__ static void loadW(const WeightTiles& w, int firstEight, int step, std::byte* tile) {
-    constexpr int kOfOutput = kInt8 ? 4 : 8;  // pieces of 16 bytes
+    constexpr int kOfUnit = kUnitBytes / 16, kPieces = Tile::kUnits * kOfUnit;
 #pragma unroll
-    for (int i = 0; i < Tile::kOutputs * kOfOutput / Tile::kThreads; ++i) {
+    for (int i = 0; i < (kPieces + Tile::kThreads - 1) / Tile::kThreads; ++i) {
       const int index = static_cast<int>(threadIdx.x) + i * Tile::kThreads;
-      const std::byte* unit = unitOf(w, firstEight + index / (8 * kOfOutput), step);
-      copyAsync(tile + 16 * index, unit + index % (8 * kOfOutput) * 16);
-    }
-  }
-
-  __device__ static void expand(const WeightTiles& w, int firstEight, int step, const std::byte* codes,
-                                bf16* tile) {
-#pragma unroll
-    for (int i = 0; i < Tile::kOutputs * 4 / Tile::kThreads; ++i) {
-      const int index = static_cast<int>(threadIdx.x) + i * Tile::kThreads, output = index / 4;
-      const auto* scales =
-          reinterpret_cast<const bf16*>(unitOf(w, firstEight + output / 8, step) + kInt8CodeBytes);
-      expandPiece(*reinterpret_cast<const uint4*>(codes + 16 * index), scales[output % 8], tile, output,
-                  index % 4);
+      if (index >= kPieces) break;
+      copyAsync(tile + 16 * index, unitOf(w, firstEight + index / kOfUnit, step) + index % kOfUnit * 16);
     }
   }
 
@@ -102,32 +90,44 @@ __global__ void __launch_bounds__(Tile::kThreads) multiply(const MatmulProblem p
   };
   for (int step = 0; step < Tile::kStages - 1; ++step) load(step);
 
+  const std::uint32_t k128 = twice128();
   float sums[Tile::kRowTiles][Tile::kEights][4] = {};
   for (int step = 0; step < steps; ++step) {
     waitForCopies<Tile::kStages - 2>();
     __syncthreads();
     load(step + Tile::kStages - 1);
     const auto* x = reinterpret_cast<const bf16*>(stageAt(step));
-    const auto* w = reinterpret_cast<const bf16*>(stageAt(step) + Tile::kXBytes);
-    if constexpr (K::kInt8) {
-      auto* expanded = reinterpret_cast<bf16*>(shared + Tile::kStages * K::kStageBytes);
-      K::expand(problem.w, firstEight, step, stageAt(step) + Tile::kXBytes, expanded);
-      __syncthreads();
-      w = expanded;
+    const std::byte* w = stageAt(step) + Tile::kXBytes;
+    UnitCodes<K::kCodes ? kClass : WeightClass::int8> codes[Tile::kEights];
+    if constexpr (K::kCodes) {
+#pragma unroll
+      for (int eight = 0; eight < Tile::kEights; ++eight) {
+        codes[eight].read(w + (warpOutput / 8 + eight) * K::kUnitBytes, lane);
+        codes[eight].prepare();
+      }
     }
 #pragma unroll
     for (int k16 = 0; k16 < kTileInputs / 16; ++k16) {
       std::uint32_t b[Tile::kEights][2];
+      if constexpr (K::kCodes) {
 #pragma unroll
-      for (int pair = 0; pair < Tile::kEights / 2; ++pair) {
-        // Matrices: outputs 0-7 with the first and second 8 inputs, then outputs 8-15.
-        std::uint32_t matrices[4];
-        const int output = warpOutput + 16 * pair + lane / 16 * 8 + lane % 8;
-        loadMatrices(matrices, w + swizzled(output, 2 * k16 + lane / 8 % 2));
-        b[2 * pair][0] = matrices[0];
-        b[2 * pair][1] = matrices[1];
-        b[2 * pair + 1][0] = matrices[2];
-        b[2 * pair + 1][1] = matrices[3];
+        for (int eight = 0; eight < Tile::kEights; ++eight) {
+          const uint2 pairs = codes[eight].operand(k16, k128);
+          b[eight][0] = pairs.x;
+          b[eight][1] = pairs.y;
+        }
+      } else {
+#pragma unroll
+        for (int pair = 0; pair < Tile::kEights / 2; ++pair) {
+          // Matrices: outputs 0-7 with the first and second 8 inputs, then outputs 8-15.
+          std::uint32_t matrices[4];
+          const int output = warpOutput + 16 * pair + lane / 16 * 8 + lane % 8;
+          loadMatrices(matrices, reinterpret_cast<const bf16*>(w) + swizzled(output, 2 * k16 + lane / 8 % 2));
+          b[2 * pair][0] = matrices[0];
+          b[2 * pair][1] = matrices[1];
+          b[2 * pair + 1][0] = matrices[2];
+          b[2 * pair + 1][1] = matrices[3];
+        }
       }
 #pragma unroll
       for (int tile = 0; tile < Tile::kRowTiles; ++tile) {
@@ -158,12 +158,17 @@ void launchTiles(const MatmulProblem& problem, Stream stream) {
   };
   // Rows change fastest: the blocks that run together share W's tiles, and x stays in L2.
   const dim3 grid(parts(problem.rows, Tile::kRows), parts(problem.eights(), Tile::kOutputs / 8));
-  if (problem.w.weightClass == WeightClass::int8) {
-    launchShared("matmul", multiply<Tile, WeightClass::int8>, grid, Tile::kThreads,
-                 Kernel<Tile, WeightClass::int8>::kSharedBytes, stream, problem);
-  } else {
-    launchShared("matmul", multiply<Tile, WeightClass::bf16>, grid, Tile::kThreads,
-                 Kernel<Tile, WeightClass::bf16>::kSharedBytes, stream, problem);
+  const auto launchClass = [&]<WeightClass kClass>() {
+    launchShared("matmul", multiply<Tile, kClass>, grid, Tile::kThreads, Kernel<Tile, kClass>::kSharedBytes,
+                 stream, problem);
+  };
+  switch (problem.w.weightClass) {
+    case WeightClass::bf16:
+      return launchClass.template operator()<WeightClass::bf16>();
+    case WeightClass::int8:
+      return launchClass.template operator()<WeightClass::int8>();
+    case WeightClass::int4:
+      return launchClass.template operator()<WeightClass::int4>();
   }
 }
 

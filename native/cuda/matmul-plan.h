@@ -10,43 +10,57 @@
 
 namespace tandem::cuda {
 
-inline constexpr int kBandTiles = 16;  // tiles of rows that are computed before the next ones
+inline constexpr int kBandRows = 2048;  // that are computed before the next ones
+
+// Outputs are the 64 rows of a product, and rows of x its columns. A tile's warpgroups take 64 outputs each,
+// or 32 where `eights` is 1: then a warp has eight outputs, and the codes of few outputs are expanded by
+// more.
+struct MatmulTile {
+  int warpgroups = 1;
+  int eights = 2;  // of outputs, of a warp
+  int rows = 8;
+
+  constexpr int mostEights() const { return 4 * warpgroups * eights; }
+  // Steps of 64 inputs that are loaded together: narrow tiles are done sooner than begun.
+  constexpr int depth(WeightClass weightClass) const {
+    if (weightClass == WeightClass::bf16) return rows <= 64 && warpgroups == 1 ? 2 : 1;
+    return rows > 64 ? 1 : warpgroups == 1 && rows <= 16 ? 4 : 2;
+  }
+  // Whether a block leaves half of an SM to another one: of this matmul, or of the next, whose first weights
+  // are loaded while this one ends.
+  constexpr bool halfSm() const { return warpgroups <= 2 && rows < 64; }
+  constexpr bool operator==(const MatmulTile&) const = default;
+};
 
 // In a block's shared memory there lie, one behind the other,
 // - stages of [depth] x [boxRows, 64] and [depth] W [tileEights] units, each at a multiple of 1024 bytes;
-// - for int8 slots of [depth] W [tileEights][8, 64] made bf16;
 // - what is read behind the last of them, since operands are read to the end of the tile's registers: it is
 //   computed with and not stored;
 // - barriers.
 inline constexpr int kMostStages = 32, kFewestStages = 3;
 inline constexpr int kMostDepth = 4;
-inline constexpr int kMostSlots = 8;
-constexpr int mostSlots(int tileOutputs) { return tileOutputs <= 64 ? kMostSlots : 6; }
 inline constexpr std::size_t kBarrierBytes = 1024;
 
 struct MatmulShape {
   std::int64_t rows = 0;
   int eights = 0;       // of outputs
   int granularity = 1;  // eights that must stay together: 2 of a gated weight
-  int steps = 0;        // of 64 inputs
+  int steps = 0;        // of 64 inputs, even
   WeightClass weightClass = WeightClass::bf16;
 };
 
 struct MatmulPlan {
-  int warpgroups = 1;   // of 64 rows each
-  int tileOutputs = 0;  // that a tile has registers for
+  MatmulTile tile;
   int rowTiles = 0, columnTiles = 0;
   int tileEights = 0;  // of the widest tile: tiles of columns are as equal as the granularity allows
   int blocks = 0;      // each takes tiles in turn
-  int depth = 1;       // steps that are loaded together: narrow tiles are done sooner than begun
   int stages = 0;      // of loaded inputs in shared memory
-  int slots = 0;       // of those made bf16: no more than stages
   int stageBytes = 0;
   int boxRows = 0;  // of x that a stage holds
   std::size_t sharedBytes = 0;
 };
 
-// One for each kernel there is.
+// One for each kernel there is that suits, and number of blocks an SM.
 std::vector<MatmulPlan> possiblePlans(const MatmulShape& shape, int sms);
 
 // The one that is likely to be fastest.

@@ -1,7 +1,7 @@
 #pragma once
 
-// What the matmul kernels of all architectures share: how tiles lie in shared memory, and what happens to a
-// finished sum.
+// How the tiles of a matmul by mma.sync lie in shared memory, and what happens to its finished sums; some of
+// it serves the kernel by wgmma too.
 
 #include <cstdint>
 
@@ -15,29 +15,6 @@ namespace tandem::cuda {
 // that the same chunk of eight rows lies in different banks. Tensor-core operands know it as the 128-byte
 // swizzle.
 __device__ inline int swizzled(int row, int chunk) { return row * kTileInputs + (chunk ^ row % 8) * 8; }
-
-// The four weights that a word of codes stands for, as two pairs of bf16. A code's seven bits behind bf16's
-// 128 are 128 + bits, and taking 128 scales away from so many leaves the product, rounded once.
-__device__ inline uint2 expandCodes(std::uint32_t word, std::uint32_t scales, std::uint32_t minus128Scales) {
-  constexpr std::uint32_t k128 = 0x43004300u, kBits = 0x007f007fu, kSigns = 0x80008000u;
-  const std::uint32_t first = fmaBf16((word & kBits) | k128, scales, minus128Scales);
-  const std::uint32_t second = fmaBf16((word >> 8 & kBits) | k128, scales, minus128Scales);
-  return {first ^ (word << 8 & kSigns), second ^ (word & kSigns)};
-}
-
-// Sixteen codes of an output, from input 16 piece of a tile on, become bf16 at their place in a tile of 64
-// inputs. `scale` is the output's, `row` its place in the tile.
-__device__ inline void expandPiece(const uint4& codes, bf16 scale, bf16* tile, int row, int piece) {
-  const std::uint32_t scales = std::uint32_t{scale} << 16 | scale;
-  constexpr std::uint32_t kMinus128 = 0xc300c300u, kMinusZero = 0x80008000u;
-  const std::uint32_t minus128Scales = fmaBf16(scales, kMinus128, kMinusZero);
-  const uint2 a = expandCodes(codes.x, scales, minus128Scales),
-              b = expandCodes(codes.y, scales, minus128Scales),
-              c = expandCodes(codes.z, scales, minus128Scales),
-              d = expandCodes(codes.w, scales, minus128Scales);
-  *reinterpret_cast<uint4*>(tile + swizzled(row, 2 * piece)) = make_uint4(a.x, a.y, b.x, b.y);
-  *reinterpret_cast<uint4*>(tile + swizzled(row, 2 * piece + 1)) = make_uint4(c.x, c.y, d.x, d.y);
-}
 
 constexpr float kLog2E = 1.4426950408889634f;
 __device__ inline float silu(float x) { return x / (1 + exp2Fast(-x * kLog2E)); }

@@ -38,8 +38,8 @@ class CudaWeight final : public Weight {
 };
 
 // Copies the matrices to the device and packs them there; returns when the sources are no longer needed.
-// Throws Error for inputs that differ or are no multiple of 8, for a `gated` that is not two matrices of
-// equal shape, and for int4, which has no kernels yet.
+// Throws Error for inputs that differ or are no multiple of 8, and for a `gated` that is not two matrices
+// of equal shape.
 std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
                                    WeightClass weightClass, Stream stream);
 

@@ -19,7 +19,6 @@ std::int64_t roundedUp(std::int64_t value, std::int64_t multiple) {
 }
 
 WeightTiles tilesOf(std::span<const CheckpointMatrix> parts, WeightLayout layout, WeightClass weightClass) {
-  check(weightClass != WeightClass::int4, "int4 weights have no CUDA kernels yet: choose int8 or bf16");
   check(!parts.empty() && parts[0].cols > 0, "a weight needs at least one matrix with inputs");
   check(parts[0].cols % 8 == 0, "CUDA matmuls support inputs of a multiple of 8");
   WeightTiles tiles;
@@ -37,7 +36,7 @@ WeightTiles tilesOf(std::span<const CheckpointMatrix> parts, WeightLayout layout
     places = 2 * roundedUp(parts[0].rows, kOutputsOfUnit);
   }
   tiles.paddedOutputs = roundedUp(places, kTileOutputs);
-  tiles.paddedInputs = roundedUp(tiles.inputs, kTileInputs);
+  tiles.paddedInputs = roundedUp(tiles.inputs, kInputsMultiple);
   return tiles;
 }
 

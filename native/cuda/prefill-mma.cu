@@ -86,7 +86,13 @@ __global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention pr
   const int first = begin / kStepTokens * kStepTokens;
   for (int i = 0; i < kStages; ++i) copy(first + i * kStepTokens);
 
+  // Written out: nvcc 13.0 leaves elements of an array of arrays without their members' initialisers.
   SoftmaxSums totals[kTiles][2];
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) totals[t][i] = SoftmaxSums{kNothingSeen, 0};
+  }
   float out[kTiles][2][State::kBlocks][4] = {};
   for (int run = begin / kRunTokens * kRunTokens; run < end; run += kRunTokens) {
     state.beginRun();

@@ -1,17 +1,25 @@
 #pragma once
 
-// How a matrix W [outputs, inputs] lies on the device: in tiles of 64 outputs, as shared memory shall hold
-// them, so that plain copies of contiguous bytes fill it.
+// How a matrix W [outputs, inputs] lies on the device: in tiles of 64 outputs and 64 inputs, each of 8 units
+// of 8 outputs, so that plain copies of contiguous bytes fill shared memory as kernels read it.
 //
-//   bf16  [outputs / 64][inputs / 64] tiles of [64 outputs][8 chunks of 8 inputs]; chunk c of output r lies
-//   at
-//         c ^ (r % 8), the 128-byte swizzle of tensor-core operands
-//   int8  the same tiles, of 8 units of 8 outputs: [8][64] codes, then [8] bf16 scales. A code is a sign and
-//         7 bits; a weight is code * scale, rounded to bf16. Of four inputs the bytes of a word hold 0, 2, 1,
-//         3
+//   bf16  a unit is [8 outputs][8 chunks of 8 inputs]; chunk c of output r lies at c ^ r, the 128-byte
+//   swizzle
+//         of tensor-core operands
+//   int8  a unit is [32 lanes][4 words] of codes, then [8] bf16 scales: the 16 bytes of lane 4r + t are what
+//   it
+//         holds of output r as a tensor-core operand. Word i is the inputs 16i + 2t, + 1 and those 8 behind
+//         them. A code is a sign and 7 bits; a weight is code * scale, rounded to bf16. The halves of a word
+//         are the two neighbours: in the low byte are the 7 bits of the first and the sign of the one 8
+//         behind it, in the high byte its 7 bits and the first one's sign, so that each is bf16 but for its
+//         exponent where the half, or the half with its bytes exchanged, is masked.
+//   int4  the same with [32 lanes][2 words]. Word i holds two times 16 inputs: from the lowest four bits on
+//   the
+//         halves are code + 8 of the inputs 32i + 2t, + 1, of those 8 behind them, and of the same of the
+//         next 16.
 //
-// Eight outputs of a tile are contiguous too: blocks divide the outputs by eights. Outputs and inputs are
-// padded with zeros to 64. In a `gated` weight eights of gate and of up take turns.
+// Blocks divide the outputs by eights. Outputs are padded with zeros to 64, inputs to two tiles. In a `gated`
+// weight eights of gate and of up take turns.
 
 #include <cstddef>
 #include <cstdint>
@@ -27,11 +35,20 @@
 namespace tandem::cuda {
 
 inline constexpr int kTileOutputs = 64;
-inline constexpr int kTileInputs = 64;  // 128 bytes of bf16, and what shares a scale in int8
+inline constexpr int kTileInputs = 64;  // 128 bytes of bf16, and what shares a scale of codes
+inline constexpr int kInputsMultiple = 2 * kTileInputs;  // kernels take tiles of inputs by twos
 inline constexpr int kOutputsOfUnit = 8;
 inline constexpr int kBf16UnitBytes = kOutputsOfUnit * kTileInputs * 2;
 inline constexpr int kInt8CodeBytes = kOutputsOfUnit * kTileInputs;
 inline constexpr int kInt8UnitBytes = kInt8CodeBytes + kOutputsOfUnit * 2;
+inline constexpr int kInt4CodeBytes = kInt8CodeBytes / 2;
+inline constexpr int kInt4UnitBytes = kInt4CodeBytes + kOutputsOfUnit * 2;
+
+// Of eight outputs and 64 inputs.
+TANDEM_HOST_DEVICE constexpr int unitBytesOf(WeightClass weightClass) {
+  if (weightClass == WeightClass::bf16) return kBf16UnitBytes;
+  return weightClass == WeightClass::int8 ? kInt8UnitBytes : kInt4UnitBytes;
+}
 
 struct WeightTiles {
   const std::byte* data = nullptr;  // on the device
@@ -39,10 +56,7 @@ struct WeightTiles {
   std::int64_t paddedOutputs = 0, paddedInputs = 0;
   WeightClass weightClass = WeightClass::bf16;
 
-  // Of eight outputs and 64 inputs.
-  TANDEM_HOST_DEVICE constexpr int unitBytes() const {
-    return weightClass == WeightClass::bf16 ? kBf16UnitBytes : kInt8UnitBytes;
-  }
+  TANDEM_HOST_DEVICE constexpr int unitBytes() const { return unitBytesOf(weightClass); }
   TANDEM_HOST_DEVICE constexpr std::int64_t steps() const { return paddedInputs / kTileInputs; }
   // The unit of the outputs [8 eight, 8 eight + 8) and the inputs [64 step, 64 step + 64).
   TANDEM_HOST_DEVICE constexpr std::int64_t unitOffset(std::int64_t eight, std::int64_t step) const {

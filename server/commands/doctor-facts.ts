@@ -84,7 +84,7 @@ export async function gatherFacts(
     },
     gpu: readGpu(),
     cuda: attempt(cuda),
-    device: attempt(() => chooseDevice({ model: question, engine }, cuda)),
+    device: attempt(() => chooseDevice(engine, cuda)),
     model: await readModel(question).catch(asError),
   };
 }

@@ -29,11 +29,8 @@ const noDriver: CudaInfo = {
   devices: [],
 };
 
-const choose = (
-  settings: Partial<EngineSettings>,
-  info: CudaInfo,
-  weights: ModelSettings['weights'] = 'int8',
-) => chooseDevice({ model: { weights }, engine: EngineSettings.parse(settings) }, () => info);
+const choose = (settings: Partial<EngineSettings>, info: CudaInfo) =>
+  chooseDevice(EngineSettings.parse(settings), () => info);
 
 describe('the choice of a device', () => {
   it('takes a GPU where one can be used, and says why where it cannot', () => {
@@ -54,7 +51,7 @@ describe('the choice of a device', () => {
     };
     for (const settings of [{ device: 'cpu' }, { cores: 2 }, { isa: 'avx2' }] as const) {
       const engine = EngineSettings.parse(settings);
-      expect(chooseDevice({ model: { weights: 'int8' }, engine }, ask)).toEqual({ kind: 'cpu', notes: [] });
+      expect(chooseDevice(engine, ask)).toEqual({ kind: 'cpu', notes: [] });
     }
   });
 
@@ -98,13 +95,6 @@ describe('the choice of a device', () => {
   });
 
   it('leaves to the processor what has no kernels', () => {
-    expect(() => choose({ device: 'cuda' }, usable, 'int4')).toThrow(
-      /--weights int4 has no CUDA kernels yet/,
-    );
-    expect(choose({}, usable, 'int4')).toMatchObject({
-      kind: 'cpu',
-      notes: ['computing on the processor: --weights int4 has no CUDA kernels yet: take int8 or bf16'],
-    });
     expect(() => choose({ device: 'cuda', kv: 'zip' }, usable)).toThrow(
       /^--device cuda: --kv zip has no CUDA kernels yet: take exact, int8, int4 or int2/,
     );
@@ -118,7 +108,7 @@ describe('the choice of a device', () => {
       kind: 'cpu',
       notes: [expect.stringContaining('computing on the processor: --kv zip')],
     });
-    for (const kv of ['int8', 'int4', 'int2'] as const) {
+    for (const kv of ['exact', 'int8', 'int4', 'int2'] as const) {
       expect(choose({ device: 'cuda', kv }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
     }
     for (const kvPressure of ['int8', 'int4'] as const) {

@@ -259,6 +259,10 @@ inline std::uint32_t transposeMatrix(std::uint32_t pair) {
 }
 
 inline int computedAnew(int value) { return value; }
+template <class T>
+T* computedAnew(T* address) {
+  return address;
+}
 
 inline uint4 loadOnce(const uint4* address) { return *address; }
 inline uint2 loadOnce(const uint2* address) { return *address; }

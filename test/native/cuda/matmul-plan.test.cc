@@ -19,7 +19,7 @@ struct Named {
 
 std::vector<Named> shapes() {
   std::vector<Named> all;
-  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8, WeightClass::int4}) {
     for (const int outputs : {8, 72, 4096, 28672, 128256}) {
       for (const int rows : {1, 8, 63, 64, 65, 300, 4096}) {
         for (const int granularity : {1, 2}) {
@@ -53,8 +53,8 @@ TEST("cuda matmul plan: tiles of columns cover all outputs once, and none is wid
       test::equal(cuda::firstEightOf(plan.columnTiles, plan.columnTiles, shape.eights, shape.granularity),
                   shape.eights, name);
       test::equal(widest, plan.tileEights, name);
-      isTrue(widest * cuda::kOutputsOfUnit <= plan.tileOutputs, name + ": a tile is too wide");
-      isTrue(std::int64_t{64} * plan.warpgroups * plan.rowTiles >= shape.rows, name + ": rows are left out");
+      isTrue(widest <= plan.tile.mostEights(), name + ": a tile is too wide");
+      isTrue(std::int64_t{plan.tile.rows} * plan.rowTiles >= shape.rows, name + ": rows are left out");
     }
   }
 }
@@ -65,16 +65,18 @@ TEST("cuda matmul plan: what is read fits the shared memory") {
       isTrue(plan.sharedBytes <= std::size_t{227} << 10, name + ": too much shared memory");
       isTrue(plan.stages >= cuda::kFewestStages && plan.stages <= cuda::kMostStages, name + ": stages");
       test::equal(plan.stageBytes % 1024, 0, name);
-      const int xEnd = (plan.stages - 1) * plan.stageBytes + (plan.depth - 1) * plan.boxRows * 128 +
-                       plan.warpgroups * 64 * 128;
+      const int depth = plan.tile.depth(shape.weightClass), last = (plan.stages - 1) * plan.stageBytes;
+      const int xEnd = last + (depth - 1) * plan.boxRows * 128 + plan.tile.rows * 128;
       isTrue(xEnd + cuda::kBarrierBytes <= plan.sharedBytes, name + ": x is read into the barriers");
-      const bool int8 = shape.weightClass == WeightClass::int8;
-      const int places = plan.depth * (int8 ? plan.slots : 1);
-      const int wBegin = (int8 ? plan.stages * plan.stageBytes
-                               : (plan.stages - 1) * plan.stageBytes + plan.depth * plan.boxRows * 128) +
-                         (places - 1) * plan.tileEights * cuda::kBf16UnitBytes;
-      isTrue(wBegin + plan.tileOutputs * 128 + cuda::kBarrierBytes <= plan.sharedBytes,
-             name + ": W is read into the barriers");
+      // Codes are read as units, bf16 as whole operands.
+      const bool codes = shape.weightClass != WeightClass::bf16;
+      const int unit = cuda::unitBytesOf(shape.weightClass);
+      const int wEnd = last + depth * plan.boxRows * 128 + (depth - 1) * plan.tileEights * unit +
+                       (codes ? plan.tileEights : plan.tile.mostEights()) * unit;
+      isTrue(wEnd + cuda::kBarrierBytes <= plan.sharedBytes, name + ": W is read into the barriers");
+      if (plan.tile.halfSm()) {
+        isTrue(plan.sharedBytes <= std::size_t{113} << 10, name + ": two blocks do not fit an SM");
+      }
     }
   }
 }

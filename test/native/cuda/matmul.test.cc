@@ -1,7 +1,9 @@
 #include "cuda/matmul.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "check.h"
@@ -22,11 +24,11 @@ constexpr int kSms = 4;
 using Kernel = std::function<void(const cuda::MatmulProblem&, int)>;
 
 // Those that the device has, and all their tiles.
-std::vector<Kernel> kernels(std::int64_t rows, WeightClass weightClass) {
+std::vector<Kernel> kernels(std::int64_t rows, WeightClass weightClass, int granularity = 1) {
   std::vector<Kernel> all = {
       [](const cuda::MatmulProblem& problem, int sms) { cuda::matmulByMma(problem, sms, kStream); }};
   if (!cuda::hasWgmma()) return all;
-  const std::size_t plans = cuda::possiblePlans({rows, 1, 1, 1, weightClass}, 1).size();
+  const std::size_t plans = cuda::possiblePlans({rows, granularity, granularity, 2, weightClass}, 1).size();
   for (std::size_t i = 0; i < plans; ++i) {
     all.push_back([i](const cuda::MatmulProblem& problem, int sms) {
       cuda::matmulByWgmma(problem, cuda::possiblePlans(cuda::shapeOf(problem), sms)[i], kStream);
@@ -35,20 +37,55 @@ std::vector<Kernel> kernels(std::int64_t rows, WeightClass weightClass) {
   return all;
 }
 
+constexpr WeightClass kClasses[] = {WeightClass::bf16, WeightClass::int8, WeightClass::int4};
+
+float inverseOf(float scale) { return std::abs(scale) >= 0x1p-126f ? 1 / scale : 0; }
+float int4Code(float value, float scale) {
+  return std::clamp(std::nearbyint(value * inverseOf(scale)), -8.0f, 7.0f);
+}
+
+// Of 64 values, in the order of a half warp's lanes with four values each.
+float int4Error(std::span<const float> group, float scale) {
+  float errors[16] = {};
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    const float difference = std::fma(-int4Code(group[i], scale), scale, group[i]);
+    errors[i / 4] = std::fma(difference, difference, errors[i / 4]);
+  }
+  for (int lanes = 8; lanes > 0; lanes /= 2) {
+    for (int lane = 0; lane < lanes; ++lane) errors[lane] += errors[lane + lanes];
+  }
+  return errors[0];
+}
+
+// That leaves the least squared error among that of the largest value and some smaller ones.
+float int4Scale(std::span<const float> group) {
+  const auto [least, greatest] = std::ranges::minmax(group);
+  const float largest = -std::min(least, 0.0f) > std::max(greatest, 0.0f) ? least : std::max(greatest, 0.0f);
+  float best = 0, bestError = INFINITY;
+  for (int step = 0; step < 8; ++step) {
+    const float scale = toFloat(toBf16(largest / (-8 + 0.25f * static_cast<float>(step))));
+    if (const float error = int4Error(group, scale); error < bestError) {
+      best = scale;
+      bestError = error;
+    }
+  }
+  return best;
+}
+
 // What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 64 inputs each.
 std::vector<float> meaning(const std::vector<float>& w, std::int64_t inputs, WeightClass weightClass) {
   std::vector<float> result(w.size());
-  const std::int64_t group = weightClass == WeightClass::int8 ? 64 : inputs;
   for (std::size_t row = 0; row < w.size(); row += inputs) {
-    for (std::int64_t begin = 0; begin < inputs; begin += group) {
-      const std::int64_t end = std::min(inputs, begin + group);
+    for (std::int64_t begin = 0; begin < inputs; begin += 64) {
+      const std::span group(w.data() + row + begin, std::min<std::int64_t>(inputs - begin, 64));
       float largest = 0;
-      for (std::int64_t i = begin; i < end; ++i) largest = std::max(largest, std::abs(w[row + i]));
-      const float scale = toFloat(toBf16(largest / 127));
-      for (std::int64_t i = begin; i < end; ++i) {
-        const float value = w[row + i];
-        const float code = scale > 0 ? std::nearbyint(value * (1 / scale)) : 0;
-        result[row + i] = toFloat(toBf16(weightClass == WeightClass::int8 ? code * scale : value));
+      for (const float value : group) largest = std::max(largest, std::abs(value));
+      const float scale =
+          weightClass == WeightClass::int4 ? int4Scale(group) : toFloat(toBf16(largest / 127));
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        const float code = weightClass == WeightClass::int4 ? int4Code(group[i], scale)
+                                                            : std::nearbyint(group[i] * inverseOf(scale));
+        result[row + begin + i] = toFloat(toBf16(weightClass == WeightClass::bf16 ? group[i] : code * scale));
       }
     }
   }
@@ -91,6 +128,12 @@ struct Problem {
     return out.read();
   }
   // By one kernel.
+  std::vector<bf16> runBy(const Kernel& kernel, cuda::Epilogue epilogue, std::vector<bf16> before) const {
+    DeviceArray<bf16> in(x), out(std::move(before));
+    DeviceArray<float> biases(bias);
+    kernel({in.data(), weight().tiles(), biases.data(), out.data(), epilogue, rows}, kSms);
+    return out.read();
+  }
   std::vector<float> logitsBy(const Kernel& kernel, int sms = kSms) const {
     DeviceArray<bf16> in(x);
     DeviceArray<float> biases(bias), out(std::vector<float>(rows * outputs, NAN));
@@ -140,7 +183,7 @@ std::string shapeOf(const Problem& problem) {
 }  // namespace
 
 TEST("cuda matmul: equals float64 for outputs and inputs that fill no tile, and rows around the tiles") {
-  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+  for (const WeightClass weightClass : kClasses) {
     for (const auto& [outputs, inputs] : {std::pair{64, 64}, {3, 8}, {72, 200}, {136, 136}}) {
       for (const int rows : {1, 17, 70}) {
         const Problem problem(rows, outputs, inputs, weightClass);
@@ -152,22 +195,26 @@ TEST("cuda matmul: equals float64 for outputs and inputs that fill no tile, and 
   }
 }
 
-TEST("cuda matmul: stores bf16, or adds to what is there") {
+TEST("cuda matmul: stores bf16, or adds to what is there, by every kernel") {
   for (const std::int64_t outputs : {40, 41}) {  // 41: no row but the first is aligned
-    const Problem problem(5, outputs, 128, WeightClass::bf16);
-    const std::vector<bf16> before = randomBf16s(5 * outputs, 4);
-    const auto exact = problem.logits();
-    const auto stored = problem.run(cuda::Epilogue::store, true, before);
-    const auto added = problem.run(cuda::Epilogue::add, true, before);
-    for (std::size_t i = 0; i < exact.size(); ++i) {
-      test::equal(stored[i], toBf16(exact[i]), "stored");
-      test::equal(added[i], toBf16(exact[i] + toFloat(before[i])), "added");
+    for (const int rows : {5, 67}) {
+      const Problem problem(rows, outputs, 128, WeightClass::int8);
+      const std::vector<bf16> before = randomBf16s(rows * outputs, 4);
+      const auto exact = problem.logits();
+      for (const Kernel& kernel : kernels(rows, WeightClass::int8)) {
+        const auto stored = problem.runBy(kernel, cuda::Epilogue::store, before);
+        const auto added = problem.runBy(kernel, cuda::Epilogue::add, before);
+        for (std::size_t i = 0; i < exact.size(); ++i) {
+          test::equal(stored[i], toBf16(exact[i]), "stored");
+          test::equal(added[i], toBf16(exact[i] + toFloat(before[i])), "added");
+        }
+      }
     }
   }
 }
 
 TEST("cuda matmul: gates by SiLU what a gated weight interleaves") {
-  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+  for (const WeightClass weightClass : kClasses) {
     for (const std::int64_t gates : {64, 24, 13}) {
       const Problem problem(19, 2 * gates, 136, weightClass, WeightLayout::gated);
       for (const bool biased : {false, true}) {
@@ -188,8 +235,22 @@ TEST("cuda matmul: gates by SiLU what a gated weight interleaves") {
   }
 }
 
+TEST("cuda matmul: all kernels gate alike") {
+  const std::int64_t gates = 48, rows = 67;
+  for (const WeightClass weightClass : kClasses) {
+    const Problem problem(rows, 2 * gates, 72, weightClass, WeightLayout::gated);
+    const std::vector<bf16> before(rows * gates, 0x7fc0);
+    std::vector<bf16> first;
+    for (const Kernel& kernel : kernels(rows, weightClass, 2)) {
+      const auto y = problem.runBy(kernel, cuda::Epilogue::swiGlu, before);
+      if (first.empty()) first = y;
+      isTrue(y == first, "equal");
+    }
+  }
+}
+
 TEST("cuda matmul: a row's bits do not depend on the rows beside it nor on the SMs") {
-  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+  for (const WeightClass weightClass : kClasses) {
     const Problem problem(150, 72, 264, weightClass);
     const auto together = problem.logits();
     for (const auto& [first, count, sms] :
@@ -202,7 +263,7 @@ TEST("cuda matmul: a row's bits do not depend on the rows beside it nor on the S
 }
 
 TEST("cuda matmul: all kernels give the same bits") {
-  for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
+  for (const WeightClass weightClass : kClasses) {
     for (const auto& [rows, outputs, inputs] :
          {std::tuple{1, 24, 72}, {9, 136, 200}, {70, 264, 136}, {130, 520, 64}, {200, 72, 328}}) {
       const Problem problem(rows, outputs, inputs, weightClass);
@@ -217,13 +278,29 @@ TEST("cuda matmul: all kernels give the same bits") {
   }
 }
 
-TEST("cuda matmul: an int8 weight is the bf16 weight of its rounded values, bit for bit") {
-  const Problem int8(7, 48, 200, WeightClass::int8);
-  Problem bf16s(7, 48, 200, WeightClass::bf16);
-  const CheckpointMatrix rounded{reinterpret_cast<const std::byte*>(int8.means.data()), CheckpointType::f32,
-                                 48, 200};
-  bf16s.packed = cuda::packWeight({&rounded, 1}, WeightLayout::stacked, WeightClass::bf16, kStream);
-  isTrue(int8.logits() == bf16s.logits(), "equal");
+TEST("cuda matmul: a weight of codes is the bf16 weight of its rounded values, bit for bit") {
+  for (const WeightClass weightClass : {WeightClass::int8, WeightClass::int4}) {
+    const Problem codes(7, 48, 200, weightClass);
+    Problem bf16s(7, 48, 200, WeightClass::bf16);
+    const CheckpointMatrix rounded{reinterpret_cast<const std::byte*>(codes.means.data()),
+                                   CheckpointType::f32, 48, 200};
+    bf16s.packed = cuda::packWeight({&rounded, 1}, WeightLayout::stacked, WeightClass::bf16, kStream);
+    isTrue(codes.logits() == bf16s.logits(), "equal");
+  }
+}
+
+TEST("cuda matmul: a weight that is not a number stays visible in every class") {
+  std::vector<float> values(8 * 64, 0.5f);
+  values[3 * 64 + 5] = NAN;
+  const CheckpointMatrix part{reinterpret_cast<const std::byte*>(values.data()), CheckpointType::f32, 8, 64};
+  for (const WeightClass weightClass : kClasses) {
+    Problem problem(1, 8, 64, weightClass);
+    problem.packed = cuda::packWeight({&part, 1}, WeightLayout::stacked, weightClass, kStream);
+    const auto y = problem.logits();
+    for (int output = 0; output < 8; ++output) {
+      test::equal(std::isnan(y[output]), output == 3, "output " + std::to_string(output));
+    }
+  }
 }
 
 TEST("cuda matmul: packs bf16, f16 and f32 alike where all can hold the values") {
@@ -256,7 +333,6 @@ TEST("cuda matmul: what no kernel supports is refused by name") {
   const CheckpointMatrix narrow{nullptr, CheckpointType::f32, 8, 8},
       wide{nullptr, CheckpointType::f32, 8, 16}, odd{nullptr, CheckpointType::f32, 8, 12},
       taller{nullptr, CheckpointType::f32, 9, 8};
-  throws(pack({narrow}, WeightLayout::stacked, WeightClass::int4), "int4");
   throws(pack({narrow, wide}, WeightLayout::stacked, WeightClass::bf16), "equal inputs");
   throws(pack({odd}, WeightLayout::stacked, WeightClass::bf16), "multiple of 8");
   throws(pack({narrow, taller}, WeightLayout::gated, WeightClass::bf16), "one shape");
