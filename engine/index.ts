@@ -43,6 +43,9 @@ export {
 } from './grammar/compile.js';
 export type { GrammarPart, GrammarSource } from './grammar/source.js';
 export { PackingRule } from './kv/packing-rule.js';
+export { byAttention, byScore, chooseClasses, type PackedForm } from './kv/page-classes.js';
+export { Saliency } from './kv/saliency.js';
+export { PrefillSight, type SeenPages, SparsePrefill } from './kv/sparse-prefill.js';
 export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
@@ -57,7 +60,7 @@ export type {
 } from './model/text.js';
 export { openTokenizer } from './model/tokenizer.js';
 export { packedWeightBytes } from './model/weight-bytes.js';
-export { openDevice, packingRule } from './open-device.js';
+export { openDevice, packingRule, sparsePrefill } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
 export { greedySampling } from './sampling/greedy.js';
 export { correctedModel } from './scheduler/corrected-model.js';
@@ -84,6 +87,7 @@ export type {
   EngineStats,
   FinishReason,
   GenerateRequest,
+  KvUsage,
   PolicyChange,
   SamplingParams,
   SchedulerReport,

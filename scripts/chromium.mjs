@@ -14,11 +14,8 @@ export function findChromium() {
   return [process.env.CHROMIUM, ...found].find((file) => file !== undefined && canRun(file));
 }
 
-/**
- * What playwright is to launch. Without a GPU the browser draws by itself, which costs less than to emulate one; it ends what
- * hangs, and a busy machine must not reach that.
- */
-export const launchOptions = { args: ['--disable-gpu'], timeout: 150_000 };
+/** For playwright: what hangs ends, and a busy machine does not reach that. */
+export const launchOptions = { timeout: 150_000 };
 
 function canRun(file) {
   try {

@@ -1,6 +1,6 @@
 /**
- * Makes the pictures of the pages that the README shows: docs/images/{playground,dashboard}-{light,dark}.png, of a real server
- * with the demo model under a real load. Takes two minutes, and a Chromium (CHROMIUM names one that is not in the PATH).
+ * Makes pictures of the pages for the README: docs/images/{playground,dashboard}-{light,dark}.png, of a real server
+ * with the demo model under a real load. Takes some two minutes on a machine that does nothing else, and a Chromium (CHROMIUM names one that is not in the PATH).
  *
  *   node scripts/screenshots.mjs
  */
@@ -14,7 +14,7 @@ import { setupOrExit } from './setup.mjs';
 
 const playgroundSize = { width: 1240, height: 780 };
 const dashboardSize = { width: 1240, height: 1000 };
-const loadSeconds = 90;
+const loadSeconds = 60;
 const streams = 3;
 
 await setupOrExit();
@@ -81,8 +81,8 @@ async function dashboard(page, url) {
     askAboutLongTexts(url, load),
   ];
   await sleep(loadSeconds * 1000);
-  await shoot(page, 'dashboard');
   load.isOn = false;
+  await shoot(page, 'dashboard');
   await Promise.all(running);
 }
 

@@ -1,3 +1,11 @@
+/** What a sequence would give for others. */
+export interface Squeezable {
+  /** How much it loses by that: none that has a higher one is squeezed before. */
+  readonly rung: number;
+  /** Tokens whose KV becomes smaller. */
+  readonly tokens: number;
+}
+
 /**
  * KV memory and slots, as the scheduler asks for them. `engine/kv/sequence-memory.ts` answers for a device's pool and the
  * prefix cache; the simulator and the property tests count.
@@ -6,6 +14,8 @@ export interface Memory<W> {
   readonly pageTokens: number;
   /** Bytes of one token's K and V in all layers, for this sequence at its present precision. */
   kvBytesPerToken(work: W): number;
+  /** Tokens that its next rows attend to before their own, on average. */
+  contextOf(work: W): number;
   /** Part of the memory that running sequences hold, 0 to 1. What the prefix cache alone holds does not count. */
   usage(): number;
   /** Tokens of a waiting sequence's prompt that are cached now. Changes nothing. */
@@ -17,6 +27,17 @@ export interface Memory<W> {
   admit(work: W, reserveTokens: number): boolean;
   /** Room for `tokens` tokens in all, from what is free or only cached. False, and nothing changed, if there is not. */
   reserve(work: W, tokens: number): boolean;
+  /** Whether a slot is free. */
+  readonly hasSlot: boolean;
+  /** Whether what is free is no more than it takes to squeeze someone. */
+  readonly isTight: boolean;
+  /** What `squeeze` would do to a sequence that has a slot; undefined: nothing. */
+  squeezable(work: W): Squeezable | undefined;
+  /**
+   * Has the sequence packed from now on, as `pack` does, for lack of memory. False if nothing comes of it: it is not in
+   * flight, and there is no room to pack it.
+   */
+  squeeze(work: W): boolean;
   /** Whether any sequence is ever packed: where none is, nobody looks for what to pack before each step. */
   readonly packs: boolean;
   /** Whether more of the sequence's KV must be packed before its next step. */

@@ -423,7 +423,7 @@ export class Scheduler<W extends Work> {
     const load = new StepLoad();
     for (const { work, tokens } of prompts) {
       const endsPrompt = tokens === work.remainingTokens;
-      load.addChunk(tokens, work.computedTokens, this.#memory.kvBytesPerToken(work), endsPrompt);
+      load.addChunk(tokens, this.#memory.contextOf(work), this.#memory.kvBytesPerToken(work), endsPrompt);
     }
     for (const work of decoding) {
       load.addDecode(work.computedTokens + 1, this.#memory.kvBytesPerToken(work));

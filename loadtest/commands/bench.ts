@@ -7,7 +7,6 @@ import { renderCommand } from './render.js';
 import { runProgram } from './run-program.js';
 import { schedulersCommand } from './schedulers.js';
 import { serveCommand } from './serve.js';
-import { soakCommand } from './soak.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export function run(argv: string[]): Promise<number> {
@@ -22,7 +21,6 @@ export function run(argv: string[]): Promise<number> {
     .addCommand(engineCommand(rest))
     .addCommand(qualityCommand(rest))
     .addCommand(peerCommand(rest))
-    .addCommand(soakCommand(rest))
     .addCommand(randomModelCommand())
     .addCommand(renderCommand());
   return runProgram(program, argv);

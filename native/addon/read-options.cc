@@ -135,12 +135,32 @@ OpenOptions readOpenOptions(Napi::Object object) {
   return options;
 }
 
-PrecisionClass readPrecision(const Napi::Value& name) {
-  const std::string text = name.ToString().Utf8Value();
-  for (const PrecisionClass precision : kPrecisionClasses) {
-    if (text == nameOf(precision)) return precision;
+std::vector<PrecisionClass> readClasses(const Napi::Value& value) {
+  std::vector<PrecisionClass> classes;
+  for (const std::uint8_t place : readColumn<std::uint8_t>(value, napi_uint8_array, "classes")) {
+    if (place > static_cast<std::uint8_t>(PrecisionClass::none)) {
+      throw Error("there is no page class " + std::to_string(place));
+    }
+    classes.push_back(static_cast<PrecisionClass>(place));
   }
-  throw Error("there is no precision class \"" + text + "\"");
+  return classes;
+}
+
+void readSparse(const Napi::Value& entries, const Napi::Value& isSeen, int layers,
+                std::vector<SparseEntry>& sparse) {
+  const auto pairs = readColumn<std::int32_t>(entries, napi_int32_array, "sparse");
+  const auto flags = readColumn<std::uint8_t>(isSeen, napi_uint8_array, "isSeen");
+  if (pairs.size() % 2 != 0) throw Error("sparse must have an entry and a count of pages for each");
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < pairs.size(); i += 2) {
+    const std::int64_t count = std::int64_t{layers} * pairs[i + 1];
+    if (count < 0 || next + static_cast<std::size_t>(count) > flags.size()) {
+      throw Error("isSeen must have a flag for each layer and page of the sparse entries");
+    }
+    const auto begin = flags.begin() + static_cast<std::ptrdiff_t>(next);
+    sparse.push_back({pairs[i], pairs[i + 1], {begin, begin + static_cast<std::ptrdiff_t>(count)}});
+    next += static_cast<std::size_t>(count);
+  }
 }
 
 SlotOptions readSlotOptions(Napi::Object object) {

@@ -34,7 +34,12 @@ OpenOptions readOpenOptions(Napi::Object object);
 SlotOptions readSlotOptions(Napi::Object object);
 TokenBytes readTokenBytes(Napi::Object object);
 GrammarTables readGrammarTables(Napi::Object object);
-PrecisionClass readPrecision(const Napi::Value& name);
+// Of pages, as their places in `pageClasses` of engine/device/device.ts.
+std::vector<PrecisionClass> readClasses(const Napi::Value& value);
+
+// An entry and a count of pages for each sparse entry, and the flags of all of them one after another.
+void readSparse(const Napi::Value& entries, const Napi::Value& isSeen, int layers,
+                std::vector<SparseEntry>& sparse);
 
 template <class T>
 std::vector<T> readColumn(const Napi::Value& value, napi_typedarray_type type, const char* name) {

@@ -76,10 +76,14 @@ struct SoftmaxSums {
 struct MergeFactors {
   float before, later;
 
+  // Of what was found before and in a later run, with the highest score of both.
+  __device__ static MergeFactors of(float before, float run, float highest) {
+    return {exp2Fast(before - highest), exp2Fast(run - highest)};
+  }
   // Adds a later run to `total`; `combine` does the same to an element of the output.
   __device__ static MergeFactors merge(SoftmaxSums& total, const SoftmaxSums& run) {
     const float highest = fmaxf(total.highest, run.highest);
-    const MergeFactors factors{exp2Fast(total.highest - highest), exp2Fast(run.highest - highest)};
+    const MergeFactors factors = of(total.highest, run.highest, highest);
     total.highest = highest;
     total.sum = factors.combine(total.sum, run.sum);
     return factors;

@@ -192,11 +192,11 @@ class WarpAttention {
           queries[tile] = shared_[32 * (tile * kDepths + depth)];
         }
       }
+      std::uint32_t low[4], high[4];
+      Keys::loadKeys(low, high, slot, depth, g_, t_);
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        std::uint32_t low[2], high[2];
-        Keys::loadKeys(low, high, slot, depth, m, g_, t_);
-        const std::uint32_t rows[4] = {low[0], low[1], high[0], high[1]};
+        const std::uint32_t rows[4] = {low[2 * m], low[2 * m + 1], high[2 * m], high[2 * m + 1]};
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
           multiplyTiles(scores[m][tile], rows, queries[tile].x, queries[tile].y);

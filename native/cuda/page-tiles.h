@@ -27,6 +27,9 @@ struct PageTile {
                                                                         : 4 * kPageTokens;
   static constexpr int kSlotBytes = kBytes + kScaleBytes;
 
+  // Of a head block, both tiles and their scales.
+  static constexpr int kHeadBytes = static_cast<int>(PageFormat{kPrecision, 1, kHeadDim}.headBytes());
+
   // Whether scores and probabilities are multiplied by `loadScales`.
   static constexpr bool kScaledTokens = kPrecision == PrecisionClass::int8;
 
@@ -39,42 +42,56 @@ struct PageTile {
   template <unsigned kThreads>
   __device__ static void copy(std::byte* slot, const std::byte* head, unsigned thread) {
     constexpr unsigned kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
-    const std::byte* tile = head + (kKeys ? 0 : kBytes);
+    // A remainder that the compiler knows to be small: all but the first addresses are then constants away.
+    const unsigned own = thread % kThreads;
+    const std::byte* tile = head + (kKeys ? 0 : kBytes) + 16 * own;
 #pragma unroll
     for (unsigned first = 0; first < kChunks; first += kThreads) {
-      if (kChunks % kThreads != 0 && first + thread >= kChunks) break;
-      copyAsync(slot + 16 * ((thread ^ turnOf(first + thread)) + first), tile + 16 * (first + thread));
+      if (kChunks % kThreads != 0 && first + own >= kChunks) break;
+      copyAsync(slot + 16 * (own ^ turnOf(first / 8 + own / 8)) + 16 * first, tile + 16 * first);
     }
+    if constexpr (kScaleBytes > 0) {
+      std::byte* to = slot + kBytes + 16 * own;
+      const std::byte* from = head + kScalesBegin + 16 * own;
 #pragma unroll
-    for (unsigned first = 0; first < kScaleChunks; first += kThreads) {
-      if (first + thread >= kScaleChunks) break;
-      copyAsync(slot + kBytes + 16 * (first + thread), head + kScalesBegin + 16 * (first + thread));
+      for (unsigned first = 0; first < kScaleChunks; first += kThreads) {
+        if (kScaleChunks % kThreads != 0 && first + own >= kScaleChunks) break;
+        copyAsync(to + 16 * first, from + 16 * first);
+      }
     }
   }
 
-  // Tokens of quarter m of the page, in both pairs of channels of the lane's in a depth of 16.
-  __device__ static void loadKeys(std::uint32_t (&low)[2], std::uint32_t (&high)[2], const std::byte* slot,
-                                  int depth, int m, int g, int t) {
+  // Both pairs of channels of the lane's in a depth of 16. Words 2 m and 2 m + 1 are of quarter m of the
+  // page.
+  __device__ static void loadKeys(std::uint32_t (&low)[4], std::uint32_t (&high)[4], const std::byte* slot,
+                                  int depth, int g, int t) {
     if constexpr (kPrecision == PrecisionClass::bf16) {
-      const std::byte* line = slot + 16 * (64 * depth + 16 * t + (g ^ 2 * t)) + 8 * m;
+      const std::byte* line = slot + 16 * (64 * depth + 16 * t + (g ^ 2 * t));
       load(low, line);
       load(high, line + 128);
     } else if constexpr (kPrecision == PrecisionClass::int8) {
-      const std::byte* line = slot + 128 * (4 * depth + t) + 8 * (g % 2) + 4 * m;
-      expand(low, *reinterpret_cast<const std::uint32_t*>(line + 16 * (g / 2 ^ 2 * t)));
-      expand(high, *reinterpret_cast<const std::uint32_t*>(line + 16 * ((4 + g / 2) ^ 2 * t)));
+      const std::byte* line = slot + 128 * (4 * depth + t) + 8 * (g % 2);
+      expand(low, *reinterpret_cast<const uint2*>(line + 16 * (g / 2 ^ 2 * t)));
+      expand(high, *reinterpret_cast<const uint2*>(line + 16 * ((4 + g / 2) ^ 2 * t)));
     } else {
-      const int pair = 8 * depth + 2 * t, shift = shiftOf(pair, g);
-      std::uint32_t words[2];
-      load(words, slot + 64 * wordOf(pair, g) + 16 * (g % 4) + 8 * m);
+      const int pair = 8 * depth + 2 * t;
+      std::uint32_t words[4];
+      loadPacked(words, slot, wordOf(pair, g), g, t);
       const std::byte* scales = slot + kBytes + 4 * pair;
       const uint2 steps = *reinterpret_cast<const uint2*>(scales);
       const uint2 middles = *reinterpret_cast<const uint2*>(scales + 2 * kHeadDim);
-      const std::uint32_t halves[2] = {halved(steps.x), halved(steps.y)};
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        low[i] = fmaBf16(levels(words[i], shift), halves[0], middles.x);
-        high[i] = fmaBf16(levels(words[i], shift + 2 * kBits), halves[1], middles.y);
+      for (int i = 0; i < 4; ++i) {
+        const std::uint32_t codes = rotated(words[i], shiftOf(pair, g) - 1);
+        // The next pair's are two codes up, in int2 still among the bits that a number takes.
+        std::uint32_t next;
+        if constexpr (kBits == 2) {
+          next = levels<5>(codes);
+        } else {
+          next = levels<1>(codes >> 8);
+        }
+        low[i] = fmaBf16(levels<1>(codes), steps.x, middles.x);
+        high[i] = fmaBf16(next, steps.y, middles.y);
       }
     }
   }
@@ -84,16 +101,28 @@ struct PageTile {
                                     int t) {
     if constexpr (isPacked(kPrecision)) {
       std::uint32_t packed[4];
-      load(packed, slot + 64 * wordOf(4 * t, 8 * block + g) + 16 * (g % 4));
+      loadPacked(packed, slot, wordOf(4 * t, 8 * block + g), g, t);
       std::uint32_t steps[4], middles[4];
       load(steps, slot + kBytes + 16 * t);
       load(middles, slot + kBytes + 2 * kPageTokens + 16 * t);
 #pragma unroll
-      for (int pair = 0; pair < 4; ++pair) {
-        const int shift = shiftOf(4 * t + pair, 8 * block + g);
-        const std::uint32_t half = halved(steps[pair]);
+      for (int i = 0; i < 4; ++i) {
+        std::uint32_t pairs[4];
+        if constexpr (kBits == 4) {
+          pairs[0] = levels<1>(packed[i] << 1);
+          pairs[1] = levels<3>(packed[i] >> 1);
+          pairs[2] = levels<3>(packed[i] >> 5);
+          pairs[3] = levels<3>(packed[i] >> 9);
+        } else {
+          const std::uint32_t codes = rotated(packed[i], shiftOf(4 * t, 8 * block + g) - 1);
+          pairs[0] = levels<1>(codes);
+          pairs[1] = levels<3>(codes);
+          pairs[2] = levels<5>(codes);
+          pairs[3] = levels<5>(codes >> 2);
+        }
 #pragma unroll
-        for (int i = 0; i < 4; ++i) words[pair][i] = fmaBf16(levels(packed[i], shift), half, middles[pair]);
+        for (int pair = 0; pair < 4; ++pair)
+          words[pair][i] = fmaBf16(pairs[pair], steps[pair], middles[pair]);
       }
     } else {
 #pragma unroll
@@ -122,14 +151,7 @@ struct PageTile {
     const uint4 four = *reinterpret_cast<const uint4*>(place);
     words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
   }
-  __device__ static void load(std::uint32_t (&words)[2], const std::byte* place) {
-    const uint2 two = *reinterpret_cast<const uint2*>(place);
-    words[0] = two.x, words[1] = two.y;
-  }
   // Pairs of int8 codes.
-  __device__ static void expand(std::uint32_t (&words)[2], std::uint32_t codes) {
-    words[0] = expandCodes<0>(codes), words[1] = expandCodes<1>(codes);
-  }
   __device__ static void expand(std::uint32_t (&words)[4], uint2 codes) {
     words[0] = expandCodes<0>(codes.x), words[1] = expandCodes<1>(codes.x);
     words[2] = expandCodes<0>(codes.y), words[3] = expandCodes<1>(codes.y);
@@ -144,30 +166,50 @@ struct PageTile {
   __device__ static int shiftOf(int pair, int four) {
     return kKeys ? (pair % kWordPairs * 2 + four / 4) * kBits : pair % kWordPairs * kBits;
   }
-  // Twice the levels of the codes from bit `shift` of both halves on: 2 * code - (levels - 1). A code, one
-  // bit up, behind bf16's 128 is 128 + 2 * code.
-  __device__ static std::uint32_t levels(std::uint32_t words, int shift) {
-    constexpr std::uint32_t kTop = (1 << kBits) - 1, kMask = 0x10001u * (2 * kTop);
-    constexpr std::uint32_t kOnes = 0x3f803f80u, kBias = 0x10001u * (0xc300u + kTop);  // -(128 + levels - 1)
-    const auto codes = static_cast<std::uint32_t>((std::uint64_t{words} << 1) >> shift);
-    return fmaBf16((codes & kMask) | 0x43004300u, kOnes, kBias);
+  // The levels of the codes that lie in both halves from bit kBit on: code - (levels - 1) / 2. Behind bf16's
+  // 128 a code counts 2^kBit times; both are taken away in one exact step.
+  template <int kBit>
+  __device__ static std::uint32_t levels(std::uint32_t words) {
+    constexpr std::uint32_t kTop = (1 << kBits) - 1, kMask = 0x10001u * (kTop << kBit);
+    static_assert(kBit > 0 && kTop << kBit < 128, "a code lies within the seven bits of a bf16");
+    constexpr std::uint32_t kScale = 0x10001u * (0x3f80u - (kBit << 7));  // 2^-kBit
+    constexpr std::uint32_t kBias =
+        0x10001u * (0xc300u - (kBit << 7) + (kTop << (kBit - 1)));  // -128 of them
+    return fmaBf16((words & kMask) | 0x43004300u, kScale, kBias);
   }
-  __device__ static std::uint32_t halved(std::uint32_t pair) {
-    return fmaBf16(pair, 0x3f003f00u, 0x80008000u);
+  // The same of codes from a bit on that the compiler does not know.
+  __device__ static std::uint32_t levelsAt(std::uint32_t words, int shift) {
+    return levels<1>(rotated(words, shift - 1));
+  }
+  // By so many bits to the right, or one to the left.
+  __device__ static std::uint32_t rotated(std::uint32_t words, int bits) {
+    return __funnelshift_r(words, words, static_cast<unsigned>(bits));
   }
 
  private:
   // Chunks of 16 bytes in a row of pairs. The four rows that lanes of a quarter of the warp read together
   // begin at the same bank: chunks of a line of 128 bytes change places, so that each row's are elsewhere.
-  // Rows of 96 codes lie across lines, and stay.
+  // Rows of 96 codes lie across lines, and stay. Of int4 two rows begin at the same bank, of int2 none.
   static constexpr int kRowChunks = (kKeys ? kPageTokens : kHeadDim) * kBits / 64;
-  static constexpr bool kTurned = !isPacked(kPrecision) && (kRowChunks % 8 == 0 || 8 % kRowChunks == 0);
+  static constexpr bool kTurned =
+      isPacked(kPrecision) ? kBits == 4 : kRowChunks % 8 == 0 || 8 % kRowChunks == 0;
 
-  // What the place of a chunk in its line differs by.
-  __device__ static unsigned turnOf(unsigned chunk) {
-    if constexpr (!kTurned) return 0;
-    const unsigned row = chunk / 8 * 8 / kRowChunks;
-    return 2 * (row / (kKeys ? 2 : 4) % 4);
+  // What the places of the chunks in a line differ by.
+  __device__ static unsigned turnOf(unsigned line) {
+    if constexpr (!kTurned) {
+      return 0;
+    } else if constexpr (isPacked(kPrecision)) {
+      return 2 * (line % 2);
+    } else {
+      constexpr unsigned kTurnLines = kRowChunks * (kKeys ? 2 : 4) / 8;
+      return 2 * (line / kTurnLines % 4);
+    }
+  }
+
+  // Four words of a packed tile's run, which begins at 64 * word.
+  __device__ static void loadPacked(std::uint32_t (&words)[4], const std::byte* slot, int word, int g,
+                                    int t) {
+    load(words, slot + 64 * word + 16 * (kTurned ? g % 4 ^ t / 2 * 2 : g % 4));
   }
 };
 
@@ -183,6 +225,8 @@ __device__ inline void withTile(PrecisionClass precision, const Body& body) {
       return body(PageTile<kHeadDim, kKeys, PrecisionClass::int4>());
     case PrecisionClass::int2:
       return body(PageTile<kHeadDim, kKeys, PrecisionClass::int2>());
+    case PrecisionClass::none:  // never here; see Backend::passesOverGivenUp
+      return;
   }
 }
 

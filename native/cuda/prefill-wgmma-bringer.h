@@ -200,10 +200,9 @@ class Bringer {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int pair = part.pair(i), shift = tile.shiftOf(pair, four);
-        const std::uint32_t step = tile.halved(scales[pair]),
-                            middle = scales[(kKeys ? kHeadDim : kPageTokens) / 2 + pair];
+        const std::uint32_t step = scales[pair], middle = scales[(kKeys ? kHeadDim : kPageTokens) / 2 + pair];
 #pragma unroll
-        for (int k = 0; k < 4; ++k) words[i][k] = fmaBf16(tile.levels(words[i][k], shift), step, middle);
+        for (int k = 0; k < 4; ++k) words[i][k] = fmaBf16(tile.levelsAt(words[i][k], shift), step, middle);
       }
     }
     write(part, words, stage, page);

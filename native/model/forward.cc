@@ -21,11 +21,13 @@ Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& k
       gathered_(backend.allocate(logitRows_ * spec.hidden)),
       logits_(backend.allocate(logitRows_ * spec.vocab, Element::logit)) {}
 
-StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries) {
-  arrange(entries);
-  ops.begin({tokens_, kvRows_, kvTables_});
-  runLayers(ops, entries);
+StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                        std::span<const SparseEntry> sparse) {
   StepResult result;
+  arrange(entries);
+  arrangeProbes(entries, probes, result.saliency);
+  ops.begin({tokens_, kvRows_, kvTables_});
+  runLayers(ops, entries, sparse);
   result.entries.resize(entries.size());
   scorePrompts(ops, entries, result.entries);
   sampleLast(ops, entries, result.entries);
@@ -54,6 +56,57 @@ void Forward::arrange(std::span<const ForwardEntry> entries) {
   }
 }
 
+void Forward::arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                            std::vector<std::vector<std::uint32_t>>& saliency) {
+  probedEntries_.clear();
+  probedRows_.clear();
+  saliency_.clear();
+  saliency.assign(probes.size(), {});
+  for (std::size_t i = 0; i < probes.size(); ++i) {
+    const auto& [entry, row, count] = probes[i];
+    const std::int64_t position = entries[entry].position + row;
+    const std::int64_t pages = (position + count + kPageTokens - 1) / kPageTokens;
+    probedEntries_.push_back(static_cast<std::size_t>(entry));
+    probedRows_.push_back({rows_[entry].row + row, count, position});
+    saliency[i].assign(static_cast<std::size_t>(spec_.layers * pages), 0);
+    saliency_.emplace_back(saliency[i]);
+  }
+}
+
+void Forward::probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span<const ForwardEntry> entries,
+                    int layer) {
+  if (probedRows_.empty()) return;
+  probedViews_.clear();
+  std::vector<std::span<std::uint32_t>> ofLayer;
+  for (std::size_t i = 0; i < probedRows_.size(); ++i) {
+    probedViews_.push_back(kv_.viewOf(entries[probedEntries_[i]].slotIndex, layer));
+    const std::size_t pages = saliency_[i].size() / static_cast<std::size_t>(spec_.layers);
+    ofLayer.push_back(saliency_[i].subspan(static_cast<std::size_t>(layer) * pages, pages));
+  }
+  ops.probe(qkv, probedRows_, probedViews_, shape, ofLayer);
+  ops.lap(OperatorClass::other);
+}
+
+void Forward::view(std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse, int layer) {
+  views_.clear();
+  seenPages_.resize(std::max(seenPages_.size(), sparse.size()));
+  for (const std::size_t i : kvOrder_) {
+    KvView view = kv_.viewOf(entries[i].slotIndex, layer);
+    const auto found =
+        std::ranges::lower_bound(sparse, static_cast<std::int32_t>(i), {}, &SparseEntry::entry);
+    if (found != sparse.end() && found->entry == static_cast<std::int32_t>(i)) {
+      std::vector<std::byte*>& pages = seenPages_[static_cast<std::size_t>(found - sparse.begin())];
+      pages.assign(view.pages.begin(), view.pages.end());
+      const std::uint8_t* isSeen = found->isSeen.data() + static_cast<std::ptrdiff_t>(layer) * found->pages;
+      for (std::int32_t page = 0; page < found->pages; ++page) {
+        if (isSeen[page] == 0) pages[static_cast<std::size_t>(page)] = nullptr;
+      }
+      view.pages = pages;
+    }
+    views_.push_back(view);
+  }
+}
+
 void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out) {
   const auto rows = std::span<const EntryRows>(kvRows_);
   const auto views = std::span<const KvView>(views_);
@@ -67,7 +120,8 @@ void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor o
   }
 }
 
-void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
+void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries,
+                        std::span<const SparseEntry> sparse) {
   const auto tokens = static_cast<std::int64_t>(tokens_.size());
   x_ = hidden_->tensor(tokens, spec_.hidden);
   const Tensor normed = normed_->tensor(tokens, spec_.hidden);
@@ -80,14 +134,14 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
   for (int layer = 0; layer < spec_.layers; ++layer) {
     const LayerWeights& w = weights_.layers[layer];
     shape.window = spec_.slidingWindow[layer];
-    views_.clear();
-    for (const std::size_t i : kvOrder_) views_.push_back(kv_.viewOf(entries[i].slotIndex, layer));
+    view(entries, sparse, layer);
     ops.rmsNorm(x_, w.inputNorm, spec_.normEps, normed);
     ops.lap(OperatorClass::other);
     ops.linear(normed, *w.qkv, w.qkvBias, qkv);
     ops.lap(OperatorClass::matmul);
     ops.appendKv(qkv, kvRows_, views_, shape, spec_.rope, w.qNorm, w.kNorm, spec_.normEps);
     ops.lap(OperatorClass::other);
+    probe(ops, qkv, shape, entries, layer);
     attend(ops, qkv, shape, attended);
     ops.linearAdd(attended, *w.output, w.outputBias, x_);
     ops.lap(OperatorClass::matmul);

@@ -29,14 +29,22 @@ class Forward {
   Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
           std::int64_t maxTokens);
 
-  // Runs all entries as one batch: extends their KV, and samples or scores what they want.
-  StepResult run(Ops& ops, std::span<const ForwardEntry> entries);
+  // Runs all entries as one batch: extends their KV, samples or scores what they want, and sees where the
+  // rows of the probe runs look, whether or not they attend to all of that.
+  StepResult run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                 std::span<const SparseEntry> sparse);
 
  private:
   // Lays out the rows of the batch.
   void arrange(std::span<const ForwardEntry> entries);
+  // The views of all entries in a layer; sparse ones have no address where their rows do not look.
+  void view(std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse, int layer);
   void attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out);
-  void runLayers(Ops& ops, std::span<const ForwardEntry> entries);
+  void arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                     std::vector<std::vector<std::uint32_t>>& saliency);
+  void probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span<const ForwardEntry> entries,
+             int layer);
+  void runLayers(Ops& ops, std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse);
   void scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   // Logits of rows of the hidden state; at most logitRows_.
@@ -59,8 +67,14 @@ class Forward {
   std::vector<EntryRows> kvRows_;
   std::vector<KvTable> kvTables_;
   std::vector<KvView> views_;
-  std::size_t severalTokens_ = 0;  // entries that have them
+  std::vector<std::vector<std::byte*>> seenPages_;  // of each sparse entry
+  std::size_t severalTokens_ = 0;                   // entries that have them
   std::vector<std::int32_t> tokens_;
+  // Of the step's probe runs.
+  std::vector<std::size_t> probedEntries_;
+  std::vector<EntryRows> probedRows_;
+  std::vector<KvView> probedViews_;
+  std::vector<std::span<std::uint32_t>> saliency_;  // [layers, pages] each
 };
 
 }  // namespace tandem

@@ -126,6 +126,14 @@ inline std::uint32_t __reduce_max_sync(unsigned, std::uint32_t value) {
   });
 }
 
+inline std::uint32_t __ballot_sync(unsigned, bool mine) {
+  return tandem::emulation::exchange(mine, [](auto of) {
+    std::uint32_t all = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) all |= std::uint32_t{of(lane)} << lane;
+    return all;
+  });
+}
+
 // Fibers change places at barriers and shuffles only.
 template <class T>
 T atomicAdd(T* sum, T value) {
@@ -152,6 +160,10 @@ inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
 
 inline float __uint_as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return std::bit_cast<std::uint32_t>(value); }
+
+inline std::uint32_t __funnelshift_r(std::uint32_t low, std::uint32_t high, std::uint32_t bits) {
+  return static_cast<std::uint32_t>((std::uint64_t{high} << 32 | low) >> bits % 32);
+}
 
 inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t selector) {
   const std::uint64_t bytes = std::uint64_t{y} << 32 | x;

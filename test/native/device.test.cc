@@ -74,6 +74,35 @@ std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightCla
   return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));
 }
 
+// The CPU's, but for probes and pages that are passed over.
+class BlindBackend final : public Backend {
+ public:
+  const char* kind() const override { return "cpu"; }
+  const char* isa() const override { return "blind"; }
+  int units() const override { return inner_->units(); }
+  std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
+                                     WeightClass weightClass) override {
+    return inner_->packWeight(parts, layout, weightClass);
+  }
+  void keep(std::span<const float> values) override { inner_->keep(values); }
+  void keep(const CheckpointMatrix& table) override { inner_->keep(table); }
+  std::unique_ptr<Buffer> allocate(std::int64_t elements, Element element) override {
+    return inner_->allocate(elements, element);
+  }
+  std::int64_t logitRows() const override { return inner_->logitRows(); }
+  std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) override { return inner_->allocateKv(bytes); }
+  std::size_t freeMemory() const override { return inner_->freeMemory(); }
+  void requantize(std::span<const PageConversion> conversions) override { inner_->requantize(conversions); }
+  std::unique_ptr<Ops> openLane(int lane, const LaneLimits& limits) override {
+    return inner_->openLane(lane, limits);
+  }
+  void claimUnits(int lane, int first, int count) override { inner_->claimUnits(lane, first, count); }
+  void releaseUnits(int lane) override { inner_->releaseUnits(lane); }
+
+ private:
+  std::unique_ptr<Backend> inner_ = makeCpuBackend(1);
+};
+
 StepResult run(Device& device, int lane, Step step) {
   device.partition(lane == 0 ? 1 : 0);
   std::promise<StepResult> promise;
@@ -210,9 +239,13 @@ namespace {
 bool convert(Device& device, int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
              int layer = -1) {
   std::promise<void> converted;
-  if (!device.convert(
-          slot, begin, end, precision, [&] { converted.set_value(); }, layer))
-    return false;
+  const int layers = device.spec().layers;
+  std::vector<PrecisionClass> classes;
+  for (std::int64_t page = 0; page < (end - begin) * layers; ++page) {
+    // What lies in its class already stays.
+    classes.push_back(layer < 0 || page % layers == layer ? precision : PrecisionClass::bf16);
+  }
+  if (!device.convert(slot, begin, end, classes, [&] { converted.set_value(); })) return false;
   converted.get_future().get();
   device.finishConversion(slot);
   return true;
@@ -332,7 +365,9 @@ TEST("device: a slot's steps go on with its old pages until a conversion is fini
     run(*device, 0, {{0}, {96}, {tokens.begin(), tokens.begin() + 96}, {0}});
     const std::size_t before = device->kv().heldBytes();
     std::promise<void> converted;
-    device->convert(0, 0, 2, PrecisionClass::int2, [&] { converted.set_value(); });
+    const std::vector<PrecisionClass> classes(static_cast<std::size_t>(2 * device->spec().layers),
+                                              PrecisionClass::int2);
+    device->convert(0, 0, 2, classes, [&] { converted.set_value(); });
     device->kv().reserve(0, 128);
     test::isTrue(goOn(96, 128) == exact, "a step beside a conversion");
     converted.get_future().get();
@@ -446,4 +481,49 @@ TEST("device: weights that are not numbers are refused where asked") {
   options.slots = 1;
   options.maxStepTokens = 32;
   test::throws([&] { Device(makeCpuBackend(1), std::move(options)); }, "lm_head.weight holds NaN at [0, 2]");
+}
+
+TEST("device: a sparse entry's rows see what they would see had the other pages been given up") {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 128; ++i) tokens.push_back(i * 29 % 90);
+  const std::vector<std::int32_t> first(tokens.begin(), tokens.begin() + 96);
+  const std::vector<std::int32_t> rest(tokens.begin() + 96, tokens.end());
+  const auto step = [&](int slot, std::vector<SparseEntry> sparse) {
+    return Step{{slot}, {32}, rest, {kWantLogits}, {}, std::move(sparse)};
+  };
+  const test::TinyModel model(llama(), 22);
+  for (const Isa isa : availableIsas()) {
+    const auto device = open(model, WeightClass::bf16, isa);
+    for (const int slot : {0, 1, 2}) {
+      device->openSlot(slot, SlotOptions{});
+      device->kv().reserve(slot, 128);
+      run(*device, 0, {{slot}, {96}, first, {0}});
+    }
+    test::throws([&] { run(*device, 0, step(0, {{0, 4, std::vector<std::uint8_t>(8)}})); }, "other pages");
+    test::throws([&] { run(*device, 0, step(0, {{0, 3, std::vector<std::uint8_t>(5)}})); }, "other pages");
+    test::throws([&] { run(*device, 0, step(0, {{1, 0, {}}})); }, "out of order");
+    // Page 1 in layer 0 and pages 0 and 1 in layer 1 are not seen; page 2 is not told of.
+    const StepResult sparse = run(*device, 0, step(0, {{0, 2, {1, 0, 0, 0}}}));
+    test::isTrue(convert(*device, 1, 1, 2, PrecisionClass::none, 0), "room");
+    test::isTrue(convert(*device, 1, 0, 2, PrecisionClass::none, 1), "room");
+    const StepResult given = run(*device, 0, step(1, {}));
+    test::isTrue(sparse.entries[0].logits == given.entries[0].logits, isaName(isa));
+    const StepResult dense = run(*device, 0, step(2, {}));
+    test::isTrue(sparse.entries[0].logits != dense.entries[0].logits, "what is not seen matters");
+    for (const int slot : {0, 1, 2}) device->closeSlot(slot);
+  }
+  Device blind(std::make_unique<BlindBackend>(), optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
+  blind.openSlot(0, SlotOptions{});
+  blind.kv().reserve(0, 128);
+  run(blind, 0, {{0}, {96}, first, {0}});
+  test::throws(
+      [&] {
+        run(blind, 0, step(0, {{0, 1, {1, 1}}}));
+      },
+      "the kernels of blind cannot pass over pages");
+  test::throws(
+      [&] {
+        run(blind, 0, {{0}, {32}, rest, {0}, {{0, 0, 1}}});
+      },
+      "the kernels of blind cannot look at where rows attend");
 }
