@@ -1,16 +1,27 @@
-// Runs the native tests: `tandem-tests [part of a name]...`. Prints one line a test and exits with 1 if any
-// failed.
+// Runs the native tests: `tandem-tests [--share I/N] [part of a name]...`. Prints one line a test and exits
+// with 1 if any failed. With --share every Nth test, from the Ith on, so that processes beside each other
+// have them all.
 
 #include <cstdio>
+#include <cstring>
 
 #include "check.h"
 
 int main(int argc, char** argv) {
   int passed = 0, failed = 0;
+  int share = 1, shares = 1, names = 1;
+  if (argc > 1 && std::strcmp(argv[1], "--share") == 0) {
+    if (argc < 3 || std::sscanf(argv[2], "%d/%d", &share, &shares) != 2 || share < 1 || share > shares) {
+      std::fprintf(stderr, "--share is I/N, as 1/2\n");
+      return 2;
+    }
+    names = 3;
+  }
+  int number = 0;
   for (const auto& test : tandem::test::cases()) {
-    bool chosen = argc == 1;
-    for (int i = 1; i < argc; ++i) chosen |= test.name.find(argv[i]) != std::string::npos;
-    if (!chosen) continue;
+    bool chosen = argc == names;
+    for (int i = names; i < argc; ++i) chosen |= test.name.find(argv[i]) != std::string::npos;
+    if (!chosen || number++ % shares != share - 1) continue;
     try {
       test.body();
       std::printf("ok   %s\n", test.name.c_str());
