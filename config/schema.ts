@@ -56,17 +56,29 @@ export const EngineSettings = z.strictObject({
     .optional()
     .describe("part of the GPU's free memory for weights, activations and KV together; 0.9 if absent"),
   kv: z
-    .enum(['exact', 'int8', 'int4', 'int2'])
+    .enum(['exact', 'int8', 'int4', 'int2', 'zip'])
     .default('exact')
     .describe(
-      'precision of the KV cache: exact is bf16; int4 and int2 for all but recent tokens (docs/kv-cache.md)',
+      'precision of the KV cache: exact is bf16; int4 and int2 for all but recent tokens, zip for each page the one that its attention is worth (docs/kv-cache.md)',
     ),
+  zipTau: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.99)
+    .describe('part of the attention that the better pages receive under zip: the rest are int2'),
   kvRecentTokens: z
     .int()
     .min(32)
     .max(65_536)
     .default(128)
-    .describe('newest tokens that stay exact under int4 and int2; whole pages of 32'),
+    .describe('newest tokens that stay exact under int4, int2 and zip; whole pages of 32'),
+  kvPressure: z
+    .enum(['off', 'int8', 'int4', 'zip'])
+    .default('off')
+    .describe(
+      'how far older tokens of running streams are squeezed when memory is short, before anyone waits or gives way: into int8, then int4 or zip; under --kv exact, and but for int8 under --kv int8',
+    ),
   kvMemory: bytes
     .optional()
     .describe('bytes of the KV cache; a part of the free memory if absent, on a GPU what the weights leave'),

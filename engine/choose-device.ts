@@ -48,7 +48,7 @@ export function chooseDevice({ model, engine }: ChoosingSettings, cudaInfo: () =
   }
   const info = cudaInfo();
   const index = engine.gpu ?? 0;
-  const problem = problemOf(info, index) ?? lackOfKernels(model.weights);
+  const problem = problemOf(info, index) ?? lackOfKernels(model.weights, engine);
   if (problem === undefined) {
     const found = info.devices[index]!;
     const { name, whyNoSplit } = found;
@@ -81,8 +81,14 @@ function problemOf(info: CudaInfo, index: number): string | undefined {
 }
 
 /** What of the settings only the processor can do so far; undefined where a GPU can do all of it. */
-function lackOfKernels(weights: ModelSettings['weights']): string | undefined {
-  return weights === 'int4' ? '--weights int4 has no CUDA kernels yet: take int8 or bf16' : undefined;
+function lackOfKernels(
+  weights: ModelSettings['weights'],
+  { kv, kvPressure }: EngineSettings,
+): string | undefined {
+  if (weights === 'int4') return '--weights int4 has no CUDA kernels yet: take int8 or bf16';
+  if (kv === 'zip') return '--kv zip has no CUDA kernels yet: take exact, int8, int4 or int2';
+  if (kvPressure === 'zip') return '--kv-pressure zip has no CUDA kernels yet: take int8 or int4';
+  return undefined;
 }
 
 /** The first of these settings that has a value, as a flag. */

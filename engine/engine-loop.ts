@@ -2,6 +2,8 @@ import { type Device, DeviceLostError, type Step, type StepResult, Want } from '
 import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import { PrefixCache } from './kv/prefix-cache.js';
+import type { PressureRule } from './kv/pressure-rule.js';
+import type { ProbeRun } from './kv/probes.js';
 import { SequenceMemory } from './kv/sequence-memory.js';
 import type { Tokenizer } from './model/text.js';
 import type { RequestState } from './request-state.js';
@@ -12,7 +14,7 @@ import { Scheduler } from './scheduler/scheduler.js';
 import type { Chunk, Lane, StepPlan } from './scheduler/work.js';
 import type { Sequence } from './sequence.js';
 import { StepBuilder } from './step-builder.js';
-import type { EngineStats, SchedulerReport } from './types.js';
+import type { EngineStats, KvUsage, SchedulerReport } from './types.js';
 import { UnitUse } from './unit-use.js';
 
 export interface LoopParts {
@@ -22,6 +24,8 @@ export interface LoopParts {
   readonly prefixCache: boolean;
   /** Absent: all KV stays in the class that steps write. */
   readonly packing?: PackingRule | undefined;
+  /** In place of that: sequences are packed when memory is short. */
+  readonly pressure?: PressureRule | undefined;
   readonly swapBytes: number;
   readonly policy: LanePolicy;
   readonly constantsOrigin: string;
@@ -37,6 +41,12 @@ export interface LoopParts {
 }
 
 type Plan = StepPlan<Sequence>;
+
+/** Rows of a sequence whose attention a step looks at. */
+interface Probe {
+  readonly work: Sequence;
+  readonly run: ProbeRun;
+}
 
 /**
  * Keeps both lanes busy: asks the scheduler what to run, turns its plans into steps of the device, and the steps' results
@@ -62,16 +72,19 @@ export class EngineLoop {
   #isLost = false;
 
   constructor(parts: LoopParts) {
-    const { device, packing, prefixCache } = parts;
+    const { device, packing, pressure, prefixCache } = parts;
     this.#parts = parts;
     this.#device = device;
     // Packed blocks are shared by the choices of a request through the cache, even where it keeps nothing.
     this.#cache =
-      prefixCache || packing ? new PrefixCache(device.kv, device.kv.pageTokens, prefixCache) : undefined;
+      prefixCache || packing || pressure
+        ? new PrefixCache(device.kv, device.kv.pageTokens, prefixCache)
+        : undefined;
     this.#memory = new SequenceMemory({
       device,
       cache: this.#cache,
       packing,
+      pressure,
       eosTokenIds: parts.eosTokenIds,
       swapBytes: parts.swapBytes,
       onSwappedOut: (sequence) => {
@@ -159,6 +172,7 @@ export class EngineLoop {
       kvBlockBytes: kv.blockBytes,
       kvHeldBytes: kv.heldBytes(),
       kvPackedBlocks: this.#memory.packedBlocks,
+      ...(this.#memory.pages && { kvPages: this.#memory.pages }),
       kvSwappedBytes: this.#memory.swappedBytes,
       cache: this.#cache?.stats() ?? { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
       promptTokens: this.#promptTokens,
@@ -200,8 +214,11 @@ export class EngineLoop {
     for (const { work } of plan.chunks) this.#noteStart(work.request, work);
     this.#unitUse.begin(plan, this.#parts.now());
     this.#device.partition(lane === 'prefill' ? units : this.#device.info.units - units);
-    this.#device[lane].run(stepOf(plan)).then(
-      (result) => this.#complete(plan, result),
+    const probes = plan.chunks.map(({ work, tokens }) => this.#memory.probesAmong(work, tokens));
+    const step = stepOf(plan, probes);
+    const looks = plan.chunks.flatMap(({ work }, entry) => probes[entry]!.map((run) => ({ work, run })));
+    this.#device[lane].run(step).then(
+      (result) => this.#complete(plan, looks, result),
       (error: Error) => this.#fail(plan, error),
     );
   }
@@ -213,13 +230,16 @@ export class EngineLoop {
     this.#promptTokens += sequence.promptTokens;
   }
 
-  #complete(plan: Plan, result: StepResult): void {
+  #complete(plan: Plan, probes: readonly Probe[], result: StepResult): void {
     if (this.#isLost) return;
     const begin = performance.now();
     const now = this.#parts.now();
     const { seconds, opSeconds } = result;
     this.#unitUse.end(plan.lane, now);
     this.#busySeconds[plan.lane] += seconds;
+    probes.forEach(({ work, run }, index) => {
+      if (work.phase !== 'ended') this.#memory.saw(work, run, result.saliency[index]!);
+    });
     this.#scheduler.complete(plan, { seconds, ...(opSeconds && { opSeconds }), nowMs: now });
     plan.chunks.forEach((chunk, entry) => {
       const { work } = chunk;
@@ -303,6 +323,7 @@ export class EngineLoop {
   ): void {
     const { request, choice } = sequence;
     request.emit({ type: 'finish', choice, ...finish });
+    if (request.request.reportsKv) request.kv = sumOfKv(request.kv, this.#memory.kvUsage(sequence));
     this.#scheduler.end(sequence);
     if (request.sequences.every(({ phase }) => phase === 'ended')) {
       this.#finished++;
@@ -345,18 +366,32 @@ export class EngineLoop {
   }
 }
 
-function stepOf({ chunks }: Plan): Step {
+function sumOfKv(a: KvUsage, b: KvUsage): KvUsage {
+  return {
+    tokens: a.tokens + b.tokens,
+    bytes: a.bytes + b.bytes,
+    layers: b.layers.map(({ high, all }, layer) => ({
+      high: high + (a.layers[layer]?.high ?? 0),
+      all: all + (a.layers[layer]?.all ?? 0),
+    })),
+  };
+}
+
+/** @param probes of each chunk */
+function stepOf({ chunks }: Plan, probes: readonly (readonly ProbeRun[])[]): Step {
   const builder = new StepBuilder();
-  for (const { work, tokens, isPrompt } of chunks) {
-    if (!isPrompt) {
-      builder.decode(work.slot);
-      continue;
-    }
-    const isLast = tokens === work.remainingTokens;
-    const isScored = work.isScored && work.choice === 0 && work.generatedTokens === 0;
-    const wants =
-      (isScored ? Want.promptLogprobs : 0) | (isLast && work.remainingOutput > 0 ? Want.sample : 0);
-    builder.prefill(work.slot, work.tokens.view(work.computedTokens, work.computedTokens + tokens), wants);
+  for (const [entry, { work, tokens, isPrompt }] of chunks.entries()) {
+    const { slot, computedTokens } = work;
+    if (isPrompt)
+      builder.prefill(slot, work.tokens.view(computedTokens, computedTokens + tokens), wantsOf(work, tokens));
+    else builder.decode(slot);
+    for (const { position, count } of probes[entry]!) builder.probe(position - computedTokens, count);
   }
   return builder.build();
+}
+
+function wantsOf(work: Sequence, tokens: number): number {
+  const isLast = tokens === work.remainingTokens;
+  const isScored = work.isScored && work.choice === 0 && work.generatedTokens === 0;
+  return (isScored ? Want.promptLogprobs : 0) | (isLast && work.remainingOutput > 0 ? Want.sample : 0);
 }

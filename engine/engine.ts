@@ -3,6 +3,7 @@ import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
 import { OpenGrammars } from './grammar/open-grammars.js';
 import type { PackingRule } from './kv/packing-rule.js';
+import type { PressureRule } from './kv/pressure-rule.js';
 import type { Tokenizer } from './model/text.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
@@ -24,6 +25,7 @@ export interface EngineParts {
   readonly info: EngineInfo;
   readonly prefixCache: boolean;
   readonly packing?: PackingRule | undefined;
+  readonly pressure?: PressureRule | undefined;
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly policy: LanePolicy;

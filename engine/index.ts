@@ -43,6 +43,8 @@ export {
 } from './grammar/compile.js';
 export type { GrammarPart, GrammarSource } from './grammar/source.js';
 export { PackingRule } from './kv/packing-rule.js';
+export { byAttention, byScore, chooseClasses, type PackedForm } from './kv/page-classes.js';
+export { Saliency } from './kv/saliency.js';
 export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
@@ -84,6 +86,7 @@ export type {
   EngineStats,
   FinishReason,
   GenerateRequest,
+  KvUsage,
   SamplingParams,
   SchedulerReport,
   TokenEvent,

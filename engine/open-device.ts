@@ -2,11 +2,14 @@ import os from 'node:os';
 import path from 'node:path';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import { chooseDevice } from './choose-device.js';
-import type { BornClass, Device, DeviceInfo, PackedClass, PrecisionClass } from './device/device.js';
+import type { BornClass, Device, DeviceInfo, PrecisionClass } from './device/device.js';
 import { cpuInfo, cudaInfo, openNativeDevice } from './device/native.js';
+import { EngineError } from './errors.js';
 import { checkFits } from './gpu-memory.js';
 import { blocksFor } from './kv/admission.js';
 import { PackingRule } from './kv/packing-rule.js';
+import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
+import { PressureRule } from './kv/pressure-rule.js';
 import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
 import { packedWeightBytes } from './model/weight-bytes.js';
@@ -97,18 +100,46 @@ export function cpuUnits({ cores }: EngineSettings): number {
 
 /** How the settings have KV packed; undefined where it stays in the class that steps write. */
 export function packingRule(engine: EngineSettings): PackingRule | undefined {
+  const form = packedForm(engine);
+  return form && new PackingRule(form, engine.kvRecentTokens, pageTokens);
+}
+
+function zipForm({ zipTau }: EngineSettings): PackedForm {
+  return { high: 'int4', low: 'int2', pick: byAttention(zipTau) };
+}
+
+function packedForm(engine: EngineSettings): PackedForm | undefined {
   const { kv } = engine;
-  return kv === 'int4' || kv === 'int2'
-    ? new PackingRule(kv satisfies PackedClass, engine.kvRecentTokens, pageTokens)
-    : undefined;
+  if (kv === 'zip') return zipForm(engine);
+  return kv === 'int4' || kv === 'int2' ? uniform(kv) : undefined;
+}
+
+/** How the settings have KV squeezed when memory is short; undefined: not at all. */
+export function pressureRule(engine: EngineSettings): PressureRule | undefined {
+  const { kv, kvPressure, kvRecentTokens } = engine;
+  if (kvPressure === 'off') return undefined;
+  if (kv !== 'exact' && (kv !== 'int8' || kvPressure === 'int8')) {
+    throw new EngineError(
+      'invalid_request',
+      `--kv-pressure ${kvPressure} does nothing under --kv ${kv}, which is as small already. Leave one of them out.`,
+    );
+  }
+  const rungs: PackedForm[] = kv === 'exact' ? [uniform('int8')] : [];
+  if (kvPressure !== 'int8') rungs.push(kvPressure === 'zip' ? zipForm(engine) : uniform(kvPressure));
+  return new PressureRule(rungs, kvRecentTokens, pageTokens);
+}
+
+/** The largest class that a token has in the long run. */
+export function largestClass({ kv }: EngineSettings): PrecisionClass {
+  if (kv === 'exact') return 'bf16';
+  return kv === 'zip' ? 'int4' : kv;
 }
 
 /** Enough for every sequence at full length; on the processor within a share of the free memory. */
 function defaultKvBytes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | 'cuda'): number {
   const context = Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
   const blocks = blocksFor(context, pageTokens) * engine.maxSequences;
-  const wanted =
-    blocks * blockBytes(spec, engine.kv === 'exact' ? 'bf16' : engine.kv) + exactBytes(spec, engine);
+  const wanted = blocks * blockBytes(spec, largestClass(engine)) + exactBytes(spec, engine);
   return kind === 'cuda' ? wanted : Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
 }
 

@@ -5,7 +5,7 @@ import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
-import { type DeviceSettings, openDevice, packingRule } from './open-device.js';
+import { type DeviceSettings, largestClass, openDevice, packingRule, pressureRule } from './open-device.js';
 import { constantsFor, openScheduling } from './open-scheduling.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
@@ -25,6 +25,8 @@ export async function openLocalEngine(
 ): Promise<LocalEngine> {
   const { model, engine } = settings;
   const begin = performance.now();
+  const packing = packingRule(engine);
+  const pressure = pressureRule(engine);
   const folder = path.resolve(model.path);
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
@@ -40,9 +42,8 @@ export async function openLocalEngine(
   }
   device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
   const { kv } = device;
-  const packing = packingRule(engine);
-  const kvPrecision = packing?.precision ?? kv.precision;
-  const capacity = (kv.totalBlocks - (packing ? packingRoom(kv, packing) : 0)) * kv.pageTokens;
+  const forms = packing ? [packing.form] : pressure?.rungs;
+  const capacity = (kv.totalBlocks - (forms ? packingRoom(kv, forms) : 0)) * kv.pageTokens;
   const info: EngineInfo = {
     model: model.servedModelName ?? path.basename(folder),
     spec,
@@ -56,10 +57,10 @@ export async function openLocalEngine(
       notes,
     },
     weights: model.weights,
-    kvPrecision,
+    kvPrecision: engine.kv === 'zip' ? 'zip' : largestClass(engine),
     weightBytes: device.info.weightBytes,
     kvBytes: device.info.kvBytes,
-    kvBytesPerToken: kv.classBlockBytes[kvPrecision] / kv.pageTokens,
+    kvBytesPerToken: kv.classBlockBytes[largestClass(engine)] / kv.pageTokens,
   };
   return new LocalEngine({
     device,
@@ -67,6 +68,7 @@ export async function openLocalEngine(
     info,
     prefixCache: engine.prefixCache,
     packing,
+    pressure,
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
     prefillOrder: engine.prefillOrder,

@@ -4,7 +4,7 @@ import type { Tokenizer } from './model/text.js';
 import { PromptScore } from './sampling/logprobs.js';
 import { randomSeed } from './sampling/params.js';
 import type { Sequence } from './sequence.js';
-import type { GenerateRequest, TokenEvent } from './types.js';
+import type { GenerateRequest, KvUsage, TokenEvent } from './types.js';
 
 /** A request while the engine owns it: its choices, and the events that wait for the end of the step. */
 export class RequestState {
@@ -18,6 +18,7 @@ export class RequestState {
   ended = false;
   cachedTokens = 0;
   completionTokens = 0;
+  kv: KvUsage = { tokens: 0, bytes: 0, layers: [] };
   /** NaN until it happened. */
   startedMs = Number.NaN;
   firstTokenMs = Number.NaN;
@@ -57,6 +58,7 @@ export class RequestState {
         completionTokens: this.completionTokens,
         queueMs: this.startedMs - this.arrivalMs,
         ttftMs: this.firstTokenMs - this.arrivalMs,
+        ...(this.request.reportsKv && { kv: this.kv }),
       },
     });
     this.ended = true;

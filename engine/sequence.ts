@@ -1,4 +1,5 @@
 import type { CacheNode } from './kv/prefix-cache.js';
+import type { Saliency } from './kv/saliency.js';
 import type { TokenStream } from './model/text.js';
 import type { RequestState } from './request-state.js';
 import { choiceSeed } from './sampling/params.js';
@@ -12,9 +13,22 @@ export class Sequence implements Work {
   inFlight = false;
   packing = false;
   computedTokens = 0;
-  /** Of its tokens, the first so many lie in packed pages; and so many in pages that are made but perhaps not due yet. */
+  /** Of its tokens, the first so many lie in packed pages. */
   packedTokens = 0;
+  /** So many lie in pages of the form that it is packed into now, which are made but perhaps not due yet. */
   convertedTokens = 0;
+  /** Place in the forms that sequences are squeezed into one after another; so many are in that form already. */
+  rung = 0;
+  rungTokens = 0;
+  /** So many are to be in that form because memory is short. */
+  squeezedTokens = 0;
+  /** The classes of the pages of each packed block, as keys (`keyOf`), and the bytes of all. */
+  packedClasses: string[] = [];
+  packedBytes = 0;
+  /** What is packed next, as it was decided: the blocks [begin, end) and the classes of their pages. */
+  packingPlan: { readonly begin: number; readonly end: number; readonly classes: Uint8Array } | undefined;
+  /** Where it looks, if that decides how it is packed. */
+  saliency: Saliency | undefined;
   /** -1: none. */
   slot = -1;
   /** Prompt, then what was generated. */

@@ -6,6 +6,7 @@ export class StepBuilder {
   readonly #counts: number[] = [];
   readonly #wants: number[] = [];
   readonly #tokens: Int32Array[] = [];
+  readonly #probes: number[] = [];
   #tokenCount = 0;
 
   prefill(slot: number, tokens: Int32Array, wants: number): void {
@@ -23,6 +24,11 @@ export class StepBuilder {
     this.#wants.push(Want.sample);
   }
 
+  /** Looks at the attention of `count` rows of the last entry, from `row` on. */
+  probe(row: number, count: number): void {
+    this.#probes.push(this.#slots.length - 1, row, count);
+  }
+
   build(): Step {
     const tokens = new Int32Array(this.#tokenCount);
     let at = 0;
@@ -35,6 +41,7 @@ export class StepBuilder {
       counts: Int32Array.from(this.#counts),
       tokens,
       wants: Uint8Array.from(this.#wants),
+      ...(this.#probes.length > 0 && { probes: Int32Array.from(this.#probes) }),
     };
   }
 }

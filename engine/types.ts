@@ -1,6 +1,7 @@
 import type { DeviceInfo, PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
 import type { CompiledGrammar } from './grammar/compile.js';
+import type { LayerPages } from './kv/page-counts.js';
 import type { ModelSpec } from './model/model-spec.js';
 import type { Explanation } from './scheduler/policy.js';
 
@@ -43,6 +44,10 @@ export interface GenerateRequest {
   /** -1: none; 0: the chosen token's; k: with the k most likely (at most 20). */
   readonly logprobs: number;
   readonly promptLogprobs: boolean;
+  /** Whether the usage says what was done to the request's KV. */
+  readonly reportsKv?: boolean;
+  /** Whether its KV is not squeezed when memory is short. */
+  readonly staysExact?: boolean;
   /** Higher runs earlier. 0 is usual. */
   readonly priority: number;
   /** Milliseconds from arrival after which the request ends with `deadline_exceeded`. */
@@ -93,6 +98,16 @@ export interface Usage {
   /** Milliseconds from arrival until the request first ran. */
   readonly queueMs: number;
   readonly ttftMs: number;
+  /** Where the request asked for it. */
+  readonly kv?: KvUsage;
+}
+
+/** What the KV of a request's choices came to, each as it ended; what they share counts for each. */
+export interface KvUsage {
+  readonly tokens: number;
+  readonly bytes: number;
+  /** Of the pages that were packed, by layer; empty where nothing was, or all of them alike. */
+  readonly layers: readonly LayerPages[];
 }
 
 export interface EngineInfo {
@@ -111,11 +126,11 @@ export interface EngineInfo {
     notes: readonly string[];
   };
   readonly weights: string;
-  /** Of all KV but the recent tokens and prompts that are being read, which are bf16 where this is a packed class. */
-  readonly kvPrecision: PrecisionClass;
+  /** Of all KV but the recent tokens and prompts that are being read, which are bf16 where this is a packed class or zip. */
+  readonly kvPrecision: PrecisionClass | 'zip';
   readonly weightBytes: number;
   readonly kvBytes: number;
-  /** Of one token in all layers, in that class. */
+  /** Of one token in all layers, in that class; under zip at most. */
   readonly kvBytesPerToken: number;
 }
 
@@ -132,6 +147,8 @@ export interface EngineStats {
   readonly kvHeldBytes: Readonly<Record<PrecisionClass, number>>;
   /** Blocks that were packed into the class of `--kv`. */
   readonly kvPackedBlocks: number;
+  /** Pages that were packed, by layer; absent unless where a sequence looks decides how. */
+  readonly kvPages?: readonly LayerPages[];
   /** In host memory, of sequences that gave way. */
   readonly kvSwappedBytes: number;
   readonly cache: CacheStats;

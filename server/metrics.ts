@@ -61,6 +61,12 @@ export class Metrics {
       this.#set('kv_class_bytes', 'Bytes of KV pages in use, by precision class.', ofClass, { class: name });
     }
     this.#set('kv_packed_blocks_total', 'KV blocks that were packed to int4 or int2.', stats.kvPackedBlocks);
+    for (const [layer, { high, all }] of (stats.kvPages ?? []).entries()) {
+      const of = (kept: string) => ({ layer: String(layer), kept });
+      const help = 'KV pages that were packed under zip: kept in the better class, or not.';
+      this.#set('kv_zip_pages_total', help, high, of('high'));
+      this.#set('kv_zip_pages_total', help, all - high, of('low'));
+    }
     this.#set('prefix_cache_blocks', 'KV blocks held by the prefix cache.', stats.cache.blocks);
     this.#set('prefix_cache_hits_total', 'Prompt tokens found in the prefix cache.', stats.cache.hitTokens);
     this.#set('prefix_cache_queries_total', 'Prompt tokens looked up.', stats.cache.queriedTokens);

@@ -105,8 +105,8 @@ export interface NativeDevice {
   info(): Omit<DeviceInfo, 'spec'>;
   partition(prefillUnits: number): void;
   /**
-   * lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`. An error's `code` is
-   * `DEVICE_LOST` where the device can do nothing more for this process.
+   * lane 0: prefill, 1: decode. Rejects if a step of that lane is in flight. Columns as in `Step`; probes may be empty. An
+   * error's `code` is `DEVICE_LOST` where the device can do nothing more for this process.
    */
   run(
     lane: 0 | 1,
@@ -114,6 +114,7 @@ export interface NativeDevice {
     counts: Int32Array,
     tokens: Int32Array,
     wants: Uint8Array,
+    probes: Int32Array,
   ): Promise<StepResult>;
   setVocabulary(vocabulary: VocabularyBytes): void;
   openGrammar(tables: GrammarTables): GrammarHandle;
@@ -135,8 +136,8 @@ export interface NativeDevice {
   kvUnpublish(blocks: Int32Array): void;
   kvFork(from: number, to: number, tokens: number): boolean;
   kvReplace(slot: number, index: number, block: number): void;
-  /** Null if memory is out. */
-  kvConvert(slot: number, begin: number, end: number, precision: PrecisionClass): Promise<void> | null;
+  /** Null if memory is out. Classes as in `KvPool.convert`. */
+  kvConvert(slot: number, begin: number, end: number, classes: Uint8Array): Promise<void> | null;
   kvFinishConversion(slot: number): void;
   kvDropConversion(slot: number): void;
   kvHeldBytes(): Record<PrecisionClass, number>;

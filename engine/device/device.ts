@@ -95,6 +95,11 @@ export interface Step {
   readonly tokens: Int32Array;
   /** `Want` bits of each entry. */
   readonly wants: Uint8Array;
+  /**
+   * Runs of rows whose attention is looked at: an entry, a row in it and a count (at most 128) of each, one after another.
+   * Absent: none.
+   */
+  readonly probes?: Int32Array;
 }
 
 /** Columns are in the order of the step's entries. */
@@ -109,6 +114,12 @@ export interface StepResult {
   readonly promptLogprobs: ReadonlyMap<number, PromptLogprobs>;
   /** For entries with `Want.logits`: [vocab]. */
   readonly logits: ReadonlyMap<number, Float32Array>;
+  /**
+   * Of each of the step's probe runs: how much of its rows' attention falls on each page that the last of them sees, as a
+   * mean over the heads and a sum over the rows, in units of 2^-24: [layers, pages]. A row's sum does not depend on the
+   * step that it was computed in.
+   */
+  readonly saliency: readonly Uint32Array[];
   /** Time the lane was busy with this step, without queueing. */
   readonly seconds: number;
   /**
@@ -192,6 +203,9 @@ export type PrecisionClass = (typeof precisionClasses)[number];
 export type BornClass = 'bf16' | 'int8';
 /** Classes that are made from full pages of another one. */
 export type PackedClass = 'int4' | 'int2';
+/** What a page may become: of a class, or `none`: given up, so that nobody sees its tokens any more. */
+export const pageClasses = [...precisionClasses, 'none'] as const;
+export type PageClass = (typeof pageClasses)[number];
 
 /**
  * KV memory in *pages* of `pageTokens` tokens of one layer. A *block* is the pages of all layers for the same tokens;
@@ -234,13 +248,14 @@ export interface KvPool {
   /** Let the published block, of the same tokens in whatever class, take the place of the slot's full block `index`. */
   replace(slot: number, index: number, block: number): void;
   /**
-   * Write the slot's full blocks [begin, end) again in another class, on the thread that swaps. Null, and nothing changed,
-   * if memory is out: for a while there are both forms. Blocks of that class or a smaller one, and packed ones, stay as
-   * they are. Meanwhile the slot runs steps and grows on its old pages, but must not be closed, swapped or forked. Once
-   * resolved, `finishConversion` lets it go on with the new pages, or `dropConversion` gives those back; neither while a
-   * step of the slot is in flight. What a page becomes depends on its own bytes alone.
+   * Write the slot's full blocks [begin, end) again in other classes, on the thread that swaps: `classes` [end - begin,
+   * layers] has each page's, as its place in `pageClasses`. Null, and nothing changed, if memory is out: for a while there
+   * are both forms. Pages of their class or a smaller one, and packed ones, stay as they are; `none` gives a page up.
+   * Meanwhile the slot runs steps and grows on its old pages, but must not be closed, swapped or forked. Once resolved,
+   * `finishConversion` lets it go on with the new pages, or `dropConversion` gives those back; neither while a step of the
+   * slot is in flight. What a page becomes depends on its own bytes alone.
    */
-  convert(slot: number, begin: number, end: number, precision: PrecisionClass): Promise<void> | null;
+  convert(slot: number, begin: number, end: number, classes: Uint8Array): Promise<void> | null;
   finishConversion(slot: number): void;
   dropConversion(slot: number): void;
   /**

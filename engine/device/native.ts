@@ -77,11 +77,13 @@ export async function openNativeDevice(
   };
 }
 
+const noProbes = new Int32Array();
+
 function laneOf(native: NativeDevice, lane: 0 | 1): Lane {
   return {
-    run: async (step: Step): Promise<StepResult> => {
+    run: async ({ slots, counts, tokens, wants, probes = noProbes }: Step): Promise<StepResult> => {
       try {
-        return await native.run(lane, step.slots, step.counts, step.tokens, step.wants);
+        return await native.run(lane, slots, counts, tokens, wants, probes);
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         throw code === 'DEVICE_LOST' ? new DeviceLostError(message) : error;
@@ -102,7 +104,7 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped:
     unpublish: (blocks) => native.kvUnpublish(blocks),
     fork: (from, to, tokens) => native.kvFork(from, to, tokens),
     replace: (slot, index, block) => native.kvReplace(slot, index, block),
-    convert: (slot, begin, end, precision) => native.kvConvert(slot, begin, end, precision),
+    convert: (slot, begin, end, classes) => native.kvConvert(slot, begin, end, classes),
     finishConversion: (slot) => native.kvFinishConversion(slot),
     dropConversion: (slot) => native.kvDropConversion(slot),
     heldBytes: () => native.kvHeldBytes(),

@@ -1,7 +1,8 @@
-import type { PackedClass } from '../device/device.js';
+import { decidesByAttention, type PackedForm } from './page-classes.js';
+import { type ProbeRun, probesAmong } from './probes.js';
 
 /** Tokens between two packings of a growing sequence. */
-const stride = 64;
+export const packingStride = 64;
 
 /**
  * Which tokens of a sequence are *packed*, that is, lie in pages of a lossy class. It follows from the length of the prompt
@@ -11,14 +12,15 @@ const stride = 64;
  * - Before the first token behind the prompt is computed, every full page is packed that is older than the recent tokens.
  * - From then on the same happens before each token whose position is a multiple of 64.
  *
- * So a token is packed once, from what it was computed as, and stays so.
+ * So a token is packed once, from what it was computed as, and stays so. Where pages are packed differently, what decides
+ * are the sequence's probes up to a page before.
  */
 export class PackingRule {
   /** Tokens that stay exact behind the newest: whole pages. */
   readonly recentTokens: number;
 
   constructor(
-    readonly precision: PackedClass,
+    readonly form: PackedForm,
     recentTokens: number,
     readonly pageTokens: number,
   ) {
@@ -27,13 +29,18 @@ export class PackingRule {
 
   /** Tokens of a sequence that may be exact at once, its prompt read. */
   get mostExactTokens(): number {
-    return this.recentTokens + this.pageTokens + stride;
+    return this.recentTokens + this.pageTokens + packingStride;
+  }
+
+  /** Whether where a sequence looks decides how it is packed. */
+  get probes(): boolean {
+    return decidesByAttention(this.form);
   }
 
   /** How many tokens, from the first on, are packed when the token at `position` is computed. */
   packedAt(promptTokens: number, position: number): number {
     if (position < promptTokens) return 0;
-    const since = Math.max(promptTokens, Math.floor(position / stride) * stride);
+    const since = this.#sinceAt(promptTokens, position);
     return Math.max(0, Math.floor((since - this.recentTokens) / this.pageTokens) * this.pageTokens);
   }
 
@@ -41,12 +48,27 @@ export class PackingRule {
   nextAt(promptTokens: number, position: number): number {
     if (position < promptTokens && this.packedAt(promptTokens, promptTokens) > 0) return promptTokens;
     const from = Math.max(position, promptTokens);
-    const atLeast = Math.ceil((this.recentTokens + this.pageTokens) / stride) * stride;
-    return Math.max((Math.floor(from / stride) + 1) * stride, atLeast);
+    const atLeast = Math.ceil((this.recentTokens + this.pageTokens) / packingStride) * packingStride;
+    return Math.max((Math.floor(from / packingStride) + 1) * packingStride, atLeast);
   }
 
   /** Tokens that are computed while nothing is packed: what they hold is the same under every rule. */
   exactTokens(promptTokens: number): number {
     return this.nextAt(promptTokens, 0);
+  }
+
+  /** The probes that decide what is packed when the token at `position` is computed lie before this position. */
+  decidedAt(promptTokens: number, position: number): number {
+    return Math.max(promptTokens, this.#sinceAt(promptTokens, position) - this.pageTokens);
+  }
+
+  /** Of the tokens [begin, end), those whose attention decides. */
+  probesAmong(promptTokens: number, begin: number, end: number): ProbeRun[] {
+    return this.probes ? probesAmong(promptTokens, begin, end) : [];
+  }
+
+  /** When what is packed at `position` was packed. */
+  #sinceAt(promptTokens: number, position: number): number {
+    return Math.max(promptTokens, Math.floor(position / packingStride) * packingStride);
   }
 }

@@ -10,10 +10,10 @@ export interface CacheNode {
   users: number;
   /** Slots that hold its pages all the same, so that to give it back frees nothing. */
   holders: number;
-  /** The same tokens packed, for the sequences that go on with them so. */
-  packed: PackedBlock | null;
-  /** A sequence is making `packed` now. */
-  isPacking: boolean;
+  /** The same tokens packed, by the classes of their pages, for the sequences that go on with them so. */
+  readonly packed: Map<string, PackedBlock>;
+  /** Those that a sequence is making now. */
+  readonly packing: Set<string>;
 }
 
 interface PackedBlock {
@@ -29,7 +29,16 @@ export interface BlockStore {
 }
 
 function newNode(parent: CacheNode | null, key: string, block: number): CacheNode {
-  return { parent, key, block, children: new Map(), users: 0, holders: 0, packed: null, isPacking: false };
+  return {
+    parent,
+    key,
+    block,
+    children: new Map(),
+    users: 0,
+    holders: 0,
+    packed: new Map(),
+    packing: new Set(),
+  };
 }
 
 /**
@@ -37,8 +46,8 @@ function newNode(parent: CacheNode | null, key: string, block: number): CacheNod
  * memory is wanted; then the least recently used go first, leaves before their parents.
  *
  * What is kept is exact, and was computed from exact tokens, so whoever begins with it sees what it would have computed
- * itself. The packed form of a block lives as long as sequences run on it that begin with the same tokens: they would have
- * made the same bytes of the same exact block.
+ * itself. A packed form of a block lives as long as sequences run on it that begin with the same tokens and pack them into
+ * the same classes: they would have made the same bytes of the same exact block.
  */
 export class PrefixCache {
   readonly #root = newNode(null, '', -1);
@@ -141,24 +150,40 @@ export class PrefixCache {
     this.release(path);
   }
 
-  /** The slot goes on with the packed form of block `index`, which it has made or which another sequence has. */
-  becamePacked(node: CacheNode, slot: number, index: number): void {
-    if (node.packed) this.store.replace(slot, index, node.packed.block);
-    else node.packed = { block: this.store.publish(slot, index), users: 0 };
-    node.packed.users++;
-    this.#removeHolder(node);
+  /**
+   * The slot goes on with block `index` packed into these classes, which it has done or which another sequence has.
+   * `before`: what it was packed into till then, if it was.
+   */
+  becamePacked(node: CacheNode, classes: string, slot: number, index: number, before?: string): void {
+    let packed = node.packed.get(classes);
+    if (packed) {
+      this.store.replace(slot, index, packed.block);
+    } else {
+      packed = { block: this.store.publish(slot, index), users: 0 };
+      node.packed.set(classes, packed);
+    }
+    packed.users++;
+    if (before === undefined) this.#removeHolder(node);
+    else this.#leavePacked(node, before);
   }
 
-  /** A sequence whose first `packedBlocks` blocks are packed ends, or leaves its slot. */
-  releasePacked(path: readonly CacheNode[], packedBlocks: number): void {
+  /** A sequence ends, or leaves its slot, whose first blocks are packed into these classes, one for each. */
+  releasePacked(path: readonly CacheNode[], classes: readonly string[]): void {
     path.forEach((node, index) => {
-      if (index >= packedBlocks) {
+      const key = classes[index];
+      if (key === undefined) {
         this.#removeHolder(node);
-      } else if (node.packed && --node.packed.users === 0) {
-        this.store.unpublish(Int32Array.of(node.packed.block));
-        node.packed = null;
+        return;
       }
+      this.#leavePacked(node, key);
     });
+  }
+
+  #leavePacked(node: CacheNode, classes: string): void {
+    const packed = node.packed.get(classes)!;
+    if (--packed.users > 0) return;
+    this.store.unpublish(Int32Array.of(packed.block));
+    node.packed.delete(classes);
   }
 
   /** Gives back blocks that nobody uses until the memory of `count` is free; returns of how many it is. */

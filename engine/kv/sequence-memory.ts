@@ -1,10 +1,17 @@
 import type { Device, SwappedKv } from '../device/device.js';
 import { slotSampling } from '../sampling/params.js';
-import type { Memory } from '../scheduler/memory.js';
+import type { Memory, Squeezable } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
+import type { KvUsage } from '../types.js';
 import { blocksFor } from './admission.js';
 import type { PackingRule } from './packing-rule.js';
+import { byRule, underPressure } from './packing-schedule.js';
+import { classesOf, decidesByAttention, type PackedForm } from './page-classes.js';
+import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
+import type { PressureRule, Squeeze } from './pressure-rule.js';
+import { type ProbeRun, probesAmong, tailProbes } from './probes.js';
+import { Saliency } from './saliency.js';
 import { SequencePacking } from './sequence-packing.js';
 
 export interface SequenceMemoryOptions {
@@ -12,6 +19,8 @@ export interface SequenceMemoryOptions {
   readonly cache: PrefixCache | undefined;
   /** Absent: sequences stay in the class that steps write. Packed blocks are shared by the cache, so it needs one. */
   readonly packing: PackingRule | undefined;
+  /** In place of that: sequences are packed when memory is short. */
+  readonly pressure: PressureRule | undefined;
   readonly eosTokenIds: readonly number[];
   /** Bytes of host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
@@ -28,7 +37,6 @@ export class SequenceMemory implements Memory<Sequence> {
   readonly #options: SequenceMemoryOptions;
   readonly #freeSlots: number[];
   readonly #packing: SequencePacking | undefined;
-  readonly #packedBlockBytes: number;
   readonly #swapped = new Map<Sequence, SwappedKv>();
   #swappedBytes = 0;
   /** Copies to and from host memory that run. */
@@ -40,12 +48,13 @@ export class SequenceMemory implements Memory<Sequence> {
     this.#device = options.device;
     this.#cache = options.cache;
     this.pageTokens = kv.pageTokens;
-    const { cache, packing: rule, onPacked } = options;
-    this.#packedBlockBytes = kv.classBlockBytes[rule?.precision ?? kv.precision];
-    if (rule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
-    if (rule && cache) {
+    const { cache, packing, pressure, onPacked } = options;
+    const schedule = packing ? byRule(packing) : pressure && underPressure(pressure);
+    if (schedule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
+    if (schedule && cache) {
       const share = (sequence: Sequence) => this.share(sequence);
-      this.#packing = new SequencePacking({ kv, cache, rule, share, onPacked });
+      const { layers } = info.spec;
+      this.#packing = new SequencePacking({ kv, layers, cache, schedule, share, onPacked });
     }
     this.#freeSlots = Array.from({ length: info.slots }, (_, i) => info.slots - 1 - i);
   }
@@ -64,15 +73,49 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#packing?.convertedBlocks ?? 0;
   }
 
+  /** Pages that were packed, by layer; undefined where all of them are packed alike, or none is. */
+  get pages(): readonly LayerPages[] | undefined {
+    return this.#packing?.pages;
+  }
+
   /** Bytes of host memory that hold swapped sequences, or will. */
   get swappedBytes(): number {
     return this.#swappedBytes;
   }
 
-  kvBytesPerToken({ computedTokens, packedTokens }: Sequence): number {
-    const { kv } = this.#device;
-    const packed = computedTokens === 0 ? 0 : packedTokens / computedTokens;
-    return (packed * this.#packedBlockBytes + (1 - packed) * kv.blockBytes) / this.pageTokens;
+  kvBytesPerToken({ computedTokens, packedTokens, packedBytes }: Sequence): number {
+    const exact = this.#device.kv.blockBytes / this.pageTokens;
+    if (packedTokens === 0) return exact;
+    return (packedBytes + (computedTokens - packedTokens) * exact) / computedTokens;
+  }
+
+  /** What the sequence's KV has come to. */
+  kvUsage(sequence: Sequence): KvUsage {
+    const { computedTokens, packedTokens, packedBytes, packedClasses } = sequence;
+    const exactBytes = blocksFor(computedTokens - packedTokens, this.pageTokens) * this.#device.kv.blockBytes;
+    const { layers } = this.#device.info.spec;
+    const pages = this.#form && new PageCounts(layers, this.#form);
+    for (const key of packedClasses) pages?.add(classesOf(key, layers));
+    return { tokens: computedTokens, bytes: packedBytes + exactBytes, layers: pages?.byLayer ?? [] };
+  }
+
+  /** Of the sequence's next `tokens` tokens, those whose attention decides how it is packed. */
+  probesAmong({ promptTokens, computedTokens }: Sequence, tokens: number): ProbeRun[] {
+    return this.#form ? probesAmong(promptTokens, computedTokens, computedTokens + tokens) : [];
+  }
+
+  /** What pages are packed into where attention decides on it. */
+  get #form(): PackedForm | undefined {
+    const { packing, pressure } = this.#options;
+    if (!packing) return pressure?.chosenForm;
+    return decidesByAttention(packing.form) ? packing.form : undefined;
+  }
+
+  /** Where these probes of the sequence looked. */
+  saw(sequence: Sequence, run: ProbeRun, sums: Uint32Array): void {
+    const { layers } = this.#device.info.spec;
+    sequence.saliency ??= new Saliency(sequence.promptTokens, layers, this.pageTokens);
+    sequence.saliency.add(run, sums);
   }
 
   usage(): number {
@@ -125,6 +168,7 @@ export class SequenceMemory implements Memory<Sequence> {
     }
     to.computedTokens = shared;
     to.path = from.path.slice(0, Math.floor(shared / this.pageTokens));
+    to.saliency = from.saliency?.copy();
     this.#cache?.share(to.path);
     return true;
   }
@@ -135,6 +179,46 @@ export class SequenceMemory implements Memory<Sequence> {
     this.share(sequence);
     this.#close(sequence);
     forget(sequence);
+  }
+
+  get hasSlot(): boolean {
+    return this.#freeSlots.length > 0;
+  }
+
+  get isTight(): boolean {
+    return this.#options.pressure !== undefined && this.#availableBlocks() <= this.#packRoom;
+  }
+
+  squeezable(sequence: Sequence): Squeezable | undefined {
+    const squeeze = this.#nextSqueeze(sequence);
+    if (!squeeze) return undefined;
+    const { rung, end } = squeeze;
+    return { rung, tokens: end - (rung === sequence.rung ? sequence.rungTokens : 0) };
+  }
+
+  squeeze(sequence: Sequence): boolean {
+    const squeeze = this.#nextSqueeze(sequence);
+    if (!squeeze) return false;
+    if (squeeze.rung !== sequence.rung) {
+      sequence.rung = squeeze.rung;
+      sequence.rungTokens = 0;
+      sequence.convertedTokens = 0;
+      sequence.packingPlan = undefined;
+    }
+    sequence.squeezedTokens = squeeze.end;
+    if (sequence.packing || sequence.inFlight) return true;
+    this.#packing?.pack(sequence);
+    return sequence.packing;
+  }
+
+  #nextSqueeze(sequence: Sequence): Squeeze | undefined {
+    const { rung, rungTokens, squeezedTokens, packing, request } = sequence;
+    const { pressure } = this.#options;
+    if (!pressure || request.request.staysExact) return undefined;
+    const next = pressure.next(sequence);
+    // What is under way frees memory too, and comes first.
+    const isUnderWay = packing || squeezedTokens > rungTokens;
+    return isUnderWay && next?.rung !== rung ? { rung, end: squeezedTokens } : next;
   }
 
   get packs(): boolean {
@@ -218,11 +302,10 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   #swapBytes(sequence: Sequence): number {
-    const { computedTokens, packedTokens } = sequence;
-    const { kv } = this.#device;
-    const packedBlocks = packedTokens / this.pageTokens;
-    const blocks = blocksFor(computedTokens, this.pageTokens) - packedBlocks;
-    return blocks * kv.blockBytes + packedBlocks * this.#packedBlockBytes;
+    const { computedTokens, packedTokens, packedBytes } = sequence;
+    return (
+      blocksFor(computedTokens - packedTokens, this.pageTokens) * this.#device.kv.blockBytes + packedBytes
+    );
   }
 
   /** The most that the sequence takes from now on until it has `tokens` tokens. */
@@ -240,9 +323,17 @@ export class SequenceMemory implements Memory<Sequence> {
 
   #match(sequence: Sequence) {
     if (sequence.isScored || !this.#cache) return [];
+    return this.#cache.match(sequence.tokens.view(0, this.#mostCached(sequence) + 1));
+  }
+
+  /** Tokens that may come from the cache: one is always left over, to sample what follows it. */
+  #mostCached({ promptTokens, tokenCount }: Sequence): number {
+    const { packing } = this.#options;
+    // The probes must be seen anew.
+    if (this.#form) return Math.max(0, promptTokens - tailProbes);
+    if (!packing) return tokenCount - 1;
     // What was generated behind packed tokens is not what a prompt of the same tokens holds.
-    const exact = this.#options.packing?.exactTokens(sequence.promptTokens) ?? Number.POSITIVE_INFINITY;
-    return this.#cache.match(sequence.tokens.view(0, Math.min(sequence.tokenCount, exact + 1)));
+    return Math.min(tokenCount - 1, packing.exactTokens(promptTokens));
   }
 
   #open(sequence: Sequence): void {
@@ -273,4 +364,11 @@ function forget(sequence: Sequence): void {
   sequence.computedTokens = 0;
   sequence.packedTokens = 0;
   sequence.convertedTokens = 0;
+  sequence.rung = 0;
+  sequence.rungTokens = 0;
+  sequence.squeezedTokens = 0;
+  sequence.packedClasses = [];
+  sequence.packedBytes = 0;
+  sequence.packingPlan = undefined;
+  sequence.saliency = undefined;
 }

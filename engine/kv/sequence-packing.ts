@@ -1,7 +1,16 @@
-import type { KvPool } from '../device/device.js';
+import type { KvPool, PageClass } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
-import type { PackingRule } from './packing-rule.js';
+import type { PackingSchedule } from './packing-schedule.js';
+import {
+  bytesOfBlock,
+  chooseClasses,
+  classesOf,
+  decidesByAttention,
+  keyOf,
+  type PackedForm,
+} from './page-classes.js';
+import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PrefixCache } from './prefix-cache.js';
 
 /** Blocks of one sequence that are converted at once; for a while there are both forms of them. */
@@ -9,39 +18,51 @@ const batchBlocks = 16;
 
 export interface SequencePackingOptions {
   readonly kv: KvPool;
+  readonly layers: number;
   readonly cache: PrefixCache;
-  readonly rule: PackingRule;
+  readonly schedule: PackingSchedule;
   /** Lets the cache have the sequence's full blocks, while they are exact. */
   readonly share: (sequence: Sequence) => void;
   /** A conversion has ended, and the sequence may be packed further, closed or moved. */
   readonly onPacked: (sequence: Sequence) => void;
 }
 
+/** Bytes of a block at most, whatever of it is picked. */
+function mostBytes({ classBlockBytes }: KvPool, forms: readonly PackedForm[]): number {
+  const bytesOf = (name: PageClass) => (name === 'none' ? 0 : classBlockBytes[name]);
+  return Math.max(...forms.flatMap(({ high, low }) => [bytesOf(high), bytesOf(low)]));
+}
+
 /** Blocks to keep free, so that sequences can be packed while they hold their exact pages. */
-export function packingRoom(kv: KvPool, rule: PackingRule): number {
+export function packingRoom(kv: KvPool, forms: readonly PackedForm[]): number {
   // A packed page needs a chunk of its class, and pages of another class may lie at both ends of what is free.
-  const least = 2 * kv.chunkBlocks;
-  const wanted = least + Math.ceil((batchBlocks * kv.classBlockBytes[rule.precision]) / kv.blockBytes);
+  const least = (forms.some(decidesByAttention) ? 3 : 2) * kv.chunkBlocks;
+  const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, forms)) / kv.blockBytes);
   return Math.max(least, Math.min(wanted, Math.floor(kv.totalBlocks / 8)));
 }
 
 /**
- * Packs sequences as the rule says. A conversion runs beside the sequence's steps, which go on with the old pages. What is
+ * Packs sequences as the schedule says. A conversion runs beside the sequence's steps, which go on with the old pages. What is
  * due by its position it must have before its next step; while it decodes, that is made a page ahead of time, so that it
  * seldom waits.
  */
 export class SequencePacking {
   readonly #options: SequencePackingOptions;
+  /** Of an exact block, what a packed one takes at most. */
   readonly #blockRatio: number;
   readonly room: number;
   #running = 0;
   #packedBlocks = 0;
+  /** Of the form whose pages are chosen by attention. */
+  readonly #pages: PageCounts | undefined;
 
   constructor(options: SequencePackingOptions) {
-    const { kv, rule } = options;
+    const { kv, schedule, layers } = options;
     this.#options = options;
-    this.#blockRatio = kv.classBlockBytes[rule.precision] / kv.blockBytes;
-    this.room = packingRoom(kv, rule);
+    this.#blockRatio = mostBytes(kv, schedule.forms) / kv.blockBytes;
+    this.room = packingRoom(kv, schedule.forms);
+    const chosen = schedule.forms.find(decidesByAttention);
+    this.#pages = chosen && new PageCounts(layers, chosen);
   }
 
   /** Conversions that run. */
@@ -54,28 +75,37 @@ export class SequencePacking {
     return this.#packedBlocks;
   }
 
-  mustPack({ promptTokens, computedTokens, packedTokens }: Sequence): boolean {
-    return this.#options.rule.packedAt(promptTokens, computedTokens) > packedTokens;
+  /** Pages that were packed, by layer; undefined where all of them are packed alike. */
+  get pages(): readonly LayerPages[] | undefined {
+    return this.#pages?.byLayer;
+  }
+
+  mustPack(sequence: Sequence): boolean {
+    const { schedule } = this.#options;
+    return schedule.isStrict && schedule.packedAt(sequence, sequence.computedTokens) > sequence.rungTokens;
   }
 
   /** Tokens that a step may bring before more must be packed. */
-  stepLimit({ promptTokens, computedTokens }: Sequence): number {
-    return this.#options.rule.nextAt(promptTokens, computedTokens) - computedTokens;
+  stepLimit(sequence: Sequence): number {
+    const { computedTokens } = sequence;
+    return this.#options.schedule.nextAt(sequence, computedTokens) - computedTokens;
   }
 
-  /** Blocks, rounded up, that `tokens` tokens take of which the first `packedTokens` are packed. */
-  blocksOf(tokens: number, packedTokens: number): number {
-    const { pageTokens } = this.#options.kv;
-    const packed = Math.ceil((packedTokens / pageTokens) * this.#blockRatio);
-    return packed + blocksFor(tokens - packedTokens, pageTokens);
+  /** Blocks, rounded up, that `tokens` tokens take of which the first `packedTokens` take `packedBytes`. */
+  blocksOf(tokens: number, packedTokens: number, packedBytes: number): number {
+    const { pageTokens, blockBytes } = this.#options.kv;
+    return Math.ceil(packedBytes / blockBytes) + blocksFor(tokens - packedTokens, pageTokens);
   }
 
   /** The most blocks that a sequence takes from now on until it has `tokens` tokens: its prompt is exact at first. */
-  mostBlocks({ promptTokens, packedTokens }: Sequence, tokens: number): number {
-    const { rule } = this.#options;
-    if (packedTokens > 0) return this.blocksOf(tokens, packedTokens);
-    const exact = Math.min(tokens, rule.exactTokens(promptTokens));
-    return Math.max(this.blocksOf(exact, 0), this.blocksOf(tokens, rule.packedAt(promptTokens, tokens)));
+  mostBlocks(sequence: Sequence, tokens: number): number {
+    const { schedule, kv } = this.#options;
+    const { packedTokens, packedBytes } = sequence;
+    if (packedTokens > 0) return this.blocksOf(tokens, packedTokens, packedBytes);
+    const exact = Math.min(tokens, schedule.exactTokens(sequence));
+    const packed = schedule.packedAt(sequence, tokens);
+    const most = (packed / kv.pageTokens) * this.#blockRatio * kv.blockBytes;
+    return Math.max(this.blocksOf(exact, 0, 0), this.blocksOf(tokens, packed, most));
   }
 
   /**
@@ -83,25 +113,27 @@ export class SequencePacking {
    * step, and memory is out.
    */
   pack(sequence: Sequence): boolean {
-    const { rule, kv, share } = this.#options;
+    const { schedule, kv, share } = this.#options;
     const { promptTokens, computedTokens } = sequence;
-    const due = rule.packedAt(promptTokens, computedTokens);
-    const next = rule.nextAt(promptTokens, computedTokens);
+    const due = schedule.packedAt(sequence, computedTokens);
+    const next = schedule.nextAt(sequence, computedTokens);
     const isSoon = computedTokens >= promptTokens && next - computedTokens <= kv.pageTokens;
     if ((due > 0 || isSoon) && sequence.convertedTokens === 0) share(sequence);
     while (!sequence.packing) {
-      if (sequence.convertedTokens > sequence.packedTokens) {
+      if (sequence.convertedTokens > sequence.rungTokens) {
         if (sequence.convertedTokens > due) return true;
         this.#finish(sequence);
-      } else if (due > sequence.packedTokens) {
+      } else if (due > sequence.rungTokens) {
+        this.#decide(sequence, computedTokens);
         this.#adopt(sequence, due);
-        if (due === sequence.packedTokens) continue;
+        if (due === sequence.rungTokens) continue;
         if (this.#isMadeByAnother(sequence)) return true;
         if (!this.#convert(sequence, due)) return false;
       } else {
         // If memory is out now, it may not be when it is due.
-        if (isSoon && !this.#isMadeByAnother(sequence)) {
-          this.#convert(sequence, rule.packedAt(promptTokens, next));
+        if (isSoon) {
+          this.#decide(sequence, next);
+          if (!this.#isMadeByAnother(sequence)) this.#convert(sequence, schedule.packedAt(sequence, next));
         }
         return true;
       }
@@ -111,45 +143,83 @@ export class SequencePacking {
 
   /** Before the slot is closed or swapped: what is made but not due yet is given up. */
   abandon(sequence: Sequence): void {
-    if (sequence.convertedTokens === sequence.packedTokens) return;
+    if (sequence.convertedTokens === sequence.rungTokens) return;
     this.#options.kv.dropConversion(sequence.slot);
-    sequence.convertedTokens = sequence.packedTokens;
+    sequence.convertedTokens = sequence.rungTokens;
   }
 
   /** The sequence has left its slot; it does not share blocks with others any more. */
   release(sequence: Sequence): void {
-    const { cache, kv } = this.#options;
+    const { cache } = this.#options;
     if (sequence.packedTokens === 0) cache.release(sequence.path);
-    else cache.releasePacked(sequence.path, sequence.packedTokens / kv.pageTokens);
+    else cache.releasePacked(sequence.path, sequence.packedClasses);
+  }
+
+  /** Into which classes the sequence's pages go that are packed at `position`, unless that is known. */
+  #decide(sequence: Sequence, position: number): void {
+    const { schedule, kv, layers } = this.#options;
+    const end = schedule.packedAt(sequence, position) / kv.pageTokens;
+    if (sequence.packingPlan?.end === end) return;
+    const begin = sequence.rungTokens / kv.pageTokens;
+    // Where pages are packed alike, nobody has looked.
+    const scores =
+      schedule.scoresAt(sequence, position) ?? Array.from({ length: layers }, () => new Float64Array(end));
+    sequence.packingPlan = {
+      begin,
+      end,
+      classes: chooseClasses(schedule.formOf(sequence), scores, begin, end),
+    };
+  }
+
+  /** Of blocks that were decided on: [count, layers]. */
+  #classesOf({ packingPlan }: Sequence, block: number, count = 1): Uint8Array {
+    const { begin, classes } = packingPlan!;
+    const { layers } = this.#options;
+    return classes.slice((block - begin) * layers, (block + count - begin) * layers);
+  }
+
+  #keyOf(sequence: Sequence, block: number): string {
+    return keyOf(this.#classesOf(sequence, block), sequence.packedClasses[block]);
   }
 
   /** Takes over what other sequences have made of the same blocks. */
   #adopt(sequence: Sequence, due: number): void {
     const { pageTokens } = this.#options.kv;
-    while (sequence.packedTokens < due && sequence.path[sequence.packedTokens / pageTokens]?.packed) {
-      this.#becomePacked(sequence, sequence.packedTokens + pageTokens);
+    while (sequence.rungTokens < due) {
+      const block = sequence.rungTokens / pageTokens;
+      if (!sequence.path[block]?.packed.has(this.#keyOf(sequence, block))) return;
+      this.#becomePacked(sequence, sequence.rungTokens + pageTokens);
     }
   }
 
   /** The next block to pack is there, or will be: the end of the other's conversion brings this sequence here again. */
-  #isMadeByAnother({ path, packedTokens }: Sequence): boolean {
-    const node = path[packedTokens / this.#options.kv.pageTokens];
-    return node !== undefined && (node.packed !== null || node.isPacking);
+  #isMadeByAnother(sequence: Sequence): boolean {
+    return this.#isMade(sequence, sequence.rungTokens / this.#options.kv.pageTokens);
+  }
+
+  #isMade(sequence: Sequence, block: number): boolean {
+    const node = sequence.path[block];
+    if (!node) return false;
+    const key = this.#keyOf(sequence, block);
+    return node.packed.has(key) || node.packing.has(key);
   }
 
   /** Begins to convert up to `end`, or as much of it as there is memory for. False if not one block can be. */
   #convert(sequence: Sequence, end: number): boolean {
-    const { kv, cache, rule } = this.#options;
-    const { slot, packedTokens, path } = sequence;
+    const { kv, cache } = this.#options;
+    const { slot, rungTokens, path } = sequence;
     const { pageTokens } = kv;
-    const first = packedTokens / pageTokens;
+    const first = rungTokens / pageTokens;
     let count = 1;
-    while (count < batchBlocks && (first + count) * pageTokens < end) {
-      const node = path[first + count];
-      if (node?.packed || node?.isPacking) break;
+    while (
+      count < batchBlocks &&
+      (first + count) * pageTokens < end &&
+      !this.#isMade(sequence, first + count)
+    ) {
       count++;
     }
-    let conversion = kv.convert(slot, first, first + count, rule.precision);
+    const begin = () => kv.convert(slot, first, first + count, this.#classesOf(sequence, first, count));
+    let conversion = begin();
     while (!conversion) {
       if (cache.evict(Math.ceil(count * this.#blockRatio)) > 0) {
         // Once more, with as many.
@@ -158,18 +228,22 @@ export class SequencePacking {
       } else {
         return false;
       }
-      conversion = kv.convert(slot, first, first + count, rule.precision);
+      conversion = begin();
     }
-    const nodes = path.slice(first, first + count);
-    for (const node of nodes) node.isPacking = true;
+    const made = path
+      .slice(first, first + count)
+      .map((node, index) => ({ node, key: this.#keyOf(sequence, first + index) }));
+    for (const { node, key } of made) node.packing.add(key);
     sequence.packing = true;
     sequence.convertedTokens = (first + count) * pageTokens;
     this.#running++;
+    const classes = this.#classesOf(sequence, first, count);
     void conversion.then(() => {
-      for (const node of nodes) node.isPacking = false;
+      for (const { node, key } of made) node.packing.delete(key);
       sequence.packing = false;
       this.#running--;
       this.#packedBlocks += count;
+      this.#pages?.add(classes);
       this.#options.onPacked(sequence);
     });
     return true;
@@ -183,13 +257,21 @@ export class SequencePacking {
   /** The slot's blocks up to `end` are packed, or are to be taken over from others. */
   #becomePacked(sequence: Sequence, end: number): void {
     const { cache, kv } = this.#options;
-    const { path, slot } = sequence;
+    const { layers } = this.#options;
+    const { path, slot, packedClasses } = sequence;
     if (sequence.packedTokens === 0) cache.unpin(path);
-    const last = Math.min(end / kv.pageTokens, path.length);
-    for (let index = sequence.packedTokens / kv.pageTokens; index < last; index++) {
-      cache.becamePacked(path[index]!, slot, index);
+    for (let block = sequence.rungTokens / kv.pageTokens; block < end / kv.pageTokens; block++) {
+      const before = packedClasses[block];
+      const classes = this.#classesOf(sequence, block);
+      const key = keyOf(classes, before);
+      const node = path[block];
+      if (node) cache.becamePacked(node, key, slot, block, before);
+      packedClasses[block] = key;
+      sequence.packedBytes += bytesOfBlock(kv, classes);
+      if (before !== undefined) sequence.packedBytes -= bytesOfBlock(kv, classesOf(before, layers));
     }
-    sequence.packedTokens = end;
+    sequence.packedTokens = Math.max(sequence.packedTokens, end);
+    sequence.rungTokens = end;
     sequence.convertedTokens = end;
   }
 }

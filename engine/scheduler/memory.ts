@@ -1,3 +1,11 @@
+/** What a sequence would give for others. */
+export interface Squeezable {
+  /** How much it loses by that: none that has a higher one is squeezed before. */
+  readonly rung: number;
+  /** Tokens whose KV becomes smaller. */
+  readonly tokens: number;
+}
+
 /**
  * KV memory and slots, as the scheduler asks for them. `engine/kv/sequence-memory.ts` answers for a device's pool and the
  * prefix cache; the simulator and the property tests count.
@@ -17,6 +25,17 @@ export interface Memory<W> {
   admit(work: W, reserveTokens: number): boolean;
   /** Room for `tokens` tokens in all, from what is free or only cached. False, and nothing changed, if there is not. */
   reserve(work: W, tokens: number): boolean;
+  /** Whether a slot is free. */
+  readonly hasSlot: boolean;
+  /** Whether what is free is no more than it takes to squeeze someone. */
+  readonly isTight: boolean;
+  /** What `squeeze` would do to a sequence that has a slot; undefined: nothing. */
+  squeezable(work: W): Squeezable | undefined;
+  /**
+   * Has the sequence packed from now on, as `pack` does, for lack of memory. False if nothing comes of it: it is not in
+   * flight, and there is no room to pack it.
+   */
+  squeeze(work: W): boolean;
   /** Whether any sequence is ever packed: where none is, nobody looks for what to pack before each step. */
   readonly packs: boolean;
   /** Whether more of the sequence's KV must be packed before its next step. */

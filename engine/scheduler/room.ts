@@ -1,5 +1,5 @@
 import { outputReserve } from '../kv/admission.js';
-import type { Memory } from './memory.js';
+import type { Memory, Squeezable } from './memory.js';
 import type { Work } from './work.js';
 
 /** The scheduler's side of a sequence that loses its slot, or has it back. */
@@ -13,9 +13,9 @@ export interface Residents<W> {
 }
 
 /**
- * Finds room for running sequences when KV memory is short. What nobody reads gives way first, then the sequence that
- * came last: it is copied to host memory, or computed anew where that is full. An older one never gives way to a younger
- * one, so the oldest always gets on.
+ * Finds room for running sequences when KV memory is short. Where that is allowed, sequences are squeezed first. Then what
+ * nobody reads gives way, then the sequence that came last: it is copied to host memory, or computed anew where that is
+ * full. An older one never gives way to a younger one, so the oldest always gets on.
  */
 export class Room<W extends Work> {
   /** In host memory, the oldest first. */
@@ -45,6 +45,8 @@ export class Room<W extends Work> {
 
   /** Room for so many more tokens of a sequence that has a slot, whoever must give way for it. */
   make(work: W, tokens: number): boolean {
+    // Where nothing is left there is no room to squeeze either.
+    if (this.memory.isTight) this.#squeeze();
     return this.#press(work, () => this.memory.reserve(work, work.computedTokens + tokens));
   }
 
@@ -60,7 +62,7 @@ export class Room<W extends Work> {
 
   /** A slot for a sequence that waits, unless one before it needs the memory. */
   admit(work: W): boolean {
-    if (this.#mustYield(work) || this.#nextToReturn()) return false;
+    if (!this.memory.hasSlot || this.#mustYield(work) || this.#nextToReturn()) return false;
     return this.#withPausedOut(() => this.memory.admit(work, this.#reserveFor(work)));
   }
 
@@ -68,7 +70,7 @@ export class Room<W extends Work> {
   bringBack(): void {
     for (let work = this.#nextToReturn(); work; work = this.#nextToReturn()) {
       const returning = work;
-      if (this.#mustYield(returning)) return;
+      if (!this.memory.hasSlot || this.#mustYield(returning)) return;
       if (!this.#withPausedOut(() => this.memory.swapIn(returning, this.#reserveFor(returning)))) return;
       this.#forget(returning);
       returning.phase = 'swappingIn';
@@ -105,7 +107,7 @@ export class Room<W extends Work> {
 
   #press(work: W, attempt: () => boolean): boolean {
     while (!attempt()) {
-      if (this.#takeFromPaused() || this.#takeFromYounger(work)) continue;
+      if (!this.#squeeze() && (this.#takeFromPaused() || this.#takeFromYounger(work))) continue;
       if (!this.#isNeedy(this.#needy) || work.serial < this.#needy.serial) this.#needy = work;
       return false;
     }
@@ -143,8 +145,23 @@ export class Room<W extends Work> {
   }
 
   #withPausedOut(attempt: () => boolean): boolean {
-    while (!attempt()) if (!this.#takeFromPaused()) return false;
+    while (!attempt()) if (this.#squeeze() || !this.#takeFromPaused()) return false;
     return true;
+  }
+
+  /** Squeezes the sequence that loses least by it, of these the one of which most can be. True if that will free memory. */
+  #squeeze(): boolean {
+    let best: W | undefined;
+    let most: Squeezable | undefined;
+    for (const work of this.residents.holders()) {
+      const found = this.memory.squeezable(work);
+      if (!found) continue;
+      if (most && (found.rung > most.rung || (found.rung === most.rung && found.tokens <= most.tokens)))
+        continue;
+      best = work;
+      most = found;
+    }
+    return best !== undefined && this.memory.squeeze(best);
   }
 
   /** A reader that does not keep up must not hold memory that someone else could use. True if memory came free. */

@@ -38,8 +38,8 @@ export function engineCommand(argv: readonly string[]): Command {
     .option('--weights <classes>', 'int8, bf16, int4, by commas', listOf(['int8', 'bf16', 'int4']), ['int8'])
     .option(
       '--kv <classes>',
-      'exact, int8, int4, int2, by commas',
-      listOf(['exact', 'int8', 'int4', 'int2']),
+      'exact, int8, int4, int2, zip, by commas',
+      listOf(['exact', 'int8', 'int4', 'int2', 'zip']),
       ['exact'],
     )
     .option('--prompts <lengths>', 'prompts to read, in tokens', wholeNumbers, [512, 2048])

@@ -22,7 +22,14 @@ import {
   type QualityPlan,
 } from '../quality/measure.js';
 import { openPolicy, type PolicyRoom } from '../quality/open-policy.js';
-import { type CachePolicy, cachePolicies, exactPolicy, policyNamed } from '../quality/policies.js';
+import {
+  type CachePolicy,
+  cachePolicies,
+  exactPolicy,
+  looksAtAttention,
+  offeredPolicies,
+  policyNamed,
+} from '../quality/policies.js';
 import { renderQuality } from '../quality/report.js';
 import { retrievalCases } from '../quality/retrieval-cases.js';
 import { growthOf } from '../quality/step-times.js';
@@ -64,7 +71,7 @@ export function qualityCommand(argv: readonly string[]): Command {
     .argument('[model]', 'model folder; the demo model if absent')
     .option(
       '--policies <names>',
-      `${allPolicies.join(', ')}, by commas; all if absent, or with --beside the exact one`,
+      `${allPolicies.join(', ')}, by commas; those of --kv if absent, or with --beside the exact one`,
       listOf(allPolicies),
     )
     .option(
@@ -86,7 +93,7 @@ export function qualityCommand(argv: readonly string[]): Command {
     .option('--samples <n>', 'questions for each context and depth', wholeNumber(1), 8)
     .option('--seed <n>', 'of questions, and of the prompts that are timed', wholeNumber(0), 1)
     .option('--sequences <counts>', 'timed: sequences that a step extends together', wholeNumbers, [1, 8])
-    .option('--repetitions <n>', 'timed: turns of each', wholeNumber(1), 5)
+    .option('--repetitions <n>', 'timed: turns of each; 0: no times', wholeNumber(0), 5)
     .option('--step-tokens <n>', 'tokens of one prefill step', wholeNumber(32), 512)
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
     .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))
@@ -105,14 +112,21 @@ async function runQuality(
   if (model !== undefined && options.text === undefined) {
     notice("text: the demo model's own; with --text FILE perplexity says more of this model");
   }
+  const policies =
+    options.policies ?? (options.beside.length > 0 ? [exactPolicy] : offeredPolicies).map(({ name }) => name);
   const plan = await planFor(folder, options);
   const room: PolicyRoom = {
     model: folder,
     weights: options.weights,
     ...roomFor(plan),
-    engine: { maxStepTokens: options.stepTokens, cores: options.cores, isa: options.isa },
+    engine: {
+      // All on the same device, since they are compared.
+      device: policies.some((name) => looksAtAttention(policyNamed(name))) ? 'cpu' : 'auto',
+      maxStepTokens: options.stepTokens,
+      cores: options.cores,
+      isa: options.isa,
+    },
   };
-  const policies = options.policies ?? (options.beside.length > 0 ? [exactPolicy.name] : allPolicies);
   const contenders = [
     ...[...new Set(policies)]
       .filter((name) => name !== exactPolicy.name)

@@ -53,5 +53,5 @@ export async function openBenchDevice(options: BenchDeviceOptions): Promise<Benc
 
 /** While pages are packed there are both forms of them. */
 function roomForBoth(kv: EngineSettings['kv']): number {
-  return kv === 'int4' || kv === 'int2' ? 1.5 : 1;
+  return kv === 'exact' || kv === 'int8' ? 1 : 1.5;
 }

@@ -1,4 +1,5 @@
 import { type Device, greedySampling, type PackingRule, type Step, Want } from '../../engine/index.js';
+import { type PackedDevice, packedDevice } from './packed-device.js';
 
 /** Seconds to read one prompt into an empty sequence on all units, with its first token sampled. */
 export function prefill(device: Device, prompt: ArrayLike<number>): Promise<number> {
@@ -21,12 +22,13 @@ export function decode(
   steps: number,
   packing?: PackingRule,
 ): Promise<number> {
-  return withSlots(device, prompts.length, async (slots) => {
+  const packed = packing && packedDevice(device, packing);
+  return withSlots(packed ?? device, prompts.length, async (slots) => {
     device.partition(device.info.units);
     for (const [slot, prompt] of prompts.entries()) {
       makeRoom(device, slot, prompt.length + steps);
-      await read(device, slot, prompt, Want.sample);
-      if (packing) await pack(device, slot, prompt.length, packing);
+      await read(packed ?? device, slot, prompt, Want.sample);
+      await packed?.pack(slot);
     }
     return timeDecode(device, slots, steps);
   });
@@ -34,24 +36,15 @@ export function decode(
 
 /** Seconds to pack what the rule says of a prompt that was read, before its first step; nothing else runs. */
 export function packPrompt(device: Device, prompt: ArrayLike<number>, packing: PackingRule): Promise<number> {
-  return withSlots(device, 1, async () => {
+  const packed = packedDevice(device, packing);
+  return withSlots(packed, 1, async () => {
     makeRoom(device, 0, prompt.length);
     device.partition(device.info.units);
-    await read(device, 0, prompt, Want.sample);
+    await read(packed, 0, prompt, Want.sample);
     const begin = performance.now();
-    await pack(device, 0, prompt.length, packing);
+    await packed.pack(0);
     return secondsSince(begin);
   });
-}
-
-async function pack(device: Device, slot: number, tokens: number, rule: PackingRule): Promise<void> {
-  const { kv } = device;
-  const blocks = rule.packedAt(tokens, tokens) / kv.pageTokens;
-  if (blocks === 0) return;
-  const conversion = kv.convert(slot, 0, blocks, rule.precision);
-  if (!conversion) throw new RangeError(`no room for both forms of ${blocks} blocks`);
-  await conversion;
-  kv.finishConversion(slot);
 }
 
 /** The logits after a prompt, [vocab]. */
@@ -79,8 +72,14 @@ export async function timeDecode(device: Device, slots: Int32Array, steps: numbe
 }
 
 /** Appends the prompt to the slot, as the engine does: in chunks of at most a step's tokens. The last has `wants`. */
-export async function read(device: Device, slot: number, prompt: ArrayLike<number>, wants: number) {
+export async function read(
+  device: Device & Partial<PackedDevice>,
+  slot: number,
+  prompt: ArrayLike<number>,
+  wants: number,
+) {
   const tokens = Int32Array.from(prompt);
+  device.expectPrompt?.(slot, tokens.length);
   const { maxStepTokens } = device.info;
   for (let begin = 0; ; begin += maxStepTokens) {
     const chunk = tokens.subarray(begin, begin + maxStepTokens);

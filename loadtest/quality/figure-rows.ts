@@ -35,21 +35,16 @@ export function addFigures(
     add(titles.sameAnswers, 100 * compared.sameAnswers, '%');
   }
   percent(titles.retrieval, (of) => of.retrieval.accuracy.accuracy());
-  const exactTimes = compared?.exactTimes;
-  add(
-    `prompt of ${timing.context} tokens`,
-    1000 * figures.times.prefill,
-    'ms',
-    exactTimes && 1000 * exactTimes.prefill,
-  );
-  for (const [index, count] of timing.sequences.entries()) {
-    const seconds = exactTimes?.decode[index];
-    add(
-      `decode step, ${count} x ${timing.context} tokens`,
-      1000 * figures.times.decode[index]!,
-      'ms',
-      seconds && 1000 * seconds,
-    );
+  const { times } = figures;
+  if (times) {
+    const ms = (title: string, seconds: number, baseline: number | undefined) =>
+      add(title, 1000 * seconds, 'ms', baseline && 1000 * baseline);
+    const beside = compared?.exactTimes;
+    ms(`prompt of ${timing.context} tokens`, times.prefill, beside?.prefill);
+    for (const [index, count] of timing.sequences.entries()) {
+      const title = `decode step, ${count} x ${timing.context} tokens`;
+      ms(title, times.decode[index]!, beside?.decode[index]);
+    }
   }
   for (const depth of retrieval.depths) {
     for (const context of retrieval.contexts) {

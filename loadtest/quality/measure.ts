@@ -23,7 +23,8 @@ export interface QualityFigures {
   readonly perplexity: number;
   readonly retrieval: Retrieval;
   readonly bytesPerToken: number;
-  readonly times: StepTimes;
+  /** Absent where none were asked for. */
+  readonly times?: StepTimes | undefined;
 }
 
 /** The same beside the exact cache. */
@@ -32,7 +33,7 @@ export interface ComparedFigures extends QualityFigures {
   /** Part of the answers that are the exact cache's, token for token. */
   readonly sameAnswers: number;
   /** Measured in turns with `times`. */
-  readonly exactTimes: StepTimes;
+  readonly exactTimes?: StepTimes | undefined;
 }
 
 /** Told how far a measure is, from 0 to 1. */
@@ -55,7 +56,7 @@ export async function measureExact(
   return {
     ...(await measureAlone(policy, device, plan, onProgress)),
     perplexity: perplexity.value,
-    times: times!,
+    times,
   };
 }
 
@@ -83,10 +84,10 @@ export async function measureBesideExact(
   return {
     ...alone,
     perplexity: perplexity.value,
-    times: times!,
+    times,
     divergence,
     sameAnswers: sameAnswers(exact.figures.retrieval, alone.retrieval),
-    exactTimes: exactTimes!,
+    exactTimes,
   };
 }
 

@@ -1,6 +1,6 @@
 import { EngineSettings, ModelSettings } from '../../config/schema.js';
-import { type Device, openDevice, packingRule, readCheckpoint } from '../../engine/index.js';
-import { packedDevice } from './packed-device.js';
+import { type Device, openDevice, PackingRule, packingRule, readCheckpoint } from '../../engine/index.js';
+import { packedDevice } from '../device/packed-device.js';
 import type { CachePolicy, CacheSettings } from './policies.js';
 
 /** The model, and what of it all measures need at most at once. */
@@ -11,11 +11,11 @@ export interface PolicyRoom {
   /** Tokens that all sequences together hold. */
   readonly kvTokens: number;
   /** The same for every policy. */
-  readonly engine: Pick<CacheSettings, 'maxStepTokens' | 'cores' | 'isa'>;
+  readonly engine: Pick<CacheSettings, 'device' | 'maxStepTokens' | 'cores' | 'isa'>;
 }
 
 /** A device that keeps its KV cache as the policy says. */
-export async function openPolicy({ settings }: CachePolicy, room: PolicyRoom): Promise<Device> {
+export async function openPolicy({ settings, form }: CachePolicy, room: PolicyRoom): Promise<Device> {
   const { spec } = await readCheckpoint(room.model);
   // K and V in bf16, the largest class.
   const bytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
@@ -29,6 +29,6 @@ export async function openPolicy({ settings }: CachePolicy, room: PolicyRoom): P
   });
   const model = ModelSettings.parse({ path: room.model, weights: room.weights });
   const { device } = await openDevice({ model, engine });
-  const rule = packingRule(engine);
+  const rule = form ? new PackingRule(form, engine.kvRecentTokens, pageTokens) : packingRule(engine);
   return rule ? packedDevice(device, rule) : device;
 }

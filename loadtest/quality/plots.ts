@@ -44,11 +44,12 @@ function seriesOf(
   value: (point: PolicyPoint) => number | undefined,
   better: 'more' | 'less',
 ): Series[] {
-  const offers = points.flatMap((point, index) => {
+  const offers = points.flatMap((point) => {
     const y = value(point);
     if (y === undefined) return [];
-    return [{ ...point, index, y, cost: point.bytesPerToken, worth: better === 'more' ? y : -y }];
+    return [{ ...point, y, cost: point.bytesPerToken, worth: better === 'more' ? y : -y }];
   });
+  const families = familiesOf(points.map(({ policy }) => policy));
   const front: Series = {
     name: 'no other is smaller and better',
     color: frontColor,
@@ -57,15 +58,28 @@ function seriesOf(
   // The points on top of the line.
   return [
     front,
-    ...offers.map(({ policy, index, cost, y }) => ({
-      name: policy,
+    ...families.map((family, index) => ({
+      name: family,
       color: colorOf(index),
-      points: [[cost, y] as const],
+      points: offers
+        .filter(({ policy }) => familyOf(policy) === family)
+        .sort((a, b) => a.cost - b.cost)
+        .map(({ cost, y }) => [cost, y] as const),
     })),
-  ];
+  ].filter((series) => series.points.length > 0);
 }
 
-/** The colour of the policy with this index, throughout a report. */
+/** Policies that differ in a number only are of one family: `zip-0.9` of `zip`. */
+export function familyOf(policy: string): string {
+  return policy.replace(/-[\d.]+$/, '');
+}
+
+/** In the order in which they come. */
+export function familiesOf(policies: readonly string[]): string[] {
+  return [...new Set(policies.map(familyOf))];
+}
+
+/** The colour of the family with this index, throughout a report. */
 export function colorOf(index: number): number {
   const color = index % (colorCount - 1);
   return color >= frontColor ? color + 1 : color;

@@ -1,5 +1,7 @@
 import type { z } from 'zod';
 import { EngineSettings } from '../../config/schema.js';
+import type { PackedForm } from '../../engine/index.js';
+import { evicting, sinkAndWindow } from './baselines.js';
 
 /** How the engine is told to keep the KV cache. */
 export type CacheSettings = z.input<typeof EngineSettings>;
@@ -8,12 +10,32 @@ export type CacheSettings = z.input<typeof EngineSettings>;
 export interface CachePolicy {
   readonly name: string;
   readonly settings: CacheSettings;
+  /** What no setting asks for. */
+  readonly form?: PackedForm;
 }
 
 /** What the server offers: each class of `--kv` in the schema's order, so that one added there is measured here. */
-export const cachePolicies: readonly CachePolicy[] = EngineSettings.shape.kv
+export const offeredPolicies: readonly CachePolicy[] = EngineSettings.shape.kv
   .unwrap()
   .options.map((kv) => ({ name: kv, settings: { kv } }));
+
+/** Beside the default: below, recent tokens have nearly all of the demo model's attention; 1 is int4. */
+const otherTaus = [0.9, 0.95, 0.975];
+/** What policies keep that give pages up, of those behind the recent ones: exact, the bytes of int4, of zip and of int2. */
+const keptParts = [0.3, 0.2, 0.17];
+const percent = (part: number) => Math.round(100 * part);
+
+export const cachePolicies: readonly CachePolicy[] = [
+  ...offeredPolicies,
+  ...otherTaus.map((zipTau) => ({ name: `zip-${zipTau}`, settings: { kv: 'zip' as const, zipTau } })),
+  ...keptParts.map((kept) => ({ name: `evict-${percent(kept)}`, settings: {}, form: evicting(kept) })),
+  ...keptParts.map((kept) => ({ name: `window-${percent(kept)}`, settings: {}, form: sinkAndWindow(kept) })),
+];
+
+/** Whether it chooses pages by attention or gives some up, which only the processor's kernels can do. */
+export function looksAtAttention({ settings, form }: CachePolicy): boolean {
+  return form !== undefined || settings.kv === 'zip';
+}
 
 const exactClass: EngineSettings['kv'] = 'exact';
 

@@ -5,7 +5,7 @@ import { renderRowsTable } from '../report/rows-table.js';
 import type { Origin, Row } from '../rows.js';
 import { cellRow, pointsOf } from './figure-rows.js';
 import type { ComparedFigures } from './measure.js';
-import { accuracyChart, colorOf, divergenceChart, heatMaps } from './plots.js';
+import { accuracyChart, colorOf, divergenceChart, familiesOf, familyOf, heatMaps } from './plots.js';
 
 /** Points of a line over the positions of a window. */
 const stretches = 16;
@@ -43,10 +43,10 @@ function overPositions(
   compared: readonly ComparedFigures[],
   windowTokens: number,
 ): Chart {
-  const order = pointsOf(rows).map(({ policy }) => policy);
+  const order = familiesOf(pointsOf(rows).map(({ policy }) => policy));
   const series = compared.map(({ policy, divergence }) => ({
     name: policy,
-    color: colorOf(order.indexOf(policy)),
+    color: colorOf(order.indexOf(familyOf(policy))),
     points: divergence.byPosition(Math.ceil(windowTokens / stretches)).filter(([, kl]) => kl > 0),
   }));
   return {

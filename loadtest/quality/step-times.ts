@@ -28,8 +28,12 @@ export function growthOf({ sequences, repetitions }: TimingPlan): number {
   return stepsPerTurn * sequences.length * repetitions;
 }
 
-/** The devices take turns, A B A B ..., so that whatever changes on the machine meets all of them. */
+/**
+ * Of each device; nothing where the plan has no turns. They take turns, A B A B ..., so that whatever changes on the machine
+ * meets all of them.
+ */
 export async function measureStepTimes(devices: readonly Device[], plan: TimingPlan): Promise<StepTimes[]> {
+  if (plan.repetitions === 0) return [];
   const prefills = await timePrefill(devices, plan);
   const decodes = await timeDecodeSteps(devices, plan);
   return devices.map((_, at) => ({

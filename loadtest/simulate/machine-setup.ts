@@ -17,7 +17,7 @@ export interface MachineSetups {
 /** Throws an Error if the machine was never calibrated with the model, or if KV would be packed. */
 export async function openMachineSetups(settings: Settings): Promise<MachineSetups> {
   const { kv } = settings.engine;
-  if (kv === 'int4' || kv === 'int2') {
+  if (kv !== 'exact' && kv !== 'int8') {
     throw new Error(`--kv ${kv} cannot be simulated, only KV that stays in one class: exact or int8`);
   }
   const machine = await openSimulatedMachine(settings);

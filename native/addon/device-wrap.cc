@@ -88,6 +88,11 @@ Napi::Value DeviceWrap::run(const Napi::CallbackInfo& info) {
               readColumn<std::int32_t>(info[2], napi_int32_array, "counts"),
               readColumn<std::int32_t>(info[3], napi_int32_array, "tokens"),
               readColumn<std::uint8_t>(info[4], napi_uint8_array, "wants")};
+    const auto probes = readColumn<std::int32_t>(info[5], napi_int32_array, "probes");
+    if (probes.size() % 3 != 0) throw Error("probes must have an entry, a row and a count for each run");
+    for (std::size_t i = 0; i < probes.size(); i += 3) {
+      step.probes.push_back({probes[i], probes[i + 1], probes[i + 2]});
+    }
     device().run(lane, std::move(step),
                  [answer = std::move(answer)](StepResult result, std::exception_ptr failure) {
                    answer([result = std::move(result), failure](Napi::Env env) -> Napi::Value {
@@ -249,7 +254,7 @@ Napi::Value DeviceWrap::kvConvert(const Napi::CallbackInfo& info) {
   const Napi::Promise promise = copies_->promise(info.Env(), [&](Outlet::Answer answer) {
     const auto done = [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
     begun = device().convert(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int64Value(),
-                             info[2].ToNumber().Int64Value(), readPrecision(info[3]), [=] { answer(done); });
+                             info[2].ToNumber().Int64Value(), readClasses(info[3]), [=] { answer(done); });
     if (!begun) answer(done);
   });
   if (!begun) return info.Env().Null();

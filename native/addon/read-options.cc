@@ -135,12 +135,15 @@ OpenOptions readOpenOptions(Napi::Object object) {
   return options;
 }
 
-PrecisionClass readPrecision(const Napi::Value& name) {
-  const std::string text = name.ToString().Utf8Value();
-  for (const PrecisionClass precision : kPrecisionClasses) {
-    if (text == nameOf(precision)) return precision;
+std::vector<PrecisionClass> readClasses(const Napi::Value& value) {
+  std::vector<PrecisionClass> classes;
+  for (const std::uint8_t place : readColumn<std::uint8_t>(value, napi_uint8_array, "classes")) {
+    if (place > static_cast<std::uint8_t>(PrecisionClass::none)) {
+      throw Error("there is no page class " + std::to_string(place));
+    }
+    classes.push_back(static_cast<PrecisionClass>(place));
   }
-  throw Error("there is no precision class \"" + text + "\"");
+  return classes;
 }
 
 SlotOptions readSlotOptions(Napi::Object object) {

@@ -34,7 +34,8 @@ OpenOptions readOpenOptions(Napi::Object object);
 SlotOptions readSlotOptions(Napi::Object object);
 TokenBytes readTokenBytes(Napi::Object object);
 GrammarTables readGrammarTables(Napi::Object object);
-PrecisionClass readPrecision(const Napi::Value& name);
+// Of pages, as their places in `pageClasses` of engine/device/device.ts.
+std::vector<PrecisionClass> readClasses(const Napi::Value& value);
 
 template <class T>
 std::vector<T> readColumn(const Napi::Value& value, napi_typedarray_type type, const char* name) {

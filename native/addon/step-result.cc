@@ -61,6 +61,11 @@ Napi::Object toStepResult(Napi::Env env, const StepResult& result) {
   object.Set("topLogprobs", top.map());
   object.Set("promptLogprobs", prompts.map());
   object.Set("logits", logits.map());
+  auto saliency = Napi::Array::New(env, result.saliency.size());
+  for (std::size_t i = 0; i < result.saliency.size(); ++i) {
+    saliency.Set(static_cast<std::uint32_t>(i), toArray(env, result.saliency[i]));
+  }
+  object.Set("saliency", saliency);
   object.Set("seconds", result.seconds.total);
   if (const auto& byClass = result.seconds.byClass) {
     auto opSeconds = Napi::Float64Array::New(env, byClass->size());

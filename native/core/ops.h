@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/operator-class.h"
 #include "kv/kv-memory.h"
 #include "kv/page-format.h"
@@ -64,7 +65,8 @@ enum class WeightLayout : std::uint8_t {
 };
 
 // The cached keys and values that one entry of a step attends to, in one layer. `pages[i]` holds the tokens
-// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`.
+// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`; null
+// where its class is `none`: then nobody sees them.
 struct KvView {
   PageFormat format;
   std::span<std::byte* const> pages;
@@ -156,6 +158,11 @@ struct SampleOutcome {
   std::vector<float> topLogprobs;
 };
 
+// A row's whole attention, in the units of `Ops::probe`.
+inline constexpr std::uint32_t kSaliencyUnits = 1u << 24;
+// Rows whose sum surely fits.
+inline constexpr std::int64_t kMostProbes = 128;
+
 // The ops of one lane. Not thread-safe: a lane runs one step at a time.
 class Ops {
  public:
@@ -197,6 +204,13 @@ class Ops {
   virtual void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                          const AttentionShape& shape, Tensor out) = 0;
 
+  // Where the entries' rows look: adds to saliency[i][p] what part of their attention falls on page p of
+  // views[i], as a mean over the heads and a sum over the rows, in units of 1 / kSaliencyUnits. Each head's
+  // part is rounded to whole units, so that sums are the same in any order. Filled in when `finish` returns;
+  // at most kMostProbes rows an entry.
+  virtual void probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                     const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency);
+
   // Writes full pages again in another class: bf16 -> int8, int4 or int2; int8 -> int4 or int2. What a page
   // becomes depends on its own bytes alone, and is the same on every instruction set. NaN and infinity stay
   // visible: what shares their scale turns NaN.
@@ -223,6 +237,11 @@ class Ops {
   // Waits for everything enqueued, and says what the time since `begin` was spent on.
   virtual StepSeconds finish() = 0;
 };
+
+inline void Ops::probe(Tensor, std::span<const EntryRows>, std::span<const KvView>, const AttentionShape&,
+                       std::span<const std::span<std::uint32_t>>) {
+  throw Error("this backend has no op `probe`");
+}
 
 // Memory for activations, owned.
 class Buffer {
@@ -277,6 +296,12 @@ class Backend {
 
   // Bytes that are left for KV; 0 where the backend cannot tell.
   virtual std::size_t freeMemory() const = 0;
+
+  // Whether its ops have `probe`; else no step may have probe runs.
+  virtual bool probesAttention() const { return false; }
+
+  // Whether `attention` passes over pages of the class `none`; else none may be given up.
+  virtual bool passesOverGivenUp() const { return false; }
 
   // As Ops::requantize, on the calling thread alone, while lanes compute.
   virtual void requantize(std::span<const PageConversion> conversions) = 0;

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/half.h"
 #include "cpu/append-kv.h"
+#include "cpu/attention/probe.h"
 #include "cpu/requantize/requantize.h"
 #include "cpu/rms-norm.h"
 
@@ -68,6 +69,11 @@ void CpuOps::appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span<
 void CpuOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                        const AttentionShape& shape, Tensor out) {
   cpu::attention(isa_, team_, attentionWorkspace_, qkv, entries, views, shape, out);
+}
+
+void CpuOps::probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                   const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) {
+  cpu::probe(isa_, team_, attentionWorkspace_, qkv, entries, views, shape, saliency);
 }
 
 void CpuOps::requantize(std::span<const PageConversion> conversions) {

@@ -32,6 +32,8 @@ class CpuOps final : public Ops {
                 std::span<const float> kGain, float eps) override;
   void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                  const AttentionShape& shape, Tensor out) override;
+  void probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+             const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) override;
   void requantize(std::span<const PageConversion> conversions) override;
   void gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) override;
   void sample(Tensor logits, std::span<const SampleRequest> requests,

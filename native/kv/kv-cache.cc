@@ -61,9 +61,9 @@ std::int64_t KvCache::reserved(int slot) const { return blocksOf(at(slot)) * kPa
 std::optional<std::vector<PageId>> KvCache::take(std::span<const PrecisionClass> classes) {
   std::vector<PageId> pages;
   for (const PrecisionClass precision : classes) {
-    const PageId page = pool_.take(precision);
-    if (page < 0) {
-      for (const PageId taken : pages) pool_.release(taken);
+    const PageId page = precision == PrecisionClass::none ? kGivenUp : pool_.take(precision);
+    if (page < 0 && precision != PrecisionClass::none) {
+      for (const PageId taken : pages) releasePage(taken);
       return std::nullopt;
     }
     pages.push_back(page);
@@ -74,8 +74,8 @@ std::optional<std::vector<PageId>> KvCache::take(std::span<const PrecisionClass>
 void KvCache::append(Sequence& sequence, std::span<const PageId> block) {
   for (std::size_t layer = 0; layer < layers_; ++layer) {
     sequence.pages[layer].push_back(block[layer]);
-    sequence.addresses[layer].push_back(pool_.data(block[layer]));
-    sequence.classes[layer].push_back(pool_.classOf(block[layer]));
+    sequence.addresses[layer].push_back(dataOf(block[layer]));
+    sequence.classes[layer].push_back(classOf(block[layer]));
   }
 }
 
@@ -92,7 +92,7 @@ void KvCache::release(int slot) { releasePages(idle(slot)); }
 
 void KvCache::releasePages(Sequence& sequence) {
   for (std::size_t layer = 0; layer < layers_; ++layer) {
-    for (const PageId page : sequence.pages[layer]) pool_.release(page);
+    for (const PageId page : sequence.pages[layer]) releasePage(page);
     sequence.pages[layer].clear();
     sequence.addresses[layer].clear();
     sequence.classes[layer].clear();
@@ -110,7 +110,7 @@ std::int32_t KvCache::publish(int slot, std::int64_t index) {
   std::vector<PageId> block(layers_);
   for (std::size_t layer = 0; layer < layers_; ++layer) {
     block[layer] = sequence.pages[layer][index];
-    pool_.addReference(block[layer]);
+    addReference(block[layer]);
   }
   if (freeIds_.empty()) {
     published_.push_back(std::move(block));
@@ -133,7 +133,7 @@ void KvCache::attach(int slot, std::span<const std::int32_t> blocks) {
   check(blocksOf(sequence) == 0, "cached blocks can only start an empty slot");
   for (const std::int32_t id : blocks) publishedBlock(id);
   for (const std::int32_t id : blocks) {
-    for (const PageId page : published_[id]) pool_.addReference(page);
+    for (const PageId page : published_[id]) addReference(page);
     append(sequence, published_[id]);
   }
   sequence.length = static_cast<std::int64_t>(blocks.size()) * kPageTokens;
@@ -143,7 +143,7 @@ void KvCache::unpublish(std::span<const std::int32_t> blocks) {
   for (const std::int32_t id : blocks) {
     check(id >= 0 && id < static_cast<std::int32_t>(published_.size()) && !published_[id].empty(),
           "a cached block was given back that is not published");
-    for (const PageId page : published_[id]) pool_.release(page);
+    for (const PageId page : published_[id]) releasePage(page);
     published_[id].clear();
     freeIds_.push_back(id);
   }
@@ -168,7 +168,7 @@ bool KvCache::fork(int from, int to, std::int64_t tokens) {
   for (std::int64_t index = 0; index < shared; ++index) {
     for (std::size_t layer = 0; layer < layers_; ++layer) {
       block[layer] = source.pages[layer][index];
-      pool_.addReference(block[layer]);
+      addReference(block[layer]);
     }
     append(target, block);
   }
@@ -193,17 +193,17 @@ void KvCache::replace(int slot, std::int64_t index, std::int32_t block) {
                 " is not full and cannot be replaced");
   }
   for (std::size_t layer = 0; layer < layers_; ++layer) {
-    pool_.addReference(pages[layer]);
+    addReference(pages[layer]);
     put(sequence, {layer, index, pages[layer]});
   }
 }
 
 void KvCache::put(Sequence& sequence, const Replacement& replacement) {
   const auto& [layer, block, page] = replacement;
-  pool_.release(sequence.pages[layer][block]);
+  releasePage(sequence.pages[layer][block]);
   sequence.pages[layer][block] = page;
-  sequence.addresses[layer][block] = pool_.data(page);
-  sequence.classes[layer][block] = pool_.classOf(page);
+  sequence.addresses[layer][block] = dataOf(page);
+  sequence.classes[layer][block] = classOf(page);
   ++sequence.version;
 }
 
@@ -220,8 +220,9 @@ PageCopies KvCache::copiesOf(const Sequence& sequence, std::int64_t blocks, Swap
   copies.pages.reserve(static_cast<std::size_t>(blocks) * layers_);
   for (std::int64_t block = 0; block < blocks; ++block) {
     for (std::size_t layer = 0; layer < layers_; ++layer) {
-      copies.pages.push_back(
-          {sequence.addresses[layer][block], format().in(sequence.classes[layer][block]).pageBytes()});
+      const PrecisionClass precision = sequence.classes[layer][block];
+      if (precision == PrecisionClass::none) continue;  // given up: there is nothing to copy
+      copies.pages.push_back({sequence.addresses[layer][block], format().in(precision).pageBytes()});
     }
   }
   return copies;
@@ -286,31 +287,34 @@ std::shared_ptr<HostMemory> KvCache::dropSwapped(SwapId id) {
 
 std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, std::int64_t begin,
                                                                     std::int64_t end,
-                                                                    PrecisionClass precision, int layer) {
+                                                                    std::span<const PrecisionClass> classes) {
   Sequence& sequence = idle(slot);
   if (begin < 0 || begin > end || end * kPageTokens > sequence.length) {
     throw Error("blocks " + std::to_string(begin) + " to " + std::to_string(end) + " of slot " +
                 std::to_string(slot) + " are not all full and cannot be converted");
   }
-  check(layer >= -1 && layer < static_cast<int>(layers_), "there is no such layer to convert");
-  const std::size_t first = static_cast<std::size_t>(std::max(layer, 0));
-  const std::size_t last = layer < 0 ? layers_ : first + 1;
+  check(classes.size() == static_cast<std::size_t>(end - begin) * layers_,
+        "a conversion needs a class for each page of its blocks");
   std::vector<Replacement> replacements;
-  for (std::size_t at = first; at < last; ++at) {
+  std::vector<PrecisionClass> wanted;
+  for (std::size_t layer = 0; layer < layers_; ++layer) {
     for (std::int64_t block = begin; block < end; ++block) {
-      const PrecisionClass held = sequence.classes[at][block];
-      if (!isPacked(held) && bitsOf(precision) < bitsOf(held)) replacements.push_back({at, block, -1});
+      const PrecisionClass held = sequence.classes[layer][block];
+      const PrecisionClass to = classes[static_cast<std::size_t>(block - begin) * layers_ + layer];
+      if (isPacked(held) || bitsOf(to) >= bitsOf(held)) continue;
+      replacements.push_back({layer, block, kGivenUp});
+      wanted.push_back(to);
     }
   }
-  const std::vector<PrecisionClass> classes(replacements.size(), precision);
-  const std::optional<std::vector<PageId>> pages = take(classes);
+  const std::optional<std::vector<PageId>> pages = take(wanted);
   if (!pages) return std::nullopt;
   std::vector<PageConversion> conversions;
   for (std::size_t i = 0; i < replacements.size(); ++i) {
-    auto& [at, block, page] = replacements[i];
+    auto& [layer, block, page] = replacements[i];
     page = (*pages)[i];
-    conversions.push_back({sequence.addresses[at][block], pool_.data(page),
-                           format().in(sequence.classes[at][block]), format().in(precision)});
+    if (page == kGivenUp) continue;
+    conversions.push_back({sequence.addresses[layer][block], pool_.data(page),
+                           format().in(sequence.classes[layer][block]), format().in(wanted[i])});
   }
   sequence.converting = std::move(replacements);
   sequence.written.store(false, std::memory_order_relaxed);
@@ -333,7 +337,7 @@ void KvCache::finishConversion(int slot) {
 }
 
 void KvCache::dropConversion(int slot) {
-  for (const Replacement& replacement : endConversion(slot)) pool_.release(replacement.page);
+  for (const Replacement& replacement : endConversion(slot)) releasePage(replacement.page);
 }
 
 }  // namespace tandem

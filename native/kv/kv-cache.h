@@ -82,14 +82,15 @@ class KvCache {
   std::size_t swappedBytes(SwapId id) { return swaps_.at(id).memory->bytes(); }
   std::size_t swappedBytes() const { return swaps_.bytes(); }
 
-  // A slot's full blocks [begin, end) are written again in another class: in all layers, or in one. Pages of
-  // that class or a smaller one stay as they are, and so do packed ones. After the start someone has a
-  // backend requantize them, on any thread, while the slot goes on with the old ones, and says so by
-  // `conversionWritten`. Then, when no step of the slot runs, `finishConversion` puts the new pages in their
-  // places, and the old ones stay with whoever else shares them; or `dropConversion` gives the new ones back.
-  // Nothing, and nothing changed, if memory is out: for a while there are both.
+  // A slot's full blocks [begin, end) are written again in other classes: classes [end - begin, layers] has
+  // each page's. Pages of their class or a smaller one stay as they are, and so do packed ones; one whose
+  // class is `none` is given up. After the start someone has a backend requantize them, on any thread, while
+  // the slot goes on with the old ones, and says so by `conversionWritten`. Then, when no step of the slot
+  // runs, `finishConversion` puts the new pages in their places, and the old ones stay with whoever else
+  // shares them; or `dropConversion` gives the new ones back. Nothing, and nothing changed, if memory is out:
+  // for a while there are both.
   std::optional<std::vector<PageConversion>> startConversion(int slot, std::int64_t begin, std::int64_t end,
-                                                             PrecisionClass precision, int layer = -1);
+                                                             std::span<const PrecisionClass> classes);
   void conversionWritten(int slot) { sequences_[slot].written.store(true, std::memory_order_release); }
   void finishConversion(int slot);
   void dropConversion(int slot);
@@ -118,6 +119,19 @@ class KvCache {
     PageId page;
   };
 
+  static constexpr PageId kGivenUp = -1;
+  // As the pool's, of pages that may have been given up.
+  void addReference(PageId page) {
+    if (page != kGivenUp) pool_.addReference(page);
+  }
+  void releasePage(PageId page) {
+    if (page != kGivenUp) pool_.release(page);
+  }
+  std::byte* dataOf(PageId page) const { return page == kGivenUp ? nullptr : pool_.data(page); }
+  PrecisionClass classOf(PageId page) const {
+    return page == kGivenUp ? PrecisionClass::none : pool_.classOf(page);
+  }
+
   struct Sequence {
     std::vector<std::vector<PageId>> pages;          // [layer][block]
     std::vector<std::vector<std::byte*>> addresses;  // of the same pages
@@ -139,7 +153,7 @@ class KvCache {
   void releasePages(Sequence& sequence);
   PageCopies copiesOf(const Sequence& sequence, std::int64_t blocks, SwapId id, bool toHost);
   std::vector<PrecisionClass> classesOf(const Sequence& sequence, std::int64_t first, std::int64_t end) const;
-  // A page of each class, in order; none, and nothing changed, if memory is out.
+  // A page of each class, in order, `kGivenUp` for `none`; nothing, and nothing changed, if memory is out.
   std::optional<std::vector<PageId>> take(std::span<const PrecisionClass> classes);
   void append(Sequence& sequence, std::span<const PageId> block);
   std::int64_t blocksOf(const Sequence& sequence) const {

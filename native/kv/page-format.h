@@ -35,15 +35,19 @@ namespace tandem {
 
 inline constexpr int kPageTokens = 32;
 
-enum class PrecisionClass : std::uint8_t { bf16, int8, int4, int2 };
+// `none`: the page was given up. It has no bytes and no address, and nobody sees its tokens any more.
+enum class PrecisionClass : std::uint8_t { bf16, int8, int4, int2, none };
 
+// Those that have bytes.
 inline constexpr std::array kPrecisionClasses{PrecisionClass::bf16, PrecisionClass::int8,
                                               PrecisionClass::int4, PrecisionClass::int2};
 
-constexpr int bitsOf(PrecisionClass precision) { return 16 >> static_cast<int>(precision); }
+constexpr int bitsOf(PrecisionClass precision) {
+  return precision == PrecisionClass::none ? 0 : 16 >> static_cast<int>(precision);
+}
 
 constexpr const char* nameOf(PrecisionClass precision) {
-  constexpr const char* names[] = {"bf16", "int8", "int4", "int2"};
+  constexpr const char* names[] = {"bf16", "int8", "int4", "int2", "none"};
   return names[static_cast<int>(precision)];
 }
 
@@ -64,11 +68,12 @@ struct PageFormat {
   constexpr std::size_t tileElements() const { return static_cast<std::size_t>(kPageTokens) * headDim; }
   constexpr std::size_t tileBytes() const { return tileElements() * bitsOf(precision) / 8; }
   constexpr std::size_t keyScaleBytes() const {
-    if (precision == PrecisionClass::bf16) return 0;
+    if (precision == PrecisionClass::bf16 || precision == PrecisionClass::none) return 0;
     return isPacked(precision) ? 2 * 2 * static_cast<std::size_t>(headDim) : kPageTokens * sizeof(float);
   }
   constexpr std::size_t valueScaleBytes() const {
-    return precision == PrecisionClass::bf16 ? 0 : kPageTokens * sizeof(float);
+    if (precision == PrecisionClass::bf16 || precision == PrecisionClass::none) return 0;
+    return kPageTokens * sizeof(float);
   }
 
   constexpr std::size_t headBytes() const { return 2 * tileBytes() + keyScaleBytes() + valueScaleBytes(); }

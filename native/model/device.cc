@@ -155,6 +155,16 @@ Device::Job Device::plan(Step step) {
     job.entries.push_back({slot, slots_[slot].get(), position, {}, step.wants[i]});
   }
   check(next == step.tokens.size(), "a step brings more tokens than it names");
+  if (!step.probes.empty() && !backend_->probesAttention()) {
+    throw Error(
+        std::string("the kernels of ") + backend_->isa() +
+        " cannot look at where rows attend yet, which zip needs; choose another --kv or --kv-pressure");
+  }
+  for (const ProbeRun& run : step.probes) {
+    check(run.entry >= 0 && run.entry < static_cast<std::int64_t>(count) && run.row >= 0 && run.count > 0 &&
+              run.count <= kMostProbes && run.row + run.count <= std::max(step.counts[run.entry], 1),
+          "a step probes rows that it does not have, or too many at once");
+  }
   if (static_cast<std::int64_t>(job.tokens.size()) > maxStepTokens_) {
     throw Error("a step of " + number(static_cast<std::int64_t>(job.tokens.size())) +
                 " tokens is over the limit of " + number(maxStepTokens_));
@@ -207,10 +217,14 @@ void Device::finishSwap(int slot) {
 
 void Device::dropSwapped(SwapId id) { copier_.retire(kv_.dropSwapped(id)); }
 
-bool Device::convert(int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
-                     Copied converted, int layer) {
+bool Device::convert(int slot, std::int64_t begin, std::int64_t end, std::span<const PrecisionClass> classes,
+                     Copied converted) {
   checkOpen(slot);
-  std::optional<std::vector<PageConversion>> pages = kv_.startConversion(slot, begin, end, precision, layer);
+  if (!backend_->passesOverGivenUp() && std::ranges::find(classes, PrecisionClass::none) != classes.end()) {
+    throw Error(std::string("the kernels of ") + backend_->isa() +
+                " cannot pass over pages yet, so none can be given up");
+  }
+  std::optional<std::vector<PageConversion>> pages = kv_.startConversion(slot, begin, end, classes);
   if (!pages) return false;
   copier_.post(
       [this, slot, pages = std::move(*pages)] {
@@ -269,7 +283,7 @@ StepResult Device::execute(int lane, const Job& job) {
     int lane;
     ~Release() { backend.releaseUnits(lane); }
   } release{*backend_, lane};
-  return lanes_[lane].forward->run(*lanes_[lane].ops, job.entries);
+  return lanes_[lane].forward->run(*lanes_[lane].ops, job.entries, job.step.probes);
 }
 
 }  // namespace tandem

@@ -21,11 +21,12 @@ Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& k
       gathered_(backend.allocate(logitRows_ * spec.hidden)),
       logits_(backend.allocate(logitRows_ * spec.vocab, Element::logit)) {}
 
-StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries) {
+StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes) {
+  StepResult result;
   arrange(entries);
+  arrangeProbes(entries, probes, result.saliency);
   ops.begin({tokens_, kvRows_, kvTables_});
   runLayers(ops, entries);
-  StepResult result;
   result.entries.resize(entries.size());
   scorePrompts(ops, entries, result.entries);
   sampleLast(ops, entries, result.entries);
@@ -52,6 +53,37 @@ void Forward::arrange(std::span<const ForwardEntry> entries) {
     kvRows_.push_back(rows_[i]);
     kvTables_.push_back(kv_.tableOf(entries[i].slotIndex));
   }
+}
+
+void Forward::arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                            std::vector<std::vector<std::uint32_t>>& saliency) {
+  probedEntries_.clear();
+  probedRows_.clear();
+  saliency_.clear();
+  saliency.assign(probes.size(), {});
+  for (std::size_t i = 0; i < probes.size(); ++i) {
+    const auto& [entry, row, count] = probes[i];
+    const std::int64_t position = entries[entry].position + row;
+    const std::int64_t pages = (position + count + kPageTokens - 1) / kPageTokens;
+    probedEntries_.push_back(static_cast<std::size_t>(entry));
+    probedRows_.push_back({rows_[entry].row + row, count, position});
+    saliency[i].assign(static_cast<std::size_t>(spec_.layers * pages), 0);
+    saliency_.emplace_back(saliency[i]);
+  }
+}
+
+void Forward::probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span<const ForwardEntry> entries,
+                    int layer) {
+  if (probedRows_.empty()) return;
+  probedViews_.clear();
+  std::vector<std::span<std::uint32_t>> ofLayer;
+  for (std::size_t i = 0; i < probedRows_.size(); ++i) {
+    probedViews_.push_back(kv_.viewOf(entries[probedEntries_[i]].slotIndex, layer));
+    const std::size_t pages = saliency_[i].size() / static_cast<std::size_t>(spec_.layers);
+    ofLayer.push_back(saliency_[i].subspan(static_cast<std::size_t>(layer) * pages, pages));
+  }
+  ops.probe(qkv, probedRows_, probedViews_, shape, ofLayer);
+  ops.lap(OperatorClass::other);
 }
 
 void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out) {
@@ -88,6 +120,7 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
     ops.lap(OperatorClass::matmul);
     ops.appendKv(qkv, kvRows_, views_, shape, spec_.rope, w.qNorm, w.kNorm, spec_.normEps);
     ops.lap(OperatorClass::other);
+    probe(ops, qkv, shape, entries, layer);
     attend(ops, qkv, shape, attended);
     ops.linearAdd(attended, *w.output, w.outputBias, x_);
     ops.lap(OperatorClass::matmul);

@@ -29,13 +29,18 @@ class Forward {
   Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
           std::int64_t maxTokens);
 
-  // Runs all entries as one batch: extends their KV, and samples or scores what they want.
-  StepResult run(Ops& ops, std::span<const ForwardEntry> entries);
+  // Runs all entries as one batch: extends their KV, samples or scores what they want, and sees where the
+  // rows of the probe runs look.
+  StepResult run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes);
 
  private:
   // Lays out the rows of the batch.
   void arrange(std::span<const ForwardEntry> entries);
   void attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out);
+  void arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
+                     std::vector<std::vector<std::uint32_t>>& saliency);
+  void probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span<const ForwardEntry> entries,
+             int layer);
   void runLayers(Ops& ops, std::span<const ForwardEntry> entries);
   void scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
@@ -61,6 +66,11 @@ class Forward {
   std::vector<KvView> views_;
   std::size_t severalTokens_ = 0;  // entries that have them
   std::vector<std::int32_t> tokens_;
+  // Of the step's probe runs.
+  std::vector<std::size_t> probedEntries_;
+  std::vector<EntryRows> probedRows_;
+  std::vector<KvView> probedViews_;
+  std::vector<std::span<std::uint32_t>> saliency_;  // [layers, pages] each
 };
 
 }  // namespace tandem

@@ -11,11 +11,19 @@ namespace tandem {
 
 enum Want : std::uint8_t { kWantSample = 1, kWantPromptLogprobs = 2, kWantLogits = 4 };
 
+// Rows [row, row + count) of an entry whose attention is to be looked at; see Ops::probe.
+struct ProbeRun {
+  std::int32_t entry;
+  std::int32_t row;
+  std::int32_t count;
+};
+
 struct Step {
   std::vector<std::int32_t> slots;
   std::vector<std::int32_t> counts;  // 0: one, the slot's last sampled token
   std::vector<std::int32_t> tokens;
   std::vector<std::uint8_t> wants;
+  std::vector<ProbeRun> probes = {};
 };
 
 struct PromptLogprobs {
@@ -36,6 +44,7 @@ struct EntryResult {
 
 struct StepResult {
   std::vector<EntryResult> entries;
+  std::vector<std::vector<std::uint32_t>> saliency;  // of each probe run: [layers, pages its last row sees]
   StepSeconds seconds;
 };
 

@@ -16,6 +16,8 @@ export const sharedFields = {
     .strictObject({
       priority: z.int().min(-100).max(100).optional(),
       deadline_ms: z.int().positive().optional(),
+      kv: z.boolean().optional(),
+      kv_pressure: z.boolean().optional(),
     })
     .nullish(),
   temperature: finite.min(0).max(2).nullish(),

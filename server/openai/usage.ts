@@ -1,4 +1,5 @@
 import type { Usage } from '../../engine/index.js';
+import { kvBody } from './kv-usage.js';
 
 /** `usage` over all prompts of a request. */
 export function usageBody(usages: readonly Usage[]): object {
@@ -10,5 +11,6 @@ export function usageBody(usages: readonly Usage[]): object {
     completion_tokens: completion,
     total_tokens: prompt + completion,
     prompt_tokens_details: { cached_tokens: sum((usage) => usage.cachedTokens) },
+    ...kvBody(usages),
   };
 }

@@ -21,7 +21,15 @@ export function sharedFields(
   body: SharedBody,
 ): Pick<
   GenerateRequest,
-  'sampling' | 'minTokens' | 'stop' | 'stopTokenIds' | 'ignoreEos' | 'priority' | 'deadlineMs'
+  | 'sampling'
+  | 'minTokens'
+  | 'stop'
+  | 'stopTokenIds'
+  | 'ignoreEos'
+  | 'priority'
+  | 'deadlineMs'
+  | 'reportsKv'
+  | 'staysExact'
 > {
   const logitBias = new Map(Object.entries(body.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias]));
   for (const id of logitBias.keys()) {
@@ -49,6 +57,8 @@ export function sharedFields(
     ignoreEos: body.ignore_eos ?? false,
     priority: body.tandem?.priority ?? 0,
     ...(deadlineMs !== undefined && { deadlineMs }),
+    ...(body.tandem?.kv && { reportsKv: true }),
+    ...(body.tandem?.kv_pressure === false && { staysExact: true }),
   };
 }
 

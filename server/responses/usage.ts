@@ -1,4 +1,5 @@
 import type { Usage } from '../../engine/index.js';
+import { kvBody } from '../openai/kv-usage.js';
 
 /** `usage` of a response. Nothing here reasons, so no token is a reasoning token. */
 export function responseUsage(usage: Usage): object {
@@ -8,5 +9,6 @@ export function responseUsage(usage: Usage): object {
     output_tokens: usage.completionTokens,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: usage.promptTokens + usage.completionTokens,
+    ...kvBody([usage]),
   };
 }

@@ -105,8 +105,21 @@ describe('the choice of a device', () => {
       kind: 'cpu',
       notes: ['computing on the processor: --weights int4 has no CUDA kernels yet: take int8 or bf16'],
     });
+    expect(() => choose({ device: 'cuda', kv: 'zip' }, usable)).toThrow(
+      /^--device cuda: --kv zip has no CUDA kernels yet: take exact, int8, int4 or int2/,
+    );
+    expect(() => choose({ gpu: 0, kvPressure: 'zip' }, usable)).toThrow(
+      /^--gpu 0: --kv-pressure zip has no CUDA kernels yet: take int8 or int4/,
+    );
+    expect(choose({ kv: 'zip' }, usable)).toMatchObject({
+      kind: 'cpu',
+      notes: [expect.stringContaining('computing on the processor: --kv zip')],
+    });
     for (const kv of ['int8', 'int4', 'int2'] as const) {
       expect(choose({ device: 'cuda', kv }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
+    }
+    for (const kvPressure of ['int8', 'int4'] as const) {
+      expect(choose({ device: 'cuda', kvPressure }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
     }
   });
 

@@ -5,6 +5,7 @@ import { DeviceLostError, type Step } from '../../engine/device/device.js';
 import { LocalEngine } from '../../engine/engine.js';
 import { startProcess } from '../../engine/engine-host.js';
 import type { EngineInfo } from '../../engine/index.js';
+import { uniform } from '../../engine/kv/page-classes.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { ChunkedPolicy } from '../../engine/scheduler/policies/chunked.js';
 import { demoFolder, goldenCases } from '../support/demo.js';
@@ -38,7 +39,7 @@ class FragileDevice extends HashingDevice {
 }
 
 async function openFragile(): Promise<{ engine: LocalEngine; device: FragileDevice }> {
-  const device = new FragileDevice(64, 4, 'int4');
+  const device = new FragileDevice(64, 4, [uniform('int4')]);
   const info = {
     spec: device.info.spec,
     contextLength: 512,

@@ -62,6 +62,11 @@ struct Pages {
     classes[page] = precision;
   }
 
+  void giveUp(std::int64_t page) {
+    table[page] = nullptr;
+    classes[page] = PrecisionClass::none;
+  }
+
   double key(int kvHead, std::int64_t token, int channel) const {
     const PageFormat here = formatOf(token);
     const auto slot = static_cast<int>(token % kPageTokens);
@@ -202,6 +207,7 @@ struct AttentionLane {
 // sum of such roundings.
 struct Expected {
   std::vector<double> out, tolerance;
+  std::vector<double> parts;  // of the attention, by page
 };
 
 inline Expected reference(const Sequence& sequence, std::int64_t row, int head) {
@@ -210,9 +216,12 @@ inline Expected reference(const Sequence& sequence, std::int64_t row, int head) 
   const int d = shape.headDim, kvHead = head / (shape.heads / shape.kvHeads);
   const std::int64_t first = shape.window > 0 ? std::max<std::int64_t>(0, row - shape.window + 1) : 0;
   std::vector<double> weights, doubts;
+  std::vector<std::int64_t> tokens;
   double highest = -INFINITY, total = 0;
   for (std::int64_t token = first; token <= row; ++token) {
     const PrecisionClass precision = pages.formatOf(token).precision;
+    if (precision == PrecisionClass::none) continue;
+    tokens.push_back(token);
     double score = 0, squares = 0;
     for (int c = 0; c < d; ++c) {
       const double q = toFloat(toBf16(sequence.rotated[row * sequence.cols + std::int64_t{head} * d + c]));
@@ -226,15 +235,18 @@ inline Expected reference(const Sequence& sequence, std::int64_t row, int head) 
     highest = std::max(highest, weights.back());
   }
   for (double& weight : weights) total += weight = std::exp(weight - highest);
-  Expected expected{std::vector<double>(d), std::vector<double>(d)};
+  Expected expected{std::vector<double>(d), std::vector<double>(d), std::vector<double>(pages.table.size())};
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    expected.parts[tokens[i] / kPageTokens] += weights[i] / total;
+  }
   for (std::size_t i = 0; i < weights.size(); ++i) {
     for (int c = 0; c < d; ++c) {
-      expected.out[c] += weights[i] / total * pages.value(kvHead, first + static_cast<std::int64_t>(i), c);
+      expected.out[c] += weights[i] / total * pages.value(kvHead, tokens[i], c);
     }
   }
   for (std::size_t i = 0; i < weights.size(); ++i) {
     for (int c = 0; c < d; ++c) {
-      const double value = pages.value(kvHead, first + static_cast<std::int64_t>(i), c);
+      const double value = pages.value(kvHead, tokens[i], c);
       expected.tolerance[c] +=
           weights[i] / total * (std::abs(value) * 0x1p-8 + std::abs(value - expected.out[c]) * doubts[i]);
     }

@@ -135,6 +135,22 @@ TEST("attention: pages of every class in one sequence equal float64 over what th
   }
 }
 
+TEST("attention: nobody sees the tokens of a page that was given up") {
+  for (const Isa isa : availableIsas()) {
+    AttentionLane lane(isa);
+    for (const std::int64_t chunk : {1, 40}) {
+      const AttentionShape shape{4, 2, 64};
+      Sequence sequence(shape, 1200, 23);
+      lane.step({{&sequence, 1160}});
+      // The first, neighbours, a whole span but for its last page, and the last full one.
+      for (const std::int64_t page : {0, 5, 6, 7, 35}) sequence.pages.giveUp(page);
+      for (std::int64_t page = 10; page < 31; ++page) sequence.pages.giveUp(page);
+      lane.all(sequence, chunk);
+      expectReference(sequence, 7, describe(isa, shape, PrecisionClass::bf16) + ", with gaps", 1160);
+    }
+  }
+}
+
 TEST("attention: pages of one class equal float64 over what they hold, from bf16 and from int8") {
   for (const Isa isa : availableIsas()) {
     AttentionLane lane(isa);

@@ -210,9 +210,13 @@ namespace {
 bool convert(Device& device, int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
              int layer = -1) {
   std::promise<void> converted;
-  if (!device.convert(
-          slot, begin, end, precision, [&] { converted.set_value(); }, layer))
-    return false;
+  const int layers = device.spec().layers;
+  std::vector<PrecisionClass> classes;
+  for (std::int64_t page = 0; page < (end - begin) * layers; ++page) {
+    // What lies in its class already stays.
+    classes.push_back(layer < 0 || page % layers == layer ? precision : PrecisionClass::bf16);
+  }
+  if (!device.convert(slot, begin, end, classes, [&] { converted.set_value(); })) return false;
   converted.get_future().get();
   device.finishConversion(slot);
   return true;
@@ -332,7 +336,9 @@ TEST("device: a slot's steps go on with its old pages until a conversion is fini
     run(*device, 0, {{0}, {96}, {tokens.begin(), tokens.begin() + 96}, {0}});
     const std::size_t before = device->kv().heldBytes();
     std::promise<void> converted;
-    device->convert(0, 0, 2, PrecisionClass::int2, [&] { converted.set_value(); });
+    const std::vector<PrecisionClass> classes(static_cast<std::size_t>(2 * device->spec().layers),
+                                              PrecisionClass::int2);
+    device->convert(0, 0, 2, classes, [&] { converted.set_value(); });
     device->kv().reserve(0, 128);
     test::isTrue(goOn(96, 128) == exact, "a step beside a conversion");
     converted.get_future().get();

@@ -60,6 +60,7 @@ struct Model {
 };
 
 void writeMark(std::byte* page, PrecisionClass precision, int content) {
+  if (precision == PrecisionClass::none) return;
   const std::size_t bytes = kFormat.in(precision).pageBytes();
   std::memcpy(page, &content, sizeof content);
   std::memcpy(page + bytes - sizeof content, &content, sizeof content);
@@ -74,6 +75,10 @@ void expectMarks(const KvCache& cache, int slot, const std::vector<Model::Block>
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       const auto& [precision, content] = model.pages[blocks[i][layer]];
       test::equal(nameOf(view.classes[i]), nameOf(precision), "a page's class");
+      if (precision == PrecisionClass::none) {
+        test::isTrue(view.pages[i] == nullptr, "a page that was given up has no address");
+        continue;
+      }
       const std::size_t bytes = kFormat.in(precision).pageBytes();
       const bool same = std::memcmp(view.pages[i], &content, sizeof content) == 0 &&
                         std::memcmp(view.pages[i] + bytes - sizeof content, &content, sizeof content) == 0;
@@ -189,13 +194,15 @@ TEST("page classes: random operations over all classes report the bytes they hol
         blocks[index] = entry->second;
         break;
       }
-      default: {  // convert some blocks, of one layer or of all
+      default: {  // convert some blocks, each page into a class of its own, or give it up
         const int begin = below(static_cast<int>(blocks.size()) + 1);
         const int end = begin + below(static_cast<int>(blocks.size()) - begin + 1);
-        const int layer = below(kLayers + 1) - 1;
-        const PrecisionClass to = kPrecisionClasses[below(kPrecisionClasses.size())];
+        std::vector<PrecisionClass> classes;
+        for (int page = 0; page < (end - begin) * kLayers; ++page) {
+          classes.push_back(static_cast<PrecisionClass>(below(static_cast<int>(PrecisionClass::none) + 1)));
+        }
         const std::size_t before = cache.heldBytes();
-        const auto pages = cache.startConversion(slot, begin, end, to, layer);
+        const auto pages = cache.startConversion(slot, begin, end, classes);
         if (!pages) {
           test::equal(cache.heldBytes(), before, "bytes after a conversion that did not fit");
           ++refused;
@@ -205,11 +212,16 @@ TEST("page classes: random operations over all classes report the bytes they hol
         test::throws([&] { cache.finishConversion(slot); }, "still written");
         const bool dropped = below(4) == 0;
         std::size_t next = 0;
-        for (int at = std::max(layer, 0); at < (layer < 0 ? kLayers : layer + 1); ++at) {
+        for (int at = 0; at < kLayers; ++at) {
           for (int index = begin; index < end; ++index) {
             int& page = blocks[index][at];
+            const PrecisionClass to = classes[(index - begin) * kLayers + at];
             if (bitsOf(model.pages[page].precision) < 8 ||
                 bitsOf(to) >= bitsOf(model.pages[page].precision)) {
+              continue;
+            }
+            if (to == PrecisionClass::none) {
+              if (!dropped) page = model.page(to, model.contents++);
               continue;
             }
             test::isTrue(next < pages->size(), "every page that can be is converted");
@@ -281,10 +293,11 @@ TEST("page classes: misuse is refused by name") {
   cache.reserve(0, 70);
   cache.startStep(0);
   cache.finishStep(0, 70);
-  test::throws([&] { cache.startConversion(0, 0, 3, PrecisionClass::int4); }, "not all full");
-  test::throws([&] { cache.startConversion(0, 0, 1, PrecisionClass::int4, kLayers); }, "no such layer");
+  const std::vector<PrecisionClass> classes(kLayers, PrecisionClass::int4);
+  test::throws([&] { cache.startConversion(0, 0, 3, classes); }, "not all full");
+  test::throws([&] { cache.startConversion(0, 0, 2, classes); }, "a class for each page");
   test::throws([&] { cache.finishConversion(0); }, "slot 0 is not being converted");
-  cache.startConversion(0, 1, 2, PrecisionClass::int4);
+  cache.startConversion(0, 1, 2, classes);
   test::throws([&] { cache.release(0); }, "being converted");
   test::throws([&] { cache.replace(0, 0, 0); }, "being converted");
   cache.conversionWritten(0);

@@ -177,5 +177,7 @@ TEST("requantize: refuses what is not a step down, by name") {
   throws([&] { convert(PrecisionClass::bf16, PrecisionClass::bf16); }, "from bf16 to bf16");
   throws([&] { convert(PrecisionClass::int8, PrecisionClass::bf16); }, "from int8 to bf16");
   throws([&] { convert(PrecisionClass::int4, PrecisionClass::int2); }, "from int4 to int2");
+  throws([&] { convert(PrecisionClass::bf16, PrecisionClass::none); }, "from bf16 to none");
+  throws([&] { convert(PrecisionClass::none, PrecisionClass::int2); }, "from none to int2");
   throws([&] { convert(PrecisionClass::bf16, PrecisionClass::int4, 32); }, "formats do not fit");
 }

@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { kvBody } from '../../server/openai/kv-usage.js';
 import { type TestServer, testServer } from '../support/server.js';
 
 interface ErrorBody {
@@ -53,6 +54,38 @@ describe('http', () => {
   it('says how the device is shared', async () => {
     const report = await (await fetch(`${server.url}/debug/scheduler`)).json();
     expect(report).toMatchObject({ policy: 'nexus', prefillOrder: 'spf', share: expect.any(Object) });
+  });
+
+  it('says on request what the KV of a request came to', async () => {
+    const usageOf = async (body: object) =>
+      ((await (await server.post('/v1/completions', body)).json()) as { usage: { tandem?: unknown } }).usage;
+    const prompt = Array.from({ length: 40 }, (_, token) => 100 + token);
+    const body = { prompt, max_tokens: 4, ignore_eos: true };
+    expect((await usageOf(body)).tandem).toBeUndefined();
+    // The last token is sampled and not in the cache: 43 tokens, two blocks of 192 KiB.
+    const kv = { tokens: 43, bytes: 2 * 196_608 };
+    expect((await usageOf({ ...body, tandem: { kv: true } })).tandem).toEqual({ kv });
+  });
+
+  it('shows `zip` by layer in a usage, over all prompts of a request', () => {
+    const kv = (high: number, all: number) => ({
+      tokens: 100,
+      bytes: 5000,
+      layers: [
+        { high, all },
+        { high: 0, all: 0 },
+      ],
+    });
+    const usage = { promptTokens: 1, cachedTokens: 0, completionTokens: 1, queueMs: 0, ttftMs: 0 };
+    expect(kvBody([usage])).toEqual({});
+    expect(
+      kvBody([
+        { ...usage, kv: kv(1, 4) },
+        { ...usage, kv: kv(2, 4) },
+      ]),
+    ).toEqual({
+      tandem: { kv: { tokens: 200, bytes: 10_000, kept: [0.375, null] } },
+    });
   });
 
   it('prepares large bodies in another thread with the same outcome', async () => {

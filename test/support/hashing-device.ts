@@ -1,18 +1,20 @@
 import {
   type Device,
   type KvPool,
-  type PackedClass,
-  type PrecisionClass,
+  pageClasses,
   type Step,
   type StepResult,
   type SwappedKv,
   Want,
 } from '../../engine/device/device.js';
+import type { PackingRule } from '../../engine/kv/packing-rule.js';
+import { bytesOfBlock, chooseClasses, type PackedForm } from '../../engine/kv/page-classes.js';
+import { Saliency } from '../../engine/kv/saliency.js';
 import type { ModelSpec } from '../../engine/model/model-spec.js';
 
-/** A page of all layers: what its tokens stand for, and what form they have. */
+/** A page of all layers: what its tokens stand for, and what form they have, layer by layer. */
 interface Block {
-  readonly precision: PrecisionClass;
+  readonly classes: Uint8Array;
   readonly values: number[];
   owners: number;
 }
@@ -28,6 +30,8 @@ interface Slot {
 
 const pageTokens = 32;
 const vocab = 997;
+const layers = 2;
+const exact = new Uint8Array(layers);
 
 function must(holds: boolean, what: string): asserts holds {
   if (!holds) throw new Error(`the device was misused: ${what}`);
@@ -40,7 +44,7 @@ function mix(a: number, b: number): number {
 }
 
 /** What becomes of a token's value when it is packed. */
-const packedValue = (value: number) => mix(value, 4);
+const packedValue = (value: number, classes: Uint8Array) => classes.reduce(mix, value);
 
 /** A token's value depends on the values of all before it, in the form in which they are read. */
 function valueBehind(token: number, before: Iterable<number>): number {
@@ -49,23 +53,62 @@ function valueBehind(token: number, before: Iterable<number>): number {
   return value;
 }
 
-/** What an undisturbed sequence answers, each token read behind `packedAt(position)` packed ones. */
-export function expectedAnswer(
-  prompt: readonly number[],
-  count: number,
-  packedAt: (position: number) => number,
-): number[] {
+/** Where a token at `position` looks: [layers, pages]. */
+function attentionOf(value: number, position: number): Uint32Array {
+  const pages = Math.floor(position / pageTokens) + 1;
+  return Uint32Array.from({ length: layers * pages }, (_, at) => mix(mix(value, at % pages), at) % 2 ** 20);
+}
+
+/** What an undisturbed sequence answers, each token read behind those that are packed when the rule says. */
+export function expectedAnswer(prompt: readonly number[], count: number, rule: PackingRule): number[] {
   const tokens = [...prompt];
   const values: number[] = [];
-  while (tokens.length < prompt.length + count) {
-    while (values.length < tokens.length) {
-      const packed = packedAt(values.length);
-      const read = values.map((value, index) => (index < packed ? packedValue(value) : value));
-      values.push(valueBehind(tokens[values.length]!, read));
+  const packed: Uint8Array[] = [];
+  const saliency = new Saliency(prompt.length, layers, pageTokens);
+  const next = (): number => {
+    const position = values.length;
+    const due = rule.packedAt(prompt.length, position) / pageTokens;
+    if (due > packed.length) {
+      const scores = saliency.scoresAt(rule.decidedAt(prompt.length, position));
+      const classes = chooseClasses(rule.form, scores, packed.length, due);
+      for (let at = 0; at < classes.length; at += layers) packed.push(classes.slice(at, at + layers));
     }
+    const read = values.map((value, index) => {
+      const classes = packed[Math.floor(index / pageTokens)];
+      return classes ? packedValue(value, classes) : value;
+    });
+    const value = valueBehind(tokens[position]!, read);
+    for (const run of rule.probesAmong(prompt.length, position, position + 1)) {
+      saliency.add(run, attentionOf(value, position));
+    }
+    return value;
+  };
+  while (tokens.length < prompt.length + count) {
+    while (values.length < tokens.length) values.push(next());
     tokens.push(values.at(-1)! % vocab);
   }
   return tokens.slice(prompt.length);
+}
+
+/** Of each run of probes, over its rows. */
+function saliencyOf(
+  probes: Int32Array,
+  entries: readonly { position: number; values: readonly number[] }[],
+): Uint32Array[] {
+  return Array.from({ length: probes.length / 3 }, (_, run) => {
+    const [entry, row, count] = probes.subarray(3 * run, 3 * run + 3);
+    const { position, values } = entries[entry!]!;
+    must(row! + count! <= values.length, 'rows are probed that a step does not have');
+    const pages = Math.floor((position + row! + count! - 1) / pageTokens) + 1;
+    const sums = new Uint32Array(layers * pages);
+    for (let at = row!; at < row! + count!; at++) {
+      const own = attentionOf(values[at]!, position + at);
+      const width = own.length / layers;
+      for (const [place, units] of own.entries())
+        sums[Math.floor(place / width) * pages + (place % width)]! += units;
+    }
+    return sums;
+  });
 }
 
 /**
@@ -84,7 +127,7 @@ export class HashingDevice implements Device {
   readonly #held = new Set<Block>();
   #nextId = 0;
 
-  constructor(blocks: number, slots: number, packed: PackedClass) {
+  constructor(blocks: number, slots: number, forms: readonly PackedForm[]) {
     const classBlockBytes = { bf16: 4096, int8: 2048, int4: 1152, int2: 640 };
     this.info = {
       kind: 'simulated',
@@ -95,14 +138,16 @@ export class HashingDevice implements Device {
       kvBytes: blocks * classBlockBytes.bf16,
       slots,
       maxStepTokens: 96,
-      spec: { vocab } as ModelSpec,
+      spec: { vocab, layers } as ModelSpec,
     };
     const { kvBytes } = this.info;
     const free = () => kvBytes - this.heldBytes;
-    const take = (precision: PrecisionClass, count: number): Block[] | null => {
-      if (count * classBlockBytes[precision] > free()) return null;
-      return Array.from({ length: count }, () => this.#add({ precision, values: [], owners: 1 }));
+    const bytesOf = (classes: Uint8Array) => bytesOfBlock(this.kv, classes);
+    const take = (all: readonly Uint8Array[]): Block[] | null => {
+      if (all.reduce((sum, classes) => sum + bytesOf(classes), 0) > free()) return null;
+      return all.map((classes) => this.#add({ classes, values: [], owners: 1 }));
     };
+    const takeExact = (count: number) => take(Array.from({ length: count }, () => exact));
     this.kv = {
       pageTokens,
       precision: 'bf16',
@@ -113,13 +158,16 @@ export class HashingDevice implements Device {
       freeBlocks: () => Math.floor(free() / classBlockBytes.bf16),
       heldBytes: () => {
         const bytes = { bf16: 0, int8: 0, int4: 0, int2: 0 };
-        for (const { precision } of this.#held) bytes[precision] += classBlockBytes[precision];
+        for (const place of [...this.#held].flatMap(({ classes }) => [...classes])) {
+          const name = pageClasses[place]!;
+          if (name !== 'none') bytes[name] += classBlockBytes[name] / layers;
+        }
         return bytes;
       },
       reserve: (slot, tokens) => {
         const { blocks } = this.#idle(slot);
         const missing = Math.max(0, Math.ceil(tokens / pageTokens) - blocks.length);
-        const taken = take('bf16', missing);
+        const taken = takeExact(missing);
         if (taken) blocks.push(...taken);
         return taken !== null;
       },
@@ -146,11 +194,11 @@ export class HashingDevice implements Device {
         const source = this.#alone(from);
         const target = this.#alone(to);
         const shared = Math.floor(tokens / pageTokens);
-        const last = take('bf16', tokens % pageTokens === 0 ? 0 : 1);
+        const last = takeExact(tokens % pageTokens === 0 ? 0 : 1);
         if (!last) return false;
         target.blocks = source.blocks.slice(0, shared).map((block) => this.#share(block));
         for (const block of last) {
-          must(source.blocks[shared]!.precision === 'bf16', 'a fork ends in a packed block');
+          must(source.blocks[shared]!.classes === exact, 'a fork ends in a packed block');
           block.values.push(...source.blocks[shared]!.values.slice(0, tokens % pageTokens));
           target.blocks.push(block);
         }
@@ -165,22 +213,30 @@ export class HashingDevice implements Device {
         this.#drop(blocks[index]!);
         blocks[index] = block;
       },
-      convert: (slot, begin, end, precision) => {
-        must(precision === packed, 'another class than that of the settings');
+      convert: (slot, begin, end, classes) => {
+        const allowed = forms.flatMap(({ high, low }) =>
+          [high, low].map((name) => pageClasses.indexOf(name)),
+        );
+        must(
+          classes.every((place) => allowed.includes(place)),
+          'another class than those of the settings',
+        );
+        must(classes.length === (end - begin) * layers, 'a page has no class');
         const state = this.#alone(slot);
         const from = state.blocks.slice(begin, end);
         must(end * pageTokens <= state.length && begin < end, 'blocks are converted that are not full');
+        const places = from.flatMap((block) => [...block.classes]);
         must(
-          from.every((block) => block.precision === 'bf16'),
-          'a packed block is packed again',
+          places.every((place, at) => place <= pageClasses.indexOf('int8') && place < classes[at]!),
+          'a packed page is packed again',
         );
-        const made = take(precision, from.length);
+        const made = take(from.map((_, at) => classes.slice(at * layers, (at + 1) * layers)));
         if (!made) return null;
         const conversion = { begin, made, isWritten: false };
         state.conversion = conversion;
         return this.#later(() => {
           for (const [index, block] of made.entries()) {
-            block.values.push(...from[index]!.values.map(packedValue));
+            block.values.push(...from[index]!.values.map((value) => packedValue(value, block.classes)));
           }
           conversion.isWritten = true;
         });
@@ -201,8 +257,8 @@ export class HashingDevice implements Device {
         state.isLeaving = true;
         return this.#later(() => {
           const used = state.blocks.slice(0, Math.ceil(state.length / pageTokens));
-          const content = used.map(({ precision, values }) => ({ precision, values: [...values] }));
-          const bytes = used.reduce((sum, { precision }) => sum + classBlockBytes[precision], 0);
+          const content = used.map(({ classes, values }) => ({ classes, values: [...values] }));
+          const bytes = used.reduce((sum, { classes }) => sum + bytesOf(classes), 0);
           for (const block of state.blocks) this.#drop(block);
           const swapped = { tokens: state.length, bytes, release: () => {}, content };
           Object.assign(state, { blocks: [], length: 0, isLeaving: false });
@@ -226,8 +282,14 @@ export class HashingDevice implements Device {
 
   get heldBytes(): number {
     let bytes = 0;
-    for (const { precision } of this.#held) bytes += this.kv.classBlockBytes[precision];
+    for (const { classes } of this.#held) bytes += bytesOfBlock(this.kv, classes);
     return bytes;
+  }
+
+  /** Pages that were given up, in blocks in use. */
+  get givenUp(): number {
+    const none = pageClasses.indexOf('none');
+    return [...this.#held].flatMap(({ classes }) => [...classes]).filter((place) => place === none).length;
   }
 
   partition(): void {}
@@ -255,7 +317,7 @@ export class HashingDevice implements Device {
     must(this.pending.length === 0, 'it is closed while something runs');
   }
 
-  protected runStep({ slots, counts, tokens, wants }: Step): Promise<StepResult> {
+  protected runStep({ slots, counts, tokens, wants, probes }: Step): Promise<StepResult> {
     let next = 0;
     const entries = Array.from(slots, (slot, entry) => {
       const state = this.#idle(slot);
@@ -266,14 +328,15 @@ export class HashingDevice implements Device {
       state.inFlight = true;
       const read = state.blocks.flatMap(({ values }) => values).slice(0, state.length);
       for (const token of own) read.push(valueBehind(token, read));
-      return { state, values: read.slice(state.length), samples: (wants[entry]! & Want.sample) !== 0 };
+      const position = state.length;
+      return { state, position, values: read.slice(position), samples: (wants[entry]! & Want.sample) !== 0 };
     });
     return this.#later(() => {
       const sampled = entries.map(({ state, values, samples }) => {
         state.inFlight = false;
         for (const value of values) {
           const block = state.blocks[Math.floor(state.length / pageTokens)]!;
-          must(block.precision === 'bf16' && block.owners === 1, 'a step writes to a shared or packed block');
+          must(block.classes === exact && block.owners === 1, 'a step writes to a shared or packed block');
           block.values[state.length++ % pageTokens] = value;
         }
         if (samples) state.last = values.at(-1)! % vocab;
@@ -285,6 +348,7 @@ export class HashingDevice implements Device {
         topLogprobs: new Map(),
         promptLogprobs: new Map(),
         logits: new Map(),
+        saliency: saliencyOf(probes ?? new Int32Array(), entries),
         seconds: 0.01,
         opSeconds: new Float64Array(4),
       };

@@ -24,6 +24,7 @@ const pageTokens = 32;
 export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   readonly pageTokens = pageTokens;
   readonly packs = false;
+  readonly isTight = false;
   readonly totalPages: number;
   readonly hostPages: number;
   readonly cache: SimulatedCache;
@@ -105,7 +106,19 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
     return true;
   }
 
+  get hasSlot(): boolean {
+    return this.#openSlots < this.#options.slots;
+  }
+
   /** Here all tokens have one size from the first. */
+  squeezable(): undefined {
+    return undefined;
+  }
+
+  squeeze(): boolean {
+    return false;
+  }
+
   mustPack(): boolean {
     return false;
   }

@@ -206,6 +206,7 @@ void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   for (; query + 2 <= tile.queries; query += 2) scoreQueries<2>(tile, page.keys, q, query, scores, next);
   if (query < tile.queries) scoreQueries<1>(tile, page.keys, q, query, scores, next);
   softmaxPage(tile, page, scores, factors, offsets);
+  if (!tile.out) return;
   for (query = 0; query + 2 <= tile.queries; query += 2) {
     addAllValues<2>(tile, page.values, scores, factors, offsets, query, next);
   }

@@ -182,6 +182,7 @@ void attend(const QueryTile& tile, const PageTile& pageTile, Prefetch& next) {
   const Page page(tile, pageTile);
   scoreTile(tile, page, scores, next);
   softmaxPage(tile, pageTile, scores, weights.probabilities, weights.factors, weights.offsets);
+  if (!tile.out) return;
   int query = 0;
   for (; query + 4 <= tile.queries; query += 4) addAllValues<4>(tile, page, weights, query, next);
   const int rest = tile.queries - query;

@@ -44,6 +44,7 @@ void weigh(const QueryTile& tile, const PageTile& page, int query, const float* 
     if (page.valueMiddles) offset += probability * page.valueMiddles[t];
     probabilities[t] = toFloat(toBf16(page.valueScales ? probability * page.valueScales[t] : probability));
   }
+  if (!tile.out) return;
   float* out = tile.out + static_cast<std::size_t>(query) * tile.headDim;
   for (int channel = 0; channel < tile.headDim; ++channel) out[channel] = out[channel] * factor + offset;
 }
@@ -65,7 +66,7 @@ void attendPage(const QueryTile& tile, const PageTile& page, Prefetch&) {
     if (page.visible[query] == 0) continue;
     score(tile, page, query, scores);
     weigh(tile, page, query, scores, probabilities);
-    addValues(tile, page, query, probabilities);
+    if (tile.out) addValues(tile, page, query, probabilities);
   }
 }
 

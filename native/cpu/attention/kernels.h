@@ -34,7 +34,9 @@ struct QueryTile {
   const bf16* q = nullptr;   // [queries, stride]
   float* maximum = nullptr;  // [queries]
   float* sum = nullptr;      // [queries, kSumLanes]
-  float* out = nullptr;  // [queries, headDim], weighted by 2^(score - maximum), not yet divided by the sum
+  // [queries, headDim], weighted by 2^(score - maximum), not yet divided by the sum. Null: only maximum and
+  // sum are wanted, and values are not read.
+  float* out = nullptr;
 };
 
 // One head block of a page, in the layout of kv/page-format.h: its elements as bf16, or the codes of a class,

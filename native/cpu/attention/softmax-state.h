@@ -15,7 +15,7 @@ namespace tandem::cpu {
 struct SoftmaxState {
   float* maximum;  // [queries]
   float* sum;      // [queries, kSumLanes]
-  float* out;      // [queries, headDim]
+  float* out;      // [queries, headDim]; null where only the others are wanted
 
   static constexpr std::size_t elements(int queries, int headDim) {
     // Rounded to a cache line, so that states side by side stay aligned.

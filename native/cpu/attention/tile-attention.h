@@ -76,6 +76,10 @@ void attendPageOnTiles(const QueryTile& tile, const PageTile& page, Prefetch& ne
   Tiles::configure(tile.queries);
   scoreOnTiles<Tiles>(tile, page.keys, scores, next);
   softmaxPage(tile, page, scores, probabilities, factors, offsets);
+  if (!tile.out) {
+    Tiles::release();
+    return;
+  }
   rescale(tile, factors, offsets);
   Tiles::template load<4>(probabilities, kPageTokens * sizeof(bf16));
   int channel = 0;

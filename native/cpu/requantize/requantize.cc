@@ -13,7 +13,8 @@ constexpr int kMaxHeadDim = 256;
 void validate(const PageConversion& conversion) {
   const PageFormat& from = conversion.fromFormat;
   const PageFormat& to = conversion.toFormat;
-  if (isPacked(from.precision) || bitsOf(to.precision) >= bitsOf(from.precision)) {
+  if (isPacked(from.precision) || to.precision == PrecisionClass::none ||
+      bitsOf(to.precision) >= bitsOf(from.precision)) {
     throw Error(std::string("a page cannot be requantized from ") + nameOf(from.precision) + " to " +
                 nameOf(to.precision));
   }
@@ -41,6 +42,7 @@ void requantizeHead(const RequantizeKernels& kernels, const PageConversion& conv
     case PrecisionClass::int2:
       return kernels.toInt2(source, target);
     case PrecisionClass::bf16:
+    case PrecisionClass::none:
       break;
   }
 }

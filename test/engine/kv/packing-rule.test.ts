@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
+import { uniform } from '../../../engine/kv/page-classes.js';
 
 const cases = fc.record({
   recent: fc.integer({ min: 1, max: 300 }),
@@ -10,13 +11,13 @@ const cases = fc.record({
 const check = (holds: (rule: PackingRule, prompt: number, position: number) => void) =>
   fc.assert(
     fc.property(cases, ({ recent, prompt, position }) =>
-      holds(new PackingRule('int4', recent, 32), prompt, position),
+      holds(new PackingRule(uniform('int4'), recent, 32), prompt, position),
     ),
   );
 
 describe('packing rule', () => {
   it('packs by the prompt and the position: nothing before its end, then all but the recent, every 64 tokens', () => {
-    const rule = new PackingRule('int4', 128, 32);
+    const rule = new PackingRule(uniform('int4'), 128, 32);
     expect([0, 500, 999].map((position) => rule.packedAt(1000, position))).toEqual([0, 0, 0]);
     expect([1000, 1023, 1024, 1087, 1088].map((position) => rule.packedAt(1000, position))).toEqual([
       864, 864, 896, 896, 960,

@@ -1,5 +1,5 @@
 import type { PackingRule } from '../../../engine/kv/packing-rule.js';
-import type { Memory } from '../../../engine/scheduler/memory.js';
+import type { Memory, Squeezable } from '../../../engine/scheduler/memory.js';
 import type { Work } from '../../../engine/scheduler/work.js';
 
 /** As `expect`, for what is checked millions of times. */
@@ -43,6 +43,8 @@ export class CountedWork implements Work {
 
 /** Of a page, what it takes when it is packed. */
 const packedSize = 0.25;
+/** Pages that are not squeezed, and that must be there for a squeeze to be worth it. */
+const squeezedBehind = 2;
 
 /** Slots, pages and host memory in numbers. Throws at whatever no device could do. */
 export class CountedMemory implements Memory<CountedWork> {
@@ -62,6 +64,8 @@ export class CountedMemory implements Memory<CountedWork> {
     readonly pages: number,
     readonly hostPages: number,
     readonly rule?: PackingRule,
+    /** Whether sequences are packed for lack of memory. */
+    readonly squeezes = false,
   ) {}
 
   get used(): number {
@@ -72,11 +76,43 @@ export class CountedMemory implements Memory<CountedWork> {
 
   /** Pages that stay free when someone starts, so that there is room to pack. */
   get packRoom(): number {
-    return this.rule ? 1 : 0;
+    return this.rule || this.squeezes ? 1 : 0;
+  }
+
+  get hasSlot(): boolean {
+    return this.held.size < this.slots;
+  }
+
+  get isTight(): boolean {
+    return this.squeezes && this.pages - this.used <= 4;
+  }
+
+  /** Pages that are squeezed when memory is short, the newest excepted. */
+  squeezable(work: CountedWork): Squeezable | undefined {
+    const tokens = this.#squeezablePages(work) * this.pageTokens;
+    return tokens > 0 ? { rung: 0, tokens } : undefined;
+  }
+
+  #squeezablePages(work: CountedWork): number {
+    if (!this.squeezes || work.computedTokens < work.promptTokens) return 0;
+    const older = Math.floor(work.computedTokens / this.pageTokens) - squeezedBehind;
+    return older - work.packedPages >= squeezedBehind ? older - work.packedPages : 0;
+  }
+
+  squeeze(work: CountedWork): boolean {
+    if (work.packing || work.inFlight) return true;
+    const end = work.packedPages + this.#squeezablePages(work);
+    this.#finishSqueezed(work);
+    return work.packedPages < end && this.#convert(work, end);
+  }
+
+  /** What was squeezed may be put in place between two steps. */
+  #finishSqueezed(work: CountedWork): void {
+    if (!work.packing) work.packedPages = work.convertedPages;
   }
 
   get packs(): boolean {
-    return this.rule !== undefined;
+    return this.rule !== undefined || this.squeezes;
   }
 
   kvBytesPerToken(): number {
@@ -113,6 +149,7 @@ export class CountedMemory implements Memory<CountedWork> {
   pack(work: CountedWork): boolean {
     must(!work.inFlight && this.held.has(work), 'a slot is packed between its steps');
     const { rule, pageTokens } = this;
+    if (this.squeezes) this.#finishSqueezed(work);
     if (!rule) return true;
     const due = rule.packedAt(work.promptTokens, work.computedTokens) / pageTokens;
     while (!work.packing) {
@@ -217,7 +254,7 @@ export class CountedMemory implements Memory<CountedWork> {
 
   #mostPages(work: CountedWork, tokens: number): number {
     const { rule, pageTokens } = this;
-    if (!rule) return this.#pagesFor(tokens);
+    if (!rule) return this.#sizeOf(work, this.#pagesFor(tokens)) + this.packRoom;
     if (work.packedPages > 0) return this.#sizeOf(work, this.#pagesFor(tokens)) + this.packRoom;
     const packed = rule.packedAt(work.promptTokens, tokens) / pageTokens;
     const exact = this.#pagesFor(Math.min(tokens, rule.exactTokens(work.promptTokens)));

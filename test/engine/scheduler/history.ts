@@ -1,4 +1,5 @@
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
+import { uniform } from '../../../engine/kv/page-classes.js';
 import { openPolicy, type PolicyName } from '../../../engine/scheduler/open-policy.js';
 import type { Predictor } from '../../../engine/scheduler/partition.js';
 import type { PrefillOrder } from '../../../engine/scheduler/prefill-queue.js';
@@ -32,8 +33,9 @@ export interface HistoryOptions {
   readonly policy: PolicyName;
   readonly order: PrefillOrder;
   readonly events: number;
-  /** Whether KV is packed. */
+  /** Whether KV is packed, or squeezed when memory is short. */
   readonly packs?: boolean;
+  readonly squeezes?: boolean;
 }
 
 /** Mulberry32: small, seeded, even enough to choose events by. */
@@ -69,8 +71,14 @@ export class History {
     this.#below = randomOf(options.seed);
     this.units = [1, 2, 3, 8, 132][this.#below(5)]!;
     this.#maxStepTokens = 64 << this.#below(4);
-    const rule = options.packs ? new PackingRule('int4', 32 * (1 + this.#below(4)), 32) : undefined;
-    this.memory = new CountedMemory(1 + this.#below(12), 24 + this.#below(100), this.#below(3) * 20, rule);
+    const rule = options.packs ? new PackingRule(uniform('int4'), 32 * (1 + this.#below(4)), 32) : undefined;
+    this.memory = new CountedMemory(
+      1 + this.#below(12),
+      24 + this.#below(100),
+      this.#below(3) * 20,
+      rule,
+      options.squeezes,
+    );
     const settings = { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: this.#maxStepTokens };
     this.scheduler = new Scheduler({
       memory: this.memory,

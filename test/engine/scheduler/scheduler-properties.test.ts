@@ -26,5 +26,8 @@ describe('scheduler, in random histories', () => {
     it(`${policy}, packed KV: the same, and every token is computed behind what its place alone says`, () => {
       runAll({ policy, order: 'spf', packs: true });
     }, 36e5);
+    it(`${policy}, squeezed when memory is short: the same`, () => {
+      runAll({ policy, order: 'spf', squeezes: true });
+    }, 36e5);
   }
 });

@@ -1,6 +1,6 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { cachePolicies } from '../../../loadtest/quality/policies.js';
+import { offeredPolicies } from '../../../loadtest/quality/policies.js';
 import { Folder } from '../../scripts/support.js';
 import { demoFolder } from '../../support/demo.js';
 import { bench, measure } from '../bench.js';
@@ -24,7 +24,7 @@ describe('tandem bench quality', () => {
     using folder = new Folder();
     const html = folder.at('quality.html');
     const { names, row } = await measure('quality', ...tiny, ...timed, '--html', html);
-    for (const { name } of cachePolicies) expect(names).toContain(`${name}: KV of a token`);
+    for (const { name } of offeredPolicies) expect(names).toContain(`${name}: KV of a token`);
 
     // 6 layers of 4 heads of 64 elements, K and V: bf16, and bytes with a float32 scale.
     expect(row('exact: KV of a token').value).toBe(6 * 4 * 2 * 64 * 2);
@@ -43,7 +43,7 @@ describe('tandem bench quality', () => {
     expect(page).toContain('prefers-color-scheme:dark');
     expect(page).not.toMatch(/https?:\/\/|src=|@import|url\(|NaN|undefined|Infinity/);
     // A map for each policy with a cell for each context and depth.
-    expect(page.match(/<title>\d+, \d+%: /g)).toHaveLength(cachePolicies.length * 4);
+    expect(page.match(/<title>\d+, \d+%: /g)).toHaveLength(offeredPolicies.length * 4);
   });
 
   it('gives the same figures again, but for times', async () => {
@@ -53,6 +53,13 @@ describe('tandem bench quality', () => {
     const [once, again] = [await measure(...args), await measure(...args)];
     expect(quality(again)).toEqual(quality(once));
     expect(once.names.some((name) => name.startsWith('int8'))).toBe(false);
+  });
+
+  it('leaves times out where no turns are asked for', async () => {
+    const args = [...tiny, '--repetitions', '0', '--policies', 'exact,zip'];
+    const { names } = await measure('quality', ...args);
+    expect(names).toContain('zip: perplexity of the text');
+    expect(names.filter((name) => /prompt of|decode step/.test(name))).toEqual([]);
   });
 
   it('measures other models beside the one that is named', async () => {

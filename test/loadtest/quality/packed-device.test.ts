@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { byAttention } from '../../../engine/index.js';
 import { randomPrompt } from '../../../loadtest/device/prompts.js';
+import { evicting, sinkAndWindow } from '../../../loadtest/quality/baselines.js';
 import { bytesPerToken } from '../../../loadtest/quality/footprint.js';
 import { openPolicy } from '../../../loadtest/quality/open-policy.js';
 import { policyNamed } from '../../../loadtest/quality/policies.js';
@@ -22,6 +24,48 @@ describe('a device under a policy that packs', () => {
       const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
       // Before the token at position 511 whole pages that are older than 128 tokens are packed.
       expect(found).toBeCloseTo((352 * packedBytes(bits) + 160 * elements * 2) / 512, 6);
+    } finally {
+      await device.close();
+    }
+  });
+
+  it('is the exact one, bit for bit, where zip keeps exactly all that receives attention', async () => {
+    const form = { high: 'bf16', low: 'none', pick: byAttention(1) } as const;
+    const exact = await openPolicy(policyNamed('exact'), room);
+    const kept = await openPolicy({ name: 'kept', settings: {}, form }, room);
+    try {
+      const window = Int32Array.from(randomPrompt(270, 2048, 3));
+      await teacherForce(
+        [exact, kept],
+        [window],
+        ({ logits: [one, other] }) => expect(other).toEqual(one),
+        () => {},
+      );
+    } finally {
+      await exact.close();
+      await kept.close();
+    }
+  });
+
+  it('holds the same bytes whether attention or age says which exact pages stay', async () => {
+    for (const form of [evicting(0.25), sinkAndWindow(0.25)]) {
+      const device = await openPolicy({ name: 'kept', settings: {}, form }, room);
+      try {
+        const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
+        // Of 11 pages behind the recent ones, which are 5, three stay.
+        expect(found).toBeCloseTo((8 * 32 * elements * 2) / 512, 6);
+      } finally {
+        await device.close();
+      }
+    }
+  });
+
+  it('holds between int2 and int4 under zip', async () => {
+    const device = await openPolicy(policyNamed('zip-0.95'), room);
+    try {
+      const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
+      expect(found).toBeGreaterThan((352 * packedBytes(2) + 160 * elements * 2) / 512);
+      expect(found).toBeLessThan((352 * packedBytes(4) + 160 * elements * 2) / 512);
     } finally {
       await device.close();
     }

@@ -509,9 +509,13 @@ namespace {
 bool convert(Device& device, int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
              int layer = -1) {
   std::promise<void> converted;
-  if (!device.convert(
-          slot, begin, end, precision, [&] { converted.set_value(); }, layer))
-    return false;
+  const int layers = device.spec().layers;
+  std::vector<PrecisionClass> classes;
+  for (std::int64_t page = 0; page < (end - begin) * layers; ++page) {
+    // What lies in its class already stays.
+    classes.push_back(layer < 0 || page % layers == layer ? precision : PrecisionClass::bf16);
+  }
+  if (!device.convert(slot, begin, end, classes, [&] { converted.set_value(); })) return false;
   converted.get_future().get();
   device.finishConversion(slot);
   return true;
@@ -578,6 +582,26 @@ TEST("cuda backend: converted pages give the same bits in chunks, token by token
 }
 
 #ifdef TANDEM_CUDA_EMULATION
+
+TEST("cuda backend: refuses by name what it has no kernels for: probes, and pages given up") {
+  const TinyModel model(llama(), 25);
+  const auto device = open(model);
+  const std::vector<std::int32_t> tokens = prompt(64, 31);
+  const std::vector<float> expected = logitsOf(*device, tokens);
+  openSlot(*device, 0, 64);
+  device->partition(1);
+  throws(
+      [&] {
+        start(*device, 0, {{0}, {64}, tokens, {0}, {{0, 0, 1}}});
+      },
+      "cannot look at where rows attend");
+  append(*device, 0, {tokens.begin(), tokens.begin() + 40}, 128);
+  const std::vector<PrecisionClass> givenUp(static_cast<std::size_t>(device->spec().layers),
+                                            PrecisionClass::none);
+  throws([&] { device->convert(0, 0, 1, givenUp, [] {}); }, "none can be given up");
+  expectSame(append(*device, 0, {tokens.begin() + 40, tokens.end()}, 128), expected,
+             "what is refused changes nothing");
+}
 
 TEST("cuda backend: a lost device is told by steps and by what ends a swap, and closes") {
   const TinyModel model(llama(), 22);

@@ -1,0 +1,50 @@
+import type { Sequence } from '../sequence.js';
+import type { PackingRule } from './packing-rule.js';
+import type { PackedForm } from './page-classes.js';
+import type { PressureRule } from './pressure-rule.js';
+
+/** When sequences are packed, and into what. */
+export interface PackingSchedule {
+  /** All that sequences are ever packed into. */
+  readonly forms: readonly PackedForm[];
+  /** What the sequence is packed into next. */
+  formOf(sequence: Sequence): PackedForm;
+  /** Whether a token must not be computed before what is due is packed; otherwise that is done when it can be. */
+  readonly isStrict: boolean;
+  /** Tokens of the sequence that are packed into that form, or should be, when the token at `position` is computed. */
+  packedAt(sequence: Sequence, position: number): number;
+  /** The first position behind `position` at which more is packed. */
+  nextAt(sequence: Sequence, position: number): number;
+  /** Tokens that are computed while nothing is packed. */
+  exactTokens(sequence: Sequence): number;
+  /** How much attention each page receives, by layer, for what is packed at `position`; undefined where nobody looked. */
+  scoresAt(sequence: Sequence, position: number): Float64Array[] | undefined;
+}
+
+/** By the place in the sequence alone. */
+export function byRule(rule: PackingRule): PackingSchedule {
+  return {
+    forms: [rule.form],
+    formOf: () => rule.form,
+    isStrict: true,
+    packedAt: ({ promptTokens }, position) => rule.packedAt(promptTokens, position),
+    nextAt: ({ promptTokens }, position) => rule.nextAt(promptTokens, position),
+    exactTokens: ({ promptTokens }) => rule.exactTokens(promptTokens),
+    scoresAt: ({ saliency, promptTokens }, position) =>
+      saliency?.scoresAt(rule.decidedAt(promptTokens, position)),
+  };
+}
+
+/** What was squeezed for lack of memory. */
+export function underPressure({ rungs, pageTokens }: PressureRule): PackingSchedule {
+  return {
+    forms: rungs,
+    formOf: ({ rung }) => rungs[rung]!,
+    isStrict: false,
+    packedAt: ({ squeezedTokens }) => squeezedTokens,
+    nextAt: () => Number.POSITIVE_INFINITY,
+    exactTokens: () => Number.POSITIVE_INFINITY,
+    scoresAt: ({ saliency, squeezedTokens }, position) =>
+      saliency?.latestScores(position, squeezedTokens / pageTokens),
+  };
+}

@@ -1,0 +1,71 @@
+#include "cpu/attention/probe.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <vector>
+
+#include "core/error.h"
+#include "cpu/attention/workspace.h"
+
+namespace tandem::cpu {
+namespace {
+
+// A part of one head's attention in whole units. What is not a number counts as nothing.
+std::uint32_t unitsOf(float part, int heads) {
+  const float units = part * (static_cast<float>(kSaliencyUnits) / static_cast<float>(heads));
+  return units > 0 ? static_cast<std::uint32_t>(std::lround(units)) : 0;
+}
+
+// Adds the block's queries to its entry's sums. maxima and sums [pages of the block, queries].
+void addParts(const AttentionBlock& block, int heads, const float* maxima, const float* sums,
+              std::span<std::uint32_t> saliency) {
+  const int queries = block.queries();
+  const auto pages = static_cast<std::size_t>(block.endPage - block.firstPage);
+  for (int query = 0; query < queries; ++query) {
+    float highest = kNothingSeen, total = 0;
+    for (std::size_t page = 0; page < pages; ++page) {
+      highest = std::max(highest, maxima[page * queries + query]);
+    }
+    for (std::size_t page = 0; page < pages; ++page) {
+      total += sums[page * queries + query] * std::exp2(maxima[page * queries + query] - highest);
+    }
+    for (std::size_t page = 0; page < pages; ++page) {
+      const float part =
+          sums[page * queries + query] * std::exp2(maxima[page * queries + query] - highest) / total;
+      // Blocks of other heads add to the same pages.
+      std::atomic_ref(saliency[static_cast<std::size_t>(block.firstPage) + page])
+          .fetch_add(unitsOf(part, heads), std::memory_order_relaxed);
+    }
+  }
+}
+
+}  // namespace
+
+void probe(Isa isa, ThreadTeam& team, AttentionWorkspace& workspace, Tensor qkv,
+           std::span<const EntryRows> entries, std::span<const KvView> views, const AttentionShape& shape,
+           std::span<const std::span<std::uint32_t>> saliency) {
+  const Tensor unused{nullptr, qkv.rows, std::int64_t{shape.heads} * shape.headDim};
+  const AttentionProblem problem{qkv, entries, views, shape, unused};
+  validate(problem);
+  check(saliency.size() == entries.size(), "probe: sums for each entry expected");
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    check(entries[i].count <= kMostProbes, "probe: an entry has too many rows");
+    const std::int64_t tokens = entries[i].position + entries[i].count;
+    check(static_cast<std::int64_t>(saliency[i].size()) * kPageTokens >= tokens,
+          "probe: an entry's sums are fewer than its pages");
+  }
+  const AttentionKernels kernels = attentionKernels(isa);
+  AttentionWorkspace::Impl& scratch = workspace.impl();
+  scratch.prepare(team.size(), problem);
+  team.forEach(static_cast<std::int64_t>(scratch.blocks.size()), [&](std::int64_t i, int thread) {
+    const AttentionBlock& block = scratch.blocks[i];
+    const auto cells = static_cast<std::size_t>(block.endPage - block.firstPage) * block.queries();
+    AlignedArray<float>& memory = scratch.pageWeights[thread];
+    memory.reserve(2 * cells);
+    scratch.workers[thread].weighPages(kernels, problem, block, memory.data(), memory.data() + cells);
+    addParts(block, shape.heads, memory.data(), memory.data() + cells, saliency[block.entry]);
+  });
+}
+
+}  // namespace tandem::cpu

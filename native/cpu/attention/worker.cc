@@ -1,0 +1,188 @@
+#include "cpu/attention/worker.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tandem::cpu {
+namespace {
+
+// Bits of the tokens of page `page` that the token at `position` sees.
+std::uint32_t visibleTokens(std::int64_t page, std::int64_t position, int window) {
+  const std::int64_t base = page * kPageTokens;
+  const std::int64_t end = std::clamp<std::int64_t>(position + 1 - base, 0, kPageTokens);
+  const std::int64_t begin =
+      window > 0 ? std::clamp<std::int64_t>(position - window + 1 - base, 0, kPageTokens) : 0;
+  if (begin >= end) return 0;
+  return static_cast<std::uint32_t>(((std::uint64_t{1} << end) - 1) & ~((std::uint64_t{1} << begin) - 1));
+}
+
+PageTile codesOf(const std::byte* page, const PageFormat& format, int kvHead) {
+  PageTile tile;
+  tile.keyCodes = page + format.keys(kvHead);
+  tile.valueCodes = page + format.values(kvHead);
+  return tile;
+}
+
+}  // namespace
+
+void AttentionWorker::reserve(int headDim, int stride) {
+  q_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
+  folded_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
+  keys_.reserve(static_cast<std::size_t>(kPageTokens) * stride);
+  values_.reserve(static_cast<std::size_t>(kPageTokens) * headDim);
+  total_.reserve(SoftmaxState::elements(kBlockQueries, headDim));
+  part_.reserve(SoftmaxState::elements(kBlockQueries, headDim));
+}
+
+void AttentionWorker::attendBlock(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                  const AttentionBlock& block) {
+  const int headDim = problem.shape.headDim;
+  loadQueries(problem, block);
+  const SoftmaxState total = SoftmaxState::in(total_.data(), block.queries(), headDim);
+  const SoftmaxState part = SoftmaxState::in(part_.data(), block.queries(), headDim);
+  for (std::int64_t i = 0; i < block.spans(); ++i) {
+    attendLoaded(kernels, problem, block, block.firstSpan() + i, i == 0 ? total : part);
+    if (i > 0) total.merge(part, block.queries(), headDim);
+  }
+  writeOut(problem, block, total);
+}
+
+void AttentionWorker::attendSpan(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                 const AttentionBlock& block, std::int64_t span, const SoftmaxState& state) {
+  loadQueries(problem, block);
+  attendLoaded(kernels, problem, block, span, state);
+}
+
+void AttentionWorker::weighPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                 const AttentionBlock& block, float* maxima, float* sums) {
+  loadQueries(problem, block);
+  const int queries = block.queries();
+  alignas(64) float lanes[kBlockQueries * kSumLanes];
+  for (std::int64_t page = block.firstPage; page < block.endPage;
+       ++page, maxima += queries, sums += queries) {
+    std::fill_n(maxima, queries, kNothingSeen);
+    std::fill_n(lanes, queries * kSumLanes, 0.0f);
+    if (problem.views[block.entry].pages[page] != nullptr) {
+      attendPage(kernels, problem, block, page, block.endPage, {maxima, lanes, nullptr});
+    }
+    for (int query = 0; query < queries; ++query) {
+      sums[query] = std::accumulate(lanes + query * kSumLanes, lanes + (query + 1) * kSumLanes, 0.0f);
+    }
+  }
+}
+
+void AttentionWorker::writeOut(const AttentionProblem& problem, const AttentionBlock& block,
+                               const SoftmaxState& state) {
+  const int headDim = problem.shape.headDim;
+  for (int query = 0; query < block.queries(); ++query) {
+    const std::int64_t row = problem.entries[block.entry].row + block.firstRow + query / block.heads;
+    const std::int64_t head = block.firstHead + query % block.heads;
+    state.finish(query, headDim, problem.out.floats() + row * problem.out.cols + head * headDim);
+  }
+}
+
+void AttentionWorker::loadQueries(const AttentionProblem& problem, const AttentionBlock& block) {
+  const int headDim = problem.shape.headDim, stride = problem.stride();
+  for (int query = 0; query < block.queries(); ++query) {
+    const std::int64_t row = problem.entries[block.entry].row + block.firstRow + query / block.heads;
+    const std::int64_t head = block.firstHead + query % block.heads;
+    const float* source = problem.qkv.floats() + row * problem.qkv.cols + head * headDim;
+    bf16* q = q_.data() + static_cast<std::size_t>(query) * stride;
+    for (int channel = 0; channel < headDim; ++channel) q[channel] = toBf16(source[channel]);
+    std::fill(q + headDim, q + stride, bf16{0});
+  }
+}
+
+void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                   const AttentionBlock& block, std::int64_t span,
+                                   const SoftmaxState& state) {
+  const std::int64_t first = std::max(block.firstPage, span * kSpanPages);
+  const std::int64_t end = std::min(block.endPage, (span + 1) * kSpanPages);
+  state.clear(block.queries(), problem.shape.headDim);
+  for (std::int64_t page = first; page < end; ++page) {
+    if (problem.views[block.entry].pages[page] == nullptr) continue;  // given up
+    attendPage(kernels, problem, block, page, end, state);
+  }
+}
+
+void AttentionWorker::attendPage(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                 const AttentionBlock& block, std::int64_t page, std::int64_t end,
+                                 const SoftmaxState& state) {
+  const KvView& view = problem.views[block.entry];
+  const int headDim = problem.shape.headDim, stride = problem.stride();
+  const std::int64_t position = problem.entries[block.entry].position + block.firstRow;
+  std::uint32_t visible[kBlockQueries];
+  for (int query = 0; query < block.queries(); ++query) {
+    visible[query] = visibleTokens(page, position + query / block.heads, problem.shape.window);
+  }
+  Prefetch next;
+  if (page + 1 < end && view.pages[page + 1] != nullptr) {
+    const PageFormat format = view.formatOf(page + 1);
+    next.at = reinterpret_cast<const char*>(view.pages[page + 1] + format.keys(block.kvHead));
+    next.end = next.at + format.headBytes();
+  }
+  const PageFormat format = view.formatOf(page);
+  const std::byte* bytes = view.pages[page];
+  const AttendPage direct =
+      block.queries() <= kFewQueries ? kernels.attendCodes[static_cast<int>(format.precision)] : nullptr;
+  PageTile tile =
+      direct ? codesOf(bytes, format, block.kvHead) : elementsOf(kernels, bytes, format, block.kvHead, next);
+  setScales(kernels, bytes, format, block, stride, tile);
+  const bf16* q = isPacked(format.precision) ? folded_.data() : q_.data();
+  for (int query = 0; query < block.queries(); query += kTileQueries) {
+    const int queries = std::min(kTileQueries, block.queries() - query);
+    tile.visible = visible + query;
+    if (std::all_of(tile.visible, tile.visible + queries, [](std::uint32_t bits) { return bits == 0; })) {
+      continue;
+    }
+    if (isPacked(format.precision)) tile.keyOffsets = offsets_ + query;
+    (direct ? direct : kernels.attendPage)(
+        {queries, headDim, stride, problem.scale(), q + static_cast<std::size_t>(query) * stride,
+         state.maximum + query, state.sum + query * kSumLanes,
+         state.out ? state.out + static_cast<std::size_t>(query) * headDim : nullptr},
+        tile, next);
+  }
+}
+
+PageTile AttentionWorker::elementsOf(const AttentionKernels& kernels, const std::byte* page,
+                                     const PageFormat& format, int kvHead, Prefetch& next) {
+  const std::byte* keys = page + format.keys(kvHead);
+  const std::byte* values = page + format.values(kvHead);
+  PageTile tile;
+  tile.keys = keys_.data();
+  tile.values = values_.data();
+  if (isPacked(format.precision)) {
+    const int bits = bitsOf(format.precision);
+    kernels.unpackCodes(bits, keys, format.headDim, 0, keys_.data(), next);
+    kernels.unpackCodes(bits, values, format.headDim, format.headDim / 16, values_.data(), next);
+  } else if (format.precision == PrecisionClass::int8) {
+    const auto codes = [](const std::byte* bytes) { return reinterpret_cast<const std::int8_t*>(bytes); };
+    kernels.expandCodes(codes(keys), keys_.data(), format.tileElements(), next);
+    kernels.expandCodes(codes(values), values_.data(), format.tileElements(), next);
+  } else {
+    tile.keys = reinterpret_cast<const bf16*>(keys);
+    tile.values = reinterpret_cast<const bf16*>(values);
+  }
+  return tile;
+}
+
+void AttentionWorker::setScales(const AttentionKernels& kernels, const std::byte* page,
+                                const PageFormat& format, const AttentionBlock& block, int stride,
+                                PageTile& tile) {
+  const std::byte* keyScales = page + format.keyScales(block.kvHead);
+  const std::byte* valueScales = page + format.valueScales(block.kvHead);
+  if (format.precision == PrecisionClass::int8) {
+    tile.keyScales = reinterpret_cast<const float*>(keyScales);
+    tile.valueScales = reinterpret_cast<const float*>(valueScales);
+  } else if (isPacked(format.precision)) {
+    const auto* steps = reinterpret_cast<const bf16*>(keyScales);
+    kernels.foldQueries({block.queries(), format.headDim, stride, q_.data(), steps, steps + format.headDim,
+                         folded_.data(), offsets_});
+    const auto* scales = reinterpret_cast<const bf16*>(valueScales);
+    for (int i = 0; i < 2 * kPageTokens; ++i) valueScales_[i] = toFloat(scales[i]);
+    tile.valueScales = valueScales_;
+    tile.valueMiddles = valueScales_ + kPageTokens;
+  }
+}
+
+}  // namespace tandem::cpu
