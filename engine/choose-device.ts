@@ -87,6 +87,7 @@ function lackOfKernels(
 ): string | undefined {
   if (weights === 'int4') return '--weights int4 has no CUDA kernels yet: take int8 or bf16';
   if (kv === 'zip') return '--kv zip has no CUDA kernels yet: take exact, int8, int4 or int2';
+  if (kv === 'pack') return '--kv pack has no CUDA kernels yet: take exact, int8, int4 or int2';
   if (kvPressure === 'zip') return '--kv-pressure zip has no CUDA kernels yet: take int8 or int4';
   return undefined;
 }

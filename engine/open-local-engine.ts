@@ -1,14 +1,27 @@
 import path from 'node:path';
+import type { Device } from './device/device.js';
 import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
 import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
+import type { PartitionRule } from './kv/partition-rule.js';
 import { packingRoom } from './kv/sequence-packing.js';
+import { mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
-import { type DeviceSettings, largestClass, openDevice, packingRule, pressureRule } from './open-device.js';
+import {
+  type DeviceSettings,
+  largestClass,
+  openDevice,
+  packingRule,
+  partitionRule,
+  pressureRule,
+} from './open-device.js';
 import { constantsFor, openScheduling } from './open-scheduling.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
+
+/** Tokens of a sequence that is held in partitions: what is left to bound is the list of its token ids. */
+const longestSession = 2 ** 24;
 
 /** Who wants to know what. */
 export interface EngineListeners {
@@ -27,6 +40,7 @@ export async function openLocalEngine(
   const begin = performance.now();
   const packing = packingRule(engine);
   const pressure = pressureRule(engine);
+  const partitions = partitionRule(engine);
   const folder = path.resolve(model.path);
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
@@ -43,11 +57,15 @@ export async function openLocalEngine(
   device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
   const { kv } = device;
   const forms = packing ? [packing.form] : pressure?.rungs;
+  if (partitions) await checkHolds(device, partitions);
   const capacity = (kv.totalBlocks - (forms ? packingRoom(kv, forms) : 0)) * kv.pageTokens;
   const info: EngineInfo = {
     model: model.servedModelName ?? path.basename(folder),
     spec,
-    contextLength: Math.min(spec.contextLength, engine.contextLength ?? Number.POSITIVE_INFINITY, capacity),
+    contextLength: Math.min(
+      engine.contextLength ?? Number.POSITIVE_INFINITY,
+      partitions ? longestSession : Math.min(spec.contextLength, capacity),
+    ),
     eosTokenIds: generation.eosTokenIds,
     device: {
       kind: device.info.kind,
@@ -57,7 +75,7 @@ export async function openLocalEngine(
       notes,
     },
     weights: model.weights,
-    kvPrecision: engine.kv === 'zip' ? 'zip' : largestClass(engine),
+    kvPrecision: engine.kv === 'zip' || engine.kv === 'pack' ? engine.kv : largestClass(engine),
     weightBytes: device.info.weightBytes,
     kvBytes: device.info.kvBytes,
     kvBytesPerToken: kv.classBlockBytes[largestClass(engine)] / kv.pageTokens,
@@ -69,6 +87,7 @@ export async function openLocalEngine(
     prefixCache: engine.prefixCache,
     packing,
     pressure,
+    partitions,
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, constantsFor(settings, device.info)),
     prefillOrder: engine.prefillOrder,
@@ -78,4 +97,17 @@ export async function openLocalEngine(
     now: () => performance.now(),
     ...(onDecision && { onDecision }),
   });
+}
+
+/** Refuses partitions that the memory cannot hold once. */
+async function checkHolds(device: Device, rule: PartitionRule): Promise<void> {
+  const { kv } = device;
+  const blocks = mostBlocks(kv, rule, longestSession) + partitionRoom(kv);
+  if (blocks <= kv.totalBlocks) return;
+  await device.close();
+  throw new EngineError(
+    'invalid_request',
+    `The partitions of one sequence under --kv pack take up to ${blocks * kv.blockBytes} bytes, and the KV cache has ` +
+      `${kv.totalBlocks * kv.blockBytes}. Lower --pack-mid-tokens or --pack-recent-tokens, or raise --kv-memory.`,
+  );
 }

@@ -14,6 +14,8 @@ export interface Memory<W> {
   readonly pageTokens: number;
   /** Bytes of one token's K and V in all layers, for this sequence at its present precision. */
   kvBytesPerToken(work: W): number;
+  /** Of the tokens that are computed, those that the next one sees. */
+  seenTokens(work: W): number;
   /** Part of the memory that running sequences hold, 0 to 1. What the prefix cache alone holds does not count. */
   usage(): number;
   /** Tokens of a waiting sequence's prompt that are cached now. Changes nothing. */

@@ -116,6 +116,11 @@ export class Scheduler<W extends Work> {
     this.#waiting.add(work);
   }
 
+  /** A new sequence that goes on with KV in host memory. */
+  addSwapped(work: W): void {
+    this.#room.addSwapped(work);
+  }
+
   /** A further choice of a request whose first one, `from`, has just read the prompt that they share. */
   fork(from: W, work: W): void {
     if (!this.#memory.fork(from, work)) {
@@ -414,10 +419,10 @@ export class Scheduler<W extends Work> {
     const load = new StepLoad();
     for (const { work, tokens } of prompts) {
       const endsPrompt = tokens === work.remainingTokens;
-      load.addChunk(tokens, work.computedTokens, this.#memory.kvBytesPerToken(work), endsPrompt);
+      load.addChunk(tokens, this.#memory.seenTokens(work), this.#memory.kvBytesPerToken(work), endsPrompt);
     }
     for (const work of decoding) {
-      load.addDecode(work.computedTokens + 1, this.#memory.kvBytesPerToken(work));
+      load.addDecode(this.#memory.seenTokens(work) + 1, this.#memory.kvBytesPerToken(work));
     }
     return load;
   }

@@ -60,6 +60,7 @@ describe('docs/api.md', () => {
       kvBlocksUsed: 0,
       kvBlockBytes: 1,
       kvHeldBytes: { bf16: 0, int8: 0, int4: 0, int2: 0 },
+      kvDroppedTokens: 1,
       kvPackedBlocks: 0,
       kvPages: [{ high: 0, all: 0 }],
       cache: { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },

@@ -28,6 +28,7 @@ function fragile(engine: Engine): { engine: Engine; lose: () => void; closed: ()
     stats: () => engine.stats(),
     explain: () => engine.explain(),
     drain: (graceMs) => engine.drain(graceMs),
+    endSession: () => {},
     close: async () => {
       isClosed = true;
     },

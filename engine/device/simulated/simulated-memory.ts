@@ -70,6 +70,10 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
     return this.#options.bytesPerToken;
   }
 
+  seenTokens({ computedTokens }: W): number {
+    return computedTokens;
+  }
+
   usage(): number {
     return (this.usedPages - this.cache.idleBlocks * this.#pagesPerBlock) / this.totalPages;
   }

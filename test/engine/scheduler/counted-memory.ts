@@ -119,6 +119,10 @@ export class CountedMemory implements Memory<CountedWork> {
     return 1000;
   }
 
+  seenTokens({ computedTokens }: CountedWork): number {
+    return computedTokens;
+  }
+
   usage(): number {
     return this.used / this.pages;
   }
