@@ -172,7 +172,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
 #pragma unroll 1
   for (int round = firstRound; round < endRound; ++round) {
     // Addresses in a page of each class would else be made of it in advance, for all classes.
-    const int lane = computedAnew(ownLane) & 31, g = lane / 4, t = lane % 4;
+    const auto laneAnew = [&] { return computedAnew(ownLane) & 31; };
+    const int lane = laneAnew(), g = lane / 4, t = lane % 4;
     const bool begins = round == firstRound || round % kRunRounds == 0,
                ends = round + 1 == endRound || (round + 1) % kRunRounds == 0;
     if (begins) {
@@ -341,9 +342,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
         }
       }
     };
-    const auto addValues = [&](auto values, int page) {
+    const auto addValues = [&](auto values, int page, int lane) {
       std::uint32_t words[4][4];
-      values.loadValues(words, shared.values[page], warp, g, t);
+      values.loadValues(words, shared.values[page], warp, lane / 4, lane % 4);
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         const std::uint32_t(&low)[4] = words[m], (&high)[4] = words[2 + m];
@@ -361,10 +362,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
     const int firstPage = kRoundPages * round;
     if (hasChannels && classes.areAlike(firstPage)) {
       withTile<kHeadDim, false>(classes.of(firstPage), [&](auto values) {
+        const int lane = laneAnew();
 #pragma unroll
         for (int page = 0; page < kRoundPages; ++page) {
           if (page % 2 == 0) rescale(factors[page / 2]);
-          addValues(values, page);
+          addValues(values, page, lane);
         }
       });
     } else if (hasChannels) {
@@ -375,7 +377,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
         for (int page = 2 * s; page < 2 * s + 2; ++page) {
           if (!classes.isSeen(firstPage + page)) continue;
           withTile<kHeadDim, false>(classes.of(firstPage + page),
-                                    [&](auto values) { addValues(values, page); });
+                                    [&](auto values) { addValues(values, page, laneAnew()); });
         }
       }
     }
