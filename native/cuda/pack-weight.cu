@@ -70,7 +70,9 @@ struct Int8Group {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const float magnitude = fminf(rintf(fabsf(values[i] * inverse)), 127.0f);
-      codes |= (static_cast<std::uint32_t>(magnitude) | (values[i] < 0 ? 0x80u : 0u)) << (8 * i);
+      // In two statements: of one, GCC 12 with -fsanitize=undefined uses the index before it has a value.
+      const std::uint32_t sign = values[i] < 0 ? 0x80u : 0u;
+      codes |= (static_cast<std::uint32_t>(magnitude) | sign) << (8 * i);
     }
   }
 
