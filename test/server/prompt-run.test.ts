@@ -1,31 +1,16 @@
 import pino from 'pino';
 import { describe, expect, it } from 'vitest';
 import { Settings } from '../../config/schema.js';
-import { greedySampling } from '../../engine/sampling/greedy.js';
 import { KeyRing } from '../../server/keys/key-ring.js';
 import { Metrics } from '../../server/metrics.js';
 import { PromptRun } from '../../server/prompt-run.js';
 import { Service } from '../../server/service.js';
+import { requestFor } from '../support/generate.js';
 
 const keys = new KeyRing([], {}, () => 0);
 const service = () =>
   new Service(Settings.parse({}), new Metrics(), pino({ level: 'silent' }), keys, undefined);
-const prompt = {
-  request: {
-    prompt: Int32Array.of(1),
-    n: 1,
-    sampling: greedySampling,
-    maxTokens: 1,
-    minTokens: 0,
-    stop: [],
-    stopTokenIds: [],
-    ignoreEos: false,
-    logprobs: -1,
-    promptLogprobs: false,
-    priority: 0,
-  },
-  echoText: '',
-};
+const prompt = { request: requestFor([1], { maxTokens: 1 }), echoText: '' };
 
 describe('a run of prompts', () => {
   it('counts nothing for a client that left before it began', async () => {

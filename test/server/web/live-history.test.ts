@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { latencyBins } from '../../../server/live/latency-bins.js';
 import type { SampleFrame } from '../../../server/live/live-protocol.js';
 import { LiveHistory } from '../../../server/web/dashboard/live-history.js';
+import { idleStats } from '../../support/idle-stats.js';
 
 interface Totals {
   generated?: number;
@@ -18,29 +19,19 @@ function sample(atMs: number, totals: Totals | undefined): SampleFrame {
   if (!totals) return { ...base, connections };
   const { generated = 0, read = 0, prefill = 0, decode = 0, hits = 0, queried = 0 } = totals;
   const stats = {
+    ...idleStats,
     running: 3,
     waiting: 1,
     slotsOpen: 3,
     kvBlocksTotal: 10,
     kvBlocksUsed: 2,
     kvBlockBytes: 100,
-    kvHeldBytes: { bf16: 100, int8: 0, int4: 0, int2: 0 },
-    kvPackedBlocks: 0,
-    kvSwappedBytes: 0,
-    cache: { blocks: 0, hitTokens: hits, queriedTokens: queried, evictedBlocks: 0 },
-    promptTokens: 0,
+    kvHeldBytes: { ...idleStats.kvHeldBytes, bf16: 100 },
+    cache: { ...idleStats.cache, hitTokens: hits, queriedTokens: queried },
     promptTokensRead: read,
     generatedTokens: generated,
-    preemptions: 0,
-    swapsOut: 0,
-    swapsIn: 0,
-    steps: { prefill: 0, decode: 0 },
-    mixedSteps: 0,
-    laneBusySeconds: { prefill: 0, decode: 0 },
     laneUnits: { prefill: 1, decode: 1 },
     unitSeconds: { prefill, decode, mixed: 0 },
-    repartitions: 0,
-    schedulerSeconds: 0,
   };
   const scheduler = {
     policy: 'nexus',
