@@ -56,10 +56,10 @@ export const EngineSettings = z.strictObject({
     .optional()
     .describe("part of the GPU's free memory for weights, activations and KV together; 0.9 if absent"),
   kv: z
-    .enum(['exact', 'int8', 'int4', 'int2', 'zip'])
+    .enum(['exact', 'int8', 'int4', 'int2', 'zip', 'pack'])
     .default('exact')
     .describe(
-      'precision of the KV cache: exact is bf16; int4 and int2 for all but recent tokens, zip for each page the one that its attention is worth (docs/kv-cache.md)',
+      'precision of the KV cache: exact is bf16; int4 and int2 for all but recent tokens, zip for each page the one that its attention is worth; pack holds sequences of any length in bounded memory (docs/kv-cache.md)',
     ),
   zipTau: z
     .number()
@@ -81,6 +81,30 @@ export const EngineSettings = z.strictObject({
     .max(65_536)
     .default(128)
     .describe('newest tokens that stay exact under int4, int2 and zip; whole pages of 32'),
+  packSinkTokens: z
+    .int()
+    .min(32)
+    .max(65_536)
+    .default(64)
+    .describe('first tokens of a sequence that are never given up under pack; whole pages of 32'),
+  packRecentTokens: z
+    .int()
+    .min(32)
+    .max(65_536)
+    .default(512)
+    .describe('newest tokens that stay exact under pack; whole pages of 32'),
+  packMidTokens: z
+    .int()
+    .min(32)
+    .max(16_777_216)
+    .default(16_384)
+    .describe('tokens between those that a sequence holds under pack, as int4; older ones are given up'),
+  packTopPages: z
+    .int()
+    .min(1)
+    .max(4096)
+    .default(16)
+    .describe('pages of 32 tokens of these that a token sees under pack: those that promise most attention'),
   kvPressure: z
     .enum(['off', 'int8', 'int4', 'zip'])
     .default('off')

@@ -79,6 +79,7 @@ function problemOf(info: CudaInfo, index: number): string | undefined {
 function lackOfKernels({ kv, kvPressure, prefillTau }: EngineSettings): string | undefined {
   if (kv === 'zip') return '--kv zip has no CUDA kernels yet: take exact, int8, int4 or int2';
   if (prefillTau < 1) return '--prefill-tau below 1 has no CUDA kernels yet: leave it out';
+  if (kv === 'pack') return '--kv pack has no CUDA kernels yet: take exact, int8, int4 or int2';
   if (kvPressure === 'zip') return '--kv-pressure zip has no CUDA kernels yet: take int8 or int4';
   return undefined;
 }

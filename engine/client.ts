@@ -102,6 +102,10 @@ class EngineClient implements Engine {
     this.#post({ type: 'resume', id });
   }
 
+  endSession(session: string): void {
+    this.#post({ type: 'endSession', id: session });
+  }
+
   async stats(): Promise<EngineStats> {
     return (await this.#call((call) => ({ type: 'stats', call }))) as EngineStats;
   }

@@ -1,11 +1,13 @@
 import { type Device, DeviceLostError, type Step, type StepResult, Want } from './device/device.js';
 import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
+import type { PartitionRule } from './kv/partition-rule.js';
 import { PrefixCache } from './kv/prefix-cache.js';
 import type { PressureRule } from './kv/pressure-rule.js';
 import type { Look } from './kv/probes.js';
 import { SequenceMemory } from './kv/sequence-memory.js';
 import type { SeenPages, SparsePrefill } from './kv/sparse-prefill.js';
+import type { ParkedKv } from './kv/session.js';
 import type { Tokenizer } from './model/text.js';
 import type { RequestState } from './request-state.js';
 import { tokenLogprob } from './sampling/logprobs.js';
@@ -29,6 +31,8 @@ export interface LoopParts {
   readonly pressure?: PressureRule | undefined;
   /** Absent: the rows of a prompt look everywhere. */
   readonly sparse?: SparsePrefill | undefined;
+  /** In place of both: sequences may be of any length. */
+  readonly partitions?: PartitionRule | undefined;
   readonly swapBytes: number;
   readonly policy: LanePolicy;
   readonly constantsOrigin: string;
@@ -81,12 +85,12 @@ export class EngineLoop {
   #isLost = false;
 
   constructor(parts: LoopParts) {
-    const { device, packing, pressure, prefixCache } = parts;
+    const { device, packing, pressure, partitions, prefixCache } = parts;
     this.#parts = parts;
     this.#device = device;
     // Packed blocks are shared by the choices of a request through the cache, even where it keeps nothing.
     this.#cache =
-      prefixCache || packing || pressure
+      !partitions && (prefixCache || packing || pressure)
         ? new PrefixCache(device.kv, device.kv.pageTokens, prefixCache)
         : undefined;
     this.#memory = new SequenceMemory({
@@ -95,10 +99,15 @@ export class EngineLoop {
       packing,
       pressure,
       sparse: parts.sparse,
+      partitions,
       eosTokenIds: parts.eosTokenIds,
       swapBytes: parts.swapBytes,
       onSwappedOut: (sequence) => {
         this.#scheduler.swappedOut(sequence);
+        this.wake();
+        this.#checkClosed();
+      },
+      onParked: () => {
         this.wake();
         this.#checkClosed();
       },
@@ -132,7 +141,14 @@ export class EngineLoop {
   /** Adds a request. Its first choice goes ahead; the others fork from it when its prompt has been read. */
   add(state: RequestState): void {
     this.#requests.add(state);
-    this.#scheduler.add(state.sequences[0]!);
+    const [first] = state.sequences;
+    const parked = state.session?.continueWith(first!);
+    if (parked) {
+      this.#memory.unpark(first!, parked);
+      this.#scheduler.addSwapped(first!);
+    } else {
+      this.#scheduler.add(first!);
+    }
     this.wake();
   }
 
@@ -140,7 +156,13 @@ export class EngineLoop {
     this.#requests.delete(state);
     if (this.#isLost) return;
     for (const sequence of state.sequences) this.#scheduler.end(sequence);
+    state.session?.checkFree();
     this.wake();
+  }
+
+  /** Nobody will go on with what was parked. */
+  dropParked(parked: ParkedKv): void {
+    if (!this.#isLost) this.#memory.dropParked(parked);
   }
 
   /** Starts whatever can run now. */
@@ -186,6 +208,7 @@ export class EngineLoop {
       kvBlockBytes: kv.blockBytes,
       kvHeldBytes: kv.heldBytes(),
       kvPackedBlocks: this.#memory.packedBlocks,
+      kvDroppedTokens: this.#memory.droppedTokens,
       ...(this.#memory.pages && { kvPages: this.#memory.pages }),
       kvSwappedBytes: this.#memory.swappedBytes,
       cache: this.#cache?.stats() ?? { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
@@ -390,6 +413,7 @@ export class EngineLoop {
 function sumOfKv(a: KvUsage, b: KvUsage): KvUsage {
   return {
     tokens: a.tokens + b.tokens,
+    droppedTokens: a.droppedTokens + b.droppedTokens,
     bytes: a.bytes + b.bytes,
     layers: b.layers.map(({ high, all }, layer) => ({
       high: high + (a.layers[layer]?.high ?? 0),

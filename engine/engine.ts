@@ -3,14 +3,17 @@ import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
 import { OpenGrammars } from './grammar/open-grammars.js';
 import type { PackingRule } from './kv/packing-rule.js';
+import type { PartitionRule } from './kv/partition-rule.js';
 import type { PressureRule } from './kv/pressure-rule.js';
 import type { SparsePrefill } from './kv/sparse-prefill.js';
+import type { Session } from './kv/session.js';
 import type { Tokenizer } from './model/text.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
 import type { Explanation, LanePolicy } from './scheduler/policy.js';
 import type { PrefillOrder } from './scheduler/prefill-queue.js';
 import { Sequence } from './sequence.js';
+import { type Listener, Sessions } from './sessions.js';
 import type {
   Engine,
   EngineInfo,
@@ -18,7 +21,6 @@ import type {
   GenerateRequest,
   PolicyChange,
   SchedulerReport,
-  TokenEvent,
 } from './types.js';
 
 export interface EngineParts {
@@ -29,6 +31,7 @@ export interface EngineParts {
   readonly packing?: PackingRule | undefined;
   readonly pressure?: PressureRule | undefined;
   readonly sparse?: SparsePrefill | undefined;
+  readonly partitions?: PartitionRule | undefined;
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly policy: LanePolicy;
@@ -58,6 +61,7 @@ export class LocalEngine implements Engine {
   readonly #requests = new Map<string, RequestState>();
   readonly #loop: EngineLoop;
   readonly #grammars: OpenGrammars;
+  readonly #sessions: Sessions;
   #nextSerial = 0;
   #draining = false;
   #onIdle: (() => void) | undefined;
@@ -70,6 +74,10 @@ export class LocalEngine implements Engine {
     this.lost = new Promise((resolve) => {
       this.#onLost = resolve;
     });
+    this.#sessions = new Sessions(parts.partitions !== undefined, {
+      start: (request, onEvents, session) => this.#submit(request, onEvents, session),
+      drop: (parked) => this.#loop.dropParked(parked),
+    });
     this.#loop = new EngineLoop({
       ...parts,
       eosTokenIds: parts.info.eosTokenIds,
@@ -78,8 +86,13 @@ export class LocalEngine implements Engine {
     });
   }
 
-  submit(request: GenerateRequest, onEvents: (events: readonly TokenEvent[]) => void): void {
-    const state = new RequestState(request, this.#parts.now(), this.#parts.tokenizer, onEvents);
+  submit(request: GenerateRequest, onEvents: Listener): void {
+    if (request.session === undefined) this.#submit(request, onEvents);
+    else this.#sessions.submit(request, onEvents);
+  }
+
+  #submit(request: GenerateRequest, onEvents: Listener, session?: Session): void {
+    const state = new RequestState(request, this.#parts.now(), this.#parts.tokenizer, onEvents, session);
     const refusal = this.#refusal(request) ?? this.#openGrammar(state);
     if (refusal) {
       state.fail(refusal);
@@ -107,7 +120,12 @@ export class LocalEngine implements Engine {
     this.#watchClock();
   }
 
+  endSession(session: string): void {
+    this.#sessions.end(session);
+  }
+
   cancel(id: string): void {
+    this.#sessions.cancelWaiting(id);
     const state = this.#requests.get(id);
     if (!state) return;
     state.ended = true;

@@ -21,7 +21,7 @@ export interface WorkerData {
 /** To the engine's host. */
 export type Command =
   | { readonly type: 'submit'; readonly number: number; readonly request: GenerateRequest }
-  | { readonly type: 'cancel' | 'pause' | 'resume'; readonly id: string }
+  | { readonly type: 'cancel' | 'pause' | 'resume' | 'endSession'; readonly id: string }
   | { readonly type: 'stats' | 'explain'; readonly call: number }
   | { readonly type: 'policy'; readonly call: number; readonly change: PolicyChange }
   | { readonly type: 'drain'; readonly call: number; readonly graceMs: number }

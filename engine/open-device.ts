@@ -9,6 +9,7 @@ import { checkFits } from './gpu-memory.js';
 import { blocksFor } from './kv/admission.js';
 import { PackingRule } from './kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
+import { PartitionRule } from './kv/partition-rule.js';
 import { PressureRule } from './kv/pressure-rule.js';
 import { SparsePrefill } from './kv/sparse-prefill.js';
 import { readCheckpoint } from './model/checkpoint.js';
@@ -47,6 +48,8 @@ export async function openDevice(
   const choice = chooseDevice(engine, cudaInfo);
   const checkpoint = await readCheckpoint(path.resolve(model.path));
   const { spec } = checkpoint;
+  const partitions = partitionRule(engine);
+  if (partitions) checkSeen(spec, partitions);
   const { kvPrecision, kvBytes, slots, maxStepTokens } = deviceSizes(spec, engine, choice.kind);
   if (choice.kind === 'cuda') {
     const needed = {
@@ -65,7 +68,10 @@ export async function openDevice(
       kvMayShrink: choice.kind === 'cuda' && engine.kvMemory === undefined,
       slots,
       maxStepTokens,
-      maxSequenceTokens: Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength),
+      maxSequenceTokens: partitions ? 0 : contextOf(spec, engine),
+      ...(partitions && {
+        selection: { sinkPages: partitions.sinkTokens / pageTokens, topPages: partitions.topPages },
+      }),
       compute:
         choice.kind === 'cuda'
           ? { kind: 'cuda', gpu: choice.gpu, memoryFraction: choice.memoryFraction }
@@ -115,6 +121,39 @@ function packedForm(engine: EngineSettings): PackedForm | undefined {
   return kv === 'int4' || kv === 'int2' ? uniform(kv) : undefined;
 }
 
+/** How the settings hold sequences of any length; undefined where they do not. */
+export function partitionRule(engine: EngineSettings): PartitionRule | undefined {
+  if (engine.kv !== 'pack') return undefined;
+  const { packSinkTokens, packRecentTokens, packMidTokens, packTopPages } = engine;
+  return new PartitionRule(
+    {
+      sinkTokens: packSinkTokens,
+      recentTokens: packRecentTokens,
+      midTokens: packMidTokens,
+      topPages: packTopPages,
+    },
+    pageTokens,
+  );
+}
+
+/** What a token sees lies closed up, and must be within what the model was trained on. */
+function checkSeen(
+  { contextLength }: ModelSpec,
+  { mostSeen, sinkTokens, recentTokens, stride, topPages }: PartitionRule,
+) {
+  if (mostSeen <= contextLength) return;
+  throw new EngineError(
+    'invalid_request',
+    `Under --kv pack a token would see up to ${mostSeen} tokens (sink ${sinkTokens}, top ${topPages} pages of ${pageTokens}, ` +
+      `recent ${recentTokens} and ${stride} more), and the model was trained on ${contextLength}. ` +
+      'Lower --pack-top-pages or --pack-recent-tokens.',
+  );
+}
+
+function contextOf(spec: ModelSpec, engine: EngineSettings): number {
+  return Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
+}
+
 /** How the settings have KV squeezed when memory is short; undefined: not at all. */
 export function pressureRule(engine: EngineSettings): PressureRule | undefined {
   const { kv, kvPressure, kvRecentTokens } = engine;
@@ -132,22 +171,29 @@ export function pressureRule(engine: EngineSettings): PressureRule | undefined {
 
 /** Where the settings have prompts look; undefined: everywhere. */
 export function sparsePrefill(
-  { prefillTau }: EngineSettings,
+  { kv, prefillTau }: EngineSettings,
   { layers }: ModelSpec,
 ): SparsePrefill | undefined {
+  if (kv === 'pack' && prefillTau < 1) {
+    throw new EngineError(
+      'invalid_request',
+      '--prefill-tau below 1 does not go with --kv pack, whose tokens see the best pages only already. Leave one of them out.',
+    );
+  }
   return prefillTau < 1 ? new SparsePrefill(prefillTau, layers, pageTokens) : undefined;
 }
 
 /** The largest class that a token has in the long run. */
 export function largestClass({ kv }: EngineSettings): PrecisionClass {
   if (kv === 'exact') return 'bf16';
-  return kv === 'zip' ? 'int4' : kv;
+  return kv === 'zip' || kv === 'pack' ? 'int4' : kv;
 }
 
 /** Enough for every sequence at full length; on the processor within a share of the free memory. */
 function defaultKvBytes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | 'cuda'): number {
-  const context = Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
-  const blocks = blocksFor(context, pageTokens) * engine.maxSequences;
+  const partitions = partitionRule(engine);
+  const packed = partitions?.mostPacked ?? contextOf(spec, engine);
+  const blocks = blocksFor(packed, pageTokens) * engine.maxSequences;
   const wanted = blocks * blockBytes(spec, largestClass(engine)) + exactBytes(spec, engine);
   return kind === 'cuda' ? wanted : Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
 }
@@ -155,8 +201,12 @@ function defaultKvBytes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | '
 /** Beside packed pages: the recent tokens of every sequence, and a prompt that is being read. */
 function exactBytes(spec: ModelSpec, engine: EngineSettings): number {
   const rule = packingRule(engine);
+  const partitions = partitionRule(engine);
+  if (partitions) {
+    return blocksFor(partitions.mostExact, pageTokens) * engine.maxSequences * blockBytes(spec, 'bf16');
+  }
   if (!rule) return 0;
-  const context = Math.min(engine.contextLength ?? spec.contextLength, spec.contextLength);
+  const context = contextOf(spec, engine);
   const recent = Math.min(context, rule.mostExactTokens) * engine.maxSequences;
   return blocksFor(recent + context, pageTokens) * blockBytes(spec, 'bf16');
 }

@@ -1,8 +1,11 @@
 import path from 'node:path';
+import type { Device } from './device/device.js';
 import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
 import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
+import type { PartitionRule } from './kv/partition-rule.js';
 import { packingRoom } from './kv/sequence-packing.js';
+import { mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
 import { openTokenizer } from './model/tokenizer.js';
 import {
@@ -10,12 +13,16 @@ import {
   largestClass,
   openDevice,
   packingRule,
+  partitionRule,
   pressureRule,
   sparsePrefill,
 } from './open-device.js';
 import { constantsFor, openScheduling } from './open-scheduling.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { EngineInfo } from './types.js';
+
+/** Tokens of a sequence that is held in partitions: what is left to bound is the list of its token ids. */
+const longestSession = 2 ** 24;
 
 /** Who wants to know what. */
 export interface EngineListeners {
@@ -34,6 +41,7 @@ export async function openLocalEngine(
   const begin = performance.now();
   const packing = packingRule(engine);
   const pressure = pressureRule(engine);
+  const partitions = partitionRule(engine);
   const folder = path.resolve(model.path);
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
@@ -50,11 +58,15 @@ export async function openLocalEngine(
   device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
   const { kv } = device;
   const forms = packing ? [packing.form] : pressure?.rungs;
+  if (partitions) await checkHolds(device, partitions);
   const capacity = (kv.totalBlocks - (forms ? packingRoom(kv, forms) : 0)) * kv.pageTokens;
   const info: EngineInfo = {
     model: model.servedModelName ?? path.basename(folder),
     spec,
-    contextLength: Math.min(spec.contextLength, engine.contextLength ?? Number.POSITIVE_INFINITY, capacity),
+    contextLength: Math.min(
+      engine.contextLength ?? Number.POSITIVE_INFINITY,
+      partitions ? longestSession : Math.min(spec.contextLength, capacity),
+    ),
     eosTokenIds: generation.eosTokenIds,
     device: {
       kind: device.info.kind,
@@ -64,7 +76,7 @@ export async function openLocalEngine(
       notes,
     },
     weights: model.weights,
-    kvPrecision: engine.kv === 'zip' ? 'zip' : largestClass(engine),
+    kvPrecision: engine.kv === 'zip' || engine.kv === 'pack' ? engine.kv : largestClass(engine),
     weightBytes: device.info.weightBytes,
     kvBytes: device.info.kvBytes,
     kvBytesPerToken: kv.classBlockBytes[largestClass(engine)] / kv.pageTokens,
@@ -79,6 +91,7 @@ export async function openLocalEngine(
     packing,
     pressure,
     sparse: sparsePrefill(engine, spec),
+    partitions,
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, loaded),
     reopenPolicy: (change) => {
@@ -92,4 +105,17 @@ export async function openLocalEngine(
     now: () => performance.now(),
     ...(onDecision && { onDecision }),
   });
+}
+
+/** Refuses partitions that the memory cannot hold once. */
+async function checkHolds(device: Device, rule: PartitionRule): Promise<void> {
+  const { kv } = device;
+  const blocks = mostBlocks(kv, rule, longestSession) + partitionRoom(kv);
+  if (blocks <= kv.totalBlocks) return;
+  await device.close();
+  throw new EngineError(
+    'invalid_request',
+    `The partitions of one sequence under --kv pack take up to ${blocks * kv.blockBytes} bytes, and the KV cache has ` +
+      `${kv.totalBlocks * kv.blockBytes}. Lower --pack-mid-tokens or --pack-recent-tokens, or raise --kv-memory.`,
+  );
 }

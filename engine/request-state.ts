@@ -1,5 +1,6 @@
 import type { GrammarHandle } from './device/device.js';
 import type { EngineError } from './errors.js';
+import type { Session } from './kv/session.js';
 import type { Tokenizer } from './model/text.js';
 import { PromptScore } from './sampling/logprobs.js';
 import { randomSeed } from './sampling/params.js';
@@ -18,7 +19,7 @@ export class RequestState {
   ended = false;
   cachedTokens = 0;
   completionTokens = 0;
-  kv: KvUsage = { tokens: 0, bytes: 0, layers: [] };
+  kv: KvUsage = { tokens: 0, droppedTokens: 0, bytes: 0, layers: [] };
   /** NaN until it happened. */
   startedMs = Number.NaN;
   firstTokenMs = Number.NaN;
@@ -29,6 +30,8 @@ export class RequestState {
     readonly arrivalMs: number,
     tokenizer: Tokenizer,
     readonly onEvents: (events: readonly TokenEvent[]) => void,
+    /** That its sequence goes on with. */
+    readonly session?: Session,
   ) {
     this.seed = request.sampling.seed ?? randomSeed();
     this.deadlineMs =

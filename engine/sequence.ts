@@ -14,8 +14,10 @@ export class Sequence implements Work {
   inFlight = false;
   packing = false;
   computedTokens = 0;
-  /** Of its tokens, the first so many lie in packed pages. */
+  /** So many lie in packed pages: its first ones, or those of its mid partition. */
   packedTokens = 0;
+  /** So many, of those that were computed, are held no more. */
+  droppedTokens = 0;
   /** So many lie in pages of the form that it is packed into now, which are made but perhaps not due yet. */
   convertedTokens = 0;
   /** Place in the forms that sequences are squeezed into one after another; so many are in that form already. */
@@ -74,6 +76,11 @@ export class Sequence implements Work {
 
   get promptTokens(): number {
     return this.request.request.prompt.length;
+  }
+
+  /** Tokens that lie as they were computed. */
+  get exactTokens(): number {
+    return this.computedTokens - this.droppedTokens - this.packedTokens;
   }
 
   get generatedTokens(): number {

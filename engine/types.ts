@@ -49,6 +49,11 @@ export interface GenerateRequest {
   readonly reportsKv?: boolean;
   /** Whether its KV is not squeezed when memory is short. */
   readonly staysExact?: boolean;
+  /**
+   * Goes on where the last request of this session ended: its prompt comes behind all prompts and answers before it. Only
+   * where sequences may be of any length.
+   */
+  readonly session?: string;
   /** Higher runs earlier. 0 is usual. */
   readonly priority: number;
   /** Milliseconds from arrival after which the request ends with `deadline_exceeded`. */
@@ -106,6 +111,8 @@ export interface Usage {
 /** What the KV of a request's choices came to, each as it ended; what they share counts for each. */
 export interface KvUsage {
   readonly tokens: number;
+  /** Of these, those that were given up: of a sequence that is longer than its partitions. */
+  readonly droppedTokens: number;
   readonly bytes: number;
   /** Of the pages that were packed, by layer; empty where nothing was, or all of them alike. */
   readonly layers: readonly LayerPages[];
@@ -128,7 +135,7 @@ export interface EngineInfo {
   };
   readonly weights: string;
   /** Of all KV but the recent tokens and prompts that are being read, which are bf16 where this is a packed class or zip. */
-  readonly kvPrecision: PrecisionClass | 'zip';
+  readonly kvPrecision: PrecisionClass | 'zip' | 'pack';
   readonly weightBytes: number;
   readonly kvBytes: number;
   /** Of one token in all layers, in that class; under zip at most. */
@@ -148,6 +155,8 @@ export interface EngineStats {
   readonly kvHeldBytes: Readonly<Record<PrecisionClass, number>>;
   /** Blocks that were packed into the class of `--kv`. */
   readonly kvPackedBlocks: number;
+  /** Tokens that endless sequences have given up. */
+  readonly kvDroppedTokens: number;
   /** Pages that were packed, by layer; absent unless where a sequence looks decides how. */
   readonly kvPages?: readonly LayerPages[];
   /** In host memory, of sequences that gave way. */
@@ -221,6 +230,8 @@ export interface Engine {
    */
   pause(id: string): void;
   resume(id: string): void;
+  /** Nobody will go on with the session: forgets it, when its request has ended. */
+  endSession(session: string): void;
   stats(): Promise<EngineStats>;
   /** The scheduler's state, and why the device is shared as it is. */
   explain(): Promise<SchedulerReport>;

@@ -77,6 +77,9 @@ try {
       case 'resume':
         engine.resume(command.id);
         break;
+      case 'endSession':
+        engine.endSession(command.id);
+        break;
       case 'stats':
         void engine.stats().then((value) => port.report({ type: 'answer', call: command.call, value }));
         break;

@@ -71,6 +71,13 @@ const sections: Readonly<Record<string, Section>> = {
     ],
     drawn: cellRow,
   },
+  sessions: {
+    title: 'Endless sessions',
+    about:
+      'One conversation of the demo model under `--kv pack` ([what it is](kv-cache.md#pack-sequences-without-an-end)): text is ' +
+      'read, and facts that it told are asked for. Baseline is the first stretch in which all partitions are full. The ' +
+      'model was trained on 2048 tokens.',
+  },
   'kv-heads': {
     title: 'What fewer KV heads cost in quality',
     about:

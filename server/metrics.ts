@@ -89,6 +89,8 @@ export class Metrics {
       this.#set('kv_class_bytes', 'Bytes of KV pages in use, by precision class.', ofClass, { class: name });
     }
     this.#set('kv_packed_blocks_total', 'KV blocks that were packed to int4 or int2.', stats.kvPackedBlocks);
+    const droppedHelp = 'Tokens that endless sequences have given up.';
+    this.#set('kv_dropped_tokens_total', droppedHelp, stats.kvDroppedTokens);
     for (const [layer, { high, all }] of (stats.kvPages ?? []).entries()) {
       const of = (kept: string) => ({ layer: String(layer), kept });
       const help = 'KV pages that were packed under zip: kept in the better class, or not.';

@@ -1,11 +1,14 @@
 import { z } from 'zod';
 
+const window = z.int().min(1).optional();
+
 /**
  * The frames of `WS /v1/stream`: many requests in flight on one socket, told apart by an id that the client chooses.
  *
  * A client says `generate` with the body of a chat or text completion, `cancel` to end a request, and, if it gave a
  * `window`, `ack` for the deltas it has taken: with `window` of them unanswered its request pauses, and no other does.
- * The server says `delta` (text of a choice), `done` and `error`; the last two end a request.
+ * The server says `delta` (text of a choice), `done` and `error`; the last two end a request. Of a `session` the request
+ * may be followed by others, each an `update` that goes on behind all before it, until its `end`.
  */
 export const ClientFrame = z.discriminatedUnion('type', [
   z.strictObject({
@@ -13,12 +16,19 @@ export const ClientFrame = z.discriminatedUnion('type', [
     id: z.string().min(1).max(128),
     /** The body as `POST /v1/chat/completions` takes it, or with `prompt` as `/v1/completions` does. */
     request: z.looseObject({}),
-    window: z.int().min(1).optional(),
+    window,
+    session: z.boolean().optional(),
   }),
+  z.strictObject({
+    type: z.literal('update'),
+    id: z.string(),
+    /** The body of a text completion; its prompt is what comes next. */
+    request: z.looseObject({}),
+    window,
+  }),
+  z.strictObject({ type: z.literal('end'), id: z.string() }),
   z.strictObject({ type: z.literal('cancel'), id: z.string() }),
   z.strictObject({ type: z.literal('ack'), id: z.string(), count: z.int().min(1) }),
-  /** Endless sessions are not there yet; the frame is known, so that it is refused by name. */
-  z.looseObject({ type: z.literal('update'), id: z.string() }),
 ]);
 export type ClientFrame = z.output<typeof ClientFrame>;
 

@@ -6,6 +6,7 @@ import { chatLogprobs } from './openai/logprobs.js';
 import { parseBody } from './openai/parse.js';
 import { usageBody } from './openai/usage.js';
 import { chatToolCall } from './openai/wire-format.js';
+import type { PreparedPrompt } from './prepare/prepared.js';
 import { PromptRun } from './prompt-run.js';
 import type { Service } from './service.js';
 import { SocketLink } from './socket-link.js';
@@ -33,6 +34,8 @@ interface Stream {
 /** A socket of `WS /v1/stream` and its streams. */
 export class StreamSocket {
   readonly #streams = new Map<string, Stream>();
+  /** Names that the engine knows the sessions of this socket by. */
+  readonly #sessions = new Map<string, string>();
   readonly #link: SocketLink;
 
   constructor(
@@ -53,6 +56,8 @@ export class StreamSocket {
       onClose: () => {
         for (const { run } of this.#streams.values()) run?.cancel();
         this.#streams.clear();
+        for (const session of this.#sessions.values()) service.loaded?.engine.endSession(session);
+        this.#sessions.clear();
       },
     });
   }
@@ -64,7 +69,13 @@ export class StreamSocket {
       id = frame.id;
       switch (frame.type) {
         case 'generate':
-          await this.#generate(frame);
+          await this.#begin(frame);
+          break;
+        case 'update':
+          await this.#update(frame);
+          break;
+        case 'end':
+          this.#endSession(frame.id);
           break;
         case 'cancel':
           this.#end(frame.id);
@@ -72,16 +83,49 @@ export class StreamSocket {
         case 'ack':
           this.#acknowledge(frame.id, frame.count);
           break;
-        case 'update':
-          throw invalidRequest("'update' needs an endless session, which is not supported yet.", 'type');
       }
     } catch (error) {
       this.#fail(id, error);
     }
   }
 
-  async #generate(frame: Extract<ClientFrame, { type: 'generate' }>): Promise<void> {
-    const { id, request, window } = frame;
+  async #begin({ id, request, window, session }: Extract<ClientFrame, { type: 'generate' }>): Promise<void> {
+    if (this.#sessions.has(id))
+      throw invalidRequest(`There is a session '${id}' on this socket: update it, or end it first.`, 'id');
+    if (session) {
+      if (this.#sessions.size >= streamsPerSocket) {
+        throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} sessions at once.`);
+      }
+      this.#sessions.set(id, `session-${randomUUID()}`);
+    }
+    await this.#generate(id, request, window);
+  }
+
+  /** Goes on with a session. */
+  async #update({ id, request, window }: Extract<ClientFrame, { type: 'update' }>): Promise<void> {
+    if (!this.#sessions.has(id))
+      throw invalidRequest(`There is no session '${id}' on this socket to update.`, 'id');
+    const { prompt } = request;
+    if (typeof prompt !== 'string') {
+      if (!Array.isArray(prompt)) throw invalidRequest("An update needs a 'prompt'.", 'request.prompt');
+      await this.#generate(id, request, window);
+      return;
+    }
+    // What begins a text belongs before the first prompt only.
+    const body = Buffer.from(JSON.stringify({ prompt, add_special_tokens: false }));
+    const { tokens } = await this.service.model.preparer.prepare('tokens', body);
+    await this.#generate(id, { ...request, prompt: [...tokens] }, window);
+  }
+
+  #endSession(id: string): void {
+    const session = this.#sessions.get(id);
+    if (session === undefined) throw invalidRequest(`There is no session '${id}' on this socket.`, 'id');
+    this.#end(id);
+    this.#sessions.delete(id);
+    this.service.loaded?.engine.endSession(session);
+  }
+
+  async #generate(id: string, request: object, window: number | undefined): Promise<void> {
     if (this.#streams.has(id))
       throw invalidRequest(`A request with the id '${id}' is running on this socket.`, 'id');
     if (this.#streams.size >= streamsPerSocket) {
@@ -106,8 +150,10 @@ export class StreamSocket {
       if (this.#streams.get(id) !== stream) return;
       const prompt = prepared.prompts[0]!;
       const pieces = new PieceStream(prepared, prompt, 0);
+      const session = this.#sessions.get(id);
+      const prompts = session === undefined ? [prompt] : [inSession(prompt, session)];
       const reasons: string[] = [];
-      stream.run = new PromptRun(this.service, this.key, `stream-${randomUUID()}`, prepared.prompts);
+      stream.run = new PromptRun(this.service, this.key, `stream-${randomUUID()}`, prompts);
       stream.run
         .run((_, events) => this.#onEvents(id, stream, pieces, reasons, events))
         .catch((error: unknown) => this.#fail(id, error));
@@ -185,4 +231,8 @@ export class StreamSocket {
   #send(frame: ServerFrame): void {
     this.#link.send(frame);
   }
+}
+
+function inSession(prompt: PreparedPrompt, session: string): PreparedPrompt {
+  return { ...prompt, request: { ...prompt.request, session } };
 }

@@ -87,6 +87,8 @@ export interface NativeDeviceOptions {
   readonly maxStepTokens: number;
   /** Longest sequence; 0: as long as the KV arena allows. */
   readonly maxSequenceTokens: number;
+  /** What rows see of long sequences: the first pages, and the best of the packed ones behind them. Absent: all. */
+  readonly selection?: { readonly sinkPages: number; readonly topPages: number };
   readonly compute:
     | {
         readonly kind: 'cpu';
@@ -142,6 +144,7 @@ export interface NativeDevice {
   kvConvert(slot: number, begin: number, end: number, classes: Uint8Array): Promise<void> | null;
   kvFinishConversion(slot: number): void;
   kvDropConversion(slot: number): void;
+  kvDrop(slot: number, begin: number, end: number): void;
   kvHeldBytes(): Record<PrecisionClass, number>;
   /** The id is valid until `kvSwapIn` resolves to true or `kvDropSwapped`. */
   kvSwapOut(slot: number): Promise<{ id: number; tokens: number; bytes: number }>;

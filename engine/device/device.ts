@@ -269,6 +269,12 @@ export interface KvPool {
   finishConversion(slot: number): void;
   dropConversion(slot: number): void;
   /**
+   * Give up the slot's full blocks [begin, end). Those behind them take their numbers, and `length` counts them no more;
+   * their tokens keep their positions. Only on a device that was opened with a selection: rows of its steps see the sink
+   * pages, of the packed pages behind those the best ones, and the rest, with positions closed up over what they do not see.
+   */
+  drop(slot: number, begin: number, end: number): void;
+  /**
    * Move the slot's KV to host memory. While it is copied, both lanes go on with other slots. Once resolved the slot's
    * length is 0 and its blocks are free (or its share of them: blocks in the prefix cache are copied and stay there);
    * rejects, with nothing changed, if the slot is not open or in flight.

@@ -109,6 +109,7 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped:
     convert: (slot, begin, end, classes) => native.kvConvert(slot, begin, end, classes),
     finishConversion: (slot) => native.kvFinishConversion(slot),
     dropConversion: (slot) => native.kvDropConversion(slot),
+    drop: (slot, begin, end) => native.kvDrop(slot, begin, end),
     heldBytes: () => native.kvHeldBytes(),
     swapOut: async (slot) => swapped.add(await native.kvSwapOut(slot)),
     swapIn: async (slot, handle) => {

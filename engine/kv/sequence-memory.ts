@@ -4,16 +4,20 @@ import type { Memory, Squeezable } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
 import type { KvUsage } from '../types.js';
 import { blocksFor } from './admission.js';
+import type { Compression } from './compression.js';
 import type { PackingRule } from './packing-rule.js';
 import { byRule, underPressure } from './packing-schedule.js';
 import { classesOf, decidesByAttention, type PackedForm } from './page-classes.js';
 import { type LayerPages, PageCounts } from './page-counts.js';
+import type { PartitionRule } from './partition-rule.js';
 import type { CacheNode, PrefixCache } from './prefix-cache.js';
 import type { PressureRule, Squeeze } from './pressure-rule.js';
 import { type Look, probesAmong, tailProbes } from './probes.js';
 import { Saliency } from './saliency.js';
 import { SequencePacking } from './sequence-packing.js';
 import { PrefillSight, type SeenPages, type SparsePrefill } from './sparse-prefill.js';
+import { SequencePartitions } from './sequence-partitions.js';
+import type { ParkedKv } from './session.js';
 
 export interface SequenceMemoryOptions {
   readonly device: Device;
@@ -24,10 +28,14 @@ export interface SequenceMemoryOptions {
   readonly pressure: PressureRule | undefined;
   /** Absent: the rows of a prompt look everywhere. */
   readonly sparse: SparsePrefill | undefined;
+  /** In place of both: sequences of any length are held in a bounded number of blocks. No cache then. */
+  readonly partitions: PartitionRule | undefined;
   readonly eosTokenIds: readonly number[];
   /** Bytes of host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly onSwappedOut: (sequence: Sequence) => void;
+  /** What an ended sequence has computed is kept for its session, or could not be; its slot is free. */
+  readonly onParked: () => void;
   readonly onSwappedIn: (sequence: Sequence) => void;
   readonly onPacked: (sequence: Sequence) => void;
 }
@@ -39,7 +47,9 @@ export class SequenceMemory implements Memory<Sequence> {
   readonly #cache: PrefixCache | undefined;
   readonly #options: SequenceMemoryOptions;
   readonly #freeSlots: number[];
+  readonly #compression: Compression | undefined;
   readonly #packing: SequencePacking | undefined;
+  readonly #partitions: SequencePartitions | undefined;
   readonly #swapped = new Map<Sequence, SwappedKv>();
   #swappedBytes = 0;
   /** Copies to and from host memory that run. */
@@ -51,14 +61,16 @@ export class SequenceMemory implements Memory<Sequence> {
     this.#device = options.device;
     this.#cache = options.cache;
     this.pageTokens = kv.pageTokens;
-    const { cache, packing, pressure, onPacked } = options;
+    const { cache, packing, pressure, partitions, onPacked } = options;
+    const { layers } = info.spec;
     const schedule = packing ? byRule(packing) : pressure && underPressure(pressure);
     if (schedule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
     if (schedule && cache) {
       const share = (sequence: Sequence) => this.share(sequence);
-      const { layers } = info.spec;
       this.#packing = new SequencePacking({ kv, layers, cache, schedule, share, onPacked });
     }
+    if (partitions) this.#partitions = new SequencePartitions({ kv, layers, rule: partitions, onPacked });
+    this.#compression = this.#packing ?? this.#partitions;
     this.#freeSlots = Array.from({ length: info.slots }, (_, i) => info.slots - 1 - i);
   }
 
@@ -68,12 +80,17 @@ export class SequenceMemory implements Memory<Sequence> {
 
   /** Whether a copy to or from host memory, or a conversion, runs: the device must not be closed. */
   get isCopying(): boolean {
-    return this.#copies > 0 || (this.#packing?.running ?? 0) > 0;
+    return this.#copies > 0 || (this.#compression?.running ?? 0) > 0;
   }
 
   /** Blocks that were packed, since the start. */
   get packedBlocks(): number {
-    return this.#packing?.convertedBlocks ?? 0;
+    return this.#compression?.convertedBlocks ?? 0;
+  }
+
+  /** Tokens that endless sequences have given up, since the start. */
+  get droppedTokens(): number {
+    return this.#partitions?.droppedTokens ?? 0;
   }
 
   /** Pages that were packed, by layer; undefined where all of them are packed alike, or none is. */
@@ -86,25 +103,39 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#swappedBytes;
   }
 
-  kvBytesPerToken({ computedTokens, packedTokens, packedBytes }: Sequence): number {
+  kvBytesPerToken(sequence: Sequence): number {
     const exact = this.#device.kv.blockBytes / this.pageTokens;
+    const { packedTokens, packedBytes, exactTokens } = sequence;
     if (packedTokens === 0) return exact;
-    return (packedBytes + (computedTokens - packedTokens) * exact) / computedTokens;
+    const seenPacked = this.#seenPacked(sequence);
+    const packed = packedBytes / packedTokens;
+    return (seenPacked * packed + exactTokens * exact) / (seenPacked + exactTokens);
+  }
+
+  /** Of the packed tokens, those that a token sees. */
+  #seenPacked({ packedTokens }: Sequence): number {
+    const { partitions } = this.#options;
+    return partitions ? Math.min(packedTokens, partitions.topPages * this.pageTokens) : packedTokens;
   }
 
   contextOf(sequence: Sequence): number {
-    const { computedTokens } = sequence;
-    return this.#sightOf(sequence)?.contextAt(computedTokens) ?? computedTokens;
+    const sight = this.#sightOf(sequence);
+    return sight?.contextAt(sequence.computedTokens) ?? this.#seenPacked(sequence) + sequence.exactTokens;
   }
 
   /** What the sequence's KV has come to. */
   kvUsage(sequence: Sequence): KvUsage {
-    const { computedTokens, packedTokens, packedBytes, packedClasses } = sequence;
-    const exactBytes = blocksFor(computedTokens - packedTokens, this.pageTokens) * this.#device.kv.blockBytes;
+    const { computedTokens, droppedTokens, exactTokens, packedBytes, packedClasses } = sequence;
+    const exactBytes = blocksFor(exactTokens, this.pageTokens) * this.#device.kv.blockBytes;
     const { layers } = this.#device.info.spec;
     const pages = this.#form && new PageCounts(layers, this.#form);
     for (const key of packedClasses) pages?.add(classesOf(key, layers));
-    return { tokens: computedTokens, bytes: packedBytes + exactBytes, layers: pages?.byLayer ?? [] };
+    return {
+      tokens: computedTokens,
+      droppedTokens,
+      bytes: packedBytes + exactBytes,
+      layers: pages?.byLayer ?? [],
+    };
   }
 
   /** Of the sequence's next `tokens` tokens, those whose attention decides something. */
@@ -179,7 +210,7 @@ export class SequenceMemory implements Memory<Sequence> {
 
   reserve(sequence: Sequence, tokens: number): boolean {
     const { kv } = this.#device;
-    while (!kv.reserve(sequence.slot, tokens)) {
+    while (!kv.reserve(sequence.slot, tokens - sequence.droppedTokens)) {
       const missing =
         blocksFor(tokens, this.pageTokens) - Math.floor(sequence.computedTokens / this.pageTokens);
       if (!this.#cache || this.#cache.evict(missing) === 0) return false;
@@ -189,6 +220,8 @@ export class SequenceMemory implements Memory<Sequence> {
 
   fork(from: Sequence, to: Sequence): boolean {
     if (this.#freeSlots.length === 0) return false;
+    // In partitions each choice reads a long prompt for itself.
+    if (this.#partitions && (from.packing || from.convertedTokens > 0)) return false;
     // Only the prompt's last token is computed again, to sample what follows it.
     const shared = from.promptTokens - 1;
     this.#open(to);
@@ -203,9 +236,13 @@ export class SequenceMemory implements Memory<Sequence> {
     return true;
   }
 
-  /** Frees the slot. What it computed stays in the cache for whoever asks the same. */
+  /** Frees the slot. What it computed stays in the cache for whoever asks the same, or in host memory for its session. */
   release(sequence: Sequence): void {
-    this.#packing?.abandon(sequence);
+    if (this.#isParked(sequence)) {
+      this.swapOut(sequence);
+      return;
+    }
+    this.#compression?.abandon(sequence);
     this.share(sequence);
     this.#close(sequence);
     forget(sequence);
@@ -252,21 +289,21 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   get packs(): boolean {
-    return this.#packing !== undefined;
+    return this.#compression !== undefined;
   }
 
   mustPack(sequence: Sequence): boolean {
-    return this.#packing?.mustPack(sequence) ?? false;
+    return this.#compression?.mustPack(sequence) ?? false;
   }
 
   stepLimit(sequence: Sequence): number {
     const { promptTokens, computedTokens } = sequence;
     const next = this.#options.sparse?.nextAt(promptTokens, computedTokens) ?? Number.POSITIVE_INFINITY;
-    return Math.min(this.#packing?.stepLimit(sequence) ?? Number.POSITIVE_INFINITY, next - computedTokens);
+    return Math.min(this.#compression?.stepLimit(sequence) ?? Number.POSITIVE_INFINITY, next - computedTokens);
   }
 
   pack(sequence: Sequence): boolean {
-    return this.#packing?.pack(sequence) ?? true;
+    return this.#compression?.pack(sequence) ?? true;
   }
 
   /** Lets the cache have the sequence's full blocks, as long as all of them are what any request would have computed. */
@@ -305,8 +342,10 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   swapOut(sequence: Sequence): void {
-    this.#packing?.abandon(sequence);
+    this.#compression?.abandon(sequence);
     const bytes = this.#swapBytes(sequence);
+    const parks = this.#isParked(sequence);
+    const onEnd = parks ? this.#options.onParked : this.#options.onSwappedOut;
     this.#swappedBytes += bytes;
     this.#copies++;
     void this.#device.kv.swapOut(sequence.slot).then(
@@ -315,7 +354,8 @@ export class SequenceMemory implements Memory<Sequence> {
         this.#swapped.set(sequence, swapped);
         this.#swappedBytes += swapped.bytes - bytes;
         this.#close(sequence);
-        this.#options.onSwappedOut(sequence);
+        if (parks) this.dropSwapped(sequence);
+        onEnd(sequence);
       },
       () => {
         this.#copies--;
@@ -323,7 +363,7 @@ export class SequenceMemory implements Memory<Sequence> {
         this.#swappedBytes -= bytes;
         this.#close(sequence);
         forget(sequence);
-        this.#options.onSwappedOut(sequence);
+        onEnd(sequence);
       },
     );
   }
@@ -344,7 +384,7 @@ export class SequenceMemory implements Memory<Sequence> {
       .then((isRestored) => {
         this.#copies--;
         if (!isRestored) forget(sequence);
-        this.dropSwapped(sequence);
+        this.#releaseSwapped(sequence);
         this.#options.onSwappedIn(sequence);
       });
     return true;
@@ -352,26 +392,54 @@ export class SequenceMemory implements Memory<Sequence> {
 
   dropSwapped(sequence: Sequence): void {
     const swapped = this.#swapped.get(sequence);
+    const { session } = sequence.request;
+    if (swapped && session && !session.isClosed && sequence.phase === 'ended') {
+      this.#swapped.delete(sequence);
+      const { computedTokens, packedTokens, droppedTokens, packedBytes } = sequence;
+      session.park({ swapped, computedTokens, packedTokens, droppedTokens, packedBytes });
+    } else {
+      this.#releaseSwapped(sequence);
+    }
+  }
+
+  #releaseSwapped(sequence: Sequence): void {
+    const swapped = this.#swapped.get(sequence);
     if (!swapped) return;
     this.#swapped.delete(sequence);
     this.#swappedBytes -= swapped.bytes;
     swapped.release();
   }
 
-  #swapBytes(sequence: Sequence): number {
-    const { computedTokens, packedTokens, packedBytes } = sequence;
-    return (
-      blocksFor(computedTokens - packedTokens, this.pageTokens) * this.#device.kv.blockBytes + packedBytes
-    );
+  /** The sequence takes over what its session has parked. */
+  unpark(sequence: Sequence, { swapped, ...computed }: ParkedKv): void {
+    Object.assign(sequence, computed);
+    this.#swapped.set(sequence, swapped);
+  }
+
+  /** Nobody will go on with it. */
+  dropParked({ swapped }: ParkedKv): void {
+    this.#swappedBytes -= swapped.bytes;
+    swapped.release();
+  }
+
+  /** Whether its KV is kept for its session, as it has ended. */
+  #isParked(sequence: Sequence): boolean {
+    const { session } = sequence.request;
+    const isWanted = session !== undefined && !session.isClosed && sequence.phase === 'ended';
+    return isWanted && sequence.computedTokens > 0 && this.canSwap(sequence);
+  }
+
+  #swapBytes({ exactTokens, packedBytes }: Sequence): number {
+    return blocksFor(exactTokens, this.pageTokens) * this.#device.kv.blockBytes + packedBytes;
   }
 
   /** The most that the sequence takes from now on until it has `tokens` tokens. */
   #mostBlocks(sequence: Sequence, tokens: number): number {
-    return this.#packing?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
+    return this.#compression?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
   }
 
   get #packRoom(): number {
-    return this.#packing?.room ?? 0;
+    return this.#compression?.room ?? 0;
   }
 
   #availableBlocks(): number {
@@ -415,13 +483,15 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   #close(sequence: Sequence): void {
-    this.#packing?.abandon(sequence);
+    this.#compression?.abandon(sequence);
     this.#device.closeSlot(sequence.slot);
-    if (this.#packing) this.#packing.release(sequence);
+    if (this.#compression) this.#compression.release(sequence);
     else this.#cache?.release(sequence.path);
     sequence.path = [];
     this.#freeSlots.push(sequence.slot);
     sequence.slot = -1;
+    // Once its KV is where it belongs.
+    queueMicrotask(() => sequence.request.session?.checkFree());
   }
 }
 
@@ -429,6 +499,7 @@ export class SequenceMemory implements Memory<Sequence> {
 function forget(sequence: Sequence): void {
   sequence.computedTokens = 0;
   sequence.packedTokens = 0;
+  sequence.droppedTokens = 0;
   sequence.convertedTokens = 0;
   sequence.rung = 0;
   sequence.rungTokens = 0;

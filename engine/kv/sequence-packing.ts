@@ -1,6 +1,7 @@
 import type { KvPool, PageClass } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
+import type { Compression } from './compression.js';
 import type { PackingSchedule } from './packing-schedule.js';
 import {
   bytesOfBlock,
@@ -46,7 +47,7 @@ export function packingRoom(kv: KvPool, forms: readonly PackedForm[]): number {
  * due by its position it must have before its next step; while it decodes, that is made a page ahead of time, so that it
  * seldom waits.
  */
-export class SequencePacking {
+export class SequencePacking implements Compression {
   readonly #options: SequencePackingOptions;
   /** Of an exact block, what a packed one takes at most. */
   readonly #blockRatio: number;

@@ -14,7 +14,7 @@ export interface Memory<W> {
   readonly pageTokens: number;
   /** Bytes of one token's K and V in all layers, for this sequence at its present precision. */
   kvBytesPerToken(work: W): number;
-  /** Tokens that its next rows attend to before their own, on average. */
+  /** Tokens that its next rows attend to before their own, on average: fewer than are computed where rows do not look everywhere. */
   contextOf(work: W): number;
   /** Part of the memory that running sequences hold, 0 to 1. What the prefix cache alone holds does not count. */
   usage(): number;

@@ -84,6 +84,11 @@ export class Room<W extends Work> {
       this.memory.dropSwapped(work);
       return;
     }
+    this.addSwapped(work);
+  }
+
+  /** A sequence whose KV is in host memory. */
+  addSwapped(work: W): void {
     work.phase = 'swapped';
     const index = this.#swapped.findIndex(({ serial }) => serial > work.serial);
     this.#swapped.splice(index < 0 ? this.#swapped.length : index, 0, work);

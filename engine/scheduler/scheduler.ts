@@ -125,6 +125,11 @@ export class Scheduler<W extends Work> {
     this.#waiting.add(work);
   }
 
+  /** A new sequence that goes on with KV in host memory. */
+  addSwapped(work: W): void {
+    this.#room.addSwapped(work);
+  }
+
   /** A further choice of a request whose first one, `from`, has just read the prompt that they share. */
   fork(from: W, work: W): void {
     if (!this.#memory.fork(from, work)) {
@@ -426,7 +431,7 @@ export class Scheduler<W extends Work> {
       load.addChunk(tokens, this.#memory.contextOf(work), this.#memory.kvBytesPerToken(work), endsPrompt);
     }
     for (const work of decoding) {
-      load.addDecode(work.computedTokens + 1, this.#memory.kvBytesPerToken(work));
+      load.addDecode(this.#memory.contextOf(work) + 1, this.#memory.kvBytesPerToken(work));
     }
     return load;
   }

@@ -7,19 +7,21 @@ import { renderCommand } from './render.js';
 import { runProgram } from './run-program.js';
 import { schedulersCommand } from './schedulers.js';
 import { serveCommand } from './serve.js';
+import { sessionsCommand } from './sessions.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export function run(argv: string[]): Promise<number> {
   const rest = argv.slice(1);
   const program = new Command('tandem bench')
     .description(
-      'Measures a running server, its schedulers, the engine alone, its KV caches, or llama.cpp beside it.',
+      'Measures a running server, its schedulers, the engine alone, its KV caches, endless sessions, or llama.cpp beside it.',
     )
     .helpCommand(false)
     .addCommand(serveCommand(rest))
     .addCommand(schedulersCommand(rest))
     .addCommand(engineCommand(rest))
     .addCommand(qualityCommand(rest))
+    .addCommand(sessionsCommand(rest))
     .addCommand(peerCommand(rest))
     .addCommand(randomModelCommand())
     .addCommand(renderCommand());

@@ -44,6 +44,7 @@ Napi::Function DeviceWrap::define(Napi::Env env) {
                       InstanceMethod("kvConvert", &DeviceWrap::kvConvert),
                       InstanceMethod("kvFinishConversion", &DeviceWrap::kvFinishConversion),
                       InstanceMethod("kvDropConversion", &DeviceWrap::kvDropConversion),
+                      InstanceMethod("kvDrop", &DeviceWrap::kvDrop),
                       InstanceMethod("kvHeldBytes", &DeviceWrap::kvHeldBytes),
                       InstanceMethod("kvSwapOut", &DeviceWrap::kvSwapOut),
                       InstanceMethod("kvSwapIn", &DeviceWrap::kvSwapIn),
@@ -268,6 +269,13 @@ void DeviceWrap::kvFinishConversion(const Napi::CallbackInfo& info) {
 
 void DeviceWrap::kvDropConversion(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { device().dropConversion(info[0].ToNumber().Int32Value()); });
+}
+
+void DeviceWrap::kvDrop(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] {
+    device().drop(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int64Value(),
+                  info[2].ToNumber().Int64Value());
+  });
 }
 
 std::function<Device&()> DeviceWrap::swapEnd(int slot) const {

@@ -43,6 +43,7 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   Napi::Value kvConvert(const Napi::CallbackInfo& info);
   void kvFinishConversion(const Napi::CallbackInfo& info);
   void kvDropConversion(const Napi::CallbackInfo& info);
+  void kvDrop(const Napi::CallbackInfo& info);
   Napi::Value kvHeldBytes(const Napi::CallbackInfo& info);
   Napi::Value kvSwapOut(const Napi::CallbackInfo& info);
   Napi::Value kvSwapIn(const Napi::CallbackInfo& info);

@@ -130,6 +130,11 @@ OpenOptions readOpenOptions(Napi::Object object) {
   device.slots = readInteger<int>(object, "slots");
   device.maxStepTokens = readInteger<int>(object, "maxStepTokens");
   device.maxSequenceTokens = readInteger<std::int64_t>(object, "maxSequenceTokens");
+  if (const Napi::Value value = object.Get("selection"); !value.IsUndefined()) {
+    const auto selection = value.As<Napi::Object>();
+    device.selection = PageSelection{readInteger<std::int64_t>(selection, "sinkPages"),
+                                     readInteger<std::int64_t>(selection, "topPages")};
+  }
   device.kvMayShrink = readBool(object, "kvMayShrink");
   options.compute = readCompute(field(object, "compute").As<Napi::Object>());
   return options;

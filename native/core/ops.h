@@ -8,6 +8,7 @@
 // problem's shape per sequence alone, never on the other rows of the batch, on how a prompt was cut into
 // chunks, on the share of the device, or on whether a row was computed as prefill or as decode. Bit for bit.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -94,11 +95,32 @@ struct PageConversion {
 };
 
 // One sequence's rows in a step: rows [row, row + count) of the activations are its tokens at the positions
-// [position, position + count).
+// [position, position + count) of its page table. Of the sequence so many more tokens came before them as
+// were dropped: RoPE counts those too.
 struct EntryRows {
   std::int64_t row = 0;
   std::int64_t count = 0;
   std::int64_t position = 0;
+  std::int64_t dropped = 0;
+};
+
+// How much a row sees of a sequence that is too long to be seen whole; see Ops::attendPartitions.
+struct PageSelection {
+  std::int64_t sinkPages = 0;  // the first ones, always
+  std::int64_t topPages = 0;   // of those between them and the recent ones
+};
+
+// A sequence's page table under such a selection: sink, then (where `droppedPages` were), mid, then recent.
+struct PagePartitions {
+  PageSelection selection;
+  std::int64_t droppedPages = 0;
+  std::int64_t midEnd = 0;  // packed pages [sinkPages, midEnd)
+
+  std::int64_t midPages() const { return midEnd - selection.sinkPages; }
+  // That a row does not see.
+  std::int64_t absentPages() const {
+    return droppedPages + std::max<std::int64_t>(0, midPages() - selection.topPages);
+  }
 };
 
 // What a step is about to compute. All of it stays where it is until the step is finished.
@@ -204,6 +226,17 @@ class Ops {
   virtual void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                          const AttentionShape& shape, Tensor out) = 0;
 
+  // The same of entries with absent pages. A row sees all sink and recent pages, and for each KV head the
+  // `topPages` mid pages whose keys promise the highest score: of a page whose keys lie within middle +-
+  // reach in each channel, sum(q * middle + |q| * reach), the highest of the heads that share the KV head
+  // (the bound of Quest, arXiv 2406.10774, which the scales of packed keys are); the earlier page where two
+  // promise as much. Positions are closed up: a page is seen as if the absent ones behind it did not exist,
+  // which turns the query back by their tokens; the promise is made as if the page stood right before the
+  // recent ones. Pages come in ascending order. No layer may have a window.
+  virtual void attendPartitions(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                                std::span<const PagePartitions> partitions, const AttentionShape& shape,
+                                const RopeTable& rope, Tensor out);
+
   // Where the entries' rows look: adds to saliency[i][p] what part of their attention falls on page p of
   // views[i], as a mean over the heads and a sum over the rows, in units of 1 / kSaliencyUnits. Each head's
   // part is rounded to whole units, so that sums are the same in any order. Filled in when `finish` returns;
@@ -241,6 +274,12 @@ class Ops {
 inline void Ops::probe(Tensor, std::span<const EntryRows>, std::span<const KvView>, const AttentionShape&,
                        std::span<const std::span<std::uint32_t>>) {
   throw Error("this backend has no op `probe`");
+}
+
+inline void Ops::attendPartitions(Tensor, std::span<const EntryRows>, std::span<const KvView>,
+                                  std::span<const PagePartitions>, const AttentionShape&, const RopeTable&,
+                                  Tensor) {
+  throw Error("this backend has no op `attendPartitions`");
 }
 
 // Memory for activations, owned.
@@ -299,6 +338,9 @@ class Backend {
 
   // Whether its ops have `probe`; else no step may have probe runs.
   virtual bool probesAttention() const { return false; }
+
+  // Whether its ops have `attendPartitions`; else no device may be opened with a selection.
+  virtual bool selectsPages() const { return false; }
 
   // Whether `attention` passes over pages of the class `none`; else none may be given up.
   virtual bool passesOverGivenUp() const { return false; }

@@ -71,6 +71,7 @@ class CpuBackend final : public Backend {
   }
 
   bool probesAttention() const override { return true; }
+  bool selectsPages() const override { return true; }
   bool passesOverGivenUp() const override { return true; }
 
   // A vocabulary of 128k in float32 is 512 KB a row, and the weights are read from the same memory for each

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/half.h"
 #include "cpu/append-kv.h"
+#include "cpu/attention/partitions.h"
 #include "cpu/attention/probe.h"
 #include "cpu/requantize/requantize.h"
 #include "cpu/rms-norm.h"
@@ -69,6 +70,12 @@ void CpuOps::appendKv(Tensor qkv, std::span<const EntryRows> entries, std::span<
 void CpuOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                        const AttentionShape& shape, Tensor out) {
   cpu::attention(isa_, team_, attentionWorkspace_, qkv, entries, views, shape, out);
+}
+
+void CpuOps::attendPartitions(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                              std::span<const PagePartitions> partitions, const AttentionShape& shape,
+                              const RopeTable& rope, Tensor out) {
+  cpu::attendPartitions(isa_, team_, attentionWorkspace_, qkv, entries, views, partitions, shape, rope, out);
 }
 
 void CpuOps::probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,

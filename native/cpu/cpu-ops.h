@@ -32,6 +32,9 @@ class CpuOps final : public Ops {
                 std::span<const float> kGain, float eps) override;
   void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                  const AttentionShape& shape, Tensor out) override;
+  void attendPartitions(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                        std::span<const PagePartitions> partitions, const AttentionShape& shape,
+                        const RopeTable& rope, Tensor out) override;
   void probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
              const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) override;
   void requantize(std::span<const PageConversion> conversions) override;

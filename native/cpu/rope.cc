@@ -7,7 +7,7 @@ namespace tandem::cpu {
 namespace {
 
 bool sameRows(const EntryRows& a, const EntryRows& b) {
-  return a.count == b.count && a.position == b.position;
+  return a.count == b.count && a.position + a.dropped == b.position + b.dropped;
 }
 
 }  // namespace
@@ -32,7 +32,8 @@ void RopeAngles::prepare(ThreadTeam& team, std::span<const EntryRows> entries, c
     std::size_t entry = std::upper_bound(starts_.begin(), starts_.end(), begin) - starts_.begin() - 1;
     for (std::int64_t row = begin; row < end; ++row) {
       while (row >= starts_[entry] + entries_[entry].count) ++entry;
-      const auto position = static_cast<double>(entries_[entry].position + row - starts_[entry]);
+      const auto position =
+          static_cast<double>(entries_[entry].dropped + entries_[entry].position + row - starts_[entry]);
       float* cosines = table_.data() + row * 2 * width;
       for (std::size_t i = 0; i < width; ++i) {
         const double angle = position * rope_.inverseFrequencies[i];

@@ -98,6 +98,7 @@ void KvCache::releasePages(Sequence& sequence) {
     sequence.classes[layer].clear();
   }
   sequence.length = 0;
+  sequence.dropped = 0;
   ++sequence.version;
 }
 
@@ -182,6 +183,7 @@ bool KvCache::fork(int from, int to, std::int64_t tokens) {
     append(target, last);
   }
   target.length = tokens;
+  target.dropped = source.dropped;
   return true;
 }
 
@@ -196,6 +198,32 @@ void KvCache::replace(int slot, std::int64_t index, std::int32_t block) {
     addReference(pages[layer]);
     put(sequence, {layer, index, pages[layer]});
   }
+}
+
+void KvCache::drop(int slot, std::int64_t begin, std::int64_t end) {
+  Sequence& sequence = idle(slot);
+  if (begin < 0 || begin > end || end * kPageTokens > sequence.length) {
+    throw Error("blocks " + std::to_string(begin) + " to " + std::to_string(end) + " of slot " +
+                std::to_string(slot) + " are not all full and cannot be dropped");
+  }
+  for (std::size_t layer = 0; layer < layers_; ++layer) {
+    for (std::int64_t block = begin; block < end; ++block) releasePage(sequence.pages[layer][block]);
+    const auto cut = [&](auto& column) { column.erase(column.begin() + begin, column.begin() + end); };
+    cut(sequence.pages[layer]);
+    cut(sequence.addresses[layer]);
+    cut(sequence.classes[layer]);
+  }
+  sequence.length -= (end - begin) * kPageTokens;
+  sequence.dropped += (end - begin) * kPageTokens;
+  ++sequence.version;
+}
+
+PagePartitions KvCache::partitionsOf(int slot, const PageSelection& selection) const {
+  const Sequence& sequence = at(slot);
+  const std::vector<PrecisionClass>& classes = sequence.classes[0];
+  const auto sink = std::min(selection.sinkPages, static_cast<std::int64_t>(classes.size()));
+  const auto recent = std::find_if_not(classes.begin() + sink, classes.end(), isPacked);
+  return {selection, sequence.dropped / kPageTokens, std::max(selection.sinkPages, recent - classes.begin())};
 }
 
 void KvCache::put(Sequence& sequence, const Replacement& replacement) {
@@ -243,7 +271,7 @@ KvCache::Swap KvCache::startSwapOut(int slot) {
   std::vector<PrecisionClass> classes = classesOf(sequence, 0, blocks);
   std::size_t bytes = 0;
   for (const PrecisionClass precision : classes) bytes += format().in(precision).pageBytes();
-  const SwapId id = swaps_.add(sequence.length, std::move(classes), bytes);
+  const SwapId id = swaps_.add(sequence.length, sequence.dropped, std::move(classes), bytes);
   sequence.swapping = Swapping{id, true};
   return {id, copiesOf(sequence, blocks, id, true)};
 }
@@ -277,6 +305,7 @@ std::shared_ptr<HostMemory> KvCache::finishSwap(int slot) {
     return nullptr;
   }
   sequence.length = swapped.tokens;
+  sequence.dropped = swapped.dropped;
   return swaps_.remove(id);
 }
 

@@ -56,6 +56,12 @@ class KvCache {
   // `index`.
   void replace(int slot, std::int64_t index, std::int32_t block);
 
+  // Gives up a slot's full blocks [begin, end): those behind them move up in its table, and it counts their
+  // tokens as dropped. What shares their pages keeps them.
+  void drop(int slot, std::int64_t begin, std::int64_t end);
+  std::int64_t dropped(int slot) const { return at(slot).dropped; }
+  PagePartitions partitionsOf(int slot, const PageSelection& selection) const;
+
   // Marks the slot as in flight until `finishStep`, which a lane may call. `appended`: tokens the step has
   // added.
   void startStep(int slot);
@@ -136,7 +142,8 @@ class KvCache {
     std::vector<std::vector<PageId>> pages;          // [layer][block]
     std::vector<std::vector<std::byte*>> addresses;  // of the same pages
     std::vector<std::vector<PrecisionClass>> classes;
-    std::int64_t length = 0;
+    std::int64_t length = 0;            // tokens held
+    std::int64_t dropped = 0;           // tokens that were held before them
     std::uint64_t version = 0;          // see KvTable
     std::atomic<bool> inFlight{false};  // in a step
     std::optional<Swapping> swapping;

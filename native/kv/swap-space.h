@@ -17,6 +17,7 @@ using SwapId = std::int64_t;  // never used twice
 struct SwappedKv {
   std::shared_ptr<HostMemory> memory;  // shared with the copy that fills or reads it
   std::int64_t tokens = 0;
+  std::int64_t dropped = 0;
   std::vector<PrecisionClass> classes;  // of the pages, as they lie
   bool copying = true;
 };
@@ -24,7 +25,8 @@ struct SwappedKv {
 // All of it, by id. Belongs to the thread that plans.
 class SwapSpace {
  public:
-  SwapId add(std::int64_t tokens, std::vector<PrecisionClass> classes, std::size_t bytes);
+  SwapId add(std::int64_t tokens, std::int64_t dropped, std::vector<PrecisionClass> classes,
+             std::size_t bytes);
   SwappedKv& at(SwapId id);
   // Throws if a copy is under way.
   SwappedKv& idle(SwapId id);

@@ -17,6 +17,7 @@ Device::Device(std::unique_ptr<Backend> backend, DeviceOptions options)
       spec_(std::move(options.spec)),
       maxStepTokens_(options.maxStepTokens),
       maxSequenceTokens_(options.maxSequenceTokens),
+      selects_(options.selection.has_value()),
       weights_(loadWeights(spec_, options.files, options.tensors, *backend_, options.weights)),
       kv_({options.kvPrecision, spec_.kvHeads, spec_.headDim}, spec_.layers, options.slots,
           allocate(options)),
@@ -28,9 +29,11 @@ Device::Device(std::unique_ptr<Backend> backend, DeviceOptions options)
 std::unique_ptr<KvMemory> Device::allocate(const DeviceOptions& options) {
   check(options.slots > 0, "a device needs at least one slot");
   check(maxStepTokens_ >= options.slots, "a step must have room for one token of every slot");
+  checkSelection(options);
   backend_->keep(spec_.rope.inverseFrequencies);
   for (Lane& lane : lanes_) {
-    lane.forward = std::make_unique<Forward>(spec_, weights_, kv_, *backend_, maxStepTokens_);
+    lane.forward =
+        std::make_unique<Forward>(spec_, weights_, kv_, *backend_, maxStepTokens_, options.selection);
   }
   const LaneLimits limits = limitsOf(options);
   for (int lane = 0; lane < 2; ++lane) lanes_[lane].ops = backend_->openLane(lane, limits);
@@ -44,6 +47,19 @@ std::unique_ptr<KvMemory> Device::allocate(const DeviceOptions& options) {
                 "; take smaller weights, or lower --max-step-tokens or --max-sequences");
   }
   return backend_->allocateKv(kvBytes);
+}
+
+void Device::checkSelection(const DeviceOptions& options) const {
+  if (!options.selection) return;
+  if (!backend_->selectsPages()) {
+    throw Error(std::string("the kernels of ") + backend_->isa() +
+                " cannot attend to a selection of pages yet, which pack needs; choose another --kv");
+  }
+  check(options.selection->topPages > 0, "a selection must have pages");
+  if (std::ranges::any_of(spec_.slidingWindow, [](int window) { return window > 0; })) {
+    throw Error(
+        "the model has layers that see a window of their own, which pack cannot serve; choose another --kv");
+  }
 }
 
 std::size_t Device::kvBytesOf(const DeviceOptions& options) const {
@@ -152,7 +168,7 @@ Device::Job Device::plan(Step step) {
       throw Error("slot " + number(slot) + " has room for " + number(kv_.reserved(slot)) +
                   " tokens, the step needs " + number(position + appended));
     }
-    job.entries.push_back({slot, slots_[slot].get(), position, {}, step.wants[i]});
+    job.entries.push_back({slot, slots_[slot].get(), position, kv_.dropped(slot), {}, step.wants[i]});
   }
   check(next == step.tokens.size(), "a step brings more tokens than it names");
   if (!step.probes.empty() && !backend_->probesAttention()) {
@@ -256,6 +272,12 @@ void Device::finishConversion(int slot) {
 void Device::dropConversion(int slot) {
   copier_.rethrow();
   kv_.dropConversion(slot);
+}
+
+void Device::drop(int slot, std::int64_t begin, std::int64_t end) {
+  checkOpen(slot);
+  check(selects_, "only a device that was opened with a selection drops blocks");
+  kv_.drop(slot, begin, end);
 }
 
 void Device::work(int index) {

@@ -36,7 +36,8 @@ struct DeviceOptions {
   bool kvMayShrink = false;  // to what the backend has left
   int slots = 0;
   int maxStepTokens = 0;
-  std::int64_t maxSequenceTokens = 0;  // 0: as many as the KV cache holds
+  std::int64_t maxSequenceTokens = 0;                     // 0: as many as the KV cache holds
+  std::optional<PageSelection> selection = std::nullopt;  // what rows see of long sequences; absent: all
 };
 
 // A model on a backend, with its KV cache, its slots and two lanes that run steps at the same time. All
@@ -90,6 +91,9 @@ class Device {
   void finishConversion(int slot);
   void dropConversion(int slot);
 
+  // See KvCache::drop. The rows of later steps see a selection of what is left.
+  void drop(int slot, std::int64_t begin, std::int64_t end);
+
  private:
   struct Job {
     Step step;
@@ -113,6 +117,7 @@ class Device {
   // Of the lanes first: KV may have all that they leave.
   std::unique_ptr<KvMemory> allocate(const DeviceOptions& options);
   LaneLimits limitsOf(const DeviceOptions& options) const;
+  void checkSelection(const DeviceOptions& options) const;
   std::size_t kvBytesOf(const DeviceOptions& options) const;
   Job plan(Step step);
   void checkOpen(int slot) const;
@@ -123,6 +128,7 @@ class Device {
   const ModelSpec spec_;
   const int maxStepTokens_;
   const std::int64_t maxSequenceTokens_;
+  const bool selects_;
   Weights weights_;
   std::array<Lane, 2> lanes_;  // with their memory: KV has what they leave
   KvCache kv_;

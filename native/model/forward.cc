@@ -8,10 +8,11 @@
 namespace tandem {
 
 Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
-                 std::int64_t maxTokens)
+                 std::int64_t maxTokens, const std::optional<PageSelection>& selection)
     : spec_(spec),
       weights_(weights),
       kv_(kv),
+      selection_(selection),
       logitRows_(std::min(maxTokens, backend.logitRows())),
       hidden_(backend.allocate(maxTokens * spec.hidden)),
       normed_(backend.allocate(maxTokens * spec.hidden)),
@@ -40,20 +41,35 @@ void Forward::arrange(std::span<const ForwardEntry> entries) {
   tokens_.clear();
   for (const ForwardEntry& entry : entries) {
     rows_.push_back({static_cast<std::int64_t>(tokens_.size()),
-                     static_cast<std::int64_t>(entry.tokens.size()), entry.position});
+                     static_cast<std::int64_t>(entry.tokens.size()), entry.position, entry.dropped});
     tokens_.insert(tokens_.end(), entry.tokens.begin(), entry.tokens.end());
   }
-  kvOrder_.resize(entries.size());
-  std::iota(kvOrder_.begin(), kvOrder_.end(), std::size_t{0});
-  const auto firstSingle = std::stable_partition(kvOrder_.begin(), kvOrder_.end(),
-                                                 [&](std::size_t i) { return rows_[i].count > 1; });
-  severalTokens_ = static_cast<std::size_t>(firstSingle - kvOrder_.begin());
+  arrangeKinds(entries);
   kvRows_.clear();
   kvTables_.clear();
   for (const std::size_t i : kvOrder_) {
     kvRows_.push_back(rows_[i]);
     kvTables_.push_back(kv_.tableOf(entries[i].slotIndex));
   }
+}
+
+void Forward::arrangeKinds(std::span<const ForwardEntry> entries) {
+  std::array<std::vector<std::size_t>, 4> kinds;
+  std::vector<PagePartitions> partitions(entries.size());
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (selection_) partitions[i] = kv_.partitionsOf(entries[i].slotIndex, *selection_);
+    kinds[(rows_[i].count > 1 ? 0 : 2) + (partitions[i].absentPages() > 0 ? 1 : 0)].push_back(i);
+  }
+  kvOrder_.clear();
+  partitions_.clear();
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    kinds_[kind] = kvOrder_.size();
+    for (const std::size_t i : kinds[kind]) {
+      kvOrder_.push_back(i);
+      partitions_.push_back(partitions[i]);
+    }
+  }
+  kinds_.back() = kvOrder_.size();
 }
 
 void Forward::arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
@@ -108,15 +124,20 @@ void Forward::view(std::span<const ForwardEntry> entries, std::span<const Sparse
 }
 
 void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out) {
-  const auto rows = std::span<const EntryRows>(kvRows_);
-  const auto views = std::span<const KvView>(views_);
-  if (severalTokens_ > 0) {
-    ops.attention(qkv, rows.first(severalTokens_), views.first(severalTokens_), shape, out);
-    ops.lap(OperatorClass::prefillAttention);
-  }
-  if (severalTokens_ < rows.size()) {
-    ops.attention(qkv, rows.subspan(severalTokens_), views.subspan(severalTokens_), shape, out);
-    ops.lap(OperatorClass::decodeAttention);
+  const auto of = [&](const auto& all, std::size_t kind) {
+    return std::span(all).subspan(kinds_[kind], kinds_[kind + 1] - kinds_[kind]);
+  };
+  for (const std::size_t kind : {0, 2}) {
+    if (const auto rows = of(kvRows_, kind); !rows.empty()) {
+      ops.attention(qkv, rows, of(views_, kind), shape, out);
+    }
+    if (const auto rows = of(kvRows_, kind + 1); !rows.empty()) {
+      ops.attendPartitions(qkv, rows, of(views_, kind + 1), of(partitions_, kind + 1), shape, spec_.rope,
+                           out);
+    }
+    if (kinds_[kind] < kinds_[kind + 2]) {
+      ops.lap(kind == 0 ? OperatorClass::prefillAttention : OperatorClass::decodeAttention);
+    }
   }
 }
 
@@ -234,8 +255,8 @@ void Forward::sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::s
         out.resize(spec_.vocab);
         ops.readRow(logits, static_cast<std::int64_t>(row), out);
       }
-      requests.push_back(
-          entry.slot->request(entry.position + static_cast<std::int64_t>(entry.tokens.size())));
+      requests.push_back(entry.slot->request(entry.dropped + entry.position +
+                                             static_cast<std::int64_t>(entry.tokens.size())));
     }
     outcomes.assign(block.size(), {});
     ops.sample(logits, requests, outcomes);

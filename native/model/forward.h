@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -18,7 +20,8 @@ namespace tandem {
 struct ForwardEntry {
   int slotIndex = 0;
   Slot* slot = nullptr;
-  std::int64_t position = 0;             // of its first token
+  std::int64_t position = 0;             // of its first token, among those that are held
+  std::int64_t dropped = 0;              // tokens before them
   std::span<const std::int32_t> tokens;  // at least one
   std::uint8_t wants = 0;
 };
@@ -26,8 +29,9 @@ struct ForwardEntry {
 // The decoder's forward pass, written once over the op interface, with a lane's buffers for activations.
 class Forward {
  public:
+  // `selection`: how much rows see of long sequences; absent: all.
   Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
-          std::int64_t maxTokens);
+          std::int64_t maxTokens, const std::optional<PageSelection>& selection);
 
   // Runs all entries as one batch: extends their KV, samples or scores what they want, and sees where the
   // rows of the probe runs look, whether or not they attend to all of that.
@@ -39,6 +43,8 @@ class Forward {
   void arrange(std::span<const ForwardEntry> entries);
   // The views of all entries in a layer; sparse ones have no address where their rows do not look.
   void view(std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse, int layer);
+  // Into the kinds of `kinds_`.
+  void arrangeKinds(std::span<const ForwardEntry> entries);
   void attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out);
   void arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
                      std::vector<std::vector<std::uint32_t>>& saliency);
@@ -57,18 +63,20 @@ class Forward {
   const ModelSpec& spec_;
   const Weights& weights_;
   const KvCache& kv_;
+  const std::optional<PageSelection> selection_;
   const std::int64_t logitRows_;  // at a time: scoring a long prompt must not hold all of its rows at once
   std::unique_ptr<Buffer> hidden_, normed_, qkv_, attended_, gated_, gathered_, logits_;
   Tensor x_;
   std::vector<EntryRows> rows_;
-  // For ops on KV, entries with several tokens come first, so that each kind's attention is a call and a time
-  // of its own.
+  // For ops on KV, entries with several tokens come first, and among each kind those that see all of their
+  // sequence, so that each kind's attention is a call and a time of its own.
   std::vector<std::size_t> kvOrder_;  // entries
   std::vector<EntryRows> kvRows_;
   std::vector<KvTable> kvTables_;
   std::vector<KvView> views_;
   std::vector<std::vector<std::byte*>> seenPages_;  // of each sparse entry
-  std::size_t severalTokens_ = 0;                   // entries that have them
+  std::vector<PagePartitions> partitions_;          // of each; of those that see all, not used
+  std::array<std::size_t, 5> kinds_{};              // where each kind begins, and the end
   std::vector<std::int32_t> tokens_;
   // Of the step's probe runs.
   std::vector<std::size_t> probedEntries_;

@@ -10,9 +10,15 @@ export function kvBody(usages: readonly Usage[]): { tandem?: object } {
     const packed = sum((kv) => kv.layers[layer]?.all ?? 0);
     return packed === 0 ? null : sum((kv) => kv.layers[layer]?.high ?? 0) / packed;
   });
+  const dropped = sum((kv) => kv.droppedTokens);
   return {
     tandem: {
-      kv: { tokens: sum((kv) => kv.tokens), bytes: sum((kv) => kv.bytes), ...(kept.length > 0 && { kept }) },
+      kv: {
+        tokens: sum((kv) => kv.tokens),
+        bytes: sum((kv) => kv.bytes),
+        ...(kept.length > 0 && { kept }),
+        ...(dropped > 0 && { dropped_tokens: dropped }),
+      },
     },
   };
 }

@@ -98,6 +98,9 @@ describe('the choice of a device', () => {
     expect(() => choose({ device: 'cuda', kv: 'zip' }, usable)).toThrow(
       /^--device cuda: --kv zip has no CUDA kernels yet: take exact, int8, int4 or int2/,
     );
+    expect(() => choose({ device: 'cuda', kv: 'pack' }, usable)).toThrow(
+      /^--device cuda: --kv pack has no CUDA kernels yet: take exact, int8, int4 or int2/,
+    );
     expect(() => choose({ gpu: 0, kvPressure: 'zip' }, usable)).toThrow(
       /^--gpu 0: --kv-pressure zip has no CUDA kernels yet: take int8 or int4/,
     );

@@ -89,6 +89,10 @@ struct Pages {
   double keyStep(int kvHead, std::int64_t token, int channel) const {
     return toFloat(read<bf16>(token, formatOf(token).keyScales(kvHead) + 2 * channel));
   }
+  double keyMiddle(int kvHead, std::int64_t token, int channel) const {
+    const PageFormat here = formatOf(token);
+    return toFloat(read<bf16>(token, here.keyScales(kvHead) + 2 * (here.headDim + channel)));
+  }
   double valueStep(int kvHead, std::int64_t token) const {
     return toFloat(read<bf16>(token, formatOf(token).valueScales(kvHead) + 2 * (token % kPageTokens)));
   }

@@ -20,10 +20,12 @@ constexpr int kLayers = 3;
 struct Model {
   std::map<int, std::vector<int>> slots;  // slot -> identities of its blocks
   std::map<std::int32_t, int> published;  // id -> identity
+  std::map<int, std::int64_t> dropped;    // slot -> tokens
   std::vector<int> contents;              // by identity; a copy has another identity, and the same content
   struct Swapped {
     std::vector<int> contents;
     std::int64_t tokens = 0;
+    std::int64_t dropped = 0;
   };
   std::map<SwapId, Swapped> swapped;
   std::map<int, KvCache::Swap> swaps;  // under way, by slot
@@ -102,14 +104,16 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
       cache.finishSwap(slot);
       if (copies.toHost) {
         blocks.clear();
+        model.dropped[slot] = 0;
       } else {
         test::equal(cache.length(slot), model.swapped[id].tokens, "tokens after a swap");
+        model.dropped[slot] = model.swapped[id].dropped;
         model.swapped.erase(id);
       }
       model.swaps.erase(swap);
       continue;
     }
-    switch (below(9)) {
+    switch (below(10)) {
       case 0: {
         const int tokens = below(12 * kPageTokens);
         const int wanted = (tokens + kPageTokens - 1) / kPageTokens;
@@ -134,6 +138,7 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
       case 2:
         cache.release(slot);
         blocks.clear();
+        model.dropped[slot] = 0;
         break;
       case 3: {
         const auto full = static_cast<int>(cache.length(slot) / kPageTokens);
@@ -164,6 +169,7 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
         const bool fits = !partial || static_cast<int>(model.alive().size()) < kBlocks;
         test::equal(cache.fork(from, slot, tokens), fits, "fork says whether it fits");
         if (!fits) break;
+        model.dropped[slot] = model.dropped[from];
         const std::vector<int>& source = model.slots[from];
         blocks.assign(source.begin(), source.begin() + tokens / kPageTokens);
         if (partial) blocks.push_back(model.block(model.contents[source[tokens / kPageTokens]]));
@@ -175,6 +181,7 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
         KvCache::Swap swap = cache.startSwapOut(slot);
         Model::Swapped& swapped = model.swapped[swap.id];
         swapped.tokens = tokens;
+        swapped.dropped = model.dropped[slot];
         for (std::int64_t i = 0; i * kPageTokens < tokens; ++i) {
           swapped.contents.push_back(model.contents[blocks[i]]);
         }
@@ -205,6 +212,20 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
         }
         break;
       }
+      case 9: {
+        const std::int64_t length = cache.length(slot);
+        const auto full = static_cast<int>(length / kPageTokens);
+        if (full == 0) break;
+        const int begin = below(full), end = begin + below(full - begin + 1);
+        cache.drop(slot, begin, end);
+        blocks.erase(blocks.begin() + begin, blocks.begin() + end);
+        model.dropped[slot] += (end - begin) * kPageTokens;
+        test::equal(cache.length(slot), length - (end - begin) * kPageTokens, "tokens behind a drop");
+        break;
+      }
+    }
+    if (!model.swaps.contains(slot)) {
+      test::equal(cache.dropped(slot), model.dropped[slot], "tokens that were dropped");
     }
     test::equal(cache.freeBlocks(), std::int64_t{kBlocks} - static_cast<std::int64_t>(model.alive().size()),
                 "free blocks");
@@ -250,6 +271,7 @@ TEST("kv cache: misuse is refused by name") {
   test::throws([&] { cache.finishSwap(0); }, "slot 0 is not being swapped");
   test::throws([&] { cache.startSwapIn(0, 3); }, "no swapped KV 3");
   test::throws([&] { cache.dropSwapped(3); }, "no swapped KV 3");
+  test::throws([&] { cache.drop(0, 0, 1); }, "blocks 0 to 1 of slot 0 are not all full");
   cache.reserve(0, 1);
   cache.startStep(0);
   test::throws([&] { cache.startSwapOut(0); }, "running step");

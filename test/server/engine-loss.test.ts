@@ -29,6 +29,7 @@ function fragile(engine: Engine): { engine: Engine; lose: () => void; closed: ()
     explain: () => engine.explain(),
     setPolicy: (change) => engine.setPolicy(change),
     drain: (graceMs) => engine.drain(graceMs),
+    endSession: () => {},
     close: async () => {
       isClosed = true;
     },

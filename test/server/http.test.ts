@@ -71,6 +71,7 @@ describe('http', () => {
   it('shows `zip` by layer in a usage, over all prompts of a request', () => {
     const kv = (high: number, all: number) => ({
       tokens: 100,
+      droppedTokens: 0,
       bytes: 5000,
       layers: [
         { high, all },

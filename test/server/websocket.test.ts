@@ -7,7 +7,11 @@ interface Frame {
   id: string | null;
   text?: string;
   finish_reasons?: string[];
-  usage?: { completion_tokens: number };
+  usage?: {
+    prompt_tokens: number;
+    completion_tokens: number;
+    prompt_tokens_details: { cached_tokens: number };
+  };
   error?: { message: string; param: string | null; code: string | null };
 }
 
@@ -34,6 +38,11 @@ class Client {
     const find = () => this.frames.find((frame) => frame.id === id && frame.type !== 'delta');
     await eventually(async () => find() !== undefined);
     return find()!;
+  }
+
+  /** Forgets what came with the id, so that the next end is that of a later request. */
+  forget(id: string): void {
+    this.frames.splice(0, this.frames.length, ...this.frames.filter((frame) => frame.id !== id));
   }
 
   textOf(id: string): string {
@@ -109,8 +118,12 @@ describe('WS /v1/stream', () => {
     await eventually(async () => (await server.metric('slots_open')) === 0);
     client.send({ type: 'generate', id: 'bad', request: { messages: [] } });
     expect((await client.end('bad')).error).toMatchObject({ param: 'messages' });
-    client.send({ type: 'update', id: 'session' });
-    expect((await client.end('session')).error!.message).toContain('endless session');
+    client.send({ type: 'update', id: 'session', request: { prompt: 'and then' } });
+    expect((await client.end('session')).error!.message).toContain("no session 'session'");
+    client.send({ type: 'end', id: 'none' });
+    expect((await client.end('none')).error!.message).toContain("no session 'none'");
+    client.send({ type: 'generate', id: 'exact', session: true, request: { prompt: 'Hello' } });
+    expect((await client.end('exact')).error!.message).toContain('--kv pack');
     client.send('no json');
     expect((await client.end(null)).error).toMatchObject({ code: 'invalid_json' });
   });
@@ -136,5 +149,79 @@ describe('WS /v1/stream', () => {
     const locked = await testServer({ server: { apiKey: ['key'] } });
     await expect(new Client(locked.url).opened).rejects.toThrow('401');
     await locked.close();
+  });
+});
+
+describe('a session on WS /v1/stream', () => {
+  const pack = {
+    kv: 'pack',
+    packSinkTokens: 32,
+    packRecentTokens: 64,
+    packMidTokens: 128,
+    packTopPages: 2,
+  } as const;
+  const greedy = { max_tokens: 24, ignore_eos: true, temperature: 0 };
+  /** The same text in one piece, as its tokens. */
+  const whole = async (server: TestServer, tokens: readonly number[]): Promise<string> => {
+    const response = await server.post('/v1/completions', { ...greedy, prompt: tokens });
+    return ((await response.json()) as { choices: { text: string }[] }).choices[0]!.text;
+  };
+  const tokensOf = async (server: TestServer, prompt: string, add_special_tokens = false) =>
+    ((await (await server.post('/tokenize', { prompt, add_special_tokens })).json()) as { tokens: number[] })
+      .tokens;
+
+  it('goes on behind all before it, without reading it again, and answers as if it were one prompt', async () => {
+    const server = await testServer({ engine: pack });
+    const client = new Client(server.url);
+    await client.opened;
+    const tokens: number[] = [];
+    let text = '';
+    for (let turn = 0; turn < 6; turn++) {
+      const prompt = `Chapter ${turn}. ${'The red fox ran across the garden. '.repeat(9 + turn)}`;
+      tokens.push(...(await tokensOf(server, prompt, turn === 0)));
+      client.send({
+        type: turn === 0 ? 'generate' : 'update',
+        id: 'tale',
+        ...(turn === 0 && { session: true }),
+        request: { ...greedy, prompt },
+      });
+      const { usage, error } = await client.end('tale');
+      expect(error).toBeUndefined();
+      text = client.textOf('tale');
+      client.forget('tale');
+      expect(usage!.prompt_tokens).toBe(tokens.length);
+      // All but the last token, which was sampled and not read.
+      const before = turn === 0 ? 0 : tokens.length - (await tokensOf(server, prompt)).length - 1;
+      expect(usage!.prompt_tokens_details.cached_tokens).toBe(before);
+      expect(await whole(server, tokens)).toBe(text);
+      tokens.push(...(await tokensOf(server, text)));
+      if (tokens.length !== usage!.prompt_tokens + 24) break; // the text has other tokens than were sampled
+    }
+    expect(tokens.length).toBeGreaterThan(300);
+    expect(await server.metric('kv_swapped_bytes')).toBeGreaterThan(0);
+    client.send({ type: 'end', id: 'tale' });
+    await eventually(async () => (await server.metric('kv_swapped_bytes')) === 0);
+    client.close();
+    await server.close();
+  });
+
+  it('outlives a request that is cancelled, and ends with its socket', async () => {
+    const server = await testServer({ engine: pack });
+    const client = new Client(server.url);
+    await client.opened;
+    const long = { prompt: 'Hello', max_tokens: 5000, ignore_eos: true };
+    client.send({ type: 'generate', id: 'a', session: true, request: long });
+    await eventually(async () => client.frames.length > 3);
+    client.send({ type: 'cancel', id: 'a' });
+    await eventually(async () => (await server.metric('slots_open')) === 0);
+    client.forget('a');
+    client.send({ type: 'update', id: 'a', request: { ...greedy, prompt: ' and then' } });
+    expect((await client.end('a')).usage!.prompt_tokens_details.cached_tokens).toBeGreaterThan(3);
+    client.send({ type: 'generate', id: 'a', request: greedy });
+    client.forget('a');
+    expect((await client.end('a')).error!.message).toContain('update it, or end it first');
+    client.close();
+    await eventually(async () => (await server.metric('kv_swapped_bytes')) === 0);
+    await server.close();
   });
 });

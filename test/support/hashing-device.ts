@@ -9,6 +9,7 @@ import {
 } from '../../engine/device/device.js';
 import type { PackingRule } from '../../engine/kv/packing-rule.js';
 import { bytesOfBlock, chooseClasses, type PackedForm } from '../../engine/kv/page-classes.js';
+import type { PartitionRule } from '../../engine/kv/partition-rule.js';
 import { Saliency } from '../../engine/kv/saliency.js';
 import { PrefillSight, type SeenPages, type SparsePrefill } from '../../engine/kv/sparse-prefill.js';
 import type { ModelSpec } from '../../engine/model/model-spec.js';
@@ -111,6 +112,32 @@ export function expectedAnswer(
   };
   while (tokens.length < prompt.length + count) {
     while (values.length < tokens.length) values.push(next());
+    tokens.push(values.at(-1)! % vocab);
+  }
+  return tokens.slice(prompt.length);
+}
+
+/** The same of a sequence in partitions, which sees all that it holds. */
+export function expectedInPartitions(
+  prompt: readonly number[],
+  count: number,
+  rule: PartitionRule,
+): number[] {
+  const tokens = [...prompt];
+  const values: number[] = [];
+  const int4 = new Uint8Array(layers).fill(pageClasses.indexOf('int4'));
+  while (tokens.length < prompt.length + count) {
+    while (values.length < tokens.length) {
+      const position = values.length;
+      const midEnd = rule.midEndAt(position);
+      const midBegin = rule.sinkTokens + rule.droppedAt(position);
+      const read = [
+        ...values.slice(0, rule.sinkTokens),
+        ...values.slice(midBegin, midEnd).map((value) => packedValue(value, int4)),
+        ...values.slice(midEnd),
+      ];
+      values.push(valueBehind(tokens[position]!, read));
+    }
     tokens.push(values.at(-1)! % vocab);
   }
   return tokens.slice(prompt.length);
@@ -293,6 +320,12 @@ export class HashingDevice implements Device {
       },
       dropConversion: (slot) => {
         for (const block of this.#endConversion(this.#idle(slot)).made) this.#drop(block);
+      },
+      drop: (slot, begin, end) => {
+        const state = this.#alone(slot);
+        must(begin <= end && end * pageTokens <= state.length, 'blocks are dropped that are not full');
+        for (const block of state.blocks.splice(begin, end - begin)) this.#drop(block);
+        state.length -= (end - begin) * pageTokens;
       },
       swapOut: (slot) => {
         const state = this.#alone(slot);

@@ -10,6 +10,7 @@ export const idleStats: EngineStats = {
   kvBlockBytes: 1,
   kvHeldBytes: { bf16: 0, int8: 0, int4: 0, int2: 0 },
   kvPackedBlocks: 0,
+  kvDroppedTokens: 0,
   cache: { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
   promptTokens: 0,
   promptTokensRead: 0,

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/page-promise.inl"
 #include "cpu/unroll.h"
 
 namespace tandem::cpu {
@@ -288,6 +289,7 @@ void foldQueries(const QueryFold& fold) {
 
 }  // namespace
 
-const AttentionKernels kAvx2Attention = {attendPage, {}, expandCodes, unpackCodes, foldQueries};
+const AttentionKernels kAvx2Attention = {attendPage,  {},          expandCodes,
+                                         unpackCodes, foldQueries, promiseOfPage};
 
 }  // namespace tandem::cpu

@@ -4,6 +4,7 @@
 
 #include "cpu/attention/codes-avx512.h"
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/page-promise.inl"
 #include "cpu/attention/softmax-avx512.h"
 #include "cpu/unroll.h"
 
@@ -193,10 +194,8 @@ void attend(const QueryTile& tile, const PageTile& pageTile, Prefetch& next) {
 }  // namespace
 
 const AttentionKernels kAvx512Attention = {
-    attend<Elements>,
-    {nullptr, attend<Int8Codes>, attend<PackedCodes<4>>, attend<PackedCodes<2>>},
-    expandCodesAvx512,
-    unpackCodesAvx512,
-    foldQueriesAvx512};
+    attend<Elements>,  {nullptr, attend<Int8Codes>, attend<PackedCodes<4>>, attend<PackedCodes<2>>},
+    expandCodesAvx512, unpackCodesAvx512,
+    foldQueriesAvx512, promiseOfPage};
 
 }  // namespace tandem::cpu

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/page-promise.inl"
 
 namespace tandem::cpu {
 namespace {
@@ -104,6 +105,7 @@ void foldQueries(const QueryFold& fold) {
 
 }  // namespace
 
-const AttentionKernels kPortableAttention = {attendPage, {}, expandCodes, unpackCodes, foldQueries};
+const AttentionKernels kPortableAttention = {attendPage,  {},          expandCodes,
+                                             unpackCodes, foldQueries, promiseOfPage};
 
 }  // namespace tandem::cpu

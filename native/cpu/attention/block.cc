@@ -6,12 +6,6 @@
 #include "core/error.h"
 
 namespace tandem::cpu {
-namespace {
-
-constexpr int kMaxHeadDim = 256;
-
-}  // namespace
-
 void validate(const AttentionProblem& problem) {
   const AttentionShape& shape = problem.shape;
   if (shape.headDim <= 0 || shape.headDim % 16 != 0 || shape.headDim > kMaxHeadDim) {

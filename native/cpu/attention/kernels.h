@@ -67,6 +67,18 @@ struct QueryFold {
   float* offsets = nullptr;       // [queries]
 };
 
+// A packed page's keys lie within middle +- reach * step in each channel. What a query may score with one of
+// them at most, times nothing: sum(q * middle + |q| * reach * step) over the channels, of the query turned.
+struct PagePromise {
+  const float* q = nullptr;        // [headDim]
+  const float* cosines = nullptr;  // [headDim / 2]
+  const float* sines = nullptr;    // [headDim / 2]
+  const bf16* steps = nullptr;     // [headDim]
+  const bf16* middles = nullptr;   // [headDim]
+  int headDim = 0;
+  float reach = 0;  // the highest level
+};
+
 // `next` is fetched meanwhile.
 using AttendPage = void (*)(const QueryTile& tile, const PageTile& page, Prefetch& next);
 
@@ -85,6 +97,8 @@ struct AttentionKernels {
   void (*unpackCodes)(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next);
 
   void (*foldQueries)(const QueryFold& fold);
+
+  float (*promiseOfPage)(const PagePromise& promise);
 };
 
 // Queries for which `attendCodes` is worth it, at most.

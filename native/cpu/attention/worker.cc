@@ -1,7 +1,10 @@
 #include "cpu/attention/worker.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
+
+#include "cpu/rope.h"
 
 namespace tandem::cpu {
 namespace {
@@ -63,12 +66,87 @@ void AttentionWorker::weighPages(const AttentionKernels& kernels, const Attentio
     std::fill_n(maxima, queries, kNothingSeen);
     std::fill_n(lanes, queries * kSumLanes, 0.0f);
     if (problem.views[block.entry].pages[page] != nullptr) {
-      attendPage(kernels, problem, block, page, block.endPage, {maxima, lanes, nullptr});
+      attendPage(kernels, problem, block, page, page + 1 < block.endPage ? page + 1 : -1,
+                 {maxima, lanes, nullptr});
     }
     for (int query = 0; query < queries; ++query) {
       sums[query] = std::accumulate(lanes + query * kSumLanes, lanes + (query + 1) * kSumLanes, 0.0f);
     }
   }
+}
+
+void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                       const AttentionBlock& block, const PagePartitions& partitions,
+                                       const PageTurns& turns, const Turn& sinkTurn) {
+  const int headDim = problem.shape.headDim;
+  const std::int64_t midEnd = partitions.midEnd;
+  const SoftmaxState total = SoftmaxState::in(total_.data(), block.queries(), headDim);
+  total.clear(block.queries(), headDim);
+  const auto attendAll = [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t page = first; page < end; ++page) {
+      attendPage(kernels, problem, block, page, page + 1 < end ? page + 1 : -1, total);
+    }
+  };
+  loadQueries(problem, block, &sinkTurn);
+  attendAll(0, partitions.selection.sinkPages);
+  for (int row = 0; row < block.rows; ++row) {
+    AttentionBlock own = block;
+    own.firstRow = block.firstRow + row;
+    own.rows = 1;
+    selectPages(kernels, problem, own, partitions, turns);
+    const std::size_t first = static_cast<std::size_t>(row) * block.heads;
+    const SoftmaxState state{total.maximum + first, total.sum + first * kSumLanes,
+                             total.out + first * headDim};
+    const auto count = static_cast<std::int64_t>(selected_.size());
+    std::int64_t loaded = -1;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t absent = midEnd - selected_[i] - (count - i);
+      if (absent != loaded) {
+        const Turn turn = turns.of(absent);
+        loadQueries(problem, own, &turn);
+        loaded = absent;
+      }
+      attendPage(kernels, problem, own, selected_[i], i + 1 < count ? selected_[i + 1] : -1, state);
+    }
+  }
+  loadQueries(problem, block);
+  attendAll(midEnd, block.endPage);
+  writeOut(problem, block, total);
+}
+
+void AttentionWorker::selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                  const AttentionBlock& block, const PagePartitions& partitions,
+                                  const PageTurns& turns) {
+  const KvView& view = problem.views[block.entry];
+  const int headDim = problem.shape.headDim;
+  const std::int64_t begin = partitions.selection.sinkPages, end = partitions.midEnd;
+  promises_.assign(static_cast<std::size_t>(end - begin), 0);
+  selected_.resize(promises_.size());
+  std::iota(selected_.begin(), selected_.end(), begin);
+  if (partitions.selection.topPages >= end - begin) return;
+  const float* row =
+      problem.qkv.floats() + (problem.entries[block.entry].row + block.firstRow) * problem.qkv.cols;
+  for (std::int64_t page = begin; page < end; ++page) {
+    const PageFormat format = view.formatOf(page);
+    const auto* steps = reinterpret_cast<const bf16*>(view.pages[page] + format.keyScales(block.kvHead));
+    const Turn turn = turns.of(end - 1 - page);
+    float highest = -std::numeric_limits<float>::infinity();
+    for (int head = block.firstHead; head < block.firstHead + block.heads; ++head) {
+      const float promise = kernels.promiseOfPage(
+          {row + std::int64_t{head} * headDim, turn.cosines.data(), turn.sines.data(), steps, steps + headDim,
+           headDim, levelOf(bitsOf(format.precision), (1 << bitsOf(format.precision)) - 1)});
+      // What is not a number shall be seen.
+      highest = promise == promise ? std::max(highest, promise) : std::numeric_limits<float>::infinity();
+    }
+    promises_[page - begin] = highest;
+  }
+  const auto last = selected_.begin() + partitions.selection.topPages;
+  std::nth_element(selected_.begin(), last, selected_.end(), [&](std::int64_t a, std::int64_t b) {
+    const float mine = promises_[a - begin], theirs = promises_[b - begin];
+    return mine != theirs ? mine > theirs : a < b;
+  });
+  selected_.erase(last, selected_.end());
+  std::sort(selected_.begin(), selected_.end());
 }
 
 void AttentionWorker::writeOut(const AttentionProblem& problem, const AttentionBlock& block,
@@ -81,12 +159,19 @@ void AttentionWorker::writeOut(const AttentionProblem& problem, const AttentionB
   }
 }
 
-void AttentionWorker::loadQueries(const AttentionProblem& problem, const AttentionBlock& block) {
+void AttentionWorker::loadQueries(const AttentionProblem& problem, const AttentionBlock& block,
+                                  const Turn* turn) {
   const int headDim = problem.shape.headDim, stride = problem.stride();
+  float turned[kMaxHeadDim];
   for (int query = 0; query < block.queries(); ++query) {
     const std::int64_t row = problem.entries[block.entry].row + block.firstRow + query / block.heads;
     const std::int64_t head = block.firstHead + query % block.heads;
     const float* source = problem.qkv.floats() + row * problem.qkv.cols + head * headDim;
+    if (turn) {
+      std::copy_n(source, headDim, turned);
+      rotateHead({turned, static_cast<std::size_t>(headDim)}, turn->cosines, turn->sines);
+      source = turned;
+    }
     bf16* q = q_.data() + static_cast<std::size_t>(query) * stride;
     for (int channel = 0; channel < headDim; ++channel) q[channel] = toBf16(source[channel]);
     std::fill(q + headDim, q + stride, bf16{0});
@@ -101,12 +186,12 @@ void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const Attent
   state.clear(block.queries(), problem.shape.headDim);
   for (std::int64_t page = first; page < end; ++page) {
     if (problem.views[block.entry].pages[page] == nullptr) continue;  // given up
-    attendPage(kernels, problem, block, page, end, state);
+    attendPage(kernels, problem, block, page, page + 1 < end ? page + 1 : -1, state);
   }
 }
 
 void AttentionWorker::attendPage(const AttentionKernels& kernels, const AttentionProblem& problem,
-                                 const AttentionBlock& block, std::int64_t page, std::int64_t end,
+                                 const AttentionBlock& block, std::int64_t page, std::int64_t nextPage,
                                  const SoftmaxState& state) {
   const KvView& view = problem.views[block.entry];
   const int headDim = problem.shape.headDim, stride = problem.stride();
@@ -116,9 +201,9 @@ void AttentionWorker::attendPage(const AttentionKernels& kernels, const Attentio
     visible[query] = visibleTokens(page, position + query / block.heads, problem.shape.window);
   }
   Prefetch next;
-  if (page + 1 < end && view.pages[page + 1] != nullptr) {
-    const PageFormat format = view.formatOf(page + 1);
-    next.at = reinterpret_cast<const char*>(view.pages[page + 1] + format.keys(block.kvHead));
+  if (nextPage >= 0 && view.pages[nextPage] != nullptr) {
+    const PageFormat format = view.formatOf(nextPage);
+    next.at = reinterpret_cast<const char*>(view.pages[nextPage] + format.keys(block.kvHead));
     next.end = next.at + format.headBytes();
   }
   const PageFormat format = view.formatOf(page);

@@ -3,10 +3,12 @@
 // What one thread computes of attention: a block of queries against its pages. Arithmetic is in kernels.h.
 
 #include <cstdint>
+#include <vector>
 
 #include "cpu/aligned-array.h"
 #include "cpu/attention/block.h"
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/page-turns.h"
 #include "cpu/attention/softmax-state.h"
 
 namespace tandem::cpu {
@@ -28,17 +30,26 @@ class AttentionWorker {
   void weighPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                   const AttentionBlock& block, float* maxima, float* sums);
 
+  // The whole block over the pages that its rows see of a sequence with absent pages, into the output.
+  void attendPartitions(const AttentionKernels& kernels, const AttentionProblem& problem,
+                        const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns,
+                        const Turn& sinkTurn);
+
   static void writeOut(const AttentionProblem& problem, const AttentionBlock& block,
                        const SoftmaxState& state);
 
  private:
-  void loadQueries(const AttentionProblem& problem, const AttentionBlock& block);
+  // Turned, unless null.
+  void loadQueries(const AttentionProblem& problem, const AttentionBlock& block, const Turn* turn = nullptr);
+  // The mid pages that a row sees, ascending. `block` has this row only.
+  void selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                   const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
   // The pages of a span, of the queries that were loaded.
   void attendLoaded(const AttentionKernels& kernels, const AttentionProblem& problem,
                     const AttentionBlock& block, std::int64_t span, const SoftmaxState& state);
-  // One page, which is not given up. `end`: of the pages that follow, to be fetched ahead.
+  // One page, which is not given up. `nextPage`: the one that follows, to be fetched ahead; -1: none.
   void attendPage(const AttentionKernels& kernels, const AttentionProblem& problem,
-                  const AttentionBlock& block, std::int64_t page, std::int64_t end,
+                  const AttentionBlock& block, std::int64_t page, std::int64_t nextPage,
                   const SoftmaxState& state);
   // The page's keys and values as bf16: where they lie, or written down.
   PageTile elementsOf(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
@@ -51,6 +62,8 @@ class AttentionWorker {
   float valueScales_[2 * kPageTokens];
   AlignedArray<bf16> q_, keys_, values_;
   AlignedArray<float> total_, part_;
+  std::vector<float> promises_;         // of each mid page
+  std::vector<std::int64_t> selected_;  // pages
 };
 
 }  // namespace tandem::cpu

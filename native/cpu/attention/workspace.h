@@ -24,6 +24,8 @@ struct AttentionWorkspace::Impl {
   std::vector<SpanItem> items;
   AlignedArray<float> states;
   std::vector<AlignedArray<float>> pageWeights;  // of a block, by thread
+  PageTurns turns;
+  std::vector<float> sinkTurns;  // of each entry [headDim]
 
   // Workers for a team, and the blocks of a problem.
   void prepare(int threads, const AttentionProblem& problem) {

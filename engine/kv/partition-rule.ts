@@ -1,0 +1,73 @@
+import { blocksFor } from './admission.js';
+
+/** Tokens between two moves of what has become old into the mid partition, at most. */
+const longestStride = 256;
+
+export interface PartitionSizes {
+  /** The first tokens, which stay exact and are never given up. */
+  readonly sinkTokens: number;
+  /** The newest tokens, which are exact. */
+  readonly recentTokens: number;
+  /** Tokens between them that are held, packed; older ones are given up. */
+  readonly midTokens: number;
+  /** Pages of them that a token looks at. */
+  readonly topPages: number;
+}
+
+/**
+ * Which tokens of an endless sequence are held, and how: a *sink* of first tokens, exact; the newest, *recent* ones, exact;
+ * of those between them the newest as *mid*, packed into int4; the rest is dropped. It follows from the position alone:
+ * before each token whose position is a multiple of the stride, what is older than the recent tokens moves into mid, and what
+ * mid has too much is dropped. So an answer is the same however its prompt was cut into steps and whatever runs beside it.
+ */
+export class PartitionRule {
+  readonly sinkTokens: number;
+  readonly recentTokens: number;
+  readonly midTokens: number;
+  readonly topPages: number;
+  /** Tokens between two moves. No more than the recent ones, so that what moves next can be packed ahead of time. */
+  readonly stride: number;
+
+  constructor(
+    sizes: PartitionSizes,
+    readonly pageTokens: number,
+  ) {
+    const whole = (tokens: number) => blocksFor(tokens, pageTokens) * pageTokens;
+    this.sinkTokens = whole(sizes.sinkTokens);
+    this.recentTokens = whole(sizes.recentTokens);
+    this.midTokens = whole(sizes.midTokens);
+    this.topPages = sizes.topPages;
+    this.stride = Math.min(longestStride, this.recentTokens);
+  }
+
+  /** Tokens that are seen at once, at most. */
+  get mostSeen(): number {
+    return this.mostExact + this.topPages * this.pageTokens;
+  }
+
+  /** Tokens that are exact at once, at most. */
+  get mostExact(): number {
+    return this.sinkTokens + this.recentTokens + this.stride;
+  }
+
+  /** Tokens that are packed at once, at most: mid, and what moves next. */
+  get mostPacked(): number {
+    return this.midTokens + this.stride;
+  }
+
+  /** Where mid ends when the token at `position` is computed; nothing is in it where that is not behind the sink. */
+  midEndAt(position: number): number {
+    const moved = Math.floor(position / this.stride) * this.stride;
+    return Math.max(this.sinkTokens, moved - this.recentTokens);
+  }
+
+  /** Tokens that are dropped by then: those that follow the sink. */
+  droppedAt(position: number): number {
+    return Math.max(0, this.midEndAt(position) - this.sinkTokens - this.midTokens);
+  }
+
+  /** The first position behind `position` at which more moves. */
+  nextAt(position: number): number {
+    return (Math.floor(position / this.stride) + 1) * this.stride;
+  }
+}

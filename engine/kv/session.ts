@@ -1,0 +1,76 @@
+import type { SwappedKv } from '../device/device.js';
+import type { Sequence } from '../sequence.js';
+
+/** What of a sequence's tokens is computed, and lies in host memory. */
+export type ParkedKv = { readonly swapped: SwappedKv } & Pick<
+  Sequence,
+  'computedTokens' | 'packedTokens' | 'droppedTokens' | 'packedBytes'
+>;
+
+/**
+ * A sequence that goes on from request to request. Between two of them its tokens are kept here, and what was computed of
+ * them in host memory. A request that follows is a new sequence, which takes both over.
+ */
+export class Session {
+  /** Of the last request. */
+  #sequence: Sequence | undefined;
+  #parked: ParkedKv | undefined;
+  #waiting: (() => void) | undefined;
+  /** Nobody goes on with it. */
+  #isClosed = false;
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Whether a request of it runs, or waits. */
+  get isRunning(): boolean {
+    return this.#waiting !== undefined || (this.#sequence !== undefined && this.#sequence.phase !== 'ended');
+  }
+
+  /** Of all requests so far, prompts and answers. */
+  get tokens(): Int32Array {
+    return this.#sequence?.tokens.view() ?? new Int32Array();
+  }
+
+  /** Calls `next` once the last request has left its slot, which takes a copy; now, if it has. */
+  whenFree(next: () => void): void {
+    this.#waiting = next;
+    this.checkFree();
+  }
+
+  /** What waits for that does not any more. */
+  forgetWaiting(): void {
+    this.#waiting = undefined;
+  }
+
+  /** The sequence of the last request may have left its slot. */
+  checkFree(): void {
+    const isFree = !this.#sequence || (this.#sequence.phase === 'ended' && this.#sequence.slot === -1);
+    const next = this.#waiting;
+    if (!isFree || !next) return;
+    this.#waiting = undefined;
+    next();
+  }
+
+  /** The sequence goes on; what was parked is for it to take. */
+  continueWith(sequence: Sequence): ParkedKv | undefined {
+    const parked = this.#parked;
+    this.#parked = undefined;
+    this.#sequence = sequence;
+    return parked;
+  }
+
+  /** Nobody goes on with it; what is parked is for the caller to drop. */
+  close(): ParkedKv | undefined {
+    this.#isClosed = true;
+    const parked = this.#parked;
+    this.#parked = undefined;
+    return parked;
+  }
+
+  /** Keeps the KV of its sequence, which has ended. */
+  park(parked: ParkedKv): void {
+    this.#parked = parked;
+  }
+}

@@ -1,0 +1,65 @@
+import { EngineError } from './errors.js';
+import { type ParkedKv, Session } from './kv/session.js';
+import type { GenerateRequest, TokenEvent } from './types.js';
+
+export type Listener = (events: readonly TokenEvent[]) => void;
+
+interface SessionsOptions {
+  /** The request, its prompt behind all tokens of its session. */
+  readonly start: (request: GenerateRequest, onEvents: Listener, session: Session) => void;
+  readonly drop: (parked: ParkedKv) => void;
+}
+
+/** The sessions that were not ended, by name. */
+export class Sessions {
+  readonly #sessions = new Map<string, Session>();
+  /** Requests that wait until the one before has left its slot. */
+  readonly #waiting = new Map<string, Session>();
+
+  constructor(
+    private readonly isPossible: boolean,
+    private readonly options: SessionsOptions,
+  ) {}
+
+  submit(request: GenerateRequest, onEvents: Listener): void {
+    const name = request.session!;
+    const session = this.#sessions.get(name) ?? new Session();
+    const refusal = this.#refusal(request, session);
+    if (refusal) {
+      // Never inside `submit`: a listener may not be ready yet.
+      queueMicrotask(() => onEvents([{ type: 'error', error: refusal }]));
+      return;
+    }
+    this.#sessions.set(name, session);
+    this.#waiting.set(request.id, session);
+    session.whenFree(() => {
+      this.#waiting.delete(request.id);
+      const prompt = new Int32Array(session.tokens.length + request.prompt.length);
+      prompt.set(session.tokens);
+      prompt.set(request.prompt, session.tokens.length);
+      this.options.start({ ...request, prompt }, onEvents, session);
+    });
+  }
+
+  cancelWaiting(id: string): void {
+    this.#waiting.get(id)?.forgetWaiting();
+    this.#waiting.delete(id);
+  }
+
+  end(name: string): void {
+    const session = this.#sessions.get(name);
+    if (!session) return;
+    this.#sessions.delete(name);
+    const parked = session.close();
+    if (parked) this.options.drop(parked);
+  }
+
+  #refusal(request: GenerateRequest, session: Session): EngineError | undefined {
+    const refused = (message: string) => new EngineError('invalid_request', message);
+    if (!this.isPossible) return refused('A session needs a server that runs with --kv pack.');
+    if (session.isRunning) return refused(`A request of the session ${request.session} is running already.`);
+    if (request.n > 1) return refused('A request of a session has one choice: n must be 1.');
+    if (request.promptLogprobs) return refused('The prompt of a session cannot be scored.');
+    return undefined;
+  }
+}

@@ -1,0 +1,180 @@
+import { describe, expect, it } from 'vitest';
+import { LocalEngine } from '../../../engine/engine.js';
+import { uniform } from '../../../engine/kv/page-classes.js';
+import { PartitionRule } from '../../../engine/kv/partition-rule.js';
+import { mostBlocks, partitionRoom } from '../../../engine/kv/sequence-partitions.js';
+import type { Tokenizer } from '../../../engine/model/text.js';
+import { openPolicy, type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
+import { splitsOf } from '../../../engine/scheduler/splits.js';
+import type { EngineInfo } from '../../../engine/types.js';
+import { requestFor } from '../../support/generate.js';
+import { expectedInPartitions, HashingDevice } from '../../support/hashing-device.js';
+import { randomOf, simplePredictor } from '../scheduler/history.js';
+
+const histories = Number(process.env.HISTORIES ?? 60);
+
+/** Tokens have no text here. */
+const tokenizer = {
+  vocabSize: 997,
+  stream: () => ({ push: () => '', end: () => '' }),
+} as unknown as Tokenizer;
+
+interface Turn {
+  readonly id: string;
+  readonly prompt: number[];
+  readonly maxTokens: number;
+  readonly choices: number[][];
+  /** Of the session, with this prompt; of one that was cancelled unknown. */
+  promptTokens: number;
+  isCancelled: boolean;
+  isDone: boolean;
+}
+
+/**
+ * Requests and sessions that pause, are cancelled, end and run out of memory; steps, copies and conversions end in any order.
+ */
+async function runHistory(seed: number): Promise<number> {
+  const below = randomOf(seed);
+  const rule = new PartitionRule(
+    {
+      sinkTokens: 32 * (1 + below(2)),
+      recentTokens: 32 * (1 + below(4)),
+      midTokens: 32 * (1 + below(6)),
+      topPages: 1,
+    },
+    32,
+  );
+  const { kv } = new HashingDevice(1, 1, [uniform('int4')]);
+  const least = mostBlocks(kv, rule, 10_000) + partitionRoom(kv);
+  const device = new HashingDevice(least + 4 + below(25), 1 + below(6), [uniform('int4')]);
+  let now = 0;
+  const policy = policyNames[below(policyNames.length)]!;
+  const open = (name: PolicyName) =>
+    openPolicy(
+      name,
+      { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
+      splitsOf(2, 1),
+      simplePredictor(2),
+    );
+  const engine = new LocalEngine({
+    device,
+    tokenizer,
+    info: {
+      spec: device.info.spec,
+      contextLength: 10_000,
+      eosTokenIds: [] as number[],
+    } as unknown as EngineInfo,
+    prefixCache: below(2) === 0,
+    partitions: rule,
+    swapBytes: below(3) * 40_000,
+    policy: open(policy),
+    reopenPolicy: ({ scheduler = policy }) => open(scheduler),
+    constantsOrigin: 'a test',
+    prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
+    reopenSeconds: 1,
+    maxQueue: 1000,
+    queueTimeoutMs: 0,
+    now: () => now++,
+  });
+  const endOne = async (): Promise<void> => {
+    device.pending.splice(below(device.pending.length), 1)[0]?.();
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  /** Of each session, by its name; the requests without one are sessions of a single turn. */
+  const sessions = new Map<string, Turn[]>();
+  const all = () => [...sessions.values()].flat();
+  const ask = (name: string, isSession: boolean): void => {
+    const turns = sessions.get(name) ?? [];
+    sessions.set(name, turns);
+    const prompt = Array.from({ length: 1 + below(250) }, () => below(997));
+    const maxTokens = 1 + below(150);
+    const n = isSession || below(4) > 0 ? 1 : 3;
+    const request = requestFor(prompt, {
+      n,
+      maxTokens,
+      ignoreEos: true,
+      ...(isSession && { session: name }),
+    });
+    const turn: Turn = {
+      id: request.id,
+      prompt,
+      maxTokens,
+      choices: Array.from({ length: n }, () => []),
+      promptTokens: Number.NaN,
+      isCancelled: false,
+      isDone: false,
+    };
+    turns.push(turn);
+    const cancelAt = below(4) === 0 ? below(n * maxTokens) : Number.POSITIVE_INFINITY;
+    engine.submit(request, (events) => {
+      for (const event of events) {
+        if (event.type === 'tokens') turn.choices[event.choice]!.push(...event.tokens);
+        if (event.type === 'error') throw event.error;
+        if (event.type !== 'done') continue;
+        turn.isDone = true;
+        turn.promptTokens = event.usage.promptTokens;
+      }
+      if (turn.choices.flat().length < cancelAt || turn.isCancelled) return;
+      turn.isCancelled = true;
+      engine.cancel(request.id);
+    });
+  };
+  for (let event = 0; event < 14; event++) {
+    const idle = [...sessions].filter(
+      ([name, turns]) =>
+        name.startsWith('session') && turns.every(({ isDone, isCancelled }) => isDone || isCancelled),
+    );
+    const [name] = idle[below(idle.length)] ?? [];
+    const isSession = below(2) === 0;
+    if (name !== undefined && below(3) > 0) ask(name, true);
+    else ask(`${isSession ? 'session' : 'request'}-${event}`, isSession);
+    const turns = all();
+    const { id } = turns[below(turns.length)]!;
+    if (below(3) === 0) engine.pause(id);
+    for (let ends = below(80); ends > 0; ends--) await endOne();
+  }
+  for (const { id } of all()) engine.resume(id);
+  const settle = async () => {
+    for (let idle = 0; idle < 20; idle = device.pending.length === 0 ? idle + 1 : 0) await endOne();
+  };
+  await settle();
+  for (const turns of sessions.values()) {
+    const tokens: number[] = [];
+    let isCertain = true;
+    for (const { prompt, maxTokens, choices, isCancelled, isDone, promptTokens } of turns) {
+      expect(isDone || isCancelled).toBe(true);
+      // How much more of a cancelled answer the session has kept shows in its next turn, if that comes to its end.
+      if (!isDone && !isCertain) break;
+      if (!isCertain) {
+        tokens.push(...expectedInPartitions(tokens, promptTokens - prompt.length - tokens.length, rule));
+      }
+      isCertain = isDone;
+      tokens.push(...prompt);
+      if (isDone) expect(promptTokens).toBe(tokens.length);
+      const expected = expectedInPartitions(tokens, maxTokens, rule);
+      for (const one of choices) {
+        expect(one).toEqual(isCancelled ? expected.slice(0, one.length) : expected);
+      }
+      tokens.push(...choices[0]!);
+    }
+  }
+  for (const name of sessions.keys()) engine.endSession(name);
+  await settle();
+  const stats = await engine.stats();
+  expect(stats).toMatchObject({ running: 0, waiting: 0, slotsOpen: 0, kvSwappedBytes: 0 });
+  expect(device.heldBytes).toBe(0);
+  await engine.close();
+  return stats.kvDroppedTokens;
+}
+
+describe('sequences in partitions, in random histories', () => {
+  it('answer as if they were alone, go on in their sessions, and leave nothing behind', async () => {
+    let droppedTokens = 0;
+    for (let seed = 0; seed < histories; seed++) {
+      droppedTokens += await runHistory(seed).catch((cause) => {
+        throw new Error(`in the history of seed ${seed}: ${(cause as Error).message}`, { cause });
+      });
+    }
+    expect(droppedTokens).toBeGreaterThan(0);
+  });
+});

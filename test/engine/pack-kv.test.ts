@@ -1,0 +1,344 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Settings } from '../../config/schema.js';
+import { type Engine, openEngine } from '../../engine/index.js';
+import { openTokenizer } from '../../engine/model/tokenizer.js';
+import { policyNames } from '../../engine/scheduler/open-policy.js';
+import { llama1b } from '../../loadtest/random-model/model-shape.js';
+import { makeRandomModel } from '../../loadtest/random-model/random-model.js';
+import { Folder } from '../scripts/support.js';
+import { demoFolder, retrievalCases } from '../support/demo.js';
+import { type Generated, generate, requestFor } from '../support/generate.js';
+
+type EngineOver = Partial<Settings['engine']>;
+
+/** Small partitions, so that a few hundred tokens overflow all of them. */
+const small = { packSinkTokens: 32, packRecentTokens: 64, packMidTokens: 128, packTopPages: 2 };
+
+function open(engine: EngineOver = {}, model = demoFolder): Promise<Engine> {
+  return openEngine(
+    Settings.parse({
+      model: { path: model },
+      engine: { kvMemory: 64 << 20, kv: 'pack', maxSequences: 8, ...small, ...engine },
+    }),
+  );
+}
+
+async function withEngine<T>(over: EngineOver, work: (engine: Engine) => Promise<T>): Promise<T> {
+  const engine = await open(over);
+  try {
+    return await work(engine);
+  } finally {
+    await engine.close();
+  }
+}
+
+const long = retrievalCases().filter(({ length }) => length >= 512);
+const drawing = { ...requestFor([0]).sampling, temperature: 0.9, topP: 0.95, seed: 42n };
+/** Of the demo model: 6 layers of 4 heads. */
+const blockBytes = { bf16: 196_608, int4: 56_832 };
+
+let encode: (text: string) => Int32Array;
+beforeAll(async () => {
+  const tokenizer = await openTokenizer(demoFolder);
+  encode = (text) => tokenizer.encode(text, { special: true, addBos: false });
+});
+
+const subject = (over = {}) =>
+  requestFor(encode(long[0]!.prompt), {
+    maxTokens: 150,
+    ignoreEos: true,
+    logprobs: 3,
+    sampling: drawing,
+    ...over,
+  });
+
+async function answerOf(engine: Engine, request = subject()): Promise<Generated['choices']> {
+  return (await generate(engine, request)).choices;
+}
+
+async function expectNothingHeld(engine: Engine): Promise<void> {
+  // One more request runs when the last conversion of those before is over.
+  await generate(engine, requestFor([1, 2, 3], { maxTokens: 1 }));
+  expect(await engine.stats()).toMatchObject({
+    running: 0,
+    waiting: 0,
+    slotsOpen: 0,
+    kvSwappedBytes: 0,
+    kvBlocksUsed: 0,
+    kvHeldBytes: { bf16: 0, int8: 0, int4: 0, int2: 0 },
+  });
+}
+
+describe('a request under pack', () => {
+  let alone: Generated['choices'];
+  beforeAll(async () => {
+    await withEngine({}, async (engine) => {
+      alone = await answerOf(engine);
+      expect((await engine.stats()).kvDroppedTokens).toBeGreaterThan(subject().prompt.length - 300);
+      await expectNothingHeld(engine);
+    });
+  });
+
+  it('has the bits of the exact cache while all of it is sink and recent', async () => {
+    const sizes = { packSinkTokens: 64, packRecentTokens: 1024, packTopPages: 4 };
+    const packed = await withEngine(sizes, (engine) => answerOf(engine));
+    const exact = await withEngine({ kv: 'exact' }, (engine) => answerOf(engine));
+    expect(packed).toEqual(exact);
+    expect(packed).not.toEqual(alone);
+  });
+
+  it('has the bits of int4 pages while all of mid is seen', async () => {
+    // Sink and mid hold all, and every page is chosen: positions are those of the sequence.
+    const all = { packSinkTokens: 32, packRecentTokens: 64, packMidTokens: 2048, packTopPages: 58 };
+    const every = await withEngine(all, (engine) => answerOf(engine));
+    const roomy = await withEngine({ ...all, packMidTokens: 4096, packTopPages: 57 }, (engine) =>
+      answerOf(engine),
+    );
+    expect(every).toEqual(roomy);
+    expect(every).not.toEqual(alone);
+  });
+
+  it('has the same bits among others, some of them cancelled', async () => {
+    await withEngine({}, async (engine) => {
+      const crowd = Array.from({ length: 16 }, (_, i) => {
+        const prompt = long[i % long.length]!.prompt.slice(0, 60 + 150 * i);
+        const request = requestFor(encode(prompt), { maxTokens: 8 + 7 * i, ignoreEos: true });
+        if (i % 5 !== 2) return generate(engine, request);
+        return new Promise<void>((resolve, reject) => {
+          generate(engine, request, (count) => {
+            if (count < 3) return;
+            engine.cancel(request.id);
+            resolve();
+          }).catch(reject);
+        });
+      });
+      const among = await Promise.all([answerOf(engine), answerOf(engine)]);
+      await Promise.all(crowd);
+      for (const choices of among) expect(choices).toEqual(alone);
+      await expectNothingHeld(engine);
+    });
+  });
+
+  it('has the same bits in whatever steps it is read, under every scheduler', async () => {
+    for (const [index, scheduler] of policyNames.entries()) {
+      const maxStepTokens = index % 2 === 0 ? 32 : 512;
+      await withEngine({ scheduler, maxStepTokens }, async (engine) => {
+        const others = [1, 2, 3].map((i) => generate(engine, requestFor(encode(long[i]!.prompt))));
+        expect(await answerOf(engine), `${scheduler}, ${maxStepTokens}`).toEqual(alone);
+        await Promise.all(others);
+      });
+    }
+  });
+
+  it('gives each of its choices what it would have alone', async () => {
+    await withEngine({}, async (engine) => {
+      const { choices } = await generate(engine, subject({ n: 3, maxTokens: 20 }));
+      expect(choices[0]!.logprobs).toEqual(alone[0]!.logprobs.slice(0, 20));
+      expect(new Set(choices.map(({ text }) => text)).size).toBe(3);
+      const short = subject({ prompt: encode(long[0]!.prompt).slice(0, 70), n: 3, maxTokens: 90 });
+      expect((await generate(engine, short)).choices[0]).toEqual(
+        (await answerOf(engine, { ...short, n: 1 }))[0],
+      );
+      await expectNothingHeld(engine);
+    });
+  });
+
+  it('scores a prompt the same in any steps', async () => {
+    const scores = (over: EngineOver) =>
+      withEngine(over, async (engine) => {
+        const { prompt } = await generate(engine, subject({ promptLogprobs: true, maxTokens: 0 }));
+        return prompt!.map(({ logprob }) => logprob);
+      });
+    const one = await scores({});
+    expect(one).toHaveLength(subject().prompt.length);
+    expect(await scores({ maxStepTokens: 40 })).toEqual(one);
+  });
+
+  it('is swapped or computed anew when memory is short, with the same bits', async () => {
+    const requests = () =>
+      Array.from({ length: 6 }, (_, i) =>
+        requestFor(encode(long[i]!.prompt).slice(0, 200 + 60 * i), {
+          maxTokens: 260 - 20 * i,
+          ignoreEos: true,
+          logprobs: 1,
+        }),
+      );
+    const answers = async (engine: Engine) =>
+      (await Promise.all(requests().map((request) => generate(engine, request)))).map(
+        ({ choices }) => choices,
+      );
+    const expected = await withEngine({}, answers);
+    for (const swapMemory of [0, 1 << 30]) {
+      await withEngine({ swapMemory, kvMemory: 24 * blockBytes.bf16 }, async (engine) => {
+        expect(await answers(engine)).toEqual(expected);
+        const stats = await engine.stats();
+        expect(stats.preemptions).toBeGreaterThan(0);
+        expect(stats.swapsOut > 0).toBe(swapMemory > 0);
+        await expectNothingHeld(engine);
+      });
+    }
+  });
+
+  it('leaks nothing when requests are cancelled at any point', async () => {
+    await withEngine({ kvMemory: 30 * blockBytes.bf16 }, async (engine) => {
+      const pending = Array.from({ length: 40 }, (_, i) => {
+        const request = requestFor(encode(long[i % 12]!.prompt).slice(0, 20 * (i + 1)), {
+          n: 1 + (i % 3),
+          maxTokens: 150,
+          ignoreEos: true,
+        });
+        return new Promise<void>((resolve) => {
+          const at = (i * 7) % 140;
+          void generate(engine, request, (count) => {
+            if (count < at) return;
+            engine.cancel(request.id);
+            resolve();
+          }).then(() => resolve());
+        });
+      });
+      await Promise.all(pending);
+      await expectNothingHeld(engine);
+    });
+  });
+
+  it('is told what its KV came to', async () => {
+    await withEngine({}, async (engine) => {
+      const request = subject({ maxTokens: 100, reportsKv: true });
+      const { usage } = await generate(engine, request);
+      const tokens = request.prompt.length + 99;
+      const { kv } = usage;
+      expect(kv!.tokens).toBe(tokens);
+      expect(kv!.droppedTokens).toBe(Math.floor((tokens - 1) / 64) * 64 - 64 - 32 - 128);
+      const exact = Math.ceil((tokens - kv!.droppedTokens - 128) / 32);
+      expect(kv!.bytes).toBe(exact * blockBytes.bf16 + 4 * blockBytes.int4);
+    });
+  });
+});
+
+describe('a session', () => {
+  const prompts = () => [0, 1, 2, 3].map((i) => encode(long[i]!.prompt).slice(0, 150 + 70 * i));
+  const turn = (prompt: ArrayLike<number>, over = {}) =>
+    requestFor(prompt, { maxTokens: 40, ignoreEos: true, logprobs: 1, session: 'one', ...over });
+
+  /** What one prompt of all before gives, turn by turn. */
+  const expected = (engine: Engine) =>
+    prompts().reduce<Promise<{ tokens: number[]; answers: Generated['choices'][] }>>(
+      async (before, prompt) => {
+        const { tokens, answers } = await before;
+        const request = turn([...tokens, ...prompt]);
+        const { session: _, ...whole } = request;
+        const { choices } = await generate(engine, whole);
+        return {
+          tokens: [...request.prompt, ...choices[0]!.tokens],
+          answers: [...answers, choices],
+        };
+      },
+      Promise.resolve({ tokens: [], answers: [] }),
+    );
+
+  it('has the bits of one prompt that holds all before, read once, swapped or read anew', async () => {
+    const { answers } = await withEngine({}, expected);
+    for (const swapMemory of [1 << 30, 0]) {
+      await withEngine({ swapMemory }, async (engine) => {
+        let computed = 0;
+        for (const [index, prompt] of prompts().entries()) {
+          const { choices, usage } = await generate(engine, turn(prompt));
+          expect(choices).toEqual(answers[index]);
+          expect(usage.cachedTokens).toBe(swapMemory > 0 ? computed : 0);
+          computed = usage.promptTokens + 39;
+        }
+        engine.endSession('one');
+        await expectNothingHeld(engine);
+      });
+    }
+  });
+
+  it('takes one request at a time, and has one choice', async () => {
+    await withEngine({}, async (engine) => {
+      const first = generate(engine, turn(prompts()[0]!, { maxTokens: 200 }));
+      await expect(generate(engine, turn([1]))).rejects.toThrow(/session one is running already/);
+      await first;
+      await expect(generate(engine, turn([1], { n: 2 }))).rejects.toThrow(/n must be 1/);
+      await expect(generate(engine, turn([1], { promptLogprobs: true }))).rejects.toThrow(/cannot be scored/);
+      await generate(engine, turn([1]));
+    });
+    await withEngine({ kv: 'exact' }, async (engine) => {
+      await expect(generate(engine, turn([1]))).rejects.toThrow(/needs a server that runs with --kv pack/);
+    });
+  });
+
+  it('leaks nothing when requests are cancelled, and sessions ended, at any point', async () => {
+    await withEngine({ kvMemory: 30 * blockBytes.bf16 }, async (engine) => {
+      const runs = Array.from({ length: 12 }, async (_, i) => {
+        const session = `session-${i}`;
+        for (let at = 0; at < 4; at++) {
+          const request = turn(prompts()[at]!, { session, maxTokens: 60 });
+          const until = (i * 13 + at * 29) % 70;
+          await new Promise<void>((resolve) => {
+            void generate(engine, request, (count) => {
+              if (count < until) return;
+              engine.cancel(request.id);
+              if (i % 3 === 0 && at === 2) engine.endSession(session);
+              resolve();
+            }).then(
+              () => resolve(),
+              () => resolve(),
+            );
+          });
+        }
+        engine.endSession(session);
+      });
+      await Promise.all(runs);
+      await expectNothingHeld(engine);
+    });
+  });
+});
+
+describe('partitions that cannot be', () => {
+  it('are refused by name', async () => {
+    await expect(open({ packTopPages: 62 })).rejects.toThrow(
+      /would see up to 2144 tokens .* trained on 2048\. Lower --pack-top-pages/,
+    );
+    await expect(open({ packMidTokens: 100_000, kvMemory: 32 << 20 })).rejects.toThrow(
+      /Lower --pack-mid-tokens/,
+    );
+    await expect(open({ kvPressure: 'int8' })).rejects.toThrow(
+      /--kv-pressure int8 does nothing under --kv pack/,
+    );
+  });
+});
+
+describe('an endless session', () => {
+  const folder = new Folder();
+  const shape = { ...llama1b, layers: 2, hidden: 64, heads: 2, kvHeads: 1, headDim: 32, ffn: 96, vocab: 600 };
+  beforeAll(() => {
+    makeRandomModel({ folder: folder.at('model'), shape, seed: 5, gguf: [], onProgress: () => {} });
+  });
+  afterAll(() => folder.close());
+
+  it('holds no more bytes at 50,000 tokens than its partitions', async () => {
+    const engine = await open({ maxSequences: 1, kvMemory: 16 << 20 }, folder.at('model'));
+    const prompt = Int32Array.from({ length: 49_000 }, (_, i) => (i * 7919 + (i >> 5)) % 600);
+    const held: number[] = [];
+    const request = requestFor(prompt, { maxTokens: 1000, ignoreEos: true });
+    let pending = Promise.resolve();
+    const { usage } = await generate(engine, request, (count) => {
+      if (count % 50 !== 0) return;
+      pending = pending.then(async () => {
+        const { kvHeldBytes } = await engine.stats();
+        held.push(kvHeldBytes.bf16 + kvHeldBytes.int4);
+      });
+    });
+    await pending;
+    const page = (bytes: number) => shape.layers * bytes;
+    // 32 tokens of one head of 32 channels, K and V; packed with two scales a token and a channel.
+    const exact = page(2 * 32 * 32 * 2);
+    const packed = page(2 * 32 * 16 + 4 * (32 + 32));
+    const most = (Math.ceil((32 + 64 + 64) / 32) + 1) * exact + ((128 + 64) / 32) * packed;
+    expect(held.length).toBeGreaterThan(15);
+    expect(Math.max(...held)).toBeLessThanOrEqual(most);
+    expect(usage.completionTokens).toBe(1000);
+    expect((await engine.stats()).kvDroppedTokens).toBeGreaterThan(49_500);
+    await engine.close();
+  });
+});
