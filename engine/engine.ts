@@ -5,8 +5,8 @@ import { OpenGrammars } from './grammar/open-grammars.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import type { PartitionRule } from './kv/partition-rule.js';
 import type { PressureRule } from './kv/pressure-rule.js';
-import type { SparsePrefill } from './kv/sparse-prefill.js';
 import type { Session } from './kv/session.js';
+import type { SparsePrefill } from './kv/sparse-prefill.js';
 import type { Tokenizer } from './model/text.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
@@ -93,7 +93,7 @@ export class LocalEngine implements Engine {
 
   #submit(request: GenerateRequest, onEvents: Listener, session?: Session): void {
     const state = new RequestState(request, this.#parts.now(), this.#parts.tokenizer, onEvents, session);
-    const refusal = this.#refusal(request) ?? this.#openGrammar(state);
+    const refusal = this.#refusal(request, session) ?? this.#openGrammar(state);
     if (refusal) {
       state.fail(refusal);
       // Never inside `submit`: a listener may not be ready yet.
@@ -193,7 +193,7 @@ export class LocalEngine implements Engine {
     this.#onLost(this.#loss);
   }
 
-  #refusal(request: GenerateRequest): EngineError | undefined {
+  #refusal(request: GenerateRequest, session: Session | undefined): EngineError | undefined {
     if (this.#loss) return this.#loss;
     if (this.#draining) return new EngineError('shutting_down', 'The server is shutting down.', 5);
     if (this.#requests.has(request.id)) {
@@ -201,7 +201,9 @@ export class LocalEngine implements Engine {
     }
     if (request.prompt.length === 0) return new EngineError('invalid_request', 'The prompt has no tokens.');
     const vocab = this.info.spec.vocab;
-    const unknown = request.prompt.find((token) => token < 0 || token >= vocab);
+    // What came before in its session was looked at then, and may be a million tokens.
+    const added = request.prompt.subarray(session?.tokens.length ?? 0);
+    const unknown = added.find((token) => token < 0 || token >= vocab);
     if (unknown !== undefined) {
       return new EngineError(
         'invalid_request',
@@ -251,6 +253,7 @@ export class LocalEngine implements Engine {
   }
 
   #failAll(error: EngineError): void {
+    this.#sessions.failWaiting(error);
     for (const state of [...this.#requests.values()]) this.#fail(state, error);
   }
 

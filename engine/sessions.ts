@@ -13,8 +13,8 @@ interface SessionsOptions {
 /** The sessions that were not ended, by name. */
 export class Sessions {
   readonly #sessions = new Map<string, Session>();
-  /** Requests that wait until the one before has left its slot. */
-  readonly #waiting = new Map<string, Session>();
+  /** Requests that wait until the one before has left its slot, by id. */
+  readonly #waiting = new Map<string, { readonly session: Session; readonly onEvents: Listener }>();
 
   constructor(
     private readonly isPossible: boolean,
@@ -23,15 +23,16 @@ export class Sessions {
 
   submit(request: GenerateRequest, onEvents: Listener): void {
     const name = request.session!;
-    const session = this.#sessions.get(name) ?? new Session();
-    const refusal = this.#refusal(request, session);
+    const known = this.#sessions.get(name);
+    const session = known ?? new Session();
+    const refusal = this.#refusal(request, session, known !== undefined);
     if (refusal) {
       // Never inside `submit`: a listener may not be ready yet.
       queueMicrotask(() => onEvents([{ type: 'error', error: refusal }]));
       return;
     }
     this.#sessions.set(name, session);
-    this.#waiting.set(request.id, session);
+    this.#waiting.set(request.id, { session, onEvents });
     session.whenFree(() => {
       this.#waiting.delete(request.id);
       const prompt = new Int32Array(session.tokens.length + request.prompt.length);
@@ -42,8 +43,16 @@ export class Sessions {
   }
 
   cancelWaiting(id: string): void {
-    this.#waiting.get(id)?.forgetWaiting();
+    this.#waiting.get(id)?.session.forgetWaiting();
     this.#waiting.delete(id);
+  }
+
+  /** None of those that wait will start any more. */
+  failWaiting(error: EngineError): void {
+    for (const [id, { onEvents }] of [...this.#waiting]) {
+      this.cancelWaiting(id);
+      onEvents([{ type: 'error', error }]);
+    }
   }
 
   end(name: string): void {
@@ -54,9 +63,14 @@ export class Sessions {
     if (parked) this.options.drop(parked);
   }
 
-  #refusal(request: GenerateRequest, session: Session): EngineError | undefined {
+  #refusal(request: GenerateRequest, session: Session, isKnown: boolean): EngineError | undefined {
     const refused = (message: string) => new EngineError('invalid_request', message);
     if (!this.isPossible) return refused('A session needs a server that runs with --kv pack.');
+    if (request.goesOn && !isKnown) {
+      return refused(
+        'The session is lost: the engine was started anew since. End it, and begin another one.',
+      );
+    }
     if (session.isRunning) return refused(`A request of the session ${request.session} is running already.`);
     if (request.n > 1) return refused('A request of a session has one choice: n must be 1.');
     if (request.promptLogprobs) return refused('The prompt of a session cannot be scored.');

@@ -54,6 +54,8 @@ export interface GenerateRequest {
    * where sequences may be of any length.
    */
   readonly session?: string;
+  /** Whether it is not the first request of its session: refused where the engine does not know the session (any more). */
+  readonly goesOn?: boolean;
   /** Higher runs earlier. 0 is usual. */
   readonly priority: number;
   /** Milliseconds from arrival after which the request ends with `deadline_exceeded`. */

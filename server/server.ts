@@ -90,6 +90,7 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
         ...(model.chatTemplate && { chatTemplate: model.chatTemplate }),
         model: engine.info.model,
         contextLength: engine.info.contextLength,
+        trainedLength: engine.info.spec.contextLength,
         maxChoices: server.maxChoices,
       });
       service.setModel({ engine, preparer, loadedAt: new Date() });

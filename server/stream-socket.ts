@@ -6,7 +6,7 @@ import { chatLogprobs } from './openai/logprobs.js';
 import { parseBody } from './openai/parse.js';
 import { usageBody } from './openai/usage.js';
 import { chatToolCall } from './openai/wire-format.js';
-import type { PreparedPrompt } from './prepare/prepared.js';
+import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
 import { PromptRun } from './prompt-run.js';
 import type { Service } from './service.js';
 import { SocketLink } from './socket-link.js';
@@ -31,11 +31,20 @@ interface Stream {
   readonly held: (DeltaFrame | DoneFrame)[];
 }
 
+interface Session {
+  /** That the engine knows it by. */
+  readonly name: string;
+  /** The token that the model ended its last answer with, if it did. */
+  endToken?: number | undefined;
+}
+
+/** What a request of a session is. */
+type Turn = 'first' | 'next';
+
 /** A socket of `WS /v1/stream` and its streams. */
 export class StreamSocket {
   readonly #streams = new Map<string, Stream>();
-  /** Names that the engine knows the sessions of this socket by. */
-  readonly #sessions = new Map<string, string>();
+  readonly #sessions = new Map<string, Session>();
   readonly #link: SocketLink;
 
   constructor(
@@ -56,7 +65,7 @@ export class StreamSocket {
       onClose: () => {
         for (const { run } of this.#streams.values()) run?.cancel();
         this.#streams.clear();
-        for (const session of this.#sessions.values()) service.loaded?.engine.endSession(session);
+        for (const { name } of this.#sessions.values()) service.loaded?.engine.endSession(name);
         this.#sessions.clear();
       },
     });
@@ -92,40 +101,46 @@ export class StreamSocket {
   async #begin({ id, request, window, session }: Extract<ClientFrame, { type: 'generate' }>): Promise<void> {
     if (this.#sessions.has(id))
       throw invalidRequest(`There is a session '${id}' on this socket: update it, or end it first.`, 'id');
-    if (session) {
-      if (this.#sessions.size >= streamsPerSocket) {
-        throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} sessions at once.`);
-      }
-      this.#sessions.set(id, `session-${randomUUID()}`);
+    if (!session) {
+      await this.#generate(id, request, window);
+      return;
     }
-    await this.#generate(id, request, window);
+    if (this.#sessions.size >= streamsPerSocket) {
+      throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} sessions at once.`);
+    }
+    const own: Session = { name: `session-${randomUUID()}` };
+    this.#sessions.set(id, own);
+    try {
+      await this.#generate(id, request, window, own, 'first');
+    } catch (error) {
+      // Nothing of it is at the engine.
+      if (this.#sessions.get(id) === own) this.#sessions.delete(id);
+      throw error;
+    }
   }
 
   /** Goes on with a session. */
   async #update({ id, request, window }: Extract<ClientFrame, { type: 'update' }>): Promise<void> {
-    if (!this.#sessions.has(id))
-      throw invalidRequest(`There is no session '${id}' on this socket to update.`, 'id');
-    const { prompt } = request;
-    if (typeof prompt !== 'string') {
-      if (!Array.isArray(prompt)) throw invalidRequest("An update needs a 'prompt'.", 'request.prompt');
-      await this.#generate(id, request, window);
-      return;
-    }
-    // What begins a text belongs before the first prompt only.
-    const body = Buffer.from(JSON.stringify({ prompt, add_special_tokens: false }));
-    const { tokens } = await this.service.model.preparer.prepare('tokens', body);
-    await this.#generate(id, { ...request, prompt: [...tokens] }, window);
+    const session = this.#sessions.get(id);
+    if (!session) throw invalidRequest(`There is no session '${id}' on this socket to update.`, 'id');
+    await this.#generate(id, request, window, session, 'next');
   }
 
   #endSession(id: string): void {
     const session = this.#sessions.get(id);
-    if (session === undefined) throw invalidRequest(`There is no session '${id}' on this socket.`, 'id');
+    if (!session) throw invalidRequest(`There is no session '${id}' on this socket.`, 'id');
     this.#end(id);
     this.#sessions.delete(id);
-    this.service.loaded?.engine.endSession(session);
+    this.service.loaded?.engine.endSession(session.name);
   }
 
-  async #generate(id: string, request: object, window: number | undefined): Promise<void> {
+  async #generate(
+    id: string,
+    request: object,
+    window: number | undefined,
+    session?: Session,
+    turn?: Turn,
+  ): Promise<void> {
     if (this.#streams.has(id))
       throw invalidRequest(`A request with the id '${id}' is running on this socket.`, 'id');
     if (this.#streams.size >= streamsPerSocket) {
@@ -139,28 +154,39 @@ export class StreamSocket {
     };
     this.#streams.set(id, stream);
     try {
-      const { preparer } = this.service.model;
-      const kind = 'messages' in request ? 'chat' : 'completion';
-      const prepared = await preparer.prepare(
-        kind,
-        Buffer.from(JSON.stringify({ ...request, stream: true })),
-      );
+      const prepared = await this.#prepare(request, turn);
       if (prepared.prompts.length > 1) throw invalidRequest('Send one prompt a request.', 'request.prompt');
       // Cancelled, or the socket closed, while it was prepared.
       if (this.#streams.get(id) !== stream) return;
-      const prompt = prepared.prompts[0]!;
+      const [own] = prepared.prompts;
+      const prompt = session ? inSession(own!, prepared.kind, session, turn === 'next') : own!;
       const pieces = new PieceStream(prepared, prompt, 0);
-      const session = this.#sessions.get(id);
-      const prompts = session === undefined ? [prompt] : [inSession(prompt, session)];
       const reasons: string[] = [];
-      stream.run = new PromptRun(this.service, this.key, `stream-${randomUUID()}`, prompts);
+      stream.run = new PromptRun(this.service, this.key, `stream-${randomUUID()}`, [prompt]);
       stream.run
-        .run((_, events) => this.#onEvents(id, stream, pieces, reasons, events))
+        .run((_, events) => {
+          if (session) noteEnd(session, events);
+          this.#onEvents(id, stream, pieces, reasons, events);
+        })
         .catch((error: unknown) => this.#fail(id, error));
     } catch (error) {
       this.#streams.delete(id);
       throw error;
     }
+  }
+
+  #prepare(request: object, turn: Turn | undefined): Promise<Prepared> {
+    const { preparer } = this.service.model;
+    const isChat = 'messages' in request;
+    const goesOn = turn === 'next';
+    const body = {
+      ...request,
+      stream: true,
+      // What begins a text belongs before the first prompt only.
+      ...(goesOn && !isChat && { add_special_tokens: false }),
+    };
+    const chat = goesOn ? 'chatUpdate' : 'chat';
+    return preparer.prepare(isChat ? chat : 'completion', Buffer.from(JSON.stringify(body)));
   }
 
   #onEvents(
@@ -233,6 +259,25 @@ export class StreamSocket {
   }
 }
 
-function inSession(prompt: PreparedPrompt, session: string): PreparedPrompt {
-  return { ...prompt, request: { ...prompt.request, session } };
+/** The prompt as the next of the session: its messages bring the end of an answer that the model may have brought itself. */
+function inSession(
+  { request, ...rest }: PreparedPrompt,
+  kind: Prepared['kind'],
+  { name, endToken }: Session,
+  goesOn: boolean,
+): PreparedPrompt {
+  const { prompt } = request;
+  const isEnded = goesOn && kind === 'chat' && endToken !== undefined && prompt[0] === endToken;
+  return {
+    ...rest,
+    request: { ...request, session: name, goesOn, prompt: isEnded ? prompt.subarray(1) : prompt },
+  };
+}
+
+function noteEnd(session: Session, events: readonly AnswerEvent[]): void {
+  for (const event of events) {
+    // Until the model ends this answer too.
+    if (event.type === 'tokens') session.endToken = undefined;
+    if (event.type === 'finish' && typeof event.stoppedBy === 'number') session.endToken = event.stoppedBy;
+  }
 }

@@ -15,9 +15,9 @@ import type { PressureRule, Squeeze } from './pressure-rule.js';
 import { type Look, probesAmong, tailProbes } from './probes.js';
 import { Saliency } from './saliency.js';
 import { SequencePacking } from './sequence-packing.js';
-import { PrefillSight, type SeenPages, type SparsePrefill } from './sparse-prefill.js';
 import { SequencePartitions } from './sequence-partitions.js';
 import type { ParkedKv } from './session.js';
+import { PrefillSight, type SeenPages, type SparsePrefill } from './sparse-prefill.js';
 
 export interface SequenceMemoryOptions {
   readonly device: Device;
@@ -299,7 +299,10 @@ export class SequenceMemory implements Memory<Sequence> {
   stepLimit(sequence: Sequence): number {
     const { promptTokens, computedTokens } = sequence;
     const next = this.#options.sparse?.nextAt(promptTokens, computedTokens) ?? Number.POSITIVE_INFINITY;
-    return Math.min(this.#compression?.stepLimit(sequence) ?? Number.POSITIVE_INFINITY, next - computedTokens);
+    return Math.min(
+      this.#compression?.stepLimit(sequence) ?? Number.POSITIVE_INFINITY,
+      next - computedTokens,
+    );
   }
 
   pack(sequence: Sequence): boolean {

@@ -87,6 +87,7 @@ export const CompletionBody = z.looseObject({
   logprobs: z.int().min(0).max(20).nullish(),
   echo: z.boolean().nullish(),
   best_of: z.int().min(1).nullish(),
+  add_special_tokens: z.boolean().nullish(),
 });
 export type CompletionBody = z.output<typeof CompletionBody>;
 

@@ -12,6 +12,8 @@ export interface PrepareContext {
   readonly defaults: GenerationDefaults;
   readonly model: string;
   readonly contextLength: number;
+  /** Tokens that the model was trained on; less than the context length where sequences have no end. */
+  readonly trainedLength: number;
   readonly maxChoices: number;
 }
 
@@ -76,10 +78,10 @@ export function checkModel({ model }: PrepareContext, asked: string | null | und
 }
 
 /** The longest answer where the client sets no limit. */
-export function defaultMaxTokens({ contextLength, defaults }: PrepareContext, promptTokens: number): number {
+export function defaultMaxTokens(
+  { contextLength, trainedLength, defaults }: PrepareContext,
+  promptTokens: number,
+): number {
   // At least one, so that a prompt that fills the context is refused by the engine, with the numbers.
-  return Math.max(
-    1,
-    Math.min(contextLength - promptTokens, defaults.maxNewTokens ?? Number.POSITIVE_INFINITY),
-  );
+  return Math.max(1, Math.min(contextLength - promptTokens, defaults.maxNewTokens ?? trainedLength));
 }

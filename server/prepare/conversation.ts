@@ -16,6 +16,8 @@ type ConversationBody = SharedBody & {
 
 /** What each of the endpoints says in its own way. */
 interface Conversation {
+  /** What the messages become; the prompt that begins with them if absent. */
+  readonly render?: typeof renderPrompt;
   readonly messages: readonly ChatMessage[];
   readonly tools: readonly GivenTool[];
   /** Where the parameters of a tool are, in the body. */
@@ -45,7 +47,8 @@ export function prepareConversation(
     parallel: body.parallel_tool_calls,
     parametersAt: conversation.parametersAt,
   });
-  const prompt = renderPrompt(context, messages, {
+  const { render = renderPrompt } = conversation;
+  const prompt = render(context, messages, {
     tools: tools.forTemplate,
     addGenerationPrompt,
     variables,

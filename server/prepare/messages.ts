@@ -3,16 +3,52 @@ import { invalidRequest } from '../openai/errors.js';
 import type { ChatBody } from '../openai/schemas.js';
 import type { PrepareContext } from './context.js';
 
+interface RenderOptions {
+  readonly tools?: readonly object[];
+  readonly addGenerationPrompt: boolean;
+  readonly variables: Record<string, unknown>;
+}
+
 /** The prompt that a conversation becomes. Throws `ApiError` where the model has no template, or it refuses. */
 export function renderPrompt(
-  { template, tokenizer }: PrepareContext,
+  context: PrepareContext,
   messages: readonly ChatMessage[],
-  options: {
-    tools?: readonly object[];
-    addGenerationPrompt: boolean;
-    variables: Record<string, unknown>;
-  },
+  options: RenderOptions,
 ): Int32Array {
+  return context.tokenizer.encode(render(context, messages, options), { special: true, addBos: false });
+}
+
+const answer = 'This was the answer.';
+
+/**
+ * What messages become behind an answer that the model has given: first what the template writes at an answer's end. Throws
+ * `ApiError` also where the template does not write answers as they are.
+ */
+export function renderBehindAnswer(
+  context: PrepareContext,
+  messages: readonly ChatMessage[],
+  options: RenderOptions,
+): Int32Array {
+  const before = [
+    { role: 'user', content: '' },
+    { role: 'assistant', content: answer },
+  ];
+  const text = render(context, [...before, ...messages], options);
+  const at = text.indexOf(answer);
+  if (at < 0) {
+    throw invalidRequest(
+      "This model's chat template rewrites answers, so that messages cannot come behind one. Send a 'prompt'.",
+      'request.messages',
+    );
+  }
+  return context.tokenizer.encode(text.slice(at + answer.length), { special: true, addBos: false });
+}
+
+function render(
+  { template }: PrepareContext,
+  messages: readonly ChatMessage[],
+  options: RenderOptions,
+): string {
   if (!template) {
     throw invalidRequest(
       'This model has no chat template. Use /v1/completions, or start the server with --chat-template.',
@@ -21,8 +57,7 @@ export function renderPrompt(
     );
   }
   const { tools = [], ...rest } = options;
-  const text = template.render({ messages, ...rest, ...(tools.length > 0 && { tools }) });
-  return tokenizer.encode(text, { special: true, addBos: false });
+  return template.render({ messages, ...rest, ...(tools.length > 0 && { tools }) });
 }
 
 /** Templates know texts; OpenAI's content parts are joined, and `developer` is the newer name of `system`. */

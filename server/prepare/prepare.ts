@@ -6,13 +6,22 @@ import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../opena
 import { refuseUnsupported } from '../openai/unsupported.js';
 import { checkModel, type PrepareContext, sharedFields } from './context.js';
 import { prepareConversation } from './conversation.js';
-import { renderPrompt, toTemplateMessage } from './messages.js';
+import { renderBehindAnswer, renderPrompt, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
 
 const maxPrompts = 128;
 
 /** `POST /v1/chat/completions`. Throws `ApiError`. */
 export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepared {
+  return prepareChatWith(renderPrompt, context, bytes);
+}
+
+/** The same body, of which the messages come behind an answer that the model has just given. */
+export function prepareChatUpdate(context: PrepareContext, bytes: Uint8Array): Prepared {
+  return prepareChatWith(renderBehindAnswer, context, bytes);
+}
+
+function prepareChatWith(render: typeof renderPrompt, context: PrepareContext, bytes: Uint8Array): Prepared {
   const body = parseBody(ChatBody, bytes);
   checkModel(context, body.model);
   refuseUnsupported(body);
@@ -20,6 +29,7 @@ export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepare
     throw invalidRequest("'top_logprobs' needs 'logprobs' to be true.", 'top_logprobs');
   }
   return prepareConversation(context, body, {
+    render,
     messages: body.messages.map(toTemplateMessage),
     tools: (body.tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
     parametersAt: (index) => `tools.${index}.function.parameters`,
@@ -52,7 +62,7 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
     throw invalidRequest("'max_tokens' of 0 is of use only with 'echo'.", 'max_tokens');
   }
   const grammar = answerGrammar(body, formatGrammar(body.response_format));
-  const prompts = promptsOf(context, body.prompt).map(
+  const prompts = promptsOf(context, body).map(
     (prompt): PreparedPrompt => ({
       echoText: echo ? context.tokenizer.decode(prompt, { skipSpecial: false }) : '',
       ...grammar,
@@ -106,13 +116,18 @@ export function prepareText(context: PrepareContext, bytes: Uint8Array): { text:
   return { text: context.tokenizer.decode(body.tokens, { skipSpecial: false }) };
 }
 
-function promptsOf(context: PrepareContext, prompt: CompletionBody['prompt']): Int32Array[] {
+function promptsOf(
+  context: PrepareContext,
+  { prompt, add_special_tokens: addBos }: CompletionBody,
+): Int32Array[] {
   const list: (string | number[])[] = isTokenIds(prompt) || typeof prompt === 'string' ? [prompt] : prompt;
   if (list.length === 0 || list.length > maxPrompts) {
     throw invalidRequest(`'prompt' must hold 1 to ${maxPrompts} prompts.`, 'prompt');
   }
   return list.map((item) => {
-    if (typeof item === 'string') return context.tokenizer.encode(item, { special: true, addBos: true });
+    if (typeof item === 'string') {
+      return context.tokenizer.encode(item, { special: true, addBos: addBos ?? true });
+    }
     checkVocabulary(context, item, 'prompt');
     return Int32Array.from(item);
   });

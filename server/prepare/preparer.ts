@@ -6,12 +6,13 @@ import type { ResponsePreparation } from '../responses/prepared.js';
 import { findToolCallFormat } from '../tools/find-format.js';
 import { WorkerCalls } from '../worker-calls.js';
 import type { PrepareContext } from './context.js';
-import { prepareChat, prepareCompletion, prepareText, prepareTokens } from './prepare.js';
+import { prepareChat, prepareChatUpdate, prepareCompletion, prepareText, prepareTokens } from './prepare.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
 
 /** What each kind of body becomes. */
 const preparations = {
   chat: prepareChat,
+  chatUpdate: prepareChatUpdate,
   completion: prepareCompletion,
   response: prepareResponse,
   responseFrame: prepareResponseFrame,
@@ -21,6 +22,7 @@ const preparations = {
 export type Preparation = keyof typeof preparations;
 export type PreparationResult = {
   chat: Prepared;
+  chatUpdate: Prepared;
   completion: Prepared;
   response: ResponsePreparation;
   responseFrame: ResponsePreparation;
@@ -34,6 +36,7 @@ export interface ContextSource {
   readonly chatTemplate?: string;
   readonly model: string;
   readonly contextLength: number;
+  readonly trainedLength: number;
   readonly maxChoices: number;
 }
 

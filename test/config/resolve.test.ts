@@ -92,7 +92,7 @@ describe('values', () => {
 describe('mistakes', () => {
   it('names an unknown choice and the nearest one', () => {
     expect(problems({ flags: { 'engine.kv': 'int9' } })).toEqual([
-      '--kv: "int9" is not one of exact, int8, int4, int2, zip; did you mean int8?',
+      '--kv: "int9" is not one of exact, int8, int4, int2, zip, pack; did you mean int8?',
     ]);
   });
 

@@ -205,6 +205,53 @@ describe('a session on WS /v1/stream', () => {
     await server.close();
   });
 
+  it('takes the next messages of a chat, and answers as if all of them had come at once', async () => {
+    const server = await testServer({ engine: pack });
+    const client = new Client(server.url);
+    await client.opened;
+    const messages: { role: string; content: string }[] = [];
+    for (let turn = 0; turn < 5; turn++) {
+      const content = `Part ${turn}. ${'The red fox ran across the garden. '.repeat(9 + turn)}What ran?`;
+      messages.push({ role: 'user', content });
+      // One answer is cut off, the others are ended by the model.
+      const body = { temperature: 0, ...(turn === 1 ? { max_tokens: 2 } : {}) };
+      client.send({
+        type: turn === 0 ? 'generate' : 'update',
+        id: 'chat',
+        ...(turn === 0 && { session: true }),
+        request: { ...body, messages: [messages.at(-1)] },
+      });
+      const { usage, error, finish_reasons } = await client.end('chat');
+      expect(error).toBeUndefined();
+      expect(finish_reasons).toEqual([turn === 1 ? 'length' : 'stop']);
+      const text = client.textOf('chat');
+      client.forget('chat');
+      const response = await server.post('/v1/chat/completions', { ...body, messages });
+      const whole = (await response.json()) as {
+        choices: { message: { content: string } }[];
+        usage: { prompt_tokens: number };
+      };
+      expect(text).toBe(whole.choices[0]!.message.content);
+      expect(usage!.prompt_tokens).toBe(whole.usage.prompt_tokens);
+      messages.push({ role: 'assistant', content: text });
+    }
+    client.close();
+    await server.close();
+  });
+
+  it('is not there after a first request that could not be read', async () => {
+    const server = await testServer({ engine: pack });
+    const client = new Client(server.url);
+    await client.opened;
+    client.send({ type: 'generate', id: 'a', session: true, request: { messages: [] } });
+    expect((await client.end('a')).error).toMatchObject({ param: 'messages' });
+    client.forget('a');
+    client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, prompt: 'Hello' } });
+    expect((await client.end('a')).error).toBeUndefined();
+    client.close();
+    await server.close();
+  });
+
   it('outlives a request that is cancelled, and ends with its socket', async () => {
     const server = await testServer({ engine: pack });
     const client = new Client(server.url);

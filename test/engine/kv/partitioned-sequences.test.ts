@@ -6,7 +6,7 @@ import { mostBlocks, partitionRoom } from '../../../engine/kv/sequence-partition
 import type { Tokenizer } from '../../../engine/model/text.js';
 import { openPolicy, type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
-import type { EngineInfo } from '../../../engine/types.js';
+import type { EngineInfo, TokenEvent } from '../../../engine/types.js';
 import { requestFor } from '../../support/generate.js';
 import { expectedInPartitions, HashingDevice } from '../../support/hashing-device.js';
 import { randomOf, simplePredictor } from '../scheduler/history.js';
@@ -18,6 +18,14 @@ const tokenizer = {
   vocabSize: 997,
   stream: () => ({ push: () => '', end: () => '' }),
 } as unknown as Tokenizer;
+
+const open = (name: PolicyName) =>
+  openPolicy(
+    name,
+    { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
+    splitsOf(2, 1),
+    simplePredictor(2),
+  );
 
 interface Turn {
   readonly id: string;
@@ -49,13 +57,6 @@ async function runHistory(seed: number): Promise<number> {
   const device = new HashingDevice(least + 4 + below(25), 1 + below(6), [uniform('int4')]);
   let now = 0;
   const policy = policyNames[below(policyNames.length)]!;
-  const open = (name: PolicyName) =>
-    openPolicy(
-      name,
-      { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
-      splitsOf(2, 1),
-      simplePredictor(2),
-    );
   const engine = new LocalEngine({
     device,
     tokenizer,
@@ -176,5 +177,49 @@ describe('sequences in partitions, in random histories', () => {
       });
     }
     expect(droppedTokens).toBeGreaterThan(0);
+  });
+});
+
+describe('a request of a session', () => {
+  it('is told when the engine closes while it waits for the one before', async () => {
+    const rule = new PartitionRule({ sinkTokens: 32, recentTokens: 32, midTokens: 64, topPages: 1 }, 32);
+    const device = new HashingDevice(100, 2, [uniform('int4')]);
+    const engine = new LocalEngine({
+      device,
+      tokenizer,
+      info: {
+        spec: device.info.spec,
+        contextLength: 10_000,
+        eosTokenIds: [] as number[],
+      } as unknown as EngineInfo,
+      prefixCache: false,
+      partitions: rule,
+      swapBytes: 1_000_000,
+      policy: open('chunked'),
+      reopenPolicy: () => open('chunked'),
+      constantsOrigin: 'a test',
+      prefillOrder: 'fcfs',
+      reopenSeconds: 1,
+      maxQueue: 10,
+      queueTimeoutMs: 0,
+      now: () => 0,
+    });
+    const events: string[] = [];
+    const ask = (name: string) =>
+      engine.submit(
+        requestFor([1, 2, 3], { maxTokens: 1, ignoreEos: true, session: 'one' }),
+        (some: readonly TokenEvent[]) => events.push(...some.map(({ type }) => `${name} ${type}`)),
+      );
+    ask('first');
+    // Its steps end; the copy of what it computed does not.
+    while (!events.includes('first done')) {
+      device.pending.shift()!();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    ask('second');
+    const closed = engine.close();
+    expect(events.at(-1)).toBe('second error');
+    for (const end of device.pending.splice(0)) end();
+    await closed;
   });
 });
