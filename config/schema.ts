@@ -106,10 +106,10 @@ export const EngineSettings = z.strictObject({
     .default(16)
     .describe('pages of 32 tokens of these that a token sees under pack: those that promise most attention'),
   kvPressure: z
-    .enum(['off', 'int8', 'int4', 'zip'])
+    .enum(['off', 'int8', 'int4', 'zip', 'pack'])
     .default('off')
     .describe(
-      'how far older tokens of running streams are squeezed when memory is short, before anyone waits or gives way: into int8, then int4 or zip; under --kv exact, and but for int8 under --kv int8',
+      'how far older tokens of running streams are squeezed when memory is short, before anyone waits or gives way: into int8, then int4 or zip; pack, after zip, also gives up what is older than --pack-mid-tokens; under --kv exact, and but for int8 under --kv int8',
     ),
   kvMemory: bytes
     .optional()

@@ -80,7 +80,9 @@ function lackOfKernels({ kv, kvPressure, prefillTau }: EngineSettings): string |
   if (kv === 'zip') return '--kv zip has no CUDA kernels yet: take exact, int8, int4 or int2';
   if (prefillTau < 1) return '--prefill-tau below 1 has no CUDA kernels yet: leave it out';
   if (kv === 'pack') return '--kv pack has no CUDA kernels yet: take exact, int8, int4 or int2';
-  if (kvPressure === 'zip') return '--kv-pressure zip has no CUDA kernels yet: take int8 or int4';
+  if (kvPressure === 'zip' || kvPressure === 'pack') {
+    return `--kv-pressure ${kvPressure} has no CUDA kernels yet: take int8 or int4`;
+  }
   return undefined;
 }
 

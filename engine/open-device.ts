@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import { chooseDevice } from './choose-device.js';
 import type { BornClass, Device, DeviceInfo, PrecisionClass } from './device/device.js';
-import { cpuInfo, cudaInfo, openNativeDevice } from './device/native.js';
+import { cpuInfo, cudaInfo, type NativeDeviceSettings, openNativeDevice } from './device/native.js';
 import { EngineError } from './errors.js';
 import { checkFits } from './gpu-memory.js';
 import { blocksFor } from './kv/admission.js';
@@ -11,6 +11,7 @@ import { PackingRule } from './kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
 import { PartitionRule } from './kv/partition-rule.js';
 import { PressureRule } from './kv/pressure-rule.js';
+import { chunkPages, mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
 import { SparsePrefill } from './kv/sparse-prefill.js';
 import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
@@ -69,9 +70,7 @@ export async function openDevice(
       slots,
       maxStepTokens,
       maxSequenceTokens: partitions ? 0 : contextOf(spec, engine),
-      ...(partitions && {
-        selection: { sinkPages: partitions.sinkTokens / pageTokens, topPages: partitions.topPages },
-      }),
+      ...selectionOf(engine),
       compute:
         choice.kind === 'cuda'
           ? { kind: 'cuda', gpu: choice.gpu, memoryFraction: choice.memoryFraction }
@@ -123,7 +122,10 @@ function packedForm(engine: EngineSettings): PackedForm | undefined {
 
 /** How the settings hold sequences of any length; undefined where they do not. */
 export function partitionRule(engine: EngineSettings): PartitionRule | undefined {
-  if (engine.kv !== 'pack') return undefined;
+  return engine.kv === 'pack' ? partitionsOf(engine) : undefined;
+}
+
+function partitionsOf(engine: EngineSettings): PartitionRule {
   const { packSinkTokens, packRecentTokens, packMidTokens, packTopPages } = engine;
   return new PartitionRule(
     {
@@ -134,6 +136,15 @@ export function partitionRule(engine: EngineSettings): PartitionRule | undefined
     },
     pageTokens,
   );
+}
+
+/** What rows see of sequences in partitions. */
+function selectionOf(engine: EngineSettings): Pick<NativeDeviceSettings, 'selection'> {
+  const pressed = pressureRule(engine)?.partitions;
+  const rule = partitionRule(engine) ?? pressed;
+  if (!rule) return {};
+  const { sinkTokens, topPages } = rule;
+  return { selection: { sinkPages: sinkTokens / pageTokens, topPages, afterDrop: pressed !== undefined } };
 }
 
 /** What a token sees lies closed up, and must be within what the model was trained on. */
@@ -165,8 +176,10 @@ export function pressureRule(engine: EngineSettings): PressureRule | undefined {
     );
   }
   const rungs: PackedForm[] = kv === 'exact' ? [uniform('int8')] : [];
-  if (kvPressure !== 'int8') rungs.push(kvPressure === 'zip' ? zipForm(engine) : uniform(kvPressure));
-  return new PressureRule(rungs, kvRecentTokens, pageTokens);
+  if (kvPressure === 'int4') rungs.push(uniform('int4'));
+  if (kvPressure === 'zip' || kvPressure === 'pack') rungs.push(zipForm(engine));
+  const partitions = kvPressure === 'pack' ? partitionsOf(engine) : undefined;
+  return new PressureRule(rungs, kvRecentTokens, pageTokens, partitions);
 }
 
 /** Where the settings have prompts look; undefined: everywhere. */
@@ -192,19 +205,27 @@ export function largestClass({ kv }: EngineSettings): PrecisionClass {
 /** Enough for every sequence at full length; on the processor within a share of the free memory. */
 function defaultKvBytes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | 'cuda'): number {
   const partitions = partitionRule(engine);
-  const packed = partitions?.mostPacked ?? contextOf(spec, engine);
-  const blocks = blocksFor(packed, pageTokens) * engine.maxSequences;
-  const wanted = blocks * blockBytes(spec, largestClass(engine)) + exactBytes(spec, engine);
+  const blocks = blocksFor(contextOf(spec, engine), pageTokens) * engine.maxSequences;
+  const wanted = partitions
+    ? partitionBytes(spec, partitions, engine.maxSequences)
+    : blocks * blockBytes(spec, largestClass(engine)) + exactBytes(spec, engine);
   return kind === 'cuda' ? wanted : Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
+}
+
+/** The partitions of so many sequences, and the room to pack in. */
+function partitionBytes(spec: ModelSpec, rule: PartitionRule, sequences: number): number {
+  const of = (precision: PrecisionClass) => blockBytes(spec, precision);
+  const classBlockBytes = { bf16: of('bf16'), int8: of('int8'), int4: of('int4'), int2: of('int2') };
+  const sizes = { blockBytes: classBlockBytes.bf16, classBlockBytes };
+  const blocks = mostBlocks(sizes, rule, Number.POSITIVE_INFINITY) * sequences;
+  const chunkBlocks = Math.ceil(chunkPages / spec.layers);
+  const room = partitionRoom({ ...sizes, chunkBlocks, totalBlocks: Number.POSITIVE_INFINITY });
+  return (blocks + room) * sizes.blockBytes;
 }
 
 /** Beside packed pages: the recent tokens of every sequence, and a prompt that is being read. */
 function exactBytes(spec: ModelSpec, engine: EngineSettings): number {
   const rule = packingRule(engine);
-  const partitions = partitionRule(engine);
-  if (partitions) {
-    return blocksFor(partitions.mostExact, pageTokens) * engine.maxSequences * blockBytes(spec, 'bf16');
-  }
   if (!rule) return 0;
   const context = contextOf(spec, engine);
   const recent = Math.min(context, rule.mostExactTokens) * engine.maxSequences;

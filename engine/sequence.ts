@@ -16,7 +16,7 @@ export class Sequence implements Work {
   computedTokens = 0;
   /** So many lie in packed pages: its first ones, or those of its mid partition. */
   packedTokens = 0;
-  /** So many, of those that were computed, are held no more. */
+  /** So many, of those that were computed, are held no more; the counts of packed tokens do not have them. */
   droppedTokens = 0;
   /** So many lie in pages of the form that it is packed into now, which are made but perhaps not due yet. */
   convertedTokens = 0;
@@ -25,6 +25,8 @@ export class Sequence implements Work {
   rungTokens = 0;
   /** So many are to be in that form because memory is short. */
   squeezedTokens = 0;
+  /** So many, behind its sink, are to be dropped then because even that is too much. */
+  dropDueTokens = 0;
   /** The classes of the pages of each packed block, as keys (`keyOf`), and the bytes of all. */
   packedClasses: string[] = [];
   packedBytes = 0;

@@ -87,8 +87,15 @@ export interface NativeDeviceOptions {
   readonly maxStepTokens: number;
   /** Longest sequence; 0: as long as the KV arena allows. */
   readonly maxSequenceTokens: number;
-  /** What rows see of long sequences: the first pages, and the best of the packed ones behind them. Absent: all. */
-  readonly selection?: { readonly sinkPages: number; readonly topPages: number };
+  /**
+   * What rows see of long sequences: the first pages, and the best of the packed ones behind them. Absent: all.
+   * `afterDrop`: all too of those of which nothing was dropped.
+   */
+  readonly selection?: {
+    readonly sinkPages: number;
+    readonly topPages: number;
+    readonly afterDrop: boolean;
+  };
   readonly compute:
     | {
         readonly kind: 'cpu';

@@ -6,6 +6,8 @@ export interface Compression {
   readonly running: number;
   /** Blocks that were converted, since the start. */
   readonly convertedBlocks: number;
+  /** Tokens that were given up, since the start. */
+  readonly droppedTokens: number;
   /** Blocks to keep free, so that sequences can be packed while they hold their exact pages. */
   readonly room: number;
   mustPack(sequence: Sequence): boolean;

@@ -36,7 +36,8 @@ export function byRule(rule: PackingRule): PackingSchedule {
 }
 
 /** What was squeezed for lack of memory. */
-export function underPressure({ rungs, pageTokens }: PressureRule): PackingSchedule {
+export function underPressure({ rungs, pageTokens, partitions }: PressureRule): PackingSchedule {
+  const sinkPages = (partitions?.sinkTokens ?? 0) / pageTokens;
   return {
     forms: rungs,
     formOf: ({ rung }) => rungs[rung]!,
@@ -44,7 +45,13 @@ export function underPressure({ rungs, pageTokens }: PressureRule): PackingSched
     packedAt: ({ squeezedTokens }) => squeezedTokens,
     nextAt: () => Number.POSITIVE_INFINITY,
     exactTokens: () => Number.POSITIVE_INFINITY,
-    scoresAt: ({ saliency, squeezedTokens }, position) =>
-      saliency?.latestScores(position, squeezedTokens / pageTokens),
+    scoresAt: ({ saliency, squeezedTokens, droppedTokens }, position) => {
+      const scores = saliency?.latestScores(position, (squeezedTokens + droppedTokens) / pageTokens);
+      // Of the pages that are held.
+      const dropped = droppedTokens / pageTokens;
+      return scores?.map((layer) =>
+        layer.filter((_, page) => page < sinkPages || page >= sinkPages + dropped),
+      );
+    },
   };
 }

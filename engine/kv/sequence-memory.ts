@@ -67,7 +67,8 @@ export class SequenceMemory implements Memory<Sequence> {
     if (schedule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
     if (schedule && cache) {
       const share = (sequence: Sequence) => this.share(sequence);
-      this.#packing = new SequencePacking({ kv, layers, cache, schedule, share, onPacked });
+      const partitions = pressure?.partitions;
+      this.#packing = new SequencePacking({ kv, layers, cache, schedule, partitions, share, onPacked });
     }
     if (partitions) this.#partitions = new SequencePartitions({ kv, layers, rule: partitions, onPacked });
     this.#compression = this.#packing ?? this.#partitions;
@@ -88,9 +89,9 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#compression?.convertedBlocks ?? 0;
   }
 
-  /** Tokens that endless sequences have given up, since the start. */
+  /** Tokens that sequences have given up, since the start. */
   get droppedTokens(): number {
-    return this.#partitions?.droppedTokens ?? 0;
+    return this.#compression?.droppedTokens ?? 0;
   }
 
   /** Pages that were packed, by layer; undefined where all of them are packed alike, or none is. */
@@ -113,9 +114,12 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   /** Of the packed tokens, those that a token sees. */
-  #seenPacked({ packedTokens }: Sequence): number {
-    const { partitions } = this.#options;
-    return partitions ? Math.min(packedTokens, partitions.topPages * this.pageTokens) : packedTokens;
+  #seenPacked({ packedTokens, droppedTokens }: Sequence): number {
+    const { partitions, pressure } = this.#options;
+    if (partitions) return Math.min(packedTokens, partitions.topPages * this.pageTokens);
+    const rule = pressure?.partitions;
+    if (!rule || droppedTokens === 0) return packedTokens;
+    return Math.min(packedTokens, rule.sinkTokens + rule.topPages * this.pageTokens);
   }
 
   contextOf(sequence: Sequence): number {
@@ -175,7 +179,24 @@ export class SequenceMemory implements Memory<Sequence> {
     }
     const { layers } = this.#device.info.spec;
     sequence.saliency ??= new Saliency(sequence.promptTokens, layers, this.pageTokens);
-    sequence.saliency.add(run, sums);
+    sequence.saliency.add(run, this.#withDropped(sequence, sums));
+  }
+
+  /** Sums by page, [layers, pages], of the pages that are held: with zeros for those that were dropped. */
+  #withDropped({ droppedTokens }: Sequence, sums: Uint32Array): Uint32Array {
+    const rule = this.#options.pressure?.partitions;
+    if (!rule || droppedTokens === 0) return sums;
+    const { layers } = this.#device.info.spec;
+    const held = sums.length / layers;
+    const sink = rule.sinkTokens / this.pageTokens;
+    const dropped = droppedTokens / this.pageTokens;
+    const all = new Uint32Array(layers * (held + dropped));
+    for (let layer = 0; layer < layers; layer++) {
+      const own = sums.subarray(layer * held, (layer + 1) * held);
+      all.set(own.subarray(0, sink), layer * (held + dropped));
+      all.set(own.subarray(sink), layer * (held + dropped) + sink + dropped);
+    }
+    return all;
   }
 
   usage(): number {
@@ -260,12 +281,25 @@ export class SequenceMemory implements Memory<Sequence> {
     const squeeze = this.#nextSqueeze(sequence);
     if (!squeeze) return undefined;
     const { rung, end } = squeeze;
+    if (this.#isDrop(squeeze)) return { rung, tokens: sequence.rungTokens - end };
     return { rung, tokens: end - (rung === sequence.rung ? sequence.rungTokens : 0) };
   }
 
   squeeze(sequence: Sequence): boolean {
     const squeeze = this.#nextSqueeze(sequence);
     if (!squeeze) return false;
+    if (this.#isDrop(squeeze)) sequence.dropDueTokens = sequence.rungTokens - squeeze.end;
+    else this.#squeezeTo(sequence, squeeze);
+    if (sequence.packing || sequence.inFlight) return true;
+    this.#packing?.pack(sequence);
+    return sequence.packing;
+  }
+
+  #isDrop({ rung }: Squeeze): boolean {
+    return rung === this.#options.pressure?.rungs.length;
+  }
+
+  #squeezeTo(sequence: Sequence, squeeze: Squeeze): void {
     if (squeeze.rung !== sequence.rung) {
       sequence.rung = squeeze.rung;
       sequence.rungTokens = 0;
@@ -273,9 +307,6 @@ export class SequenceMemory implements Memory<Sequence> {
       sequence.packingPlan = undefined;
     }
     sequence.squeezedTokens = squeeze.end;
-    if (sequence.packing || sequence.inFlight) return true;
-    this.#packing?.pack(sequence);
-    return sequence.packing;
   }
 
   #nextSqueeze(sequence: Sequence): Squeeze | undefined {
@@ -507,6 +538,7 @@ function forget(sequence: Sequence): void {
   sequence.rung = 0;
   sequence.rungTokens = 0;
   sequence.squeezedTokens = 0;
+  sequence.dropDueTokens = 0;
   sequence.packedClasses = [];
   sequence.packedBytes = 0;
   sequence.packingPlan = undefined;

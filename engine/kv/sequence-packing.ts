@@ -12,6 +12,7 @@ import {
   type PackedForm,
 } from './page-classes.js';
 import { type LayerPages, PageCounts } from './page-counts.js';
+import type { PartitionRule } from './partition-rule.js';
 import type { PrefixCache } from './prefix-cache.js';
 
 /** Blocks of one sequence that are converted at once; for a while there are both forms of them. */
@@ -22,6 +23,8 @@ export interface SequencePackingOptions {
   readonly layers: number;
   readonly cache: PrefixCache;
   readonly schedule: PackingSchedule;
+  /** Of sequences that are to drop tokens; absent: none ever is. */
+  readonly partitions?: PartitionRule | undefined;
   /** Lets the cache have the sequence's full blocks, while they are exact. */
   readonly share: (sequence: Sequence) => void;
   /** A conversion has ended, and the sequence may be packed further, closed or moved. */
@@ -29,13 +32,16 @@ export interface SequencePackingOptions {
 }
 
 /** Bytes of a block at most, whatever of it is picked. */
-function mostBytes({ classBlockBytes }: KvPool, forms: readonly PackedForm[]): number {
+function mostBytes({ classBlockBytes }: PoolSizes, forms: readonly PackedForm[]): number {
   const bytesOf = (name: PageClass) => (name === 'none' ? 0 : classBlockBytes[name]);
   return Math.max(...forms.flatMap(({ high, low }) => [bytesOf(high), bytesOf(low)]));
 }
 
+/** What the room depends on. */
+export type PoolSizes = Pick<KvPool, 'blockBytes' | 'classBlockBytes' | 'chunkBlocks' | 'totalBlocks'>;
+
 /** Blocks to keep free, so that sequences can be packed while they hold their exact pages. */
-export function packingRoom(kv: KvPool, forms: readonly PackedForm[]): number {
+export function packingRoom(kv: PoolSizes, forms: readonly PackedForm[]): number {
   // A packed page needs a chunk of its class, and pages of another class may lie at both ends of what is free.
   const least = (forms.some(decidesByAttention) ? 3 : 2) * kv.chunkBlocks;
   const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, forms)) / kv.blockBytes);
@@ -54,6 +60,7 @@ export class SequencePacking implements Compression {
   readonly room: number;
   #running = 0;
   #packedBlocks = 0;
+  #droppedTokens = 0;
   /** Of the form whose pages are chosen by attention. */
   readonly #pages: PageCounts | undefined;
 
@@ -74,6 +81,10 @@ export class SequencePacking implements Compression {
   /** Blocks that were converted, since the start. */
   get convertedBlocks(): number {
     return this.#packedBlocks;
+  }
+
+  get droppedTokens(): number {
+    return this.#droppedTokens;
   }
 
   /** Pages that were packed, by layer; undefined where all of them are packed alike. */
@@ -102,7 +113,7 @@ export class SequencePacking implements Compression {
   mostBlocks(sequence: Sequence, tokens: number): number {
     const { schedule, kv } = this.#options;
     const { packedTokens, packedBytes } = sequence;
-    if (packedTokens > 0) return this.blocksOf(tokens, packedTokens, packedBytes);
+    if (packedTokens > 0) return this.blocksOf(tokens - sequence.droppedTokens, packedTokens, packedBytes);
     const exact = Math.min(tokens, schedule.exactTokens(sequence));
     const packed = schedule.packedAt(sequence, tokens);
     const most = (packed / kv.pageTokens) * this.#blockRatio * kv.blockBytes;
@@ -124,6 +135,8 @@ export class SequencePacking implements Compression {
       if (sequence.convertedTokens > sequence.rungTokens) {
         if (sequence.convertedTokens > due) return true;
         this.#finish(sequence);
+      } else if (sequence.dropDueTokens > 0) {
+        this.#drop(sequence);
       } else if (due > sequence.rungTokens) {
         this.#decide(sequence, computedTokens);
         this.#adopt(sequence, due);
@@ -248,6 +261,35 @@ export class SequencePacking implements Compression {
       this.#options.onPacked(sequence);
     });
     return true;
+  }
+
+  /** Gives up the oldest packed tokens behind the sink. That is done at once, and told as the end of a conversion is. */
+  #drop(sequence: Sequence): void {
+    const { kv, cache, layers, partitions, onPacked } = this.#options;
+    const { slot, path, packedClasses, dropDueTokens } = sequence;
+    // What the sequence holds is not the beginning of a text any more, so it leaves the cache with the pages it has.
+    cache.releasePacked(path, packedClasses);
+    sequence.path = [];
+    const sink = partitions!.sinkTokens / kv.pageTokens;
+    const count = dropDueTokens / kv.pageTokens;
+    kv.drop(slot, sink, sink + count);
+    for (const key of packedClasses.splice(sink, count)) {
+      sequence.packedBytes -= bytesOfBlock(kv, classesOf(key, layers));
+    }
+    for (const name of ['packedTokens', 'rungTokens', 'convertedTokens', 'squeezedTokens'] as const) {
+      sequence[name] -= dropDueTokens;
+    }
+    sequence.droppedTokens += dropDueTokens;
+    this.#droppedTokens += dropDueTokens;
+    sequence.dropDueTokens = 0;
+    sequence.packingPlan = undefined;
+    sequence.packing = true;
+    this.#running++;
+    queueMicrotask(() => {
+      sequence.packing = false;
+      this.#running--;
+      onPacked(sequence);
+    });
   }
 
   #finish(sequence: Sequence): void {

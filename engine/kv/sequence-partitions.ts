@@ -4,7 +4,7 @@ import { blocksFor } from './admission.js';
 import type { Compression } from './compression.js';
 import { uniform } from './page-classes.js';
 import type { PartitionRule } from './partition-rule.js';
-import { packingRoom } from './sequence-packing.js';
+import { type PoolSizes, packingRoom } from './sequence-packing.js';
 
 /** Of mid pages. */
 const packedForm = uniform('int4');
@@ -17,21 +17,27 @@ export interface SequencePartitionsOptions {
   readonly onPacked: (sequence: Sequence) => void;
 }
 
+/** What the sizes of blocks say about a pool. */
+export type BlockSizes = Pick<KvPool, 'blockBytes' | 'classBlockBytes'>;
+
+/** Exact pages that lie together and serve one class at a time: see native/kv/page-pool.h. */
+export const chunkPages = 16;
+
 /** The most blocks that one sequence takes when it has `tokens` tokens: no more from some length on. */
 export function mostBlocks(
-  { blockBytes, classBlockBytes }: KvPool,
+  { blockBytes, classBlockBytes }: BlockSizes,
   rule: PartitionRule,
   tokens: number,
 ): number {
   const exact = blocksFor(Math.min(tokens, rule.mostExact), rule.pageTokens);
   const packed = blocksFor(Math.min(Math.max(0, tokens - rule.sinkTokens), rule.mostPacked), rule.pageTokens);
-  return tokens <= rule.recentTokens
-    ? exact
-    : exact + Math.ceil((packed * classBlockBytes.int4) / blockBytes);
+  // Less than a packed page of each chunk is left over, which adds up where mid is long.
+  const perChunk = Math.floor((chunkPages * blockBytes) / classBlockBytes.int4);
+  return tokens <= rule.recentTokens ? exact : exact + Math.ceil((packed * chunkPages) / perChunk);
 }
 
 /** Blocks to keep free, so that what moves can be packed while its exact pages are held. */
-export function partitionRoom(kv: KvPool): number {
+export function partitionRoom(kv: PoolSizes): number {
   return packingRoom(kv, [packedForm]);
 }
 

@@ -133,7 +133,8 @@ OpenOptions readOpenOptions(Napi::Object object) {
   if (const Napi::Value value = object.Get("selection"); !value.IsUndefined()) {
     const auto selection = value.As<Napi::Object>();
     device.selection = PageSelection{readInteger<std::int64_t>(selection, "sinkPages"),
-                                     readInteger<std::int64_t>(selection, "topPages")};
+                                     readInteger<std::int64_t>(selection, "topPages"),
+                                     readBool(selection, "afterDrop")};
   }
   device.kvMayShrink = readBool(object, "kvMayShrink");
   options.compute = readCompute(field(object, "compute").As<Napi::Object>());

@@ -108,6 +108,7 @@ struct EntryRows {
 struct PageSelection {
   std::int64_t sinkPages = 0;  // the first ones, always
   std::int64_t topPages = 0;   // of those between them and the recent ones
+  bool afterDrop = false;      // rows of a sequence of which nothing was dropped see all of it
 };
 
 // A sequence's page table under such a selection: sink, then (where `droppedPages` were), mid, then recent.

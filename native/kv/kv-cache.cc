@@ -220,6 +220,7 @@ void KvCache::drop(int slot, std::int64_t begin, std::int64_t end) {
 
 PagePartitions KvCache::partitionsOf(int slot, const PageSelection& selection) const {
   const Sequence& sequence = at(slot);
+  if (selection.afterDrop && sequence.dropped == 0) return {selection, 0, selection.sinkPages};
   const std::vector<PrecisionClass>& classes = sequence.classes[0];
   const auto sink = std::min(selection.sinkPages, static_cast<std::int64_t>(classes.size()));
   const auto recent = std::find_if_not(classes.begin() + sink, classes.end(), isPacked);

@@ -298,6 +298,19 @@ describe('a session', () => {
   });
 });
 
+describe('memory for partitions', () => {
+  it('is by default what as many sequences take as may run, however many layers there are', async () => {
+    for (const maxSequences of [1, 3]) {
+      const engine = await openEngine(
+        Settings.parse({ model: { path: demoFolder }, engine: { kv: 'pack', maxSequences, ...small } }),
+      );
+      expect(engine.info.kvBytes).toBeGreaterThan(maxSequences * (5 * blockBytes.bf16 + 6 * blockBytes.int4));
+      expect(engine.info.kvBytes).toBeLessThan((7 * maxSequences + 16) * blockBytes.bf16);
+      await engine.close();
+    }
+  });
+});
+
 describe('partitions that cannot be', () => {
   it('are refused by name', async () => {
     await expect(open({ packTopPages: 62 })).rejects.toThrow(

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { LocalEngine } from '../../../engine/engine.js';
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from '../../../engine/kv/page-classes.js';
+import { PartitionRule } from '../../../engine/kv/partition-rule.js';
 import { PressureRule } from '../../../engine/kv/pressure-rule.js';
 import { packingRoom } from '../../../engine/kv/sequence-packing.js';
 import { SparsePrefill } from '../../../engine/kv/sparse-prefill.js';
@@ -46,6 +47,7 @@ interface Asked {
 
 interface History {
   readonly packedBlocks: number;
+  readonly droppedTokens: number;
   /** Times that the scheduler foresaw a decode step of fewer bytes than exact sequences would read. */
   readonly smallerLoads: number;
 }
@@ -61,6 +63,10 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   const rule = new PackingRule(form, recent, 32);
   const rungs = ladders[below(ladders.length)]!;
   const used = squeezes ? rungs : [form];
+  const partitions =
+    seed % 2 === 0
+      ? undefined
+      : new PartitionRule({ sinkTokens: 32, recentTokens: 32, midTokens: 64, topPages: 1 }, 32);
   const device = new HashingDevice(14 + below(30), 1 + below(6), used);
   const prefixCache = below(3) > 0;
   const sparse = below(2) === 0 ? new SparsePrefill(0.5, 2, 32, 64) : undefined;
@@ -93,7 +99,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
     info: { spec: device.info.spec, contextLength, eosTokenIds: [] as number[] } as unknown as EngineInfo,
     prefixCache,
     sparse,
-    ...(squeezes ? { pressure: new PressureRule(rungs, recent, 32) } : { packing: rule }),
+    ...(squeezes ? { pressure: new PressureRule(rungs, recent, 32, partitions) } : { packing: rule }),
     swapBytes: below(3) * 20_000,
     policy: open(policy),
     reopenPolicy: ({ scheduler = policy }) => open(scheduler),
@@ -165,20 +171,23 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   expect(device.heldBytes).toBe(stats.cache.blocks * device.kv.blockBytes);
   if (!prefixCache) expect(device.heldBytes).toBe(0);
   await engine.close();
-  return { packedBlocks: stats.kvPackedBlocks, smallerLoads };
+  return { packedBlocks: stats.kvPackedBlocks, droppedTokens: stats.kvDroppedTokens, smallerLoads };
 }
 
 async function runHistories(squeezes: boolean): Promise<void> {
   let packedBlocks = 0;
+  let droppedTokens = 0;
   let smallerLoads = 0;
   for (let seed = 0; seed < histories; seed++) {
     const history = await runHistory(seed, squeezes).catch((cause) => {
       throw new Error(`in the history of seed ${seed}: ${(cause as Error).message}`, { cause });
     });
     packedBlocks += history.packedBlocks;
+    droppedTokens += history.droppedTokens;
     smallerLoads += history.smallerLoads;
   }
   expect(packedBlocks).toBeGreaterThan(0);
+  expect(droppedTokens > 0).toBe(squeezes);
   expect(smallerLoads).toBeGreaterThan(0);
 }
 

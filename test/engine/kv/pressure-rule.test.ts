@@ -1,11 +1,21 @@
 import { describe, expect, it } from 'vitest';
 import { byAttention, uniform } from '../../../engine/kv/page-classes.js';
+import { PartitionRule } from '../../../engine/kv/partition-rule.js';
 import { PressureRule } from '../../../engine/kv/pressure-rule.js';
 
 const zip = { high: 'int4', low: 'int2', pick: byAttention(0.9) } as const;
 const ladder = new PressureRule([uniform('int8'), zip], 100, 32);
-const at = (computedTokens: number, rung: number, squeezedTokens: number, promptTokens = 200) =>
-  ladder.next({ promptTokens, computedTokens, rung, squeezedTokens });
+/** Of a sequence that has all packed that shall be. */
+const standing = (computedTokens: number, rung: number, squeezedTokens: number, droppedTokens = 0) => ({
+  promptTokens: 200,
+  computedTokens,
+  droppedTokens,
+  rung,
+  rungTokens: squeezedTokens,
+  squeezedTokens,
+});
+const at = (computedTokens: number, rung: number, squeezedTokens: number) =>
+  ladder.next(standing(computedTokens, rung, squeezedTokens));
 
 describe('the ladder of pressure', () => {
   it('takes whole pages behind the recent tokens, and nothing of a prompt that is being read', () => {
@@ -25,6 +35,22 @@ describe('the ladder of pressure', () => {
     expect(at(600, 0, 352)).toEqual({ rung: 1, end: 448 });
     expect(at(500, 1, 352)).toBeUndefined();
     expect(at(700, 1, 352)).toEqual({ rung: 1, end: 544 });
+  });
+
+  it('ends in partitions, where there are some: what is packed beyond them is dropped', () => {
+    const sizes = { sinkTokens: 32, recentTokens: 64, midTokens: 256, topPages: 2 };
+    const partitions = new PartitionRule(sizes, 32);
+    const down = new PressureRule([uniform('int8'), zip], 100, 32, partitions);
+    const next = (...where: Parameters<typeof standing>) => down.next(standing(...where));
+    expect(next(700, 0, 544)).toEqual({ rung: 1, end: 544 });
+    expect(next(700, 1, 544)).toEqual({ rung: 2, end: 288 });
+    // What is dropped counts no more.
+    expect(next(700, 1, 288, 256)).toBeUndefined();
+    expect(next(840, 1, 288, 256)).toEqual({ rung: 1, end: 448 });
+    expect(next(840, 1, 448, 256)).toEqual({ rung: 2, end: 288 });
+    expect(next(600, 1, 384)).toBeUndefined();
+    // What is to be squeezed first is.
+    expect(down.next({ ...standing(700, 1, 544), rungTokens: 200 })).toBeUndefined();
   });
 
   it('says which of its forms attention chooses', () => {
