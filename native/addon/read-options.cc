@@ -132,9 +132,9 @@ OpenOptions readOpenOptions(Napi::Object object) {
   device.maxSequenceTokens = readInteger<std::int64_t>(object, "maxSequenceTokens");
   if (const Napi::Value value = object.Get("selection"); !value.IsUndefined()) {
     const auto selection = value.As<Napi::Object>();
-    device.selection = PageSelection{readInteger<std::int64_t>(selection, "sinkPages"),
-                                     readInteger<std::int64_t>(selection, "topPages"),
-                                     readBool(selection, "afterDrop")};
+    device.selection =
+        PageSelection{readInteger<std::int64_t>(selection, "sinkPages"),
+                      readInteger<std::int64_t>(selection, "topPages"), readBool(selection, "afterDrop")};
   }
   device.kvMayShrink = readBool(object, "kvMayShrink");
   options.compute = readCompute(field(object, "compute").As<Napi::Object>());

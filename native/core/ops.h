@@ -228,12 +228,14 @@ class Ops {
                          const AttentionShape& shape, Tensor out) = 0;
 
   // The same of entries with absent pages. A row sees all sink and recent pages, and for each KV head the
-  // `topPages` mid pages whose keys promise the highest score: of a page whose keys lie within middle +-
-  // reach in each channel, sum(q * middle + |q| * reach), the highest of the heads that share the KV head
-  // (the bound of Quest, arXiv 2406.10774, which the scales of packed keys are); the earlier page where two
-  // promise as much. Positions are closed up: a page is seen as if the absent ones behind it did not exist,
-  // which turns the query back by their tokens; the promise is made as if the page stood right before the
-  // recent ones. Pages come in ascending order. No layer may have a window.
+  // `topPages` mid pages in which a key scores highest with one of the heads that share the KV head. Which
+  // pages are looked at for that key by key, a few times as many, says a bound that the scales of packed keys
+  // are (after Quest, arXiv 2406.10774): of a page whose keys lie within middle +- reach in each channel,
+  // sum(q * middle + |q| * reach / 2), half since no key lies at the end of its range in all of them. The
+  // earlier page where two promise as much. Positions are closed up: a page is seen as if the absent ones
+  // behind it did not exist, which turns the query back by their tokens; while pages are chosen, each is
+  // looked at as if it stood right before the recent ones. Pages come in ascending order. No layer may have a
+  // window.
   virtual void attendPartitions(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                                 std::span<const PagePartitions> partitions, const AttentionShape& shape,
                                 const RopeTable& rope, Tensor out);

@@ -52,13 +52,15 @@ std::unique_ptr<KvMemory> Device::allocate(const DeviceOptions& options) {
 void Device::checkSelection(const DeviceOptions& options) const {
   if (!options.selection) return;
   if (!backend_->selectsPages()) {
-    throw Error(std::string("the kernels of ") + backend_->isa() +
-                " cannot attend to a selection of pages yet, which pack needs; choose another --kv or --kv-pressure");
+    throw Error(
+        std::string("the kernels of ") + backend_->isa() +
+        " cannot attend to a selection of pages yet, which pack needs; choose another --kv or --kv-pressure");
   }
   check(options.selection->topPages > 0, "a selection must have pages");
   if (std::ranges::any_of(spec_.slidingWindow, [](int window) { return window > 0; })) {
     throw Error(
-        "the model has layers that see a window of their own, which pack cannot serve; choose another --kv or --kv-pressure");
+        "the model has layers that see a window of their own, which pack cannot serve; choose another --kv "
+        "or --kv-pressure");
   }
 }
 

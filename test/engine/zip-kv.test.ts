@@ -152,6 +152,43 @@ describe('a request under zip', () => {
     });
   });
 
+  it('ends the ladder in partitions, but for requests that do not allow it', async () => {
+    const settings = {
+      kv: 'exact',
+      kvPressure: 'pack',
+      kvMemory: 40 * 196_608,
+      prefixCache: false,
+      packSinkTokens: 32,
+      packMidTokens: 128,
+      packTopPages: 2,
+    } as const;
+    const run =
+      (over = {}) =>
+      (engine: Engine) =>
+        generate(
+          engine,
+          requestFor(prompt.slice(0, 400), { maxTokens: 500, ignoreEos: true, reportsKv: true, ...over }),
+        );
+    const expected = await withEngine({ kv: 'exact' }, run());
+    await withEngine(settings, async (engine) => {
+      const answers = await Promise.all([
+        run({ staysExact: true })(engine),
+        ...[1, 2, 3].map(() => run()(engine)),
+      ]);
+      expect(answers[0]!.choices[0]!.tokens).toEqual(expected.choices[0]!.tokens);
+      for (const { choices } of answers) expect(choices[0]!.tokens).toHaveLength(500);
+      const dropped = answers.map(({ usage }) => usage.kv!.droppedTokens);
+      expect(dropped[0]).toBe(0);
+      expect(Math.max(...dropped)).toBeGreaterThanOrEqual(128);
+      for (const { kv } of answers.slice(1).map(({ usage }) => usage)) {
+        expect(kv!.tokens).toBe(899);
+      }
+      const stats = await engine.stats();
+      expect(stats.kvDroppedTokens).toBeGreaterThanOrEqual(Math.max(...dropped));
+      expect(stats.kvBlocksUsed).toBe(0);
+    });
+  });
+
   it('is not asked for where it would do nothing', async () => {
     await expect(open({ kvPressure: 'int8', kv: 'int4' })).rejects.toThrow(
       '--kv-pressure int8 does nothing under --kv int4',

@@ -44,6 +44,14 @@ class AttentionWorker {
   // The mid pages that a row sees, ascending. `block` has this row only.
   void selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                    const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
+  // Of the selected pages, the `count` that promise most; `promises_` begin with that of `firstPage`.
+  void keepBest(std::int64_t count, std::int64_t firstPage);
+  // What a key of a packed page may score with the turned query, by its scales; the highest of the heads.
+  static float boundOf(const AttentionKernels& kernels, const AttentionProblem& problem,
+                       const AttentionBlock& block, std::int64_t page, const Turn& turn);
+  // What its best key does score. The turned query stays loaded.
+  float highestScore(const AttentionKernels& kernels, const AttentionProblem& problem,
+                     const AttentionBlock& block, std::int64_t page, const Turn& turn);
   // The pages of a span, of the queries that were loaded.
   void attendLoaded(const AttentionKernels& kernels, const AttentionProblem& problem,
                     const AttentionBlock& block, std::int64_t span, const SoftmaxState& state);
