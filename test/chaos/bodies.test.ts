@@ -133,7 +133,9 @@ describe('bodies that are deep or wide', () => {
   });
 
   it('wide ones too', async () => {
-    const wide = JSON.stringify(Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`k${i}`, i])));
+    const wide = JSON.stringify(
+      Object.fromEntries(Array.from({ length: isLong ? 100_000 : 20_000 }, (_, i) => [`k${i}`, i])),
+    );
     for (const [, place] of places) {
       const answer = await server.post(...place(wide));
       expect([200, 400]).toContain(answer.status);
@@ -194,10 +196,10 @@ describe('schemas and grammars that explode', () => {
       }),
     ],
     [
-      'a thousand optional properties',
+      'hundreds of optional properties',
       schemaOf({
         type: 'object',
-        properties: Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`p${i}`, {}])),
+        properties: Object.fromEntries(Array.from({ length: isLong ? 1000 : 300 }, (_, i) => [`p${i}`, {}])),
         additionalProperties: false,
       }),
     ],

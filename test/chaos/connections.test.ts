@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
 import { Folder } from '../scripts/support.js';
 import { TandemProcess } from '../server/commands/tandem-process.js';
 import { eventually, type TestServer, testServer } from '../support/server.js';
@@ -32,6 +33,29 @@ describe('many connections', () => {
     await expectNothingLeaked(flooded);
   });
 
+  it('floods of requests are answered or refused, each of them', async () => {
+    const flooded = await testServer({ engine: { maxSequences: 32, maxQueue: 64 } });
+    server = flooded;
+    const body = { prompt: 'Hello', max_tokens: 4, ignore_eos: true };
+    const answers = await Promise.all(
+      Array.from({ length: isLong ? 4000 : 300 }, () => flooded.post('/v1/completions', body)),
+    );
+    const counted = new Map<number, number>();
+    for (const answer of answers) {
+      counted.set(answer.status, (counted.get(answer.status) ?? 0) + 1);
+      const json = (await answer.json()) as { choices?: unknown[]; error?: { code: string } };
+      if (answer.status === 200) expect(json.choices).toHaveLength(1);
+      else {
+        expect([answer.status, json.error?.code]).toEqual([429, 'queue_full']);
+        expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0);
+      }
+    }
+    expect(counted.get(200)).toBeGreaterThan(32);
+    expect(counted.get(429)).toBeGreaterThan(0);
+    await expectOthersServed(flooded.url);
+    await expectNothingLeaked(flooded);
+  });
+
   it('more than may be are closed and counted, and there is room again when some leave', async () => {
     const limited = await testServer({ server: { maxConnections: 50 } });
     server = limited;
@@ -51,30 +75,60 @@ describe('many connections', () => {
   });
 });
 
+describe('requests that never end', () => {
+  it.runIf(isLong)('are answered 408 and counted, and their connections closed', async () => {
+    const slow = await testServer();
+    server = slow;
+    const sockets = await Promise.all(Array.from({ length: 100 }, () => openConnection(slow.url)));
+    const answers = sockets.map((socket) => {
+      let text = '';
+      socket
+        .on('error', () => undefined)
+        .on('data', (data) => {
+          text += data;
+        });
+      socket.write(begun);
+      return new Promise<string>((resolve) => socket.on('close', () => resolve(text)));
+    });
+    for (const answer of await Promise.all(answers)) {
+      expect(answer.slice(0, 12)).toBe('HTTP/1.1 408');
+      expect(answer).toContain('too slowly');
+    }
+    expect(await slow.metric('malformed_requests_total')).toBe(100);
+    await expectOthersServed(slow.url);
+    await expectNothingLeaked(slow);
+  });
+});
+
 describe('a process that may open few files', () => {
   it('never runs out of them: connections are closed instead, and what it needs itself goes on', async () => {
     using folder = new Folder();
     const child = new TandemProcess(
       ['serve', '--port', '0', '--log-level', 'warn', '--store-file', folder.at('responses.db')],
-      { openFiles: 128 },
+      { openFiles: 384 },
     );
     try {
       const [, url] = await child.until('stdout', /on (http:\/\/\S+) /);
-      for (let round = 0; round < (isLong ? 10 : 2); round++) {
+      const asked = { input: 'Count to 10.', max_output_tokens: 3 };
+      // The first of these starts a thread that compiles grammars, which opens a file for each of its modules.
+      const formed = { ...asked, text: { format: { type: 'json_object' } } };
+      for (let round = 0; round < (isLong ? 10 : 1); round++) {
         const sockets: Socket[] = [];
-        for (let i = 0; i < 200; i++) {
+        for (let i = 0; i < 450; i++) {
           const socket = await openConnection(url!);
           socket.on('error', () => undefined);
-          socket.write(
-            rawPost('/v1/responses', JSON.stringify({ input: 'Count to 10.', max_output_tokens: 3 })),
-          );
+          socket.write(rawPost('/v1/responses', JSON.stringify(i < 100 ? asked : formed)));
           sockets.push(socket);
         }
         await eventually(async () =>
           sockets.some(({ destroyed, readableEnded }) => destroyed || readableEnded),
         );
         for (const socket of sockets) socket.destroy();
-        await eventually(async () => (await fetch(`${url}/ready`).catch(() => undefined))?.ok === true);
+        const isReady = async () => (await fetch(`${url}/ready`).catch(() => undefined))?.ok === true;
+        await Promise.race([
+          eventually(isReady),
+          child.exit.then((code) => expect(`ended with ${code}: ${child.stderr}`).toBe('running')),
+        ]);
         await expectOthersServed(url!);
       }
       // Responses are written to a file while connections are refused.
@@ -100,19 +154,21 @@ describe('clients that do not read, or leave', () => {
   it('pause their own streams alone, which the metric tells, and leave nothing behind', async () => {
     const stalled = await testServer({ engine: { maxSequences: 64, maxQueue: 1024 } });
     server = stalled;
+    // As many bytes a token as can be: the system itself holds some megabytes for a connection.
     const body = {
-      prompt: Array.from({ length: 8 }, () => 'Hello'),
-      n: 4,
+      messages: [{ role: 'user', content: 'Hello' }],
+      n: 16,
       max_tokens: 1500,
       ignore_eos: true,
       stream: true,
-      logprobs: 5,
+      logprobs: true,
+      top_logprobs: 20,
     };
     const sockets = await Promise.all(
       Array.from({ length: isLong ? 8 : 1 }, async () => {
         const socket = await openConnection(stalled.url);
         socket.on('error', () => undefined).pause();
-        socket.write(rawPost('/v1/completions', JSON.stringify(body)));
+        socket.write(rawPost('/v1/chat/completions', JSON.stringify(body)));
         return socket;
       }),
     );
@@ -122,6 +178,53 @@ describe('clients that do not read, or leave', () => {
     await expectNothingLeaked(stalled);
     expect(await stalled.metric('paused_requests')).toBe(0);
     expect(await stalled.metric('stream_stall_seconds_total')).toBeGreaterThan(0);
+  });
+
+  it('pause the streams of their own socket alone', async () => {
+    const stalled = await testServer({ engine: { maxSequences: 64, maxQueue: 1024 } });
+    server = stalled;
+    const open = async (): Promise<WebSocket> => {
+      const socket = new WebSocket(`${stalled.url.replace('http', 'ws')}/v1/stream`);
+      await new Promise((resolve) => socket.once('open', resolve));
+      return socket;
+    };
+    const request = {
+      messages: [{ role: 'user', content: 'Hello' }],
+      max_tokens: 500,
+      ignore_eos: true,
+      logprobs: true,
+      top_logprobs: 20,
+    };
+    const deaf = await open();
+    deaf.pause();
+    for (let id = 0; id < 16; id++) {
+      deaf.send(JSON.stringify({ type: 'generate', id: `${id}`, request }));
+    }
+    await eventually(async () => (await stalled.metric('paused_requests')) > 0);
+    const other = await open();
+    const done = new Promise<string>((resolve) =>
+      other.on('message', (data) => /"done"/.test(String(data)) && resolve(String(data))),
+    );
+    other.send(
+      JSON.stringify({
+        type: 'generate',
+        id: 'a',
+        request: { prompt: 'Hello', max_tokens: 100, ignore_eos: true },
+      }),
+    );
+    expect(JSON.parse(await done)).toMatchObject({ id: 'a', usage: { completion_tokens: 100 } });
+    // It hears all of what it was sent, once it listens again.
+    const ends = new Set<string>();
+    deaf.on('message', (data) => {
+      const { type, id } = JSON.parse(String(data)) as { type: string; id: string };
+      if (type === 'done') ends.add(id);
+    });
+    deaf.resume();
+    await eventually(async () => ends.size === 16);
+    deaf.close();
+    other.close();
+    await expectNothingLeaked(stalled);
+    expect(await stalled.metric('paused_requests')).toBe(0);
   });
 
   it('drop at any moment of any kind of request', async () => {

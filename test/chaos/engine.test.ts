@@ -2,33 +2,42 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { Settings } from '../../config/schema.js';
 import { engineOn } from '../../engine/client.js';
-import { startProcess } from '../../engine/engine-host.js';
+import { startProcess, startThread } from '../../engine/engine-host.js';
 import { demoFolder } from '../support/demo.js';
 import { eventually, type TestServer, testServer } from '../support/server.js';
 import { expectNothingLeaked, expectOthersServed, isLong } from './support.js';
 
 let server: TestServer | undefined;
-afterEach(() => server?.close());
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+});
 
 const { model, engine: settings } = Settings.parse({
   model: { path: demoFolder },
   engine: { kvMemory: '64MiB', device: 'cpu', maxSequences: 64 },
 });
 
-/** An engine in a process of its own, as on a GPU, which can be killed. */
-async function openMortal() {
-  const host = startProcess({ model, engine: settings, reportsDecisions: false });
-  return { engine: await engineOn(host), pid: host.pid! };
-}
+/** An engine in a thread, as on a processor, or in a process, as on a GPU, and how to kill it. */
+const mortals = {
+  thread: async () => {
+    const host = startThread({ model, engine: settings, reportsDecisions: false });
+    return { engine: await engineOn(host), kill: () => void host.end() };
+  },
+  process: async () => {
+    const host = startProcess({ model, engine: settings, reportsDecisions: false });
+    return { engine: await engineOn(host), kill: () => process.kill(host.pid!, 'SIGKILL') };
+  },
+};
 
 const endless = { prompt: 'Hello', max_tokens: 1900, ignore_eos: true };
 
-describe('the engine is killed while it writes', () => {
+describe.each(['thread', 'process'] as const)("the engine's %s is killed while it writes", (kind) => {
   it('tells every client, answers 503 until there is another, and goes on', async () => {
     const first = await testServer({}, false);
     server = first;
-    const mortal = await openMortal();
-    const next = await openMortal();
+    const mortal = await mortals[kind]();
+    const next = await mortals[kind]();
     let reopen!: () => void;
     const reopened = new Promise<void>((resolve) => {
       reopen = resolve;
@@ -58,7 +67,7 @@ describe('the engine is killed while it writes', () => {
     });
     socket.send(JSON.stringify({ type: 'generate', id: 'a', request: endless }));
     await eventually(async () => (await first.metric('active_requests')) === streams + 3);
-    process.kill(mortal.pid, 'SIGKILL');
+    mortal.kill();
 
     for (const text of await Promise.all(streaming.map((stream) => stream.text()))) {
       const last = text.trimEnd().split('\n\n').at(-1)!;
