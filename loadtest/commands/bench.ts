@@ -7,6 +7,7 @@ import { renderCommand } from './render.js';
 import { runProgram } from './run-program.js';
 import { schedulersCommand } from './schedulers.js';
 import { serveCommand } from './serve.js';
+import { soakCommand } from './soak.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export function run(argv: string[]): Promise<number> {
@@ -21,6 +22,7 @@ export function run(argv: string[]): Promise<number> {
     .addCommand(engineCommand(rest))
     .addCommand(qualityCommand(rest))
     .addCommand(peerCommand(rest))
+    .addCommand(soakCommand(rest))
     .addCommand(randomModelCommand())
     .addCommand(renderCommand());
   return runProgram(program, argv);
