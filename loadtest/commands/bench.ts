@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { attentionCommand } from './attention.js';
 import { engineCommand } from './engine.js';
 import { peerCommand } from './peer.js';
 import { qualityCommand } from './quality.js';
@@ -8,6 +9,7 @@ import { runProgram } from './run-program.js';
 import { schedulersCommand } from './schedulers.js';
 import { serveCommand } from './serve.js';
 import { sessionsCommand } from './sessions.js';
+import { soakCommand } from './soak.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export function run(argv: string[]): Promise<number> {
@@ -20,9 +22,11 @@ export function run(argv: string[]): Promise<number> {
     .addCommand(serveCommand(rest))
     .addCommand(schedulersCommand(rest))
     .addCommand(engineCommand(rest))
+    .addCommand(attentionCommand(rest))
     .addCommand(qualityCommand(rest))
     .addCommand(sessionsCommand(rest))
     .addCommand(peerCommand(rest))
+    .addCommand(soakCommand(rest))
     .addCommand(randomModelCommand())
     .addCommand(renderCommand());
   return runProgram(program, argv);
