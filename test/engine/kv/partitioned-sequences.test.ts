@@ -19,13 +19,16 @@ const tokenizer = {
   stream: () => ({ push: () => '', end: () => '' }),
 } as unknown as Tokenizer;
 
-const open = (name: PolicyName) =>
-  openPolicy(
+const schedulingOf = (name: PolicyName) => ({
+  policy: openPolicy(
     name,
     { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
     splitsOf(2, 1),
     simplePredictor(2),
-  );
+  ),
+  stepSeconds: () => 0.01,
+  constantsOrigin: 'a test',
+});
 
 interface Turn {
   readonly id: string;
@@ -68,9 +71,8 @@ async function runHistory(seed: number): Promise<number> {
     prefixCache: below(2) === 0,
     partitions: rule,
     swapBytes: below(3) * 40_000,
-    policy: open(policy),
-    reopenPolicy: ({ scheduler = policy }) => open(scheduler),
-    constantsOrigin: 'a test',
+    ...schedulingOf(policy),
+    reopenScheduling: ({ scheduler = policy }) => schedulingOf(scheduler),
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
     reopenSeconds: 1,
     maxQueue: 1000,
@@ -195,9 +197,8 @@ describe('a request of a session', () => {
       prefixCache: false,
       partitions: rule,
       swapBytes: 1_000_000,
-      policy: open('chunked'),
-      reopenPolicy: () => open('chunked'),
-      constantsOrigin: 'a test',
+      ...schedulingOf('chunked'),
+      reopenScheduling: () => schedulingOf('chunked'),
       prefillOrder: 'fcfs',
       reopenSeconds: 1,
       maxQueue: 10,
