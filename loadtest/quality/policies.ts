@@ -14,9 +14,13 @@ export interface CachePolicy {
   readonly form?: PackedForm;
 }
 
-/** What the server offers: each class of `--kv` in the schema's order, so that one added there is measured here. */
+/**
+ * What the server offers: each class of `--kv` in the schema's order, so that one added there is measured here. But not
+ * `pack`, which is for what is longer than the context: `tandem bench sessions` measures that.
+ */
 export const offeredPolicies: readonly CachePolicy[] = EngineSettings.shape.kv
   .unwrap()
+  .exclude(['pack'])
   .options.map((kv) => ({ name: kv, settings: { kv } }));
 
 /** Beside the default: below, recent tokens have nearly all of the demo model's attention; 1 is int4. */

@@ -24,6 +24,7 @@ describe('tandem bench quality', () => {
     using folder = new Folder();
     const html = folder.at('quality.html');
     const { names, row } = await measure('quality', ...tiny, ...timed, '--html', html);
+    expect(offeredPolicies.map(({ name }) => name)).toEqual(['exact', 'int8', 'int4', 'int2', 'zip']);
     for (const { name } of offeredPolicies) expect(names).toContain(`${name}: KV of a token`);
 
     // 6 layers of 4 heads of 64 elements, K and V: bf16, and bytes with a float32 scale.
