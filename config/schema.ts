@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { pressureLevels } from './kv-pressure.js';
 
 /**
  * Every setting there is: its type, bounds, default and help text. Flags, environment variables and config-file keys
@@ -106,7 +107,7 @@ export const EngineSettings = z.strictObject({
     .default(16)
     .describe('pages of 32 tokens of these that a token sees under pack: those that promise most attention'),
   kvPressure: z
-    .enum(['off', 'int8', 'int4', 'zip', 'pack'])
+    .enum(pressureLevels)
     .default('off')
     .describe(
       'how far older tokens of running streams are squeezed when memory is short, before anyone waits or gives way: into int8, then int4 or zip; pack, after zip, also gives up what is older than --pack-mid-tokens; under --kv exact, and but for int8 under --kv int8',

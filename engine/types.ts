@@ -1,3 +1,4 @@
+import type { PressureLevel } from '../config/kv-pressure.js';
 import type { EngineSettings } from '../config/schema.js';
 import type { DeviceInfo, PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
@@ -47,8 +48,8 @@ export interface GenerateRequest {
   readonly promptLogprobs: boolean;
   /** Whether the usage says what was done to the request's KV. */
   readonly reportsKv?: boolean;
-  /** Whether its KV is not squeezed when memory is short. */
-  readonly staysExact?: boolean;
+  /** How far its KV may be squeezed when memory is short; as far as the engine does if absent. */
+  readonly kvPressure?: PressureLevel;
   /**
    * Goes on where the last request of this session ended: its prompt comes behind all prompts and answers before it. Only
    * where sequences may be of any length.

@@ -1,4 +1,5 @@
 import type { Response } from 'express';
+import { mildest } from '../config/kv-pressure.js';
 import type { Usage } from '../engine/index.js';
 import { Generation } from './generation.js';
 import type { ApiKey } from './keys/api-key.js';
@@ -29,8 +30,11 @@ export class PromptRun {
     this.#generations = prompts.map(({ request, toolCalls }, prompt) => {
       const calls = toolCalls && new ToolCallEvents(toolCalls);
       const ownId = prompts.length > 1 ? `${id}-${prompt}` : id;
-      const priority = Math.min(request.priority, key.maxPriority);
-      return new Generation(service, key, { ...request, id: ownId, priority }, (events) => {
+      const allowed = {
+        priority: Math.min(request.priority, key.maxPriority),
+        kvPressure: mildest(key.kvPressure, request.kvPressure ?? 'pack'),
+      };
+      return new Generation(service, key, { ...request, ...allowed, id: ownId }, (events) => {
         this.#onEvents(prompt, calls ? calls.next(events) : events);
         const last = events.at(-1);
         if (last?.type === 'error') this.#fail(last.error);

@@ -1,3 +1,4 @@
+import { type PressureLevel, squeezesMore } from '../../config/kv-pressure.js';
 import { decidesByAttention, type PackedForm } from './page-classes.js';
 import type { PartitionRule } from './partition-rule.js';
 
@@ -47,16 +48,25 @@ export class PressureRule {
     return this.rungs.find(decidesByAttention);
   }
 
-  /** The next squeeze of a sequence, the mildest that is worth it: what has become older since the last one comes first. */
-  next(sequence: Squeezed): Squeeze | undefined {
+  /**
+   * The next squeeze of a sequence that may go as far as `most`, the mildest that is worth it: what has become older since the
+   * last one comes first.
+   */
+  next(sequence: Squeezed, most: PressureLevel = 'pack'): Squeeze | undefined {
     const { promptTokens, computedTokens, droppedTokens, rung, rungTokens, squeezedTokens } = sequence;
-    if (computedTokens < promptTokens) return undefined;
+    const allowed = this.rungs.filter((form) => !squeezesMore(levelOf(form), most)).length;
+    if (allowed === 0 || computedTokens < promptTokens) return undefined;
     const exactFrom = computedTokens - droppedTokens - this.recentTokens;
     const end = Math.floor(exactFrom / this.pageTokens) * this.pageTokens;
     if (end - squeezedTokens >= leastTokens) return { rung, end };
-    if (rung + 1 < this.rungs.length)
-      return squeezedTokens >= leastTokens ? { rung: rung + 1, end } : undefined;
+    if (rung + 1 < allowed) return squeezedTokens >= leastTokens ? { rung: rung + 1, end } : undefined;
+    if (most !== 'pack') return undefined;
     const kept = this.partitions ? this.partitions.sinkTokens + this.partitions.midTokens : rungTokens;
     return rungTokens - kept >= leastTokens ? { rung: this.rungs.length, end: kept } : undefined;
   }
+}
+
+function levelOf(form: PackedForm): PressureLevel {
+  if (decidesByAttention(form)) return 'zip';
+  return form.high === 'int8' ? 'int8' : 'int4';
 }

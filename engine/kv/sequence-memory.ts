@@ -312,8 +312,9 @@ export class SequenceMemory implements Memory<Sequence> {
   #nextSqueeze(sequence: Sequence): Squeeze | undefined {
     const { rung, rungTokens, squeezedTokens, packing, request } = sequence;
     const { pressure } = this.#options;
-    if (!pressure || request.request.staysExact) return undefined;
-    const next = pressure.next(sequence);
+    const most = request.request.kvPressure;
+    if (!pressure || most === 'off') return undefined;
+    const next = pressure.next(sequence, most);
     // What is under way frees memory too, and comes first.
     const isUnderWay = packing || squeezedTokens > rungTokens;
     return isUnderWay && next?.rung !== rung ? { rung, end: squeezedTokens } : next;

@@ -1,3 +1,4 @@
+import type { PressureLevel } from '../../config/kv-pressure.js';
 import { ApiError } from '../openai/errors.js';
 import { RateLimit } from './rate-limit.js';
 
@@ -10,6 +11,8 @@ export interface KeyRules {
   readonly tokensPerDay?: number | undefined;
   /** Requests that ask for a higher priority get this one. */
   readonly maxPriority?: number | undefined;
+  /** How far the KV of requests may be squeezed when memory is short. */
+  readonly kvPressure?: PressureLevel | undefined;
 }
 
 export interface KeyUsage {
@@ -31,6 +34,7 @@ interface NamedLimit {
 export class ApiKey {
   readonly name: string;
   readonly maxPriority: number;
+  readonly kvPressure: PressureLevel;
   readonly usage: KeyUsage = { requests: 0, refused: 0, promptTokens: 0, generatedTokens: 0 };
   openSockets = 0;
   readonly #limits: NamedLimit[] = [];
@@ -38,6 +42,7 @@ export class ApiKey {
   constructor(rules: KeyRules, now: () => number) {
     this.name = rules.name;
     this.maxPriority = rules.maxPriority ?? Number.POSITIVE_INFINITY;
+    this.kvPressure = rules.kvPressure ?? 'pack';
     const add = (amount: number | undefined, seconds: number, rest: Omit<NamedLimit, 'limit'>): void => {
       if (amount !== undefined) this.#limits.push({ ...rest, limit: new RateLimit(amount, seconds, now) });
     };

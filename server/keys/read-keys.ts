@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import { pressureLevels } from '../../config/kv-pressure.js';
 import { ConfigError } from '../../config/resolve.js';
 import type { ServerSettings } from '../../config/schema.js';
 import { hashOf, type KnownKey } from './key-ring.js';
@@ -18,6 +19,7 @@ const Entry = z
     tokensPerMinute: limit,
     tokensPerDay: limit,
     maxPriority: z.int().min(-100).max(100).optional(),
+    kvPressure: z.enum(pressureLevels).optional(),
   })
   .refine(({ key, sha256 }) => (key === undefined) !== (sha256 === undefined), 'expected key or sha256');
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { pressureLevels } from '../../config/kv-pressure.js';
 import { ResponseFormat } from '../grammar/response-format.js';
 import { chatToolFields } from '../tools/schemas.js';
 
@@ -18,7 +19,7 @@ export const sharedFields = {
       priority: z.int().min(-100).max(100).optional(),
       deadline_ms: z.int().positive().optional(),
       kv: z.boolean().optional(),
-      kv_pressure: z.boolean().optional(),
+      kv_pressure: z.union([z.boolean(), z.enum(pressureLevels)]).optional(),
     })
     .nullish(),
   temperature: finite.min(0).max(2).nullish(),

@@ -31,7 +31,7 @@ export function sharedFields(
   | 'priority'
   | 'deadlineMs'
   | 'reportsKv'
-  | 'staysExact'
+  | 'kvPressure'
 > {
   const logitBias = new Map(Object.entries(body.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias]));
   for (const id of logitBias.keys()) {
@@ -60,8 +60,14 @@ export function sharedFields(
     priority: body.tandem?.priority ?? 0,
     ...(deadlineMs !== undefined && { deadlineMs }),
     ...(body.tandem?.kv && { reportsKv: true }),
-    ...(body.tandem?.kv_pressure === false && { staysExact: true }),
+    ...kvPressureOf(body),
   };
+}
+
+function kvPressureOf({ tandem }: SharedBody): Pick<GenerateRequest, 'kvPressure'> {
+  const asked = tandem?.kv_pressure ?? true;
+  if (asked === true) return {};
+  return { kvPressure: asked === false ? 'off' : asked };
 }
 
 export function checkModel({ model }: PrepareContext, asked: string | null | undefined): void {

@@ -138,7 +138,7 @@ describe('a request under zip', () => {
     const expected = await withEngine({ kv: 'exact' }, run(200));
     await withEngine(settings, async (engine) => {
       const answers = await Promise.all([
-        run(200, { staysExact: true })(engine),
+        run(200, { kvPressure: 'off' })(engine),
         ...[1, 2, 3].map(() => run(300)(engine)),
       ]);
       expect(answers[0]!.choices).toEqual(expected.choices);
@@ -172,7 +172,7 @@ describe('a request under zip', () => {
     const expected = await withEngine({ kv: 'exact' }, run());
     await withEngine(settings, async (engine) => {
       const answers = await Promise.all([
-        run({ staysExact: true })(engine),
+        run({ kvPressure: 'off' })(engine),
         ...[1, 2, 3].map(() => run()(engine)),
       ]);
       expect(answers[0]!.choices[0]!.tokens).toEqual(expected.choices[0]!.tokens);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { PressureLevel } from '../../../config/kv-pressure.js';
 import { byAttention, uniform } from '../../../engine/kv/page-classes.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
 import { PressureRule } from '../../../engine/kv/pressure-rule.js';
@@ -51,6 +52,22 @@ describe('the ladder of pressure', () => {
     expect(next(600, 1, 384)).toBeUndefined();
     // What is to be squeezed first is.
     expect(down.next({ ...standing(700, 1, 544), rungTokens: 200 })).toBeUndefined();
+  });
+
+  it('goes no further than a sequence allows', () => {
+    const sizes = { sinkTokens: 32, recentTokens: 64, midTokens: 256, topPages: 2 };
+    const down = new PressureRule([uniform('int8'), zip], 100, 32, new PartitionRule(sizes, 32));
+    const next = (most: PressureLevel, ...where: Parameters<typeof standing>) =>
+      down.next(standing(...where), most);
+    expect(next('off', 700, 0, 0)).toBeUndefined();
+    for (const most of ['int8', 'int4'] as const) {
+      expect(next(most, 700, 0, 0)).toEqual({ rung: 0, end: 544 });
+      expect(next(most, 700, 0, 544)).toBeUndefined();
+    }
+    expect(next('zip', 700, 0, 544)).toEqual({ rung: 1, end: 544 });
+    expect(next('zip', 700, 1, 544)).toBeUndefined();
+    expect(next('pack', 700, 1, 544)).toEqual({ rung: 2, end: 288 });
+    expect(new PressureRule([uniform('int4')], 100, 32).next(standing(700, 0, 0), 'int8')).toBeUndefined();
   });
 
   it('says which of its forms attention chooses', () => {

@@ -33,11 +33,11 @@ describe('keys of a server', () => {
   it('come as JSON with names and limits, in clear or hashed', async () => {
     const keys = await read([
       { name: 'anna', key: 'one', requestsPerMinute: 3, maxPriority: 0 },
-      { name: 'ben', sha256: sha256('two'), tokensPerDay: 1000 },
+      { name: 'ben', sha256: sha256('two'), tokensPerDay: 1000, kvPressure: 'int8' },
     ]);
     expect(keys).toMatchObject([
       { name: 'anna', requestsPerMinute: 3, maxPriority: 0 },
-      { name: 'ben', tokensPerDay: 1000 },
+      { name: 'ben', tokensPerDay: 1000, kvPressure: 'int8' },
     ]);
     expect(keys.map(({ hash }) => hash.toString('hex'))).toEqual([sha256('one'), sha256('two')]);
     expect(JSON.stringify(keys)).not.toContain('"one"');
