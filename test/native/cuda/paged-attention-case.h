@@ -39,7 +39,8 @@ inline void expectSame(const std::vector<bf16>& actual, const std::vector<bf16>&
 
 class PagedAttentionCase {
  public:
-  // The classes of a sequence's full pages in turn; the first is the pool's and that of a page not yet full.
+  // The classes of a sequence's full pages in turn, `none` for those that were given up; the first is the
+  // pool's and that of a page not yet full.
   PagedAttentionCase(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
                      const std::vector<std::int64_t>& tokens)
       : shape_(shape), pages_({classes[0], shape.kvHeads, shape.headDim}, tokens) {
@@ -57,6 +58,11 @@ class PagedAttentionCase {
       for (std::int64_t page = 0; page < static_cast<std::int64_t>(sequence.pages.table.size()); ++page) {
         const PrecisionClass precision = classes[page % classes.size()];
         const bool full = (page + 1) * kPageTokens <= sequence.tokens;
+        if (full && precision == PrecisionClass::none) {
+          sequence.pages.giveUp(page);
+          pages_.setClass(static_cast<int>(i), page, precision);
+          continue;
+        }
         if (full && precision != classes[0]) sequence.pages.convert(Isa::portable, page, precision);
         const PageFormat format = sequence.pages.formatOf(page * kPageTokens);
         std::memcpy(pages_.page(static_cast<int>(i), page), sequence.pages.table[page], format.pageBytes());
