@@ -7,11 +7,14 @@
 #include "core/ops.h"
 #include "cuda/append-kv.h"
 #include "cuda/device-copies.h"
+#include "cuda/gather-pages.h"
 #include "cuda/matmul.h"
 #include "cuda/page-converter.h"
 #include "cuda/page-tables.h"
 #include "cuda/prefill-attention.h"
+#include "cuda/probe.h"
 #include "cuda/runtime.h"
+#include "cuda/saliency-sums.h"
 #include "cuda/sample.h"
 #include "cuda/slot-tables.h"
 #include "cuda/step-block.h"
@@ -45,6 +48,8 @@ class CudaOps final : public Ops {
                 std::span<const float> kGain, float eps) override;
   void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                  const AttentionShape& shape, Tensor out) override;
+  void probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+             const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) override;
   void requantize(std::span<const PageConversion> conversions) override;
   void gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) override;
   void sample(Tensor logits, std::span<const SampleRequest> requests,
@@ -70,10 +75,27 @@ class CudaOps final : public Ops {
     const std::int32_t* singleSlots = nullptr;  // of entries with one token, as the next two
     const std::int32_t* singleRows = nullptr;
     const std::int32_t* contexts = nullptr;
+    const ProbeTile* probes = nullptr;
+    // Of a step with entries that do not look everywhere. A row of the gathered table is an entry's; where
+    // its pages have closed up, its tokens' positions have as well.
+    bool isSparse = false;
+    const SeenRow* seenRows = nullptr;             // [layers, entries]
+    const SeenWord* seenWords = nullptr;           // of all layers
+    int mostPages = 0;                             // of an entry
+    const std::int32_t* rowsOfEntries = nullptr;   // [entries]: each one's own
+    const std::int32_t* rowsOfSingles = nullptr;   // [singles]
+    const QueryTile* closedTiles = nullptr;        // [layers, tiles]
+    const std::int32_t* closedContexts = nullptr;  // [layers, singles]
   };
 
   struct Single {
-    std::int32_t slot, row;
+    std::int32_t slot, row, entry;
+  };
+  // Tiles of probes whose parts and sums there is room for.
+  struct ProbeGroup {
+    std::size_t firstTile, tiles;
+    int mostRows, mostTokens;
+    std::size_t firstRun, runs;
   };
   struct Group {
     int first, count, mostTokens;
@@ -82,12 +104,17 @@ class CudaOps final : public Ops {
   void collectUpdates(std::span<const KvTable> tables);
   void layOut(const StepPlan& plan);
   void groupSingles();
+  void layOutProbes(const StepPlan& plan);
+  void layOutSight(const StepPlan& plan);
+  template <class T>
+  const T* add(const std::vector<T>& values);
   void sendBlock();
   void chooseTurn();
   bool isReplayed() const { return turn_ == StepGraphs::Turn::replay; }
   void endLayers();
   void multiply(Tensor x, const Weight& w, std::span<const float> bias, Tensor y, Epilogue epilogue);
   PageTables tablesOf(const KvView& view, const std::int32_t* slots) const;
+  void gatherSeen(const KvView& view, bool closesUp);
 
   const LaneLimits limits_;
   SlotTables& slotTables_;
@@ -99,7 +126,9 @@ class CudaOps final : public Ops {
   StepTimer timer_;
   DeviceSampler sampler_;
   DeviceMemory angles_;  // [rows, headDim] float
-  DeviceMemory parts_;   // of decode attention
+  DeviceMemory parts_;   // of decode attention and of probes
+  SaliencySums sums_;
+  DeviceMemory gathered_;  // [slots, slotStride] entries
   PinnedMemory hostRow_;
   PageConverter converter_;
 
@@ -114,6 +143,14 @@ class CudaOps final : public Ops {
   std::vector<Single> singles_;
   std::vector<std::int32_t> contexts_;
   std::vector<Group> groups_;
+  std::vector<ProbeTile> probeTiles_;
+  std::vector<std::size_t> probePages_;  // of each run
+  std::vector<ProbeGroup> probeGroups_;
+  std::vector<std::span<std::uint32_t>> probeSums_;
+  std::vector<SeenRow> seenRows_;
+  std::vector<SeenWord> seenWords_;
+  std::vector<QueryTile> closedTiles_;
+  std::vector<std::int32_t> closedContexts_;
   std::vector<TableUpdate> updates_;
   std::vector<std::uint64_t> updateValues_;
 };
