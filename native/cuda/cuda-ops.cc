@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "core/bf16.h"
@@ -74,6 +75,7 @@ CudaOps::CudaOps(const LaneLimits& limits, SlotTables& tables, const DeviceCopie
               "rope angles; lower the tokens of a step"),
       parts_(partsBytes(limits), "attention's parts"),
       sums_(std::max(kSums, static_cast<std::size_t>(limits.slotPages))),
+      probes_(limits.attention, parts_.bytes(), sums_.room()),
       gathered_(static_cast<std::size_t>(limits.slots) * static_cast<std::size_t>(tables.slotStride()) *
                     sizeof(std::uint64_t),
                 "page tables of sparse prefill; lower the longest sequence or the number of sequences"),
@@ -119,7 +121,7 @@ void CudaOps::begin(const StepPlan& plan) {
 void CudaOps::chooseTurn() {
   turn_ = StepGraphs::Turn::run;
   if (step_.severals > 0 || groups_.size() != 1 || timer_.isMeasuring()) return;
-  if (step_.isSparse || !probeTiles_.empty()) return;
+  if (!sight_.empty() || !probes_.empty()) return;
   turn_ = graphs_.next({stream_, groups_[0].count, groups_[0].mostTokens});
   if (turn_ == StepGraphs::Turn::record) graphs_.begin();
 }
@@ -229,100 +231,24 @@ const T* CudaOps::add(const std::vector<T>& values) {
   return block_.onDevice(array);
 }
 
-// Tiles of the plan's probes, as many together as there is memory for their parts and sums; nearly always
-// all.
 void CudaOps::layOutProbes(const StepPlan& plan) {
-  probeTiles_.clear();
-  probePages_.clear();
-  probeGroups_.clear();
-  const AttentionShape& shape = limits_.attention;
-  const auto tileTokens = static_cast<std::int64_t>(probeTileTokens(shape.heads, shape.kvHeads));
-  std::size_t sums = 0;  // of the group
-  for (std::size_t run = 0; run < plan.probes.size(); ++run) {
-    const EntryRows& rows = plan.probes[run];
-    const auto holder = std::ranges::find_if(plan.entries, [&](const EntryRows& entry) {
-      return rows.row >= entry.row && rows.row + rows.count <= entry.row + entry.count;
-    });
-    check(holder != plan.entries.end(), "probe: rows are not an entry's");
-    const std::int64_t end = rows.position + rows.count;
-    const auto pages = static_cast<std::size_t>((end + kPageTokens - 1) / kPageTokens);
-    probePages_.push_back(pages);
-    for (std::int64_t done = 0; done < rows.count; done += tileTokens) {
-      const auto count = static_cast<int>(std::min(tileTokens, rows.count - done));
-      const bool begins = done == 0;
-      const auto fits = [&](const ProbeGroup& group) {
-        return sums + (begins ? pages : 0) <= sums_.room() &&
-               probeScratch(static_cast<int>(group.tiles) + 1, std::max(group.mostRows, count),
-                            std::max(group.mostTokens, static_cast<int>(end)), shape.heads,
-                            shape.kvHeads) <= parts_.bytes();
-      };
-      if (probeGroups_.empty() || !fits(probeGroups_.back())) {
-        probeGroups_.push_back({probeTiles_.size(), 0, 0, 0, run, 0});
-        sums = 0;
-      }
-      ProbeGroup& group = probeGroups_.back();
-      if (group.firstRun + group.runs == run) {
-        ++group.runs;
-        sums += pages;
-      }
-      ++group.tiles;
-      group.mostRows = std::max(group.mostRows, count);
-      group.mostTokens = std::max(group.mostTokens, static_cast<int>(end));
-      probeTiles_.push_back({static_cast<std::int32_t>(rows.row + done), count,
-                             static_cast<std::int32_t>(holder - plan.entries.begin()),
-                             static_cast<std::int32_t>(rows.position + done),
-                             static_cast<std::int32_t>(sums - pages)});
-    }
-  }
-  step_.probes = add(probeTiles_);
+  probes_.layOut(plan.probes, plan.entries);
+  step_.probes = add(probes_.tiles());
 }
 
-// Which pages attention finds in each layer, and where tokens are behind those alone.
 void CudaOps::layOutSight(const StepPlan& plan) {
-  if (plan.sight.empty()) return;
-  step_.isSparse = true;
-  seenRows_.clear();
-  seenWords_.clear();
-  closedTiles_.clear();
-  closedContexts_.clear();
-  for (int layer = 0; layer < limits_.layers; ++layer) {
-    const std::size_t tilesBegin = closedTiles_.size(), contextsBegin = closedContexts_.size();
-    closedTiles_.insert(closedTiles_.end(), tiles_.begin(), tiles_.end());
-    closedContexts_.insert(closedContexts_.end(), contexts_.begin(), contexts_.end());
-    std::size_t tile = 0, single = 0;
-    for (std::size_t i = 0; i < plan.entries.size(); ++i) {
-      const EntryRows& entry = plan.entries[i];
-      const SeenPages& sight = plan.sight[i];
-      const auto pages =
-          static_cast<std::int32_t>((entry.position + entry.count + kPageTokens - 1) / kPageTokens);
-      seenRows_.push_back({pages, static_cast<std::int32_t>(seenWords_.size())});
-      step_.mostPages = std::max(step_.mostPages, pages);
-      std::uint32_t seen = 0;
-      for (std::int32_t first = 0; first < pages; first += kWordPages) {
-        SeenWord word{0, seen};
-        for (std::int32_t page = first; page < std::min(pages, first + kWordPages); ++page) {
-          if (page >= sight.pages || sight.isSeenIn(layer, page)) word.bits |= 1u << (page - first);
-        }
-        seen += static_cast<std::uint32_t>(std::popcount(word.bits));
-        seenWords_.push_back(word);
-      }
-      const std::int32_t missing = (pages - static_cast<std::int32_t>(seen)) * kPageTokens;
-      for (; tile < tiles_.size() && tiles_[tile].sequence == static_cast<std::int32_t>(i); ++tile) {
-        closedTiles_[tilesBegin + tile].position -= missing;
-      }
-      if (single < singles_.size() && singles_[single].entry == static_cast<std::int32_t>(i)) {
-        closedContexts_[contextsBegin + single++] -= missing;
-      }
-    }
-  }
-  step_.seenRows = add(seenRows_);
-  step_.seenWords = add(seenWords_);
-  step_.closedTiles = add(closedTiles_);
-  step_.closedContexts = add(closedContexts_);
+  ofSingles_.clear();
+  for (std::size_t i = 0; i < singles_.size(); ++i) ofSingles_.push_back({singles_[i].entry, contexts_[i]});
+  sight_.layOut(plan, limits_.layers, tiles_, ofSingles_);
+  if (sight_.empty()) return;
+  step_.seenRows = add(sight_.rows());
+  step_.seenWords = add(sight_.words());
+  step_.closedTiles = add(sight_.closedTiles());
+  step_.closedContexts = add(sight_.closedContexts());
   const auto rowsOfEntries = block_.add<std::int32_t>(plan.entries.size());
-  for (std::size_t i = 0; i < rowsOfEntries.size(); ++i) rowsOfEntries[i] = static_cast<std::int32_t>(i);
+  std::iota(rowsOfEntries.begin(), rowsOfEntries.end(), 0);
   const auto rowsOfSingles = block_.add<std::int32_t>(singles_.size());
-  for (std::size_t i = 0; i < singles_.size(); ++i) rowsOfSingles[i] = singles_[i].entry;
+  std::ranges::transform(singles_, rowsOfSingles.begin(), &Single::entry);
   step_.rowsOfEntries = block_.onDevice(rowsOfEntries);
   step_.rowsOfSingles = block_.onDevice(rowsOfSingles);
 }
@@ -422,11 +348,11 @@ void CudaOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::spa
   if (isReplayed()) return;
   const int layer = views[0].layer;
   // Pages of a layer with a window stay where they are, since it is counted in places.
-  const bool closesUp = step_.isSparse && shape.window == 0;
-  if (step_.isSparse && (several || step_.severals == 0)) gatherSeen(views[0], closesUp);
+  const bool isSparse = !sight_.empty(), closesUp = isSparse && shape.window == 0;
+  if (isSparse && (several || step_.severals == 0)) gatherSeen(views[0], closesUp);
   const auto tables = [&](const std::int32_t* slots, const std::int32_t* rows) {
     PageTables all = tablesOf(views[0], slots);
-    if (step_.isSparse) {
+    if (isSparse) {
       all.entries = gathered_.as<std::uint64_t>();
       all.slots = rows;
     }
@@ -453,23 +379,23 @@ void CudaOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::spa
 void CudaOps::gatherSeen(const KvView& view, bool closesUp) {
   cuda::gatherPages(
       {tablesOf(view, step_.slots), step_.seenRows + view.layer * step_.entries, step_.seenWords,
-       static_cast<int>(step_.entries), step_.mostPages, closesUp, gathered_.as<std::uint64_t>()},
+       static_cast<int>(step_.entries), sight_.mostPages(), closesUp, gathered_.as<std::uint64_t>()},
       stream_);
 }
 
 void CudaOps::probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                     const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) {
-  check(entries.size() == probePages_.size() && views.size() == entries.size() &&
+  check(entries.size() == probes_.pages().size() && views.size() == entries.size() &&
             saliency.size() == entries.size() && qkv.rows == step_.rows,
         "probe works on all probes of the step's plan");
   for (std::size_t i = 0; i < entries.size(); ++i) {
     check(entries[i].count <= kMostProbes, "probe: an entry has too many rows");
-    check(saliency[i].size() >= probePages_[i], "probe: an entry's sums are fewer than its pages");
+    check(saliency[i].size() >= probes_.pages()[i], "probe: an entry's sums are fewer than its pages");
   }
-  for (const ProbeGroup& group : probeGroups_) {
+  for (const ProbePlan::Group& group : probes_.groups()) {
     probeSums_.clear();
     for (std::size_t run = group.firstRun; run < group.firstRun + group.runs; ++run) {
-      probeSums_.push_back(saliency[run].first(probePages_[run]));
+      probeSums_.push_back(saliency[run].first(probes_.pages()[run]));
     }
     std::uint32_t* sums = sums_.place(probeSums_, stream_);
     cuda::probe({elements(qkv), tablesOf(views[0], step_.slots), step_.probes + group.firstTile,

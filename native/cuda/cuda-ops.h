@@ -7,15 +7,15 @@
 #include "core/ops.h"
 #include "cuda/append-kv.h"
 #include "cuda/device-copies.h"
-#include "cuda/gather-pages.h"
 #include "cuda/matmul.h"
 #include "cuda/page-converter.h"
 #include "cuda/page-tables.h"
 #include "cuda/prefill-attention.h"
-#include "cuda/probe.h"
+#include "cuda/probe-plan.h"
 #include "cuda/runtime.h"
 #include "cuda/saliency-sums.h"
 #include "cuda/sample.h"
+#include "cuda/sight-plan.h"
 #include "cuda/slot-tables.h"
 #include "cuda/step-block.h"
 #include "cuda/step-graphs.h"
@@ -76,26 +76,18 @@ class CudaOps final : public Ops {
     const std::int32_t* singleRows = nullptr;
     const std::int32_t* contexts = nullptr;
     const ProbeTile* probes = nullptr;
-    // Of a step with entries that do not look everywhere. A row of the gathered table is an entry's; where
-    // its pages have closed up, its tokens' positions have as well.
-    bool isSparse = false;
-    const SeenRow* seenRows = nullptr;             // [layers, entries]
-    const SeenWord* seenWords = nullptr;           // of all layers
-    int mostPages = 0;                             // of an entry
-    const std::int32_t* rowsOfEntries = nullptr;   // [entries]: each one's own
-    const std::int32_t* rowsOfSingles = nullptr;   // [singles]
-    const QueryTile* closedTiles = nullptr;        // [layers, tiles]
-    const std::int32_t* closedContexts = nullptr;  // [layers, singles]
+    // Of a step with entries that do not look everywhere; see SightPlan. A row of the gathered table is an
+    // entry's.
+    const SeenRow* seenRows = nullptr;
+    const SeenWord* seenWords = nullptr;
+    const QueryTile* closedTiles = nullptr;
+    const std::int32_t* closedContexts = nullptr;
+    const std::int32_t* rowsOfEntries = nullptr;  // [entries]
+    const std::int32_t* rowsOfSingles = nullptr;  // [singles]
   };
 
   struct Single {
     std::int32_t slot, row, entry;
-  };
-  // Tiles of probes whose parts and sums there is room for.
-  struct ProbeGroup {
-    std::size_t firstTile, tiles;
-    int mostRows, mostTokens;
-    std::size_t firstRun, runs;
   };
   struct Group {
     int first, count, mostTokens;
@@ -128,6 +120,8 @@ class CudaOps final : public Ops {
   DeviceMemory angles_;  // [rows, headDim] float
   DeviceMemory parts_;   // of decode attention and of probes
   SaliencySums sums_;
+  ProbePlan probes_;
+  SightPlan sight_;
   DeviceMemory gathered_;  // [slots, slotStride] entries
   PinnedMemory hostRow_;
   PageConverter converter_;
@@ -143,14 +137,8 @@ class CudaOps final : public Ops {
   std::vector<Single> singles_;
   std::vector<std::int32_t> contexts_;
   std::vector<Group> groups_;
-  std::vector<ProbeTile> probeTiles_;
-  std::vector<std::size_t> probePages_;  // of each run
-  std::vector<ProbeGroup> probeGroups_;
   std::vector<std::span<std::uint32_t>> probeSums_;
-  std::vector<SeenRow> seenRows_;
-  std::vector<SeenWord> seenWords_;
-  std::vector<QueryTile> closedTiles_;
-  std::vector<std::int32_t> closedContexts_;
+  std::vector<SightPlan::Single> ofSingles_;
   std::vector<TableUpdate> updates_;
   std::vector<std::uint64_t> updateValues_;
 };
