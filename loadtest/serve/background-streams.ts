@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { type CompletionRequest, type Streaming, streamCompletion } from './completion-stream.js';
 import type { Target } from './target.js';
 
@@ -23,6 +24,8 @@ export class BackgroundStreams {
     private readonly stream: Streaming,
     onFirstPiece: (client: number) => void,
   ) {
+    // One of each stream, and Node warns of more than ten.
+    setMaxListeners(0, this.#abort.signal);
     this.#clients = Array.from({ length: count }, (_, client) => this.#run(client, onFirstPiece));
   }
 
