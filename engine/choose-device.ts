@@ -76,13 +76,9 @@ function problemOf(info: CudaInfo, index: number): string | undefined {
 }
 
 /** What of the settings only the processor can do so far; undefined where a GPU can do all of it. */
-function lackOfKernels({ kv, kvPressure, prefillTau }: EngineSettings): string | undefined {
-  if (kv === 'zip') return '--kv zip has no CUDA kernels yet: take exact, int8, int4 or int2';
-  if (prefillTau < 1) return '--prefill-tau below 1 has no CUDA kernels yet: leave it out';
-  if (kv === 'pack') return '--kv pack has no CUDA kernels yet: take exact, int8, int4 or int2';
-  if (kvPressure === 'zip' || kvPressure === 'pack') {
-    return `--kv-pressure ${kvPressure} has no CUDA kernels yet: take int8 or int4`;
-  }
+function lackOfKernels({ kv, kvPressure }: EngineSettings): string | undefined {
+  if (kv === 'pack') return '--kv pack has no CUDA kernels yet: take exact, int8, int4, int2 or zip';
+  if (kvPressure === 'pack') return '--kv-pressure pack has no CUDA kernels yet: take int8, int4 or zip';
   return undefined;
 }
 

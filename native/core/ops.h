@@ -124,11 +124,25 @@ struct PagePartitions {
   }
 };
 
+// Which of a slot's first pages an entry's rows attend to, layer by layer. They attend to all that come
+// behind.
+struct SeenPages {
+  std::int64_t pages = 0;                // lie before the entry's first token
+  std::span<const std::uint8_t> isSeen;  // [layers, pages]
+
+  bool isSeenIn(int layer, std::int64_t page) const {
+    return isSeen[static_cast<std::size_t>(layer * pages + page)] != 0;
+  }
+};
+
 // What a step is about to compute. All of it stays where it is until the step is finished.
 struct StepPlan {
   std::span<const std::int32_t> tokens;  // by row
   std::span<const EntryRows> entries;    // in the order in which ops on KV get them
   std::span<const KvTable> tables;       // of the entries
+  // Of the entries; empty where all attend to everything. `attention` gets views that lack the other pages.
+  std::span<const SeenPages> sight = {};
+  std::span<const EntryRows> probes = {};  // rows of the entries, as `probe` gets them in each layer
 };
 
 struct AttentionShape {
@@ -192,8 +206,8 @@ class Ops {
   virtual ~Ops() = default;
 
   // Comes first in a step: what its ops need that does not depend on the layer can be made here, once. After
-  // it, `embed` gets the plan's tokens, `appendKv` all of its entries, and `attention` all of those that have
-  // several tokens or all of those that have one.
+  // it, `embed` gets the plan's tokens, `appendKv` all of its entries, `probe` all of its probes, and
+  // `attention` all of the entries that have several tokens or all of those that have one.
   virtual void begin(const StepPlan& plan) = 0;
 
   // What was asked for since the last lap, or since `begin`, is of this class.
@@ -245,7 +259,7 @@ class Ops {
   // part is rounded to whole units, so that sums are the same in any order. Filled in when `finish` returns;
   // at most kMostProbes rows an entry.
   virtual void probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
-                     const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency);
+                     const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) = 0;
 
   // Writes full pages again in another class: bf16 -> int8, int4 or int2; int8 -> int4 or int2. What a page
   // becomes depends on its own bytes alone, and is the same on every instruction set. NaN and infinity stay
@@ -273,11 +287,6 @@ class Ops {
   // Waits for everything enqueued, and says what the time since `begin` was spent on.
   virtual StepSeconds finish() = 0;
 };
-
-inline void Ops::probe(Tensor, std::span<const EntryRows>, std::span<const KvView>, const AttentionShape&,
-                       std::span<const std::span<std::uint32_t>>) {
-  throw Error("this backend has no op `probe`");
-}
 
 inline void Ops::attendPartitions(Tensor, std::span<const EntryRows>, std::span<const KvView>,
                                   std::span<const PagePartitions>, const AttentionShape&, const RopeTable&,
@@ -339,14 +348,8 @@ class Backend {
   // Bytes that are left for KV; 0 where the backend cannot tell.
   virtual std::size_t freeMemory() const = 0;
 
-  // Whether its ops have `probe`; else no step may have probe runs.
-  virtual bool probesAttention() const { return false; }
-
   // Whether its ops have `attendPartitions`; else no device may be opened with a selection.
   virtual bool selectsPages() const { return false; }
-
-  // Whether `attention` passes over pages of the class `none`; else none may be given up.
-  virtual bool passesOverGivenUp() const { return false; }
 
   // As Ops::requantize, on the calling thread alone, while lanes compute.
   virtual void requantize(std::span<const PageConversion> conversions) = 0;

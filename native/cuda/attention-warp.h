@@ -16,6 +16,8 @@
 //           page
 //   columns 2t and 2t + 1 of a lane              are queries 2t and 2t + 1 of the tile of eight
 
+#include <cmath>
+
 #include "cuda/attention-order.h"
 #include "cuda/page-tiles.h"
 
@@ -101,17 +103,19 @@ class WarpAttention {
   }
 
   // A step: `score` of its pages 0 and 1 from their keys in shared memory, `weigh`, `addValues` of both. A
-  // page that no query sees is left out.
-  __device__ void beginStep() {
+  // page that no query sees is left out, and `isThere` is false for it.
+  __device__ void beginStep(const bool (&isThere)[2]) {
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
+      // What is not there is lower than every score, and has the probability zero.
+      const float product = isThere[page] ? 0 : -INFINITY;
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        scales_[page][m] = {0, 0};
+        scales_[page][m] = {1, 1};
 #pragma unroll
         for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) p_[page][m][tile][i] = 0;
+          for (int i = 0; i < 4; ++i) p_[page][m][tile][i] = product;
         }
       }
     }

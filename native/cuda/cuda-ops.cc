@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "core/bf16.h"
@@ -22,6 +23,9 @@ constexpr std::size_t kUpdateValues = std::size_t{1} << 17;
 // What spans of long contexts may take, for a batch that would need more is attended to in parts.
 constexpr std::size_t kPartsBytes = std::size_t{128} << 20;
 
+// Sums of probes that wait for the end of a step: 8192 tokens of 128 sequences in 32 layers.
+constexpr std::size_t kSums = std::size_t{1} << 20;
+
 constexpr int kMostHidden = 16384;  // that rmsNorm takes
 
 // The longest context of a step, rounded up, so that not every step is of another kind. Attention does the
@@ -35,10 +39,17 @@ bf16* elements(Tensor x) { return static_cast<bf16*>(x.data); }
 
 std::size_t blockBytes(const LaneLimits& limits) {
   const auto rows = static_cast<std::size_t>(limits.rows), slots = static_cast<std::size_t>(limits.slots);
-  // A row may be a piece and a tile of its own, and an update more than one where it is cut.
-  const std::size_t step = rows * (2 * sizeof(std::int32_t) + sizeof(KvPiece) + sizeof(QueryTile)) +
-                           slots * (4 * sizeof(std::int32_t) + 2 * sizeof(TableUpdate));
-  return step + kUpdateValues * sizeof(std::uint64_t) + 4096;
+  // A row may be a piece and a tile of its own, and a probe for two reasons, and an update more than one
+  // where it is cut.
+  const std::size_t step =
+      rows * (2 * sizeof(std::int32_t) + sizeof(KvPiece) + sizeof(QueryTile) + 2 * sizeof(ProbeTile)) +
+      slots * (6 * sizeof(std::int32_t) + 2 * sizeof(TableUpdate));
+  // Where rows look, and the positions that they have then.
+  const std::size_t words = static_cast<std::size_t>(limits.slotPages) / kWordPages + 1;
+  const std::size_t layer =
+      rows * sizeof(QueryTile) + slots * (sizeof(std::int32_t) + sizeof(SeenRow) + words * sizeof(SeenWord));
+  return step + static_cast<std::size_t>(limits.layers) * layer + kUpdateValues * sizeof(std::uint64_t) +
+         4096;
 }
 
 std::size_t partsBytes(const LaneLimits& limits) {
@@ -46,7 +57,9 @@ std::size_t partsBytes(const LaneLimits& limits) {
   const AttentionShape& shape = limits.attention;
   const std::size_t one = decodeAttentionScratch(1, most, shape.heads, shape.headDim);
   const std::size_t all = decodeAttentionScratch(limits.slots, most, shape.heads, shape.headDim);
-  return std::min(all, std::max(one, kPartsBytes));
+  const std::size_t probed =
+      probeScratch(1, probeTileTokens(shape.heads, shape.kvHeads), most, shape.heads, shape.kvHeads);
+  return std::max(probed, std::min(all, std::max(one, kPartsBytes)));
 }
 
 }  // namespace
@@ -61,6 +74,11 @@ CudaOps::CudaOps(const LaneLimits& limits, SlotTables& tables, const DeviceCopie
       angles_(static_cast<std::size_t>(limits.rows) * limits.attention.headDim * sizeof(float),
               "rope angles; lower the tokens of a step"),
       parts_(partsBytes(limits), "attention's parts"),
+      sums_(std::max(kSums, static_cast<std::size_t>(limits.slotPages))),
+      probes_(limits.attention, parts_.bytes(), sums_.room()),
+      gathered_(static_cast<std::size_t>(limits.slots) * static_cast<std::size_t>(tables.slotStride()) *
+                    sizeof(std::uint64_t),
+                "page tables of sparse prefill; lower the longest sequence or the number of sequences"),
       hostRow_(static_cast<std::size_t>(std::max(limits.vocab, kMostHidden)) * sizeof(float),
                "a row of logits") {}
 
@@ -87,8 +105,11 @@ void CudaOps::begin(const StepPlan& plan) {
   running_ = true;
   timer_.start(static_cast<std::int64_t>(plan.tokens.size()), stream_);
   block_.clear();
+  sums_.clear();
   collectUpdates(plan.tables);
   layOut(plan);
+  layOutProbes(plan);
+  layOutSight(plan);
   sendBlock();
   for (const KvTable& table : plan.tables) {
     slotTables_.setKnown(table, static_cast<std::int64_t>(table.pages[0].size()));
@@ -100,6 +121,7 @@ void CudaOps::begin(const StepPlan& plan) {
 void CudaOps::chooseTurn() {
   turn_ = StepGraphs::Turn::run;
   if (step_.severals > 0 || groups_.size() != 1 || timer_.isMeasuring()) return;
+  if (!sight_.empty() || !probes_.empty()) return;
   turn_ = graphs_.next({stream_, groups_[0].count, groups_[0].mostTokens});
   if (turn_ == StepGraphs::Turn::record) graphs_.begin();
 }
@@ -172,7 +194,7 @@ void CudaOps::layOut(const StepPlan& plan) {
       positions[entry.row + token] = static_cast<std::int32_t>(entry.position + token);
     }
     if (entry.count == 1) {
-      singles_.push_back({slots[i], static_cast<std::int32_t>(entry.row)});
+      singles_.push_back({slots[i], static_cast<std::int32_t>(entry.row), sequence});
       contexts_.push_back(static_cast<std::int32_t>(entry.position + 1));
       continue;
     }
@@ -183,11 +205,6 @@ void CudaOps::layOut(const StepPlan& plan) {
                         static_cast<std::int32_t>(entry.position + done)});
     }
   }
-  const auto add = [&]<class T>(const std::vector<T>& values) {
-    const std::span<T> array = block_.add<T>(values.size());
-    std::ranges::copy(values, array.begin());
-    return block_.onDevice(array);
-  };
   step_.rows = static_cast<std::int64_t>(plan.tokens.size());
   step_.entries = plan.entries.size();
   step_.tokens = block_.onDevice(tokens);
@@ -205,6 +222,35 @@ void CudaOps::layOut(const StepPlan& plan) {
   step_.singleSlots = block_.onDevice(singleSlots);
   step_.singleRows = block_.onDevice(singleRows);
   groupSingles();
+}
+
+template <class T>
+const T* CudaOps::add(const std::vector<T>& values) {
+  const std::span<T> array = block_.add<T>(values.size());
+  std::ranges::copy(values, array.begin());
+  return block_.onDevice(array);
+}
+
+void CudaOps::layOutProbes(const StepPlan& plan) {
+  probes_.layOut(plan.probes, plan.entries);
+  step_.probes = add(probes_.tiles());
+}
+
+void CudaOps::layOutSight(const StepPlan& plan) {
+  ofSingles_.clear();
+  for (std::size_t i = 0; i < singles_.size(); ++i) ofSingles_.push_back({singles_[i].entry, contexts_[i]});
+  sight_.layOut(plan, limits_.layers, tiles_, ofSingles_);
+  if (sight_.empty()) return;
+  step_.seenRows = add(sight_.rows());
+  step_.seenWords = add(sight_.words());
+  step_.closedTiles = add(sight_.closedTiles());
+  step_.closedContexts = add(sight_.closedContexts());
+  const auto rowsOfEntries = block_.add<std::int32_t>(plan.entries.size());
+  std::iota(rowsOfEntries.begin(), rowsOfEntries.end(), 0);
+  const auto rowsOfSingles = block_.add<std::int32_t>(singles_.size());
+  std::ranges::transform(singles_, rowsOfSingles.begin(), &Single::entry);
+  step_.rowsOfEntries = block_.onDevice(rowsOfEntries);
+  step_.rowsOfSingles = block_.onDevice(rowsOfSingles);
 }
 
 // As many sequences together as the memory for their parts allows; nearly always all.
@@ -300,17 +346,62 @@ void CudaOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::spa
   check(entries.size() == (several ? step_.severals : singles_.size()) && views.size() == entries.size(),
         "attention works on all entries of the step that have several tokens, or on all that have one");
   if (isReplayed()) return;
+  const int layer = views[0].layer;
+  // Pages of a layer with a window stay where they are, since it is counted in places.
+  const bool isSparse = !sight_.empty(), closesUp = isSparse && shape.window == 0;
+  if (isSparse && (several || step_.severals == 0)) gatherSeen(views[0], closesUp);
+  const auto tables = [&](const std::int32_t* slots, const std::int32_t* rows) {
+    PageTables all = tablesOf(views[0], slots);
+    if (isSparse) {
+      all.entries = gathered_.as<std::uint64_t>();
+      all.slots = rows;
+    }
+    return all;
+  };
   if (several) {
-    prefillAttention({elements(qkv), tablesOf(views[0], step_.slots), step_.tiles,
+    const QueryTile* tiles = closesUp ? step_.closedTiles + layer * tiles_.size() : step_.tiles;
+    prefillAttention({elements(qkv), tables(step_.slots, step_.rowsOfEntries), tiles,
                       static_cast<int>(tiles_.size()), shape.heads, shape.window, elements(out)},
                      stream_);
     return;
   }
+  const std::int32_t* contexts = closesUp ? step_.closedContexts + layer * contexts_.size() : step_.contexts;
   for (const Group& group : groups_) {
-    decodeAttention({elements(qkv), tablesOf(views[0], step_.singleSlots + group.first),
-                     step_.singleRows + group.first, step_.contexts + group.first, group.count,
-                     group.mostTokens, shape.heads, shape.window, parts_.as<float>(), elements(out)},
-                    stream_);
+    decodeAttention(
+        {elements(qkv), tables(step_.singleSlots + group.first, step_.rowsOfSingles + group.first),
+         step_.singleRows + group.first, contexts + group.first, group.count, group.mostTokens, shape.heads,
+         shape.window, parts_.as<float>(), elements(out)},
+        stream_);
+  }
+}
+
+// The rows of a table in which attention of the layer finds what the step's entries see.
+void CudaOps::gatherSeen(const KvView& view, bool closesUp) {
+  cuda::gatherPages(
+      {tablesOf(view, step_.slots), step_.seenRows + view.layer * step_.entries, step_.seenWords,
+       static_cast<int>(step_.entries), sight_.mostPages(), closesUp, gathered_.as<std::uint64_t>()},
+      stream_);
+}
+
+void CudaOps::probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                    const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) {
+  check(entries.size() == probes_.pages().size() && views.size() == entries.size() &&
+            saliency.size() == entries.size() && qkv.rows == step_.rows,
+        "probe works on all probes of the step's plan");
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    check(entries[i].count <= kMostProbes, "probe: an entry has too many rows");
+    check(saliency[i].size() >= probes_.pages()[i], "probe: an entry's sums are fewer than its pages");
+  }
+  for (const ProbePlan::Group& group : probes_.groups()) {
+    probeSums_.clear();
+    for (std::size_t run = group.firstRun; run < group.firstRun + group.runs; ++run) {
+      probeSums_.push_back(saliency[run].first(probes_.pages()[run]));
+    }
+    std::uint32_t* sums = sums_.place(probeSums_, stream_);
+    cuda::probe({elements(qkv), tablesOf(views[0], step_.slots), step_.probes + group.firstTile,
+                 static_cast<int>(group.tiles), group.mostRows, group.mostTokens, shape.heads, shape.window,
+                 parts_.as<float>(), sums},
+                stream_);
   }
 }
 
@@ -372,6 +463,7 @@ void CudaOps::writeRow(Tensor x, std::int64_t row, std::span<const float> values
 StepSeconds CudaOps::finish() {
   endLayers();
   timer_.lap(OperatorClass::other, stream_);
+  sums_.bringHome(stream_);
   synchronize(stream_);
   running_ = false;
   return timer_.seconds();

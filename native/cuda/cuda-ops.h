@@ -11,8 +11,11 @@
 #include "cuda/page-converter.h"
 #include "cuda/page-tables.h"
 #include "cuda/prefill-attention.h"
+#include "cuda/probe-plan.h"
 #include "cuda/runtime.h"
+#include "cuda/saliency-sums.h"
 #include "cuda/sample.h"
+#include "cuda/sight-plan.h"
 #include "cuda/slot-tables.h"
 #include "cuda/step-block.h"
 #include "cuda/step-graphs.h"
@@ -45,6 +48,8 @@ class CudaOps final : public Ops {
                 std::span<const float> kGain, float eps) override;
   void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                  const AttentionShape& shape, Tensor out) override;
+  void probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+             const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) override;
   void requantize(std::span<const PageConversion> conversions) override;
   void gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) override;
   void sample(Tensor logits, std::span<const SampleRequest> requests,
@@ -70,10 +75,19 @@ class CudaOps final : public Ops {
     const std::int32_t* singleSlots = nullptr;  // of entries with one token, as the next two
     const std::int32_t* singleRows = nullptr;
     const std::int32_t* contexts = nullptr;
+    const ProbeTile* probes = nullptr;
+    // Of a step with entries that do not look everywhere; see SightPlan. A row of the gathered table is an
+    // entry's.
+    const SeenRow* seenRows = nullptr;
+    const SeenWord* seenWords = nullptr;
+    const QueryTile* closedTiles = nullptr;
+    const std::int32_t* closedContexts = nullptr;
+    const std::int32_t* rowsOfEntries = nullptr;  // [entries]
+    const std::int32_t* rowsOfSingles = nullptr;  // [singles]
   };
 
   struct Single {
-    std::int32_t slot, row;
+    std::int32_t slot, row, entry;
   };
   struct Group {
     int first, count, mostTokens;
@@ -82,12 +96,17 @@ class CudaOps final : public Ops {
   void collectUpdates(std::span<const KvTable> tables);
   void layOut(const StepPlan& plan);
   void groupSingles();
+  void layOutProbes(const StepPlan& plan);
+  void layOutSight(const StepPlan& plan);
+  template <class T>
+  const T* add(const std::vector<T>& values);
   void sendBlock();
   void chooseTurn();
   bool isReplayed() const { return turn_ == StepGraphs::Turn::replay; }
   void endLayers();
   void multiply(Tensor x, const Weight& w, std::span<const float> bias, Tensor y, Epilogue epilogue);
   PageTables tablesOf(const KvView& view, const std::int32_t* slots) const;
+  void gatherSeen(const KvView& view, bool closesUp);
 
   const LaneLimits limits_;
   SlotTables& slotTables_;
@@ -99,7 +118,11 @@ class CudaOps final : public Ops {
   StepTimer timer_;
   DeviceSampler sampler_;
   DeviceMemory angles_;  // [rows, headDim] float
-  DeviceMemory parts_;   // of decode attention
+  DeviceMemory parts_;   // of decode attention and of probes
+  SaliencySums sums_;
+  ProbePlan probes_;
+  SightPlan sight_;
+  DeviceMemory gathered_;  // [slots, slotStride] entries
   PinnedMemory hostRow_;
   PageConverter converter_;
 
@@ -114,6 +137,8 @@ class CudaOps final : public Ops {
   std::vector<Single> singles_;
   std::vector<std::int32_t> contexts_;
   std::vector<Group> groups_;
+  std::vector<std::span<std::uint32_t>> probeSums_;
+  std::vector<SightPlan::Single> ofSingles_;
   std::vector<TableUpdate> updates_;
   std::vector<std::uint64_t> updateValues_;
 };

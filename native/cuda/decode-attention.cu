@@ -227,10 +227,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
     bring(round + 1, lane, keys);
 
     const int firstToken = blockBegin + own * kPageTokens;
-    const bool whole = firstToken >= begin && firstToken + kPageTokens <= end;
+    const bool given = classes.isSeen(own);
+    const bool whole = given && firstToken >= begin && firstToken + kPageTokens <= end;
     const auto isSeen = [&](int m, int i) {
       const int token = firstToken + 4 * g + 2 * m + i;
-      return token >= begin && token < end;
+      return given && token >= begin && token < end;
     };
     if (!whole) {
       // What is not seen is lower than every score, and has the probability zero.

@@ -13,8 +13,10 @@
 
 namespace tandem::cuda {
 
-// A page's place in a table: its address, which is a multiple of 64, and its precision class in the low bits.
+// A page's place in a table: its address, which is a multiple of 64, and its precision class in the low bits;
+// 0 where there is no page, because it was given up: then nobody sees its tokens.
 TANDEM_ON_BOTH inline std::uint64_t pageEntry(const std::byte* page, PrecisionClass precision) {
+  if (page == nullptr) return 0;
   return reinterpret_cast<std::uintptr_t>(page) | static_cast<std::uint64_t>(precision);
 }
 

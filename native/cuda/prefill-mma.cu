@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention pr
       waitForCopies<kStages - 1>();
       __syncthreads();
       if (token < warpEnd && token + kStepTokens > warpBegin) {
-        state.beginStep();
+        state.beginStep({entryOf(token) != 0, entryOf(token + kPageTokens) != 0});
 #pragma unroll
         for (int page = 0; page < 2; ++page) {
           const std::uint64_t entry = entryOf(token + page * kPageTokens);

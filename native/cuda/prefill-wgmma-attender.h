@@ -47,15 +47,15 @@ class Attender {
     for (int token = first; token < seen.end; token += kStepTokens) {
       const TokenScales& scales = block_.memory.scales(turn.stage);
       waitFor(barriers.keys[turn.stage], turn.parity);
-      // Both pages' flags at once, while products are made.
-      const std::uint32_t scaled = *reinterpret_cast<const std::uint32_t*>(scales.scaled);
+      // Both pages' at once, while products are made.
+      const std::uint32_t traits = *reinterpret_cast<const std::uint32_t*>(scales.traits);
       score(turn.stage);
       // The values of the step before have been multiplied as well.
       if (lastStage >= 0 && lane_ == 0) arrive(barriers.used[lastStage]);
       lastStage = turn.stage;
-      weigh(token, scaled, scales);
+      weigh(token, traits, scales);
       waitFor(barriers.values[turn.stage], turn.parity);
-      addValues(turn.stage, scaled, scales);
+      addValues(turn.stage, traits, scales);
       turn.advance();
       const int next = token + kStepTokens;
       if (next % kRunTokens == 0 && next < seen.end) {
@@ -112,20 +112,21 @@ class Attender {
     settle(out_);
   }
 
-  __device__ void weigh(int token, std::uint32_t scaled, const TokenScales& scales) {
-    if (token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end) {
-      weighSeen(scaled, scales, [](int, int) { return true; });
+  __device__ void weigh(int token, std::uint32_t traits, const TokenScales& scales) {
+    if (token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end && isThere(traits, 0) &&
+        isThere(traits, 1)) {
+      weighSeen(traits, scales, [](int, int) { return true; });
     } else {
-      weighSeen(scaled, scales, [&](int j, int i) {
+      weighSeen(traits, scales, [&](int j, int i) {
         const int at = token + 32 * (j / 4) + 4 * (2 * (lane_ % 4) + i % 2) + j % 4;
-        return at >= seen_[i / 2].begin && at < seen_[i / 2].end;
+        return isThere(traits, j / 4) && at >= seen_[i / 2].begin && at < seen_[i / 2].end;
       });
     }
   }
 
   // isSeen(j, i): whether the row of p_[j][i] sees its token.
   template <class IsSeen>
-  __device__ void weighSeen(std::uint32_t scaled, const TokenScales& scales, const IsSeen& isSeen) {
+  __device__ void weighSeen(std::uint32_t traits, const TokenScales& scales, const IsSeen& isSeen) {
     const int t = lane_ % 4;
     float highest[2] = {highest_[0], highest_[1]};
     const auto ofPage = [&](int page, const auto& body) {
@@ -138,7 +139,7 @@ class Attender {
     const auto scaleOf = [&](int j, int i) { return __fmul_rn(scale_, scales.keys[8 * j + 2 * t + i % 2]); };
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      if (isScaled(scaled, page)) {
+      if (isScaled(traits, page)) {
         ofPage(page, [&](int j, int i) {
           if (isSeen(j, i)) highest[i / 2] = fmaxf(highest[i / 2], __fmul_rn(p_[j][i], scaleOf(j, i)));
         });
@@ -162,7 +163,7 @@ class Attender {
     }
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      if (isScaled(scaled, page)) {
+      if (isScaled(traits, page)) {
         ofPage(page, [&](int j, int i) {
           p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scaleOf(j, i), highest[i / 2]) : 0;
         });
@@ -187,13 +188,16 @@ class Attender {
     }
   }
 
-  __device__ static bool isScaled(std::uint32_t scaled, int page) { return scaled >> (16 * page) & 1; }
+  __device__ static bool isScaled(std::uint32_t traits, int page) { return traits >> (16 * page) & kScaled; }
+  __device__ static bool isThere(std::uint32_t traits, int page) {
+    return (traits >> (16 * page) & kNotThere) == 0;
+  }
 
-  __device__ void addValues(int stage, std::uint32_t scaled, const TokenScales& scales) {
+  __device__ void addValues(int stage, std::uint32_t traits, const TokenScales& scales) {
     const int t = lane_ % 4;
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      if (!isScaled(scaled, page)) continue;
+      if (!isScaled(traits, page)) continue;
 #pragma unroll
       for (int j = 4 * page; j < 4 * page + 4; ++j) {
 #pragma unroll

@@ -24,11 +24,15 @@ inline constexpr int kAttending = 256, kBringing = 128;  // threads
 inline constexpr int kThreads = kAttending + kBringing;
 inline constexpr int kStages = 4;
 
+// Of a page in a stage.
+inline constexpr std::uint16_t kScaled = 1;    // it has scales of tokens
+inline constexpr std::uint16_t kNotThere = 2;  // nobody sees it
+
 struct alignas(1024) TokenScales {
   // By score column.
   float keys[kStepTokens];
   float values[kStepTokens];
-  std::uint16_t scaled[2];  // whether the pages have such scales
+  std::uint16_t traits[2];  // of the pages
 };
 
 template <int kHeadDim>

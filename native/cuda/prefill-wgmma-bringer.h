@@ -162,7 +162,7 @@ class Bringer {
         // What nobody sees is multiplied by zero, and must be a number.
         const std::uint32_t zeros[4][4] = {};
         if (!kKeys && thread_ < kHeadDim) write(part, zeros, stage, page);
-        storeScales<kKeys, PrecisionClass::bf16>(nullptr, stage, page);
+        if (kKeys && thread_ == 0) block_.memory.scales(stage).traits[page] = kNotThere;
         continue;
       }
       const PrecisionClass precision = PageTables::classOf(entry);
@@ -213,7 +213,7 @@ class Bringer {
   __device__ void storeScales(const std::byte* head, int stage, int page) const {
     using Tile = PageTile<kHeadDim, kKeys, kPrecision>;
     TokenScales& scales = block_.memory.scales(stage);
-    if (kKeys && thread_ == 0) scales.scaled[page] = Tile::kScaledTokens;
+    if (kKeys && thread_ == 0) scales.traits[page] = Tile::kScaledTokens ? kScaled : 0;
     if constexpr (Tile::kScaledTokens) {
       if (thread_ / 32 != page) return;
       const int token = thread_ % 32, column = 32 * page + 8 * (token % 4) + token / 4;

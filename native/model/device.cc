@@ -173,19 +173,10 @@ Device::Job Device::plan(Step step) {
     job.entries.push_back({slot, slots_[slot].get(), position, kv_.dropped(slot), {}, step.wants[i]});
   }
   check(next == step.tokens.size(), "a step brings more tokens than it names");
-  if (!step.probes.empty() && !backend_->probesAttention()) {
-    throw Error(
-        std::string("the kernels of ") + backend_->isa() +
-        " cannot look at where rows attend yet, which zip needs; choose another --kv or --kv-pressure");
-  }
   for (const ProbeRun& run : step.probes) {
     check(run.entry >= 0 && run.entry < static_cast<std::int64_t>(count) && run.row >= 0 && run.count > 0 &&
               run.count <= kMostProbes && run.row + run.count <= std::max(step.counts[run.entry], 1),
           "a step probes rows that it does not have, or too many at once");
-  }
-  if (!step.sparse.empty() && !backend_->passesOverGivenUp()) {
-    throw Error(std::string("the kernels of ") + backend_->isa() +
-                " cannot pass over pages yet, which sparse prefill needs");
   }
   std::int32_t last = -1;
   for (const auto& [entry, pages, isSeen] : step.sparse) {
@@ -251,10 +242,6 @@ void Device::dropSwapped(SwapId id) { copier_.retire(kv_.dropSwapped(id)); }
 bool Device::convert(int slot, std::int64_t begin, std::int64_t end, std::span<const PrecisionClass> classes,
                      Copied converted) {
   checkOpen(slot);
-  if (!backend_->passesOverGivenUp() && std::ranges::find(classes, PrecisionClass::none) != classes.end()) {
-    throw Error(std::string("the kernels of ") + backend_->isa() +
-                " cannot pass over pages yet, so none can be given up");
-  }
   std::optional<std::vector<PageConversion>> pages = kv_.startConversion(slot, begin, end, classes);
   if (!pages) return false;
   copier_.post(

@@ -26,9 +26,10 @@ StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries, std::sp
                         std::span<const SparseEntry> sparse) {
   StepResult result;
   arrange(entries);
+  arrangeSight(sparse);
   arrangeProbes(entries, probes, result.saliency);
-  ops.begin({tokens_, kvRows_, kvTables_});
-  runLayers(ops, entries, sparse);
+  ops.begin({tokens_, kvRows_, kvTables_, kvSight_, probedRows_});
+  runLayers(ops, entries);
   result.entries.resize(entries.size());
   scorePrompts(ops, entries, result.entries);
   sampleLast(ops, entries, result.entries);
@@ -72,6 +73,17 @@ void Forward::arrangeKinds(std::span<const ForwardEntry> entries) {
   kinds_.back() = kvOrder_.size();
 }
 
+void Forward::arrangeSight(std::span<const SparseEntry> sparse) {
+  kvSight_.clear();
+  if (sparse.empty()) return;
+  for (const std::size_t i : kvOrder_) {
+    const auto found =
+        std::ranges::lower_bound(sparse, static_cast<std::int32_t>(i), {}, &SparseEntry::entry);
+    const bool isSparse = found != sparse.end() && found->entry == static_cast<std::int32_t>(i);
+    kvSight_.push_back(isSparse ? SeenPages{found->pages, found->isSeen} : SeenPages{});
+  }
+}
+
 void Forward::arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
                             std::vector<std::vector<std::uint32_t>>& saliency) {
   probedEntries_.clear();
@@ -103,19 +115,17 @@ void Forward::probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span
   ops.lap(OperatorClass::other);
 }
 
-void Forward::view(std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse, int layer) {
+void Forward::view(std::span<const ForwardEntry> entries, int layer) {
   views_.clear();
-  seenPages_.resize(std::max(seenPages_.size(), sparse.size()));
-  for (const std::size_t i : kvOrder_) {
-    KvView view = kv_.viewOf(entries[i].slotIndex, layer);
-    const auto found =
-        std::ranges::lower_bound(sparse, static_cast<std::int32_t>(i), {}, &SparseEntry::entry);
-    if (found != sparse.end() && found->entry == static_cast<std::int32_t>(i)) {
-      std::vector<std::byte*>& pages = seenPages_[static_cast<std::size_t>(found - sparse.begin())];
+  seenPages_.resize(std::max(seenPages_.size(), kvSight_.size()));
+  for (std::size_t i = 0; i < kvOrder_.size(); ++i) {
+    KvView view = kv_.viewOf(entries[kvOrder_[i]].slotIndex, layer);
+    if (!kvSight_.empty() && kvSight_[i].pages > 0) {
+      const SeenPages& sight = kvSight_[i];
+      std::vector<std::byte*>& pages = seenPages_[i];
       pages.assign(view.pages.begin(), view.pages.end());
-      const std::uint8_t* isSeen = found->isSeen.data() + static_cast<std::ptrdiff_t>(layer) * found->pages;
-      for (std::int32_t page = 0; page < found->pages; ++page) {
-        if (isSeen[page] == 0) pages[static_cast<std::size_t>(page)] = nullptr;
+      for (std::int64_t page = 0; page < sight.pages; ++page) {
+        if (!sight.isSeenIn(layer, page)) pages[static_cast<std::size_t>(page)] = nullptr;
       }
       view.pages = pages;
     }
@@ -141,8 +151,7 @@ void Forward::attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor o
   }
 }
 
-void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries,
-                        std::span<const SparseEntry> sparse) {
+void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
   const auto tokens = static_cast<std::int64_t>(tokens_.size());
   x_ = hidden_->tensor(tokens, spec_.hidden);
   const Tensor normed = normed_->tensor(tokens, spec_.hidden);
@@ -155,7 +164,7 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries,
   for (int layer = 0; layer < spec_.layers; ++layer) {
     const LayerWeights& w = weights_.layers[layer];
     shape.window = spec_.slidingWindow[layer];
-    view(entries, sparse, layer);
+    view(entries, layer);
     ops.rmsNorm(x_, w.inputNorm, spec_.normEps, normed);
     ops.lap(OperatorClass::other);
     ops.linear(normed, *w.qkv, w.qkvBias, qkv);

@@ -41,16 +41,17 @@ class Forward {
  private:
   // Lays out the rows of the batch.
   void arrange(std::span<const ForwardEntry> entries);
+  void arrangeSight(std::span<const SparseEntry> sparse);
   // The views of all entries in a layer; sparse ones have no address where their rows do not look.
-  void view(std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse, int layer);
   // Into the kinds of `kinds_`.
   void arrangeKinds(std::span<const ForwardEntry> entries);
+  void view(std::span<const ForwardEntry> entries, int layer);
   void attend(Ops& ops, Tensor qkv, const AttentionShape& shape, Tensor out);
   void arrangeProbes(std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
                      std::vector<std::vector<std::uint32_t>>& saliency);
   void probe(Ops& ops, Tensor qkv, const AttentionShape& shape, std::span<const ForwardEntry> entries,
              int layer);
-  void runLayers(Ops& ops, std::span<const ForwardEntry> entries, std::span<const SparseEntry> sparse);
+  void runLayers(Ops& ops, std::span<const ForwardEntry> entries);
   void scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
   // Logits of rows of the hidden state; at most logitRows_.
@@ -74,7 +75,8 @@ class Forward {
   std::vector<EntryRows> kvRows_;
   std::vector<KvTable> kvTables_;
   std::vector<KvView> views_;
-  std::vector<std::vector<std::byte*>> seenPages_;  // of each sparse entry
+  std::vector<SeenPages> kvSight_;                  // empty where no entry is sparse
+  std::vector<std::vector<std::byte*>> seenPages_;  // of sparse entries, as `kvRows_`
   std::vector<PagePartitions> partitions_;          // of each; of those that see all, not used
   std::array<std::size_t, 5> kinds_{};              // where each kind begins, and the end
   std::vector<std::int32_t> tokens_;

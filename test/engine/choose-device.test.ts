@@ -95,28 +95,26 @@ describe('the choice of a device', () => {
   });
 
   it('leaves to the processor what has no kernels', () => {
-    expect(() => choose({ device: 'cuda', kv: 'zip' }, usable)).toThrow(
-      /^--device cuda: --kv zip has no CUDA kernels yet: take exact, int8, int4 or int2/,
-    );
     expect(() => choose({ device: 'cuda', kv: 'pack' }, usable)).toThrow(
-      /^--device cuda: --kv pack has no CUDA kernels yet: take exact, int8, int4 or int2/,
+      /^--device cuda: --kv pack has no CUDA kernels yet: take exact, int8, int4, int2 or zip/,
     );
-    expect(() => choose({ gpu: 0, kvPressure: 'zip' }, usable)).toThrow(
-      /^--gpu 0: --kv-pressure zip has no CUDA kernels yet: take int8 or int4/,
+    expect(() => choose({ gpu: 0, kvPressure: 'pack' }, usable)).toThrow(
+      /^--gpu 0: --kv-pressure pack has no CUDA kernels yet: take int8, int4 or zip/,
     );
-    expect(() => choose({ device: 'cuda', prefillTau: 0.9 }, usable)).toThrow(
-      /^--device cuda: --prefill-tau below 1 has no CUDA kernels yet/,
-    );
-    expect(choose({ kv: 'zip' }, usable)).toMatchObject({
+    expect(choose({ kv: 'pack' }, usable)).toMatchObject({
       kind: 'cpu',
-      notes: [expect.stringContaining('computing on the processor: --kv zip')],
+      notes: [expect.stringContaining('computing on the processor: --kv pack')],
     });
-    for (const kv of ['exact', 'int8', 'int4', 'int2'] as const) {
+  });
+
+  it('takes every other form of the KV cache to a GPU', () => {
+    for (const kv of ['exact', 'int8', 'int4', 'int2', 'zip'] as const) {
       expect(choose({ device: 'cuda', kv }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
     }
-    for (const kvPressure of ['int8', 'int4'] as const) {
-      expect(choose({ device: 'cuda', kvPressure }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
+    for (const kvPressure of ['int8', 'int4', 'zip'] as const) {
+      expect(choose({ kvPressure }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
     }
+    expect(choose({ gpu: 0, prefillTau: 0.9 }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
   });
 
   it('says that lanes share a GPU that cannot be split by priority', () => {

@@ -161,6 +161,8 @@ inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
 inline float __uint_as_float(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return std::bit_cast<std::uint32_t>(value); }
 
+inline int __popc(std::uint32_t bits) { return std::popcount(bits); }
+
 inline std::uint32_t __funnelshift_r(std::uint32_t low, std::uint32_t high, std::uint32_t bits) {
   return static_cast<std::uint32_t>((std::uint64_t{high} << 32 | low) >> bits % 32);
 }

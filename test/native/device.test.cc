@@ -74,35 +74,6 @@ std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightCla
   return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));
 }
 
-// The CPU's, but for probes and pages that are passed over.
-class BlindBackend final : public Backend {
- public:
-  const char* kind() const override { return "cpu"; }
-  const char* isa() const override { return "blind"; }
-  int units() const override { return inner_->units(); }
-  std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,
-                                     WeightClass weightClass) override {
-    return inner_->packWeight(parts, layout, weightClass);
-  }
-  void keep(std::span<const float> values) override { inner_->keep(values); }
-  void keep(const CheckpointMatrix& table) override { inner_->keep(table); }
-  std::unique_ptr<Buffer> allocate(std::int64_t elements, Element element) override {
-    return inner_->allocate(elements, element);
-  }
-  std::int64_t logitRows() const override { return inner_->logitRows(); }
-  std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) override { return inner_->allocateKv(bytes); }
-  std::size_t freeMemory() const override { return inner_->freeMemory(); }
-  void requantize(std::span<const PageConversion> conversions) override { inner_->requantize(conversions); }
-  std::unique_ptr<Ops> openLane(int lane, const LaneLimits& limits) override {
-    return inner_->openLane(lane, limits);
-  }
-  void claimUnits(int lane, int first, int count) override { inner_->claimUnits(lane, first, count); }
-  void releaseUnits(int lane) override { inner_->releaseUnits(lane); }
-
- private:
-  std::unique_ptr<Backend> inner_ = makeCpuBackend(1);
-};
-
 StepResult run(Device& device, int lane, Step step) {
   device.partition(lane == 0 ? 1 : 0);
   std::promise<StepResult> promise;
@@ -512,18 +483,4 @@ TEST("device: a sparse entry's rows see what they would see had the other pages 
     test::isTrue(sparse.entries[0].logits != dense.entries[0].logits, "what is not seen matters");
     for (const int slot : {0, 1, 2}) device->closeSlot(slot);
   }
-  Device blind(std::make_unique<BlindBackend>(), optionsFor(model, WeightClass::bf16, PrecisionClass::bf16));
-  blind.openSlot(0, SlotOptions{});
-  blind.kv().reserve(0, 128);
-  run(blind, 0, {{0}, {96}, first, {0}});
-  test::throws(
-      [&] {
-        run(blind, 0, step(0, {{0, 1, {1, 1}}}));
-      },
-      "the kernels of blind cannot pass over pages");
-  test::throws(
-      [&] {
-        run(blind, 0, {{0}, {32}, rest, {0}, {{0, 0, 1}}});
-      },
-      "the kernels of blind cannot look at where rows attend");
 }

@@ -2,19 +2,16 @@
 
 #include "cuda/cuda-backend.h"
 
-#include <atomic>
-#include <cstring>
 #include <future>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "backend-device.h"
 #include "check.h"
 #include "core/error.h"
 #include "cpu/cpu-backend.h"
-#include "model/device.h"
-#include "tiny-model.h"
 
 #ifdef TANDEM_CUDA_EMULATION
 #include "cuda-emulated-runtime.h"
@@ -22,134 +19,6 @@
 
 using namespace tandem;
 using namespace tandem::test;
-
-namespace {
-
-ModelSpec llama() {
-  ModelSpec spec;
-  spec.layers = 2;
-  spec.hidden = 64;
-  spec.heads = 4;
-  spec.kvHeads = 2;
-  spec.headDim = 32;
-  spec.ffn = 96;
-  spec.vocab = 90;
-  spec.slidingWindow = {0, 0};
-  for (int i = 0; i < 16; ++i)
-    spec.rope.inverseFrequencies.push_back(std::pow(10000.0f, -static_cast<float>(i) / 16));
-  return spec;
-}
-
-struct Family {
-  const char* name;
-  ModelSpec spec;
-};
-
-std::vector<Family> families() {
-  std::vector<Family> all{{"llama, grouped query heads", llama()}};
-  ModelSpec mha = llama();
-  mha.kvHeads = 4;
-  mha.tiedEmbeddings = true;
-  mha.outputBias = mha.attentionBias = mha.mlpBias = true;
-  all.push_back({"llama, one key head a query head, tied, every bias", mha});
-  ModelSpec qwen3 = llama();
-  qwen3.qkNorm = true;
-  qwen3.headDim = 64;  // apart from hidden / heads
-  qwen3.rope.inverseFrequencies.resize(32, 0.01f);
-  all.push_back({"qwen3: norms on q and k, its own head dimension", qwen3});
-  ModelSpec mistral = llama();
-  mistral.slidingWindow = {7, 0};
-  mistral.attentionBias = true;  // as qwen2
-  all.push_back({"mistral: a window in one layer; qwen2: biases on q, k and v", mistral});
-  return all;
-}
-
-DeviceOptions optionsFor(const TinyModel& model, WeightClass weightClass = WeightClass::bf16,
-                         PrecisionClass kv = PrecisionClass::bf16) {
-  DeviceOptions options;
-  options.spec = model.spec();
-  options.files = {model.path()};
-  options.tensors = model.tensors();
-  options.weights.weightClass = weightClass;
-  options.kvPrecision = kv;
-  options.kvBytes = 4 << 20;
-  options.slots = 4;
-  options.maxStepTokens = 128;
-  return options;
-}
-
-std::unique_ptr<Device> open(const TinyModel& model, WeightClass weightClass = WeightClass::bf16,
-                             PrecisionClass kv = PrecisionClass::bf16) {
-  return std::make_unique<Device>(cuda::makeCudaBackend({}), optionsFor(model, weightClass, kv));
-}
-
-std::future<StepResult> start(Device& device, int lane, Step step) {
-  const auto promise = std::make_shared<std::promise<StepResult>>();
-  device.run(lane, std::move(step), [promise](StepResult result, std::exception_ptr error) {
-    if (error) {
-      promise->set_exception(error);
-    } else {
-      promise->set_value(std::move(result));
-    }
-  });
-  return promise->get_future();
-}
-
-StepResult run(Device& device, int lane, Step step) {
-  const int units = device.backend().units();
-  device.partition(units == 1 ? 1 - lane : units / 2);
-  return start(device, lane, std::move(step)).get();
-}
-
-std::vector<std::int32_t> prompt(int count, int factor) {
-  std::vector<std::int32_t> tokens;
-  for (int i = 0; i < count; ++i) tokens.push_back(i * factor % 90);
-  return tokens;
-}
-
-void openSlot(Device& device, int slot, std::int64_t tokens, SlotOptions options = {}) {
-  device.openSlot(slot, std::move(options));
-  isTrue(device.kv().reserve(slot, tokens), "there is room for " + std::to_string(tokens));
-}
-
-// Runs the tokens in chunks, lanes taking turns, and returns the logits behind the last.
-std::vector<float> append(Device& device, int slot, const std::vector<std::int32_t>& tokens,
-                          std::size_t chunk) {
-  StepResult result;
-  for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
-    const std::size_t end = std::min(tokens.size(), begin + chunk);
-    const std::vector<std::int32_t> part(tokens.begin() + begin, tokens.begin() + end);
-    result = run(device, begin / chunk % 2,
-                 {{slot}, {static_cast<std::int32_t>(part.size())}, part, {kWantLogits}});
-  }
-  return result.entries[0].logits;
-}
-
-std::vector<float> logitsOf(Device& device, const std::vector<std::int32_t>& tokens,
-                            std::size_t chunk = 128) {
-  openSlot(device, 0, static_cast<std::int64_t>(tokens.size()));
-  const std::vector<float> logits = append(device, 0, tokens, chunk);
-  device.closeSlot(0);
-  return logits;
-}
-
-template <class T>
-double relativeError(const std::vector<float>& actual, const std::vector<T>& expected) {
-  double error = 0, size = 0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    error += std::pow(actual[i] - expected[i], 2);
-    size += std::pow(expected[i], 2);
-  }
-  return std::sqrt(error / size);
-}
-
-void expectSame(const std::vector<float>& actual, const std::vector<float>& expected,
-                const std::string& what) {
-  test::equal(actual.size(), expected.size(), what);
-  isTrue(std::memcmp(actual.data(), expected.data(), expected.size() * sizeof(float)) == 0, what);
-}
-
-}  // namespace
 
 TEST("cuda backend: logits of every family are near a float64 decoder's, and the processor's") {
   const std::vector<std::int32_t> tokens = prompt(45, 37);
@@ -512,17 +381,13 @@ namespace {
 
 bool convert(Device& device, int slot, std::int64_t begin, std::int64_t end, PrecisionClass precision,
              int layer = -1) {
-  std::promise<void> converted;
   const int layers = device.spec().layers;
   std::vector<PrecisionClass> classes;
   for (std::int64_t page = 0; page < (end - begin) * layers; ++page) {
     // What lies in its class already stays.
     classes.push_back(layer < 0 || page % layers == layer ? precision : PrecisionClass::bf16);
   }
-  if (!device.convert(slot, begin, end, classes, [&] { converted.set_value(); })) return false;
-  converted.get_future().get();
-  device.finishConversion(slot);
-  return true;
+  return test::convert(device, slot, begin, end, classes);
 }
 
 }  // namespace
@@ -586,26 +451,6 @@ TEST("cuda backend: converted pages give the same bits in chunks, token by token
 }
 
 #ifdef TANDEM_CUDA_EMULATION
-
-TEST("cuda backend: refuses by name what it has no kernels for: probes, and pages given up") {
-  const TinyModel model(llama(), 25);
-  const auto device = open(model);
-  const std::vector<std::int32_t> tokens = prompt(64, 31);
-  const std::vector<float> expected = logitsOf(*device, tokens);
-  openSlot(*device, 0, 64);
-  device->partition(1);
-  throws(
-      [&] {
-        start(*device, 0, {{0}, {64}, tokens, {0}, {{0, 0, 1}}});
-      },
-      "cannot look at where rows attend");
-  append(*device, 0, {tokens.begin(), tokens.begin() + 40}, 128);
-  const std::vector<PrecisionClass> givenUp(static_cast<std::size_t>(device->spec().layers),
-                                            PrecisionClass::none);
-  throws([&] { device->convert(0, 0, 1, givenUp, [] {}); }, "none can be given up");
-  expectSame(append(*device, 0, {tokens.begin() + 40, tokens.end()}, 128), expected,
-             "what is refused changes nothing");
-}
 
 TEST("cuda backend: a lost device is told by steps and by what ends a swap, and closes") {
   const TinyModel model(llama(), 22);

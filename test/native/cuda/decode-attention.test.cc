@@ -53,6 +53,16 @@ TEST("cuda decode attention: a window hides older tokens, whole runs of them too
   }
 }
 
+TEST("cuda decode attention: passes over pages that were given up, whole runs of them too") {
+  std::vector<PrecisionClass> mostly(20, PrecisionClass::none);
+  mostly[0] = kBf16;
+  const std::vector<std::vector<PrecisionClass>> pools{mostly, {kInt8, PrecisionClass::none, kInt4}};
+  for (const auto& classes : pools) {
+    expectReference({4, 2, 64}, classes, {64, 96, 700});
+    expectReference({4, 2, 32, 100}, classes, {700});
+  }
+}
+
 TEST("cuda decode attention: a sequence's bits do not depend on its neighbours") {
   for (const auto& classes : kPools) {
     PagedAttentionCase problem({4, 2, 32}, classes, {700, 5, 1300, 64});

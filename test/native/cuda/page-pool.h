@@ -43,7 +43,7 @@ class DevicePages {
     return pages;
   }
 
-  // A page's bytes in a class that may be another than the pool's, which has at least as many.
+  // A page's class, which may be another than the pool's with no more bytes, or `none`.
   void setClass(int sequence, std::int64_t index, PrecisionClass precision) {
     classes_[sequence * stride_ + index] = precision;
   }
@@ -67,8 +67,10 @@ class DevicePages {
     for (const int sequence : sequences) slots.push_back(slotOf(sequence));
     for (int i = 0; i < sequences_; ++i) {
       for (std::int64_t page = 0; page < stride_; ++page) {
+        const PrecisionClass precision = classes_[i * stride_ + page];
+        const auto* place = begin + table_[i * stride_ + page] * blockBytes();
         entries[slotOf(i) * stride_ + page] =
-            cuda::pageEntry(begin + table_[i * stride_ + page] * blockBytes(), classes_[i * stride_ + page]);
+            cuda::pageEntry(precision == PrecisionClass::none ? nullptr : place, precision);
       }
     }
     entries_.emplace_back(entries);

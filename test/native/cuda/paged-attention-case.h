@@ -9,9 +9,11 @@
 
 #include "attention-case.h"
 #include "check.h"
+#include "cpu/attention/probe.h"
 #include "cpu/isa.h"
 #include "cuda/decode-attention.h"
 #include "cuda/prefill-attention.h"
+#include "cuda/probe.h"
 #include "page-pool.h"
 #include "random.h"
 
@@ -39,7 +41,8 @@ inline void expectSame(const std::vector<bf16>& actual, const std::vector<bf16>&
 
 class PagedAttentionCase {
  public:
-  // The classes of a sequence's full pages in turn; the first is the pool's and that of a page not yet full.
+  // The classes of a sequence's full pages in turn, `none` for those that were given up; the first is the
+  // pool's and that of a page not yet full.
   PagedAttentionCase(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
                      const std::vector<std::int64_t>& tokens)
       : shape_(shape), pages_({classes[0], shape.kvHeads, shape.headDim}, tokens) {
@@ -57,6 +60,11 @@ class PagedAttentionCase {
       for (std::int64_t page = 0; page < static_cast<std::int64_t>(sequence.pages.table.size()); ++page) {
         const PrecisionClass precision = classes[page % classes.size()];
         const bool full = (page + 1) * kPageTokens <= sequence.tokens;
+        if (full && precision == PrecisionClass::none) {
+          sequence.pages.giveUp(page);
+          pages_.setClass(static_cast<int>(i), page, precision);
+          continue;
+        }
         if (full && precision != classes[0]) sequence.pages.convert(Isa::portable, page, precision);
         const PageFormat format = sequence.pages.formatOf(page * kPageTokens);
         std::memcpy(pages_.page(static_cast<int>(i), page), sequence.pages.table[page], format.pageBytes());
@@ -67,6 +75,10 @@ class PagedAttentionCase {
 
   const AttentionShape& shape() const { return shape_; }
   const Sequence& sequence(int index) const { return sequences_[index]; }
+  // The query of a token becomes NaN.
+  void spoilQuery(int index, std::int64_t position) {
+    sequences_[index].rotated[position * sequences_[index].cols] = NAN;
+  }
   std::size_t outWidth() const { return static_cast<std::size_t>(shape_.heads) * shape_.headDim; }
 
   // Rows of out, one for each token of the chunks, in their order. The activations have rows of nobody, and
@@ -106,6 +118,81 @@ class PagedAttentionCase {
             shape_.window, out.data()},
            kStream);
     return rows.read(out);
+  }
+
+  // Where the rows of each chunk look, page by page, looked at together in tiles of so many rows.
+  std::vector<std::vector<std::uint32_t>> probe(const std::vector<Chunk>& chunks, int tileRows) {
+    const Activations rows(*this, chunks);
+    std::vector<cuda::ProbeTile> tiles;
+    std::vector<std::size_t> begins{0};
+    int most = 1, mostTokens = 1;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      for (std::int64_t at = 0; at < chunks[i].count; at += tileRows) {
+        const auto count = static_cast<int>(std::min<std::int64_t>(tileRows, chunks[i].count - at));
+        most = std::max(most, count);
+        tiles.push_back({rows.first[i] + static_cast<std::int32_t>(at), count, static_cast<std::int32_t>(i),
+                         static_cast<std::int32_t>(chunks[i].position + at),
+                         static_cast<std::int32_t>(begins[i])});
+      }
+      const std::int64_t end = chunks[i].position + chunks[i].count;
+      mostTokens = std::max(mostTokens, static_cast<int>(end));
+      begins.push_back(begins[i] + static_cast<std::size_t>((end + kPageTokens - 1) / kPageTokens));
+    }
+    DeviceArray<bf16> qkv(rows.qkv);
+    DeviceArray<cuda::ProbeTile> all(tiles);
+    DeviceArray<std::uint32_t> sums(std::vector<std::uint32_t>(begins.back(), 0));
+    const int count = static_cast<int>(tiles.size());
+    DeviceArray<float> parts(std::vector<float>(
+        cuda::probeScratch(count, most, mostTokens, shape_.heads, shape_.kvHeads) / sizeof(float), NAN));
+    cuda::probe({qkv.data(), tablesOf(chunks), all.data(), count, most, mostTokens, shape_.heads,
+                 shape_.window, parts.data(), sums.data()},
+                kStream);
+    const std::vector<std::uint32_t> found = sums.read();
+    std::vector<std::vector<std::uint32_t>> ofChunks;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      ofChunks.emplace_back(found.begin() + static_cast<std::ptrdiff_t>(begins[i]),
+                            found.begin() + static_cast<std::ptrdiff_t>(begins[i + 1]));
+    }
+    return ofChunks;
+  }
+
+  // Where the rows of a chunk look, against float64 and the CPU.
+  void expectProbed(const std::vector<std::uint32_t>& sums, const Chunk& chunk,
+                    const std::string& what) const {
+    const Sequence& sequence = sequences_[chunk.sequence];
+    std::vector<double> parts(sums.size());
+    for (std::int64_t row = chunk.position; row < chunk.position + chunk.count; ++row) {
+      for (int head = 0; head < shape_.heads; ++head) {
+        const Expected expected = reference(sequence, row, head);
+        for (std::size_t page = 0; page < parts.size(); ++page) {
+          parts[page] += expected.parts[page] / shape_.heads;
+        }
+      }
+    }
+    std::vector<float> qkv(sequence.rotated.begin() + chunk.position * sequence.cols,
+                           sequence.rotated.begin() + (chunk.position + chunk.count) * sequence.cols);
+    std::vector<std::uint32_t> twin(sums.size());
+    const EntryRows entry{0, chunk.count, chunk.position};
+    const KvView view = sequence.pages.view();
+    const std::span<std::uint32_t> ofTwin(twin);
+    ThreadTeam team(1);
+    cpu::AttentionWorkspace workspace;
+    cpu::probe(Isa::portable, team, workspace, {qkv.data(), chunk.count, sequence.cols}, {&entry, 1},
+               {&view, 1}, shape_, {&ofTwin, 1});
+    double total = 0;
+    for (std::size_t page = 0; page < sums.size(); ++page) {
+      const std::string where = what + ", page " + std::to_string(page);
+      const double part = static_cast<double>(sums[page]) / kSaliencyUnits;
+      total += part;
+      near(part, parts[page], 0.02 * parts[page] + 2e-4, where);
+      near(part, static_cast<double>(twin[page]) / kSaliencyUnits, 0.03 * parts[page] + 3e-4,
+           where + ", the CPU's");
+      if (sequence.pages.classes[page] == PrecisionClass::none) {
+        test::equal(sums[page], 0u, where + ", which was given up");
+      }
+    }
+    near(total, static_cast<double>(chunk.count), 2e-5 * static_cast<double>(chunk.count),
+         what + ", all of the rows' attention");
   }
 
   // A row against float64 and the CPU's attention of it.

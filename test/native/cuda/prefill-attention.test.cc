@@ -74,6 +74,16 @@ TEST("cuda prefill attention: a window hides older tokens, whole runs of them to
   }
 }
 
+TEST("cuda prefill attention: passes over pages that were given up, whole runs of them too") {
+  std::vector<PrecisionClass> mostly(20, PrecisionClass::none);
+  mostly[0] = kBf16;
+  const std::vector<std::vector<PrecisionClass>> pools{mostly, {kInt8, PrecisionClass::none, kInt4}};
+  for (const auto& classes : pools) {
+    expectReference({4, 2, 64}, classes, 650, 30);
+    expectReference({4, 2, 32, 100}, classes, 650, 30);
+  }
+}
+
 TEST("cuda prefill attention: chunks of any size, alone or in a crowd, give a prompt's rows") {
   for (const auto& classes : kPools) {
     PagedAttentionCase problem({4, 1, 32}, classes, {400, 90});

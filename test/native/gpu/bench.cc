@@ -12,8 +12,10 @@
 #include "cuda/append-kv.h"
 #include "cuda/argmax.h"
 #include "cuda/decode-attention.h"
+#include "cuda/gather-pages.h"
 #include "cuda/matmul.h"
 #include "cuda/prefill-attention.h"
+#include "cuda/probe.h"
 #include "cuda/random.h"
 #include "cuda/requantize.h"
 #include "cuda/rms-norm.h"
@@ -197,6 +199,95 @@ void benchPrefillAttention(Bench& bench) {
   }
 }
 
+// Single rows of many sequences, as in decode, which are bound by reading keys once, and the last rows of a
+// stretch of a prompt.
+void benchProbe(Bench& bench) {
+  struct Load {
+    int sequences, rows, tokens;
+  };
+  const std::vector<Load> loads =
+      kTiny ? std::vector<Load>{{2, 1, 64}, {1, 32, 544}}
+            : std::vector<Load>{{64, 1, 8192}, {1, 1, 32768}, {1, 32, 8192}, {1, 32, 32768}};
+  Shape shape = kShape;
+  shape.layers = 1;
+  const int tileRows = cuda::probeTileTokens(shape.heads, shape.kvHeads);
+  for (const PrecisionClass precision : kPrecisionClasses) {
+    for (const auto& [sequences, rows, tokens] : loads) {
+      SyntheticPages pages(shape, precision, sequences, tokens);
+      DeviceArray<bf16> qkv = test::repeated(test::randomBf16s(1 << 12, 3),
+                                             static_cast<std::size_t>(sequences) * rows * shape.qkvWidth());
+      const int pagesEach = (tokens + kPageTokens - 1) / kPageTokens;
+      std::vector<cuda::ProbeTile> tiles;
+      for (int sequence = 0; sequence < sequences; ++sequence) {
+        for (int at = 0; at < rows; at += tileRows) {
+          tiles.push_back({sequence * rows + at, std::min(tileRows, rows - at), sequence, tokens - rows + at,
+                           sequence * pagesEach});
+        }
+      }
+      const int count = static_cast<int>(tiles.size()), mostRows = std::min(rows, tileRows);
+      DeviceArray<cuda::ProbeTile> all(tiles);
+      DeviceArray<float> parts(cuda::probeScratch(count, mostRows, tokens, shape.heads, shape.kvHeads) /
+                               sizeof(float));
+      DeviceArray<std::uint32_t> sums(static_cast<std::size_t>(sequences) * pagesEach);
+      const auto enqueue = [&] {
+        cuda::probe({qkv.data(), pages.layer(0), all.data(), count, mostRows, tokens, shape.heads, 0,
+                     parts.data(), sums.data()},
+                    kStream);
+      };
+      const std::string name = std::string("probe ") + nameOf(precision) + " " + std::to_string(sequences) +
+                               " x " + std::to_string(rows) + " rows at " + std::to_string(tokens);
+      if (rows == 1) {
+        bench.memoryBound(name, 0.5 * static_cast<double>(pages.bytesRead()), enqueue);
+      } else {
+        bench.computeBound(name, 2.0 * shape.headDim * shape.heads * sequences * rows * tokens, enqueue);
+      }
+    }
+  }
+}
+
+// A stretch of a prompt that looks at every fourth page before it, and at all, with what finds these pages.
+void benchSparsePrefill(Bench& bench) {
+  const int tokens = kTiny ? 32 : 256;
+  Shape shape = kShape;
+  shape.layers = 1;
+  for (const int context : kTiny ? std::vector<int>{256} : std::vector<int>{8192, 32768}) {
+    SyntheticPages pages(shape, PrecisionClass::bf16, 1, context + tokens);
+    DeviceArray<bf16> qkv =
+        test::repeated(test::randomBf16s(1 << 12, 3), static_cast<std::size_t>(tokens) * shape.qkvWidth());
+    DeviceArray<bf16> out(static_cast<std::size_t>(tokens) * shape.heads * shape.headDim);
+    const int allPages = (context + tokens) / kPageTokens;
+    for (const int every : {1, 4}) {
+      std::vector<cuda::SeenWord> words;
+      std::uint32_t seen = 0;
+      for (int page = 0; page < allPages; ++page) {
+        if (page % cuda::kWordPages == 0) words.push_back({0, seen});
+        if (page % every != 0 && page < context / kPageTokens) continue;
+        words.back().bits |= 1u << (page % cuda::kWordPages);
+        ++seen;
+      }
+      DeviceArray<cuda::SeenRow> rows(std::vector<cuda::SeenRow>{{allPages, 0}});
+      DeviceArray<cuda::SeenWord> deviceWords(words);
+      DeviceArray<std::int32_t> slots(std::vector<std::int32_t>{0});
+      DeviceArray<std::uint64_t> gathered(static_cast<std::size_t>(allPages));
+      const int closed = static_cast<int>(seen) * kPageTokens - tokens;
+      DeviceArray<cuda::QueryTile> tiles(tilesOf(shape, tokens, closed));
+      const cuda::PageTables from = pages.layer(0);
+      cuda::PageTables to = from;
+      to.entries = gathered.data();
+      to.slots = slots.data();
+      bench.timed("prefillAttention bf16 " + std::to_string(tokens) + " behind " + std::to_string(context) +
+                      ", gathered: every " + (every == 1 ? "page" : "fourth page"),
+                  [&] {
+                    cuda::gatherPages(
+                        {from, rows.data(), deviceWords.data(), 1, allPages, true, gathered.data()}, kStream);
+                    cuda::prefillAttention({qkv.data(), to, tiles.data(), static_cast<int>(tiles.size()),
+                                            shape.heads, 0, out.data()},
+                                           kStream);
+                  });
+    }
+  }
+}
+
 void benchRequantize(Bench& bench) {
   const int count = kTiny ? 2 : 4096;
   for (const PrecisionClass from : {PrecisionClass::bf16, PrecisionClass::int8}) {
@@ -304,6 +395,8 @@ int main(int argc, char** argv) {
     Bench bench(argc > 2 ? std::atof(argv[2]) : 120);
     benchAttention(bench);
     benchPrefillAttention(bench);
+    benchProbe(bench);
+    benchSparsePrefill(bench);
     benchRequantize(bench);
     const int sms = device.driver->limits().sms;
     benchMatmuls(bench, sms);
