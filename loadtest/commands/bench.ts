@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { engineCommand } from './engine.js';
 import { peerCommand } from './peer.js';
+import { prefillCommand } from './prefill.js';
 import { qualityCommand } from './quality.js';
 import { randomModelCommand } from './random-model.js';
 import { renderCommand } from './render.js';
@@ -13,12 +14,13 @@ export function run(argv: string[]): Promise<number> {
   const rest = argv.slice(1);
   const program = new Command('tandem bench')
     .description(
-      'Measures a running server, its schedulers, the engine alone, its KV caches, or llama.cpp beside it.',
+      'Measures a running server, its schedulers, the engine alone, its KV caches and prompts, or llama.cpp beside it.',
     )
     .helpCommand(false)
     .addCommand(serveCommand(rest))
     .addCommand(schedulersCommand(rest))
     .addCommand(engineCommand(rest))
+    .addCommand(prefillCommand(rest))
     .addCommand(qualityCommand(rest))
     .addCommand(peerCommand(rest))
     .addCommand(randomModelCommand())
