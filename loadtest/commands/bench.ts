@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { concurrencyCommand } from './concurrency.js';
 import { engineCommand } from './engine.js';
 import { peerCommand } from './peer.js';
 import { prefillCommand } from './prefill.js';
@@ -19,6 +20,7 @@ export function run(argv: string[]): Promise<number> {
     .helpCommand(false)
     .addCommand(serveCommand(rest))
     .addCommand(schedulersCommand(rest))
+    .addCommand(concurrencyCommand(rest))
     .addCommand(engineCommand(rest))
     .addCommand(prefillCommand(rest))
     .addCommand(qualityCommand(rest))
