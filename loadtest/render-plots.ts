@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { keptChart, speedUpChart } from './prefill/plots.js';
 import { accuracyChart, divergenceChart, heatMaps } from './quality/plots.js';
 import { type Bars, barsSvg, type Chart, chartSvg } from './report/chart.js';
 import { heatMapsSvg } from './report/heat-map.js';
@@ -9,10 +10,14 @@ import { soakCharts } from './soak/figures.js';
 /** Plots of docs/nexus.md and docs/results.md by file name: each a drawing of committed rows, so none says what was not measured. */
 export function renderPlots(folder: string): ReadonlyMap<string, string> {
   const plots = new Map<string, string>();
-  const add = (name: string, file: string, draw: (rows: readonly Row[]) => string | undefined) => {
-    const from = path.join(folder, file);
-    if (!existsSync(from)) return;
-    const svg = draw(parseRows(file, readFileSync(from, 'utf8')));
+  const add = (
+    name: string,
+    files: string | readonly string[],
+    draw: (rows: readonly Row[]) => string | undefined,
+  ) => {
+    const there = [files].flat().filter((file) => existsSync(path.join(folder, file)));
+    if (there.length === 0) return;
+    const svg = draw(there.flatMap((file) => parseRows(file, readFileSync(path.join(folder, file), 'utf8'))));
     if (svg !== undefined) plots.set(name, svg);
   };
   add('simulated-rates.svg', 'simulate-paper.json', (rows) => barsSvg(carriedRates(rows)));
@@ -36,6 +41,9 @@ export function renderPlots(folder: string): ReadonlyMap<string, string> {
     const maps = heatMaps(rows);
     return maps.length === 0 ? undefined : heatMapsSvg('Right answers by context and depth, %', maps);
   });
+  const prompts = ['prefill-demo.json', 'prefill-1b-16k.json', 'prefill-1b-32k.json'];
+  add('prefill-speed-up.svg', prompts, chart(speedUpChart));
+  add('prefill-kept.svg', 'prefill-demo.json', chart(keptChart));
   return plots;
 }
 

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { layerRow } from './prefill/figure-rows.js';
 import { cellRow } from './quality/figure-rows.js';
 import { renderPlots } from './render-plots.js';
 import { parseRows, type Row } from './rows.js';
@@ -91,6 +92,38 @@ const sections: Readonly<Record<string, Section>> = {
     about:
       'The same on one core, to the millionth token, while other programs computed on the machine: times are not those of a ' +
       'machine of its own.',
+  },
+  concurrency: {
+    title: 'More sequences in the same memory',
+    about:
+      'The server with the demo model and the same `--kv-memory` under each `--kv`, and `zip` at other values of tau ' +
+      '(`zip-0.9`), loaded by more clients than have room, each with one request at a time. Sequences at once are those ' +
+      'that have a slot and their KV on the device: no waiting request and none that gave way. TTFT counts from when a ' +
+      'client asked, so it holds the wait for room. Baseline is the exact cache.',
+  },
+  'prefill-demo': {
+    title: 'Sparse prefill: the demo model',
+    about:
+      "Prompts of the longest context, read with `--prefill-tau` and without, in turns; the text is the model's held-out " +
+      'one ([how](quality.md#sparse-prefill)). Baseline is dense prefill. The end of a text is its last stretch, whose rows ' +
+      'look everywhere, as those of an answer do.',
+    plots: [
+      ['prefill-speed-up.svg', 'speed-up against the part of the tokens that rows attend to'],
+      ['prefill-kept.svg', 'older pages that each layer looks at'],
+    ],
+    drawn: layerRow,
+  },
+  'prefill-1b-16k': {
+    title: 'Sparse prefill: 16384 tokens, the shape of Llama-3.2-1B',
+    about:
+      'As above, one turn each, random tokens. Weights are random too, and look nearly everywhere alike: how much a tau ' +
+      'keeps here says nothing of a trained model, what it costs to attend to so much does.',
+    drawn: layerRow,
+  },
+  'prefill-1b-32k': {
+    title: 'Sparse prefill: 32768 tokens, the shape of Llama-3.2-1B',
+    about: 'As above.',
+    drawn: layerRow,
   },
   'kv-heads': {
     title: 'What fewer KV heads cost in quality',

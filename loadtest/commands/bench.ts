@@ -1,7 +1,9 @@
 import { Command } from 'commander';
 import { attentionCommand } from './attention.js';
+import { concurrencyCommand } from './concurrency.js';
 import { engineCommand } from './engine.js';
 import { peerCommand } from './peer.js';
+import { prefillCommand } from './prefill.js';
 import { qualityCommand } from './quality.js';
 import { randomModelCommand } from './random-model.js';
 import { renderCommand } from './render.js';
@@ -16,13 +18,15 @@ export function run(argv: string[]): Promise<number> {
   const rest = argv.slice(1);
   const program = new Command('tandem bench')
     .description(
-      'Measures a running server, its schedulers, the engine alone, its KV caches, endless sessions, or llama.cpp beside it.',
+      'Measures a running server, its schedulers, the engine alone, its KV caches, prompts and endless sessions, or llama.cpp beside it.',
     )
     .helpCommand(false)
     .addCommand(serveCommand(rest))
     .addCommand(schedulersCommand(rest))
+    .addCommand(concurrencyCommand(rest))
     .addCommand(engineCommand(rest))
     .addCommand(attentionCommand(rest))
+    .addCommand(prefillCommand(rest))
     .addCommand(qualityCommand(rest))
     .addCommand(sessionsCommand(rest))
     .addCommand(peerCommand(rest))

@@ -1,4 +1,11 @@
-import { type Device, greedySampling, type PackingRule, type Step, Want } from '../../engine/index.js';
+import {
+  type Device,
+  greedySampling,
+  type PackingRule,
+  type Step,
+  type StepResult,
+  Want,
+} from '../../engine/index.js';
 import { type PackedDevice, packedDevice } from './packed-device.js';
 
 /** Seconds to read one prompt into an empty sequence on all units, with its first token sampled. */
@@ -71,28 +78,33 @@ export async function timeDecode(device: Device, slots: Int32Array, steps: numbe
   return secondsSince(begin);
 }
 
-/** Appends the prompt to the slot, as the engine does: in chunks of at most a step's tokens. The last has `wants`. */
+/**
+ * Appends the prompt to the slot, as the engine does: in chunks of at most a step's tokens. The last has `wants`; with
+ * `onStep`, which sees each step's first position and result, all have.
+ */
 export async function read(
   device: Device & Partial<PackedDevice>,
   slot: number,
   prompt: ArrayLike<number>,
   wants: number,
-) {
+  onStep?: (begin: number, result: StepResult) => void,
+): Promise<StepResult> {
   const tokens = Int32Array.from(prompt);
   device.expectPrompt?.(slot, tokens.length);
   const { maxStepTokens } = device.info;
   for (let begin = 0; ; ) {
     const limit = Math.min(maxStepTokens, device.stepLimit?.(slot) ?? maxStepTokens);
     const chunk = tokens.subarray(begin, begin + limit);
-    begin += chunk.length;
-    const isLast = begin === tokens.length;
+    const isLast = begin + chunk.length === tokens.length;
     const result = await device.prefill.run({
       slots: Int32Array.of(slot),
       counts: Int32Array.of(chunk.length),
       tokens: chunk,
-      wants: Uint8Array.of(isLast ? wants : Want.nothing),
+      wants: Uint8Array.of(isLast || onStep ? wants : Want.nothing),
     });
+    onStep?.(begin, result);
     if (isLast) return result;
+    begin += chunk.length;
   }
 }
 

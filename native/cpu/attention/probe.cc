@@ -14,29 +14,38 @@ namespace {
 // A part of one head's attention in whole units. What is not a number counts as nothing.
 std::uint32_t unitsOf(float part, int heads) {
   const float units = part * (static_cast<float>(kSaliencyUnits) / static_cast<float>(heads));
-  return units > 0 ? static_cast<std::uint32_t>(std::lround(units)) : 0;
+  // Rounded: half of a unit more has no error in float64.
+  return units > 0 ? static_cast<std::uint32_t>(static_cast<double>(units) + 0.5) : 0;
 }
 
-// Adds the block's queries to its entry's sums. maxima and sums [pages of the block, queries].
-void addParts(const AttentionBlock& block, int heads, const float* maxima, const float* sums,
+// Adds the block's queries to its entry's sums. maxima and sums [pages of the block, queries]; sums are used
+// up. Page by page, as the cells lie in memory: at 32k tokens they are more than a core's caches hold.
+void addParts(const AttentionBlock& block, int heads, const float* maxima, float* sums,
               std::span<std::uint32_t> saliency) {
   const int queries = block.queries();
   const auto pages = static_cast<std::size_t>(block.endPage - block.firstPage);
-  for (int query = 0; query < queries; ++query) {
-    float highest = kNothingSeen, total = 0;
-    for (std::size_t page = 0; page < pages; ++page) {
-      highest = std::max(highest, maxima[page * queries + query]);
+  float highest[kBlockQueries], total[kBlockQueries];
+  std::fill_n(highest, queries, kNothingSeen);
+  std::fill_n(total, queries, 0.0f);
+  for (std::size_t page = 0; page < pages; ++page) {
+    const float* ofPage = maxima + page * queries;
+    for (int query = 0; query < queries; ++query) highest[query] = std::max(highest[query], ofPage[query]);
+  }
+  for (std::size_t page = 0; page < pages; ++page) {
+    const float* ofPage = maxima + page * queries;
+    float* weights = sums + page * queries;
+    for (int query = 0; query < queries; ++query) {
+      weights[query] *= std::exp2(ofPage[query] - highest[query]);
+      total[query] += weights[query];
     }
-    for (std::size_t page = 0; page < pages; ++page) {
-      total += sums[page * queries + query] * std::exp2(maxima[page * queries + query] - highest);
-    }
-    for (std::size_t page = 0; page < pages; ++page) {
-      const float part =
-          sums[page * queries + query] * std::exp2(maxima[page * queries + query] - highest) / total;
-      // Blocks of other heads add to the same pages.
-      std::atomic_ref(saliency[static_cast<std::size_t>(block.firstPage) + page])
-          .fetch_add(unitsOf(part, heads), std::memory_order_relaxed);
-    }
+  }
+  for (std::size_t page = 0; page < pages; ++page) {
+    const float* weights = sums + page * queries;
+    std::uint32_t units = 0;
+    for (int query = 0; query < queries; ++query) units += unitsOf(weights[query] / total[query], heads);
+    // Blocks of other heads add to the same pages.
+    std::atomic_ref(saliency[static_cast<std::size_t>(block.firstPage) + page])
+        .fetch_add(units, std::memory_order_relaxed);
   }
 }
 

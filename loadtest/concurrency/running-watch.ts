@@ -1,0 +1,52 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readMetrics } from '../serve/read-metrics.js';
+import type { Target } from '../serve/target.js';
+
+/** A server's state at one look. */
+export interface Look {
+  /** Sequences that have a slot: they neither wait to start nor lie in host memory. */
+  readonly running: number;
+  /** Requests that have not started. */
+  readonly waiting: number;
+  /** Sequences that gave up their memory, since the server's start. */
+  readonly preemptions: number;
+}
+
+/** Between two looks, in milliseconds: a stream lives for seconds. */
+const interval = 50;
+
+/** Looks at a server's metrics again and again while `work` runs. */
+export async function watchRunning<T>(
+  target: Target,
+  work: () => Promise<T>,
+): Promise<{ readonly result: T; readonly looks: readonly Look[] }> {
+  const looks: Look[] = [await look(target)];
+  const ended = new AbortController();
+  const watch = async () => {
+    while (!ended.signal.aborted) {
+      await sleep(interval);
+      looks.push(await look(target));
+    }
+  };
+  const watching = watch();
+  try {
+    return { result: await work(), looks };
+  } finally {
+    ended.abort();
+    await watching;
+  }
+}
+
+async function look(target: Target): Promise<Look> {
+  const values = await readMetrics(target);
+  const value = (name: string) => {
+    const found = values.get(`tandem:${name}`);
+    if (found === undefined) throw new Error(`${target.url}/metrics shows no "${name}": is it Tandem?`);
+    return found;
+  };
+  return {
+    running: value('num_requests_running'),
+    waiting: value('num_requests_waiting'),
+    preemptions: value('num_preemptions_total'),
+  };
+}

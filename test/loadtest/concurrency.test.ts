@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import { cacheContenders } from '../../loadtest/concurrency/contenders.js';
+import { concurrencyFigures } from '../../loadtest/concurrency/figures.js';
+import { serveSettings } from '../../loadtest/serve/serve-settings.js';
+import { bench, measure } from './bench.js';
+import { traceOf } from './trace.js';
+
+describe('caches that are compared', () => {
+  it('are classes of --kv, and zip at a tau', () => {
+    const [exact, int4, zip] = cacheContenders(['exact', 'int4', 'zip-0.9']);
+    expect([exact!.isReference, int4!.isReference]).toEqual([true, false]);
+    expect(serveSettings(undefined, int4!.flags).settings.engine.kv).toBe('int4');
+    expect(serveSettings(undefined, zip!.flags).settings.engine).toMatchObject({ kv: 'zip', zipTau: 0.9 });
+    expect(() => cacheContenders(['int3'])).toThrow(/^"int3" is none of exact, int8/);
+    expect(() => cacheContenders(['zip-2'])).toThrow(/zip-0\.9/);
+  });
+});
+
+describe('figures of concurrency', () => {
+  const look = (running: number, waiting: number, preemptions = 0) => ({ running, waiting, preemptions });
+  const load = {
+    traces: [traceOf([100, 110, 130]), traceOf([300, 310, 320])],
+    seconds: 2,
+    clientCpuShare: 0,
+  };
+
+  it('have the peak of all looks, and the mean of those at which requests wait', () => {
+    const found = concurrencyFigures(load, [look(0, 0, 1), look(4, 2, 1), look(5, 3, 3), look(6, 0, 3)]);
+    expect(found).toMatchObject({ peak: 6, mean: 4.5, preemptions: 2, ttftP50: 200, tbtP50: 10, rate: 3 });
+  });
+
+  it('say nothing where memory bounds nothing, or a request failed', () => {
+    expect(() => concurrencyFigures(load, [look(0, 0), look(2, 0)])).toThrow(
+      'all requests had room at once, 2 at most: give more --clients, or less --kv-memory',
+    );
+    const failed = { ...load, traces: [traceOf([], { error: '503 full' })] };
+    expect(() => concurrencyFigures(failed, [look(1, 1)])).toThrow('a request failed: 503 full');
+  });
+});
+
+describe('tandem bench concurrency', () => {
+  it('shows that more sequences run in the same memory under a smaller cache', async () => {
+    const { row } = await measure(
+      ...['concurrency', '--kv', 'exact,int8', '--kv-memory', '8MiB', '--clients', '12'],
+      ...['--requests', '16', '--prompt', '300', '--output', '100', '--', '--cores', '1'],
+    );
+    const mean = 'sequences at once, mean while requests wait';
+    expect(row(`exact: ${mean}`).baseline).toBeNull();
+    expect(row(`int8: ${mean}`).baseline).toBe(row(`exact: ${mean}`).value);
+    expect(row(`int8: ${mean}`).value).toBeGreaterThan(row(`exact: ${mean}`).value);
+    // 12 ask at once, and 8 MiB hold 1365 exact tokens.
+    expect(row('exact: sequences at once, peak').value).toBeLessThan(12);
+    expect(row('int8: TTFT p99').baseline).toBe(row('exact: TTFT p99').value);
+  });
+
+  it('says what is wrong with its options', async () => {
+    const { code, stderr } = await bench('concurrency', '--kv', 'exact,int3');
+    expect(code).toBe(1);
+    expect(stderr).toContain('"int3" is none of exact');
+  });
+});
