@@ -44,6 +44,13 @@ const sections: Readonly<Record<string, Section>> = {
     title: 'The engine alone',
     about: 'Steps on the device without HTTP, scheduling or tokenizing, all cores on one lane.',
   },
+  attention: {
+    title: 'Attention on the processor',
+    about:
+      'Heads as Llama-3 has them (32, on 8 KV heads of 128). Decode in bytes of pages read; baseline is bf16 pages, so a ratio ' +
+      'is the part of what a class saves in bytes that it saves in time. Codes are bound by their products, which are ' +
+      'of bf16 as those of exact pages are: the faster the memory, the less of the bytes is felt.',
+  },
   growth: {
     title: 'How cost grows',
     about: 'Time of a decode step, and of a prefill chunk, over context length and running sequences.',

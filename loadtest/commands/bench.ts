@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { attentionCommand } from './attention.js';
 import { engineCommand } from './engine.js';
 import { peerCommand } from './peer.js';
 import { qualityCommand } from './quality.js';
@@ -20,6 +21,7 @@ export function run(argv: string[]): Promise<number> {
     .addCommand(serveCommand(rest))
     .addCommand(schedulersCommand(rest))
     .addCommand(engineCommand(rest))
+    .addCommand(attentionCommand(rest))
     .addCommand(qualityCommand(rest))
     .addCommand(peerCommand(rest))
     .addCommand(soakCommand(rest))
