@@ -24,7 +24,6 @@ export function send({ target, method, path, body, signal }: Sent): Promise<http
     const request = (secure ? https : http).request(url, {
       method,
       agent: secure ? secureAgent : plainAgent,
-      ...(signal && { signal }),
       headers: {
         ...(body !== undefined && {
           'content-type': 'application/json',
@@ -33,6 +32,15 @@ export function send({ target, method, path, body, signal }: Sent): Promise<http
         ...(target.apiKey !== undefined && { authorization: `Bearer ${target.apiKey}` }),
       },
     });
+    if (signal) {
+      // Not as an option: it would hold for the connection, which others use later, and end it with an error of nobody's.
+      const leave = (): void => {
+        request.destroy(new Error('the request was ended'));
+      };
+      if (signal.aborted) leave();
+      signal.addEventListener('abort', leave);
+      request.on('close', () => signal.removeEventListener('abort', leave));
+    }
     request.on('response', resolve);
     request.on('error', (error) => reject(new Error(`${method} ${url.href}: ${reasonOf(error)}`)));
     request.setNoDelay(true);

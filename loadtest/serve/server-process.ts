@@ -18,7 +18,12 @@ export class ServerProcess {
     const child = spawn(process.execPath, [...serve, '--port', '0', '--log-level', 'warn', ...args], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    // A server must not outlive the measurement that asked for it.
+    // A server must not outlive the measurement that asked for it, however that ends.
+    const onExit = (): void => {
+      child.kill();
+    };
+    process.once('exit', onExit);
+    child.on('exit', () => process.off('exit', onExit));
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
       const onSignal = (): void => {
         child.kill(signal);

@@ -74,6 +74,34 @@ describe('text of any kind', () => {
   });
 });
 
+describe('texts that are all alike', () => {
+  // Patterns that split words and merges of pairs both have inputs on which a careless one takes a square of the length.
+  it.each([
+    ['spaces', ' '],
+    ['new lines', '\n'],
+    ['one letter', 'a'],
+    ['digits', '7'],
+    ['apostrophes', "'"],
+    ['spaces and letters', ' a'],
+    ['combining marks', '\u0301'],
+    ['joined emoji', '👩\u200d'],
+    ['names of special tokens', '<|im_end|>'],
+    ['beginnings of special tokens', '<|im_'],
+  ])('%s without end are tokenized while others are served', async (_, unit) => {
+    const text = unit.repeat((isLong ? 300_000 : 50_000) / unit.length);
+    const tokenized = server.post('/tokenize', { prompt: text });
+    await expectOthersServed(server.url);
+    const answer = await tokenized;
+    expect(answer.status).toBe(200);
+    const { tokens } = (await answer.json()) as { tokens: number[] };
+    const back = await server.post('/detokenize', { tokens });
+    // Names of special tokens in a text are text, and so is the space that some vocabularies put before it.
+    expect(((await back.json()) as { prompt: string }).prompt.trimStart().length).toBe(
+      text.trimStart().length,
+    );
+  });
+});
+
 describe('bodies that are deep or wide', () => {
   const deep = (depth: number) => `${'{"a":['.repeat(depth)}1${']}'.repeat(depth)}`;
   const places: [string, (value: string) => [string, string]][] = [

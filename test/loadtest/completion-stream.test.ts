@@ -45,6 +45,18 @@ describe('a streamed completion', () => {
     expect(trace.endedAt).toBeGreaterThanOrEqual(seen[1]!);
   });
 
+  it('can be left when all of it has arrived already', async () => {
+    const server = await target(streaming(piece('a') + piece('b') + usage + 'data: [DONE]\n\n'));
+    for (let i = 0; i < 100; i++) {
+      const controller = new AbortController();
+      // An error that nobody listens to would end the process.
+      const onPiece = () => setImmediate(() => controller.abort());
+      const trace = await streamCompletion(server, request, { signal: controller.signal, onPiece });
+      expect(trace.error).toBeUndefined();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  });
+
   it('asks for a stream that runs to its last token, with the key', async () => {
     let asked: { body: string; key: string | undefined } | undefined;
     const server = await target(async (incoming, response) => {
