@@ -65,7 +65,7 @@ export async function measureSession(
   const stretches: Stretch[] = [];
   let turns: { rate: number; step: number; held: number }[] = [];
 
-  /** Reads new text if there shall be some, and asks; false if there was nothing to ask for. */
+  /** Says new text, if there is some, and asks. Only a turn with text tells how fast it was. */
   const ask = async (text: string, fact: ToldFact, answers: Answers): Promise<void> => {
     const before = client.tokens;
     const reading = text === '' ? '' : `Read this text.\n${text}\n`;

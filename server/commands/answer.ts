@@ -28,7 +28,9 @@ export class Answerer {
   answer(prompt: Int32Array, output: Writable, signal: AbortSignal): Promise<Answer> {
     const { sampling, maxTokens, stop } = this.options;
     const id = `generate-${++this.#count}`;
-    const room = Math.max(1, this.engine.info.contextLength - prompt.length);
+    const { contextLength, spec } = this.engine.info;
+    // Under --kv pack the context has no end, and an answer of the trained length is long enough.
+    const room = Math.max(1, Math.min(contextLength - prompt.length, spec.contextLength));
     return new Promise((resolve, reject) => {
       let text = '';
       const end = (settle: () => void) => {

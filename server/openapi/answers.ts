@@ -17,10 +17,15 @@ const chatLogprobs = z.object({
   refusal: z.null(),
 });
 
-/** What was asked for with `tandem.kv`; `kept` is by layer, under `--kv zip`. */
+/** What was asked for with `tandem.kv`; `kept` is by layer, under `--kv zip`; `dropped_tokens` are those given up. */
 const tandemUsage = z
   .object({
-    kv: z.object({ tokens: z.int(), bytes: z.int(), kept: z.array(z.number().nullable()).optional() }),
+    kv: z.object({
+      tokens: z.int(),
+      bytes: z.int(),
+      kept: z.array(z.number().nullable()).optional(),
+      dropped_tokens: z.int().optional(),
+    }),
   })
   .optional();
 

@@ -321,3 +321,21 @@ TEST("partitions: what a token sees does not drift with the length of the sessio
     near(worst, 0.015, 0.0149, isaName(isa));
   }
 }
+
+TEST("partitions: a query that is not a number selects pages all the same") {
+  for (const Isa isa : availableIsas()) {
+    AttentionLane lane(isa);
+    const AttentionShape shape{2, 1, 64};
+    constexpr std::int64_t kBefore = 14 * kPageTokens;
+    Session session(shape, kBefore + 2, 24, {2, 1});
+    session.step(lane, kBefore);
+    session.move(isa, 10, 3);
+    // Of the next token, in one head.
+    session.sequence.qkv[kBefore * session.sequence.cols + 5] = NAN;
+    session.all(lane, 1);
+    const float* out = session.sequence.out.data() + kBefore * shape.heads * shape.headDim;
+    test::equal(std::isnan(out[0]), true, std::string(isaName(isa)) + ": it has no answer");
+    test::equal(std::isnan(out[shape.headDim]), false,
+                std::string(isaName(isa)) + ": the other head has one");
+  }
+}

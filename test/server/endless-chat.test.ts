@@ -1,3 +1,4 @@
+import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { defaultMaxTokens, type PrepareContext } from '../../server/prepare/context.js';
 import { type TestServer, testServer } from '../support/server.js';
@@ -33,8 +34,16 @@ describe('a chat that is longer than the trained context', () => {
       (await (
         await server.post('/v1/chat/completions', { ...greedy, messages, tandem: { kv: true } })
       ).json()) as Answer;
-    const { choices, usage } = await ask();
+    const answer = await ask();
+    const { choices, usage } = answer;
     expect(usage.prompt_tokens).toBeGreaterThan(2500);
+    const document = (await (await fetch(`${server.url}/openapi.json`)).json()) as object;
+    const ajv = new Ajv2020({ strict: false, validateFormats: false });
+    ajv.addSchema({ $id: 'openapi', ...document });
+    expect(
+      ajv.validate({ $ref: 'openapi#/components/schemas/ChatCompletion' }, answer),
+      ajv.errorsText(),
+    ).toBe(true);
     const { kv } = usage.tandem;
     // Sink, recent and what moves next, exact, and mid as int4.
     expect(kv.bytes).toBeLessThanOrEqual(((64 + 512 + 256) / 32) * 196_608 + (512 / 32) * 58_368);

@@ -25,6 +25,11 @@ std::uint32_t visibleTokens(std::int64_t page, std::int64_t position, int window
   return static_cast<std::uint32_t>(((std::uint64_t{1} << end) - 1) & ~((std::uint64_t{1} << begin) - 1));
 }
 
+// What is not a number shall be seen; and it has no place in an order.
+float higherOf(float highest, float promise) {
+  return promise == promise ? std::max(highest, promise) : std::numeric_limits<float>::infinity();
+}
+
 PageTile codesOf(const std::byte* page, const PageFormat& format, int kvHead) {
   PageTile tile;
   tile.keyCodes = page + format.keys(kvHead);
@@ -167,8 +172,7 @@ float AttentionWorker::boundOf(const AttentionKernels& kernels, const AttentionP
     const float bound = kernels.promiseOfPage({row + std::int64_t{head} * headDim, turn.cosines.data(),
                                                turn.sines.data(), steps, steps + headDim, headDim,
                                                kReachShare * levelOf(bits, (1 << bits) - 1)});
-    // What is not a number shall be seen.
-    highest = bound == bound ? std::max(highest, bound) : std::numeric_limits<float>::infinity();
+    highest = higherOf(highest, bound);
   }
   return highest;
 }
@@ -181,7 +185,9 @@ float AttentionWorker::highestScore(const AttentionKernels& kernels, const Atten
   std::fill_n(sums, block.queries() * kSumLanes, 0.0f);
   loadQueries(problem, block, &turn);
   attendPage(kernels, problem, block, page, -1, {maxima, sums, nullptr});
-  return *std::max_element(maxima, maxima + block.queries());
+  float highest = -std::numeric_limits<float>::infinity();
+  for (int query = 0; query < block.queries(); ++query) highest = higherOf(highest, maxima[query]);
+  return highest;
 }
 
 void AttentionWorker::writeOut(const AttentionProblem& problem, const AttentionBlock& block,

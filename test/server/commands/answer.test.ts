@@ -13,10 +13,13 @@ import { Answerer } from '../../../server/commands/answer.js';
 class OneRequest {
   request: GenerateRequest | undefined;
   cancelled: string[] = [];
+
+  /** The model was trained on 100 tokens. */
+  constructor(private readonly contextLength = 100) {}
   emit: (...events: TokenEvent[]) => void = () => {};
 
   asEngine(): Engine {
-    const info = { contextLength: 100 } as Engine['info'];
+    const info = { contextLength: this.contextLength, spec: { contextLength: 100 } } as Engine['info'];
     return {
       info,
       submit: (request: GenerateRequest, onEvents: (events: readonly TokenEvent[]) => void) => {
@@ -39,8 +42,7 @@ const sampling = {
   logitBias: new Map<number, number>(),
 };
 
-function start(output: Writable = new PassThrough(), maxTokens?: number) {
-  const engine = new OneRequest();
+function start(output: Writable = new PassThrough(), maxTokens?: number, engine = new OneRequest()) {
   const answerer = new Answerer(engine.asEngine(), {} as Tokenizer, { sampling, maxTokens, stop: ['x'] });
   const stop = new AbortController();
   return { engine, stop, answer: answerer.answer(new Int32Array(10), output, stop.signal) };
@@ -66,6 +68,8 @@ describe('an answer in the terminal', () => {
   it('may fill the context where no length is given', () => {
     expect(start().engine.request).toMatchObject({ maxTokens: 90, stop: ['x'], n: 1 });
     expect(start(new PassThrough(), 7).engine.request).toMatchObject({ maxTokens: 7 });
+    const endless = new OneRequest(2 ** 24);
+    expect(start(new PassThrough(), undefined, endless).engine.request).toMatchObject({ maxTokens: 100 });
   });
 
   it('is cancelled by the signal and keeps what was written', async () => {
