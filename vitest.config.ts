@@ -25,6 +25,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: 2,
+    // Loaded by Node itself: Vite would otherwise read and transform every compiled file anew for each test file.
+    server: { deps: { external: [/\/dist\//] } },
     // They end what hangs. Nothing is timed by them, so a slow and busy machine must not reach them.
     testTimeout: 180_000,
     hookTimeout: 180_000,

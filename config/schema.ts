@@ -179,7 +179,9 @@ export const ServerSettings = z.strictObject({
     .int()
     .min(1)
     .optional()
-    .describe('connections at once, others are closed; as many as the limit of open files leaves if absent'),
+    .describe(
+      'connections at once, others are closed; if absent the limit of open files, less 256 for the server itself',
+    ),
   socketsPerKey: z.int().min(1).default(4096).describe('WebSockets that a key may have open'),
   framesPerSecond: z
     .int()

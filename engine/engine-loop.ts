@@ -1,3 +1,4 @@
+import { AnswerLength } from './answer-length.js';
 import { type Device, DeviceLostError, type Step, type StepResult, Want } from './device/device.js';
 import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
@@ -7,9 +8,10 @@ import type { Look } from './kv/probes.js';
 import { SequenceMemory } from './kv/sequence-memory.js';
 import type { SeenPages, SparsePrefill } from './kv/sparse-prefill.js';
 import type { Tokenizer } from './model/text.js';
+import type { Scheduling } from './open-scheduling.js';
 import type { RequestState } from './request-state.js';
 import { tokenLogprob } from './sampling/logprobs.js';
-import type { Explanation, LanePolicy } from './scheduler/policy.js';
+import type { Explanation } from './scheduler/policy.js';
 import type { PrefillOrder } from './scheduler/prefill-queue.js';
 import { Scheduler } from './scheduler/scheduler.js';
 import type { Chunk, Lane, StepPlan } from './scheduler/work.js';
@@ -18,7 +20,7 @@ import { StepBuilder } from './step-builder.js';
 import type { EngineStats, KvUsage, SchedulerReport } from './types.js';
 import { UnitUse } from './unit-use.js';
 
-export interface LoopParts {
+export interface LoopParts extends Scheduling {
   readonly device: Device;
   readonly tokenizer: Tokenizer;
   readonly eosTokenIds: readonly number[];
@@ -30,8 +32,6 @@ export interface LoopParts {
   /** Absent: the rows of a prompt look everywhere. */
   readonly sparse?: SparsePrefill | undefined;
   readonly swapBytes: number;
-  readonly policy: LanePolicy;
-  readonly constantsOrigin: string;
   readonly prefillOrder: PrefillOrder;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
@@ -74,8 +74,8 @@ export class EngineLoop {
   #readTokens = 0;
   #generatedTokens = 0;
   #schedulerMs = 0;
-  #finished = 0;
-  #finishedMs = 0;
+  #stepSeconds: Scheduling['stepSeconds'];
+  readonly #answerLength = new AnswerLength();
   #reported: Explanation | undefined;
   #closing: (() => void) | undefined;
   #isLost = false;
@@ -84,6 +84,7 @@ export class EngineLoop {
     const { device, packing, pressure, prefixCache } = parts;
     this.#parts = parts;
     this.#device = device;
+    this.#stepSeconds = parts.stepSeconds;
     // Packed blocks are shared by the choices of a request through the cache, even where it keeps nothing.
     this.#cache =
       prefixCache || packing || pressure
@@ -152,14 +153,20 @@ export class EngineLoop {
     this.#reportDecision();
   }
 
-  /** When a place in the queue may have become free, from how long requests took lately. */
+  /**
+   * When a place in the queue is likely to be free: the prompts that have a slot are read, and the first of these sequences
+   * has had its last token, by what the cost model foresees of steps and by how long answers were lately.
+   */
   retryAfterSeconds(): number {
-    if (this.#finished === 0) return 1;
-    const meanMs = this.#finishedMs / this.#finished;
-    return Math.max(1, Math.ceil(meanMs / 1000));
+    const { works, prompts, decode } = this.#scheduler.held();
+    const left = works.map((work) => this.#answerLength.leftOf(work));
+    const tokens = Math.min(...left);
+    if (!Number.isFinite(tokens)) return 1;
+    return Math.max(1, Math.ceil(this.#stepSeconds(prompts) + tokens * this.#stepSeconds(decode)));
   }
 
-  usePolicy(policy: LanePolicy): void {
+  use({ policy, stepSeconds }: Scheduling): void {
+    this.#stepSeconds = stepSeconds;
     this.#scheduler.usePolicy(policy);
     this.wake();
   }
@@ -303,7 +310,7 @@ export class EngineLoop {
   #accept(sequence: Sequence, entry: number, result: StepResult, now: number): void {
     const { request, choice, stream } = sequence;
     if (sequence.remainingOutput <= 0) {
-      this.#finish(sequence, { reason: 'length' }, now);
+      this.#finish(sequence, { reason: 'length' });
       return;
     }
     const token = result.tokens[entry]!;
@@ -334,21 +341,16 @@ export class EngineLoop {
       tokens: [token],
       ...(logprobs && { logprobs }),
     });
-    if (outcome.finish) this.#finish(sequence, outcome.finish, now);
+    if (outcome.finish) this.#finish(sequence, outcome.finish);
   }
 
-  #finish(
-    sequence: Sequence,
-    finish: { reason: 'stop' | 'length'; stoppedBy?: string | number },
-    now: number,
-  ): void {
+  #finish(sequence: Sequence, finish: { reason: 'stop' | 'length'; stoppedBy?: string | number }): void {
     const { request, choice } = sequence;
     request.emit({ type: 'finish', choice, ...finish });
+    this.#answerLength.add(sequence.generatedTokens);
     if (request.request.reportsKv) request.kv = sumOfKv(request.kv, this.#memory.kvUsage(sequence));
     this.#scheduler.end(sequence);
     if (request.sequences.every(({ phase }) => phase === 'ended')) {
-      this.#finished++;
-      this.#finishedMs += now - request.startedMs;
       this.#requests.delete(request);
       request.finish();
     }

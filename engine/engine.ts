@@ -6,9 +6,10 @@ import type { PackingRule } from './kv/packing-rule.js';
 import type { PressureRule } from './kv/pressure-rule.js';
 import type { SparsePrefill } from './kv/sparse-prefill.js';
 import type { Tokenizer } from './model/text.js';
+import type { Scheduling } from './open-scheduling.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
-import type { Explanation, LanePolicy } from './scheduler/policy.js';
+import type { Explanation } from './scheduler/policy.js';
 import type { PrefillOrder } from './scheduler/prefill-queue.js';
 import { Sequence } from './sequence.js';
 import type {
@@ -21,7 +22,7 @@ import type {
   TokenEvent,
 } from './types.js';
 
-export interface EngineParts {
+export interface EngineParts extends Scheduling {
   readonly device: Device;
   readonly tokenizer: Tokenizer;
   readonly info: EngineInfo;
@@ -31,11 +32,8 @@ export interface EngineParts {
   readonly sparse?: SparsePrefill | undefined;
   /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
-  readonly policy: LanePolicy;
-  /** The policy with the settings changed, and those of earlier changes. */
-  readonly reopenPolicy: (change: PolicyChange) => LanePolicy;
-  /** Where the cost model's constants are from, for people. */
-  readonly constantsOrigin: string;
+  /** With the settings changed, and those of earlier changes. */
+  readonly reopenScheduling: (change: PolicyChange) => Scheduling;
   readonly prefillOrder: PrefillOrder;
   /** How long it took to load, which is when a lost device may be back. */
   readonly reopenSeconds: number;
@@ -136,7 +134,7 @@ export class LocalEngine implements Engine {
   }
 
   setPolicy(change: PolicyChange): Promise<void> {
-    this.#loop.usePolicy(this.#parts.reopenPolicy(change));
+    this.#loop.use(this.#parts.reopenScheduling(change));
     return Promise.resolve();
   }
 

@@ -81,9 +81,9 @@ export async function openLocalEngine(
     sparse: sparsePrefill(engine, spec),
     swapBytes: engine.swapMemory,
     ...openScheduling(settings, device.info, loaded),
-    reopenPolicy: (change) => {
+    reopenScheduling: (change) => {
       current = { ...current, ...change };
-      return openScheduling({ model, engine: current }, device.info, loaded).policy;
+      return openScheduling({ model, engine: current }, device.info, loaded);
     },
     prefillOrder: engine.prefillOrder,
     reopenSeconds: Math.max(1, Math.ceil((performance.now() - begin) / 1000)),

@@ -5,6 +5,7 @@ import { accuracyChart, divergenceChart, heatMaps } from './quality/plots.js';
 import { type Bars, barsSvg, type Chart, chartSvg } from './report/chart.js';
 import { heatMapsSvg } from './report/heat-map.js';
 import { parseRows, type Row } from './rows.js';
+import { soakCharts } from './soak/figures.js';
 
 /** Plots of docs/nexus.md and docs/results.md by file name: each a drawing of committed rows, so none says what was not measured. */
 export function renderPlots(folder: string): ReadonlyMap<string, string> {
@@ -29,6 +30,13 @@ export function renderPlots(folder: string): ReadonlyMap<string, string> {
   add('trade-off-slack.svg', 'schedulers-slack.json', chart(tradeOff));
   add('quality-answers.svg', 'quality.json', chart(accuracyChart));
   add('quality-divergence.svg', 'quality.json', chart(divergenceChart));
+  const soak = (index: number) => (rows: readonly Row[]) => {
+    const drawn = soakCharts(rows)[index]!;
+    return drawn.series.some(({ points }) => points.length > 0) ? drawn : undefined;
+  };
+  add('soak-memory.svg', 'soak.json', chart(soak(0)));
+  add('soak-tbt.svg', 'soak.json', chart(soak(1)));
+  add('soak-ttft.svg', 'soak.json', chart(soak(2)));
   add('quality-maps.svg', 'quality.json', (rows) => {
     const maps = heatMaps(rows);
     return maps.length === 0 ? undefined : heatMapsSvg('Right answers by context and depth, %', maps);

@@ -4,6 +4,7 @@ import { layerRow } from './prefill/figure-rows.js';
 import { cellRow } from './quality/figure-rows.js';
 import { renderPlots } from './render-plots.js';
 import { parseRows, type Row } from './rows.js';
+import { sampleRow } from './soak/figures.js';
 import { readable } from './table.js';
 
 interface Section {
@@ -43,6 +44,13 @@ const sections: Readonly<Record<string, Section>> = {
   engine: {
     title: 'The engine alone',
     about: 'Steps on the device without HTTP, scheduling or tokenizing, all cores on one lane.',
+  },
+  attention: {
+    title: 'Attention on the processor',
+    about:
+      'Heads as Llama-3 has them (32, on 8 KV heads of 128). Decode in bytes of pages read; baseline is bf16 pages, so a ratio ' +
+      'is the part of what a class saves in bytes that it saves in time. Codes are bound by their products, which are ' +
+      'of bf16 as those of exact pages are: the faster the memory, the less of the bytes is felt.',
   },
   growth: {
     title: 'How cost grows',
@@ -170,6 +178,36 @@ const sections: Readonly<Record<string, Section>> = {
     title: 'Requests per second',
     about:
       'Completions of one token over keep-alive connections; the load generator takes its part of the cores.',
+  },
+  'serve-sockets': {
+    title: 'Streams beside sockets that are idle',
+    about:
+      'Time between tokens (TBT) of streams over WebSockets, one a socket, alone, beside sockets that are open and ask for ' +
+      'nothing, and alone again; baseline is the first of the three. The load generator takes its part of the cores.',
+  },
+  'serve-structured': {
+    title: 'Answers that follow a schema',
+    about:
+      'Answers by schemas of the JSON Schema Test Suite, as many at once as the command says; then free answers of the same ' +
+      'lengths, and the first ones once more, whose masks are known by then. Baseline is the free answers. Each answer that ' +
+      'ended was validated with ajv.',
+  },
+  'serve-structured-1b': {
+    title: 'Answers that follow a schema, the shape of Llama-3.2-1B',
+    about:
+      'As above, with 128k tokens to choose from; fewer schemas, since a step takes fifty times as long.',
+  },
+  soak: {
+    title: 'For long',
+    about:
+      'A mix of streams over HTTP and sockets, streams that are left in the middle, responses and structured output. Baseline is ' +
+      'the third of the time before the last one.',
+    plots: [
+      ['soak-memory.svg', 'memory over time'],
+      ['soak-tbt.svg', 'time between tokens over time'],
+      ['soak-ttft.svg', 'time to first token over time'],
+    ],
+    drawn: sampleRow,
   },
   serve: { title: 'Under load', about: 'Streaming clients over HTTP.' },
   'simulate-paper': {

@@ -1,8 +1,11 @@
 import type { Server } from 'node:http';
 import type { Metrics } from './metrics.js';
 
-/** Files that the process needs beside its connections: the model, the store, its threads, pipes. */
-const ownFiles = 64;
+/**
+ * Files that the process needs beside its connections: some 40 for the model, the store, its threads and pipes, and about 100
+ * for each thread that starts, which opens its modules side by side. With none left Node itself aborts.
+ */
+const ownFiles = 256;
 
 /**
  * Takes no more connections than the process may have files open, so that it is never the store or a thread that finds

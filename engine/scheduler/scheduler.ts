@@ -110,6 +110,13 @@ export class Scheduler<W extends Work> {
     };
   }
 
+  /** What has a slot, the load of the prompts that are not read yet, and that of a step which decodes all of it. */
+  held(): { readonly works: readonly W[]; readonly prompts: StepLoad; readonly decode: StepLoad } {
+    const works = [...this.#holders()];
+    const unread = [...this.#reading].map((work) => ({ work, tokens: work.remainingTokens }));
+    return { works, prompts: this.#loadOf(unread, []), decode: this.#loadOf([], works) };
+  }
+
   /** Units that each lane has, or had in its last step. */
   get share(): Readonly<Record<Lane, number>> {
     return { prefill: this.#share, decode: this.#units - this.#share };

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { attentionCommand } from './attention.js';
 import { concurrencyCommand } from './concurrency.js';
 import { engineCommand } from './engine.js';
 import { peerCommand } from './peer.js';
@@ -9,6 +10,7 @@ import { renderCommand } from './render.js';
 import { runProgram } from './run-program.js';
 import { schedulersCommand } from './schedulers.js';
 import { serveCommand } from './serve.js';
+import { soakCommand } from './soak.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export function run(argv: string[]): Promise<number> {
@@ -23,8 +25,10 @@ export function run(argv: string[]): Promise<number> {
     .addCommand(concurrencyCommand(rest))
     .addCommand(engineCommand(rest))
     .addCommand(prefillCommand(rest))
+    .addCommand(attentionCommand(rest))
     .addCommand(qualityCommand(rest))
     .addCommand(peerCommand(rest))
+    .addCommand(soakCommand(rest))
     .addCommand(randomModelCommand())
     .addCommand(renderCommand());
   return runProgram(program, argv);

@@ -5,6 +5,7 @@ import { Random } from '../random.js';
 import { Rows } from '../rows.js';
 import { poissonArrivals } from '../serve/arrivals.js';
 import { shorteningNotice, withinContext } from '../serve/context-limit.js';
+import { runIdleSockets } from '../serve/idle-sockets-scenario.js';
 import { runLargeBody } from '../serve/large-body-scenario.js';
 import { type LengthDistribution, parseLengths } from '../serve/lengths.js';
 import { closedLoop, failuresOf, openLoop, warmUp } from '../serve/load.js';
@@ -12,15 +13,26 @@ import { runLoadStep } from '../serve/load-step-scenario.js';
 import { addMixed, defaultLongPrompt, measureMixed, shortPromptOf } from '../serve/mixed-scenario.js';
 import { PromptSource } from '../serve/prompt-source.js';
 import { measureRequestRate } from '../serve/request-rate.js';
+import { readSchemas } from '../serve/schemas.js';
 import { ServerProcess } from '../serve/server-process.js';
 import { parseSlo, type Slo } from '../serve/slo.js';
+import { runStructured } from '../serve/structured-scenario.js';
 import { summarize } from '../serve/summary.js';
 import { type ServedModel, servedModel, type Target } from '../serve/target.js';
 import { type Replay, readReplay, replayOf } from '../serve/trace-replay.js';
 import { httpUrl, parsed, positiveNumber, wholeNumber } from './arguments.js';
 import { notice, print } from './output.js';
 
-const scenarios = ['load', 'trace', 'mixed', 'load-step', 'large-body', 'requests'] as const;
+const scenarios = [
+  'load',
+  'trace',
+  'mixed',
+  'load-step',
+  'large-body',
+  'sockets',
+  'structured',
+  'requests',
+] as const;
 type Scenario = (typeof scenarios)[number];
 
 /** Without arrivals a client sends its next request when its last one has ended. */
@@ -45,6 +57,8 @@ interface ServeOptions {
   textTokens: number;
   bodySize: number;
   repetitions: number;
+  idle: number;
+  schemas?: string;
   seconds: number;
   seed: number;
   json?: string;
@@ -52,7 +66,7 @@ interface ServeOptions {
 
 /** Options that mean something in some scenarios only. */
 const scenariosOf: Readonly<Partial<Record<keyof ServeOptions, readonly Scenario[]>>> = {
-  requests: ['load', 'trace'],
+  requests: ['load', 'trace', 'structured'],
   concurrency: ['load', 'requests'],
   rate: ['load', 'trace'],
   trace: ['trace'],
@@ -61,13 +75,15 @@ const scenariosOf: Readonly<Partial<Record<keyof ServeOptions, readonly Scenario
   prompt: ['load'],
   output: ['load'],
   slo: ['load', 'trace'],
-  streams: ['mixed', 'load-step', 'large-body'],
+  streams: ['mixed', 'load-step', 'large-body', 'sockets', 'structured'],
   longPrompt: ['mixed', 'load-step'],
   textTokens: ['large-body'],
   bodySize: ['large-body'],
   repetitions: ['large-body'],
-  seconds: ['mixed', 'load-step', 'large-body', 'requests'],
-  seed: ['load', 'trace', 'mixed', 'load-step', 'large-body'],
+  idle: ['sockets'],
+  schemas: ['structured'],
+  seconds: ['mixed', 'load-step', 'large-body', 'sockets', 'requests'],
+  seed: ['load', 'trace', 'mixed', 'load-step', 'large-body', 'sockets', 'structured'],
 };
 
 export function serveCommand(argv: readonly string[]): Command {
@@ -86,12 +102,17 @@ export function serveCommand(argv: readonly string[]): Command {
         '--scenario <name>',
         'load: streaming completions; trace: those of a recorded trace, at its times; mixed: long prompts beside ' +
           'running streams; load-step: chats, then long prompts beside them, and back; large-body: large bodies and ' +
-          'long texts beside them; requests: completions of one token, as many as go',
+          'long texts beside them; sockets: streams over WebSockets beside others that are idle; structured: answers by ' +
+          'schemas, and free ones; requests: completions of one token, as many as go',
       )
         .choices(scenarios)
         .default('load'),
     )
-    .option('--requests <n>', 'load: how many, 64 if absent; trace: only the first so many', wholeNumber(1))
+    .option(
+      '--requests <n>',
+      'load: how many, 64 if absent; trace: only the first so many; structured: how many schemas, 100 if absent',
+      wholeNumber(1),
+    )
     .option(
       '--concurrency <n>',
       'load: clients that each wait for their answer, 8 if absent; requests: connections, 32 if absent',
@@ -118,7 +139,12 @@ export function serveCommand(argv: readonly string[]): Command {
       'load, trace: count goodput, the requests a second within bounds as ttft=500ms,tbt=100ms (also tpot, e2e)',
       parsed(parseSlo),
     )
-    .option('--streams <n>', 'mixed, load-step, large-body: running streams', wholeNumber(1), 8)
+    .option(
+      '--streams <n>',
+      'mixed, load-step, large-body, sockets: running streams; structured: answers at once',
+      wholeNumber(1),
+      8,
+    )
     .option(
       '--long-prompt <n>',
       'mixed, load-step: tokens of a long prompt; three quarters of the context, 2048 at most, if absent',
@@ -127,7 +153,17 @@ export function serveCommand(argv: readonly string[]): Command {
     .option('--text-tokens <n>', 'large-body: tokens of the long text, about', wholeNumber(1), 100_000)
     .option('--body-size <megabytes>', 'large-body: of the large body', positiveNumber, 5)
     .option('--repetitions <n>', 'large-body: how often each is sent', wholeNumber(1), 10)
-    .option('--seconds <n>', 'mixed, load-step, large-body: of a phase; requests: in all', positiveNumber, 15)
+    .option('--idle <n>', 'sockets: those that are open and ask for nothing', wholeNumber(1), 1000)
+    .option(
+      '--schemas <folder>',
+      'structured: with .json files, each a schema or a list as the JSON Schema Test Suite has them',
+    )
+    .option(
+      '--seconds <n>',
+      'mixed, load-step, large-body, sockets: of a phase; requests: in all',
+      positiveNumber,
+      15,
+    )
     .option('--seed <n>', 'of lengths, prompts and arrivals', wholeNumber(0), 1)
     .option('--json <file>', 'write the rows to a file')
     .action((flags: string[], options: ServeOptions, command: Command) => {
@@ -140,6 +176,9 @@ export function serveCommand(argv: readonly string[]): Command {
 function checkScenario(command: Command, scenario: Scenario): void {
   if (scenario === 'trace' && command.getOptionValue('trace') === undefined) {
     throw new Error('--scenario trace needs a file: --trace FILE');
+  }
+  if (scenario === 'structured' && command.getOptionValue('schemas') === undefined) {
+    throw new Error('--scenario structured needs a folder: --schemas FOLDER');
   }
   for (const option of command.options) {
     const name = option.attributeName();
@@ -201,6 +240,14 @@ async function runScenario(
       const bodyBytes = options.bodySize * 1e6;
       const plan = { streams, shortPrompt, idleSeconds: seconds, bodyBytes, textTokens, repetitions };
       return runLargeBody(target, model, prompts, plan, rows);
+    }
+    case 'sockets': {
+      const plan = { streams, shortPrompt, idleSockets: options.idle, phaseSeconds: seconds };
+      return runIdleSockets(target, model, prompts, plan, rows);
+    }
+    case 'structured': {
+      const plan = { schemas: readSchemas(options.schemas!), count: options.requests ?? 100, streams };
+      return runStructured(target, model, prompts, plan, rows);
     }
     case 'load-step': {
       const longPrompt = options.longPrompt ?? defaultLongPrompt(model);

@@ -1,4 +1,5 @@
-import { type CompletionRequest, streamCompletion } from './completion-stream.js';
+import { setMaxListeners } from 'node:events';
+import { type CompletionRequest, type Streaming, streamCompletion } from './completion-stream.js';
 import type { Target } from './target.js';
 
 /** A time between two pieces of one stream, in milliseconds of `performance.now()`. */
@@ -20,8 +21,11 @@ export class BackgroundStreams {
     private readonly target: Target,
     count: number,
     private readonly next: () => CompletionRequest,
+    private readonly stream: Streaming,
     onFirstPiece: (client: number) => void,
   ) {
+    // One of each stream, and Node warns of more than ten.
+    setMaxListeners(0, this.#abort.signal);
     this.#clients = Array.from({ length: count }, (_, client) => this.#run(client, onFirstPiece));
   }
 
@@ -30,11 +34,12 @@ export class BackgroundStreams {
     target: Target,
     count: number,
     next: () => CompletionRequest,
+    stream: Streaming = streamCompletion,
   ): Promise<BackgroundStreams> {
     const running = new Set<number>();
     let streams: BackgroundStreams | undefined;
     await new Promise<void>((resolve, reject) => {
-      streams = new BackgroundStreams(target, count, next, (client) => {
+      streams = new BackgroundStreams(target, count, next, stream, (client) => {
         running.add(client);
         if (running.size === count) resolve();
       });
@@ -79,7 +84,7 @@ export class BackgroundStreams {
       this.#lastPieces.set(client, at);
     };
     while (!signal.aborted && this.#failure === undefined) {
-      const { error } = await streamCompletion(this.target, this.next(), { signal, onPiece });
+      const { error } = await this.stream(this.target, this.next(), { signal, onPiece });
       this.#lastPieces.delete(client);
       if (error !== undefined) {
         this.#failure ??= error;

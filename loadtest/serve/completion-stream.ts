@@ -6,6 +6,8 @@ export interface CompletionRequest {
   readonly model: string;
   readonly prompt: readonly number[];
   readonly maxTokens: number;
+  /** Further fields of the body. */
+  readonly more?: Readonly<Record<string, unknown>>;
 }
 
 /** What one request met. Times are milliseconds of `performance.now()`. */
@@ -33,8 +35,15 @@ export interface StreamOptions {
   readonly dueAt?: number;
   /** Ends the request early; what it reached is its trace. */
   readonly signal?: AbortSignal;
-  readonly onPiece?: (at: number) => void;
+  readonly onPiece?: (at: number, text: string) => void;
 }
+
+/** How a stream is asked for: over HTTP or over a socket. */
+export type Streaming = (
+  target: Target,
+  request: CompletionRequest,
+  options?: StreamOptions,
+) => Promise<Trace>;
 
 /** Sends a streaming completion that runs to its last token, and notes when each piece arrives. Never rejects. */
 export async function streamCompletion(
@@ -75,9 +84,10 @@ export async function streamCompletion(
         const chunk = JSON.parse(data) as Chunk;
         if (chunk.error) return ended(chunk.error.message ?? 'the stream ended with an error');
         if (chunk.usage) usage = chunk.usage;
-        if (chunk.choices?.some(({ text }) => text)) {
+        const text = chunk.choices?.[0]?.text;
+        if (text) {
           pieceTimes.push(at);
-          onPiece?.(at);
+          onPiece?.(at, text);
         }
       }
     }
@@ -87,14 +97,15 @@ export async function streamCompletion(
   }
 }
 
-function bodyOf({ model, prompt, maxTokens }: CompletionRequest): string {
+function bodyOf(request: CompletionRequest): string {
   return JSON.stringify({
-    model,
-    prompt,
-    max_tokens: maxTokens,
-    ignore_eos: true,
-    temperature: 0,
+    ...completionFields(request),
     stream: true,
     stream_options: { include_usage: true },
   });
+}
+
+/** As `POST /v1/completions` and a `generate` frame have them. */
+export function completionFields({ model, prompt, maxTokens, more }: CompletionRequest): object {
+  return { model, prompt, max_tokens: maxTokens, ignore_eos: true, temperature: 0, ...more };
 }

@@ -17,11 +17,19 @@ const chatLogprobs = z.object({
   refusal: z.null(),
 });
 
+/** What was asked for with `tandem.kv`; `kept` is by layer, under `--kv zip`. */
+const tandemUsage = z
+  .object({
+    kv: z.object({ tokens: z.int(), bytes: z.int(), kept: z.array(z.number().nullable()).optional() }),
+  })
+  .optional();
+
 const usage = z.object({
   prompt_tokens: z.int(),
   completion_tokens: z.int(),
   total_tokens: z.int(),
   prompt_tokens_details: z.object({ cached_tokens: z.int() }),
+  tandem: tandemUsage,
 });
 
 const finishReason = z.enum(['stop', 'length', 'tool_calls']);
@@ -98,6 +106,7 @@ export const ResponseAnswer = z.looseObject({
       output_tokens: z.int(),
       output_tokens_details: z.object({ reasoning_tokens: z.int() }),
       total_tokens: z.int(),
+      tandem: tandemUsage,
     })
     .nullable(),
 });

@@ -46,15 +46,19 @@ async function openFragile(): Promise<{ engine: LocalEngine; device: FragileDevi
     eosTokenIds: [],
     device: { ...device.info, notes: [] },
   } as unknown as EngineInfo;
+  const scheduling = {
+    policy: new ChunkedPolicy(96),
+    stepSeconds: () => 0.01,
+    constantsOrigin: 'a test',
+  };
   const engine = new LocalEngine({
     device,
     tokenizer: await openTokenizer(demoFolder),
     info,
     prefixCache: true,
     swapBytes: 0,
-    policy: new ChunkedPolicy(96),
-    reopenPolicy: () => new ChunkedPolicy(96),
-    constantsOrigin: 'a test',
+    ...scheduling,
+    reopenScheduling: () => scheduling,
     prefillOrder: 'spf',
     reopenSeconds: 7,
     maxQueue: 100,

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Folder } from '../scripts/support.js';
-import { type TestServer, testServer } from '../support/server.js';
+import { eventually, type TestServer, testServer } from '../support/server.js';
 import { bench, measure } from './bench.js';
 
 describe('tandem bench serve', () => {
@@ -73,6 +73,39 @@ describe('tandem bench serve', () => {
     expect(row(`${name}: TBT, p99`).baseline).toBe(row('phase 2, long prompts: TBT, p99').value);
     const looks = row(`${name}: looks that found units with prompts`);
     expect(looks.value).toBeLessThanOrEqual(looks.baseline!);
+  });
+
+  it('compares streams over sockets with and without others that are idle', async () => {
+    const { row } = await measure(
+      ...running,
+      ...['--scenario', 'sockets', '--streams', '2', '--idle', '30', '--seconds', '0.5'],
+    );
+    const alone = row('TBT of 2 streams over sockets, p99');
+    expect(row('TBT beside 30 idle sockets, p99').baseline).toBe(alone.value);
+    expect(row('TBT without them again, p99').baseline).toBe(alone.value);
+    const memory = row('resident memory beside 30 idle sockets, last third over the one before');
+    expect(memory.ratio).toBeGreaterThan(0.5);
+    await eventually(async () => (await server.metric('websockets')) === 0);
+  });
+
+  it('compares answers by schemas with free ones of the same lengths, and validates them', async () => {
+    using folder = new Folder({
+      'color.json': '{"enum": ["red", "green", "blue"]}',
+      'suite/numbers.json': JSON.stringify([
+        { description: 'small', schema: { type: 'integer', minimum: 0, maximum: 99 } },
+        { description: 'cannot be enforced', schema: { not: { type: 'integer' } } },
+      ]),
+    });
+    const structured = ['--scenario', 'structured', '--streams', '2', '--schemas'];
+    const { row } = await measure(...running, ...structured, folder.path);
+    expect(row('schemas that were followed').value).toBe(2);
+    expect(row('schemas that were refused, for what cannot be enforced').value).toBe(1);
+    expect(row('of these valid').ratio).toBe(1);
+    expect(row('decode step, the same again').baseline).toBe(row('decode step, free answers').value);
+
+    folder.write('broken.json', '{');
+    const { code, stderr } = await bench(...running, ...structured, folder.path);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('broken.json is no JSON')]);
   });
 
   it('measures what a large body and a long text cost, the refusal for length included', async () => {

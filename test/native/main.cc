@@ -1,7 +1,8 @@
-// Runs the native tests: `tandem-tests [--share I/N] [part of a name]...`. Prints one line a test and exits
-// with 1 if any failed. With --share every Nth test, from the Ith on, so that processes beside each other
-// have them all.
+// Runs the native tests: `tandem-tests [--share I/N] [part of a name]...`. Prints one line a test, with its
+// seconds where it takes one or more, and exits with 1 if any failed. With --share every Nth test, from the
+// Ith on, so that processes beside each other have them all.
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 
@@ -22,9 +23,13 @@ int main(int argc, char** argv) {
     bool chosen = argc == names;
     for (int i = names; i < argc; ++i) chosen |= test.name.find(argv[i]) != std::string::npos;
     if (!chosen || number++ % shares != share - 1) continue;
+    const auto began = std::chrono::steady_clock::now();
     try {
       test.body();
-      std::printf("ok   %s\n", test.name.c_str());
+      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+      std::printf("ok   %s", test.name.c_str());
+      if (seconds.count() >= 1) std::printf(" (%.1f s)", seconds.count());
+      std::printf("\n");
       ++passed;
     } catch (const std::exception& error) {
       std::printf("FAIL %s: %s\n", test.name.c_str(), error.what());

@@ -12,6 +12,8 @@ export interface TestServer extends RunningServer {
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
 }
 
+const silent = pino({ level: 'silent' }, { write: () => undefined });
+
 /** A server on a free port of the loopback, with the demo model unless `load` is false. */
 export async function testServer(
   over: {
@@ -20,13 +22,14 @@ export async function testServer(
     server?: Partial<Settings['server']>;
   } = {},
   load = true,
+  logger = silent,
 ): Promise<TestServer> {
   const settings = Settings.parse({
     model: { path: demoFolder, ...over.model },
     engine: { kvMemory: '256MiB', ...over.engine },
     server: { port: 0, ...over.server },
   });
-  const server = await startServer(settings, pino({ level: 'silent' }, { write: () => undefined }));
+  const server = await startServer(settings, logger);
   const engine = load ? await openEngine(settings) : undefined;
   if (engine) await server.serve(engine);
   return {

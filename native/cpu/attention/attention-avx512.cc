@@ -155,14 +155,9 @@ void addAllValues(const QueryTile& tile, const Page& page, const Weights& weight
   for (; channel + 64 <= tile.headDim; channel += 64) {
     addValues<R, 4>(tile, page, weights, first, channel, next);
   }
-  switch ((tile.headDim - channel) / 16) {
-    case 3:
-      return addValues<R, 3>(tile, page, weights, first, channel, next);
-    case 2:
-      return addValues<R, 2>(tile, page, weights, first, channel, next);
-    case 1:
-      return addValues<R, 1>(tile, page, weights, first, channel, next);
-  }
+  const int rest = tile.headDim - channel;
+  if (rest & 32) addValues<R, 2>(tile, page, weights, first, channel, next), channel += 32;
+  if (rest & 16) addValues<R, 1>(tile, page, weights, first, channel, next);
 }
 
 template <class Page>

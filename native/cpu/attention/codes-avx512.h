@@ -86,22 +86,36 @@ inline void unpackCodesAvx512(int bits, const std::byte* codes, int headDim, int
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
-inline void foldQueriesAvx512(const QueryFold& fold) {
-  for (int query = 0; query < fold.queries; ++query) {
-    const bf16* q = fold.q + static_cast<std::size_t>(query) * fold.stride;
-    bf16* folded = fold.folded + static_cast<std::size_t>(query) * fold.stride;
-    __m512 offset = _mm512_setzero_ps();
-    for (int channel = 0; channel < fold.headDim; channel += 16) {
-      const __m512 x = widen16(q + channel);
-      offset = _mm512_fmadd_ps(x, widen16(fold.middles + channel), offset);
-      const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_mul_ps(x, widen16(fold.steps + channel)));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(folded + channel), (__m256i)rounded);
-    }
-    if (fold.headDim < fold.stride) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(folded + fold.headDim), _mm256_setzero_si256());
-    }
-    fold.offsets[query] = _mm512_reduce_add_ps(offset);
+// R queries together, so that a page's scales are widened once for them.
+template <int R>
+[[gnu::always_inline]] inline void foldGroup(const QueryFold fold, int first) {
+  const bf16* q = fold.q + static_cast<std::size_t>(first) * fold.stride;
+  bf16* folded = fold.folded + static_cast<std::size_t>(first) * fold.stride;
+  __m512 offsets[R];
+  unroll<R>([&](auto r) { offsets[r] = _mm512_setzero_ps(); });
+  for (int channel = 0; channel < fold.headDim; channel += 16) {
+    const __m512 step = widen16(fold.steps + channel), middle = widen16(fold.middles + channel);
+    unroll<R>([&](auto r) {
+      const std::size_t place = static_cast<std::size_t>(r) * fold.stride + channel;
+      const __m512 x = widen16(q + place);
+      offsets[r] = _mm512_fmadd_ps(x, middle, offsets[r]);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(folded + place),
+                          (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(x, step)));
+    });
   }
+  unroll<R>([&](auto r) {
+    if (fold.headDim < fold.stride) {
+      bf16* rest = folded + static_cast<std::size_t>(r) * fold.stride + fold.headDim;
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(rest), _mm256_setzero_si256());
+    }
+    fold.offsets[first + r] = _mm512_reduce_add_ps(offsets[r]);
+  });
+}
+
+inline void foldQueriesAvx512(const QueryFold& fold) {
+  int query = 0;
+  for (; query + 4 <= fold.queries; query += 4) foldGroup<4>(fold, query);
+  for (; query < fold.queries; ++query) foldGroup<1>(fold, query);
 }
 
 }  // namespace tandem::cpu

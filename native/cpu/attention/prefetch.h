@@ -13,7 +13,7 @@ struct Prefetch {
   template <int Lines>
   [[gnu::always_inline]] void step() {
     if (at >= end) return;
-    for (int line = 0; line < Lines; ++line) __builtin_prefetch(at + line * 64, 0, 2);
+    for (int line = 0; line < Lines; ++line) __builtin_prefetch(at + line * 64, 0, 3);
     at += Lines * 64;
   }
 };

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/unroll.h"
 
 namespace tandem::cpu {
 
@@ -27,52 +28,72 @@ namespace tandem::cpu {
   return _mm512_maskz_scalef_ps(normal, p, n);
 }
 
-// scores [kTileQueries][kPageTokens], raw dot products, become probabilities in bf16; factors [kTileQueries]
-// is what the earlier sums are to be multiplied by, and offsets [kTileQueries] what is to be added to them
-// for the values' middles. Updates the tile's maxima and sums.
-[[gnu::always_inline]] inline void softmaxPage(const QueryTile& tile, const PageTile& page,
-                                               const float* scores, bf16* probabilities, float* factors,
-                                               float* offsets) {
+// softmaxPage for R queries from `first` on, step by step together: one query's steps wait for each other.
+template <int R>
+[[gnu::always_inline]] inline void softmaxQueries(const QueryTile tile, const PageTile page, int first,
+                                                  const float* scores, bf16* probabilities, float* factors,
+                                                  float* offsets) {
   const __m512 unseen = _mm512_set1_ps(-__builtin_inff());
   __m512 keyScale0 = _mm512_set1_ps(tile.scale), keyScale1 = keyScale0;
   if (page.keyScales) {
     keyScale0 = _mm512_mul_ps(keyScale0, _mm512_loadu_ps(page.keyScales));
     keyScale1 = _mm512_mul_ps(keyScale1, _mm512_loadu_ps(page.keyScales + 16));
   }
-  for (int query = 0; query < tile.queries; ++query) {
+  __m512 p0[R], p1[R], factor[R];
+  float highest[R];
+  unroll<R>([&](auto r) {
+    const int query = first + r;
     const std::uint32_t visible = page.visible[query];
     const __m512 keyOffset = _mm512_set1_ps(page.keyOffsets ? page.keyOffsets[query] : 0.0f);
-    __m512 s0 = _mm512_add_ps(_mm512_loadu_ps(scores + query * kPageTokens), keyOffset);
-    __m512 s1 = _mm512_add_ps(_mm512_loadu_ps(scores + query * kPageTokens + 16), keyOffset);
-    s0 = _mm512_mul_ps(s0, keyScale0);
-    s1 = _mm512_mul_ps(s1, keyScale1);
-    if (visible != 0xffffffffu) {
-      s0 = _mm512_mask_mov_ps(unseen, static_cast<__mmask16>(visible), s0);
-      s1 = _mm512_mask_mov_ps(unseen, static_cast<__mmask16>(visible >> 16), s1);
-    }
-    const float before = tile.maximum[query];
-    const float here = _mm512_reduce_max_ps(_mm512_max_ps(s0, s1));
-    const float highest = here > before ? here : before;
-    const __m512 top = _mm512_set1_ps(highest);
-    __m512 p0 = exp2Avx512(_mm512_sub_ps(s0, top));
-    __m512 p1 = exp2Avx512(_mm512_sub_ps(s1, top));
-    const __m512 factor = exp2Avx512(_mm512_set1_ps(before - highest));
-    tile.maximum[query] = highest;
-    factors[query] = _mm512_cvtss_f32(factor);
-
+    const __m512 s0 = _mm512_add_ps(_mm512_loadu_ps(scores + query * kPageTokens), keyOffset);
+    const __m512 s1 = _mm512_add_ps(_mm512_loadu_ps(scores + query * kPageTokens + 16), keyOffset);
+    p0[r] = _mm512_mask_mul_ps(unseen, static_cast<__mmask16>(visible), s0, keyScale0);
+    p1[r] = _mm512_mask_mul_ps(unseen, static_cast<__mmask16>(visible >> 16), s1, keyScale1);
+  });
+  unroll<R>([&](auto r) {
+    const float before = tile.maximum[first + r];
+    const float here = _mm512_reduce_max_ps(_mm512_max_ps(p0[r], p1[r]));
+    highest[r] = here > before ? here : before;
+    factor[r] = _mm512_set1_ps(before - highest[r]);
+  });
+  unroll<R>([&](auto r) {
+    const __m512 top = _mm512_set1_ps(highest[r]);
+    p0[r] = exp2Avx512(_mm512_sub_ps(p0[r], top));
+    p1[r] = exp2Avx512(_mm512_sub_ps(p1[r], top));
+    factor[r] = exp2Avx512(factor[r]);
+  });
+  unroll<R>([&](auto r) {
+    const int query = first + r;
+    tile.maximum[query] = highest[r];
+    factors[query] = _mm512_cvtss_f32(factor[r]);
     float* sum = tile.sum + query * kSumLanes;
-    _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(sum), factor, _mm512_add_ps(p0, p1)));
+    _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(sum), factor[r], _mm512_add_ps(p0[r], p1[r])));
     offsets[query] = 0;
     if (page.valueMiddles) {
-      const __m512 middle0 = _mm512_mul_ps(p0, _mm512_loadu_ps(page.valueMiddles));
+      const __m512 middle0 = _mm512_mul_ps(p0[r], _mm512_loadu_ps(page.valueMiddles));
       offsets[query] =
-          _mm512_reduce_add_ps(_mm512_fmadd_ps(p1, _mm512_loadu_ps(page.valueMiddles + 16), middle0));
+          _mm512_reduce_add_ps(_mm512_fmadd_ps(p1[r], _mm512_loadu_ps(page.valueMiddles + 16), middle0));
     }
     if (page.valueScales) {
-      p0 = _mm512_mul_ps(p0, _mm512_loadu_ps(page.valueScales));
-      p1 = _mm512_mul_ps(p1, _mm512_loadu_ps(page.valueScales + 16));
+      p0[r] = _mm512_mul_ps(p0[r], _mm512_loadu_ps(page.valueScales));
+      p1[r] = _mm512_mul_ps(p1[r], _mm512_loadu_ps(page.valueScales + 16));
     }
-    _mm512_storeu_si512(probabilities + query * kPageTokens, (__m512i)_mm512_cvtne2ps_pbh(p1, p0));
+    _mm512_storeu_si512(probabilities + query * kPageTokens, (__m512i)_mm512_cvtne2ps_pbh(p1[r], p0[r]));
+  });
+}
+
+// scores [kTileQueries][kPageTokens], raw dot products, become probabilities in bf16; factors [kTileQueries]
+// is what the earlier sums are to be multiplied by, and offsets [kTileQueries] what is to be added to them
+// for the values' middles. Updates the tile's maxima and sums.
+[[gnu::always_inline]] inline void softmaxPage(const QueryTile& tile, const PageTile& page,
+                                               const float* scores, bf16* probabilities, float* factors,
+                                               float* offsets) {
+  int query = 0;
+  for (; query + 4 <= tile.queries; query += 4) {
+    softmaxQueries<4>(tile, page, query, scores, probabilities, factors, offsets);
+  }
+  for (; query < tile.queries; ++query) {
+    softmaxQueries<1>(tile, page, query, scores, probabilities, factors, offsets);
   }
 }
 

@@ -83,6 +83,7 @@ void AttentionWorker::writeOut(const AttentionProblem& problem, const AttentionB
 
 void AttentionWorker::loadQueries(const AttentionProblem& problem, const AttentionBlock& block) {
   const int headDim = problem.shape.headDim, stride = problem.stride();
+  scale_ = problem.scale();
   for (int query = 0; query < block.queries(); ++query) {
     const std::int64_t row = problem.entries[block.entry].row + block.firstRow + query / block.heads;
     const std::int64_t head = block.firstHead + query % block.heads;
@@ -137,7 +138,7 @@ void AttentionWorker::attendPage(const AttentionKernels& kernels, const Attentio
     }
     if (isPacked(format.precision)) tile.keyOffsets = offsets_ + query;
     (direct ? direct : kernels.attendPage)(
-        {queries, headDim, stride, problem.scale(), q + static_cast<std::size_t>(query) * stride,
+        {queries, headDim, stride, scale_, q + static_cast<std::size_t>(query) * stride,
          state.maximum + query, state.sum + query * kSumLanes,
          state.out ? state.out + static_cast<std::size_t>(query) * headDim : nullptr},
         tile, next);

@@ -50,6 +50,7 @@ class AttentionWorker {
   float offsets_[kBlockQueries];  // and what its key middles add to their scores
   float valueScales_[2 * kPageTokens];
   AlignedArray<bf16> q_, keys_, values_;
+  float scale_ = 0;  // of the queries that were loaded
   AlignedArray<float> total_, part_;
 };
 

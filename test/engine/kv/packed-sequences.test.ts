@@ -86,6 +86,11 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
       observe: (step) => inner.observe?.(step),
     };
   };
+  const schedulingOf = (name: Parameters<typeof open>[0]) => ({
+    policy: open(name),
+    stepSeconds: () => 0.01,
+    constantsOrigin: 'a test',
+  });
   let now = 0;
   const engine = new LocalEngine({
     device,
@@ -95,9 +100,8 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
     sparse,
     ...(squeezes ? { pressure: new PressureRule(rungs, recent, 32) } : { packing: rule }),
     swapBytes: below(3) * 20_000,
-    policy: open(policy),
-    reopenPolicy: ({ scheduler = policy }) => open(scheduler),
-    constantsOrigin: 'a test',
+    ...schedulingOf(policy),
+    reopenScheduling: ({ scheduler = policy }) => schedulingOf(scheduler),
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
     reopenSeconds: 1,
     maxQueue: 1000,

@@ -1,11 +1,11 @@
-// Attention alone, on heads as Llama-3's have them: decode in GB/s of pages read, and how much of what a
-// class saves in bytes against bf16 it saves in time; prefill in GFLOP/s of the products it must make (4 *
-// headDim a row, head and visible token). Wall time beside CPU time, since the machine may be shared.
+// Attention alone, on heads as Llama-3's have them (32 heads, 8 KV heads of 128): decode in GB/s of pages
+// read, where the ratio to bf16's is how much of what a class saves in bytes it saves in time; prefill in
+// GFLOP/s of the products it must make (4 * headDim a row, head and visible token). Prints a line of JSON a
+// measurement; `tandem bench attention` reads them.
 //
-//   bench-attention [threads] [isa]
+//   bench-attention [threads, 0: all] [isa]
 
 #include <sys/mman.h>
-#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +16,7 @@
 #include <memory>
 #include <new>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "core/bf16.h"
@@ -31,39 +32,26 @@ constexpr AttentionShape kShape{32, 8, 128};
 constexpr std::int64_t kCols = (kShape.heads + 2 * kShape.kvHeads) * kShape.headDim;
 constexpr std::int64_t kOutCols = kShape.heads * kShape.headDim;
 
-double cpuSeconds() {
-  timespec time;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-struct Timing {
-  double wall, cpu;
-};
-
-// Medians over repetitions in alternation, which take about two seconds together, after one that is not
-// counted.
-std::vector<Timing> measure(const std::vector<std::function<void()>>& bodies) {
+// Medians of the seconds of each in alternation, which takes about two seconds together, after one that is
+// not counted.
+std::vector<double> measure(const std::vector<std::function<void()>>& bodies) {
   using Clock = std::chrono::steady_clock;
   for (const auto& body : bodies) body();
-  std::vector<std::vector<double>> walls(bodies.size()), cpus(bodies.size());
+  std::vector<std::vector<double>> times(bodies.size());
   const auto begin = Clock::now();
-  while (walls[0].size() < 5 || (Clock::now() - begin < std::chrono::seconds(2) && walls[0].size() < 1000)) {
+  while (times[0].size() < 5 || (Clock::now() - begin < std::chrono::seconds(2) && times[0].size() < 1000)) {
     for (std::size_t i = 0; i < bodies.size(); ++i) {
       const auto start = Clock::now();
-      const double cpu = cpuSeconds();
       bodies[i]();
-      cpus[i].push_back(cpuSeconds() - cpu);
-      walls[i].push_back(std::chrono::duration<double>(Clock::now() - start).count());
+      times[i].push_back(std::chrono::duration<double>(Clock::now() - start).count());
     }
   }
-  const auto median = [](std::vector<double>& values) {
-    std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-    return values[values.size() / 2];
-  };
-  std::vector<Timing> timings;
-  for (std::size_t i = 0; i < bodies.size(); ++i) timings.push_back({median(walls[i]), median(cpus[i])});
-  return timings;
+  std::vector<double> medians;
+  for (std::vector<double>& each : times) {
+    std::nth_element(each.begin(), each.begin() + each.size() / 2, each.end());
+    medians.push_back(each[each.size() / 2]);
+  }
+  return medians;
 }
 
 // The pages of one layer of some sequences, full of plausible values.
@@ -123,7 +111,7 @@ class Cache {
 };
 
 // Steps of `count` tokens for each sequence, at the end of `tokens`; by cache.
-std::vector<Timing> measureSteps(Isa isa, ThreadTeam& team, const std::vector<Cache>& caches, int sequences,
+std::vector<double> measureSteps(Isa isa, ThreadTeam& team, const std::vector<Cache>& caches, int sequences,
                                  std::int64_t tokens, std::int64_t count) {
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
@@ -153,42 +141,42 @@ std::vector<Cache> cachesOf(int sequences, std::int64_t tokens) {
   return caches;
 }
 
+// One measurement of every class, beside bf16's. amount: what each does in a step
+void printRows(const std::string& what, const char* unit, const std::vector<double>& seconds,
+               const std::vector<double>& amounts) {
+  const double baseline = amounts[0] / seconds[0];
+  for (std::size_t i = 0; i < seconds.size(); ++i) {
+    const std::string beside = i == 0 ? "null" : std::to_string(1e-9 * baseline);
+    std::printf("{\"name\":\"%s of %s\",\"value\":%f,\"unit\":\"%s\",\"baseline\":%s}\n", what.c_str(),
+                nameOf(kPrecisionClasses[i]), 1e-9 * amounts[i] / seconds[i], unit, beside.c_str());
+  }
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const auto& cores = cpu::allowedCores();
-  const int threads = argc > 1 ? std::clamp(std::atoi(argv[1]), 1, static_cast<int>(cores.size()))
-                               : static_cast<int>(cores.size());
+  const int most = static_cast<int>(cores.size()), asked = argc > 1 ? std::atoi(argv[1]) : 0;
+  const int threads = asked > 0 ? std::min(asked, most) : most;
   const Isa isa = argc > 2 ? parseIsa(argv[2]) : availableIsas().front();
   ThreadTeam team(threads);
   team.pin(std::span(cores).first(threads));
-  std::printf("%s, %d threads; 32 heads, 8 KV heads of 128\n", isaName(isa), threads);
 
   for (const std::int64_t tokens : {1024, 8192}) {
     for (const int sequences : {1, 8}) {
       const std::vector<Cache> caches = cachesOf(sequences, tokens);
-      const std::vector<Timing> times = measureSteps(isa, team, caches, sequences, tokens, 1);
-      for (std::size_t i = 0; i < caches.size(); ++i) {
-        const double bytes = static_cast<double>(caches[i].bytes(sequences, tokens));
-        const double speed = times[0].wall / times[i].wall;
-        const double fewer = static_cast<double>(caches[0].bytes(sequences, tokens)) / bytes;
-        std::printf(
-            "decode  %s  %5ld tokens x %d: %8.1f us, %6.1f GB/s (%5.1f GB per CPU second); %.2f x bf16 of "
-            "%.2f x fewer bytes: %.2f\n",
-            nameOf(kPrecisionClasses[i]), static_cast<long>(tokens), sequences, 1e6 * times[i].wall,
-            1e-9 * bytes / times[i].wall, 1e-9 * bytes / times[i].cpu, speed, fewer, speed / fewer);
-      }
+      std::vector<double> bytes;
+      for (const Cache& cache : caches) bytes.push_back(static_cast<double>(cache.bytes(sequences, tokens)));
+      printRows("decode, " + std::to_string(sequences) + " x " + std::to_string(tokens) + " tokens", "GB/s",
+                measureSteps(isa, team, caches, sequences, tokens, 1), bytes);
     }
   }
   for (const std::int64_t tokens : {512, 2048}) {
     const std::vector<Cache> caches = cachesOf(1, tokens);
-    const std::vector<Timing> times = measureSteps(isa, team, caches, 1, tokens, tokens);
     const double flop = 4.0 * kShape.headDim * kShape.heads * static_cast<double>(tokens) *
                         static_cast<double>(tokens + 1) / 2;
-    for (std::size_t i = 0; i < caches.size(); ++i) {
-      std::printf("prefill %s  %5ld rows:       %8.1f us, %6.1f GFLOP/s (%5.1f GFLOP per CPU second)\n",
-                  nameOf(kPrecisionClasses[i]), static_cast<long>(tokens), 1e6 * times[i].wall,
-                  1e-9 * flop / times[i].wall, 1e-9 * flop / times[i].cpu);
-    }
+    printRows("prefill, " + std::to_string(tokens) + " rows", "GFLOP/s",
+              measureSteps(isa, team, caches, 1, tokens, tokens), std::vector<double>(caches.size(), flop));
   }
 }

@@ -66,15 +66,13 @@ TEST("cuda decode attention: a sequence's bits do not depend on its neighbours")
 
 // So many sequences that a block takes several runs of one, which a few sequences do not let it.
 TEST("cuda decode attention: a sequence's bits are the same in a crowd of hundreds") {
-  for (const auto& classes : {kPools[0], kPools[4]}) {
+  for (const auto& [classes, others] : {std::pair{kPools[0], 1400}, {kPools[4], 700}}) {
     PagedAttentionCase problem({4, 4, 32}, classes, {1300, 5});
-    for (const int others : {700, 1400}) {
-      std::vector<Chunk> tokens{{0, 1299}, {0, 530}};
-      tokens.resize(tokens.size() + others, {1, 4});
-      const std::vector<std::vector<bf16>> together = problem.decode(tokens);
-      for (const std::size_t i : {0, 1, 2}) {
-        isTrue(problem.decode({tokens[i]})[0] == together[i], "sequence " + std::to_string(i));
-      }
+    std::vector<Chunk> tokens{{0, 1299}, {0, 530}};
+    tokens.resize(tokens.size() + others, {1, 4});
+    const std::vector<std::vector<bf16>> together = problem.decode(tokens);
+    for (const std::size_t i : {0, 1, 2}) {
+      isTrue(problem.decode({tokens[i]})[0] == together[i], "sequence " + std::to_string(i));
     }
   }
 }

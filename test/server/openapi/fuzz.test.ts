@@ -131,6 +131,19 @@ describe('what /openapi.json publishes', () => {
     expect((await fetch(`${server.url}/v1/responses/x/input_items`, { method: 'PUT' })).status).toBe(405);
   });
 
+  it('has what only some requests ask for', async () => {
+    const asked: [string, object][] = [
+      ['/v1/chat/completions', { messages: [{ role: 'user', content: 'Hello!' }], max_tokens: 2 }],
+      ['/v1/completions', { prompt: 'Hello!', max_tokens: 2 }],
+      ['/v1/responses', { input: 'Hello!', max_output_tokens: 2 }],
+    ];
+    for (const [path, body] of asked) {
+      const answer = await server.post(path, { ...body, tandem: { kv: true } });
+      expect(await answer.clone().text()).toContain('"kv":');
+      await checkAnswer(document.paths[path]!.post!, answer);
+    }
+  });
+
   it('is answered as it says, whatever is asked', async () => {
     const seen = new Map<string, Set<number>>();
     for (const [path, operations] of Object.entries(document.paths)) {

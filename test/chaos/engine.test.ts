@@ -1,0 +1,98 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
+import { Settings } from '../../config/schema.js';
+import { engineOn } from '../../engine/client.js';
+import { startProcess, startThread } from '../../engine/engine-host.js';
+import { demoFolder } from '../support/demo.js';
+import { eventually, type TestServer, testServer } from '../support/server.js';
+import { expectNothingLeaked, expectOthersServed, isLong } from './support.js';
+
+let server: TestServer | undefined;
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+});
+
+const { model, engine: settings } = Settings.parse({
+  model: { path: demoFolder },
+  engine: { kvMemory: '64MiB', device: 'cpu', maxSequences: 64 },
+});
+
+/** An engine in a thread, as on a processor, or in a process, as on a GPU, and how to kill it. */
+const mortals = {
+  thread: async () => {
+    const host = startThread({ model, engine: settings, reportsDecisions: false });
+    return { engine: await engineOn(host), kill: () => void host.end() };
+  },
+  process: async () => {
+    const host = startProcess({ model, engine: settings, reportsDecisions: false });
+    return { engine: await engineOn(host), kill: () => process.kill(host.pid!, 'SIGKILL') };
+  },
+};
+
+const endless = { prompt: 'Hello', max_tokens: 1900, ignore_eos: true };
+
+describe.each(['thread', 'process'] as const)("the engine's %s is killed while it writes", (kind) => {
+  it('tells every client, answers 503 until there is another, and goes on', async () => {
+    const first = await testServer({}, false);
+    server = first;
+    const mortal = await mortals[kind]();
+    const next = await mortals[kind]();
+    let reopen!: () => void;
+    const reopened = new Promise<void>((resolve) => {
+      reopen = resolve;
+    });
+    await first.serve(mortal.engine, async () => {
+      await reopened;
+      return next.engine;
+    });
+
+    const streams = isLong ? 40 : 8;
+    const streaming = await Promise.all(
+      Array.from({ length: streams }, () => first.post('/v1/completions', { ...endless, stream: true })),
+    );
+    const whole = first.post('/v1/completions', endless);
+    const response = first.post('/v1/responses', {
+      input: 'Hello',
+      max_output_tokens: 1900,
+      ignore_eos: true,
+    });
+    const socket = new WebSocket(`${first.url.replace('http', 'ws')}/v1/stream`);
+    await new Promise((resolve) => socket.once('open', resolve));
+    const failed = new Promise((resolve) => {
+      socket.on('message', (data) => {
+        const frame = JSON.parse(String(data)) as { type: string };
+        if (frame.type === 'error') resolve(frame);
+      });
+    });
+    socket.send(JSON.stringify({ type: 'generate', id: 'a', request: endless }));
+    await eventually(async () => (await first.metric('active_requests')) === streams + 3);
+    mortal.kill();
+
+    for (const text of await Promise.all(streaming.map((stream) => stream.text()))) {
+      const last = text.trimEnd().split('\n\n').at(-1)!;
+      expect(JSON.parse(last.slice('data: '.length))).toMatchObject({ error: { code: 'engine_failed' } });
+    }
+    expect((await whole).status).toBe(500);
+    expect((await response).status).toBe(500);
+    expect(await failed).toMatchObject({ id: 'a', error: { code: 'engine_failed' } });
+
+    expect((await fetch(`${first.url}/health`)).status).toBe(200);
+    expect((await fetch(`${first.url}/ready`)).status).toBe(503);
+    const refused = await first.post('/v1/completions', endless);
+    expect(refused.status).toBe(503);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    reopen();
+    await eventually(async () => (await fetch(`${first.url}/ready`)).ok);
+    await expectOthersServed(first.url);
+    // A socket outlives the engine.
+    const done = new Promise((resolve) =>
+      socket.on('message', (data) => /"done"/.test(String(data)) && resolve(data)),
+    );
+    socket.send(JSON.stringify({ type: 'generate', id: 'b', request: { prompt: 'Hello', max_tokens: 2 } }));
+    await done;
+    socket.close();
+    expect(await first.metric('engine_restarts_total')).toBe(1);
+    await expectNothingLeaked(first);
+  });
+});
