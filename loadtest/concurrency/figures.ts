@@ -1,14 +1,14 @@
 import type { FigureRow, Figures } from '../schedulers/figures.js';
 import type { LoadResult } from '../serve/load.js';
 import { gapsOf } from '../serve/slo.js';
-import { distributionOf } from '../statistics.js';
+import { distributionOf, median } from '../statistics.js';
 import type { Look } from './running-watch.js';
 
 const against = 'reference';
 
 export const concurrencyRows: readonly FigureRow[] = [
   { figure: 'peak', title: 'sequences at once, peak', unit: 'sequences', against },
-  { figure: 'mean', title: 'sequences at once, mean while requests wait', unit: 'sequences', against },
+  { figure: 'usual', title: 'sequences at once, median while requests wait', unit: 'sequences', against },
   { figure: 'preemptions', title: 'sequences that gave way', unit: 'sequences' },
   { figure: 'ttftP50', title: 'TTFT p50', unit: 'ms', against },
   { figure: 'ttftP99', title: 'TTFT p99', unit: 'ms', against },
@@ -33,7 +33,7 @@ export function concurrencyFigures({ traces, seconds }: LoadResult, looks: reado
   const tokens = traces.reduce((sum, { completionTokens }) => sum + completionTokens, 0);
   return {
     peak: most,
-    mean: full.reduce((sum, { running }) => sum + running, 0) / full.length,
+    usual: median(full.map(({ running }) => running)),
     preemptions: looks.at(-1)!.preemptions - looks[0]!.preemptions,
     ttftP50: ttft.p50,
     ttftP99: ttft.p99,
