@@ -4,7 +4,7 @@ import { bench, measure } from '../bench.js';
 const small = ['--sink-tokens', '32', '--recent-tokens', '128', '--mid-tokens', '256', '--top-pages', '4'];
 
 describe('tandem bench sessions', () => {
-  it('holds a session in its partitions, and asks for what stands in each of them', async () => {
+  it('holds a session in its partitions, and asks for what it was told', async () => {
     const { names, row } = await measure(
       'sessions',
       ...['--tokens', '5000', '--turn', '128', '--distances', '64,2000', '--cores', '1'],
@@ -20,12 +20,9 @@ describe('tandem bench sessions', () => {
       expect(row(name).value).toBeGreaterThan(0);
       expect(row(name).value).toBeLessThanOrEqual(most);
     }
-    const share = (start: string) => row(names.find((name) => name.startsWith(start))!).value;
-    expect(share('right answers, the first fact')).toBeGreaterThan(0);
-    // What was dropped is not known; what was just read is.
     const asked = names.filter((name) => /^right answers, \d+ facts/.test(name));
     expect(asked.map((name) => name.split(' facts ')[1])).toEqual(['64 tokens back', '2000 tokens back']);
-    expect(row(asked[0]!).value).toBeGreaterThan(row(asked[1]!).value);
+    expect(names.at(-1)).toMatch(/^right answers, the first fact, asked 3 times$/);
   });
 
   it('refuses partitions that cannot be', async () => {
