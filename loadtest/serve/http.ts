@@ -32,16 +32,21 @@ export function send({ target, method, path, body, signal }: Sent): Promise<http
         ...(target.apiKey !== undefined && { authorization: `Bearer ${target.apiKey}` }),
       },
     });
+    let answer: http.IncomingMessage | undefined;
+    request.on('response', (response) => {
+      answer = response;
+      resolve(response);
+    });
     if (signal) {
-      // Not as an option: it would hold for the connection, which others use later, and end it with an error of nobody's.
+      // Not as an option of the request: when all of the answer is there its connection is not its own any more, and is ended
+      // with an error that nobody hears.
       const leave = (): void => {
-        request.destroy(new Error('the request was ended'));
+        if (!answer?.complete) request.destroy();
       };
       if (signal.aborted) leave();
       signal.addEventListener('abort', leave);
       request.on('close', () => signal.removeEventListener('abort', leave));
     }
-    request.on('response', resolve);
     request.on('error', (error) => reject(new Error(`${method} ${url.href}: ${reasonOf(error)}`)));
     request.setNoDelay(true);
     request.end(body);
