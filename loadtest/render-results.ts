@@ -87,12 +87,6 @@ const sections: Readonly<Record<string, Section>> = {
       'read on one core, and facts that it told are asked for. Baseline is the first stretch in which all partitions are ' +
       'full. The model was trained on 2048 tokens; sink, mid and recent hold 17,000, and what is further back is dropped.',
   },
-  'sessions-million': {
-    title: 'An endless session of a million tokens',
-    about:
-      'The same on one core, to the millionth token, while other programs computed on the machine: times are not those of a ' +
-      'machine of its own.',
-  },
   concurrency: {
     title: 'More sequences in the same memory',
     about:
