@@ -92,9 +92,14 @@ const sections: Readonly<Record<string, Section>> = {
     about:
       'The server with the demo model and the same `--kv-memory` under each `--kv`, and `zip` at other values of tau ' +
       '(`zip-0.9`), loaded by more clients than have room, each with one request at a time. Sequences at once are those ' +
-      'that have a slot and their KV on the device: no waiting request and none that gave way; the median leaves out how the load ' +
-      'begins and ends. TTFT counts from when a ' +
+      'that have a slot and their KV on the device: no waiting request and none that gave way. TTFT counts from when a ' +
       'client asked, so it holds the wait for room. Baseline is the exact cache.',
+  },
+  'concurrency-long': {
+    title: 'More sequences in the same memory, for longer',
+    about:
+      'As above with twice the requests, so that the median says what is held once the load has begun. Other programs ' +
+      'disturbed the turn of the exact cache: its times are too long.',
   },
   'prefill-demo': {
     title: 'Sparse prefill: the demo model',
