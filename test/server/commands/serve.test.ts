@@ -71,7 +71,7 @@ describe('tandem serve', () => {
     expect(wrongFlag.stderr).toMatch(/unknown option '--prot'\s+\(Did you mean --port\?\)/);
     expect(await wrongValue.exit).toBe(1);
     expect(wrongValue.stderr).toBe(
-      'tandem: --kv: "int9" is not one of exact, int8, int4, int2, zip; did you mean int8?\n',
+      'tandem: --kv: "int9" is not one of exact, int8, int4, int2, zip, pack; did you mean int8?\n',
     );
     expect(await noModel.exit).toBe(1);
     expect(noModel.stderr).toBe('tandem: /nowhere: there is no such folder\n');
