@@ -159,17 +159,27 @@ describe('packed KV with little memory', () => {
   const answers = async (engine: Engine) =>
     (await Promise.all(requests().map((request) => generate(engine, request)))).map(({ choices }) => choices);
 
-  for (const kv of ['int4', 'int2'] as const) {
+  for (const [kv, ways] of [
+    [
+      'int4',
+      [
+        [0, true],
+        [12 * blockBytes.bf16, false],
+      ],
+    ],
+    [
+      'int2',
+      [
+        [0, false],
+        [1 << 30, true],
+      ],
+    ],
+  ] as const) {
     it(`gives way by swapping or starting anew, and gives the same bits (${kv})`, async () => {
       const roomy = await open({ kv, prefixCache: false });
       const expected = await answers(roomy);
       await roomy.close();
-      for (const [swapMemory, prefixCache] of [
-        [0, true],
-        [0, false],
-        [1 << 30, true],
-        [12 * blockBytes.bf16, false],
-      ] as const) {
+      for (const [swapMemory, prefixCache] of ways) {
         const engine = await open({ kv, swapMemory, prefixCache, kvMemory: 18 * blockBytes.bf16 });
         expect(await answers(engine)).toEqual(expected);
         const stats = await engine.stats();
