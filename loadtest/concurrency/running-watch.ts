@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readMetrics } from '../serve/read-metrics.js';
+import { figureIn, readMetrics } from '../serve/read-metrics.js';
 import type { Target } from '../serve/target.js';
 
 /** A server's state at one look. */
@@ -39,11 +39,7 @@ export async function watchRunning<T>(
 
 async function look(target: Target): Promise<Look> {
   const values = await readMetrics(target);
-  const value = (name: string) => {
-    const found = values.get(`tandem:${name}`);
-    if (found === undefined) throw new Error(`${target.url}/metrics shows no "${name}": is it Tandem?`);
-    return found;
-  };
+  const value = figureIn(values, target);
   return {
     running: value('num_requests_running'),
     waiting: value('num_requests_waiting'),

@@ -7,6 +7,15 @@ export async function readMetrics(target: Target): Promise<ReadonlyMap<string, n
   return parseMetrics(await readText(response));
 }
 
+/** Looks a figure up by its name behind `tandem:`; throws an Error that names what is not there: it is another server then. */
+export function figureIn(metrics: ReadonlyMap<string, number>, { url }: Target): (name: string) => number {
+  return (name) => {
+    const found = metrics.get(`tandem:${name}`);
+    if (found === undefined) throw new Error(`${url}/metrics shows no "${name}": is it Tandem?`);
+    return found;
+  };
+}
+
 /** Lines as `name{label="value"} 1.5` of Prometheus' text format. */
 function parseMetrics(text: string): Map<string, number> {
   const values = new Map<string, number>();

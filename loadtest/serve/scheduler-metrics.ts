@@ -1,4 +1,4 @@
-import { readMetrics } from './read-metrics.js';
+import { figureIn, readMetrics } from './read-metrics.js';
 import type { Target } from './target.js';
 
 /** What `GET /metrics` says of how the device is shared. Counts are totals since the start. */
@@ -19,11 +19,7 @@ export interface SchedulerMetrics {
 /** Throws an Error that names what the answer lacks: it is another kind of server then. */
 export async function schedulerMetrics(target: Target): Promise<SchedulerMetrics> {
   const values = await readMetrics(target);
-  const value = (name: string) => {
-    const found = values.get(`tandem:${name}`);
-    if (found === undefined) throw new Error(`${target.url}/metrics shows no "${name}": is it Tandem?`);
-    return found;
-  };
+  const value = figureIn(values, target);
   return {
     kvBlocks: value('kv_blocks_total'),
     prefillSteps: value('steps_total{lane="prefill"}'),
