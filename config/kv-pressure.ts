@@ -6,7 +6,7 @@ export function squeezesMore(level: PressureLevel, than: PressureLevel): boolean
   return pressureLevels.indexOf(level) > pressureLevels.indexOf(than);
 }
 
-/** What all of them allow. */
-export function mildest(first: PressureLevel, ...others: readonly PressureLevel[]): PressureLevel {
-  return others.reduce((mild, level) => (squeezesMore(mild, level) ? level : mild), first);
+/** What both of them allow. */
+export function milder(one: PressureLevel, other: PressureLevel): PressureLevel {
+  return squeezesMore(one, other) ? other : one;
 }

@@ -1,5 +1,5 @@
 import type { Response } from 'express';
-import { mildest } from '../config/kv-pressure.js';
+import { milder } from '../config/kv-pressure.js';
 import type { Usage } from '../engine/index.js';
 import { Generation } from './generation.js';
 import type { ApiKey } from './keys/api-key.js';
@@ -32,7 +32,7 @@ export class PromptRun {
       const ownId = prompts.length > 1 ? `${id}-${prompt}` : id;
       const allowed = {
         priority: Math.min(request.priority, key.maxPriority),
-        kvPressure: mildest(key.kvPressure, request.kvPressure ?? 'pack'),
+        kvPressure: milder(key.kvPressure, request.kvPressure ?? 'pack'),
       };
       return new Generation(service, key, { ...request, ...allowed, id: ownId }, (events) => {
         this.#onEvents(prompt, calls ? calls.next(events) : events);

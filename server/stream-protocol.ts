@@ -22,7 +22,7 @@ export const ClientFrame = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('update'),
     id: z.string(),
-    /** The body of a text completion; its prompt is what comes next. */
+    /** As of `generate`; its prompt or messages are what comes next. */
     request: z.looseObject({}),
     window,
   }),

@@ -11,10 +11,9 @@ import { makeRandomModel } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { listOf, wholeNumber, wholeNumbers } from './arguments.js';
+import { isas } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
-
-const isas = ['amx', 'avx512', 'avx2', 'portable'] as const;
 
 interface EngineOptions extends ShapeOptions, Omit<ThroughputPlan, 'repetitions'> {
   model?: string;

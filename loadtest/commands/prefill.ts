@@ -2,8 +2,6 @@ import { once } from 'node:events';
 import path from 'node:path';
 import process from 'node:process';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { packageRoot } from '../../config/package-root.js';
-import { ModelSettings } from '../../config/schema.js';
 import {
   openChatTemplate,
   openTokenizer,
@@ -22,11 +20,9 @@ import { retrievalCases } from '../quality/retrieval-cases.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { wholeNumber, wholeNumbers } from './arguments.js';
+import { demoModel, isas, weightClasses } from './bench-choices.js';
 import { notice, print } from './output.js';
 
-const demoModel = path.join(packageRoot, ModelSettings.parse({}).path);
-const weightClasses = ['int8', 'bf16', 'int4'] as const;
-const isas = ['amx', 'avx512', 'avx2', 'portable'] as const;
 /** Tokens of a page. */
 const pageTokens = 32;
 /** Where in the text a fact stands, in percent. */

@@ -1,7 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { packageRoot } from '../../config/package-root.js';
 import { ModelSettings } from '../../config/schema.js';
 import {
   type Device,
@@ -36,12 +35,10 @@ import { growthOf } from '../quality/step-times.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { listOf, wholeNumber, wholeNumbers } from './arguments.js';
+import { demoModel, isas, weightClasses } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { ProgressBar } from './progress-bar.js';
 
-const demoModel = path.join(packageRoot, ModelSettings.parse({}).path);
-const weightClasses = ModelSettings.shape.weights.unwrap().options;
-const isas = ['amx', 'avx512', 'avx2', 'portable'] as const;
 const allPolicies = cachePolicies.map(({ name }) => name);
 const usualContexts = [128, 256, 512, 1024, 2048];
 

@@ -1,7 +1,6 @@
 import path from 'node:path';
 import { Command } from 'commander';
-import { packageRoot } from '../../config/package-root.js';
-import { ModelSettings, Settings } from '../../config/schema.js';
+import { Settings } from '../../config/schema.js';
 import { openChatTemplate, openEngine, openTokenizer } from '../../engine/index.js';
 import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
@@ -9,6 +8,7 @@ import { Rows } from '../rows.js';
 import { measureSession, type SessionFigures } from '../sessions/measure-session.js';
 import { readable } from '../table.js';
 import { wholeNumber, wholeNumbers } from './arguments.js';
+import { demoModel } from './bench-choices.js';
 import { notice, print } from './output.js';
 
 interface SessionsOptions {
@@ -53,8 +53,7 @@ async function runSessions(
   model: string | undefined,
   options: SessionsOptions,
 ): Promise<void> {
-  const folder =
-    model === undefined ? path.join(packageRoot, ModelSettings.parse({}).path) : path.resolve(model);
+  const folder = model === undefined ? demoModel : path.resolve(model);
   const rows = new Rows(originOf(['sessions', ...argv]));
   const template = await openChatTemplate(folder);
   if (!template) throw new RangeError(`${folder} has no chat template, so there are no turns to take`);
