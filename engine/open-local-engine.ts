@@ -99,6 +99,7 @@ export async function openLocalEngine(
       return openScheduling({ model, engine: current }, device.info, loaded);
     },
     prefillOrder: engine.prefillOrder,
+    plansAhead: device.decode.follow !== undefined,
     reopenSeconds: Math.max(1, Math.ceil((performance.now() - begin) / 1000)),
     maxQueue: engine.maxQueue,
     queueTimeoutMs: engine.queueTimeoutMs,
