@@ -9,8 +9,8 @@ import { uniform } from '../../engine/kv/page-classes.js';
 import type { Tokenizer } from '../../engine/model/text.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { openDevice } from '../../engine/open-device.js';
-import { ChunkedPolicy } from '../../engine/scheduler/policies/chunked.js';
 import { openPolicy, policyNames } from '../../engine/scheduler/open-policy.js';
+import { ChunkedPolicy } from '../../engine/scheduler/policies/chunked.js';
 import type { LanePolicy } from '../../engine/scheduler/policy.js';
 import { splitsOf } from '../../engine/scheduler/splits.js';
 import type { EngineInfo } from '../../engine/types.js';
@@ -30,7 +30,14 @@ interface Chosen {
   readonly swapBytes?: number;
 }
 
-function openOn({ device, tokenizer, policy, contextLength, eosTokenIds = [], ...rest }: Chosen): LocalEngine {
+function openOn({
+  device,
+  tokenizer,
+  policy,
+  contextLength,
+  eosTokenIds = [],
+  ...rest
+}: Chosen): LocalEngine {
   const info = { spec: device.info.spec, contextLength, eosTokenIds } as unknown as EngineInfo;
   const scheduling = { policy, stepSeconds: () => 0.01, constantsOrigin: 'a test' };
   return new LocalEngine({
@@ -50,9 +57,12 @@ function openOn({ device, tokenizer, policy, contextLength, eosTokenIds = [], ..
   });
 }
 
+/** Once the last step is over, which may be one that nobody waits for. */
 async function expectNothingHeld(engine: LocalEngine): Promise<void> {
+  await expect
+    .poll(() => engine.stats())
+    .toMatchObject({ running: 0, waiting: 0, slotsOpen: 0, kvSwappedBytes: 0 });
   const stats = await engine.stats();
-  expect(stats).toMatchObject({ running: 0, waiting: 0, slotsOpen: 0, kvSwappedBytes: 0 });
   expect(stats.kvBlocksUsed).toBe(stats.cache.blocks);
 }
 
@@ -90,7 +100,8 @@ async function runHistory(seed: number): Promise<number> {
     prefixCache,
     swapBytes,
   });
-  const answers: { request: GenerateRequest; choices: number[][]; usage: number; isCancelled: boolean }[] = [];
+  const answers: { request: GenerateRequest; choices: number[][]; usage: number; isCancelled: boolean }[] =
+    [];
   const ask = (): void => {
     const length = Math.min(1 + below(150), contextLength - 2);
     const prompt = Array.from({ length }, () => below(997));
@@ -193,7 +204,7 @@ describe('decode steps that are planned ahead', () => {
   });
 
   describe('on the demo model', () => {
-    const prompts = goldenCases().map(({ prompt_ids }) => prompt_ids);
+    const prompts = goldenCases().map(({ prompt_ids }) => prompt_ids.slice(0, 48));
     const sampled = (seed: bigint, over: object = {}) => ({
       ...requestFor([0]).sampling,
       temperature: 0.9,
@@ -215,7 +226,7 @@ describe('decode steps that are planned ahead', () => {
         grammar: compileGrammar({ type: 'gbnf', text: 'root ::= [0-9]+' }),
         sampling: sampled(6n, { logitBias: new Map() }),
       }),
-      requestFor(prompts[5]!, { maxTokens: 1 }),
+      requestFor(prompts[0]!.slice(1), { maxTokens: 1 }),
     ];
 
     async function open(plansAhead: boolean, kvMemory: string) {
@@ -272,7 +283,7 @@ describe('decode steps that are planned ahead', () => {
       expect(new Set(reasons)).toEqual(new Set(['stop', 'length']));
 
       // Where there is no room, somebody gives way and comes back.
-      const tight = await answersOf(true, '1MiB');
+      const tight = await answersOf(true, '2MiB');
       expect(tight.preemptions).toBeGreaterThan(0);
       expect(tight.answers).toEqual(waited.answers);
     });
@@ -294,8 +305,8 @@ describe('decode steps that are planned ahead', () => {
         }),
       );
       expect((await kept).choices[0]!.tokens).toEqual(golden.greedy_ids);
-      await engine.close();
       await expectNothingHeld(engine);
+      await engine.close();
     });
   });
 });

@@ -315,7 +315,8 @@ export class History {
     must(this.memory.held.size <= this.memory.slots, 'there are as many slots as there are');
     const inFlight = this.#running.flatMap(({ chunks }) => chunks.map(({ work }) => work));
     must(new Set(inFlight).size === inFlight.length, 'a sequence is in one step');
-    for (const work of inFlight) must(work.inFlight && this.memory.held.has(work), 'its slot stays meanwhile');
+    for (const work of inFlight)
+      must(work.inFlight && this.memory.held.has(work), 'its slot stays meanwhile');
     must(
       new Set(this.#running.map(({ lane }) => lane)).size === this.#running.length,
       'a lane runs one step',
