@@ -232,8 +232,12 @@ void Device::run(int index, Step step, Done done) {
 
 void Device::follow(int index, const std::vector<std::int32_t>& slots, Done done) {
   check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
-  check(lanes_[index].unfinished.load(std::memory_order_acquire) < 2,
-        "a step waits already behind the one that the lane is running");
+  {
+    Lane& lane = lanes_[index];
+    const std::lock_guard lock(lane.mutex);
+    check(lane.jobs.empty() || !lane.jobs.back().follows,
+          "a step waits already behind the one that the lane is running");
+  }
   Step step{slots,
             std::vector<std::int32_t>(slots.size()),
             {},

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <cstring>
 #include <future>
+#include <memory>
+#include <utility>
 
 #include "check.h"
 #include "cpu/cpu-backend.h"
@@ -500,17 +502,24 @@ class HeldStep {
  public:
   HeldStep(Device& device, Step step) {
     device.partition(0);
-    device.run(1, std::move(step), [this](StepResult, std::exception_ptr error) {
-      ended_.set_value(error != nullptr);
-      held_.get_future().get();
+    device.run(1, std::move(step), [state = state_](StepResult, std::exception_ptr error) {
+      state->ended.set_value(error != nullptr);
+      state->letGo.get_future().get();
     });
   }
-  bool fails() { return ended_.get_future().get(); }
-  void letGo() { held_.set_value(); }
+  ~HeldStep() { letGo(); }
+  bool fails() { return state_->ended.get_future().get(); }
+  void letGo() {
+    if (!std::exchange(isLetGo_, true)) state_->letGo.set_value();
+  }
 
  private:
-  std::promise<bool> ended_;
-  std::promise<void> held_;
+  struct State {
+    std::promise<bool> ended;
+    std::promise<void> letGo;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+  bool isLetGo_ = false;
 };
 
 }  // namespace
