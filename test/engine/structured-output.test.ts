@@ -21,7 +21,9 @@ import { haveSharedData, sharedJson, sharedPath, titled } from './model/shared-d
 
 const suite = 'json/JSON-Schema-Test-Suite/tests/draft2020-12';
 const open = (engine: Partial<Settings['engine']> = {}): Promise<Engine> =>
-  openEngine(Settings.parse({ model: { path: demoFolder }, engine: { ...oneCore, kvMemory: '256MiB', ...engine } }));
+  openEngine(
+    Settings.parse({ model: { path: demoFolder }, engine: { ...oneCore, kvMemory: '256MiB', ...engine } }),
+  );
 
 let engine: Engine;
 let prompt: Int32Array;
