@@ -232,12 +232,9 @@ void Device::run(int index, Step step, Done done) {
 
 void Device::follow(int index, const std::vector<std::int32_t>& slots, Done done) {
   check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
-  {
-    Lane& lane = lanes_[index];
-    const std::lock_guard lock(lane.mutex);
-    check(lane.jobs.empty() || !lane.jobs.back().follows,
-          "a step waits already behind the one that the lane is running");
-  }
+  // One whose forerunner is known to be done counts as running, whether or not its lane has come to it.
+  check(lanes_[index].unfinished.load(std::memory_order_acquire) < 2,
+        "a step waits already behind the one that the lane is running");
   Step step{slots,
             std::vector<std::int32_t>(slots.size()),
             {},

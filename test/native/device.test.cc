@@ -535,17 +535,20 @@ TEST("device: a step that waits for another can be taken back until it begins, a
   test::reserveNext(*device, slots);
   test::isTrue(!held.fails(), "a step that is well-formed");
   for (int turn = 0; turn < 2; ++turn) {
-    auto [done, result] = test::promised();
-    device->follow(1, slots, done);
-    test::throws([&] { device->follow(1, slots, done); }, "waits already");
+    device->follow(1, slots, test::promised().first);
     test::isTrue(device->withdraw(1), "it waited");
     test::isTrue(!device->withdraw(1), "nothing waits any more");
   }
+  // The step before is done, so one is as good as running, and one waits for that.
   auto [done, result] = test::promised();
   device->follow(1, slots, std::move(done));
+  test::reserveNext(*device, slots);
+  device->follow(1, slots, test::promised().first);
+  test::throws([&] { device->follow(1, slots, {}); }, "waits already");
+  test::isTrue(device->withdraw(1), "the last one waited");
   held.letGo();
   result.get();
-  test::isTrue(!device->withdraw(1), "it has begun");
+  test::isTrue(!device->withdraw(1), "the other one has begun");
   test::equal(device->kv().length(0), std::int64_t{33}, "tokens after two steps");
   device->closeSlot(0);
   test::equal(device->kv().freeBlocks(), free, "free blocks at the end");
