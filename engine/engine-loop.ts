@@ -1,5 +1,12 @@
 import { AnswerLength } from './answer-length.js';
-import { type Device, DeviceLostError, type Step, type StepResult, Want } from './device/device.js';
+import {
+  type Device,
+  DeviceLostError,
+  type FollowingStep,
+  type Step,
+  type StepResult,
+  Want,
+} from './device/device.js';
 import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import type { PartitionRule } from './kv/partition-rule.js';
@@ -37,6 +44,8 @@ export interface LoopParts extends Scheduling {
   readonly partitions?: PartitionRule | undefined;
   readonly swapBytes: number;
   readonly prefillOrder: PrefillOrder;
+  /** Whether a decode step waits on the device for the one before it, so that the device does not wait for this thread. */
+  readonly plansAhead?: boolean;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
   /** Called when a step has brought events for this request. */
@@ -83,6 +92,8 @@ export class EngineLoop {
   #reported: Explanation | undefined;
   #closing: (() => void) | undefined;
   #isLost = false;
+  /** The decode step that waits for the running one to end, or has begun when that did. */
+  #following: { readonly plan: Plan; readonly step: FollowingStep } | undefined;
 
   constructor(parts: LoopParts) {
     const { device, packing, pressure, partitions, prefixCache } = parts;
@@ -129,6 +140,7 @@ export class EngineLoop {
       order: parts.prefillOrder,
       units: device.info.units,
       maxStepTokens: device.info.maxStepTokens,
+      plansAhead: parts.plansAhead ?? false,
     });
   }
 
@@ -170,9 +182,22 @@ export class EngineLoop {
   wake(): void {
     if (this.#closing || this.#isLost) return;
     const begin = performance.now();
-    for (const plan of this.#scheduler.plan(this.#parts.now())) this.#run(plan);
+    do {
+      for (const plan of this.#scheduler.plan(this.#parts.now())) {
+        if (plan.follows) this.#follow(plan);
+        else this.#run(plan);
+      }
+    } while (this.#withdrawOutdated());
     this.#schedulerMs += performance.now() - begin;
     this.#reportDecision();
+  }
+
+  /** True if there is something to be planned anew. */
+  #withdrawOutdated(): boolean {
+    if (!this.#scheduler.isOutdated || !this.#following!.step.withdraw()) return false;
+    this.#following = undefined;
+    this.#scheduler.withdrawn();
+    return true;
   }
 
   /**
@@ -274,6 +299,25 @@ export class EngineLoop {
     );
   }
 
+  #follow(plan: Plan): void {
+    const { decode, info } = this.#device;
+    this.#device.partition(info.units - plan.units);
+    const step = decode.follow!(Int32Array.from(plan.chunks, ({ work }) => work.slot));
+    this.#following = { plan, step };
+    step.result.then(
+      (result) => {
+        if (result) this.#complete(plan, [], result);
+      },
+      (error: Error) => this.#fail(plan, error),
+    );
+  }
+
+  /** A step of the decode lane has ended, and what waited for that has begun. */
+  #beginFollowing(now: number): void {
+    if (this.#following) this.#unitUse.begin(this.#following.plan, now);
+    this.#following = undefined;
+  }
+
   #noteStart(state: RequestState, sequence: Sequence): void {
     if (!Number.isNaN(state.startedMs)) return;
     state.startedMs = this.#parts.now();
@@ -287,6 +331,7 @@ export class EngineLoop {
     const now = this.#parts.now();
     const { seconds, opSeconds } = result;
     this.#unitUse.end(plan.lane, now);
+    if (plan.lane === 'decode') this.#beginFollowing(now);
     this.#busySeconds[plan.lane] += seconds;
     probes.forEach(({ work, look }, index) => {
       if (work.phase !== 'ended') this.#memory.saw(work, look, result.saliency[index]!);
@@ -386,7 +431,9 @@ export class EngineLoop {
       this.#parts.onDeviceLost(error);
       return;
     }
-    this.#unitUse.end(plan.lane, this.#parts.now());
+    const now = this.#parts.now();
+    this.#unitUse.end(plan.lane, now);
+    if (plan.lane === 'decode') this.#beginFollowing(now);
     this.#scheduler.fail(plan);
     for (const { work } of plan.chunks) {
       const state = work.request;

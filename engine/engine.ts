@@ -38,6 +38,8 @@ export interface EngineParts extends Scheduling {
   /** With the settings changed, and those of earlier changes. */
   readonly reopenScheduling: (change: PolicyChange) => Scheduling;
   readonly prefillOrder: PrefillOrder;
+  /** See `LoopParts`. */
+  readonly plansAhead?: boolean;
   /** How long it took to load, which is when a lost device may be back. */
   readonly reopenSeconds: number;
   /** Requests that may wait before new ones are refused. */

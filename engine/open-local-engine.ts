@@ -1,5 +1,6 @@
 import path from 'node:path';
-import type { Device } from './device/device.js';
+import type { Device, DeviceInfo } from './device/device.js';
+import { cpuInfo } from './device/native.js';
 import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
 import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
@@ -99,12 +100,21 @@ export async function openLocalEngine(
       return openScheduling({ model, engine: current }, device.info, loaded);
     },
     prefillOrder: engine.prefillOrder,
+    plansAhead: hasCoreToSpare(device.info),
     reopenSeconds: Math.max(1, Math.ceil((performance.now() - begin) / 1000)),
     maxQueue: engine.maxQueue,
     queueTimeoutMs: engine.queueTimeoutMs,
     now: () => performance.now(),
     ...(onDecision && { onDecision }),
   });
+}
+
+/**
+ * Whether there is something for this thread to run on while the device computes. Where all cores compute, what it does
+ * beside a step is taken from that step, and from whoever brings a request meanwhile.
+ */
+function hasCoreToSpare({ kind, units }: DeviceInfo): boolean {
+  return kind !== 'cpu' || units < cpuInfo().cores;
 }
 
 /** Refuses partitions that the memory cannot hold once. */

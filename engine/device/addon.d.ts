@@ -127,6 +127,9 @@ export interface NativeDevice {
     sparsePages: Int32Array,
     isSeen: Uint8Array,
   ): Promise<StepResult>;
+  /** Of a `FollowingStep`. */
+  follow(lane: 0 | 1, slots: Int32Array): Promise<StepResult | null>;
+  withdraw(lane: 0 | 1): boolean;
   setVocabulary(vocabulary: VocabularyBytes): void;
   openGrammar(tables: GrammarTables): GrammarHandle;
   closeGrammar(grammar: GrammarHandle): void;

@@ -66,9 +66,25 @@ export class DeviceLostError extends Error {
   override readonly name = 'DeviceLostError';
 }
 
-/** At most one step is in flight per lane. A step rejects with `DeviceLostError` where the device is gone with it. */
+/**
+ * One step runs per lane, and one may wait to follow it. A step rejects with `DeviceLostError` where the device is gone
+ * with it.
+ */
 export interface Lane {
   run(step: Step): Promise<StepResult>;
+  /**
+   * Has a step begin when the one that runs ends, without waiting for anybody here to learn of that: each of these slots
+   * goes on with its last sampled token, which the running step may be about to sample. Units are those of the partition
+   * as it is now. The slots have room for it already (`KvPool.reserve`). Absent: each step must be waited for.
+   */
+  follow?(slots: Int32Array): FollowingStep;
+}
+
+export interface FollowingStep {
+  /** Null if it was withdrawn. Rejects as that of `run` does, and if the step before it has failed. */
+  readonly result: Promise<StepResult | null>;
+  /** Takes it back. False if it has begun. */
+  withdraw(): boolean;
 }
 
 /** What a step's entry asks for beside extending the slot's KV cache. Bits, may be combined. */
@@ -237,7 +253,10 @@ export interface KvPool {
   freeBlocks(): number;
   /** Bytes of the pages in use, by class. */
   heldBytes(): Readonly<Record<PrecisionClass, number>>;
-  /** Make room so that the slot can hold `tokens` tokens in all. False, and nothing changed, if memory is out. */
+  /**
+   * Make room so that the slot can hold `tokens` tokens in all. False, and nothing changed, if memory is out. Also while a
+   * step of the slot is in flight, for the one that follows.
+   */
   reserve(slot: number, tokens: number): boolean;
   /** Tokens the slot's cache holds now. */
   length(slot: number): number;

@@ -8,6 +8,7 @@ import {
   type Device,
   type DeviceInfo,
   DeviceLostError,
+  type FollowingStep,
   type KvPool,
   type Lane,
   type SlotSampling,
@@ -81,17 +82,31 @@ const noProbes = new Int32Array();
 const nothingSparse = { pages: new Int32Array(), isSeen: new Uint8Array() };
 
 function laneOf(native: NativeDevice, lane: 0 | 1): Lane {
+  let followers = 0;
   return {
     run: async (step: Step): Promise<StepResult> => {
       const { slots, counts, tokens, wants, probes = noProbes, sparse = nothingSparse } = step;
-      try {
-        return await native.run(lane, slots, counts, tokens, wants, probes, sparse.pages, sparse.isSeen);
-      } catch (error) {
-        const { code, message } = error as NodeJS.ErrnoException;
-        throw code === 'DEVICE_LOST' ? new DeviceLostError(message) : error;
-      }
+      return told(native.run(lane, slots, counts, tokens, wants, probes, sparse.pages, sparse.isSeen));
+    },
+    follow: (slots: Int32Array): FollowingStep => {
+      const number = ++followers;
+      return {
+        result: told(native.follow(lane, slots)),
+        // Once there is another, this one has begun.
+        withdraw: () => number === followers && native.withdraw(lane),
+      };
     },
   };
+}
+
+/** Says by its type whether an error means that the device is lost. */
+async function told<Result>(step: Promise<Result>): Promise<Result> {
+  try {
+    return await step;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw code === 'DEVICE_LOST' ? new DeviceLostError(message) : error;
+  }
 }
 
 function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped: SwappedHandles): KvPool {

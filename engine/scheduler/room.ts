@@ -43,6 +43,11 @@ export class Room<W extends Work> {
     return this.#swapped.length;
   }
 
+  /** Whether a sequence that has a slot waits for others to give way. */
+  get isShort(): boolean {
+    return this.#isNeedy(this.#needy);
+  }
+
   /** Room for so many more tokens of a sequence that has a slot, whoever must give way for it. */
   make(work: W, tokens: number): boolean {
     // Where nothing is left there is no room to squeeze either.

@@ -15,6 +15,8 @@ export interface SchedulerOptions<W extends Work> {
   readonly units: number;
   /** Upper bound on the tokens of one step. */
   readonly maxStepTokens: number;
+  /** Whether the decode step that follows the running one is planned before that is done. */
+  readonly plansAhead?: boolean;
 }
 
 /** Totals since the start. */
@@ -56,6 +58,9 @@ export class Scheduler<W extends Work> {
   readonly #reading: PrefillQueue<W>;
   readonly #decoding = new DecodeSet<W>();
   readonly #room: Room<W>;
+  readonly #plansAhead: boolean;
+  /** Waits behind the decode step that runs. */
+  #following: StepPlan<W> | null = null;
   readonly #limitOf = (work: W): number => this.#memory.stepLimit(work);
   readonly #running: Record<Lane, Running<W> | null> = { prefill: null, decode: null };
   readonly #steps = { prefill: 0, decode: 0 };
@@ -69,6 +74,8 @@ export class Scheduler<W extends Work> {
     this.#policy = options.policy;
     this.#units = options.units;
     this.#maxStepTokens = options.maxStepTokens;
+    // What is packed is packed between two steps.
+    this.#plansAhead = options.plansAhead === true && !options.memory.packs;
     this.#waiting = new PrefillQueue(options.order);
     this.#reading = new PrefillQueue(options.order);
     this.#share = options.units;
@@ -177,8 +184,58 @@ export class Scheduler<W extends Work> {
       const found = this.#planOnce(nowMs);
       plans.push(...found);
       // Making room may have changed who could run: a lane that was left free is looked at again.
-      if (found.length === 0 && this.#room.counts.preemptions === preemptions) return plans;
+      if (found.length === 0 && this.#room.counts.preemptions === preemptions) break;
     }
+    const following = this.#planAhead();
+    if (following) plans.push(following);
+    return plans;
+  }
+
+  /**
+   * Whether the step that waits behind the running one should be taken back, if it has not begun: someone would take part in
+   * it, or needs the device or memory, or a part of it is wanted no more. Then tell `withdrawn`, and plan again.
+   */
+  get isOutdated(): boolean {
+    if (!this.#following) return false;
+    const { units, chunks } = this.#following;
+    return (
+      this.#isSomethingLeftOut(units) || chunks.some(({ work }) => work.phase === 'ended' || work.paused)
+    );
+  }
+
+  /** The step that waited is not going to run. */
+  withdrawn(): void {
+    this.#following = null;
+  }
+
+  /**
+   * The decode step behind the one that runs, if that is one: of the same sequences, as they will be. What is not known until
+   * the running step is done, such as that a sequence has ended in it, is found out while this one runs. It takes no memory
+   * from anyone, and leaves nobody out who would be in it otherwise.
+   */
+  #planAhead(): StepPlan<W> | null {
+    const running = this.#running.decode;
+    if (!this.#plansAhead || !running || this.#following) return null;
+    if (running.load.prefillTokens > 0 || this.#isSomethingLeftOut(running.units)) return null;
+    const going = running.plan.chunks
+      .map(({ work }) => work)
+      .filter(({ phase, paused, remainingOutput }) => phase === 'decode' && !paused && remainingOutput > 1);
+    // Who waits is let in as soon as someone is known to end.
+    if (going.length === 0 || (going.length < running.plan.chunks.length && this.waiting > 0)) return null;
+    if (!going.every((work) => this.#memory.reserve(work, work.computedTokens + 2))) return null;
+    const chunks = going.map((work) => ({ work, tokens: 1, isPrompt: false }));
+    this.#following = { lane: 'decode', follows: true, units: running.units, chunks };
+    return this.#following;
+  }
+
+  /** Whether a next step on so many units would leave units idle, or a sequence that could run, or is short of memory. */
+  #isSomethingLeftOut(units: number): boolean {
+    const { prefill } = this.#running;
+    if (units + (prefill?.units ?? 0) !== this.#units || this.#room.isShort) return true;
+    for (const work of this.#decoding) if (this.#mayRun(work)) return true;
+    if (prefill) return false;
+    for (const work of this.#reading) if (this.#mayRun(work)) return true;
+    return false;
   }
 
   #planOnce(nowMs: number): StepPlan<W>[] {
@@ -202,10 +259,12 @@ export class Scheduler<W extends Work> {
     const { load, units, other } = this.#free(plan);
     this.#steps[plan.lane]++;
     if (load.prefillTokens > 0 && load.decodeSequences > 0) this.#mixedSteps++;
+    const goingOn = this.#inStep(plan.lane);
     for (const { work, tokens } of plan.chunks) {
-      work.inFlight = false;
+      work.inFlight = goingOn.has(work);
       const isReading = this.#reading.remove(work);
-      work.computedTokens += tokens;
+      // Of a sequence that has ended, the token may be one that nobody has seen.
+      work.computedTokens = Math.min(work.computedTokens + tokens, work.tokenCount);
       if (work.phase === 'ended') this.#releaseIfIdle(work);
       else if (isReading) this.#afterChunk(work);
     }
@@ -223,8 +282,9 @@ export class Scheduler<W extends Work> {
   /** The step failed; nothing was added. The caller ends its sequences. */
   fail(plan: StepPlan<W>): void {
     this.#free(plan);
+    const goingOn = this.#inStep(plan.lane);
     for (const { work } of plan.chunks) {
-      work.inFlight = false;
+      work.inFlight = goingOn.has(work);
       if (work.phase === 'ended') this.#releaseIfIdle(work);
     }
   }
@@ -276,8 +336,26 @@ export class Scheduler<W extends Work> {
   #free(plan: StepPlan<W>): Running<W> {
     const running = this.#running[plan.lane];
     if (running?.plan !== plan) throw new Error(`the ${plan.lane} lane does not run this step`);
-    this.#running[plan.lane] = null;
+    this.#running[plan.lane] = plan.lane === 'decode' ? this.#begin(this.#following) : null;
     return running;
+  }
+
+  /** The step that waited has begun. */
+  #begin(plan: StepPlan<W> | null): Running<W> | null {
+    this.#following = null;
+    if (!plan) return null;
+    const { prefill } = this.#running;
+    const load = new StepLoad();
+    for (const { work } of plan.chunks) {
+      // The step before it is not counted yet.
+      load.addDecode(this.#memory.contextOf(work) + 2, this.#memory.kvBytesPerToken(work));
+    }
+    const other = prefill && { load: prefill.load, units: prefill.units };
+    return { plan, load, units: plan.units, other };
+  }
+
+  #inStep(lane: Lane): ReadonlySet<W> {
+    return new Set(this.#running[lane]?.plan.chunks.map(({ work }) => work));
   }
 
   /**

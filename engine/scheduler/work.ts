@@ -44,6 +44,8 @@ export interface Chunk<W> {
 /** One step, to be started now. The scheduler holds its lane for busy until `complete` or `fail`. */
 export interface StepPlan<W> {
   readonly lane: Lane;
+  /** It begins when the lane's running step ends: its sequences go on with what that one samples. */
+  readonly follows?: boolean;
   /** Compute units that the lane gets for this step. */
   readonly units: number;
   readonly chunks: readonly Chunk<W>[];

@@ -20,6 +20,15 @@ Napi::Object byClass(Napi::Env env, BytesOf bytesOf) {
   return object;
 }
 
+Device::Done doneFor(Outlet::Answer answer) {
+  return [answer = std::move(answer)](StepResult result, std::exception_ptr failure) {
+    answer([result = std::move(result), failure](Napi::Env env) -> Napi::Value {
+      if (failure) std::rethrow_exception(failure);
+      return toStepResult(env, result);
+    });
+  };
+}
+
 }  // namespace
 
 Napi::Function DeviceWrap::define(Napi::Env env) {
@@ -27,6 +36,8 @@ Napi::Function DeviceWrap::define(Napi::Env env) {
                      {InstanceMethod("info", &DeviceWrap::info),
                       InstanceMethod("partition", &DeviceWrap::partition),
                       InstanceMethod("run", &DeviceWrap::run),
+                      InstanceMethod("follow", &DeviceWrap::follow),
+                      InstanceMethod("withdraw", &DeviceWrap::withdraw),
                       InstanceMethod("setVocabulary", &DeviceWrap::setVocabulary),
                       InstanceMethod("openGrammar", &DeviceWrap::openGrammar),
                       InstanceMethod("closeGrammar", &DeviceWrap::closeGrammar),
@@ -95,13 +106,24 @@ Napi::Value DeviceWrap::run(const Napi::CallbackInfo& info) {
       step.probes.push_back({probes[i], probes[i + 1], probes[i + 2]});
     }
     readSparse(info[6], info[7], device().spec().layers, step.sparse);
-    device().run(lane, std::move(step),
-                 [answer = std::move(answer)](StepResult result, std::exception_ptr failure) {
-                   answer([result = std::move(result), failure](Napi::Env env) -> Napi::Value {
-                     if (failure) std::rethrow_exception(failure);
-                     return toStepResult(env, result);
-                   });
-                 });
+    device().run(lane, std::move(step), doneFor(std::move(answer)));
+  });
+}
+
+Napi::Value DeviceWrap::follow(const Napi::CallbackInfo& info) {
+  const int lane = info[0].ToNumber().Int32Value() == 0 ? 0 : 1;
+  return lanes_[lane]->promise(info.Env(), [&](Outlet::Answer answer) {
+    device().follow(lane, readColumn<std::int32_t>(info[1], napi_int32_array, "slots"), doneFor(answer));
+    following_[lane] = std::move(answer);
+  });
+}
+
+Napi::Value DeviceWrap::withdraw(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const int lane = info[0].ToNumber().Int32Value() == 0 ? 0 : 1;
+    const bool isWithdrawn = device().withdraw(lane);
+    if (isWithdrawn) following_[lane]([](Napi::Env env) -> Napi::Value { return env.Null(); });
+    return Napi::Boolean::New(info.Env(), isWithdrawn);
   });
 }
 

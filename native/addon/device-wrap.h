@@ -26,6 +26,8 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   Napi::Value info(const Napi::CallbackInfo& info);
   void partition(const Napi::CallbackInfo& info);
   Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value follow(const Napi::CallbackInfo& info);
+  Napi::Value withdraw(const Napi::CallbackInfo& info);
   void setVocabulary(const Napi::CallbackInfo& info);
   Napi::Value openGrammar(const Napi::CallbackInfo& info);
   void closeGrammar(const Napi::CallbackInfo& info);
@@ -74,7 +76,8 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   std::map<int, std::shared_ptr<Grammar>> grammars_;  // by id
   int nextGrammar_ = 0;
   std::array<std::shared_ptr<Outlet>, 2> lanes_;
-  std::shared_ptr<Outlet> copies_;  // swaps and conversions
+  std::array<Outlet::Answer, 2> following_;  // of the step that waits behind each lane's running one
+  std::shared_ptr<Outlet> copies_;           // swaps and conversions
 };
 
 }  // namespace tandem::addon

@@ -19,6 +19,9 @@ class GrammarMatcher {
   // A token was generated. Throws Error if the grammar does not allow it.
   void accept(std::int32_t token);
 
+  // A token has ended it; none may follow.
+  bool isDone() const { return done_; }
+
   // The tokens that may follow, a bit for each; at least one. All of `suppressed` are left out unless nothing
   // else may follow. Valid until the next call.
   std::span<const std::uint32_t> allowed(std::span<const std::int32_t> suppressed);

@@ -34,18 +34,23 @@ const KvCache::Sequence& KvCache::at(int slot) const {
 }
 
 void KvCache::checkMayRun(int slot) const {
-  const Sequence& sequence = at(slot);
-  if (sequence.inFlight.load(std::memory_order_acquire)) {
+  if (isInStep(slot)) {
     throw Error("slot " + std::to_string(slot) + " is in a running step and cannot be changed");
   }
-  if (sequence.swapping) {
+  checkMayFollow(slot);
+}
+
+void KvCache::checkMayFollow(int slot) const {
+  if (at(slot).swapping) {
     throw Error("slot " + std::to_string(slot) + " is being swapped and cannot be changed");
   }
 }
 
 KvCache::Sequence& KvCache::mayRun(int slot) {
   checkMayRun(slot);
-  return sequences_[slot];
+  Sequence& sequence = sequences_[slot];
+  takeUp(slot, std::exchange(sequence.given, {}));
+  return sequence;
 }
 
 KvCache::Sequence& KvCache::idle(int slot) {
@@ -56,7 +61,11 @@ KvCache::Sequence& KvCache::idle(int slot) {
   return sequence;
 }
 
-std::int64_t KvCache::reserved(int slot) const { return blocksOf(at(slot)) * kPageTokens; }
+// A step that ends between the two reads has left the length that was planned, unless it failed: then what
+// follows it fails too.
+std::int64_t KvCache::plannedLength(int slot) const {
+  return isInStep(slot) ? at(slot).planned : at(slot).length;
+}
 
 std::optional<std::vector<PageId>> KvCache::take(std::span<const PrecisionClass> classes) {
   std::vector<PageId> pages;
@@ -72,6 +81,11 @@ std::optional<std::vector<PageId>> KvCache::take(std::span<const PrecisionClass>
 }
 
 void KvCache::append(Sequence& sequence, std::span<const PageId> block) {
+  tabulate(sequence, block);
+  ++sequence.blocks;
+}
+
+void KvCache::tabulate(Sequence& sequence, std::span<const PageId> block) {
   for (std::size_t layer = 0; layer < layers_; ++layer) {
     sequence.pages[layer].push_back(block[layer]);
     sequence.addresses[layer].push_back(dataOf(block[layer]));
@@ -80,11 +94,21 @@ void KvCache::append(Sequence& sequence, std::span<const PageId> block) {
 }
 
 bool KvCache::reserve(int slot, std::int64_t tokens) {
-  Sequence& sequence = mayRun(slot);
-  const std::int64_t missing = blocksFor(tokens) - blocksOf(sequence);
+  const bool isRunning = isInStep(slot);
+  checkMayFollow(slot);
+  Sequence& sequence = isRunning ? sequences_[slot] : mayRun(slot);
+  const std::int64_t missing = blocksFor(tokens) - sequence.blocks;
   if (missing > freeBlocks()) return false;
   const std::vector<PrecisionClass> classes(layers_, format().precision);
-  for (std::int64_t i = 0; i < missing; ++i) append(sequence, *take(classes));
+  for (std::int64_t i = 0; i < missing; ++i) {
+    const std::vector<PageId> block = *take(classes);
+    if (isRunning) {
+      sequence.given.insert(sequence.given.end(), block.begin(), block.end());
+      ++sequence.blocks;
+    } else {
+      append(sequence, block);
+    }
+  }
   return true;
 }
 
@@ -99,6 +123,7 @@ void KvCache::releasePages(Sequence& sequence) {
   }
   sequence.length = 0;
   sequence.dropped = 0;
+  sequence.blocks = 0;
   ++sequence.version;
 }
 
@@ -213,6 +238,7 @@ void KvCache::drop(int slot, std::int64_t begin, std::int64_t end) {
     cut(sequence.addresses[layer]);
     cut(sequence.classes[layer]);
   }
+  sequence.blocks -= end - begin;
   sequence.length -= (end - begin) * kPageTokens;
   sequence.dropped += (end - begin) * kPageTokens;
   ++sequence.version;
@@ -236,12 +262,35 @@ void KvCache::put(Sequence& sequence, const Replacement& replacement) {
   ++sequence.version;
 }
 
-void KvCache::startStep(int slot) { mayRun(slot).inFlight.store(true, std::memory_order_release); }
+void KvCache::startStep(int slot, std::int64_t tokens) {
+  Sequence& sequence = mayRun(slot);
+  sequence.planned = sequence.length + tokens;
+  sequence.steps.fetch_add(1, std::memory_order_release);
+}
 
 void KvCache::finishStep(int slot, std::int64_t appended) {
   Sequence& sequence = sequences_[slot];
   sequence.length += appended;
-  sequence.inFlight.store(false, std::memory_order_release);
+  sequence.steps.fetch_sub(1, std::memory_order_release);
+}
+
+std::vector<PageId> KvCache::followStep(int slot, std::int64_t tokens) {
+  checkMayFollow(slot);
+  Sequence& sequence = sequences_[slot];
+  sequence.planned = plannedLength(slot) + tokens;
+  sequence.steps.fetch_add(1, std::memory_order_release);
+  return std::exchange(sequence.given, {});
+}
+
+void KvCache::takeUp(int slot, std::span<const PageId> pages) {
+  for (; !pages.empty(); pages = pages.subspan(layers_)) tabulate(sequences_[slot], pages.first(layers_));
+}
+
+void KvCache::withdrawStep(int slot, std::int64_t tokens, std::span<const PageId> pages) {
+  Sequence& sequence = sequences_[slot];
+  sequence.planned -= tokens;
+  sequence.given.insert(sequence.given.begin(), pages.begin(), pages.end());
+  sequence.steps.fetch_sub(1, std::memory_order_release);
 }
 
 PageCopies KvCache::copiesOf(const Sequence& sequence, std::int64_t blocks, SwapId id, bool toHost) {

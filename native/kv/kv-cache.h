@@ -20,8 +20,10 @@ namespace tandem {
 // are immutable, outlive the slot, and other slots start with them.
 //
 // Called by the thread that plans steps. A slot in flight (its step is running, or it is being swapped) must
-// be left alone: its pages are being read or written by a lane or a copy. One that is being converted may run
-// steps and grow meanwhile, since a full page is only read; it must not be emptied. Whoever tries is told so.
+// be left alone: its pages are being read or written by a lane or a copy, and while a step runs its tables
+// are the lane's. It may grow, though: what it is given then lies beside the tables until a step that follows
+// takes it up, or none runs. One that is being converted may run steps and grow meanwhile, since a full page
+// is only read; it must not be emptied. Whoever tries is told so.
 class KvCache {
  public:
   KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory);
@@ -42,10 +44,13 @@ class KvCache {
   KvMemory& memory() const { return pool_.memory(); }
   int slots() const { return static_cast<int>(sequences_.size()); }
 
-  // Makes room for `tokens` tokens in all. False, and nothing changed, if memory is out.
+  // Makes room for `tokens` tokens in all. False, and nothing changed, if memory is out. While a step of the
+  // slot runs, the room is for the one that follows it.
   bool reserve(int slot, std::int64_t tokens);
   std::int64_t length(int slot) const { return at(slot).length; }
-  std::int64_t reserved(int slot) const;
+  std::int64_t reserved(int slot) const { return at(slot).blocks * kPageTokens; }
+  // Tokens that it will hold when its steps in flight are done.
+  std::int64_t plannedLength(int slot) const;
   void release(int slot);
 
   std::int32_t publish(int slot, std::int64_t index);
@@ -62,10 +67,21 @@ class KvCache {
   std::int64_t dropped(int slot) const { return at(slot).dropped; }
   PagePartitions partitionsOf(int slot, const PageSelection& selection) const;
 
-  // Marks the slot as in flight until `finishStep`, which a lane may call. `appended`: tokens the step has
-  // added.
-  void startStep(int slot);
+  // Marks the slot as in flight until `finishStep`, which a lane may call. `tokens`: so many the step is to
+  // add; `appended`: so many it has.
+  void startStep(int slot, std::int64_t tokens);
   void finishStep(int slot, std::int64_t appended);
+
+  // The same for a step that waits behind the one in which the slot may be. What it was given meanwhile goes
+  // with that step, whose lane puts it into the tables before it begins.
+  std::vector<PageId> followStep(int slot, std::int64_t tokens);
+  void takeUp(int slot, std::span<const PageId> pages);
+  // The step that was to follow will not.
+  void withdrawStep(int slot, std::int64_t tokens, std::span<const PageId> pages);
+  // Throws if the slot is being swapped.
+  void checkMayFollow(int slot) const;
+  bool isInStep(int slot) const { return at(slot).steps.load(std::memory_order_acquire) > 0; }
+
   // Throws if the slot is in flight.
   void checkMayRun(int slot) const;
 
@@ -142,10 +158,14 @@ class KvCache {
     std::vector<std::vector<PageId>> pages;          // [layer][block]
     std::vector<std::vector<std::byte*>> addresses;  // of the same pages
     std::vector<std::vector<PrecisionClass>> classes;
-    std::int64_t length = 0;            // tokens held
-    std::int64_t dropped = 0;           // tokens that were held before them
-    std::uint64_t version = 0;          // see KvTable
-    std::atomic<bool> inFlight{false};  // in a step
+    std::int64_t length = 0;    // tokens held
+    std::int64_t planned = 0;   // tokens held after its steps; only while it is in one
+    std::int64_t dropped = 0;   // tokens that were held before them
+    std::int64_t blocks = 0;    // in the tables, and given to it since
+    std::uint64_t version = 0;  // see KvTable
+    std::atomic<int> steps{0};  // that it is in: one that runs, and one that follows
+    // [blocks][layers] that are not in the tables yet, which a lane may be reading.
+    std::vector<PageId> given;
     std::optional<Swapping> swapping;
     std::optional<std::vector<Replacement>> converting;
     std::atomic<bool> written{false};  // the pages that it is being converted to
@@ -162,7 +182,9 @@ class KvCache {
   std::vector<PrecisionClass> classesOf(const Sequence& sequence, std::int64_t first, std::int64_t end) const;
   // A page of each class, in order, `kGivenUp` for `none`; nothing, and nothing changed, if memory is out.
   std::optional<std::vector<PageId>> take(std::span<const PrecisionClass> classes);
+  // A block for the planning thread's count and the tables, or for the tables alone.
   void append(Sequence& sequence, std::span<const PageId> block);
+  void tabulate(Sequence& sequence, std::span<const PageId> block);
   std::int64_t blocksOf(const Sequence& sequence) const {
     return static_cast<std::int64_t>(sequence.pages[0].size());
   }

@@ -22,6 +22,7 @@ Device::Device(std::unique_ptr<Backend> backend, DeviceOptions options)
       kv_({options.kvPrecision, spec_.kvHeads, spec_.headDim}, spec_.layers, options.slots,
           allocate(options)),
       slots_(static_cast<std::size_t>(options.slots)),
+      sampledBy_(static_cast<std::size_t>(options.slots), -1),
       prefillUnits_(backend_->units()) {
   for (int lane = 0; lane < 2; ++lane) lanes_[lane].thread = std::thread([this, lane] { work(lane); });
 }
@@ -117,6 +118,7 @@ void Device::openSlot(int slot, SlotOptions options) {
   if (slot < 0 || slot >= kv_.slots()) throw Error("there is no slot " + number(slot));
   if (slots_[slot]) throw Error("slot " + number(slot) + " is open already");
   slots_[slot] = std::make_unique<Slot>(std::move(options));
+  sampledBy_[slot] = -1;
 }
 
 void Device::checkOpen(int slot) const {
@@ -129,7 +131,22 @@ void Device::closeSlot(int slot) {
   slots_[slot].reset();
 }
 
-Device::Job Device::plan(Step step) {
+std::int32_t Device::lastToken(int slot, Turn turn) const {
+  if (turn == Turn::following && kv_.isInStep(slot)) return -1;
+  const std::int32_t token = slots_[slot]->lastToken();
+  if (token < 0) throw Error("slot " + number(slot) + " has no sampled token to go on from");
+  return token;
+}
+
+void Device::checkMayFollow(int lane, int slot) const {
+  kv_.checkMayFollow(slot);
+  if (kv_.isInStep(slot) && sampledBy_[slot] != lane) {
+    throw Error("slot " + number(slot) +
+                " is in a running step that does not sample its next token on this lane");
+  }
+}
+
+Device::Job Device::plan(int lane, Step step, Turn turn) {
   const std::size_t count = step.slots.size();
   check(count > 0, "a step needs at least one entry");
   check(step.counts.size() == count && step.wants.size() == count, "a step's columns differ in length");
@@ -138,16 +155,17 @@ Device::Job Device::plan(Step step) {
   for (std::size_t i = 0; i < count; ++i) {
     const int slot = step.slots[i];
     checkOpen(slot);
-    kv_.checkMayRun(slot);
+    if (turn == Turn::following) {
+      checkMayFollow(lane, slot);
+    } else {
+      kv_.checkMayRun(slot);
+    }
     for (std::size_t j = 0; j < i; ++j) {
       if (step.slots[j] == slot) throw Error("slot " + number(slot) + " appears twice in a step");
     }
     const std::int32_t tokens = step.counts[i];
     check(tokens >= 0 && step.tokens.size() - next >= static_cast<std::size_t>(tokens),
           "a step names more tokens than it brings");
-    if (tokens == 0 && slots_[slot]->lastToken() < 0) {
-      throw Error("slot " + number(slot) + " has no sampled token to go on from");
-    }
     for (std::int32_t j = 0; j < tokens; ++j) {
       const std::int32_t token = step.tokens[next + j];
       if (token < 0 || token >= spec_.vocab) {
@@ -155,9 +173,9 @@ Device::Job Device::plan(Step step) {
       }
       job.tokens.push_back(token);
     }
-    if (tokens == 0) job.tokens.push_back(slots_[slot]->lastToken());
+    if (tokens == 0) job.tokens.push_back(lastToken(slot, turn));
     next += tokens;
-    const std::int64_t appended = std::max(tokens, 1), position = kv_.length(slot);
+    const std::int64_t appended = std::max(tokens, 1), position = kv_.plannedLength(slot);
     if (maxSequenceTokens_ > 0 && position + appended > maxSequenceTokens_) {
       throw Error("slot " + number(slot) + " would have " + number(position + appended) +
                   " tokens; the device was opened for sequences of " + number(maxSequenceTokens_));
@@ -199,18 +217,60 @@ Device::Job Device::plan(Step step) {
 
 void Device::run(int index, Step step, Done done) {
   check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
-  Lane& lane = lanes_[index];
-  check(!lane.busy.load(std::memory_order_acquire), "the lane is running a step already");
-  Job job = plan(std::move(step));
-  job.prefillUnits = prefillUnits_;
+  check(lanes_[index].unfinished.load(std::memory_order_acquire) == 0, "the lane is running a step already");
+  Job job = plan(index, std::move(step), Turn::next);
   job.done = std::move(done);
-  for (const ForwardEntry& entry : job.entries) kv_.startStep(entry.slotIndex);
-  lane.busy.store(true, std::memory_order_relaxed);
+  for (const ForwardEntry& entry : job.entries) {
+    kv_.startStep(entry.slotIndex, static_cast<std::int64_t>(entry.tokens.size()));
+  }
+  handOver(index, std::move(job));
+}
+
+void Device::follow(int index, const std::vector<std::int32_t>& slots, Done done) {
+  check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
+  // One whose forerunner is known to be done counts as running, whether or not its lane has come to it.
+  check(lanes_[index].unfinished.load(std::memory_order_acquire) < 2,
+        "a step waits already behind the one that the lane is running");
+  Step step{slots,
+            std::vector<std::int32_t>(slots.size()),
+            {},
+            std::vector<std::uint8_t>(slots.size(), kWantSample)};
+  Job job = plan(index, std::move(step), Turn::following);
+  job.done = std::move(done);
+  job.follows = true;
+  for (const ForwardEntry& entry : job.entries) job.given.push_back(kv_.followStep(entry.slotIndex, 1));
+  handOver(index, std::move(job));
+}
+
+void Device::handOver(int index, Job job) {
+  Lane& lane = lanes_[index];
+  job.prefillUnits = prefillUnits_;
+  for (const ForwardEntry& entry : job.entries) {
+    sampledBy_[entry.slotIndex] = entry.wants & kWantSample ? index : -1;
+  }
+  lane.unfinished.fetch_add(1, std::memory_order_relaxed);
   {
     const std::lock_guard lock(lane.mutex);
-    lane.job = std::move(job);
+    lane.jobs.push_back(std::move(job));
   }
   lane.changed.notify_one();
+}
+
+bool Device::withdraw(int index) {
+  check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
+  Lane& lane = lanes_[index];
+  std::optional<Job> job;
+  {
+    const std::lock_guard lock(lane.mutex);
+    if (lane.jobs.empty() || !lane.jobs.back().follows) return false;
+    job = std::move(lane.jobs.back());
+    lane.jobs.pop_back();
+  }
+  for (std::size_t i = 0; i < job->entries.size(); ++i) {
+    kv_.withdrawStep(job->entries[i].slotIndex, 1, job->given[i]);
+  }
+  lane.unfinished.fetch_sub(1, std::memory_order_relaxed);
+  return true;
 }
 
 SwapId Device::swapOut(int slot, Copied copied) {
@@ -267,28 +327,39 @@ void Device::drop(int slot, std::int64_t begin, std::int64_t end) {
 
 void Device::work(int index) {
   Lane& lane = lanes_[index];
+  bool failed = false;
   for (;;) {
     Job job;
     {
       std::unique_lock lock(lane.mutex);
-      lane.changed.wait(lock, [&] { return lane.job || lane.closing; });
-      if (!lane.job) return;
-      job = std::move(*lane.job);
-      lane.job.reset();
+      lane.changed.wait(lock, [&] { return !lane.jobs.empty() || lane.closing; });
+      if (lane.jobs.empty()) return;
+      job = std::move(lane.jobs.front());
+      lane.jobs.pop_front();
     }
     StepResult result;
     std::exception_ptr error;
     try {
+      if (job.follows) takeUp(job);
+      if (job.follows && failed) throw Error("the step that this one was to follow has failed");
       result = execute(index, job);
     } catch (...) {
       error = std::current_exception();
     }
+    failed = error != nullptr;
     // A failed step leaves the lengths as they were; what it may have written beyond them is never read.
     for (const ForwardEntry& entry : job.entries) {
       kv_.finishStep(entry.slotIndex, error ? 0 : static_cast<std::int64_t>(entry.tokens.size()));
     }
-    lane.busy.store(false, std::memory_order_release);
+    lane.unfinished.fetch_sub(1, std::memory_order_release);
     job.done(std::move(result), error);
+  }
+}
+
+void Device::takeUp(Job& job) {
+  for (std::size_t i = 0; i < job.entries.size(); ++i) {
+    kv_.takeUp(job.entries[i].slotIndex, job.given[i]);
+    job.tokens[i] = job.entries[i].slot->lastToken();
   }
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -71,6 +72,14 @@ class Device {
   // well-formed or the lane is busy.
   void run(int lane, Step step, Done done);
 
+  // Has a step wait behind the lane's running one, and begin when that ends, on the units of the partition as
+  // it is now: each of the slots goes on with its last sampled token, which may be one that the running step
+  // will sample. Begins at once if none runs. If the step before it fails, so does this one. Throws Error,
+  // with nothing changed, if one waits there already, or if a slot cannot go on.
+  void follow(int lane, const std::vector<std::int32_t>& slots, Done done);
+  // Takes back the step that waits, whose `done` is never called. False if none does: it has begun.
+  bool withdraw(int lane);
+
   // Starts to move an open slot's KV to host memory, or back into an open, empty slot (false, and nothing
   // changed, if the pool is short of blocks), on a thread of its own while both lanes go on with other slots.
   // The slot is in flight until `finishSwap`, which the planning thread calls once `copied` has run (on the
@@ -101,6 +110,9 @@ class Device {
     Done done;
     std::vector<ForwardEntry> entries;
     std::vector<std::int32_t> tokens;  // what the entries' spans point into
+    // Of a step that follows: what its slots were given while the one before it ran.
+    bool follows = false;
+    std::vector<std::vector<PageId>> given;
   };
 
   struct Lane {
@@ -109,8 +121,8 @@ class Device {
     std::thread thread;
     std::mutex mutex;
     std::condition_variable changed;
-    std::optional<Job> job;
-    std::atomic<bool> busy{false};
+    std::deque<Job> jobs;            // that have not begun
+    std::atomic<int> unfinished{0};  // one that runs, and one that follows it
     bool closing = false;
   };
 
@@ -119,9 +131,16 @@ class Device {
   LaneLimits limitsOf(const DeviceOptions& options) const;
   void checkSelection(const DeviceOptions& options) const;
   std::size_t kvBytesOf(const DeviceOptions& options) const;
-  Job plan(Step step);
+  enum class Turn : std::uint8_t { next, following };
+  Job plan(int lane, Step step, Turn turn);
+  // The token that a slot goes on with; of a step that follows it is not known yet.
+  std::int32_t lastToken(int slot, Turn turn) const;
+  void checkMayFollow(int lane, int slot) const;
+  void handOver(int lane, Job job);
   void checkOpen(int slot) const;
   void work(int lane);
+  // What was not known, or not the lane's, when the step was planned.
+  void takeUp(Job& job);
   StepResult execute(int lane, const Job& job);
 
   std::unique_ptr<Backend> backend_;  // outlives all that it made
@@ -136,7 +155,8 @@ class Device {
   std::shared_ptr<const Vocabulary> vocabulary_;
   GrammarWarmer warmer_;
   std::vector<std::unique_ptr<Slot>> slots_;
-  int prefillUnits_;  // of the steps that start from now on
+  std::vector<int> sampledBy_;  // of each slot: the lane of its last step, if that samples; else -1
+  int prefillUnits_;            // of the steps that start from now on
 };
 
 }  // namespace tandem

@@ -242,9 +242,13 @@ void Forward::scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std:
 }
 
 void Forward::sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results) {
+  // A step may have been planned before the one that ended a slot's grammar was done.
+  const auto samples = [](const ForwardEntry& entry) {
+    return (entry.wants & kWantSample) != 0 && !entry.slot->isOver();
+  };
   std::vector<std::size_t> wanting;
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    if (entries[i].wants & (kWantSample | kWantLogits)) wanting.push_back(i);
+    if (samples(entries[i]) || (entries[i].wants & kWantLogits)) wanting.push_back(i);
   }
   std::vector<std::int64_t> rows;
   std::vector<SampleRequest> requests;
@@ -270,7 +274,7 @@ void Forward::sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::s
     ops.sample(logits, requests, outcomes);
     for (std::size_t row = 0; row < block.size(); ++row) {
       const ForwardEntry& entry = entries[block[row]];
-      if (!(entry.wants & kWantSample)) continue;
+      if (!samples(entry)) continue;
       EntryResult& result = results[block[row]];
       SampleOutcome& outcome = outcomes[row];
       result.token = outcome.token;

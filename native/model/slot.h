@@ -30,6 +30,8 @@ class Slot {
 
   const SampleParams& params() const { return options_.params; }
   std::int32_t lastToken() const { return lastToken_; }
+  // Its grammar has come to its end, and that was generated: nothing may follow.
+  bool isOver() const { return matcher_ && matcher_->isDone(); }
   // Valid until the slot's next call.
   SampleRequest request(std::int64_t position);
 

@@ -229,6 +229,6 @@ describe('answers that follow a grammar', () => {
       expect(choices[0]!.text).toBe(String(i));
     }
     expect((await generate(engine, ask(person))).choices[0]!.reason).toBe('stop');
-    expect(await engine.stats()).toMatchObject({ running: 0, slotsOpen: 0 });
+    await expect.poll(() => engine.stats()).toMatchObject({ running: 0, slotsOpen: 0 });
   });
 });

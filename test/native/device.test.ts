@@ -109,6 +109,35 @@ describe('native device', () => {
     }
   });
 
+  it('goes on from a step that runs, before anybody knows what that has sampled', async () => {
+    const device = await openDemo();
+    const { prompt_ids, greedy_ids } = goldenCases()[0]!;
+    device.openSlot(0, greedySlot);
+    device.kv.reserve(0, prompt_ids.length);
+    device.partition(0);
+    const tokens: number[] = [];
+    let running: Promise<StepResult | null> = step(device.decode, 0, prompt_ids, Want.sample);
+    for (let count = 1; count < greedy_ids.length; count++) {
+      expect(device.kv.reserve(0, prompt_ids.length + count)).toBe(true);
+      const { result } = device.decode.follow!(Int32Array.of(0));
+      tokens.push((await running)!.tokens[0]!);
+      running = result;
+    }
+    tokens.push((await running)!.tokens[0]!);
+    expect(tokens).toEqual(greedy_ids);
+
+    device.openSlot(1, greedySlot);
+    device.kv.reserve(1, 2001);
+    const reading = step(device.decode, 1, new Array(2000).fill(3), Want.sample);
+    const waiting = device.decode.follow!(Int32Array.of(1));
+    expect(waiting.withdraw()).toBe(true);
+    expect(waiting.withdraw()).toBe(false);
+    expect(await waiting.result).toBeNull();
+    await reading;
+    expect(device.kv.length(1)).toBe(2000);
+    await expect(device.decode.follow!(Int32Array.of(2)).result).rejects.toThrow(/slot 2 is not open/);
+  });
+
   it('shares blocks between slots, and forks one', async () => {
     const device = await openDemo();
     const prompt = goldenCases()

@@ -94,7 +94,7 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
           test::throws([&] { cache.release(slot); }, "being swapped");
           continue;
         case 1:
-          test::throws([&] { cache.startStep(slot); }, "being swapped");
+          test::throws([&] { cache.startStep(slot, 1); }, "being swapped");
           continue;
         case 2:
           test::throws([&] { cache.dropSwapped(id); }, "being copied");
@@ -128,11 +128,33 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
         }
         break;
       }
-      case 1: {  // a step fills what is reserved
+      case 1: {  // a step fills what is reserved, and perhaps another what the slot is given meanwhile
         const std::int64_t room = cache.reserved(slot) - cache.length(slot);
-        cache.startStep(slot);
+        cache.startStep(slot, room);
         test::throws([&] { cache.release(slot); }, "running step");
+        const bool fits = static_cast<int>(model.alive().size()) < kBlocks;
+        if (below(2) == 0 || !fits) {
+          cache.finishStep(slot, room);
+          break;
+        }
+        test::isTrue(cache.reserve(slot, cache.reserved(slot) + 1), "a slot in a step can grow");
+        blocks.push_back(model.newBlock());
+        const std::int64_t planned = cache.plannedLength(slot);
+        test::equal(planned, cache.length(slot) + room, "tokens after the step");
+        const std::vector<PageId> given = cache.followStep(slot, 3);
+        test::equal(cache.plannedLength(slot), planned + 3, "tokens after both steps");
+        if (below(2) == 0) {
+          cache.withdrawStep(slot, 3, given);
+          cache.finishStep(slot, room);
+          cache.reserve(slot, 0);
+          mark(cache, slot, blocks.size() - 1, model.contents[blocks.back()]);
+          break;
+        }
         cache.finishStep(slot, room);
+        test::throws([&] { cache.release(slot); }, "running step");
+        cache.takeUp(slot, given);
+        mark(cache, slot, blocks.size() - 1, model.contents[blocks.back()]);
+        cache.finishStep(slot, 3);
         break;
       }
       case 2:
@@ -273,7 +295,7 @@ TEST("kv cache: misuse is refused by name") {
   test::throws([&] { cache.dropSwapped(3); }, "no swapped KV 3");
   test::throws([&] { cache.drop(0, 0, 1); }, "blocks 0 to 1 of slot 0 are not all full");
   cache.reserve(0, 1);
-  cache.startStep(0);
+  cache.startStep(0, 1);
   test::throws([&] { cache.startSwapOut(0); }, "running step");
   test::throws([] { KvCache(kFormat, kLayers, 1, allocateHostKv(10)); }, "--kv-memory");
 }

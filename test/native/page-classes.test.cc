@@ -118,7 +118,7 @@ TEST("page classes: random operations over all classes report the bytes they hol
                       model.pages[block[layer]].content);
           }
         }
-        cache.startStep(slot);
+        cache.startStep(slot, cache.reserved(slot) - cache.length(slot));
         cache.finishStep(slot, cache.reserved(slot) - cache.length(slot));
         break;
       }
@@ -236,7 +236,7 @@ TEST("page classes: random operations over all classes report the bytes they hol
           }
         }
         test::equal(next, pages->size(), "and no other");
-        cache.startStep(slot);
+        cache.startStep(slot, 0);
         cache.conversionWritten(slot);
         test::throws([&] { cache.finishConversion(slot); }, "running step");
         cache.finishStep(slot, 0);
@@ -291,7 +291,7 @@ TEST(
 TEST("page classes: misuse is refused by name") {
   KvCache cache(kFormat, kLayers, 2, allocateHostKv(100 * kFormat.pageBytes()));
   cache.reserve(0, 70);
-  cache.startStep(0);
+  cache.startStep(0, 70);
   cache.finishStep(0, 70);
   const std::vector<PrecisionClass> classes(kLayers, PrecisionClass::int4);
   test::throws([&] { cache.startConversion(0, 0, 3, classes); }, "not all full");

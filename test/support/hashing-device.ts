@@ -1,6 +1,8 @@
 import {
   type Device,
+  type FollowingStep,
   type KvPool,
+  type Lane,
   pageClasses,
   type Step,
   type StepResult,
@@ -25,7 +27,8 @@ interface Slot {
   blocks: Block[];
   length: number;
   last: number;
-  inFlight: boolean;
+  /** That it is in: one that runs, and one that waits. */
+  steps: number;
   isLeaving: boolean;
   conversion: { begin: number; made: Block[]; isWritten: boolean } | null;
 }
@@ -183,17 +186,26 @@ function seenPages(sparse: Step['sparse']): Map<number, SeenPages> {
  */
 export class HashingDevice implements Device {
   readonly info: Device['info'];
-  readonly prefill = { run: (step: Step) => this.runStep(step) };
-  readonly decode = { run: (step: Step) => this.runStep(step) };
+  readonly prefill: Lane = { run: (step) => this.runStep(step) };
+  readonly decode: Lane = {
+    run: (step) => this.#decode(step),
+    follow: (slots) => this.#follow(slots),
+  };
   readonly kv: KvPool;
   /** What runs: each call ends one. */
   readonly pending: (() => void)[] = [];
   /** Whether any block was ever to be packed. */
   hasPacked = false;
+  /** Steps that waited for another and have begun when that ended. */
+  followed = 0;
+  /** Tokens that were sampled. */
+  sampled = 0;
   readonly #slots = new Map<number, Slot>();
   readonly #published = new Map<number, Block>();
   readonly #held = new Set<Block>();
   #nextId = 0;
+  /** Begins what waits for the decode lane's step; null: none runs. */
+  #onDecoded: (() => void) | null = null;
 
   constructor(blocks: number, slots: number, forms: readonly PackedForm[]) {
     const classBlockBytes = { bf16: 4096, int8: 2048, int4: 1152, int2: 640 };
@@ -233,7 +245,8 @@ export class HashingDevice implements Device {
         return bytes;
       },
       reserve: (slot, tokens) => {
-        const { blocks } = this.#idle(slot);
+        const { blocks, isLeaving } = this.#slots.get(slot)!;
+        must(!isLeaving, 'room is made for a slot on its way');
         const missing = Math.max(0, Math.ceil(tokens / pageTokens) - blocks.length);
         const taken = takeExact(missing);
         if (taken) blocks.push(...taken);
@@ -373,7 +386,7 @@ export class HashingDevice implements Device {
 
   openSlot(slot: number): void {
     must(!this.#slots.has(slot), 'a slot is opened twice');
-    const empty = { blocks: [], length: 0, last: -1, inFlight: false, isLeaving: false, conversion: null };
+    const empty = { blocks: [], length: 0, last: -1, steps: 0, isLeaving: false, conversion: null };
     this.#slots.set(slot, empty);
   }
 
@@ -386,6 +399,51 @@ export class HashingDevice implements Device {
     must(this.pending.length === 0, 'it is closed while something runs');
   }
 
+  #decode(step: Step): Promise<StepResult> {
+    must(this.#onDecoded === null, 'the decode lane is busy');
+    this.#onDecoded = () => {};
+    const result = this.runStep(step);
+    const end = this.pending.pop()!;
+    this.pending.push(() => {
+      end();
+      const next = this.#onDecoded!;
+      this.#onDecoded = null;
+      next();
+    });
+    return result;
+  }
+
+  #follow(slots: Int32Array): FollowingStep {
+    const states = Array.from(slots, (slot) => this.#slots.get(slot)!);
+    for (const { steps, isLeaving } of states) must(steps < 2 && !isLeaving, 'a step follows that may not');
+    const step = {
+      slots,
+      counts: new Int32Array(slots.length),
+      tokens: new Int32Array(),
+      wants: new Uint8Array(slots.length).fill(Want.sample),
+    };
+    for (const state of states) state.steps++;
+    let withdraw!: () => boolean;
+    const result = new Promise<StepResult | null>((resolve) => {
+      const begin = (): void => {
+        withdraw = () => false;
+        for (const state of states) state.steps--;
+        this.followed++;
+        void this.#decode(step).then(resolve);
+      };
+      withdraw = () => {
+        this.#onDecoded = () => {};
+        for (const state of states) state.steps--;
+        withdraw = () => false;
+        resolve(null);
+        return true;
+      };
+      if (this.#onDecoded) this.#onDecoded = begin;
+      else begin();
+    });
+    return { result, withdraw: () => withdraw() };
+  }
+
   protected runStep({ slots, counts, tokens, wants, probes, sparse }: Step): Promise<StepResult> {
     const seen = seenPages(sparse);
     let next = 0;
@@ -395,7 +453,7 @@ export class HashingDevice implements Device {
       const own = count === 0 ? [state.last] : [...tokens.subarray(next, next + count)];
       next += count;
       must(state.length + own.length <= state.blocks.length * pageTokens, 'a step has no room');
-      state.inFlight = true;
+      state.steps++;
       const position = state.length;
       must((seen.get(entry)?.pages ?? 0) * pageTokens <= position, 'a sparse entry tells of its own pages');
       const read = readBy(seen.get(entry), state.blocks.flatMap(({ values }) => values).slice(0, position));
@@ -405,13 +463,16 @@ export class HashingDevice implements Device {
     });
     return this.#later(() => {
       const sampled = entries.map(({ state, values, samples }) => {
-        state.inFlight = false;
+        state.steps--;
         for (const value of values) {
           const block = state.blocks[Math.floor(state.length / pageTokens)]!;
           must(block.classes === exact && block.owners === 1, 'a step writes to a shared or packed block');
           block.values[state.length++ % pageTokens] = value;
         }
-        if (samples) state.last = values.at(-1)! % vocab;
+        if (samples) {
+          state.last = values.at(-1)! % vocab;
+          this.sampled++;
+        }
         return samples ? state.last : -1;
       });
       return {
@@ -433,7 +494,7 @@ export class HashingDevice implements Device {
 
   #idle(slot: number): Slot {
     const state = this.#slots.get(slot);
-    must(state !== undefined && !state.inFlight && !state.isLeaving, 'a slot in flight is changed');
+    must(state !== undefined && state.steps === 0 && !state.isLeaving, 'a slot in flight is changed');
     return state;
   }
 

@@ -63,12 +63,16 @@ export class History {
   readonly #below: (below: number) => number;
   readonly #maxStepTokens: number;
   readonly #running: Plan[] = [];
+  /** Waits for the decode lane's step, or has begun when that ended, which the scheduler is yet to be told. */
+  #following: { readonly plan: Plan; hasBegun: boolean } | undefined;
   readonly #live = new Set<CountedWork>();
   readonly #siblings = new Map<CountedWork, CountedWork[]>();
   readonly #ends = new Map<CountedWork, number>();
   #nowMs = 0;
   #serial = 0;
   steps = 0;
+  /** Steps that were planned to follow another. */
+  followed = 0;
 
   constructor(private readonly options: HistoryOptions) {
     this.#below = randomOf(options.seed);
@@ -88,6 +92,7 @@ export class History {
       order: options.order,
       units: this.units,
       maxStepTokens: this.#maxStepTokens,
+      plansAhead: options.seed % 4 > 0,
     });
   }
 
@@ -161,12 +166,25 @@ export class History {
 
   #fail(): void {
     const [plan] = this.#running.splice(this.#below(this.#running.length), 1);
-    this.scheduler.fail(plan!);
-    for (const { work } of plan!.chunks) {
+    this.#failStep(plan!);
+    // What was to follow it fails with it.
+    if (plan!.lane === 'decode' && this.#beginFollowing()) this.#failStep(this.#running.pop()!);
+  }
+
+  #failStep(plan: Plan): void {
+    this.scheduler.fail(plan);
+    for (const { work } of plan.chunks) {
       for (const sibling of this.#siblings.get(work) ?? []) this.#end(sibling);
       this.#siblings.delete(work);
       if (work.phase !== 'ended') this.#end(work);
     }
+  }
+
+  #beginFollowing(): boolean {
+    if (!this.#following) return false;
+    this.#running.push(this.#following.plan);
+    this.#following = undefined;
+    return true;
   }
 
   #endSomething(): void {
@@ -204,13 +222,15 @@ export class History {
     const before = plan.chunks.map(({ work }) => work.computedTokens);
     this.#nowMs += 10;
     this.scheduler.complete(plan, { seconds: 0.01, nowMs: this.#nowMs });
+    if (plan.lane === 'decode') this.#beginFollowing();
     plan.chunks.forEach(({ work, tokens, isPrompt }, index) => {
       if (work.phase === 'ended') return;
       must(work.computedTokens === before[index]! + tokens, 'a step adds its tokens');
       if (work.phase !== 'decode') return;
       if (isPrompt) this.#forkFrom(work);
       work.generated++;
-      if (work.remainingOutput === 0) this.#end(work);
+      // By a stop that nobody could foresee, or at its length.
+      if (this.#below(40) === 0 || work.remainingOutput === 0) this.#end(work);
     });
   }
 
@@ -226,13 +246,41 @@ export class History {
   }
 
   #plan(): void {
-    for (const plan of this.scheduler.plan(this.#nowMs)) {
-      this.#running.push(plan);
-      this.#checkPlan(plan);
-    }
+    do {
+      for (const plan of this.scheduler.plan(this.#nowMs)) {
+        this.#checkPlan(plan);
+        if (plan.follows) this.#checkFollowing(plan);
+        else this.#running.push(plan);
+      }
+    } while (this.#withdrawOutdated());
     this.#checkAlways();
     // Who has planned all there was to plan has nothing more to plan.
     must(this.scheduler.plan(this.#nowMs).length === 0, 'a second plan finds nothing');
+  }
+
+  #withdrawOutdated(): boolean {
+    const following = this.#following;
+    if (!following || !this.scheduler.isOutdated) return false;
+    following.hasBegun ||= this.#below(3) === 0;
+    if (following.hasBegun) return false;
+    this.#following = undefined;
+    this.scheduler.withdrawn();
+    return true;
+  }
+
+  #checkFollowing(plan: Plan): void {
+    const running = this.#running.find(({ lane }) => lane === 'decode');
+    must(running !== undefined && !this.#following, 'one step follows one that runs');
+    const before = new Set(running!.chunks.map(({ work }) => work));
+    for (const { work } of plan.chunks) {
+      must(before.has(work) && work.inFlight, 'who goes on is in the step before');
+      must(work.remainingOutput > 1, 'nobody goes on beyond its length');
+      const room = this.memory.held.get(work)! * this.memory.pageTokens;
+      must(work.computedTokens + 2 <= room, 'there is room for both tokens');
+    }
+    must(!this.scheduler.isOutdated, 'what is planned now is not outdated');
+    this.#following = { plan, hasBegun: false };
+    this.followed++;
   }
 
   #checkPlan({ chunks, units }: Plan): void {
@@ -267,6 +315,8 @@ export class History {
     must(this.memory.held.size <= this.memory.slots, 'there are as many slots as there are');
     const inFlight = this.#running.flatMap(({ chunks }) => chunks.map(({ work }) => work));
     must(new Set(inFlight).size === inFlight.length, 'a sequence is in one step');
+    for (const work of inFlight)
+      must(work.inFlight && this.memory.held.has(work), 'its slot stays meanwhile');
     must(
       new Set(this.#running.map(({ lane }) => lane)).size === this.#running.length,
       'a lane runs one step',

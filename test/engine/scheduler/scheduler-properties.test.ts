@@ -1,4 +1,4 @@
-import { describe, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { policyNames } from '../../../engine/scheduler/open-policy.js';
 import { History, type HistoryOptions } from './history.js';
 
@@ -6,14 +6,18 @@ import { History, type HistoryOptions } from './history.js';
 const histories = Number(process.env.HISTORIES ?? 60);
 
 function runAll(options: Omit<HistoryOptions, 'seed' | 'events'>): void {
+  let followed = 0;
   for (let seed = 0; seed < histories; seed++) {
     const history = new History({ ...options, seed, events: 250 });
     try {
       history.run();
+      followed += history.followed;
     } catch (error) {
       throw new Error(`in the history of seed ${seed}: ${(error as Error).message}`, { cause: error });
     }
   }
+  // What is packed is packed between two steps, so none is planned while another runs.
+  expect(followed > 0).toBe(!options.packs && !options.squeezes);
 }
 
 describe('scheduler, in random histories', () => {

@@ -12,6 +12,7 @@
 #include "check.h"
 #include "core/error.h"
 #include "cpu/cpu-backend.h"
+#include "following-steps.h"
 
 #ifdef TANDEM_CUDA_EMULATION
 #include "cuda-emulated-runtime.h"
@@ -448,6 +449,11 @@ TEST("cuda backend: converted pages give the same bits in chunks, token by token
   swapIn(*device, 2, id);
   expectSame(goOn(2, 20), expected, "swapped");
   test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
+}
+
+TEST("cuda backend: steps that follow one another have the tokens of steps that are waited for") {
+  const TinyModel model(llama(), 25);
+  checkFollowing(*open(model));
 }
 
 #ifdef TANDEM_CUDA_EMULATION
