@@ -79,11 +79,15 @@ void KvCache::append(Sequence& sequence, std::span<const PageId> block) {
   }
 }
 
-bool KvCache::reserve(int slot, std::int64_t tokens) {
+bool KvCache::reserve(int slot, std::int64_t tokens, PrecisionClass precision) {
   Sequence& sequence = mayRun(slot);
+  if (isPacked(precision) || bitsOf(precision) > bitsOf(format().precision)) {
+    throw Error(std::string("tokens cannot be written to pages in ") + nameOf(precision) +
+                ", of a pool in " + nameOf(format().precision));
+  }
   const std::int64_t missing = blocksFor(tokens) - blocksOf(sequence);
-  if (missing > freeBlocks()) return false;
-  const std::vector<PrecisionClass> classes(layers_, format().precision);
+  if (missing > static_cast<std::int64_t>(pool_.freePages(precision) / layers_)) return false;
+  const std::vector<PrecisionClass> classes(layers_, precision);
   for (std::int64_t i = 0; i < missing; ++i) append(sequence, *take(classes));
   return true;
 }
@@ -236,7 +240,18 @@ void KvCache::put(Sequence& sequence, const Replacement& replacement) {
   ++sequence.version;
 }
 
-void KvCache::startStep(int slot) { mayRun(slot).inFlight.store(true, std::memory_order_release); }
+void KvCache::checkMayStep(int slot) const {
+  checkMayRun(slot);
+  const Sequence& sequence = sequences_[slot];
+  if (sequence.converting && sequence.convertsTail) {
+    throw Error("slot " + std::to_string(slot) + " is being converted and takes no tokens till then");
+  }
+}
+
+void KvCache::startStep(int slot) {
+  checkMayStep(slot);
+  sequences_[slot].inFlight.store(true, std::memory_order_release);
+}
 
 void KvCache::finishStep(int slot, std::int64_t appended) {
   Sequence& sequence = sequences_[slot];
@@ -319,7 +334,10 @@ std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, st
                                                                     std::int64_t end,
                                                                     std::span<const PrecisionClass> classes) {
   Sequence& sequence = idle(slot);
-  if (begin < 0 || begin > end || end * kPageTokens > sequence.length) {
+  const bool takesTail =
+      classes.size() >= layers_ && std::ranges::none_of(classes.last(layers_), isPacked);
+  const std::int64_t full = sequence.length / kPageTokens;
+  if (begin < 0 || begin > end || end > (takesTail ? blocksFor(sequence.length) : full)) {
     throw Error("blocks " + std::to_string(begin) + " to " + std::to_string(end) + " of slot " +
                 std::to_string(slot) + " are not all full and cannot be converted");
   }
@@ -347,6 +365,7 @@ std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, st
                            format().in(sequence.classes[layer][block]), format().in(wanted[i])});
   }
   sequence.converting = std::move(replacements);
+  sequence.convertsTail = end > full;
   sequence.written.store(false, std::memory_order_relaxed);
   return conversions;
 }

@@ -142,7 +142,7 @@ Device::Job Device::plan(Step step) {
   for (std::size_t i = 0; i < count; ++i) {
     const int slot = step.slots[i];
     checkOpen(slot);
-    kv_.checkMayRun(slot);
+    kv_.checkMayStep(slot);
     for (std::size_t j = 0; j < i; ++j) {
       if (step.slots[j] == slot) throw Error("slot " + number(slot) + " appears twice in a step");
     }
