@@ -113,7 +113,13 @@ export function packedDevice(device: Device, { packing: rule, sparse }: KvRules)
     kv: { ...kv, reserve: () => true },
     openSlot(slot, sampling) {
       device.openSlot(slot, sampling);
-      slots.set(slot, { promptTokens: undefined, packedTokens: 0, roundedTokens: 0, saliency: undefined, sight: undefined });
+      slots.set(slot, {
+        promptTokens: undefined,
+        packedTokens: 0,
+        roundedTokens: 0,
+        saliency: undefined,
+        sight: undefined,
+      });
     },
     expectPrompt(slot, tokens) {
       const state = slots.get(slot)!;

@@ -82,8 +82,8 @@ void KvCache::append(Sequence& sequence, std::span<const PageId> block) {
 bool KvCache::reserve(int slot, std::int64_t tokens, PrecisionClass precision) {
   Sequence& sequence = mayRun(slot);
   if (isPacked(precision) || bitsOf(precision) > bitsOf(format().precision)) {
-    throw Error(std::string("tokens cannot be written to pages in ") + nameOf(precision) +
-                ", of a pool in " + nameOf(format().precision));
+    throw Error(std::string("tokens cannot be written to pages in ") + nameOf(precision) + ", of a pool in " +
+                nameOf(format().precision));
   }
   const std::int64_t missing = blocksFor(tokens) - blocksOf(sequence);
   if (missing > static_cast<std::int64_t>(pool_.freePages(precision) / layers_)) return false;
@@ -334,8 +334,7 @@ std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, st
                                                                     std::int64_t end,
                                                                     std::span<const PrecisionClass> classes) {
   Sequence& sequence = idle(slot);
-  const bool takesTail =
-      classes.size() >= layers_ && std::ranges::none_of(classes.last(layers_), isPacked);
+  const bool takesTail = classes.size() >= layers_ && std::ranges::none_of(classes.last(layers_), isPacked);
   const std::int64_t full = sequence.length / kPageTokens;
   if (begin < 0 || begin > end || end > (takesTail ? blocksFor(sequence.length) : full)) {
     throw Error("blocks " + std::to_string(begin) + " to " + std::to_string(end) + " of slot " +

@@ -42,8 +42,8 @@ class KvCache {
   KvMemory& memory() const { return pool_.memory(); }
   int slots() const { return static_cast<int>(sequences_.size()); }
 
-  // Makes room for `tokens` tokens in all, in the pool's format or a smaller one that takes tokens one by one.
-  // False, and nothing changed, if memory is out.
+  // Makes room for `tokens` tokens in all, in the pool's format or a smaller one that takes tokens one by
+  // one. False, and nothing changed, if memory is out.
   bool reserve(int slot, std::int64_t tokens, PrecisionClass precision);
   bool reserve(int slot, std::int64_t tokens) { return reserve(slot, tokens, format().precision); }
   std::int64_t length(int slot) const { return at(slot).length; }

@@ -427,9 +427,7 @@ export class HashingDevice implements Device {
       for (const [index, token] of own.entries()) {
         const value = valueBehind(token, read);
         values.push(value);
-        read.push(
-          writtenValue(value, state.blocks[Math.floor((position + index) / pageTokens)]!.classes),
-        );
+        read.push(writtenValue(value, state.blocks[Math.floor((position + index) / pageTokens)]!.classes));
       }
       return { state, position, values, samples: (wants[entry]! & Want.sample) !== 0 };
     });

@@ -29,11 +29,15 @@ describe('packing rule', () => {
 
   it('leaves nothing exact of a prompt that was read, or all that is not packed where recent tokens are to be', () => {
     const rule = new PackingRule(uniform('int4'), 128, 32);
-    expect([0, 999, 1000, 2000].map((position) => rule.roundedAt(1000, position))).toEqual([0, 0, 1000, 1000]);
+    expect([0, 999, 1000, 2000].map((position) => rule.roundedAt(1000, position))).toEqual([
+      0, 0, 1000, 1000,
+    ]);
     expect([rule.exactTokens(1000), rule.exactTokens(10)]).toEqual([1000, 10]);
     const exact = new PackingRule(uniform('int4'), 128, 32, 'bf16');
     expect(exact.roundedAt(1000, 2000)).toBe(0);
-    expect([exact.exactTokens(1000), exact.exactTokens(10), exact.exactTokens(159)]).toEqual([1000, 192, 192]);
+    expect([exact.exactTokens(1000), exact.exactTokens(10), exact.exactTokens(159)]).toEqual([
+      1000, 192, 192,
+    ]);
   });
 
   it('packs whole pages, never the recent tokens, and never less than before', () => {

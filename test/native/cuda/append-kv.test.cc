@@ -168,7 +168,8 @@ TEST("cuda append kv: writes what the CPU writes, in both classes, with and with
 
 TEST("cuda append kv: writes each page in its own class, whatever the pool's") {
   AppendCase mixed({2, 1, 64}, PrecisionClass::bf16, {70}, false),
-      bf16({2, 1, 64}, PrecisionClass::bf16, {70}, false), int8({2, 1, 64}, PrecisionClass::int8, {70}, false);
+      bf16({2, 1, 64}, PrecisionClass::bf16, {70}, false),
+      int8({2, 1, 64}, PrecisionClass::int8, {70}, false);
   mixed.pages.setClass(0, 1, PrecisionClass::int8);
   for (AppendCase* each : {&mixed, &bf16, &int8}) each->run(50);
   const auto holds = [&](std::int64_t index, AppendCase& like) {
