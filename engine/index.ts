@@ -45,6 +45,7 @@ export {
 export type { GrammarPart, GrammarSource } from './grammar/source.js';
 export { PackingRule } from './kv/packing-rule.js';
 export { byAttention, byScore, chooseClasses, followedBy, type PackedForm } from './kv/page-classes.js';
+export { pageTokens } from './kv/page-tokens.js';
 export { Saliency } from './kv/saliency.js';
 export { PrefillSight, type SeenPages, SparsePrefill } from './kv/sparse-prefill.js';
 export { openChatTemplate } from './model/chat-template.js';

@@ -9,6 +9,7 @@ import { checkFits } from './gpu-memory.js';
 import { blocksFor } from './kv/admission.js';
 import { PackingRule } from './kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
+import { pageTokens } from './kv/page-tokens.js';
 import { PartitionRule } from './kv/partition-rule.js';
 import { PressureRule } from './kv/pressure-rule.js';
 import { chunkPages, mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
@@ -22,8 +23,6 @@ export interface DeviceSettings {
   readonly engine: EngineSettings;
 }
 
-/** Tokens of a page; a block of memory is the pages of all layers for as many tokens. */
-export const pageTokens = 32;
 /** Of the memory that is free before the weights are packed, what the KV cache may take at most. */
 const kvShareOfFreeMemory = 0.4;
 

@@ -94,7 +94,8 @@ export class StreamSocket {
           break;
       }
     } catch (error) {
-      this.#fail(id, error);
+      // A request that runs under this id is not the one that failed: it goes on, and its reader must not be misled.
+      this.#sendError(id !== null && this.#streams.has(id) ? null : id, error);
     }
   }
 
@@ -141,8 +142,10 @@ export class StreamSocket {
     session?: Session,
     turn?: Turn,
   ): Promise<void> {
-    if (this.#streams.has(id))
-      throw invalidRequest(`A request with the id '${id}' is running on this socket.`, 'id');
+    if (this.#streams.has(id)) {
+      const message = `A request with the id '${id}' is running on this socket: choose another id, or cancel it first.`;
+      throw invalidRequest(message, 'id', 'id_in_use');
+    }
     if (this.#streams.size >= streamsPerSocket) {
       throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} requests at once.`);
     }
@@ -168,9 +171,13 @@ export class StreamSocket {
           if (session) noteEnd(session, events);
           this.#onEvents(id, stream, pieces, reasons, events);
         })
-        .catch((error: unknown) => this.#fail(id, error));
+        .catch((error: unknown) => {
+          this.#end(id);
+          this.#sendError(id, error);
+        });
     } catch (error) {
-      this.#streams.delete(id);
+      // Another may have its id since it was cancelled.
+      if (this.#streams.get(id) === stream) this.#streams.delete(id);
       throw error;
     }
   }
@@ -249,8 +256,7 @@ export class StreamSocket {
     stream?.run?.cancel();
   }
 
-  #fail(id: string | null, error: unknown): void {
-    if (id !== null) this.#end(id);
+  #sendError(id: string | null, error: unknown): void {
     this.#send({ type: 'error', id, ...(errorBody(toApiError(error)) as { error: object }) });
   }
 

@@ -1,4 +1,5 @@
 import { type Device, type Step, type StepResult, Want } from '../device/device.js';
+import { pageTokens } from '../kv/page-tokens.js';
 import { greedySampling } from '../sampling/greedy.js';
 import type { StepLoad } from '../scheduler/step-load.js';
 import { loadOfShape, type MicroRun, maxChunks, type Shape } from './plan.js';
@@ -20,7 +21,6 @@ export function slotsFor(maxSequences: number): number {
 
 /** Bytes of KV memory that runs with so many decoding sequences need. */
 export function kvBytesFor(maxSequences: number, maxStepTokens: number, kvBytesPerToken: number): number {
-  const pageTokens = 32;
   const grown = maxSequences * (decodeRoom + 2 * pageTokens);
   const chunks = 2 * (maxStepTokens + maxChunks * pageTokens);
   return poolBytes + (grown + chunks + 2 * poolPromptTokens) * kvBytesPerToken;

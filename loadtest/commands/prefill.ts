@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import {
   openChatTemplate,
   openTokenizer,
+  pageTokens,
   readCheckpoint,
   readGenerationDefaults,
   SparsePrefill,
@@ -23,8 +24,6 @@ import { wholeNumber, wholeNumbers } from './arguments.js';
 import { demoModel, isas, weightClasses } from './bench-choices.js';
 import { notice, print } from './output.js';
 
-/** Tokens of a page. */
-const pageTokens = 32;
 /** Where in the text a fact stands, in percent. */
 const depths = [0, 25, 50, 75, 100];
 

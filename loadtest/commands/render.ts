@@ -2,8 +2,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
 import { packageRoot } from '../../config/package-root.js';
-import { renderPlots } from '../render-plots.js';
-import { renderResults } from '../render-results.js';
+import { renderPlots } from '../results/render-plots.js';
+import { renderResults } from '../results/render-results.js';
 import { notice } from './output.js';
 
 export function renderCommand(): Command {

@@ -4,6 +4,7 @@ import {
   openDevice,
   type PackingRule,
   packingRule,
+  pageTokens,
   readCheckpoint,
 } from '../../engine/index.js';
 
@@ -35,7 +36,6 @@ export async function openBenchDevice(options: BenchDeviceOptions): Promise<Benc
   // K and V in bf16, the largest class.
   const bytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
   // Each sequence's last page may be partly filled.
-  const pageTokens = 32;
   const exactTokens = options.kvTokens + options.sequences * pageTokens;
   const engine = EngineSettings.parse({
     device: options.device ?? 'cpu',

@@ -4,6 +4,7 @@ import {
   openDevice,
   PackingRule,
   packingRule,
+  pageTokens,
   readCheckpoint,
   sparsePrefill,
 } from '../../engine/index.js';
@@ -27,7 +28,6 @@ export async function openPolicy({ settings, form }: CachePolicy, room: PolicyRo
   // K and V in bf16, the largest class.
   const bytesPerToken = spec.layers * spec.kvHeads * spec.headDim * 2 * 2;
   // Each sequence's last page may be partly filled.
-  const pageTokens = 32;
   const engine = EngineSettings.parse({
     ...room.engine,
     maxSequences: room.sequences,

@@ -41,6 +41,7 @@ class Spent {
   seconds = 0;
   steps = 0;
   readonly gaps: number[] = [];
+  readonly firstTokens: number[] = [];
 
   get stepMs(): number {
     return (this.seconds / this.steps) * 1000;
@@ -81,7 +82,11 @@ export async function runStructured(
     const after = await decodeSteps(target);
     spent.seconds += after.seconds - before.seconds;
     spent.steps += after.steps - before.steps;
-    for (const { trace } of answers) spent.gaps.push(...gapsOf(trace));
+    for (const { trace } of answers) {
+      spent.gaps.push(...gapsOf(trace));
+      const [first] = trace.pieceTimes;
+      if (first !== undefined) spent.firstTokens.push(first - trace.dueAt);
+    }
     return answers;
   };
   const structured = ({ schema: { schema }, seed }: Asked) => ({
@@ -141,6 +146,11 @@ export async function runStructured(
   addGaps(rows, 'TBT, free answers', gaps);
   addGaps(rows, 'TBT, first answer of each schema', distributionOf(first.gaps), gaps);
   addGaps(rows, 'TBT, the same again', distributionOf(again.gaps), gaps);
+  // What is done before a first answer begins is done with what the others leave.
+  const firstTokens = distributionOf(free.firstTokens);
+  addGaps(rows, 'TTFT, free answers', firstTokens);
+  addGaps(rows, 'TTFT, first answer of each schema', distributionOf(first.firstTokens), firstTokens);
+  addGaps(rows, 'TTFT, the same again', distributionOf(again.firstTokens), firstTokens);
 }
 
 /** Whether all of it can be enforced. Asked here and not of the server, which would know its masks from then on. */

@@ -58,7 +58,7 @@ class CpuBackend final : public Backend {
     // Packing leads the team on whatever thread loads the model, which must not stay pinned.
     const cpu::AffinityGuard guard;
     if (!packers_) packers_ = std::make_unique<ThreadTeam>(units());
-    packers_->pin(cores_);
+    pin(*packers_, cores_);
     return cpu::packWeight(parts, layout, weightClass, *packers_);
   }
 
@@ -93,12 +93,18 @@ class CpuBackend final : public Backend {
   void claimUnits(int lane, int first, int count) override {
     check((lane == 0 || lane == 1) && teams_[lane], "a lane must be opened before it claims units");
     claims_.claim(lane, first, count);
-    teams_[lane]->pin(std::span(cores_).subspan(first, count));
+    pin(*teams_[lane], std::span(cores_).subspan(first, count));
   }
 
   void releaseUnits(int lane) override { claims_.release(lane); }
 
  private:
+  // A thread alone goes where the system finds room: pinned, the engines of several processes with a core
+  // each would all share the first.
+  void pin(ThreadTeam& team, std::span<const int> cores) const {
+    if (units() > 1) team.pin(cores);
+  }
+
   const Isa isa_;
   const std::vector<int> cores_;
   cpu::UnitClaims claims_;

@@ -1,6 +1,8 @@
 #include "grammar/automaton.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <string>
 
 #include "core/error.h"
@@ -20,6 +22,17 @@ void checkStates(std::span<const std::int32_t> values, std::int32_t least, std::
                   std::to_string(states));
     }
   }
+}
+
+// The classes of each group's bytes.
+std::array<std::vector<std::uint8_t>, kByteGroups> classesOfGroups(const GrammarTables& tables) {
+  std::array<std::vector<std::uint8_t>, kByteGroups> classes;
+  for (int byte = 0; byte < 256; ++byte) {
+    auto& of = classes[std::countr_zero(groupOf(static_cast<std::uint8_t>(byte)))];
+    const std::uint8_t value = tables.byteClasses[byte];
+    if (std::ranges::find(of, value) == of.end()) of.push_back(value);
+  }
+  return classes;
 }
 
 }  // namespace
@@ -53,14 +66,48 @@ std::int32_t Stacks::push(std::int32_t state, std::int32_t below) {
 
 Automaton::Automaton(const GrammarTables& tables)
     : tables_(tables), classes_(static_cast<std::int64_t>(tables.classes())) {
-  for (std::size_t state = 0; state < tables.states(); ++state) {
-    const auto row = std::span(tables.next).subspan(state * classes_, classes_);
-    const bool takes = std::ranges::any_of(row, [](std::int32_t next) { return next >= 0; });
-    const bool calls = tables.callBegins[state] < tables.callBegins[state + 1];
+  const auto groupClasses = classesOfGroups(tables);
+  for (std::int32_t state = 0; state < static_cast<std::int32_t>(tables.states()); ++state) {
+    ways_.push_back(waysOf(state, groupClasses));
+    const bool takes = ways_.back().groups != 0, ends = tables.accepting[state];
     takesBytes_.push_back(takes);
-    isPlain_.push_back(!calls && !tables.accepting[state]);
-    onlyEnds_.push_back(!calls && !takes && tables.accepting[state]);
+    isPlain_.push_back(!calls(state) && !ends);
+    onlyEnds_.push_back(!calls(state) && !takes && ends);
   }
+}
+
+Automaton::Ways Automaton::waysOf(std::int32_t state,
+                                  std::span<const std::vector<std::uint8_t>> groupClasses) const {
+  Ways ways;
+  const auto row = std::span(tables_.next).subspan(state * classes_, classes_);
+  for (std::size_t group = 0; group < groupClasses.size(); ++group) {
+    const std::vector<std::uint8_t>& classes = groupClasses[group];
+    const auto bit = static_cast<ByteGroups>(1 << group);
+    const auto takes = [&](std::uint8_t of) { return row[of] >= 0; };
+    if (std::ranges::any_of(classes, takes)) ways.groups |= bit;
+    const std::int32_t target = row[classes[0]];
+    if (target < 0 || (ways.common >= 0 && target != ways.common)) continue;
+    if (!std::ranges::all_of(classes, [&](std::uint8_t of) { return row[of] == target; })) continue;
+    ways.common = target;
+    ways.commonGroups |= bit;
+  }
+  return ways;
+}
+
+bool Automaton::takesAny(std::int32_t state, ByteGroups groups, int count) const {
+  for (; count > 0; --count) {
+    const Ways& ways = ways_[state];
+    if ((groups & ~ways.commonGroups) != 0) return false;
+    if (ways.common == state) return true;
+    state = ways.common;
+  }
+  return true;
+}
+
+ByteGroups Automaton::groupsFrom(const Places& places) const {
+  ByteGroups groups = 0;
+  for (const Place place : places.list) groups |= ways_[place.state].groups;
+  return groups;
 }
 
 void Automaton::enter(Places& places, Stacks& stacks, Place place) const {

@@ -5,6 +5,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "grammar/byte-groups.h"
+
 namespace tandem {
 
 // A grammar over bytes: each rule is a finite automaton whose states go on with a byte, or call another rule
@@ -67,12 +69,26 @@ class Automaton {
   void advance(const Places& from, std::uint8_t byte, Stacks& stacks, Places& to) const;
 
   Place start() const { return {tables_.ruleStarts[0], -1}; }
+  // Whether any `count` bytes of these groups may follow from the state within its rule. Says no where it
+  // would take long to tell.
+  bool takesAny(std::int32_t state, ByteGroups groups, int count) const;
+  // The groups of the bytes that may follow.
+  ByteGroups groupsFrom(const Places& places) const;
   // Whether some byte may follow without a call or a return.
   bool takesBytes(std::int32_t state) const { return takesBytes_[state]; }
   // Bytes that occur anywhere.
   std::vector<bool> bytes() const;
 
  private:
+  // Where the bytes of a state's groups lead.
+  struct Ways {
+    std::int32_t common = -1;     // a state,
+    ByteGroups commonGroups = 0;  // to which all bytes of these groups lead
+    ByteGroups groups = 0;        // those of which some byte may follow
+  };
+  Ways waysOf(std::int32_t state, std::span<const std::vector<std::uint8_t>> groupClasses) const;
+  bool calls(std::int32_t state) const { return tables_.callBegins[state] < tables_.callBegins[state + 1]; }
+
   std::int32_t next(std::int32_t state, std::uint8_t byte) const {
     return tables_.next[state * classes_ + tables_.byteClasses[byte]];
   }
@@ -82,6 +98,7 @@ class Automaton {
   std::vector<bool> takesBytes_;
   std::vector<bool> isPlain_;   // neither calls nor ends
   std::vector<bool> onlyEnds_;  // a call that returns there need not return
+  std::vector<Ways> ways_;
 };
 
 }  // namespace tandem

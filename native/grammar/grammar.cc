@@ -9,10 +9,12 @@
 namespace tandem {
 namespace {
 
-// Of each of the two kinds of masks of one grammar. A mask of 128k tokens has 16 KiB.
-constexpr std::size_t kMaskBytes = std::size_t{8} << 20;
+// Of each of the two things that a grammar remembers. A mask of 128k tokens has 16 KiB.
+constexpr std::size_t kMostBytes = std::size_t{8} << 20;
 
-void set(TokenMask& mask, std::int32_t token) { mask[token / 32] |= 1u << (token % 32); }
+void set(TokenMask& mask, std::span<const std::int32_t> tokens) {
+  for (const std::int32_t token : tokens) mask[token / 32] |= 1u << (token % 32);
+}
 
 GrammarTables checked(GrammarTables tables) {
   checkTables(tables);
@@ -25,7 +27,8 @@ Grammar::Grammar(GrammarTables tables, std::shared_ptr<const Vocabulary> vocabul
     : tables_(checked(std::move(tables))),
       vocabulary_(std::move(vocabulary)),
       automaton_(tables_),
-      mostKept_(std::max<std::size_t>(16, kMaskBytes / (vocabulary_->words() * sizeof(std::uint32_t)))) {
+      mostMasks_(std::max<std::size_t>(16, kMostBytes / (vocabulary_->words() * sizeof(std::uint32_t)))),
+      stateTokens_(tables_.states()) {
   check(!vocabulary_->endTokens().empty(),
         "the model has no token that ends an answer, which a grammar needs");
   const std::vector<bool> needed = automaton_.bytes();
@@ -36,6 +39,10 @@ Grammar::Grammar(GrammarTables tables, std::shared_ptr<const Vocabulary> vocabul
   }
 }
 
+Grammar::~Grammar() {
+  for (const auto& tokens : stateTokens_) delete tokens.load();
+}
+
 std::shared_ptr<const TokenMask> Grammar::maskOf(const Places& places, Stacks& stacks) {
   Key key = keyOf(places, stacks);
   {
@@ -43,46 +50,43 @@ std::shared_ptr<const TokenMask> Grammar::maskOf(const Places& places, Stacks& s
     if (const auto found = masks_.find(key); found != masks_.end()) return found->second;
   }
   auto mask = std::make_shared<TokenMask>(vocabulary_->words(), 0);
-  const auto nodes = vocabulary_->nodes();
   Places callers;
+  StateTokens own;
   for (const Place place : places.list) {
     if (!automaton_.takesBytes(place.state)) continue;
-    const auto tokens = tokensOf(place.state);
-    for (std::size_t word = 0; word < mask->size(); ++word) (*mask)[word] |= tokens->inside[word];
-    if (place.stack < 0 || tokens->ends.empty()) continue;
+    const StateTokens& tokens = tokensOf(place.state, own);
+    for (std::size_t word = 0; word < mask->size(); ++word) (*mask)[word] |= tokens.inside[word];
+    if (place.stack < 0 || tokens.ends.empty()) continue;
     callers.list.clear();
     callers.ended = false;
     automaton_.enter(callers, stacks, {stacks[place.stack].state, stacks[place.stack].below});
-    if (callers.list.empty()) continue;
-    for (const std::int32_t node : tokens->ends) {
-      mark(node + 1, nodes[node].end, nodes[node].depth, callers, stacks, *mask, nullptr);
-    }
+    markBehind(tokens.ends, callers, stacks, *mask);
   }
-  if (places.ended) {
-    for (const std::int32_t token : vocabulary_->endTokens()) set(*mask, token);
-  }
+  if (places.ended) set(*mask, vocabulary_->endTokens());
   const std::lock_guard lock(mutex_);
-  if (masks_.size() >= mostKept_) masks_.clear();
+  if (masks_.size() >= mostMasks_) masks_.clear();
   masks_.emplace(std::move(key), mask);
   return mask;
 }
 
-std::shared_ptr<const Grammar::StateTokens> Grammar::tokensOf(std::int32_t state) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = stateTokens_.find(state); found != stateTokens_.end()) return found->second;
-  }
-  auto tokens = std::make_shared<StateTokens>();
-  tokens->inside.assign(vocabulary_->words(), 0);
+const Grammar::StateTokens& Grammar::tokensOf(std::int32_t state, StateTokens& own) {
+  std::atomic<const StateTokens*>& known = stateTokens_[state];
+  if (const StateTokens* tokens = known.load(std::memory_order_acquire)) return *tokens;
+  own.inside.assign(vocabulary_->words(), 0);
+  own.ends.clear();
   Stacks stacks;
   // The state alone: what it calls, or returns to, are places of their own.
   const Places places{{{state, -1}}, false};
-  const auto nodes = vocabulary_->nodes();
-  mark(0, static_cast<std::int32_t>(nodes.size()), 0, places, stacks, tokens->inside, &tokens->ends);
-  const std::lock_guard lock(mutex_);
-  if (stateTokens_.size() >= mostKept_) stateTokens_.clear();
-  stateTokens_.emplace(state, tokens);
-  return tokens;
+  const auto all = static_cast<std::int32_t>(vocabulary_->nodes().size());
+  mark({0, all}, 0, places, stacks, own.inside, &own.ends);
+  if (knownBytes_ >= kMostBytes) return own;
+  own.ends.shrink_to_fit();
+  auto kept = std::make_unique<const StateTokens>(std::move(own));
+  const StateTokens* others = nullptr;  // of another thread that found the same meanwhile
+  if (!known.compare_exchange_strong(others, kept.get(), std::memory_order_acq_rel)) return *others;
+  ++knownStates_;
+  knownBytes_ += kept->inside.size() * sizeof(kept->inside[0]) + kept->ends.size() * sizeof(kept->ends[0]);
+  return *kept.release();
 }
 
 void Grammar::warm(const std::atomic<bool>& stop) {
@@ -95,13 +99,10 @@ void Grammar::warm(const std::atomic<bool>& stop) {
     seen[state] = true;
     order.push_back(state);
   };
-  std::size_t found = 0;
-  for (std::size_t at = 0; at < order.size() && found < mostKept_ && !stop; ++at) {
+  StateTokens own;
+  for (std::size_t at = 0; at < order.size() && knownBytes_ < kMostBytes && !stop; ++at) {
     const std::int32_t state = order[at];
-    if (automaton_.takesBytes(state)) {
-      tokensOf(state);
-      ++found;
-    }
+    if (automaton_.takesBytes(state)) tokensOf(state, own);
     for (std::size_t i = 0; i < classes; ++i) reach(tables_.next[state * classes + i]);
     for (std::int32_t call = tables_.callBegins[state]; call < tables_.callBegins[state + 1]; ++call) {
       reach(tables_.ruleStarts[tables_.callRules[call]]);
@@ -110,26 +111,33 @@ void Grammar::warm(const std::atomic<bool>& stop) {
   }
 }
 
-std::size_t Grammar::knownStates() {
-  const std::lock_guard lock(mutex_);
-  return stateTokens_.size();
-}
-
-void Grammar::mark(std::int32_t begin, std::int32_t end, int depth, const Places& places, Stacks& stacks,
-                   TokenMask& mask, std::vector<std::int32_t>* ends) const {
+void Grammar::mark(Nodes range, int depth, const Places& places, Stacks& stacks, TokenMask& mask,
+                   std::vector<std::int32_t>* ends) const {
   const auto nodes = vocabulary_->nodes();
   std::vector<Places> below;  // the places at each depth under `depth`
-  for (std::int32_t at = begin; at < end;) {
+  for (std::int32_t at = range.begin; at < range.end;) {
     const Vocabulary::Node& node = nodes[at];
     const std::size_t level = node.depth - depth - 1;
     if (below.size() <= level) below.resize(level + 1);
     automaton_.advance(level == 0 ? places : below[level - 1], node.byte, stacks, below[level]);
     const auto& [list, ended] = below[level];
-    if (!list.empty() || ended) {
-      for (std::int32_t token = node.token; token >= 0; token = vocabulary_->same(token)) set(mask, token);
-    }
-    if (ended && ends && node.end > at + 1) ends->push_back(at);
-    at = list.empty() ? node.end : at + 1;
+    if (!list.empty() || ended) set(mask, vocabulary_->tokensAt(at));
+    // Within a text most of what is below a node may follow, whatever it is, and whatever else it may be.
+    const bool takesAll = std::ranges::any_of(
+        list, [&](const Place& place) { return automaton_.takesAny(place.state, node.below, node.height); });
+    if (takesAll) set(mask, vocabulary_->tokensBelow(at));
+    if (ends && ended && !takesAll && node.height > 0) ends->push_back(at);
+    at = takesAll || list.empty() ? node.end : at + 1;
+  }
+}
+
+void Grammar::markBehind(std::span<const std::int32_t> ends, const Places& places, Stacks& stacks,
+                         TokenMask& mask) const {
+  const auto nodes = vocabulary_->nodes();
+  const ByteGroups groups = automaton_.groupsFrom(places);
+  for (const std::int32_t at : ends) {
+    const Vocabulary::Node& node = nodes[at];
+    if ((node.below & groups) != 0) mark({at + 1, node.end}, node.depth, places, stacks, mask, nullptr);
   }
 }
 

@@ -28,6 +28,9 @@ class Grammar {
   // Throws Error if the tables are no grammar, or need bytes that no token is, or the vocabulary has no token
   // that ends an answer.
   Grammar(GrammarTables tables, std::shared_ptr<const Vocabulary> vocabulary);
+  ~Grammar();
+  Grammar(const Grammar&) = delete;
+  Grammar& operator=(const Grammar&) = delete;
 
   const Vocabulary& vocabulary() const { return *vocabulary_; }
   const Automaton& automaton() const { return automaton_; }
@@ -35,15 +38,19 @@ class Grammar {
   // The tokens that may follow.
   std::shared_ptr<const TokenMask> maskOf(const Places& places, Stacks& stacks);
 
-  // Finds what the states allow, those near the start first, as many as are kept, until told to stop.
+  // Finds what the states allow, those near the start first, as many as are kept, until told to stop. Holds
+  // no lock that `maskOf` waits for: a thread in the background may be kept from giving it back.
   void warm(const std::atomic<bool>& stop);
   // States of which it is known what they allow.
-  std::size_t knownStates();
+  std::size_t knownStates() const { return knownStates_; }
 
  private:
+  struct Nodes {
+    std::int32_t begin, end;
+  };
   struct StateTokens {
     TokenMask inside;
-    std::vector<std::int32_t> ends;  // nodes with descendants
+    std::vector<std::int32_t> ends;  // nodes at which the rule may end, and behind which not all may follow
   };
   using Key = std::vector<std::int32_t>;
   struct KeyHash {
@@ -51,19 +58,24 @@ class Grammar {
   };
 
   Key keyOf(const Places& places, const Stacks& stacks) const;
-  std::shared_ptr<const StateTokens> tokensOf(std::int32_t state);
-  // Marks the tokens at the nodes [begin, end), which lie below depth `depth`, where `places` are. `ends`
-  // takes the nodes at which the bytes may be all.
-  void mark(std::int32_t begin, std::int32_t end, int depth, const Places& places, Stacks& stacks,
-            TokenMask& mask, std::vector<std::int32_t>* ends) const;
+  // In `own` where there is no room to keep it.
+  const StateTokens& tokensOf(std::int32_t state, StateTokens& own);
+  // Marks the tokens at some nodes, which lie below depth `depth`, where `places` are. `ends` takes the nodes
+  // at which the bytes may be all.
+  void mark(Nodes nodes, int depth, const Places& places, Stacks& stacks, TokenMask& mask,
+            std::vector<std::int32_t>* ends) const;
+  // The same behind each of the nodes.
+  void markBehind(std::span<const std::int32_t> ends, const Places& places, Stacks& stacks,
+                  TokenMask& mask) const;
 
   const GrammarTables tables_;
   const std::shared_ptr<const Vocabulary> vocabulary_;
   const Automaton automaton_;
-  const std::size_t mostKept_;  // masks
+  const std::size_t mostMasks_;
 
+  std::vector<std::atomic<const StateTokens*>> stateTokens_;  // [states]; owned, once they are there
+  std::atomic<std::size_t> knownStates_{0}, knownBytes_{0};
   std::mutex mutex_;
-  std::unordered_map<std::int32_t, std::shared_ptr<const StateTokens>> stateTokens_;
   std::unordered_map<Key, std::shared_ptr<const TokenMask>, KeyHash> masks_;
 };
 

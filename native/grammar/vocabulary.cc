@@ -25,36 +25,43 @@ Vocabulary::Vocabulary(int size, TokenBytes tokens)
       if (token < count) isText[token] = false;
     }
   }
-  std::vector<std::int32_t> order;
   for (std::int32_t token = 0; token < count; ++token) {
     const std::size_t length = bytesOf(token).size();
     check(length <= std::numeric_limits<std::uint16_t>::max(), "a token of the vocabulary is too long");
-    if (isText[token] && length > 0) order.push_back(token);
+    if (isText[token] && length > 0) order_.push_back(token);
     if (isText[token] && length == 1) hasByte_[bytesOf(token)[0]] = true;
   }
-  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+  std::stable_sort(order_.begin(), order_.end(), [&](std::int32_t a, std::int32_t b) {
     return std::ranges::lexicographical_compare(bytesOf(a), bytesOf(b));
   });
 
-  same_.assign(count, -1);
   std::vector<std::int32_t> path;  // the nodes of the token before
   std::span<const std::uint8_t> before;
   const auto close = [&](std::size_t depth) {
-    for (; path.size() > depth; path.pop_back())
-      nodes_[path.back()].end = static_cast<std::int32_t>(nodes_.size());
+    for (; path.size() > depth; path.pop_back()) {
+      Node& node = nodes_[path.back()];
+      node.end = static_cast<std::int32_t>(nodes_.size());
+      if (path.size() == 1) continue;
+      Node& parent = nodes_[path[path.size() - 2]];
+      parent.height = std::max<std::uint16_t>(parent.height, node.height + 1);
+      parent.below |= node.below | groupOf(node.byte);
+    }
   };
-  for (const std::int32_t token : order) {
-    const auto bytes = bytesOf(token);
+  const auto begin = [&](std::size_t tokens, std::size_t depth, std::uint8_t byte) {
+    nodes_.push_back({0, static_cast<std::int32_t>(tokens), static_cast<std::uint16_t>(depth), 0, byte, 0});
+  };
+  for (std::size_t i = 0; i < order_.size(); ++i) {
+    const auto bytes = bytesOf(order_[i]);
     const auto common = static_cast<std::size_t>(std::ranges::mismatch(before, bytes).in2 - bytes.begin());
     close(common);
     for (std::size_t depth = common; depth < bytes.size(); ++depth) {
       path.push_back(static_cast<std::int32_t>(nodes_.size()));
-      nodes_.push_back({0, -1, static_cast<std::uint16_t>(depth + 1), bytes[depth]});
+      begin(i, depth + 1, bytes[depth]);
     }
-    same_[token] = std::exchange(nodes_[path.back()].token, token);
     before = bytes;
   }
   close(0);
+  begin(order_.size(), 0, 0);
 }
 
 std::span<const std::uint8_t> Vocabulary::bytesOf(std::int32_t token) const {

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "grammar/byte-groups.h"
+
 namespace tandem {
 
 // The bytes that each token stands for in the middle of a text, one token after another.
@@ -26,14 +28,18 @@ class Vocabulary {
   // In preorder: a node's descendants are the nodes behind it, before `end`.
   struct Node {
     std::int32_t end;
-    std::int32_t token;  // the first of those that end here, or -1
+    std::int32_t tokens;  // of those that lie before the node
     std::uint16_t depth;
+    std::uint16_t height;  // of what is below
     std::uint8_t byte;
+    ByteGroups below;  // of the bytes of its descendants
   };
 
-  std::span<const Node> nodes() const { return nodes_; }
-  // Another token of the same bytes, or -1.
-  std::int32_t same(std::int32_t token) const { return same_[token]; }
+  std::span<const Node> nodes() const { return std::span(nodes_).first(nodes_.size() - 1); }
+  std::span<const std::int32_t> tokensAt(std::int32_t node) const { return tokensOf(node, node + 1); }
+  std::span<const std::int32_t> tokensBelow(std::int32_t node) const {
+    return tokensOf(node + 1, nodes_[node].end);
+  }
 
   std::span<const std::uint8_t> bytesOf(std::int32_t token) const;
   std::span<const std::int32_t> endTokens() const { return tokens_.endTokens; }
@@ -45,10 +51,15 @@ class Vocabulary {
   std::size_t words() const { return (static_cast<std::size_t>(size_) + 31) / 32; }
 
  private:
+  // Those that end at the nodes [begin, end).
+  std::span<const std::int32_t> tokensOf(std::int32_t begin, std::int32_t end) const {
+    return std::span(order_).subspan(nodes_[begin].tokens, nodes_[end].tokens - nodes_[begin].tokens);
+  }
+
   int size_;
   TokenBytes tokens_;
-  std::vector<Node> nodes_;
-  std::vector<std::int32_t> same_;
+  std::vector<Node> nodes_;          // and one behind them
+  std::vector<std::int32_t> order_;  // tokens as the nodes at which they end
   std::vector<bool> hasByte_;
 };
 

@@ -2,9 +2,7 @@
 
 #include <utility>
 
-#if defined(__linux__)
-#include <sys/resource.h>
-#endif
+#include "core/background.h"
 
 namespace tandem {
 
@@ -28,10 +26,7 @@ void GrammarWarmer::post(std::weak_ptr<Grammar> grammar) {
 }
 
 void GrammarWarmer::work() {
-#if defined(__linux__)
-  // There the priority is the thread's own. Where it may not be lowered, the system shares evenly.
-  setpriority(PRIO_PROCESS, 0, 10);
-#endif
+  runInBackground();
   for (;;) {
     std::weak_ptr<Grammar> next;
     {

@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { type CompiledGrammar, type GrammarSource, grammarKey } from '../../engine/index.js';
 import { type ApiError, invalidRequest } from '../openai/errors.js';
 import { WorkerCalls } from '../worker-calls.js';
 
 export interface CompilerLimits {
+  /** Of computing: its thread goes behind others, so it may take some times as long. */
   readonly timeMs: number;
   /** Of the thread that compiles. */
   readonly memoryMb: number;
@@ -16,6 +18,9 @@ const defaults: CompilerLimits = {
   cacheBytes: 64 * 1024 * 1024,
 };
 
+/** However little of it the thread has had. */
+const mostTimes = 6;
+
 /**
  * Compiles grammars in a thread of their own, one after another, and keeps the last ones. What takes too long or too much
  * memory ends with the thread, and is refused.
@@ -23,6 +28,8 @@ const defaults: CompilerLimits = {
 export class GrammarCompiler {
   readonly #limits: CompilerLimits;
   readonly #worker: WorkerCalls<{ source: GrammarSource }>;
+  /** The system's number of the thread, which the thread writes there. */
+  readonly #thread = new Int32Array(new SharedArrayBuffer(4));
   /** The one used last comes last. */
   readonly #cache = new Map<string, CompiledGrammar>();
   #cachedBytes = 0;
@@ -31,7 +38,7 @@ export class GrammarCompiler {
 
   constructor(limits: Partial<CompilerLimits> = {}) {
     this.#limits = { ...defaults, ...limits };
-    this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), undefined, {
+    this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), this.#thread, {
       maxOldGenerationSizeMb: this.#limits.memoryMb,
     });
   }
@@ -66,12 +73,21 @@ export class GrammarCompiler {
   async #compile(source: GrammarSource): Promise<CompiledGrammar> {
     const { timeMs } = this.#limits;
     let timer: NodeJS.Timeout | undefined;
+    if (!this.#worker.isRunning) this.#thread[0] = 0;
+    const [begin, computed] = [performance.now(), this.#computedMs() ?? 0];
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
+      const check = (): void => {
+        const passedMs = performance.now() - begin;
+        const leftMs = timeMs - ((this.#computedMs() ?? passedMs) - computed);
+        if (leftMs > 0 && passedMs < mostTimes * timeMs) {
+          timer = setTimeout(check, leftMs);
+          return;
+        }
         reject(tooLarge(source, `compiling it took more than ${timeMs} ms`));
         // What runs on after its time is of no use to anybody.
         void this.#worker.close();
-      }, timeMs);
+      };
+      timer = setTimeout(check, timeMs);
     });
     try {
       const compiled = await Promise.race([this.#worker.call<CompiledGrammar>({ source }), late]);
@@ -84,6 +100,18 @@ export class GrammarCompiler {
       throw error;
     } finally {
       clearTimeout(timer);
+    }
+  }
+
+  /** What the thread has computed since its start; undefined where the system does not tell. */
+  #computedMs(): number | undefined {
+    if (process.platform !== 'linux') return undefined;
+    const [thread] = this.#thread;
+    if (!thread) return 0; // it has not begun
+    try {
+      return Number(readFileSync(`/proc/self/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
+    } catch {
+      return undefined;
     }
   }
 

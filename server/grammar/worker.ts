@@ -1,8 +1,17 @@
 /** A thread that compiles grammars. */
-import { parentPort } from 'node:worker_threads';
+import { readlinkSync } from 'node:fs';
+import os from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
 import { compileGrammar, type GrammarSource, InvalidGrammar } from '../../engine/index.js';
 import { invalidRequest } from '../openai/errors.js';
 import { answerCalls } from '../worker-calls.js';
+
+// Streams that run do not wait for what is to be written next, which at the lowest priority would wait for seconds on a
+// busy machine. On Linux the priority is the thread's own; elsewhere it would be the whole server's.
+if (process.platform === 'linux') {
+  os.setPriority(os.constants.priority.PRIORITY_BELOW_NORMAL);
+  (workerData as Int32Array)[0] = Number(readlinkSync('/proc/thread-self').split('/').at(-1));
+}
 
 answerCalls<{ source: GrammarSource }>(parentPort!, ({ source }) => {
   try {

@@ -8,6 +8,7 @@ import { makeRandomModel } from '../../loadtest/random-model/random-model.js';
 import { Folder } from '../scripts/support.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
+import { oneCore } from '../support/one-core.js';
 
 type EngineOver = Partial<Settings['engine']>;
 
@@ -18,7 +19,7 @@ function open(engine: EngineOver = {}, model = demoFolder): Promise<Engine> {
   return openEngine(
     Settings.parse({
       model: { path: model },
-      engine: { kvMemory: 64 << 20, kv: 'pack', maxSequences: 8, ...small, ...engine },
+      engine: { ...oneCore, kvMemory: 64 << 20, kv: 'pack', maxSequences: 8, ...small, ...engine },
     }),
   );
 }
@@ -126,7 +127,7 @@ describe('a request under pack', () => {
   it('has the same bits in whatever steps it is read, under every scheduler', async () => {
     for (const [index, scheduler] of policyNames.entries()) {
       const maxStepTokens = index % 2 === 0 ? 32 : 512;
-      await withEngine({ scheduler, maxStepTokens }, async (engine) => {
+      await withEngine({ scheduler, maxStepTokens, cores: undefined }, async (engine) => {
         const others = [1, 2, 3].map((i) => generate(engine, requestFor(encode(long[i]!.prompt))));
         expect(await answerOf(engine), `${scheduler}, ${maxStepTokens}`).toEqual(alone);
         await Promise.all(others);

@@ -5,6 +5,7 @@ import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { policyNames } from '../../engine/scheduler/open-policy.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
+import { oneCore } from '../support/one-core.js';
 
 type EngineOver = Partial<Settings['engine']>;
 
@@ -12,7 +13,7 @@ function open(engine: EngineOver = {}): Promise<Engine> {
   return openEngine(
     Settings.parse({
       model: { path: demoFolder },
-      engine: { kvMemory: '256MiB', kv: 'int4', kvRecentTokens: 64, ...engine },
+      engine: { ...oneCore, kvMemory: '256MiB', kv: 'int4', kvRecentTokens: 64, ...engine },
     }),
   );
 }
@@ -103,7 +104,7 @@ describe('a request under packed KV', () => {
     // Small steps and large ones by turns: each scheduler with both takes twice as long and shows no more.
     for (const [i, scheduler] of policyNames.entries()) {
       const maxStepTokens = [32, 1024][i % 2]!;
-      const engine = await open({ scheduler, maxStepTokens, maxSequences: 8 });
+      const engine = await open({ scheduler, maxStepTokens, maxSequences: 8, cores: undefined });
       const others = [1, 2, 3].map((i) => generate(engine, requestFor(encode(long[i]!.prompt))));
       expect(await answerOf(engine), `${scheduler}, ${maxStepTokens}`).toEqual(alone);
       await Promise.all(others);

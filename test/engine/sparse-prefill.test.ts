@@ -4,6 +4,7 @@ import { type Engine, openEngine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
 import { generate, requestFor } from '../support/generate.js';
+import { oneCore } from '../support/one-core.js';
 
 async function withEngine<T>(
   over: Partial<Settings['engine']>,
@@ -12,7 +13,7 @@ async function withEngine<T>(
   const engine = await openEngine(
     Settings.parse({
       model: { path: demoFolder },
-      engine: { kvMemory: '128MiB', prefillTau: 0.8, maxSequences: 8, cores: 1, ...over },
+      engine: { kvMemory: '128MiB', prefillTau: 0.8, maxSequences: 8, ...oneCore, ...over },
     }),
   );
   try {

@@ -15,12 +15,15 @@ import {
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { demoFolder } from '../support/demo.js';
 import { generate, requestFor } from '../support/generate.js';
+import { oneCore } from '../support/one-core.js';
 import { TableMatcher } from '../support/table-matcher.js';
 import { haveSharedData, sharedJson, sharedPath, titled } from './model/shared-data.js';
 
 const suite = 'json/JSON-Schema-Test-Suite/tests/draft2020-12';
 const open = (engine: Partial<Settings['engine']> = {}): Promise<Engine> =>
-  openEngine(Settings.parse({ model: { path: demoFolder }, engine: { kvMemory: '256MiB', ...engine } }));
+  openEngine(
+    Settings.parse({ model: { path: demoFolder }, engine: { ...oneCore, kvMemory: '256MiB', ...engine } }),
+  );
 
 let engine: Engine;
 let prompt: Int32Array;

@@ -4,6 +4,7 @@ import { type Engine, openEngine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
+import { oneCore } from '../support/one-core.js';
 
 type EngineOver = Partial<Settings['engine']>;
 
@@ -17,7 +18,7 @@ function open(engine: EngineOver = {}): Promise<Engine> {
         zipTau: 0.95,
         kvRecentTokens: 64,
         maxSequences: 8,
-        cores: 1,
+        ...oneCore,
         ...engine,
       },
     }),

@@ -102,6 +102,7 @@ describe('tandem bench serve', () => {
     expect(row('schemas that were refused, for what cannot be enforced').value).toBe(1);
     expect(row('of these valid').ratio).toBe(1);
     expect(row('decode step, the same again').baseline).toBe(row('decode step, free answers').value);
+    expect(row('TTFT, first answer of each schema, p50').baseline).toBe(row('TTFT, free answers, p50').value);
 
     folder.write('broken.json', '{');
     const { code, stderr } = await bench(...running, ...structured, folder.path);

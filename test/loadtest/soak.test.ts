@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { renderPlots } from '../../loadtest/render-plots.js';
-import { renderResults } from '../../loadtest/render-results.js';
+import { renderPlots } from '../../loadtest/results/render-plots.js';
+import { renderResults } from '../../loadtest/results/render-results.js';
 import { parseRows } from '../../loadtest/rows.js';
 import { Folder } from '../scripts/support.js';
 import { bench } from './bench.js';

@@ -1,11 +1,14 @@
 #include "cpu/cpu-backend.h"
 
+#include <sched.h>
+
 #include <atomic>
 #include <cstring>
 #include <thread>
 
 #include "attention-case.h"
 #include "check.h"
+#include "cpu/cores.h"
 #include "cpu/unit-claims.h"
 
 using namespace tandem;
@@ -182,6 +185,21 @@ TEST("cpu backend: an error in one row of a batch is thrown, and the lane goes o
     test::equal(scores[7].topTokens[0], 70, "best");
     backend->releaseUnits(0);
   });
+}
+
+TEST("cpu backend: threads are pinned to the cores that they share, and one that is alone is not") {
+  if (cpu::allowedCores().size() < 2) return;
+  for (const int units : {1, 2}) {
+    const auto backend = makeCpuBackend(units);
+    onLane(*backend, 1, [&](Ops&) {
+      backend->claimUnits(1, 0, 1);
+      cpu_set_t set;
+      isTrue(sched_getaffinity(0, sizeof set, &set) == 0, "what a thread may run on can be read");
+      const std::size_t expected = units == 1 ? cpu::allowedCores().size() : 1;
+      equal(static_cast<std::size_t>(CPU_COUNT(&set)), expected, "cores that the thread may run on");
+      backend->releaseUnits(1);
+    });
+  }
 }
 
 TEST("cpu backend: both lanes compute at once what each computes alone") {

@@ -41,7 +41,7 @@ class Client {
   }
 
   /** Forgets what came with the id, so that the next end is that of a later request. */
-  forget(id: string): void {
+  forget(id: string | null): void {
     this.frames.splice(0, this.frames.length, ...this.frames.filter((frame) => frame.id !== id));
   }
 
@@ -126,6 +126,26 @@ describe('WS /v1/stream', () => {
     expect((await client.end('exact')).error!.message).toContain('--kv pack');
     client.send('no json');
     expect((await client.end(null)).error).toMatchObject({ code: 'invalid_json' });
+  });
+
+  it('leaves a running request alone when a frame with its id is refused', async () => {
+    const request = { prompt: 'Hello', max_tokens: 4, ignore_eos: true };
+    // With its window full it waits, and so runs on until what came is acknowledged.
+    client.send({ type: 'generate', id: 'taken', request, window: 2 });
+    await eventually(async () => client.frames.some(({ id }) => id === 'taken'));
+    for (const type of ['generate', 'update', 'end']) {
+      client.forget(null);
+      client.send({ type, id: 'taken', ...(type !== 'end' && { request }) });
+      const { error } = await client.end(null);
+      expect(error).toMatchObject({ param: 'id', code: type === 'generate' ? 'id_in_use' : null });
+      expect(error!.message).toMatch(
+        type === 'generate'
+          ? /'taken' is running .* choose another id, or cancel it first/
+          : /no session 'taken'/,
+      );
+    }
+    client.send({ type: 'ack', id: 'taken', count: 2 });
+    expect(await client.end('taken')).toMatchObject({ type: 'done', usage: { completion_tokens: 4 } });
   });
 
   it('frees all slots of a socket that closes', async () => {

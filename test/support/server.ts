@@ -3,6 +3,7 @@ import { Settings } from '../../config/schema.js';
 import { type Engine, openEngine } from '../../engine/index.js';
 import { type RunningServer, startServer } from '../../server/server.js';
 import { demoFolder } from './demo.js';
+import { oneCore } from './one-core.js';
 
 export interface TestServer extends RunningServer {
   /** That was loaded. */
@@ -26,7 +27,7 @@ export async function testServer(
 ): Promise<TestServer> {
   const settings = Settings.parse({
     model: { path: demoFolder, ...over.model },
-    engine: { kvMemory: '256MiB', ...over.engine },
+    engine: { ...oneCore, kvMemory: '256MiB', ...over.engine },
     server: { port: 0, ...over.server },
   });
   const server = await startServer(settings, logger);

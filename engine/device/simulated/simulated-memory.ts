@@ -1,4 +1,5 @@
 import { blocksFor } from '../../kv/admission.js';
+import { pageTokens } from '../../kv/page-tokens.js';
 import type { Memory } from '../../scheduler/memory.js';
 import type { SimulatedSequence } from './sequence.js';
 import { SimulatedCache } from './simulated-cache.js';
@@ -16,9 +17,6 @@ export interface SimulatedMemoryOptions<W> {
   /** Begins a copy, which ends with `copiedOut` or `copiedIn`. */
   readonly copy: (sequence: W, direction: 'out' | 'in', bytes: number) => void;
 }
-
-/** As in native. */
-const pageTokens = 32;
 
 /** Pages and slots in numbers: what `engine/kv/` answers for a device, without the device. */
 export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {

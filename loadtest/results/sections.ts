@@ -1,13 +1,16 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import path from 'node:path';
-import { layerRow } from './prefill/figure-rows.js';
-import { cellRow } from './quality/figure-rows.js';
-import { renderPlots } from './render-plots.js';
-import { parseRows, type Row } from './rows.js';
-import { sampleRow } from './soak/figures.js';
-import { readable } from './table.js';
+import { layerRow } from '../prefill/figure-rows.js';
+import { cellRow } from '../quality/figure-rows.js';
+import type { Row } from '../rows.js';
+import { sampleRow } from '../soak/figures.js';
 
-interface Section {
+/** One file of rows: its name without folder and ending, and what is in it. */
+export interface Results {
+  readonly name: string;
+  readonly rows: readonly Row[];
+}
+
+/** What stands above the tables of a file of rows. */
+export interface Section {
   readonly title: string;
   readonly about: string;
   /** Drawings by `renderPlots` from the same rows, and of what. */
@@ -16,8 +19,8 @@ interface Section {
   readonly drawn?: RegExp;
 }
 
-/** Titles and explanations of the files in docs/results; a file of another name is shown under its name. */
-const sections: Readonly<Record<string, Section>> = {
+/** Titles and explanations of the files in docs/results, in the order of the page. */
+export const sections: Readonly<Record<string, Section>> = {
   peer: {
     title: 'Against llama.cpp',
     about:
@@ -244,7 +247,7 @@ const sections: Readonly<Record<string, Section>> = {
 };
 
 /** In a folder of their own beside reports that are no rows; see native/gpu-check.sh and native/gpu-serve.sh. */
-const gpuSections: Readonly<Record<string, Section>> = {
+export const gpuSections: Readonly<Record<string, Section>> = {
   'gpu-kernels': {
     title: 'On a GPU: kernels',
     about:
@@ -269,79 +272,15 @@ const gpuSections: Readonly<Record<string, Section>> = {
   },
 };
 
-const head = `# Results
-
-<!-- Rendered from docs/results/*.json by "tandem bench render"; do not edit. -->
-
-Each table stands with the command that made it, the machine and the commit. Figures of a table were measured in one run;
-medians where a workload was repeated. Figures of different machines are not comparable.
-`;
-
-/** The page docs/results.md for the rows in `folder`. Throws an Error that names a file that holds something else. */
-export function renderResults(folder: string): string {
-  const files = readdirSync(folder)
-    .filter((file) => file.endsWith('.json'))
-    .sort((a, b) => order(a) - order(b) || (a < b ? -1 : 1));
-  for (const name of Object.keys(gpuSections)) {
-    if (existsSync(path.join(folder, 'gpu', `${name}.json`))) files.push(path.join('gpu', `${name}.json`));
-  }
-  const drawn = new Set(renderPlots(folder).keys());
-  if (files.length === 0) return `${head}\nNothing has been measured yet.\n`;
-  const pages = files.map((file) => {
-    const rows = parseRows(file, readFileSync(path.join(folder, file), 'utf8'));
-    return renderFile(path.basename(file, '.json'), rows, drawn);
-  });
-  return [head, ...pages].join('\n');
+/** Of a file's section; a file that has none is shown under its name. */
+export function titleOf(file: string): string {
+  return (sections[file] ?? gpuSections[file])?.title ?? file;
 }
 
-function order(file: string): number {
-  const index = Object.keys(sections).indexOf(path.basename(file, '.json'));
-  return index === -1 ? Number.POSITIVE_INFINITY : index;
-}
-
-/** @param drawn the plots that there are */
-function renderFile(name: string, rows: readonly Row[], drawn: ReadonlySet<string>): string {
-  const section = sections[name] ?? gpuSections[name];
-  const lines = [`## ${section?.title ?? name}`, ''];
-  if (section) lines.push(section.about, '');
-  for (const [file, alt] of section?.plots ?? [])
-    if (drawn.has(file)) lines.push(`![${alt}](plots/${file})`, '');
-  const shown = section?.drawn ? rows.filter((row) => !section.drawn!.test(row.name)) : rows;
-  for (const group of groupByOrigin(shown)) lines.push(...renderGroup(group), '');
-  return lines.join('\n');
-}
-
-/** Rows of one run stand in one table, in their order. */
-function groupByOrigin(rows: readonly Row[]): Row[][] {
-  const groups = new Map<string, Row[]>();
-  for (const row of rows) {
-    const key = JSON.stringify([row.command, row.commit, row.machine, row.date]);
-    const group = groups.get(key);
-    if (group) group.push(row);
-    else groups.set(key, [row]);
-  }
-  return [...groups.values()];
-}
-
-function renderGroup(rows: readonly Row[]): string[] {
-  const { command, commit, machine, date } = rows[0]!;
-  const compared = rows.some(({ baseline }) => baseline !== null);
-  const table = rows.map(({ name, value, unit, baseline, ratio }) => {
-    const cells = [escaped(name), readable(value), escaped(unit)];
-    if (compared) {
-      cells.push(baseline === null ? '' : readable(baseline), ratio === null ? '' : readable(ratio));
-    }
-    return `| ${cells.join(' | ')} |`;
-  });
-  return [
-    `| what | value | unit |${compared ? ' baseline | ratio |' : ''}`,
-    `| --- | ---: | --- |${compared ? ' ---: | ---: |' : ''}`,
-    ...table,
-    '',
-    `\`${command}\`, ${date.slice(0, 10)}, commit ${commit}, ${machine}`,
-  ];
-}
-
-function escaped(cell: string): string {
-  return cell.replaceAll('|', String.raw`\|`);
+/** What a link to a heading ends in, as Markdown pages have it. */
+export function anchor(title: string): string {
+  return title
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-');
 }

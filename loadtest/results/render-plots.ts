@@ -1,11 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { keptChart, speedUpChart } from './prefill/plots.js';
-import { accuracyChart, divergenceChart, heatMaps } from './quality/plots.js';
-import { type Bars, barsSvg, type Chart, chartSvg } from './report/chart.js';
-import { heatMapsSvg } from './report/heat-map.js';
-import { parseRows, type Row } from './rows.js';
-import { soakCharts } from './soak/figures.js';
+import { keptChart, speedUpChart } from '../prefill/plots.js';
+import { accuracyChart, divergenceChart, heatMaps } from '../quality/plots.js';
+import { type Bars, barsSvg, type Chart, chartSvg } from '../report/chart.js';
+import { heatMapsSvg } from '../report/heat-map.js';
+import { parseRows, type Row } from '../rows.js';
+import { soakCharts } from '../soak/figures.js';
 
 /** Plots of docs/nexus.md and docs/results.md by file name: each a drawing of committed rows, so none says what was not measured. */
 export function renderPlots(folder: string): ReadonlyMap<string, string> {

@@ -1,8 +1,10 @@
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { renderResults } from '../../loadtest/render-results.js';
-import { Rows } from '../../loadtest/rows.js';
-import { Folder } from '../scripts/support.js';
-import { origin } from './origin.js';
+import { headlines } from '../../../loadtest/results/headlines.js';
+import { renderResults } from '../../../loadtest/results/render-results.js';
+import { Rows } from '../../../loadtest/rows.js';
+import { Folder, root } from '../../scripts/support.js';
+import { origin } from '../origin.js';
 
 function jsonOf(add: (rows: Rows) => void, of = origin): string {
   const rows = new Rows(of);
@@ -52,6 +54,25 @@ describe('docs/results.md', () => {
     expect(page).not.toContain('depth 0%');
     expect(page).toContain('](plots/quality-maps.svg)');
     expect(page).not.toContain('quality-divergence.svg');
+  });
+
+  it('begins with what is asked first, beside what was aimed at, and with its contents', () => {
+    const text = jsonOf((rows) => {
+      rows.add('int8 / Q8_0, pp2048', 330, 'tok/s', 100);
+      rows.add('int8 / Q8_0, tg32, 1 sequence', 13, 'tok/s', 10);
+    });
+    using folder = new Folder({ 'peer-int8.json': text });
+    const page = renderResults(folder.path);
+    const link = '[Against llama.cpp, int8 weights](#against-llamacpp-int8-weights)';
+    const glance = page.slice(page.indexOf('## At a glance'), page.indexOf('## Contents'));
+    expect(glance).toContain(`llama.cpp | 3.3 | at least 4: missed | ${link} |`);
+    expect(glance).toContain(`likewise | 1.3 | at least 1.15 | ${link} |`);
+    expect(page).toContain(`## Contents\n\n- ${link}\n`);
+  });
+
+  it('has a row for each of what is asked first', () => {
+    const page = renderResults(path.join(root, 'docs/results'));
+    for (const { about } of headlines) expect(page).toContain(`| ${about} | `);
   });
 
   it('refuses by name a file that holds no rows', () => {

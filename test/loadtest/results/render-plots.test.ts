@@ -1,9 +1,7 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { renderPlots } from '../../loadtest/render-plots.js';
-import type { Row } from '../../loadtest/rows.js';
+import { renderPlots } from '../../../loadtest/results/render-plots.js';
+import type { Row } from '../../../loadtest/rows.js';
+import { Folder } from '../../scripts/support.js';
 
 function row(name: string, value: number, ratio: number | null): Row {
   const origin = { command: 'tandem', commit: '0', machine: 'm', date: '2026-01-01T00:00:00.000Z' };
@@ -19,14 +17,14 @@ function row(name: string, value: number, ratio: number | null): Row {
 
 describe('plots of results', () => {
   it('draw the ratios that rows have, as files that need no other', () => {
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
+    using folder = new Folder();
     const rows = [
       row('3B, ldc: nexus spf, rate carried at TTFT 1 ms, TPOT 50 ms', 3, 1.5),
       row('3B, ldc: nexus spf, rate carried at TTFT 1 ms, TBT 50 ms', 3, 77),
       row('3B, ldc: nexus spf against chunked spf, rate carried at TTFT 1 ms, TPOT 50 ms', 3, 88),
     ];
-    writeFileSync(path.join(folder, 'simulate-paper.json'), JSON.stringify(rows));
-    const plots = renderPlots(folder);
+    folder.write('simulate-paper.json', JSON.stringify(rows));
+    const plots = renderPlots(folder.path);
     expect([...plots.keys()]).toEqual(['simulated-rates.svg']);
     const svg = plots.get('simulated-rates.svg')!;
     expect(svg).toContain('3B, ldc: nexus spf');
@@ -36,14 +34,14 @@ describe('plots of results', () => {
   });
 
   it('draw nothing of what was not measured', () => {
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
-    expect(renderPlots(folder).size).toBe(0);
-    writeFileSync(path.join(folder, 'schedulers.json'), JSON.stringify([row('something else', 1, null)]));
-    expect(renderPlots(folder).size).toBe(0);
+    using folder = new Folder();
+    expect(renderPlots(folder.path).size).toBe(0);
+    folder.write('schedulers.json', JSON.stringify([row('something else', 1, null)]));
+    expect(renderPlots(folder.path).size).toBe(0);
   });
 
   it('show what KV caches cost for their bytes', () => {
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
+    using folder = new Folder();
     const rows = ['exact', 'int8', 'int2'].flatMap((policy, index) => [
       row(`${policy}: KV of a token`, 6000 / 2 ** index, null),
       row(`${policy}: right answers`, 90 - 20 * index, null),
@@ -56,8 +54,8 @@ describe('plots of results', () => {
         ),
       ),
     ]);
-    writeFileSync(path.join(folder, 'quality.json'), JSON.stringify(rows));
-    const plots = renderPlots(folder);
+    folder.write('quality.json', JSON.stringify(rows));
+    const plots = renderPlots(folder.path);
     // A mark and its legend for each, and for each corner of the front.
     expect(plots.get('quality-answers.svg')!.match(/<circle/g)).toHaveLength(3 + 3 + 3 + 1);
     expect(plots.get('quality-divergence.svg')!.match(/<circle/g)).toHaveLength(2 + 2 + 2 + 1);
@@ -67,13 +65,13 @@ describe('plots of results', () => {
   });
 
   it('show what a scheduler costs streams against what it costs prompts', () => {
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-plots-'));
+    using folder = new Folder();
     const rows = ['nexus, slack 1.5', 'chunked'].flatMap((side) => [
       row(`${side}: TTFT beside the streams, p50`, 10, 1.2),
       row(`${side}: TBT while prompts arrive, p99`, 20, 1.4),
     ]);
-    writeFileSync(path.join(folder, 'schedulers.json'), JSON.stringify(rows));
-    const svg = renderPlots(folder).get('trade-off.svg')!;
+    folder.write('schedulers.json', JSON.stringify(rows));
+    const svg = renderPlots(folder.path).get('trade-off.svg')!;
     expect(svg.match(/<circle/g)!.length).toBe(4);
     expect(svg).toContain('nexus, by slack');
   });

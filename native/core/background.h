@@ -1,0 +1,10 @@
+#pragma once
+
+namespace tandem {
+
+// From now on the calling thread runs only where a core would be idle, next to: a step waits for the slowest
+// of its threads, so whoever takes one of their cores for a moment holds up all of them. Where the system has
+// no such priority, or does not allow it, nothing changes.
+void runInBackground();
+
+}  // namespace tandem
