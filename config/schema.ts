@@ -81,7 +81,7 @@ export const EngineSettings = z.strictObject({
     .min(32)
     .max(65_536)
     .default(128)
-    .describe('newest tokens that stay exact under int4, int2 and zip; whole pages of 32'),
+    .describe('newest tokens that are held as int8 under int4, int2 and zip; whole pages of 32'),
   packSinkTokens: z
     .int()
     .min(32)

@@ -12,6 +12,7 @@ export {
 export { type Grouping, groupings, type MergeMethod, mergeMethods } from './convert/convert-layer.js';
 export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {
+  type BornClass,
   type Device,
   type Lane,
   operatorClasses,
@@ -43,7 +44,7 @@ export {
 } from './grammar/compile.js';
 export type { GrammarPart, GrammarSource } from './grammar/source.js';
 export { PackingRule } from './kv/packing-rule.js';
-export { byAttention, byScore, chooseClasses, type PackedForm } from './kv/page-classes.js';
+export { byAttention, byScore, chooseClasses, followedBy, type PackedForm } from './kv/page-classes.js';
 export { pageTokens } from './kv/page-tokens.js';
 export { Saliency } from './kv/saliency.js';
 export { PrefillSight, type SeenPages, SparsePrefill } from './kv/sparse-prefill.js';

@@ -207,7 +207,7 @@ function defaultKvBytes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | '
   const blocks = blocksFor(contextOf(spec, engine), pageTokens) * engine.maxSequences;
   const wanted = partitions
     ? partitionBytes(spec, partitions, engine.maxSequences)
-    : blocks * blockBytes(spec, largestClass(engine)) + exactBytes(spec, engine);
+    : blocks * blockBytes(spec, largestClass(engine)) + unpackedBytes(spec, engine);
   return kind === 'cuda' ? wanted : Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
 }
 
@@ -223,12 +223,15 @@ function partitionBytes(spec: ModelSpec, rule: PartitionRule, sequences: number)
 }
 
 /** Beside packed pages: the recent tokens of every sequence, and a prompt that is being read. */
-function exactBytes(spec: ModelSpec, engine: EngineSettings): number {
+function unpackedBytes(spec: ModelSpec, engine: EngineSettings): number {
   const rule = packingRule(engine);
   if (!rule) return 0;
   const context = contextOf(spec, engine);
-  const recent = Math.min(context, rule.mostExactTokens) * engine.maxSequences;
-  return blocksFor(recent + context, pageTokens) * blockBytes(spec, 'bf16');
+  const recent = Math.min(context, rule.mostRecentTokens) * engine.maxSequences;
+  return (
+    blocksFor(recent, pageTokens) * blockBytes(spec, rule.recent) +
+    blocksFor(context, pageTokens) * blockBytes(spec, 'bf16')
+  );
 }
 
 /**

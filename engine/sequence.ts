@@ -8,13 +8,22 @@ import type { StopConditions } from './sampling/stop-conditions.js';
 import type { Phase, Work } from './scheduler/work.js';
 import { TokenList } from './token-list.js';
 
+export interface PackingPlan {
+  readonly begin: number;
+  /** Blocks from here on take the class of recent tokens, and are packed later. */
+  readonly packedEnd: number;
+  readonly end: number;
+  /** [end - begin, layers] */
+  readonly classes: Uint8Array;
+}
+
 /** One choice of a request, from its arrival to its last token. The scheduler and its memory own the mutable fields. */
 export class Sequence implements Work {
   phase: Phase = 'waiting';
   inFlight = false;
   packing = false;
   computedTokens = 0;
-  /** So many lie in packed pages: its first ones, or those of its mid partition. */
+  /** So many lie in pages that were converted: its first ones, or those of its mid partition. */
   packedTokens = 0;
   /** So many, of those that were computed, are held no more; the counts of packed tokens do not have them. */
   droppedTokens = 0;
@@ -27,11 +36,11 @@ export class Sequence implements Work {
   squeezedTokens = 0;
   /** So many, behind its sink, are to be dropped then because even that is too much. */
   dropDueTokens = 0;
-  /** The classes of the pages of each packed block, as keys (`keyOf`), and the bytes of all. */
+  /** The classes of the pages of each such block, as keys (`keyOf`), and the bytes of all. */
   packedClasses: string[] = [];
   packedBytes = 0;
   /** What is packed next, as it was decided: the blocks [begin, end) and the classes of their pages. */
-  packingPlan: { readonly begin: number; readonly end: number; readonly classes: Uint8Array } | undefined;
+  packingPlan: PackingPlan | undefined;
   /** Where it looks, if that decides how it is packed. */
   saliency: Saliency | undefined;
   /** Where the rows of its prompt look, if not everywhere. */
@@ -80,8 +89,8 @@ export class Sequence implements Work {
     return this.request.request.prompt.length;
   }
 
-  /** Tokens that lie as they were computed. */
-  get exactTokens(): number {
+  /** Tokens that lie as steps wrote them. */
+  get unpackedTokens(): number {
     return this.computedTokens - this.droppedTokens - this.packedTokens;
   }
 

@@ -143,7 +143,8 @@ export interface NativeDevice {
     classBlockBytes: Record<PrecisionClass, number>;
   };
   kvFreeBlocks(): number;
-  kvReserve(slot: number, tokens: number): boolean;
+  /** The class as its place in `pageClasses`. */
+  kvReserve(slot: number, tokens: number, precision: number): boolean;
   kvLength(slot: number): number;
   kvPublish(slot: number, index: number): number;
   kvAttach(slot: number, blocks: Int32Array): void;

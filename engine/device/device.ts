@@ -240,7 +240,7 @@ export type PageClass = (typeof pageClasses)[number];
  */
 export interface KvPool {
   readonly pageTokens: number;
-  /** Of the pages that steps write. Blocks are counted in it. */
+  /** Of the pages that steps write where nothing else is said. Blocks are counted in it. */
   readonly precision: BornClass;
   /** Bytes of one block. */
   readonly blockBytes: number;
@@ -254,10 +254,11 @@ export interface KvPool {
   /** Bytes of the pages in use, by class. */
   heldBytes(): Readonly<Record<PrecisionClass, number>>;
   /**
-   * Make room so that the slot can hold `tokens` tokens in all. False, and nothing changed, if memory is out. Also while a
-   * step of the slot is in flight, for the one that follows.
+   * Make room so that the slot can hold `tokens` tokens in all, further blocks being of class `born`: the pool's if absent,
+   * and none that is larger. False, and nothing changed, if memory is out. Also while a step of the slot is in flight, for
+   * the one that follows.
    */
-  reserve(slot: number, tokens: number): boolean;
+  reserve(slot: number, tokens: number, born?: BornClass): boolean;
   /** Tokens the slot's cache holds now. */
   length(slot: number): number;
   /**
@@ -280,7 +281,8 @@ export interface KvPool {
    * Write the slot's full blocks [begin, end) again in other classes, on the thread that swaps: `classes` [end - begin,
    * layers] has each page's, as its place in `pageClasses`. Null, and nothing changed, if memory is out: for a while there
    * are both forms. Pages of their class or a smaller one, and packed ones, stay as they are; `none` gives a page up.
-   * Meanwhile the slot runs steps and grows on its old pages, but must not be closed, swapped or forked. Once resolved,
+   * Meanwhile the slot runs steps and grows on its old pages, but must not be closed, swapped or forked. The last block may
+   * be partly filled, where none of its pages becomes a packed one; then the slot runs no steps meanwhile. Once resolved,
    * `finishConversion` lets it go on with the new pages, or `dropConversion` gives those back; neither while a step of the
    * slot is in flight. What a page becomes depends on its own bytes alone.
    */

@@ -1,3 +1,4 @@
+import type { BornClass } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import type { PackingRule } from './packing-rule.js';
 import type { PackedForm } from './page-classes.js';
@@ -13,9 +14,13 @@ export interface PackingSchedule {
   readonly isStrict: boolean;
   /** Tokens of the sequence that are packed into that form, or should be, when the token at `position` is computed. */
   packedAt(sequence: Sequence, position: number): number;
-  /** The first position behind `position` at which more is packed. */
+  /** What tokens behind the prompt are written to, and what is not packed of it becomes; absent: the class of steps. */
+  readonly recent?: BornClass;
+  /** How many of the prompt's tokens are of that class, or packed, when the token at `position` is computed. */
+  roundedAt(sequence: Sequence, position: number): number;
+  /** The first position behind `position` at which the class of some page is another. */
   nextAt(sequence: Sequence, position: number): number;
-  /** Tokens that are computed while nothing is packed. */
+  /** Tokens that are computed while all is exact. */
   exactTokens(sequence: Sequence): number;
   /** How much attention each page receives, by layer, for what is packed at `position`; undefined where nobody looked. */
   scoresAt(sequence: Sequence, position: number): Float64Array[] | undefined;
@@ -28,6 +33,8 @@ export function byRule(rule: PackingRule): PackingSchedule {
     formOf: () => rule.form,
     isStrict: true,
     packedAt: ({ promptTokens }, position) => rule.packedAt(promptTokens, position),
+    recent: rule.recent,
+    roundedAt: ({ promptTokens }, position) => rule.roundedAt(promptTokens, position),
     nextAt: ({ promptTokens }, position) => rule.nextAt(promptTokens, position),
     exactTokens: ({ promptTokens }) => rule.exactTokens(promptTokens),
     scoresAt: ({ saliency, promptTokens }, position) =>
@@ -43,6 +50,7 @@ export function underPressure({ rungs, pageTokens, partitions }: PressureRule): 
     formOf: ({ rung }) => rungs[rung]!,
     isStrict: false,
     packedAt: ({ squeezedTokens }) => squeezedTokens,
+    roundedAt: () => 0,
     nextAt: () => Number.POSITIVE_INFINITY,
     exactTokens: () => Number.POSITIVE_INFINITY,
     scoresAt: ({ saliency, squeezedTokens, droppedTokens }, position) => {

@@ -69,6 +69,13 @@ export function chooseClasses(
   return classes;
 }
 
+/** These classes, and behind them so many pages of one. */
+export function followedBy(classes: Uint8Array, name: PageClass, pages: number): Uint8Array {
+  const all = new Uint8Array(classes.length + pages).fill(pageClasses.indexOf(name));
+  all.set(classes);
+  return all;
+}
+
 /** The bytes of one block of these classes. */
 export function bytesOfBlock({ classBlockBytes }: KvPool, classes: BlockClasses): number {
   let bytes = 0;

@@ -1,4 +1,4 @@
-import type { Device, SwappedKv } from '../device/device.js';
+import type { BornClass, Device, SwappedKv } from '../device/device.js';
 import { slotSampling } from '../sampling/params.js';
 import type { Memory, Squeezable } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
@@ -106,11 +106,12 @@ export class SequenceMemory implements Memory<Sequence> {
 
   kvBytesPerToken(sequence: Sequence): number {
     const exact = this.#device.kv.blockBytes / this.pageTokens;
-    const { packedTokens, packedBytes, exactTokens } = sequence;
+    const { packedTokens, packedBytes, unpackedTokens } = sequence;
     if (packedTokens === 0) return exact;
     const seenPacked = this.#seenPacked(sequence);
     const packed = packedBytes / packedTokens;
-    return (seenPacked * packed + exactTokens * exact) / (seenPacked + exactTokens);
+    const unpacked = this.#device.kv.classBlockBytes[this.#bornClass(sequence)] / this.pageTokens;
+    return (seenPacked * packed + unpackedTokens * unpacked) / (seenPacked + unpackedTokens);
   }
 
   /** Of the packed tokens, those that a token sees. */
@@ -124,20 +125,19 @@ export class SequenceMemory implements Memory<Sequence> {
 
   contextOf(sequence: Sequence): number {
     const sight = this.#sightOf(sequence);
-    return sight?.contextAt(sequence.computedTokens) ?? this.#seenPacked(sequence) + sequence.exactTokens;
+    return sight?.contextAt(sequence.computedTokens) ?? this.#seenPacked(sequence) + sequence.unpackedTokens;
   }
 
   /** What the sequence's KV has come to. */
   kvUsage(sequence: Sequence): KvUsage {
-    const { computedTokens, droppedTokens, exactTokens, packedBytes, packedClasses } = sequence;
-    const exactBytes = blocksFor(exactTokens, this.pageTokens) * this.#device.kv.blockBytes;
+    const { computedTokens, droppedTokens, packedClasses } = sequence;
     const { layers } = this.#device.info.spec;
     const pages = this.#form && new PageCounts(layers, this.#form);
     for (const key of packedClasses) pages?.add(classesOf(key, layers));
     return {
       tokens: computedTokens,
       droppedTokens,
-      bytes: packedBytes + exactBytes,
+      bytes: this.#heldBytes(sequence),
       layers: pages?.byLayer ?? [],
     };
   }
@@ -231,7 +231,8 @@ export class SequenceMemory implements Memory<Sequence> {
 
   reserve(sequence: Sequence, tokens: number): boolean {
     const { kv } = this.#device;
-    while (!kv.reserve(sequence.slot, tokens - sequence.droppedTokens)) {
+    const born = this.#bornClass(sequence);
+    while (!kv.reserve(sequence.slot, tokens - sequence.droppedTokens, born)) {
       const missing =
         blocksFor(tokens, this.pageTokens) - Math.floor(sequence.computedTokens / this.pageTokens);
       if (!this.#cache || this.#cache.evict(missing) === 0) return false;
@@ -345,9 +346,10 @@ export class SequenceMemory implements Memory<Sequence> {
   share(sequence: Sequence): void {
     if (sequence.packedTokens > 0) return;
     const { promptTokens, computedTokens, path, slot, tokens } = sequence;
-    const { sparse } = this.#options;
+    const { sparse, packing } = this.#options;
     const common = sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
-    this.#cache?.extend(path, slot, tokens.view(0, Math.min(computedTokens, common)));
+    const exact = packing?.exactTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
+    this.#cache?.extend(path, slot, tokens.view(0, Math.min(computedTokens, common, exact)));
     if (!sparse) return;
     for (const [stretch, end] of this.#stretchEnds(sparse, path)) {
       const seen = sequence.sight?.ofStretch(stretch);
@@ -373,12 +375,12 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   canSwap(sequence: Sequence): boolean {
-    return !sequence.isScored && this.#swappedBytes + this.#swapBytes(sequence) <= this.#options.swapBytes;
+    return !sequence.isScored && this.#swappedBytes + this.#heldBytes(sequence) <= this.#options.swapBytes;
   }
 
   swapOut(sequence: Sequence): void {
     this.#compression?.abandon(sequence);
-    const bytes = this.#swapBytes(sequence);
+    const bytes = this.#heldBytes(sequence);
     const parks = this.#isParked(sequence);
     const onEnd = parks ? this.#options.onParked : this.#options.onSwappedOut;
     this.#swappedBytes += bytes;
@@ -464,8 +466,17 @@ export class SequenceMemory implements Memory<Sequence> {
     return isWanted && sequence.computedTokens > 0 && this.canSwap(sequence);
   }
 
-  #swapBytes({ exactTokens, packedBytes }: Sequence): number {
-    return blocksFor(exactTokens, this.pageTokens) * this.#device.kv.blockBytes + packedBytes;
+  #heldBytes(sequence: Sequence): number {
+    const { packedBytes, unpackedTokens, packedTokens } = sequence;
+    const unpacked =
+      this.#packing?.unpackedBytes(sequence, packedTokens + unpackedTokens) ??
+      blocksFor(unpackedTokens, this.pageTokens) * this.#device.kv.blockBytes;
+    return packedBytes + unpacked;
+  }
+
+  /** The class of the pages that the sequence's next tokens are written to. */
+  #bornClass(sequence: Sequence): BornClass {
+    return this.#packing?.bornClass(sequence) ?? this.#device.kv.precision;
   }
 
   /** The most that the sequence takes from now on until it has `tokens` tokens. */

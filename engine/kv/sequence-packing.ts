@@ -1,4 +1,4 @@
-import type { KvPool, PageClass } from '../device/device.js';
+import type { BornClass, KvPool, PageClass } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
 import type { Compression } from './compression.js';
@@ -8,6 +8,7 @@ import {
   chooseClasses,
   classesOf,
   decidesByAttention,
+  followedBy,
   keyOf,
   type PackedForm,
 } from './page-classes.js';
@@ -93,8 +94,15 @@ export class SequencePacking implements Compression {
   }
 
   mustPack(sequence: Sequence): boolean {
-    const { schedule } = this.#options;
-    return schedule.isStrict && schedule.packedAt(sequence, sequence.computedTokens) > sequence.rungTokens;
+    return this.#options.schedule.isStrict && this.#dueAt(sequence) > sequence.rungTokens;
+  }
+
+  /** Where what is due when the token at `position` is computed ends, in whole pages. */
+  #dueAt(sequence: Sequence, position = sequence.computedTokens): number {
+    const { schedule, kv } = this.#options;
+    const rounded = schedule.roundedAt(sequence, position);
+    if (rounded <= sequence.packedTokens) return schedule.packedAt(sequence, position);
+    return blocksFor(rounded, kv.pageTokens) * kv.pageTokens;
   }
 
   /** Tokens that a step may bring before more must be packed. */
@@ -103,21 +111,36 @@ export class SequencePacking implements Compression {
     return this.#options.schedule.nextAt(sequence, computedTokens) - computedTokens;
   }
 
-  /** Blocks, rounded up, that `tokens` tokens take of which the first `packedTokens` take `packedBytes`. */
-  blocksOf(tokens: number, packedTokens: number, packedBytes: number): number {
-    const { pageTokens, blockBytes } = this.#options.kv;
-    return Math.ceil(packedBytes / blockBytes) + blocksFor(tokens - packedTokens, pageTokens);
+  /** The class of the pages that the sequence's next tokens are written to. */
+  bornClass({ promptTokens, computedTokens }: Sequence): BornClass {
+    const { schedule, kv } = this.#options;
+    return (computedTokens >= promptTokens && schedule.recent) || kv.precision;
+  }
+
+  /** Bytes of the blocks behind those that were converted, when `tokens` tokens are held. */
+  unpackedBytes({ promptTokens, packedTokens }: Sequence, tokens: number): number {
+    const { schedule, kv } = this.#options;
+    const first = blocksFor(packedTokens, kv.pageTokens);
+    const behind = blocksFor(tokens, kv.pageTokens) - first;
+    // The prompt's were written as it was read.
+    const ofPrompt = Math.max(0, blocksFor(Math.min(tokens, promptTokens), kv.pageTokens) - first);
+    const bytes = kv.classBlockBytes;
+    return ofPrompt * bytes[kv.precision] + (behind - ofPrompt) * bytes[schedule.recent ?? kv.precision];
   }
 
   /** The most blocks that a sequence takes from now on until it has `tokens` tokens: its prompt is exact at first. */
   mostBlocks(sequence: Sequence, tokens: number): number {
     const { schedule, kv } = this.#options;
-    const { packedTokens, packedBytes } = sequence;
-    if (packedTokens > 0) return this.blocksOf(tokens - sequence.droppedTokens, packedTokens, packedBytes);
-    const exact = Math.min(tokens, schedule.exactTokens(sequence));
-    const packed = schedule.packedAt(sequence, tokens);
-    const most = (packed / kv.pageTokens) * this.#blockRatio * kv.blockBytes;
-    return Math.max(this.blocksOf(exact, 0, 0), this.blocksOf(tokens, packed, most));
+    const { packedTokens, packedBytes, droppedTokens } = sequence;
+    if (packedTokens > 0) {
+      const bytes = packedBytes + this.unpackedBytes(sequence, tokens - droppedTokens);
+      return Math.ceil(bytes / kv.blockBytes);
+    }
+    const exact = blocksFor(Math.min(tokens, schedule.exactTokens(sequence)), kv.pageTokens);
+    const packed = schedule.packedAt(sequence, tokens) / kv.pageTokens;
+    const recent = blocksFor(tokens, kv.pageTokens) - packed;
+    const recentRatio = kv.classBlockBytes[schedule.recent ?? kv.precision] / kv.blockBytes;
+    return Math.max(exact, Math.ceil(packed * this.#blockRatio + recent * recentRatio));
   }
 
   /**
@@ -127,11 +150,11 @@ export class SequencePacking implements Compression {
   pack(sequence: Sequence): boolean {
     const { schedule, kv, share } = this.#options;
     const { promptTokens, computedTokens } = sequence;
-    const due = schedule.packedAt(sequence, computedTokens);
     const next = schedule.nextAt(sequence, computedTokens);
     const isSoon = computedTokens >= promptTokens && next - computedTokens <= kv.pageTokens;
-    if ((due > 0 || isSoon) && sequence.convertedTokens === 0) share(sequence);
+    if ((this.#dueAt(sequence) > 0 || isSoon) && sequence.convertedTokens === 0) share(sequence);
     while (!sequence.packing) {
+      const due = this.#dueAt(sequence);
       if (sequence.convertedTokens > sequence.rungTokens) {
         if (sequence.convertedTokens > due) return true;
         this.#finish(sequence);
@@ -139,8 +162,7 @@ export class SequencePacking implements Compression {
         this.#drop(sequence);
       } else if (due > sequence.rungTokens) {
         this.#decide(sequence, computedTokens);
-        this.#adopt(sequence, due);
-        if (due === sequence.rungTokens) continue;
+        if (this.#adopt(sequence)) continue;
         if (this.#isMadeByAnother(sequence)) return true;
         if (!this.#convert(sequence, due)) return false;
       } else {
@@ -172,17 +194,19 @@ export class SequencePacking implements Compression {
   /** Into which classes the sequence's pages go that are packed at `position`, unless that is known. */
   #decide(sequence: Sequence, position: number): void {
     const { schedule, kv, layers } = this.#options;
-    const end = schedule.packedAt(sequence, position) / kv.pageTokens;
-    if (sequence.packingPlan?.end === end) return;
+    const packedEnd = schedule.packedAt(sequence, position) / kv.pageTokens;
+    const end = this.#dueAt(sequence, position) / kv.pageTokens;
+    const plan = sequence.packingPlan;
+    if (plan?.end === end && plan.packedEnd === packedEnd) return;
     const begin = sequence.rungTokens / kv.pageTokens;
     // Where pages are packed alike, nobody has looked.
     const scores =
-      schedule.scoresAt(sequence, position) ?? Array.from({ length: layers }, () => new Float64Array(end));
-    sequence.packingPlan = {
-      begin,
-      end,
-      classes: chooseClasses(schedule.formOf(sequence), scores, begin, end),
-    };
+      schedule.scoresAt(sequence, position) ??
+      Array.from({ length: layers }, () => new Float64Array(packedEnd));
+    const packed = chooseClasses(schedule.formOf(sequence), scores, begin, packedEnd);
+    const recent = schedule.recent ?? kv.precision;
+    const classes = followedBy(packed, recent, (end - packedEnd) * layers);
+    sequence.packingPlan = { begin, packedEnd, end, classes };
   }
 
   /** Of blocks that were decided on: [count, layers]. */
@@ -196,14 +220,15 @@ export class SequencePacking implements Compression {
     return keyOf(this.#classesOf(sequence, block), sequence.packedClasses[block]);
   }
 
-  /** Takes over what other sequences have made of the same blocks. */
-  #adopt(sequence: Sequence, due: number): void {
+  /** Takes over what other sequences have made of the same blocks. Whether that was all that is due. */
+  #adopt(sequence: Sequence): boolean {
     const { pageTokens } = this.#options.kv;
-    while (sequence.rungTokens < due) {
+    while (sequence.rungTokens < this.#dueAt(sequence)) {
       const block = sequence.rungTokens / pageTokens;
-      if (!sequence.path[block]?.packed.has(this.#keyOf(sequence, block))) return;
+      if (!sequence.path[block]?.packed.has(this.#keyOf(sequence, block))) return false;
       this.#becomePacked(sequence, sequence.rungTokens + pageTokens);
     }
+    return true;
   }
 
   /** The next block to pack is there, or will be: the end of the other's conversion brings this sequence here again. */
@@ -301,7 +326,7 @@ export class SequencePacking implements Compression {
   #becomePacked(sequence: Sequence, end: number): void {
     const { cache, kv } = this.#options;
     const { layers } = this.#options;
-    const { path, slot, packedClasses } = sequence;
+    const { path, slot, packedClasses, packingPlan, computedTokens, droppedTokens } = sequence;
     if (sequence.packedTokens === 0) cache.unpin(path);
     for (let block = sequence.rungTokens / kv.pageTokens; block < end / kv.pageTokens; block++) {
       const before = packedClasses[block];
@@ -313,8 +338,10 @@ export class SequencePacking implements Compression {
       sequence.packedBytes += bytesOfBlock(kv, classes);
       if (before !== undefined) sequence.packedBytes -= bytesOfBlock(kv, classesOf(before, layers));
     }
-    sequence.packedTokens = Math.max(sequence.packedTokens, end);
-    sequence.rungTokens = end;
-    sequence.convertedTokens = end;
+    sequence.packedTokens = Math.max(sequence.packedTokens, Math.min(end, computedTokens - droppedTokens));
+    // What is of the recent class now is packed later.
+    const isDone = end === packingPlan!.end * kv.pageTokens;
+    sequence.rungTokens = isDone ? packingPlan!.packedEnd * kv.pageTokens : end;
+    sequence.convertedTokens = sequence.rungTokens;
   }
 }

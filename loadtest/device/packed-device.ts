@@ -1,5 +1,5 @@
 import type { Device, Lane, PackingRule, SparsePrefill, Step, StepResult } from '../../engine/index.js';
-import { chooseClasses, PrefillSight, Saliency, type SeenPages } from '../../engine/index.js';
+import { chooseClasses, followedBy, PrefillSight, Saliency, type SeenPages } from '../../engine/index.js';
 
 /** What a sequence's KV goes through. */
 export interface KvRules {
@@ -21,6 +21,8 @@ interface PackedSlot {
   /** What the slot holds before its first step on the decode lane; unknown until it is said or seen. */
   promptTokens: number | undefined;
   packedTokens: number;
+  /** Of the prompt, those that were converted. */
+  roundedTokens: number;
   saliency: Saliency | undefined;
   sight: PrefillSight | undefined;
 }
@@ -28,7 +30,7 @@ interface PackedSlot {
 /**
  * The device, its sequences treated as the engine treats them: packed by its rule, before the decode step that needs it,
  * and prompts that look where its rule says. Where the engine lets a conversion run beside other steps, here the step
- * waits for it.
+ * waits for it. Room is made by each step, in the class that its tokens are written to: nothing is reserved before.
  */
 export function packedDevice(device: Device, { packing: rule, sparse }: KvRules): PackedDevice {
   const { kv } = device;
@@ -46,18 +48,26 @@ export function packedDevice(device: Device, { packing: rule, sparse }: KvRules)
     if (!rule) return;
     const position = kv.length(slot);
     const due = rule.packedAt(promptTokens, position);
-    if (due <= state.packedTokens) return;
+    const rounded = rule.roundedAt(promptTokens, position);
+    if (due <= state.packedTokens && rounded <= state.roundedTokens) return;
     // Pages that are kept as they are may be given up later.
     const begin = rule.form.high === kv.precision ? 0 : state.packedTokens / kv.pageTokens;
-    const end = due / kv.pageTokens;
+    const packedEnd = due / kv.pageTokens;
+    const end = rounded > state.roundedTokens ? Math.ceil(rounded / kv.pageTokens) : packedEnd;
     const scores =
       state.saliency?.scoresAt(rule.decidedAt(promptTokens, position)) ??
-      Array.from({ length: layers }, () => new Float64Array(end));
-    const conversion = kv.convert(slot, begin, end, chooseClasses(rule.form, scores, begin, end));
+      Array.from({ length: layers }, () => new Float64Array(packedEnd));
+    const classes = followedBy(
+      chooseClasses(rule.form, scores, begin, packedEnd),
+      rule.recent,
+      (end - packedEnd) * layers,
+    );
+    const conversion = kv.convert(slot, begin, end, classes);
     if (!conversion) throw new RangeError(`no room to pack a sequence of ${position} tokens`);
     await conversion;
     kv.finishConversion(slot);
     state.packedTokens = due;
+    state.roundedTokens = rounded;
   }
 
   async function run(lane: Lane, step: Step): Promise<StepResult> {
@@ -65,6 +75,8 @@ export function packedDevice(device: Device, { packing: rule, sparse }: KvRules)
       const { promptTokens = Number.POSITIVE_INFINITY, sight } = slots.get(slot)!;
       const begin = kv.length(slot);
       const end = begin + Math.max(step.counts[entry]!, 1);
+      const born = rule && begin >= promptTokens ? rule.recent : kv.precision;
+      if (!kv.reserve(slot, end, born)) throw new RangeError(`no room for a sequence of ${end} tokens`);
       const packing = rule?.probesAmong(promptTokens, begin, end) ?? [];
       const looks = [
         ...packing.map((run) => ({ run, decides: 'packing' as const })),
@@ -98,9 +110,16 @@ export function packedDevice(device: Device, { packing: rule, sparse }: KvRules)
 
   return {
     ...device,
+    kv: { ...kv, reserve: () => true },
     openSlot(slot, sampling) {
       device.openSlot(slot, sampling);
-      slots.set(slot, { promptTokens: undefined, packedTokens: 0, saliency: undefined, sight: undefined });
+      slots.set(slot, {
+        promptTokens: undefined,
+        packedTokens: 0,
+        roundedTokens: 0,
+        saliency: undefined,
+        sight: undefined,
+      });
     },
     expectPrompt(slot, tokens) {
       const state = slots.get(slot)!;

@@ -1,4 +1,5 @@
 import {
+  type BornClass,
   type Device,
   greedySampling,
   type PackingRule,
@@ -33,9 +34,10 @@ export function decode(
   return withSlots(packed ?? device, prompts.length, async (slots) => {
     device.partition(device.info.units);
     for (const [slot, prompt] of prompts.entries()) {
-      makeRoom(device, slot, prompt.length + steps);
+      makeRoom(device, slot, prompt.length);
       await read(packed ?? device, slot, prompt, Want.sample);
       await packed?.pack(slot);
+      makeRoom(device, slot, prompt.length + steps, packing?.recent);
     }
     return timeDecode(device, slots, steps);
   });
@@ -138,8 +140,8 @@ export function withSlotsOfAll<T>(
   );
 }
 
-export function makeRoom(device: Device, slot: number, tokens: number): void {
-  if (device.kv.reserve(slot, tokens)) return;
+export function makeRoom(device: Device, slot: number, tokens: number, born?: BornClass): void {
+  if (device.kv.reserve(slot, tokens, born)) return;
   const { totalBlocks, blockBytes, pageTokens } = device.kv;
   throw new RangeError(
     `no room for a sequence of ${tokens} tokens: the KV cache holds ${totalBlocks * pageTokens} tokens in ` +

@@ -36,7 +36,7 @@ export async function openPolicy({ settings, form }: CachePolicy, room: PolicyRo
   });
   const model = ModelSettings.parse({ path: room.model, weights: room.weights });
   const { device } = await openDevice({ model, engine });
-  const rule = form ? new PackingRule(form, engine.kvRecentTokens, pageTokens) : packingRule(engine);
+  const rule = form ? new PackingRule(form, engine.kvRecentTokens, pageTokens, 'bf16') : packingRule(engine);
   const sparse = sparsePrefill(engine, spec);
   return rule || sparse ? packedDevice(device, { packing: rule, sparse }) : device;
 }

@@ -72,7 +72,7 @@ export const sections: Readonly<Record<string, Section>> = {
   quality: {
     title: 'What a KV cache costs in quality',
     about:
-      'The demo model under each `--kv`, under `zip` with other values of tau, with sparse prefill, and under what others ' +
+      'The demo model under each `--kv`, under `zip` with other values of tau, and under what others ' +
       'do: eviction by attention (`evict`), a sink and a window (`window`), all exact pages of so many percent ' +
       '([what the figures mean](quality.md)). Baseline is the exact cache. The maps show right answers in percent, by ' +
       'length of the text and by where in it the fact stood.',

@@ -227,7 +227,8 @@ Napi::Value DeviceWrap::kvFreeBlocks(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceWrap::kvReserve(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const bool done = device().kv().reserve(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int64Value());
+    const bool done = device().kv().reserve(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int64Value(),
+                                            readClass(info[2]));
     return Napi::Boolean::New(info.Env(), done);
   });
 }

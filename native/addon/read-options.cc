@@ -6,6 +6,13 @@
 namespace tandem::addon {
 namespace {
 
+PrecisionClass classAt(std::uint32_t place) {
+  if (place > static_cast<std::uint32_t>(PrecisionClass::none)) {
+    throw Error("there is no page class " + std::to_string(place));
+  }
+  return static_cast<PrecisionClass>(place);
+}
+
 Napi::Value field(Napi::Object object, const char* name) {
   Napi::Value value = object.Get(name);
   if (value.IsUndefined()) throw Error(std::string("the option ") + name + " is missing");
@@ -141,13 +148,12 @@ OpenOptions readOpenOptions(Napi::Object object) {
   return options;
 }
 
+PrecisionClass readClass(const Napi::Value& value) { return classAt(value.ToNumber().Uint32Value()); }
+
 std::vector<PrecisionClass> readClasses(const Napi::Value& value) {
   std::vector<PrecisionClass> classes;
   for (const std::uint8_t place : readColumn<std::uint8_t>(value, napi_uint8_array, "classes")) {
-    if (place > static_cast<std::uint8_t>(PrecisionClass::none)) {
-      throw Error("there is no page class " + std::to_string(place));
-    }
-    classes.push_back(static_cast<PrecisionClass>(place));
+    classes.push_back(classAt(place));
   }
   return classes;
 }

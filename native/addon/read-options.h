@@ -35,6 +35,7 @@ SlotOptions readSlotOptions(Napi::Object object);
 TokenBytes readTokenBytes(Napi::Object object);
 GrammarTables readGrammarTables(Napi::Object object);
 // Of pages, as their places in `pageClasses` of engine/device/device.ts.
+PrecisionClass readClass(const Napi::Value& value);
 std::vector<PrecisionClass> readClasses(const Napi::Value& value);
 
 // An entry and a count of pages for each sparse entry, and the flags of all of them one after another.

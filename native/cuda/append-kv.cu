@@ -162,7 +162,7 @@ __device__ void storeValues(const Head& head, const PageFormat& format, std::byt
 // A block is a piece and a head; a warp takes a token at a time.
 __global__ void __launch_bounds__(kThreads) appendPiece(const AppendKv problem) {
   const KvPiece piece = problem.pieces[blockIdx.x];
-  const PageFormat& format = problem.tables.format;
+  const PageFormat format = problem.tables.formatOf(piece.sequence, piece.page);
   const int head = static_cast<int>(blockIdx.y), kvHead = head - problem.heads;
   const int headDim = format.headDim, half = headDim / 2;
   const std::int64_t cols = static_cast<std::int64_t>(problem.heads + 2 * format.kvHeads) * headDim;

@@ -29,7 +29,7 @@ struct PageTables {
   const std::uint64_t* entries = nullptr;  // [slots, slotStride]
   std::int64_t slotStride = 0;
   const std::int32_t* slots = nullptr;  // [sequences]
-  PageFormat format;                    // in the pool's own class, which appended pages have
+  PageFormat format;                    // in the pool's own class, which most pages that grow have
 
   TANDEM_ON_BOTH std::uint64_t entry(int sequence, int index) const {
     return entries[slots[sequence] * slotStride + index];
@@ -41,8 +41,8 @@ struct PageTables {
     return static_cast<PrecisionClass>(entry & 7);
   }
   TANDEM_ON_BOTH std::byte* page(int sequence, int index) const { return pageOf(entry(sequence, index)); }
-  TANDEM_ON_BOTH PrecisionClass classOf(int sequence, int index) const {
-    return classOf(entry(sequence, index));
+  TANDEM_ON_BOTH PageFormat formatOf(int sequence, int index) const {
+    return format.in(classOf(entry(sequence, index)));
   }
 };
 

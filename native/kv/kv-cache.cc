@@ -93,13 +93,17 @@ void KvCache::tabulate(Sequence& sequence, std::span<const PageId> block) {
   }
 }
 
-bool KvCache::reserve(int slot, std::int64_t tokens) {
+bool KvCache::reserve(int slot, std::int64_t tokens, PrecisionClass precision) {
   const bool isRunning = isInStep(slot);
   checkMayFollow(slot);
   Sequence& sequence = isRunning ? sequences_[slot] : mayRun(slot);
+  if (isPacked(precision) || bitsOf(precision) > bitsOf(format().precision)) {
+    throw Error(std::string("tokens cannot be written to pages in ") + nameOf(precision) + ", of a pool in " +
+                nameOf(format().precision));
+  }
   const std::int64_t missing = blocksFor(tokens) - sequence.blocks;
-  if (missing > freeBlocks()) return false;
-  const std::vector<PrecisionClass> classes(layers_, format().precision);
+  if (missing > static_cast<std::int64_t>(pool_.freePages(precision) / layers_)) return false;
+  const std::vector<PrecisionClass> classes(layers_, precision);
   for (std::int64_t i = 0; i < missing; ++i) {
     const std::vector<PageId> block = *take(classes);
     if (isRunning) {
@@ -262,8 +266,16 @@ void KvCache::put(Sequence& sequence, const Replacement& replacement) {
   ++sequence.version;
 }
 
+void KvCache::checkTakesTokens(int slot) const {
+  const Sequence& sequence = at(slot);
+  if (sequence.converting && sequence.convertsTail) {
+    throw Error("slot " + std::to_string(slot) + " is being converted and takes no tokens till then");
+  }
+}
+
 void KvCache::startStep(int slot, std::int64_t tokens) {
   Sequence& sequence = mayRun(slot);
+  checkTakesTokens(slot);
   sequence.planned = sequence.length + tokens;
   sequence.steps.fetch_add(1, std::memory_order_release);
 }
@@ -368,7 +380,9 @@ std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, st
                                                                     std::int64_t end,
                                                                     std::span<const PrecisionClass> classes) {
   Sequence& sequence = idle(slot);
-  if (begin < 0 || begin > end || end * kPageTokens > sequence.length) {
+  const bool takesTail = classes.size() >= layers_ && std::ranges::none_of(classes.last(layers_), isPacked);
+  const std::int64_t full = sequence.length / kPageTokens;
+  if (begin < 0 || begin > end || end > (takesTail ? blocksFor(sequence.length) : full)) {
     throw Error("blocks " + std::to_string(begin) + " to " + std::to_string(end) + " of slot " +
                 std::to_string(slot) + " are not all full and cannot be converted");
   }
@@ -396,6 +410,7 @@ std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, st
                            format().in(sequence.classes[layer][block]), format().in(wanted[i])});
   }
   sequence.converting = std::move(replacements);
+  sequence.convertsTail = end > full;
   sequence.written.store(false, std::memory_order_relaxed);
   return conversions;
 }

@@ -16,8 +16,8 @@
 namespace tandem {
 
 // The page tables of all slots, over one pool. A *block* is the pages of all layers for the same kPageTokens
-// tokens; the tables of a slot grow by blocks of the pool's format. Full blocks may be published: then they
-// are immutable, outlive the slot, and other slots start with them.
+// tokens; the tables of a slot grow by blocks. Full blocks may be published: then they are immutable, outlive
+// the slot, and other slots start with them.
 //
 // Called by the thread that plans steps. A slot in flight (its step is running, or it is being swapped) must
 // be left alone: its pages are being read or written by a lane or a copy, and while a step runs its tables
@@ -44,9 +44,11 @@ class KvCache {
   KvMemory& memory() const { return pool_.memory(); }
   int slots() const { return static_cast<int>(sequences_.size()); }
 
-  // Makes room for `tokens` tokens in all. False, and nothing changed, if memory is out. While a step of the
-  // slot runs, the room is for the one that follows it.
-  bool reserve(int slot, std::int64_t tokens);
+  // Makes room for `tokens` tokens in all, in the pool's format or a smaller one that takes tokens one by
+  // one. False, and nothing changed, if memory is out. While a step of the slot runs, the room is for the one
+  // that follows it.
+  bool reserve(int slot, std::int64_t tokens, PrecisionClass precision);
+  bool reserve(int slot, std::int64_t tokens) { return reserve(slot, tokens, format().precision); }
   std::int64_t length(int slot) const { return at(slot).length; }
   std::int64_t reserved(int slot) const { return at(slot).blocks * kPageTokens; }
   // Tokens that it will hold when its steps in flight are done.
@@ -84,6 +86,8 @@ class KvCache {
 
   // Throws if the slot is in flight.
   void checkMayRun(int slot) const;
+  // Throws if the page is being converted that a step would write to.
+  void checkTakesTokens(int slot) const;
 
   // A slot's KV moves to host memory, or back into an empty slot. Between the start and `finishSwap` someone
   // runs the copies, on any thread; so long the slot is in flight.
@@ -107,7 +111,8 @@ class KvCache {
   // A slot's full blocks [begin, end) are written again in other classes: classes [end - begin, layers] has
   // each page's. Pages of their class or a smaller one stay as they are, and so do packed ones; one whose
   // class is `none` is given up. After the start someone has a backend requantize them, on any thread, while
-  // the slot goes on with the old ones, and says so by `conversionWritten`. Then, when no step of the slot
+  // the slot goes on with the old ones, and says so by `conversionWritten`. The last block may be partly
+  // filled where its pages do not become packed ones; then no step may run. Then, when no step of the slot
   // runs, `finishConversion` puts the new pages in their places, and the old ones stay with whoever else
   // shares them; or `dropConversion` gives the new ones back. Nothing, and nothing changed, if memory is out:
   // for a while there are both.
@@ -168,10 +173,12 @@ class KvCache {
     std::vector<PageId> given;
     std::optional<Swapping> swapping;
     std::optional<std::vector<Replacement>> converting;
+    bool convertsTail = false;         // a page that is not full among them
     std::atomic<bool> written{false};  // the pages that it is being converted to
   };
 
   const Sequence& at(int slot) const;
+  void checkMayRun(int slot) const;
   Sequence& mayRun(int slot);
   Sequence& idle(int slot);  // neither in flight nor being converted
   std::vector<Replacement> endConversion(int slot);

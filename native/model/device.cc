@@ -160,6 +160,7 @@ Device::Job Device::plan(int lane, Step step, Turn turn) {
     } else {
       kv_.checkMayRun(slot);
     }
+    kv_.checkTakesTokens(slot);
     for (std::size_t j = 0; j < i; ++j) {
       if (step.slots[j] == slot) throw Error("slot " + number(slot) + " appears twice in a step");
     }

@@ -21,7 +21,7 @@ function open(engine: EngineOver = {}): Promise<Engine> {
 const long = retrievalCases().filter(({ length }) => length >= 512);
 const drawing = { ...requestFor([0]).sampling, temperature: 0.9, topP: 0.95, seed: 42n };
 /** Of the demo model: 6 layers of 4 heads. */
-const blockBytes = { bf16: 196_608, int4: 56_832 };
+const blockBytes = { bf16: 196_608, int8: 104_448, int4: 58_368 };
 
 let encode: (text: string) => Int32Array;
 beforeAll(async () => {
@@ -126,6 +126,20 @@ describe('a request under packed KV', () => {
     await fresh.close();
   });
 
+  it('is held as int8 where it is not packed, as soon as its prompt was read, however short that is', async () => {
+    const engine = await open();
+    for (const length of [1, 20, 64, 150]) {
+      const prompt = encode(long[0]!.prompt).slice(0, length);
+      const request = requestFor(prompt, { maxTokens: 90, ignoreEos: true, reportsKv: true });
+      const { tokens, bytes } = (await generate(engine, request)).usage.kv!;
+      expect(tokens).toBe(length + 89);
+      const packed = Math.max(0, Math.floor((Math.floor((tokens - 1) / 64) * 64 - 64) / 32));
+      expect(bytes).toBe(packed * blockBytes.int4 + (Math.ceil(tokens / 32) - packed) * blockBytes.int8);
+    }
+    await expectNothingHeld(engine);
+    await engine.close();
+  });
+
   it('shares the packed blocks of its prompt among its choices, which are converted once', async () => {
     for (const prefixCache of [true, false]) {
       const engine = await open({ prefixCache });
@@ -139,7 +153,10 @@ describe('a request under packed KV', () => {
       const { kvPackedBlocks, kvHeldBytes } = (await held)!;
       expect(kvHeldBytes.int4).toBeGreaterThanOrEqual(promptBlocks * blockBytes.int4);
       expect(kvHeldBytes.int4).toBeLessThan((promptBlocks + 8) * blockBytes.int4);
-      expect(kvPackedBlocks - before).toBeLessThan(promptBlocks + 8);
+      // Its recent blocks too, but for the one that each choice goes on writing to.
+      expect(kvHeldBytes.int8).toBeLessThanOrEqual((2 + 4 * 2) * blockBytes.int8);
+      expect(kvHeldBytes.bf16).toBeLessThanOrEqual((prefixCache ? promptBlocks + 2 : 0) * blockBytes.bf16);
+      expect(kvPackedBlocks - before).toBeLessThan(promptBlocks + 4 * 4);
       expect(choices[0]!.logprobs).toEqual(alone[0]!.logprobs.slice(0, 20));
       await expectNothingHeld(engine);
       await engine.close();

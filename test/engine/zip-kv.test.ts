@@ -58,7 +58,7 @@ describe('a request under zip', () => {
       const [one, two] = await Promise.all([ask(engine), ask(engine, { n: 2 }), ...crowd]);
       const again = await ask(engine);
       // The probes are read anew.
-      expect(again.usage.cachedTokens).toBe(Math.floor((prompt.length - 64) / 32) * 32);
+      expect(again.usage.cachedTokens).toBe(Math.floor((prompt.length - 16) / 32) * 32);
       for (const { choices } of [one!, two!, again]) expect(choices[0]).toEqual(alone.choices[0]);
       const { kvHeldBytes, cache, kvBlockBytes } = await engine.stats();
       expect(kvHeldBytes).toEqual({ bf16: cache.blocks * kvBlockBytes, int8: 0, int4: 0, int2: 0 });
@@ -209,11 +209,15 @@ describe('a request under zip', () => {
       expect(high).toBeGreaterThan(0);
       expect(high).toBeLessThan(6 * packed);
       expect(new Set(kv!.layers.map((layer) => layer.high)).size).toBeGreaterThan(1);
-      const [int4, int2, exact] = [58_368 / 6, 33_792 / 6, 196_608];
-      const exactBlocks = Math.ceil((tokens - 32 * packed) / 32);
-      expect(kv!.bytes).toBeCloseTo(high * int4 + (6 * packed - high) * int2 + exactBlocks * exact, 3);
+      const [int4, int2, int8] = [58_368 / 6, 33_792 / 6, 104_448];
+      const recentBlocks = Math.ceil((tokens - 32 * packed) / 32);
+      expect(kv!.bytes).toBeCloseTo(high * int4 + (6 * packed - high) * int2 + recentBlocks * int8, 3);
       const { kvPages, kvPackedBlocks } = await engine.stats();
-      expect(kvPages!.map(({ all }) => all)).toEqual(new Array(6).fill(kvPackedBlocks));
+      // Of both.
+      expect(kvPages!.map(({ all }) => all)).toEqual(new Array(6).fill(2 * packed));
+      // The prompt's recent blocks were converted twice.
+      const recentOfPrompt = Math.ceil(prompt.length / 32) - Math.floor((prompt.length - 64) / 32);
+      expect(kvPackedBlocks).toBe(2 * (packed + recentOfPrompt));
     });
     await withEngine({ kv: 'int4' }, async (engine) => {
       expect((await ask(engine, { reportsKv: true })).usage.kv!.layers).toEqual([]);

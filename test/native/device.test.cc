@@ -261,23 +261,24 @@ TEST("device: a sequence whose pages were converted goes on near the exact one, 
 
 TEST("device: converted pages give the same bits in chunks, token by token, forked, shared and swapped") {
   std::vector<std::int32_t> tokens;
-  for (int i = 0; i < 120; ++i) tokens.push_back(i * 41 % 90);
+  for (int i = 0; i < 140; ++i) tokens.push_back(i * 41 % 90);
   const std::vector<std::int32_t> first(tokens.begin(), tokens.begin() + 100);
   const test::TinyModel model(llama(), 19);
   const auto device = open(model, WeightClass::int8, availableIsas().front());
+  // Every class, a page of int8 that is partly filled, and from then on tokens that are written as int8.
   const auto begin = [&](int slot) {
     device->openSlot(slot, SlotOptions{});
-    device->kv().reserve(slot, 128);
+    device->kv().reserve(slot, 100);
     run(*device, 0, {{slot}, {100}, first, {0}});
     test::isTrue(convert(*device, slot, 0, 1, PrecisionClass::int2), "room");
     test::isTrue(convert(*device, slot, 1, 2, PrecisionClass::int4, 0), "room");
-    test::isTrue(convert(*device, slot, 1, 3, PrecisionClass::int8, 1), "room");
+    test::isTrue(convert(*device, slot, 1, 4, PrecisionClass::int8, 1), "room");
   };
   const auto goOn = [&](int slot, std::int32_t chunk) {
-    device->kv().reserve(slot, 128);
+    device->kv().reserve(slot, 140, PrecisionClass::int8);
     std::vector<float> logits;
-    for (std::int32_t at = static_cast<std::int32_t>(device->kv().length(slot)); at < 120; at += chunk) {
-      const std::int32_t count = std::min(chunk, 120 - at);
+    for (std::int32_t at = static_cast<std::int32_t>(device->kv().length(slot)); at < 140; at += chunk) {
+      const std::int32_t count = std::min(chunk, 140 - at);
       logits = run(*device, at % 2,
                    {{slot}, {count}, {tokens.begin() + at, tokens.begin() + at + count}, {kWantLogits}})
                    .entries[0]
@@ -311,7 +312,7 @@ TEST("device: converted pages give the same bits in chunks, token by token, fork
 
   // One who shares the exact pages keeps them.
   device->openSlot(0, SlotOptions{});
-  device->kv().reserve(0, 128);
+  device->kv().reserve(0, 140);
   run(*device, 0, {{0}, {100}, first, {0}});
   device->openSlot(1, SlotOptions{});
   test::isTrue(device->kv().fork(0, 1, 100), "a fork fits");
@@ -320,6 +321,35 @@ TEST("device: converted pages give the same bits in chunks, token by token, fork
   test::isTrue(exact == logitsOf(*device, tokens, 128), "who shares the exact pages keeps them");
   device->closeSlot(1);
   test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
+}
+
+TEST("device: tokens that are written to int8 pages have the bits of a pool in int8") {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 100; ++i) tokens.push_back(i * 47 % 90);
+  const test::TinyModel model(llama(), 23);
+  const auto device = open(model, WeightClass::bf16, availableIsas().front());
+  const auto int8 = open(model, WeightClass::bf16, availableIsas().front(), PrecisionClass::int8);
+  for (const std::size_t chunk : {1, 40}) {
+    // What is reserved already stays as it is.
+    device->openSlot(1, SlotOptions{});
+    device->kv().reserve(1, 100, PrecisionClass::int8);
+    device->kv().reserve(1, 100);
+    test::equal(device->kv().heldBytes(), 4 * device->kv().blockBytes(PrecisionClass::int8), "bytes");
+    std::vector<float> logits;
+    for (std::size_t at = 0; at < 100; at += chunk) {
+      const std::size_t end = std::min<std::size_t>(100, at + chunk);
+      logits = run(*device, 0,
+                   {{1},
+                    {static_cast<std::int32_t>(end - at)},
+                    {tokens.begin() + static_cast<std::ptrdiff_t>(at),
+                     tokens.begin() + static_cast<std::ptrdiff_t>(end)},
+                    {kWantLogits}})
+                   .entries[0]
+                   .logits;
+    }
+    test::isTrue(logits == logitsOf(*int8, tokens, 100), "chunks of " + std::to_string(chunk));
+    device->closeSlot(1);
+  }
 }
 
 TEST("device: a slot's steps go on with its old pages until a conversion is finished, or dropped") {

@@ -104,8 +104,12 @@ TEST("page classes: random operations over all classes report the bytes they hol
       case 0: {  // reserve, write and fill
         const std::int64_t wanted = static_cast<std::int64_t>(blocks.size()) + below(6);
         const std::int64_t missing = wanted - static_cast<std::int64_t>(blocks.size());
-        const bool fits = missing <= cache.freeBlocks();
-        test::equal(cache.reserve(slot, wanted * kPageTokens), fits, "reserve says whether it fits");
+        const std::int64_t freeBefore = cache.freeBlocks();
+        const PrecisionClass born = below(2) == 0 ? PrecisionClass::bf16 : PrecisionClass::int8;
+        const bool fits = cache.reserve(slot, wanted * kPageTokens, born);
+        if (born == PrecisionClass::bf16) {
+          test::equal(fits, missing <= freeBefore, "reserve says whether it fits");
+        }
         if (!fits) {
           ++refused;
           break;
@@ -113,8 +117,8 @@ TEST("page classes: random operations over all classes report the bytes they hol
         for (std::int64_t i = 0; i < missing; ++i) {
           Model::Block& block = blocks.emplace_back();
           for (int layer = 0; layer < kLayers; ++layer) {
-            block[layer] = model.page(PrecisionClass::bf16, model.contents++);
-            writeMark(cache.viewOf(slot, layer).pages[blocks.size() - 1], PrecisionClass::bf16,
+            block[layer] = model.page(born, model.contents++);
+            writeMark(cache.viewOf(slot, layer).pages[blocks.size() - 1], born,
                       model.pages[block[layer]].content);
           }
         }
@@ -297,6 +301,16 @@ TEST("page classes: misuse is refused by name") {
   test::throws([&] { cache.startConversion(0, 0, 3, classes); }, "not all full");
   test::throws([&] { cache.startConversion(0, 0, 2, classes); }, "a class for each page");
   test::throws([&] { cache.finishConversion(0); }, "slot 0 is not being converted");
+  test::throws([&] { cache.reserve(0, 100, PrecisionClass::int4); }, "cannot be written to pages in int4");
+  test::throws([&] { cache.startConversion(0, 2, 3, classes); }, "not all full");
+  const std::vector<PrecisionClass> int8(kLayers, PrecisionClass::int8);
+  test::throws([&] { cache.startConversion(0, 3, 4, int8); }, "not all full");
+  cache.startConversion(0, 2, 3, int8);
+  test::throws([&] { cache.checkTakesTokens(0); }, "takes no tokens till then");
+  test::throws([&] { cache.startStep(0, 1); }, "takes no tokens till then");
+  cache.conversionWritten(0);
+  cache.dropConversion(0);
+  cache.checkTakesTokens(0);
   cache.startConversion(0, 1, 2, classes);
   test::throws([&] { cache.release(0); }, "being converted");
   test::throws([&] { cache.replace(0, 0, 0); }, "being converted");

@@ -1,4 +1,5 @@
 import {
+  type BornClass,
   type Device,
   type FollowingStep,
   type KvPool,
@@ -30,13 +31,15 @@ interface Slot {
   /** That it is in: one that runs, and one that waits. */
   steps: number;
   isLeaving: boolean;
-  conversion: { begin: number; made: Block[]; isWritten: boolean } | null;
+  conversion: { begin: number; made: Block[]; isWritten: boolean; hasTail: boolean } | null;
 }
 
 const pageTokens = 32;
 const vocab = 997;
 const layers = 2;
 const exact = new Uint8Array(layers);
+const int8Place = pageClasses.indexOf('int8');
+const int8 = new Uint8Array(layers).fill(int8Place);
 
 function must(holds: boolean, what: string): asserts holds {
   if (!holds) throw new Error(`the device was misused: ${what}`);
@@ -50,6 +53,10 @@ function mix(a: number, b: number): number {
 
 /** What becomes of a token's value when it is packed. */
 const packedValue = (value: number, classes: Uint8Array) => classes.reduce(mix, value);
+
+/** What is read of a value that a step writes to a block of these classes. */
+const writtenValue = (value: number, classes: Uint8Array) =>
+  classes.every((place) => place === 0) ? value : packedValue(value, classes);
 
 /** A token's value depends on the values of all before it, in the form in which they are read. */
 function valueBehind(token: number, before: Iterable<number>): number {
@@ -89,22 +96,30 @@ export function expectedAnswer(
 ): number[] {
   const sight = sparse && new PrefillSight(sparse, prompt.length);
   const tokens = [...prompt];
+  // As they are read.
   const values: number[] = [];
-  const packed: Uint8Array[] = [];
+  let packedBlocks = 0;
   const saliency = new Saliency(prompt.length, layers, pageTokens);
   const next = (): number => {
     const position = values.length;
     const due = rule.packedAt(prompt.length, position) / pageTokens;
-    if (due > packed.length) {
+    if (due > packedBlocks) {
       const scores = saliency.scoresAt(rule.decidedAt(prompt.length, position));
-      const classes = chooseClasses(rule.form, scores, packed.length, due);
-      for (let at = 0; at < classes.length; at += layers) packed.push(classes.slice(at, at + layers));
+      const classes = chooseClasses(rule.form, scores, packedBlocks, due);
+      for (let index = packedBlocks * pageTokens; index < due * pageTokens; index++) {
+        const row = (Math.floor(index / pageTokens) - packedBlocks) * layers;
+        values[index] = packedValue(values[index]!, classes.subarray(row, row + layers));
+      }
+      packedBlocks = due;
     }
-    const read = values.map((value, index) => {
-      const classes = packed[Math.floor(index / pageTokens)];
-      return classes ? packedValue(value, classes) : value;
-    });
-    const value = valueBehind(tokens[position]!, readBy(sight?.at(position), read));
+    const isRounded = rule.roundedAt(prompt.length, position) > 0;
+    if (isRounded && position === prompt.length) {
+      for (let index = packedBlocks * pageTokens; index < position; index++) {
+        values[index] = packedValue(values[index]!, int8);
+      }
+    }
+    const value = valueBehind(tokens[position]!, readBy(sight?.at(position), values));
+    values.push(isRounded ? packedValue(value, int8) : value);
     for (const run of sparse?.probesAmong(prompt.length, position, position + 1) ?? []) {
       sight!.add(run, attentionOf(value, position));
     }
@@ -114,8 +129,9 @@ export function expectedAnswer(
     return value;
   };
   while (tokens.length < prompt.length + count) {
-    while (values.length < tokens.length) values.push(next());
-    tokens.push(values.at(-1)! % vocab);
+    let last = 0;
+    while (values.length < tokens.length) last = next();
+    tokens.push(last % vocab);
   }
   return tokens.slice(prompt.length);
 }
@@ -207,7 +223,7 @@ export class HashingDevice implements Device {
   /** Begins what waits for the decode lane's step; null: none runs. */
   #onDecoded: (() => void) | null = null;
 
-  constructor(blocks: number, slots: number, forms: readonly PackedForm[]) {
+  constructor(blocks: number, slots: number, forms: readonly PackedForm[], recent?: BornClass) {
     const classBlockBytes = { bf16: 4096, int8: 2048, int4: 1152, int2: 640 };
     this.info = {
       kind: 'simulated',
@@ -244,11 +260,11 @@ export class HashingDevice implements Device {
         }
         return bytes;
       },
-      reserve: (slot, tokens) => {
+      reserve: (slot, tokens, born = 'bf16') => {
         const { blocks, isLeaving } = this.#slots.get(slot)!;
         must(!isLeaving, 'room is made for a slot on its way');
         const missing = Math.max(0, Math.ceil(tokens / pageTokens) - blocks.length);
-        const taken = takeExact(missing);
+        const taken = take(Array.from({ length: missing }, () => (born === 'int8' ? int8 : exact)));
         if (taken) blocks.push(...taken);
         return taken !== null;
       },
@@ -295,9 +311,8 @@ export class HashingDevice implements Device {
         blocks[index] = block;
       },
       convert: (slot, begin, end, classes) => {
-        const allowed = forms.flatMap(({ high, low }) =>
-          [high, low].map((name) => pageClasses.indexOf(name)),
-        );
+        const names = [...forms.flatMap(({ high, low }) => [high, low]), ...(recent ? [recent] : [])];
+        const allowed = names.map((name) => pageClasses.indexOf(name));
         must(
           classes.every((place) => allowed.includes(place)),
           'another class than those of the settings',
@@ -305,16 +320,24 @@ export class HashingDevice implements Device {
         must(classes.length === (end - begin) * layers, 'a page has no class');
         const state = this.#alone(slot);
         const from = state.blocks.slice(begin, end);
-        must(end * pageTokens <= state.length && begin < end, 'blocks are converted that are not full');
+        const hasTail = end * pageTokens > state.length;
+        must(
+          begin < end && (!hasTail || classes.subarray(-layers).every((place) => place === int8Place)),
+          'blocks are packed that are not full',
+        );
+        must(
+          (end - 1) * pageTokens < state.length && !(hasTail && state.steps > 0),
+          'blocks are converted that are not there',
+        );
         const places = from.flatMap((block) => [...block.classes]);
         must(
-          places.every((place, at) => place <= pageClasses.indexOf('int8') && place < classes[at]!),
+          places.every((place, at) => place <= int8Place && place < classes[at]!),
           'a packed page is packed again',
         );
         const made = take(from.map((_, at) => classes.slice(at * layers, (at + 1) * layers)));
         if (!made) return null;
         this.hasPacked = true;
-        const conversion = { begin, made, isWritten: false };
+        const conversion = { begin, made, isWritten: false, hasTail };
         state.conversion = conversion;
         return this.#later(() => {
           for (const [index, block] of made.entries()) {
@@ -449,6 +472,7 @@ export class HashingDevice implements Device {
     let next = 0;
     const entries = Array.from(slots, (slot, entry) => {
       const state = this.#idle(slot);
+      must(!state.conversion?.hasTail, 'a step writes to a page that is being converted');
       const count = counts[entry]!;
       const own = count === 0 ? [state.last] : [...tokens.subarray(next, next + count)];
       next += count;
@@ -457,17 +481,24 @@ export class HashingDevice implements Device {
       const position = state.length;
       must((seen.get(entry)?.pages ?? 0) * pageTokens <= position, 'a sparse entry tells of its own pages');
       const read = readBy(seen.get(entry), state.blocks.flatMap(({ values }) => values).slice(0, position));
-      const before = read.length;
-      for (const token of own) read.push(valueBehind(token, read));
-      return { state, position, values: read.slice(before), samples: (wants[entry]! & Want.sample) !== 0 };
+      const values: number[] = [];
+      for (const [index, token] of own.entries()) {
+        const value = valueBehind(token, read);
+        values.push(value);
+        read.push(writtenValue(value, state.blocks[Math.floor((position + index) / pageTokens)]!.classes));
+      }
+      return { state, position, values, samples: (wants[entry]! & Want.sample) !== 0 };
     });
     return this.#later(() => {
       const sampled = entries.map(({ state, values, samples }) => {
         state.steps--;
         for (const value of values) {
           const block = state.blocks[Math.floor(state.length / pageTokens)]!;
-          must(block.classes === exact && block.owners === 1, 'a step writes to a shared or packed block');
-          block.values[state.length++ % pageTokens] = value;
+          must(
+            block.classes.every((place) => place <= int8Place) && block.owners === 1,
+            'a step writes to a shared or packed block',
+          );
+          block.values[state.length++ % pageTokens] = writtenValue(value, block.classes);
         }
         if (samples) {
           state.last = values.at(-1)! % vocab;

@@ -60,14 +60,16 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   const below = randomOf(seed);
   const form = forms[below(forms.length)]!;
   const recent = 32 * (1 + below(3));
-  const rule = new PackingRule(form, recent, 32);
+  // What is int8 already is not packed into int8.
+  const born = form.high === 'int8' || below(4) === 0 ? 'bf16' : 'int8';
+  const rule = new PackingRule(form, recent, 32, born);
   const rungs = ladders[below(ladders.length)]!;
   const used = squeezes ? rungs : [form];
   const partitions =
     seed % 2 === 0
       ? undefined
       : new PartitionRule({ sinkTokens: 32, recentTokens: 32, midTokens: 64, topPages: 1 }, 32);
-  const device = new HashingDevice(14 + below(30), 1 + below(6), used);
+  const device = new HashingDevice(14 + below(30), 1 + below(6), used, squeezes ? undefined : born);
   const prefixCache = below(3) > 0;
   const sparse = below(2) === 0 ? new SparsePrefill(0.5, 2, 32, 64) : undefined;
   const contextLength = (device.kv.totalBlocks - packingRoom(device.kv, used)) * 32;

@@ -25,7 +25,19 @@ describe('packing rule', () => {
     expect([10, 159, 191, 192, 256].map((position) => rule.packedAt(10, position))).toEqual([
       0, 0, 0, 64, 128,
     ]);
-    expect([rule.exactTokens(1000), rule.exactTokens(10), rule.exactTokens(159)]).toEqual([1000, 192, 192]);
+  });
+
+  it('leaves nothing exact of a prompt that was read, or all that is not packed where recent tokens are to be', () => {
+    const rule = new PackingRule(uniform('int4'), 128, 32);
+    expect([0, 999, 1000, 2000].map((position) => rule.roundedAt(1000, position))).toEqual([
+      0, 0, 1000, 1000,
+    ]);
+    expect([rule.exactTokens(1000), rule.exactTokens(10)]).toEqual([1000, 10]);
+    const exact = new PackingRule(uniform('int4'), 128, 32, 'bf16');
+    expect(exact.roundedAt(1000, 2000)).toBe(0);
+    expect([exact.exactTokens(1000), exact.exactTokens(10), exact.exactTokens(159)]).toEqual([
+      1000, 192, 192,
+    ]);
   });
 
   it('packs whole pages, never the recent tokens, and never less than before', () => {
@@ -34,16 +46,17 @@ describe('packing rule', () => {
       expect(packed % 32).toBe(0);
       expect(packed).toBeLessThanOrEqual(Math.max(0, position - rule.recentTokens));
       expect(packed).toBeLessThanOrEqual(rule.packedAt(prompt, position + 1));
-      if (position >= prompt) expect(position - packed).toBeLessThanOrEqual(rule.mostExactTokens);
+      if (position >= prompt) expect(position - packed).toBeLessThanOrEqual(rule.mostRecentTokens);
     });
   });
 
-  it('says where more is packed next', () => {
+  it('says where more is converted next', () => {
     check((rule, prompt, position) => {
+      const convertedAt = (at: number) => rule.packedAt(prompt, at) + rule.roundedAt(prompt, at);
       const next = rule.nextAt(prompt, position);
       expect(next).toBeGreaterThan(position);
-      expect(rule.packedAt(prompt, next)).toBeGreaterThan(rule.packedAt(prompt, position));
-      expect(rule.packedAt(prompt, next - 1)).toBe(rule.packedAt(prompt, position));
+      expect(convertedAt(next)).toBeGreaterThan(convertedAt(position));
+      expect(convertedAt(next - 1)).toBe(convertedAt(position));
     });
   });
 });

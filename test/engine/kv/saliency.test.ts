@@ -29,14 +29,14 @@ function readIn(prompt: number, steps: readonly number[]): Saliency {
 }
 
 describe('probes', () => {
-  it('are the last 64 rows of a prompt, and every eighth behind it, however they are computed', () => {
-    expect(probesAmong(100, 0, 100)).toEqual([{ position: 36, count: 64 }]);
-    expect(probesAmong(100, 50, 111)).toEqual([
-      { position: 50, count: 50 },
+  it('are the last 16 rows of a prompt, and every eighth behind it, however they are computed', () => {
+    expect(probesAmong(100, 0, 100)).toEqual([{ position: 84, count: 16 }]);
+    expect(probesAmong(100, 90, 111)).toEqual([
+      { position: 90, count: 10 },
       { position: 103, count: 1 },
     ]);
-    expect(probesAmong(40, 0, 33)).toEqual([{ position: 0, count: 33 }]);
-    expect(probesAmong(100, 0, 36)).toEqual([]);
+    expect(probesAmong(10, 0, 9)).toEqual([{ position: 0, count: 9 }]);
+    expect(probesAmong(100, 0, 84)).toEqual([]);
     expect(probesAmong(0, 0, 16).map(({ position }) => position)).toEqual([7, 15]);
   });
 });
@@ -53,8 +53,8 @@ describe('saliency', () => {
     const [first, second] = fresh.scoresAt(160);
     expect(first).toHaveLength(5);
     for (const page of [0, 2, 3, 4]) {
-      expect(first![page]).toBeCloseTo(mean(range(96, 160), page), 9);
-      expect(second![page]).toBeCloseTo(10 * mean(range(96, 160), page), 9);
+      expect(first![page]).toBeCloseTo(mean(range(144, 160), page), 9);
+      expect(second![page]).toBeCloseTo(10 * mean(range(144, 160), page), 9);
     }
     // The window before the last one and the last: [160, 224) and [224, 288).
     expect(saliency.scoresAt(288)[0]![3]).toBeCloseTo(mean(range(167, 288, 8), 3), 9);

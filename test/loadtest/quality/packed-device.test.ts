@@ -14,16 +14,19 @@ const elements = 6 * 4 * 64 * 2;
 /** Of a token in a packed page: codes, and a bf16 step and middle for each key channel and value token of 32. */
 const packedBytes = (bits: number) => (elements * bits) / 8 + (6 * 4 * 4 * (64 + 32)) / 32;
 
+/** Of one that is int8: codes, and a float32 for each head's key and value. */
+const int8Bytes = elements + 6 * 4 * 2 * 4;
+
 describe('a device under a policy that packs', () => {
   it.each([
     ['int4', 4],
     ['int2', 2],
-  ] as const)('has all but the recent 128 tokens in %s', async (name, bits) => {
+  ] as const)('has all but the recent 128 tokens in %s, and those in int8', async (name, bits) => {
     const device = await openPolicy(policyNamed(name), room);
     try {
       const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
       // Before the token at position 511 whole pages that are older than 128 tokens are packed.
-      expect(found).toBeCloseTo((352 * packedBytes(bits) + 160 * elements * 2) / 512, 6);
+      expect(found).toBeCloseTo((352 * packedBytes(bits) + 160 * int8Bytes) / 512, 6);
     } finally {
       await device.close();
     }
@@ -64,21 +67,21 @@ describe('a device under a policy that packs', () => {
     const device = await openPolicy(policyNamed('zip-0.95'), room);
     try {
       const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
-      expect(found).toBeGreaterThan((352 * packedBytes(2) + 160 * elements * 2) / 512);
-      expect(found).toBeLessThan((352 * packedBytes(4) + 160 * elements * 2) / 512);
+      expect(found).toBeGreaterThan((352 * packedBytes(2) + 160 * int8Bytes) / 512);
+      expect(found).toBeLessThan((352 * packedBytes(4) + 160 * int8Bytes) / 512);
     } finally {
       await device.close();
     }
   });
 
-  it('shows its loss in a text that goes through decode steps, once tokens are no longer recent', async () => {
-    const exact = await openPolicy(policyNamed('exact'), room);
+  it('is int8 in a text that goes through decode steps, bit for bit, until tokens are no longer recent', async () => {
+    const int8 = await openPolicy(policyNamed('int8'), room);
     const packed = await openPolicy(policyNamed('int2'), room);
     const differs: number[] = [];
     try {
       const window = Int32Array.from(randomPrompt(260, 2048, 2));
       await teacherForce(
-        [exact, packed],
+        [int8, packed],
         [window],
         ({ position, logits: [one, other] }) => {
           if (one!.some((logit, token) => logit !== other![token])) differs.push(position);
@@ -86,7 +89,7 @@ describe('a device under a policy that packs', () => {
         () => {},
       );
     } finally {
-      await exact.close();
+      await int8.close();
       await packed.close();
     }
     // The first page is packed before the token at position 192, 64 tokens after 128 were there.

@@ -166,6 +166,18 @@ TEST("cuda append kv: writes what the CPU writes, in both classes, with and with
   }
 }
 
+TEST("cuda append kv: writes each page in its own class, whatever the pool's") {
+  AppendCase mixed({2, 1, 64}, PrecisionClass::bf16, {70}, false),
+      bf16({2, 1, 64}, PrecisionClass::bf16, {70}, false),
+      int8({2, 1, 64}, PrecisionClass::int8, {70}, false);
+  mixed.pages.setClass(0, 1, PrecisionClass::int8);
+  for (AppendCase* each : {&mixed, &bf16, &int8}) each->run(50);
+  const auto holds = [&](std::int64_t index, AppendCase& like) {
+    return std::memcmp(mixed.pages.page(0, index), like.pages.page(0, index), like.format.pageBytes()) == 0;
+  };
+  isTrue(holds(0, bf16) && holds(1, int8) && holds(2, bf16), "pages in classes of their own");
+}
+
 TEST("cuda append kv: pages do not depend on how the tokens were cut into steps") {
   for (const PrecisionClass precision : {PrecisionClass::bf16, PrecisionClass::int8}) {
     AppendCase together({2, 1, 64}, precision, {70, 33}, true),

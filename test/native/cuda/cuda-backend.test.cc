@@ -415,19 +415,33 @@ TEST("cuda backend: a sequence whose pages were converted goes on near the exact
   }
 }
 
+TEST("cuda backend: tokens that are written to int8 pages go on near a pool in int8, with its bytes") {
+  const TinyModel model(llama(), 25);
+  const auto device = open(model), int8 = open(model, WeightClass::bf16, PrecisionClass::int8);
+  const std::vector<std::int32_t> tokens = prompt(70, 43);
+  device->openSlot(0, {});
+  isTrue(device->kv().reserve(0, 70, PrecisionClass::int8), "room");
+  const std::vector<float> logits = append(*device, 0, tokens, 20);
+  test::equal(device->kv().heldBytes(), 3 * device->kv().blockBytes(PrecisionClass::int8), "bytes");
+  const std::vector<float> expected = logitsOf(*int8, tokens);
+  const double apart = relativeError(logits, expected);
+  isTrue(apart < 0.002, "apart from the pool in int8 by " + std::to_string(apart));
+}
+
 TEST("cuda backend: converted pages give the same bits in chunks, token by token, forked and swapped") {
   const TinyModel model(llama(), 24);
   const auto device = open(model, WeightClass::int8);
-  const std::vector<std::int32_t> tokens = prompt(120, 41);
+  const std::vector<std::int32_t> tokens = prompt(140, 41);
+  // Every class, a page of int8 that is partly filled, and from then on tokens that are written as int8.
   const auto begin = [&](int slot) {
-    openSlot(*device, slot, 128);
+    openSlot(*device, slot, 100);
     append(*device, slot, {tokens.begin(), tokens.begin() + 100}, 128);
     isTrue(convert(*device, slot, 0, 1, PrecisionClass::int2), "room");
     isTrue(convert(*device, slot, 1, 2, PrecisionClass::int4, 0), "room");
-    isTrue(convert(*device, slot, 1, 3, PrecisionClass::int8, 1), "room");
+    isTrue(convert(*device, slot, 1, 4, PrecisionClass::int8, 1), "room");
   };
   const auto goOn = [&](int slot, std::size_t chunk) {
-    isTrue(device->kv().reserve(slot, 128), "room");
+    isTrue(device->kv().reserve(slot, 140, PrecisionClass::int8), "room");
     const std::vector<float> logits = append(*device, slot, {tokens.begin() + 100, tokens.end()}, chunk);
     device->closeSlot(slot);
     return logits;
