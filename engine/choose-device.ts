@@ -43,7 +43,7 @@ export function chooseDevice(engine: EngineSettings, cudaInfo: () => CudaInfo): 
   }
   const info = cudaInfo();
   const index = engine.gpu ?? 0;
-  const problem = problemOf(info, index) ?? lackOfKernels(engine);
+  const problem = problemOf(info, index);
   if (problem === undefined) {
     const found = info.devices[index]!;
     const { name, whyNoSplit } = found;
@@ -73,13 +73,6 @@ function problemOf(info: CudaInfo, index: number): string | undefined {
   }
   const problem = whyNotOn(info, device);
   return problem === undefined ? undefined : `${device.name || `GPU ${index}`} cannot be used: ${problem}`;
-}
-
-/** What of the settings only the processor can do so far; undefined where a GPU can do all of it. */
-function lackOfKernels({ kv, kvPressure }: EngineSettings): string | undefined {
-  if (kv === 'pack') return '--kv pack has no CUDA kernels yet: take exact, int8, int4, int2 or zip';
-  if (kvPressure === 'pack') return '--kv-pressure pack has no CUDA kernels yet: take int8, int4 or zip';
-  return undefined;
 }
 
 /** The first of these settings that has a value, as a flag. */

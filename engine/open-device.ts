@@ -68,7 +68,7 @@ export async function openDevice(
       kvMayShrink: choice.kind === 'cuda' && engine.kvMemory === undefined,
       slots,
       maxStepTokens,
-      maxSequenceTokens: partitions ? 0 : contextOf(spec, engine),
+      maxSequenceTokens: partitions?.mostHeld ?? contextOf(spec, engine),
       ...selectionOf(engine),
       compute:
         choice.kind === 'cuda'

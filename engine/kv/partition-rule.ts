@@ -50,6 +50,11 @@ export class PartitionRule {
     return this.sinkTokens + this.recentTokens + this.stride;
   }
 
+  /** Tokens that are held at once when a step ends, at most. */
+  get mostHeld(): number {
+    return this.mostExact + this.midTokens;
+  }
+
   /** Tokens that are packed at once, at most: mid, and what moves next. */
   get mostPacked(): number {
     return this.midTokens + this.stride;

@@ -25,7 +25,6 @@ import {
   type CachePolicy,
   cachePolicies,
   exactPolicy,
-  looksAtAttention,
   offeredPolicies,
   policyNamed,
 } from '../quality/policies.js';
@@ -117,8 +116,6 @@ async function runQuality(
     weights: options.weights,
     ...roomFor(plan),
     engine: {
-      // All on the same device, since they are compared.
-      device: policies.some((name) => looksAtAttention(policyNamed(name))) ? 'cpu' : 'auto',
       maxStepTokens: options.stepTokens,
       cores: options.cores,
       isa: options.isa,

@@ -62,7 +62,6 @@ async function runSessions(
     Settings.parse({
       model: { path: folder },
       engine: {
-        device: 'cpu',
         kv: 'pack',
         maxSequences: 1,
         packSinkTokens: options.sinkTokens,

@@ -19,7 +19,7 @@ export interface PolicyRoom {
   /** Tokens that all sequences together hold. */
   readonly kvTokens: number;
   /** The same for every policy. */
-  readonly engine: Pick<CacheSettings, 'device' | 'maxStepTokens' | 'cores' | 'isa'>;
+  readonly engine: Pick<CacheSettings, 'maxStepTokens' | 'cores' | 'isa'>;
 }
 
 /** A device that keeps its KV cache as the policy says. */

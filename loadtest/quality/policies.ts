@@ -39,11 +39,6 @@ export const cachePolicies: readonly CachePolicy[] = [
   ...keptParts.map((kept) => ({ name: `window-${percent(kept)}`, settings: {}, form: sinkAndWindow(kept) })),
 ];
 
-/** Whether it chooses pages by attention or gives some up, which only the processor's kernels can do. */
-export function looksAtAttention({ settings, form }: CachePolicy): boolean {
-  return form !== undefined || settings.kv === 'zip' || settings.prefillTau !== undefined;
-}
-
 const exactClass: EngineSettings['kv'] = 'exact';
 
 /** What the others are compared with. */

@@ -104,6 +104,12 @@ struct EntryRows {
   std::int64_t dropped = 0;
 };
 
+// Of a sequence's mid pages so many times those that a row sees are looked at key by key.
+inline constexpr std::int64_t kShortlistFactor = 4;
+
+// Of the reach of a page's keys, what its bound counts: no key lies at the end of its range in all channels.
+inline constexpr float kReachShare = 0.5f;
+
 // How much a row sees of a sequence that is too long to be seen whole; see Ops::attendPartitions.
 struct PageSelection {
   std::int64_t sinkPages = 0;  // the first ones, always
@@ -143,6 +149,13 @@ struct StepPlan {
   // Of the entries; empty where all attend to everything. `attention` gets views that lack the other pages.
   std::span<const SeenPages> sight = {};
   std::span<const EntryRows> probes = {};  // rows of the entries, as `probe` gets them in each layer
+  // Of the entries; empty where no sequence is long enough to be held in partitions.
+  std::span<const PagePartitions> partitions = {};
+
+  // Whether the rows of an entry see a selection of its pages, by `attendPartitions`.
+  bool isPartitioned(std::size_t entry) const {
+    return !partitions.empty() && partitions[entry].absentPages() > 0;
+  }
 };
 
 struct AttentionShape {
@@ -206,8 +219,9 @@ class Ops {
   virtual ~Ops() = default;
 
   // Comes first in a step: what its ops need that does not depend on the layer can be made here, once. After
-  // it, `embed` gets the plan's tokens, `appendKv` all of its entries, `probe` all of its probes, and
-  // `attention` all of the entries that have several tokens or all of those that have one.
+  // it, `embed` gets the plan's tokens, `appendKv` all of its entries, `probe` all of its probes,
+  // `attendPartitions` of the entries with absent pages, and `attention` of the others, all that have several
+  // tokens or all that have one.
   virtual void begin(const StepPlan& plan) = 0;
 
   // What was asked for since the last lap, or since `begin`, is of this class.
@@ -252,7 +266,7 @@ class Ops {
   // window.
   virtual void attendPartitions(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                                 std::span<const PagePartitions> partitions, const AttentionShape& shape,
-                                const RopeTable& rope, Tensor out);
+                                const RopeTable& rope, Tensor out) = 0;
 
   // Where the entries' rows look: adds to saliency[i][p] what part of their attention falls on page p of
   // views[i], as a mean over the heads and a sum over the rows, in units of 1 / kSaliencyUnits. Each head's
@@ -288,12 +302,6 @@ class Ops {
   virtual StepSeconds finish() = 0;
 };
 
-inline void Ops::attendPartitions(Tensor, std::span<const EntryRows>, std::span<const KvView>,
-                                  std::span<const PagePartitions>, const AttentionShape&, const RopeTable&,
-                                  Tensor) {
-  throw Error("this backend has no op `attendPartitions`");
-}
-
 // Memory for activations, owned.
 class Buffer {
  public:
@@ -312,8 +320,9 @@ struct LaneLimits {
   int vocab = 0;
   int slots = 0;
   int layers = 0;
-  std::int64_t slotPages = 0;  // of a slot in one layer
-  AttentionShape attention;    // of any window
+  std::int64_t slotPages = 0;                             // of a slot in one layer
+  AttentionShape attention;                               // of any window
+  std::optional<PageSelection> selection = std::nullopt;  // of rows of long sequences; absent: they see all
 };
 
 // A device's kernels and memory.
@@ -347,9 +356,6 @@ class Backend {
 
   // Bytes that are left for KV; 0 where the backend cannot tell.
   virtual std::size_t freeMemory() const = 0;
-
-  // Whether its ops have `attendPartitions`; else no device may be opened with a selection.
-  virtual bool selectsPages() const { return false; }
 
   // As Ops::requantize, on the calling thread alone, while lanes compute.
   virtual void requantize(std::span<const PageConversion> conversions) = 0;

@@ -70,8 +70,6 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuBuffer>(elements, element);
   }
 
-  bool selectsPages() const override { return true; }
-
   // A vocabulary of 128k in float32 is 512 KB a row, and the weights are read from the same memory for each
   // few rows anyway.
   std::int64_t logitRows() const override { return 32; }

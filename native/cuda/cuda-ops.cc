@@ -48,8 +48,11 @@ std::size_t blockBytes(const LaneLimits& limits) {
   const std::size_t words = static_cast<std::size_t>(limits.slotPages) / kWordPages + 1;
   const std::size_t layer =
       rows * sizeof(QueryTile) + slots * (sizeof(std::int32_t) + sizeof(SeenRow) + words * sizeof(SeenWord));
-  return step + static_cast<std::size_t>(limits.layers) * layer + kUpdateValues * sizeof(std::uint64_t) +
-         4096;
+  // Rows of sequences in partitions, and the turns of their queries.
+  const std::size_t partitions = limits.selection ? rows * sizeof(PartitionedRow) : 0;
+  const std::size_t turns = static_cast<std::size_t>(PartitionPlan::mostTurns(limits)) * sizeof(std::int32_t);
+  return step + static_cast<std::size_t>(limits.layers) * layer + partitions + turns +
+         kUpdateValues * sizeof(std::uint64_t) + 4096;
 }
 
 std::size_t partsBytes(const LaneLimits& limits) {
@@ -79,6 +82,12 @@ CudaOps::CudaOps(const LaneLimits& limits, SlotTables& tables, const DeviceCopie
       gathered_(static_cast<std::size_t>(limits.slots) * static_cast<std::size_t>(tables.slotStride()) *
                     sizeof(std::uint64_t),
                 "page tables of sparse prefill; lower the longest sequence or the number of sequences"),
+      partitions_(limits),
+      turns_(static_cast<std::size_t>(PartitionPlan::mostTurns(limits)) * limits.attention.headDim *
+                 sizeof(float),
+             "turns of queries; lower --pack-mid-tokens"),
+      partitionScratch_(PartitionPlan::scratchBytes(limits),
+                        "attention to partitions; lower --pack-mid-tokens or --pack-top-pages"),
       hostRow_(static_cast<std::size_t>(std::max(limits.vocab, kMostHidden)) * sizeof(float),
                "a row of logits") {}
 
@@ -110,6 +119,7 @@ void CudaOps::begin(const StepPlan& plan) {
   layOut(plan);
   layOutProbes(plan);
   layOutSight(plan);
+  layOutPartitions(plan);
   sendBlock();
   for (const KvTable& table : plan.tables) {
     slotTables_.setKnown(table, static_cast<std::int64_t>(table.pages[0].size()));
@@ -120,9 +130,18 @@ void CudaOps::begin(const StepPlan& plan) {
 // Steps of single tokens only: those repeat.
 void CudaOps::chooseTurn() {
   turn_ = StepGraphs::Turn::run;
-  if (step_.severals > 0 || groups_.size() != 1 || timer_.isMeasuring()) return;
+  if (step_.severals > 0 || groups_.size() > 1 || timer_.isMeasuring()) return;
   if (!sight_.empty() || !probes_.empty()) return;
-  turn_ = graphs_.next({stream_, groups_[0].count, groups_[0].mostTokens});
+  StepGraphs::Kind kind{stream_};
+  if (!groups_.empty()) {
+    kind.sequences = groups_[0].count;
+    kind.mostTokens = groups_[0].mostTokens;
+  }
+  if (!partitions_.empty()) {
+    if (partitions_.groups().size() > 1 || partitions_.groups()[0].ofSeveral) return;
+    kind.partitions = partitions_.groups()[0].sizes;
+  }
+  turn_ = graphs_.next(kind);
   if (turn_ == StepGraphs::Turn::record) graphs_.begin();
 }
 
@@ -174,7 +193,7 @@ void CudaOps::layOut(const StepPlan& plan) {
   singles_.clear();
   contexts_.clear();
   step_ = {};
-  hasAngles_ = false;
+  hasAngles_ = hasTurns_ = false;
   const auto tileTokens =
       static_cast<std::int64_t>(prefillTileTokens(limits_.attention.heads, limits_.attention.kvHeads));
   for (std::size_t i = 0; i < plan.entries.size(); ++i) {
@@ -191,8 +210,9 @@ void CudaOps::layOut(const StepPlan& plan) {
       done += count;
     }
     for (std::int64_t token = 0; token < entry.count; ++token) {
-      positions[entry.row + token] = static_cast<std::int32_t>(entry.position + token);
+      positions[entry.row + token] = static_cast<std::int32_t>(entry.dropped + entry.position + token);
     }
+    if (plan.isPartitioned(i)) continue;
     if (entry.count == 1) {
       singles_.push_back({slots[i], static_cast<std::int32_t>(entry.row), sequence});
       contexts_.push_back(static_cast<std::int32_t>(entry.position + 1));
@@ -251,6 +271,12 @@ void CudaOps::layOutSight(const StepPlan& plan) {
   std::ranges::transform(singles_, rowsOfSingles.begin(), &Single::entry);
   step_.rowsOfEntries = block_.onDevice(rowsOfEntries);
   step_.rowsOfSingles = block_.onDevice(rowsOfSingles);
+}
+
+void CudaOps::layOutPartitions(const StepPlan& plan) {
+  partitions_.layOut(plan);
+  step_.partitionedRows = add(partitions_.rows());
+  step_.turns = add(partitions_.turns());
 }
 
 // As many sequences together as the memory for their parts allows; nearly always all.
@@ -344,7 +370,8 @@ void CudaOps::attention(Tensor qkv, std::span<const EntryRows> entries, std::spa
                         const AttentionShape& shape, Tensor out) {
   const bool several = entries[0].count > 1;
   check(entries.size() == (several ? step_.severals : singles_.size()) && views.size() == entries.size(),
-        "attention works on all entries of the step that have several tokens, or on all that have one");
+        "attention works on all entries of the step that have several tokens, or on all that have one, but "
+        "for those in partitions");
   if (isReplayed()) return;
   const int layer = views[0].layer;
   // Pages of a layer with a window stay where they are, since it is counted in places.
@@ -381,6 +408,34 @@ void CudaOps::gatherSeen(const KvView& view, bool closesUp) {
       {tablesOf(view, step_.slots), step_.seenRows + view.layer * step_.entries, step_.seenWords,
        static_cast<int>(step_.entries), sight_.mostPages(), closesUp, gathered_.as<std::uint64_t>()},
       stream_);
+}
+
+void CudaOps::attendPartitions(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                               std::span<const PagePartitions> partitions, const AttentionShape& shape,
+                               const RopeTable& rope, Tensor out) {
+  check(shape.window == 0, "attendPartitions: a layer with a window has no partitions");
+  check(views.size() == entries.size() && partitions.size() == entries.size() && qkv.rows == step_.rows,
+        "attendPartitions works on entries of the step, with a view and partitions of each");
+  if (isReplayed()) return;
+  if (!hasTurns_) {
+    ropeAngles({step_.turns, copies_.of(rope.inverseFrequencies), turns_.as<float>(),
+                static_cast<std::int64_t>(partitions_.turns().size()), shape.headDim / 2, 1},
+               stream_);
+    hasTurns_ = true;
+  }
+  std::int64_t rows = 0;
+  for (const EntryRows& entry : entries) rows += entry.count;
+  for (const PartitionPlan::Group& group : partitions_.groups()) {
+    if (group.ofSeveral != (entries[0].count > 1)) continue;
+    rows -= group.sizes.rows;
+    cuda::attendPartitions(
+        {elements(qkv), tablesOf(views[0], step_.slots), step_.partitionedRows + group.firstRow, group.sizes,
+         shape.heads, partitions_.topPages(), turns_.as<float>(), partitionScratch_.data(), elements(out)},
+        stream_);
+  }
+  check(rows == 0,
+        "attendPartitions works on all entries in partitions that have several tokens, or on all that have "
+        "one");
 }
 
 void CudaOps::probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,

@@ -10,6 +10,7 @@
 #include "cuda/matmul.h"
 #include "cuda/page-converter.h"
 #include "cuda/page-tables.h"
+#include "cuda/partition-plan.h"
 #include "cuda/prefill-attention.h"
 #include "cuda/probe-plan.h"
 #include "cuda/runtime.h"
@@ -48,6 +49,9 @@ class CudaOps final : public Ops {
                 std::span<const float> kGain, float eps) override;
   void attention(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                  const AttentionShape& shape, Tensor out) override;
+  void attendPartitions(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
+                        std::span<const PagePartitions> partitions, const AttentionShape& shape,
+                        const RopeTable& rope, Tensor out) override;
   void probe(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
              const AttentionShape& shape, std::span<const std::span<std::uint32_t>> saliency) override;
   void requantize(std::span<const PageConversion> conversions) override;
@@ -70,12 +74,15 @@ class CudaOps final : public Ops {
     const std::int32_t* slots = nullptr;      // [entries]
     const KvPiece* pieces = nullptr;
     int longestPiece = 0;
-    const QueryTile* tiles = nullptr;  // of entries with several tokens; `sequence` counts all entries
+    // Of entries with several tokens that are not in partitions; `sequence` counts all entries.
+    const QueryTile* tiles = nullptr;
     std::size_t severals = 0;
-    const std::int32_t* singleSlots = nullptr;  // of entries with one token, as the next two
+    const std::int32_t* singleSlots = nullptr;  // of such entries with one token, as the next two
     const std::int32_t* singleRows = nullptr;
     const std::int32_t* contexts = nullptr;
     const ProbeTile* probes = nullptr;
+    const PartitionedRow* partitionedRows = nullptr;
+    const std::int32_t* turns = nullptr;  // tokens by which queries are turned
     // Of a step with entries that do not look everywhere; see SightPlan. A row of the gathered table is an
     // entry's.
     const SeenRow* seenRows = nullptr;
@@ -98,6 +105,7 @@ class CudaOps final : public Ops {
   void groupSingles();
   void layOutProbes(const StepPlan& plan);
   void layOutSight(const StepPlan& plan);
+  void layOutPartitions(const StepPlan& plan);
   template <class T>
   const T* add(const std::vector<T>& values);
   void sendBlock();
@@ -123,11 +131,14 @@ class CudaOps final : public Ops {
   ProbePlan probes_;
   SightPlan sight_;
   DeviceMemory gathered_;  // [slots, slotStride] entries
+  PartitionPlan partitions_;
+  DeviceMemory turns_;  // [turns, headDim] float
+  DeviceMemory partitionScratch_;
   PinnedMemory hostRow_;
   PageConverter converter_;
 
   Step step_;
-  bool hasAngles_ = false;
+  bool hasAngles_ = false, hasTurns_ = false;
   // Whether the layers of the step are launched one kernel after another or as a graph.
   StepGraphs graphs_;
   StepGraphs::Turn turn_ = StepGraphs::Turn::run;

@@ -77,6 +77,7 @@ class PageClasses {
         high_(__ballot_sync(kWholeWarp, entry & 2)) {}
 
   __device__ bool isSeen(int page) const { return seen_ >> page & 1; }
+  __device__ bool isAnySeenFrom(int page) const { return seen_ >> page != 0; }
   __device__ PrecisionClass of(int page) const {
     return static_cast<PrecisionClass>((low_ >> page & 1) | (high_ >> page & 1) << 1);
   }
@@ -145,13 +146,23 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
   };
   const std::true_type keys;
   const std::false_type values;
-  const int firstRound = (begin - blockBegin) / kRoundTokens,
-            endRound = (end - blockBegin + kRoundTokens - 1) / kRoundTokens;
+  const int firstRound = (begin - blockBegin) / kRoundTokens;
+  int endRound = (end - blockBegin + kRoundTokens - 1) / kRoundTokens;
+  // Rounds of which nothing is seen leave every sum as it is.
+  while (problem.runQueries && endRound - 1 > firstRound &&
+         !classes.isAnySeenFrom(kRoundPages * (endRound - 1))) {
+    --endRound;
+  }
   bring(firstRound, ownLane, keys);
   bring(firstRound, ownLane, values);
 
   const std::int64_t cols = static_cast<std::int64_t>(problem.heads + 2 * format.kvHeads) * kHeadDim;
-  const bf16* queries = problem.qkv + row * cols + static_cast<std::int64_t>(kvHead) * group * kHeadDim;
+  const bf16* queries =
+      (problem.runQueries
+           ? problem.runQueries +
+                 (static_cast<std::int64_t>(sequence) * work.runs + firstRun) * problem.heads * kHeadDim
+           : problem.qkv + row * cols) +
+      static_cast<std::int64_t>(kvHead) * group * kHeadDim;
   // All warps have the same operands of the queries, from shared memory: they are too many for registers.
   for (int depth = warp; depth < kHeadDim / 16; depth += kWarps) {
 #pragma unroll
@@ -484,7 +495,8 @@ int blockRunsOf(std::int64_t blocks) {
 template <int kHeadDim, PrecisionClass kPool>
 void attend(const DecodeAttention& problem, int runs, Stream stream) {
   const PageFormat& format = problem.tables.format;
-  const int blockRuns = blockRunsOf(std::int64_t{runs} * format.kvHeads * problem.sequences);
+  const int blockRuns =
+      problem.runQueries ? 1 : blockRunsOf(std::int64_t{runs} * format.kvHeads * problem.sequences);
   const dim3 grid(static_cast<unsigned>((runs + blockRuns - 1) / blockRuns),
                   static_cast<unsigned>(format.kvHeads), static_cast<unsigned>(problem.sequences));
   const Work work{problem, problem.heads / format.kvHeads, runs, blockRuns,

@@ -21,6 +21,9 @@ struct DecodeAttention {
   int window = 0;          // latest tokens that are seen; 0: all
   float* parts = nullptr;  // decodeAttentionScratch(...) bytes
   bf16* out = nullptr;     // [rows, heads * headDim]
+  // Where each run of a sequence has queries of its own, and may have places without a page at its end:
+  // [sequences, runs of mostTokens, heads, headDim]; else null.
+  const bf16* runQueries = nullptr;
 };
 
 std::size_t decodeAttentionScratch(int sequences, int mostTokens, int heads, int headDim);

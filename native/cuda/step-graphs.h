@@ -4,6 +4,7 @@
 #include <map>
 #include <tuple>
 
+#include "cuda/partition-attention.h"
 #include "cuda/runtime.h"
 
 namespace tandem::cuda {
@@ -16,8 +17,9 @@ class StepGraphs {
  public:
   struct Kind {
     Stream stream = nullptr;
-    int sequences = 0;
+    int sequences = 0;  // that are seen whole
     int mostTokens = 0;
+    PartitionSizes partitions = {};
 
     auto operator<=>(const Kind&) const = default;
   };

@@ -51,11 +51,6 @@ std::unique_ptr<KvMemory> Device::allocate(const DeviceOptions& options) {
 
 void Device::checkSelection(const DeviceOptions& options) const {
   if (!options.selection) return;
-  if (!backend_->selectsPages()) {
-    throw Error(
-        std::string("the kernels of ") + backend_->isa() +
-        " cannot attend to a selection of pages yet, which pack needs; choose another --kv or --kv-pressure");
-  }
   check(options.selection->topPages > 0, "a selection must have pages");
   if (std::ranges::any_of(spec_.slidingWindow, [](int window) { return window > 0; })) {
     throw Error(
@@ -78,6 +73,7 @@ LaneLimits Device::limitsOf(const DeviceOptions& options) const {
   limits.slots = options.slots;
   limits.layers = spec_.layers;
   limits.attention = {spec_.heads, spec_.kvHeads, spec_.headDim, 0};
+  limits.selection = options.selection;
   // Pages of the smallest class, since a sequence may be converted to it.
   const PageFormat smallest{PrecisionClass::int2, spec_.kvHeads, spec_.headDim};
   limits.slotPages = static_cast<std::int64_t>(kvBytesOf(options) / (smallest.pageBytes() * spec_.layers));

@@ -28,7 +28,7 @@ StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries, std::sp
   arrange(entries);
   arrangeSight(sparse);
   arrangeProbes(entries, probes, result.saliency);
-  ops.begin({tokens_, kvRows_, kvTables_, kvSight_, probedRows_});
+  ops.begin({tokens_, kvRows_, kvTables_, kvSight_, probedRows_, partitions_});
   runLayers(ops, entries);
   result.entries.resize(entries.size());
   scorePrompts(ops, entries, result.entries);
@@ -65,12 +65,11 @@ void Forward::arrangeKinds(std::span<const ForwardEntry> entries) {
   partitions_.clear();
   for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
     kinds_[kind] = kvOrder_.size();
-    for (const std::size_t i : kinds[kind]) {
-      kvOrder_.push_back(i);
-      partitions_.push_back(partitions[i]);
-    }
+    for (const std::size_t i : kinds[kind]) kvOrder_.push_back(i);
   }
   kinds_.back() = kvOrder_.size();
+  if (kinds[1].empty() && kinds[3].empty()) return;
+  for (const std::size_t i : kvOrder_) partitions_.push_back(partitions[i]);
 }
 
 void Forward::arrangeSight(std::span<const SparseEntry> sparse) {

@@ -77,7 +77,7 @@ class Forward {
   std::vector<KvView> views_;
   std::vector<SeenPages> kvSight_;                  // empty where no entry is sparse
   std::vector<std::vector<std::byte*>> seenPages_;  // of sparse entries, as `kvRows_`
-  std::vector<PagePartitions> partitions_;          // of each; of those that see all, not used
+  std::vector<PagePartitions> partitions_;          // of each; empty where all see all
   std::array<std::size_t, 5> kinds_{};              // where each kind begins, and the end
   std::vector<std::int32_t> tokens_;
   // Of the step's probe runs.

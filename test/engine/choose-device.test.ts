@@ -94,24 +94,11 @@ describe('the choice of a device', () => {
     expect(() => choose({ cores: 4, gpu: 0 }, usable)).toThrow(/--cores 4.*--gpu 0/);
   });
 
-  it('leaves to the processor what has no kernels', () => {
-    expect(() => choose({ device: 'cuda', kv: 'pack' }, usable)).toThrow(
-      /^--device cuda: --kv pack has no CUDA kernels yet: take exact, int8, int4, int2 or zip/,
-    );
-    expect(() => choose({ gpu: 0, kvPressure: 'pack' }, usable)).toThrow(
-      /^--gpu 0: --kv-pressure pack has no CUDA kernels yet: take int8, int4 or zip/,
-    );
-    expect(choose({ kv: 'pack' }, usable)).toMatchObject({
-      kind: 'cpu',
-      notes: [expect.stringContaining('computing on the processor: --kv pack')],
-    });
-  });
-
-  it('takes every other form of the KV cache to a GPU', () => {
-    for (const kv of ['exact', 'int8', 'int4', 'int2', 'zip'] as const) {
+  it('takes every form of the KV cache to a GPU', () => {
+    for (const kv of ['exact', 'int8', 'int4', 'int2', 'zip', 'pack'] as const) {
       expect(choose({ device: 'cuda', kv }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
     }
-    for (const kvPressure of ['int8', 'int4', 'zip'] as const) {
+    for (const kvPressure of ['int8', 'int4', 'zip', 'pack'] as const) {
       expect(choose({ kvPressure }, usable)).toMatchObject({ kind: 'cuda', notes: [] });
     }
     expect(choose({ gpu: 0, prefillTau: 0.9 }, usable)).toMatchObject({ kind: 'cuda', notes: [] });

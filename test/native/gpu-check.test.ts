@@ -43,7 +43,15 @@ emulated('the GPU check', () => {
   it('measures each kernel', () => {
     const { rows, skipped } = run('bench');
     expect(skipped).toEqual([]);
-    for (const kernel of ['rmsNorm', 'swiGlu', 'argmax', 'decodeAttention', 'matmul bf16', 'matmul int8']) {
+    for (const kernel of [
+      'rmsNorm',
+      'swiGlu',
+      'argmax',
+      'decodeAttention',
+      'attendPartitions',
+      'matmul bf16',
+      'matmul int8',
+    ]) {
       expect(
         rows.some(({ name }: { name: string }) => name.startsWith(kernel)),
         kernel,

@@ -9,12 +9,6 @@
 namespace tandem::cpu {
 namespace {
 
-// Of the mid pages so many times those that a row sees are looked at key by key.
-constexpr std::int64_t kShortlistFactor = 4;
-
-// Of the reach of a page's keys, what its bound counts: no key lies at the end of its range in all channels.
-constexpr float kReachShare = 0.5f;
-
 // Bits of the tokens of page `page` that the token at `position` sees.
 std::uint32_t visibleTokens(std::int64_t page, std::int64_t position, int window) {
   const std::int64_t base = page * kPageTokens;

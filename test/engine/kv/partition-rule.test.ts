@@ -38,6 +38,7 @@ describe('the rule of partitions', () => {
         // What a token sees exactly, itself included.
         const exact = position + 1 - dropped - mid;
         expect(exact).toBeLessThanOrEqual(rule.mostExact);
+        expect(exact + mid).toBeLessThanOrEqual(rule.mostHeld);
         if (mid > 0) expect(position - midEnd).toBeGreaterThanOrEqual(rule.recentTokens);
         expect(exact + Math.min(mid, rule.topPages * pageTokens)).toBeLessThanOrEqual(rule.mostSeen);
         // Nothing moves before the next position at which something does, and nothing ever comes back.

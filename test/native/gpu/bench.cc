@@ -14,12 +14,15 @@
 #include "cuda/decode-attention.h"
 #include "cuda/gather-pages.h"
 #include "cuda/matmul.h"
+#include "cuda/partition-attention.h"
+#include "cuda/partition-runs.h"
 #include "cuda/prefill-attention.h"
 #include "cuda/probe.h"
 #include "cuda/random.h"
 #include "cuda/requantize.h"
 #include "cuda/rms-norm.h"
 #include "cuda/sample.h"
+#include "cuda/select-pages.h"
 #include "cuda/swiglu.h"
 #include "gpu/device.h"
 #include "gpu/json.h"
@@ -288,6 +291,75 @@ void benchSparsePrefill(Bench& bench) {
   }
 }
 
+// Rows of sequences in partitions of the usual sizes, with mid full: a token of some sequences, as in decode,
+// and what a step reads of a prompt at most.
+void benchPartitions(Bench& bench) {
+  struct Load {
+    int sequences, rows;
+  };
+  constexpr int kSink = 2, kMid = kTiny ? 20 : 512, kRecent = kTiny ? 2 : 24, kTop = kTiny ? 2 : 16;
+  constexpr int kPages = kSink + kMid + kRecent, kSinkTurn = kMid;
+  Shape shape = kShape;
+  shape.layers = 1;
+  const PageFormat exactFormat{PrecisionClass::bf16, shape.kvHeads, shape.headDim},
+      packedFormat = exactFormat.in(PrecisionClass::int4);
+  for (const auto& [sequences, rows] :
+       kTiny ? std::vector<Load>{{2, 1}, {1, 3}} : std::vector<Load>{{64, 1}, {1, 1}, {1, 256}}) {
+    SyntheticPages exact(shape, PrecisionClass::bf16, sequences, (kSink + kRecent) * kPageTokens),
+        packed(shape, PrecisionClass::int4, sequences, kMid * kPageTokens);
+    DeviceArray<std::uint64_t> entries(static_cast<std::size_t>(sequences) * kPages);
+    std::vector<cuda::PartitionedRow> list;
+    for (int sequence = 0; sequence < sequences; ++sequence) {
+      const auto copy = [&](int to, const cuda::PageTables& from, int first, int count) {
+        test::copyOnDevice(entries.data() + sequence * kPages + to,
+                           from.entries + sequence * from.slotStride + first,
+                           static_cast<std::size_t>(count) * sizeof(std::uint64_t), kStream);
+      };
+      copy(0, exact.layer(0), 0, kSink);
+      copy(kSink, packed.layer(0), 0, kMid);
+      copy(kSink + kMid, exact.layer(0), kSink, kRecent);
+      for (int row = 0; row < rows; ++row) {
+        list.push_back({sequence * rows + row, sequence, kPages * kPageTokens - rows + row, kSink,
+                        kSink + kMid, kSinkTurn});
+      }
+    }
+    cuda::PageTables tables = exact.layer(0);
+    tables.entries = entries.data();
+    tables.slotStride = kPages;
+    const int count = static_cast<int>(list.size());
+    const cuda::PartitionSizes sizes{count, kMid, cuda::runsOf(list.back(), kTop)};
+    DeviceArray<bf16> qkv =
+        test::repeated(test::randomBf16s(1 << 12, 3), static_cast<std::size_t>(count) * shape.qkvWidth());
+    DeviceArray<bf16> out(static_cast<std::size_t>(count) * shape.heads * shape.headDim);
+    DeviceArray<float> turns =
+        test::repeated(test::randomFloats(1 << 12, 7), static_cast<std::size_t>(kMid + 1) * shape.headDim);
+    DeviceArray<cuda::PartitionedRow> all(list);
+    DeviceArray<std::byte> scratch(
+        cuda::partitionScratch(sizes, shape.heads, shape.kvHeads, shape.headDim, kTop));
+
+    const auto each = static_cast<std::size_t>(count) * shape.kvHeads;
+    DeviceArray<std::uint32_t> orders(each * kMid);
+    cuda::SelectPages selection{qkv.data(), tables, all.data(),   count,        shape.heads,
+                                kTop,       kMid,   turns.data(), orders.data()};
+    DeviceArray<std::int32_t> chosen(each * static_cast<std::size_t>(selection.pageStride()));
+    selection.pages = chosen.data();
+    const std::size_t keyBytes = packedFormat.tileBytes() + packedFormat.keyScaleBytes();
+    const double looked = static_cast<double>(kMid * packedFormat.keyScaleBytes() +
+                                              static_cast<std::size_t>(selection.pageStride()) * keyBytes);
+    const double seen =
+        static_cast<double>((kSink + kRecent) * exactFormat.headBytes() + kTop * packedFormat.headBytes());
+    const std::string load = std::to_string(sequences) + " x " + std::to_string(rows) + " rows behind " +
+                             std::to_string(kMid * kPageTokens) + " mid tokens";
+    bench.memoryBound("selectPages " + load, static_cast<double>(each) * looked,
+                      [&] { cuda::selectPages(selection, kStream); });
+    bench.memoryBound("attendPartitions " + load, static_cast<double>(each) * (looked + seen), [&] {
+      cuda::attendPartitions({qkv.data(), tables, all.data(), sizes, shape.heads, kTop, turns.data(),
+                              scratch.data(), out.data()},
+                             kStream);
+    });
+  }
+}
+
 void benchRequantize(Bench& bench) {
   const int count = kTiny ? 2 : 4096;
   for (const PrecisionClass from : {PrecisionClass::bf16, PrecisionClass::int8}) {
@@ -397,6 +469,7 @@ int main(int argc, char** argv) {
     benchPrefillAttention(bench);
     benchProbe(bench);
     benchSparsePrefill(bench);
+    benchPartitions(bench);
     benchRequantize(bench);
     const int sms = device.driver->limits().sms;
     benchMatmuls(bench, sms);

@@ -1,0 +1,36 @@
+#pragma once
+
+// RoPE turns compose, R(-n) R(p) = R(p - n): a query that is turned back by whole pages meets keys as if so
+// many pages between them did not exist, and keys stay as they lie. A step's turns are made by `ropeAngles`:
+// [turns, 2, headDim / 2] float32, cosines and sines, of which turn i is back by i pages up to the longest
+// mid partition, and a turn for the sink of each sequence comes behind them.
+
+#include "cuda/bf16-pair.h"
+
+namespace tandem::cuda {
+
+// Four neighbouring channels of a query and their partners half a head on.
+struct QueryPart {
+  uint2 first, second;
+
+  // `turn` [2, half]; the part begins at `channel`.
+  __device__ QueryPart turned(const float* turn, int half, int channel) const {
+    const float4 cosines = *reinterpret_cast<const float4*>(turn + channel);
+    const float4 sines = *reinterpret_cast<const float4*>(turn + half + channel);
+    QueryPart result;
+    turnPair(first.x, second.x, cosines.x, cosines.y, sines.x, sines.y, result.first.x, result.second.x);
+    turnPair(first.y, second.y, cosines.z, cosines.w, sines.z, sines.w, result.first.y, result.second.y);
+    return result;
+  }
+
+ private:
+  __device__ static void turnPair(std::uint32_t first, std::uint32_t second, float cosine0, float cosine1,
+                                  float sine0, float sine1, std::uint32_t& turnedFirst,
+                                  std::uint32_t& turnedSecond) {
+    const float a0 = lowFloat(first), a1 = highFloat(first), b0 = lowFloat(second), b1 = highFloat(second);
+    turnedFirst = packBf16(a0 * cosine0 - b0 * sine0, a1 * cosine1 - b1 * sine1);
+    turnedSecond = packBf16(b0 * cosine0 + a0 * sine0, b1 * cosine1 + a1 * sine1);
+  }
+};
+
+}  // namespace tandem::cuda

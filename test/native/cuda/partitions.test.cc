@@ -1,0 +1,302 @@
+// Attention to sequences in partitions, kernel by kernel: which pages are chosen, and what rows make of them,
+// against float64 and the CPU.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "cuda/partition-attention.h"
+#include "cuda/partition-runs.h"
+#include "cuda/rope-angles.h"
+#include "cuda/select-pages.h"
+#include "page-pool.h"
+#include "paged-attention-case.h"
+#include "partition-case.h"
+#include "random.h"
+
+using namespace tandem;
+using namespace tandem::test;
+
+namespace {
+
+constexpr PrecisionClass kBf16 = PrecisionClass::bf16, kInt8 = PrecisionClass::int8;
+constexpr PrecisionClass kInt4 = PrecisionClass::int4, kInt2 = PrecisionClass::int2;
+
+// A session whose tokens from `first` on see a selection, with its pages on the device. Queries are bf16 for
+// both.
+class PartitionCase {
+ public:
+  PartitionCase(Session made, std::int64_t first) : session(std::move(made)), first_(first) {
+    Sequence& sequence = session.sequence;
+    const AttentionShape& shape = sequence.shape;
+    const std::int64_t held = sequence.done - session.dropped();
+    pages_.emplace_back(PageFormat{sequence.pages.format.precision, shape.kvHeads, shape.headDim},
+                        std::vector<std::int64_t>{held});
+    for (std::int64_t page = 0; page * kPageTokens < held; ++page) {
+      const PageFormat format = sequence.pages.formatOf(page * kPageTokens);
+      std::memcpy(pages_[0].page(0, page), sequence.pages.table[page], format.pageBytes());
+      pages_[0].setClass(0, page, format.precision);
+    }
+    for (float& value : sequence.rotated) value = toFloat(toBf16(value));
+  }
+
+  std::int64_t rows() const { return session.sequence.done - first_; }
+  const PagePartitions& partitions() const { return session.partitions; }
+
+  // What the rows numbered from `first_` on make of it together, in a launch that has room for `spare` more
+  // mid pages and runs than they need.
+  std::vector<std::vector<bf16>> attend(const std::vector<std::int64_t>& numbers, int spare = 0) {
+    const AttentionShape& shape = session.sequence.shape;
+    const Rows rows = rowsOf(numbers);
+    cuda::PartitionSizes sizes{static_cast<int>(numbers.size()),
+                               static_cast<int>(partitions().midPages()) + spare, spare};
+    const int topPages = static_cast<int>(partitions().selection.topPages);
+    for (const cuda::PartitionedRow& row : rows.list) {
+      sizes.mostRuns = std::max(sizes.mostRuns, cuda::runsOf(row, topPages) + spare);
+    }
+    DeviceArray<bf16> qkv(rows.qkv), out(std::vector<bf16>((rows.list.size() + 1) * width(), toBf16(NAN)));
+    DeviceArray<cuda::PartitionedRow> list(rows.list);
+    DeviceArray<float> turns = turnsFor(sizes.mostMid);
+    DeviceArray<float> scratch(std::vector<float>(
+        cuda::partitionScratch(sizes, shape.heads, shape.kvHeads, shape.headDim, topPages) / sizeof(float),
+        NAN));
+    cuda::attendPartitions({qkv.data(), pages_[0].upload(), list.data(), sizes, shape.heads, topPages,
+                            turns.data(), reinterpret_cast<std::byte*>(scratch.data()), out.data()},
+                           kStream);
+    const std::vector<bf16> all = out.read();
+    std::vector<std::vector<bf16>> made;
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(rows.list[i].row * width());
+      made.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(width()));
+    }
+    return made;
+  }
+
+  // The pages that are chosen for each row and KV head, ascending.
+  std::vector<std::vector<std::int64_t>> select(const std::vector<std::int64_t>& numbers) {
+    const AttentionShape& shape = session.sequence.shape;
+    const Rows rows = rowsOf(numbers);
+    const int topPages = static_cast<int>(partitions().selection.topPages);
+    cuda::SelectPages problem;
+    problem.tables = pages_[0].upload();
+    problem.rowCount = static_cast<int>(numbers.size());
+    problem.heads = shape.heads;
+    problem.topPages = topPages;
+    problem.mostMid = static_cast<int>(partitions().midPages());
+    const std::size_t each = numbers.size() * static_cast<std::size_t>(shape.kvHeads);
+    DeviceArray<bf16> qkv(rows.qkv);
+    DeviceArray<cuda::PartitionedRow> list(rows.list);
+    DeviceArray<float> turns = turnsFor(problem.mostMid);
+    DeviceArray<std::uint32_t> orders(each * static_cast<std::size_t>(problem.mostMid));
+    DeviceArray<std::int32_t> pages(std::vector<std::int32_t>(each * problem.pageStride(), -1));
+    problem.qkv = qkv.data();
+    problem.rows = list.data();
+    problem.turns = turns.data();
+    problem.orders = orders.data();
+    problem.pages = pages.data();
+    cuda::selectPages(problem, kStream);
+    const std::vector<std::int32_t> all = pages.read();
+    std::vector<std::vector<std::int64_t>> chosen;
+    for (std::size_t i = 0; i < each; ++i) {
+      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(i * problem.pageStride());
+      chosen.emplace_back(begin, begin + topPages);
+    }
+    return chosen;
+  }
+
+  // Rows against float64 and the CPU, where no rounding would choose other pages.
+  void expectReference(const std::vector<std::int64_t>& numbers, const std::string& what) {
+    const AttentionShape& shape = session.sequence.shape;
+    const auto made = attend(numbers);
+    AttentionLane lane(Isa::portable);
+    int clear = 0;
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      const std::int64_t row = first_ + numbers[i];
+      session.attend(lane, row, 1);
+      for (int head = 0; head < shape.heads; ++head) {
+        bool isClear = true;
+        const Expected expected = expectedOf(session, row, head, isClear);
+        if (!isClear) continue;
+        ++clear;
+        const float* twin = session.sequence.out.data() + (row * shape.heads + head) * shape.headDim;
+        for (int c = 0; c < shape.headDim; ++c) {
+          const double got = toFloat(made[i][head * shape.headDim + c]);
+          const std::string where = what + ", row " + std::to_string(row) + ", head " + std::to_string(head);
+          near(got, expected.out[c], expected.tolerance[c] + bf16Error(expected.out[c]) + 1e-5, where);
+          near(got, twin[c], 2 * expected.tolerance[c] + bf16Error(twin[c]) + 2e-5, where + ", the CPU's");
+        }
+      }
+    }
+    isTrue(2 * clear > static_cast<int>(numbers.size()) * shape.heads, what + ": most choices are clear");
+  }
+
+  Session session;
+
+ private:
+  struct Rows {
+    std::vector<bf16> qkv;
+    std::vector<cuda::PartitionedRow> list;
+  };
+
+  std::size_t width() const {
+    return static_cast<std::size_t>(session.sequence.shape.heads) * session.sequence.shape.headDim;
+  }
+
+  // The first row of the activations is nobody's.
+  Rows rowsOf(const std::vector<std::int64_t>& numbers) const {
+    const Sequence& sequence = session.sequence;
+    Rows rows;
+    rows.qkv.assign(static_cast<std::size_t>(sequence.cols), toBf16(NAN));
+    for (const std::int64_t number : numbers) {
+      const std::int64_t row = first_ + number;
+      rows.list.push_back({static_cast<std::int32_t>(rows.qkv.size() / sequence.cols), 0,
+                           static_cast<std::int32_t>(row - session.dropped()),
+                           static_cast<std::int32_t>(partitions().selection.sinkPages),
+                           static_cast<std::int32_t>(partitions().midEnd), kSinkTurn});
+      const auto begin = sequence.rotated.begin() + row * sequence.cols;
+      std::transform(begin, begin + sequence.cols, std::back_inserter(rows.qkv), toBf16);
+    }
+    return rows;
+  }
+
+  // Those by whole pages, and behind `most` and what is nobody's that of the sink.
+  DeviceArray<float> turnsFor(int most) const {
+    const int headDim = session.sequence.shape.headDim;
+    isTrue(most < kSinkTurn, "the sink's turn comes behind the others");
+    std::vector<std::int32_t> positions(kSinkTurn + 1, 1);
+    for (int i = 0; i < most; ++i) positions[static_cast<std::size_t>(i)] = -i * kPageTokens;
+    positions[kSinkTurn] = static_cast<std::int32_t>(-partitions().absentPages() * kPageTokens);
+    DeviceArray<float> angles(positions.size() * static_cast<std::size_t>(headDim));
+    DeviceArray<std::int32_t> places(positions);
+    DeviceArray<float> frequencies(plainRope(headDim).inverseFrequencies);
+    cuda::ropeAngles({places.data(), frequencies.data(), angles.data(),
+                      static_cast<std::int64_t>(positions.size()), headDim / 2, 1},
+                     kStream);
+    synchronize(kStream);
+    return angles;
+  }
+
+  static constexpr int kSinkTurn = 700;
+
+  std::int64_t first_;
+  std::vector<DevicePages> pages_;  // one
+};
+
+// 14 pages read, 2 to stay, 8 packed of which 3 are dropped, then 45 rows, as the CPU's tests have it.
+PartitionCase mixedCase(const AttentionShape& shape, PrecisionClass precision, std::int64_t topPages,
+                        PrecisionClass pool = kBf16) {
+  constexpr std::int64_t kBefore = 14 * kPageTokens;
+  AttentionLane lane(Isa::portable);
+  Session session(shape, kBefore + 45, 21, {2, topPages}, pool);
+  session.append(lane, kBefore);
+  session.move(Isa::portable, 10, 3, precision);
+  session.append(lane, 45);
+  return {std::move(session), kBefore};
+}
+
+// `mid` pages between one of sink and 45 recent tokens.
+PartitionCase longCase(const AttentionShape& shape, std::int64_t mid, std::int64_t topPages) {
+  const std::int64_t before = (1 + mid) * kPageTokens;
+  AttentionLane lane(Isa::portable);
+  Session session(shape, before + 45, 22, {1, topPages});
+  session.append(lane, before);
+  session.move(Isa::portable, 1 + mid, 0);
+  session.append(lane, 45);
+  return {std::move(session), before};
+}
+
+std::string describe(const AttentionShape& shape) {
+  return std::to_string(shape.heads) + "/" + std::to_string(shape.kvHeads) + " heads of " +
+         std::to_string(shape.headDim);
+}
+
+}  // namespace
+
+TEST("cuda partitions: rows see sink, the best of mid and recent, closed up, as in float64 and on the CPU") {
+  for (const AttentionShape shape : {AttentionShape{2, 2, 64}, AttentionShape{4, 1, 96},
+                                     AttentionShape{12, 1, 32}, AttentionShape{2, 1, 128}}) {
+    // All five mid pages are looked at key by key, or the four that their scales make most of.
+    for (const std::int64_t topPages : {3, 1}) {
+      const PrecisionClass precision = topPages == 3 ? kInt4 : kInt2;
+      mixedCase(shape, precision, topPages).expectReference({0, 20, 31, 32, 44}, describe(shape));
+    }
+  }
+  mixedCase({4, 2, 32}, kInt4, 2, kInt8).expectReference({3, 40}, "a pool of int8");
+}
+
+TEST("cuda partitions: of many pages those are chosen that float64 chooses, in ascending order") {
+  // More than a block has threads; a shortlist that is shorter; neighbours that share runs.
+  PartitionCase problem = longCase({4, 2, 32}, 340, 80);
+  const std::vector<std::int64_t> numbers{0, 17, 44};
+  const auto chosen = problem.select(numbers);
+  int clear = 0;
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    for (int kvHead = 0; kvHead < 2; ++kvHead) {
+      const auto& own = chosen[2 * i + static_cast<std::size_t>(kvHead)];
+      bool isClear = true;
+      const std::int64_t row = 341 * kPageTokens + numbers[i];
+      const auto expected = selection(problem.session, row, kvHead, isClear);
+      std::vector<std::int64_t> both;
+      std::ranges::set_intersection(own, expected, std::back_inserter(both));
+      isTrue(std::ranges::is_sorted(own), "ascending");
+      // Rounding may decide at the end of both lists, between pages that promise nearly as much.
+      isTrue(both.size() >= (isClear ? expected.size() : expected.size() - 3),
+             "row " + std::to_string(row) + ": " + std::to_string(both.size()) + " are float64's");
+      clear += both == expected;
+    }
+  }
+  isTrue(clear > 0, "some choices are float64's altogether");
+}
+
+TEST("cuda partitions: the attention of a row over many chosen pages equals float64") {
+  longCase({2, 1, 32}, 40, 24).expectReference({0, 9, 44}, "24 of 40 pages");
+}
+
+TEST("cuda partitions: of pages that promise as much the earlier ones are chosen") {
+  PartitionCase problem = longCase({2, 1, 32}, 70, 3);
+  Sequence& sequence = problem.session.sequence;
+  const auto first = sequence.rotated.begin() + 71 * kPageTokens * sequence.cols;
+  std::fill(first, first + sequence.cols, 0.0f);
+  first[sequence.cols] = NAN;  // of the next row
+  const auto chosen = problem.select({0, 1});
+  const std::vector<std::int64_t> earliest{1, 2, 3};
+  isTrue(chosen[0] == earliest, "where none promises more");
+  isTrue(chosen[1] == earliest, "where none promises a number");
+}
+
+TEST("cuda partitions: a query that is not a number has no answer, and the head beside it has one") {
+  PartitionCase problem = mixedCase({2, 1, 64}, kInt4, 1);
+  Sequence& sequence = problem.session.sequence;
+  sequence.rotated[14 * kPageTokens * sequence.cols + 5] = NAN;
+  const auto out = problem.attend({0});
+  isTrue(std::isnan(toFloat(out[0][0])), "its own");
+  isTrue(!std::isnan(toFloat(out[0][64])), "the other head's");
+}
+
+TEST("cuda partitions: a row has the same bits alone, beside others, and in a launch with room for more") {
+  for (const AttentionShape shape : {AttentionShape{4, 2, 64}, AttentionShape{3, 3, 32}}) {
+    PartitionCase problem = mixedCase(shape, kInt4, 2);
+    const auto together = problem.attend({44, 3, 31, 20});
+    expectSame(problem.attend({3})[0], together[1], describe(shape) + ", alone");
+    expectSame(problem.attend({20, 44}, 9)[1], together[0], describe(shape) + ", with room for more");
+  }
+}
+
+TEST("cuda partitions: refuses what it has no kernel for, by name") {
+  const auto run = [&](int heads, PageFormat format, int topPages) {
+    cuda::SelectPages problem;
+    problem.tables.format = format;
+    problem.rowCount = 1;
+    problem.heads = heads;
+    problem.topPages = topPages;
+    problem.mostMid = 9;
+    cuda::selectPages(problem, kStream);
+  };
+  throws([&] { run(2, {kBf16, 1, 80}, 1); }, "not 80");
+  throws([&] { run(17, {kBf16, 1, 64}, 1); }, "16 query heads");
+  throws([&] { run(3, {kBf16, 2, 64}, 1); }, "multiple of kvHeads");
+  throws([&] { run(2, {kBf16, 1, 64}, 0); }, "some mid pages");
+}
