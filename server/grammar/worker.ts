@@ -9,7 +9,11 @@ import { answerCalls } from '../worker-calls.js';
 // Streams that run do not wait for what is to be written next, which at the lowest priority would wait for seconds on a
 // busy machine. On Linux the priority is the thread's own; elsewhere it would be the whole server's.
 if (process.platform === 'linux') {
-  os.setPriority(os.constants.priority.PRIORITY_BELOW_NORMAL);
+  try {
+    os.setPriority(0, os.constants.priority.PRIORITY_BELOW_NORMAL);
+  } catch {
+    // A container may forbid it; then the system shares the processor evenly.
+  }
   (workerData as Int32Array)[0] = Number(readlinkSync('/proc/thread-self').split('/').at(-1));
 }
 

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { GrammarSource } from '../../../engine/index.js';
 import { type CompilerLimits, GrammarCompiler } from '../../../server/grammar/grammar-compiler.js';
 import { accepts } from '../../support/table-matcher.js';
+import { threads } from '../../support/threads.js';
 
 const open: GrammarCompiler[] = [];
 afterEach(async () => {
@@ -27,6 +28,11 @@ describe('the compiler of grammars', () => {
     expect(await compiler.compile(asked[0]!)).toBe(a);
     expect([a, b].map((one) => accepts(one!.tables, 'b'))).toEqual([false, true]);
     expect(compiler.size).toBe(2);
+  });
+
+  it.runIf(process.platform === 'linux')('goes behind the other threads', async () => {
+    await compilerWith().compile(gbnf('root ::= "a"'));
+    expect(threads().filter(({ nice }) => nice > 0)).toEqual([{ nice: 10, isIdle: false }]);
   });
 
   it('keeps the last ones, up to a number of bytes', async () => {
