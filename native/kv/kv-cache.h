@@ -178,7 +178,6 @@ class KvCache {
   };
 
   const Sequence& at(int slot) const;
-  void checkMayRun(int slot) const;
   Sequence& mayRun(int slot);
   Sequence& idle(int slot);  // neither in flight nor being converted
   std::vector<Replacement> endConversion(int slot);

@@ -192,8 +192,11 @@ TEST("cpu backend: threads are pinned to the cores that they share, and one that
   for (const int units : {1, 2}) {
     const auto backend = makeCpuBackend(units);
     onLane(*backend, 1, [&](Ops&) {
-      backend->claimUnits(1, 0, 1);
       cpu_set_t set;
+      CPU_ZERO(&set);
+      for (const int core : cpu::allowedCores()) CPU_SET(core, &set);
+      isTrue(sched_setaffinity(0, sizeof set, &set) == 0, "a thread may run on all allowed cores");
+      backend->claimUnits(1, 0, 1);
       isTrue(sched_getaffinity(0, sizeof set, &set) == 0, "what a thread may run on can be read");
       const std::size_t expected = units == 1 ? cpu::allowedCores().size() : 1;
       equal(static_cast<std::size_t>(CPU_COUNT(&set)), expected, "cores that the thread may run on");
