@@ -72,8 +72,8 @@ const noText = {
   vocabSize: 997,
   stream: () => ({ push: () => '', end: () => '' }),
 } as unknown as Tokenizer;
-/** Nothing is ever packed. */
-const exact = new PackingRule(uniform('int4'), 1 << 20, 32);
+/** Nothing is ever packed, nor rounded. */
+const exact = new PackingRule(uniform('int4'), 1 << 20, 32, 'bf16');
 
 /**
  * Requests that stop, fork, pause, are cancelled and run out of memory, on a device that goes on by itself for as long as
