@@ -89,7 +89,16 @@ export const Completion = z.object({
   usage,
 });
 
-const item = z.looseObject({ type: z.string(), id: z.string(), status: z.string() });
+const item = z.looseObject({ type: z.string(), id: z.string(), status: z.string().optional() });
+
+const responseUsage = z.object({
+  input_tokens: z.int(),
+  input_tokens_details: z.object({ cached_tokens: z.int() }),
+  output_tokens: z.int(),
+  output_tokens_details: z.object({ reasoning_tokens: z.int() }),
+  total_tokens: z.int(),
+  tandem: tandemUsage,
+});
 
 /** Of the fields that repeat the request only those are named that clients read. */
 export const ResponseAnswer = z.looseObject({
@@ -104,16 +113,15 @@ export const ResponseAnswer = z.looseObject({
   output: z.array(item),
   previous_response_id: z.string().nullable(),
   store: z.boolean(),
-  usage: z
-    .object({
-      input_tokens: z.int(),
-      input_tokens_details: z.object({ cached_tokens: z.int() }),
-      output_tokens: z.int(),
-      output_tokens_details: z.object({ reasoning_tokens: z.int() }),
-      total_tokens: z.int(),
-      tandem: tandemUsage,
-    })
-    .nullable(),
+  usage: responseUsage.nullable(),
+});
+
+export const Compaction = z.object({
+  id: z.string(),
+  object: z.literal('response.compaction'),
+  created_at: z.int(),
+  output: z.array(item),
+  usage: responseUsage,
 });
 
 export const ItemList = z.object({

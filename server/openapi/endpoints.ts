@@ -1,11 +1,12 @@
 import type { z } from 'zod';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
-import { ResponseBody } from '../responses/schemas.js';
+import { CompactBody, ResponseBody } from '../responses/schemas.js';
 import { LogLevelBody, PolicyBody } from '../routes/admin.js';
 import { InputItemsQuery } from '../routes/responses.js';
 import {
   AdminState,
   ChatCompletion,
+  Compaction,
   Completion,
   DeletedResponse,
   Document,
@@ -74,6 +75,15 @@ export const endpoints: readonly Endpoint[] = [
     access: 'key',
     body: { name: 'ResponseBody', schema: ResponseBody },
     answer: { status: 200, json: { name: 'Response', schema: ResponseAnswer }, streams: true },
+    refusals: ofTokens,
+  },
+  {
+    method: 'POST',
+    path: '/v1/responses/compact',
+    summary: 'A conversation as a summary that takes its place.',
+    access: 'key',
+    body: { name: 'CompactBody', schema: CompactBody },
+    answer: { status: 200, json: { name: 'Compaction', schema: Compaction } },
     refusals: ofTokens,
   },
   {

@@ -2,7 +2,8 @@ import { openChatTemplate, openTokenizer, readGenerationDefaults } from '../../e
 import { GrammarCompiler } from '../grammar/grammar-compiler.js';
 import type { FoundItems } from '../responses/found-items.js';
 import { prepareResponse, prepareResponseFrame } from '../responses/prepare.js';
-import type { ResponsePreparation } from '../responses/prepared.js';
+import { prepareCompaction } from '../responses/prepare-compaction.js';
+import type { CompactionPreparation, ResponsePreparation } from '../responses/prepared.js';
 import { findToolCallFormat } from '../tools/find-format.js';
 import { WorkerCalls } from '../worker-calls.js';
 import type { PrepareContext } from './context.js';
@@ -16,6 +17,7 @@ const preparations = {
   completion: prepareCompletion,
   response: prepareResponse,
   responseFrame: prepareResponseFrame,
+  compaction: prepareCompaction,
   tokens: prepareTokens,
   text: prepareText,
 };
@@ -26,6 +28,7 @@ export type PreparationResult = {
   completion: Prepared;
   response: ResponsePreparation;
   responseFrame: ResponsePreparation;
+  compaction: CompactionPreparation;
   tokens: PreparedTokens;
   text: { text: string };
 };

@@ -4,6 +4,7 @@ import { newId } from '../openai/ids.js';
 import { PromptRun } from '../prompt-run.js';
 import type { Service } from '../service.js';
 import type { AnswerEvent } from '../tools/tool-call-events.js';
+import type { PreparationResult } from '../prepare/preparer.js';
 import type { FoundItems, ResponseNeeds } from './found-items.js';
 import type { PreparedResponse } from './prepared.js';
 import { type ResponseEvent, ResponseEvents, type ResponseResource } from './response-events.js';
@@ -12,19 +13,22 @@ import { itemNotFound, previousNotFound } from './store.js';
 /** Finds what a response refers to; rejects with the `ApiError` that names what is not there. */
 export type Finder = (needs: ResponseNeeds) => Promise<FoundItems>;
 
+type Continuing = 'response' | 'responseFrame' | 'compaction';
+type PreparedOf<K extends Continuing> = Extract<PreparationResult[K], { prepared: unknown }>['prepared'];
+
 /** Prepares a body, and again with what it refers to, if it does. */
-export async function prepareResponse(
+export async function prepareContinuing<K extends Continuing>(
   service: Service,
   key: ApiKey,
-  kind: 'response' | 'responseFrame',
+  kind: K,
   body: Uint8Array,
   find: Finder = (needs) => findStored(service, key, needs),
-): Promise<PreparedResponse> {
+): Promise<PreparedOf<K>> {
   const { preparer } = service.model;
   const first = await preparer.prepare(kind, body);
-  if ('prepared' in first) return first.prepared;
+  if ('prepared' in first) return first.prepared as PreparedOf<K>;
   const second = await preparer.prepare(kind, body, await find(first.needs));
-  if ('prepared' in second) return second.prepared;
+  if ('prepared' in second) return second.prepared as PreparedOf<K>;
   throw new Error('a response asked twice for what it refers to');
 }
 

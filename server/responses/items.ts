@@ -2,6 +2,7 @@ import type { ChatMessage } from '../../engine/index.js';
 import { invalidRequest } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
 import { parsedArguments } from '../prepare/messages.js';
+import { type CompactionItem, checkedCompaction, summaryOf } from './compaction.js';
 import type { InputItem } from './schemas.js';
 
 export type ContentPart =
@@ -43,13 +44,14 @@ export interface FunctionCallOutputItem {
 }
 
 /** An item as it is kept and shown: with its id, and with parts where the client may have sent a text. */
-export type Item = MessageItem | FunctionCallItem | FunctionCallOutputItem;
+export type Item = MessageItem | FunctionCallItem | FunctionCallOutputItem | CompactionItem;
 
 type GivenItem = Exclude<InputItem, { type: 'item_reference' }>;
 type GivenParts = Exclude<Extract<GivenItem, { type: 'message' }>['content'], string>;
 
 /** `param` is where the item stands in the body, for errors. */
 export function toItem(given: GivenItem, param: string): Item {
+  if (given.type === 'compaction') return checkedCompaction(given.id, given.encrypted_content, param);
   const status = given.status ?? 'completed';
   switch (given.type) {
     case 'message': {
@@ -100,9 +102,9 @@ export function toMessages(instructions: string | null, items: readonly Item[]):
   if (instructions !== null) messages.push({ role: 'system', content: instructions });
   for (const item of items) {
     const last = messages.at(-1);
-    if (item.type === 'message') {
-      const content = textOf(item.content);
-      const role = item.role === 'developer' ? 'system' : item.role;
+    if (item.type === 'message' || item.type === 'compaction') {
+      const content = item.type === 'message' ? textOf(item.content) : summaryOf(item);
+      const role = item.type === 'compaction' || item.role === 'developer' ? 'system' : item.role;
       if (role === 'system' && last?.role === 'system' && messages.length === 1) {
         messages[0] = { role, content: `${String(last.content)}\n\n${content}` };
       } else {

@@ -5,10 +5,11 @@ import { parseBody } from '../openai/parse.js';
 import { checkModel, type PrepareContext } from '../prepare/context.js';
 import { prepareConversation } from '../prepare/conversation.js';
 import type { GivenTool } from '../tools/prepare-tools.js';
-import type { FoundItems, ResponseNeeds } from './found-items.js';
-import { type Item, toItem, toMessages } from './items.js';
+import { conversationItems, parsedItems } from './conversation-items.js';
+import type { FoundItems } from './found-items.js';
+import { toMessages } from './items.js';
 import type { PreparedResponse, ResponsePreparation } from './prepared.js';
-import { type InputItem, ResponseBody, ResponseFrame } from './schemas.js';
+import { ResponseBody, ResponseFrame } from './schemas.js';
 import { refuseInFrames, refuseUnsupported } from './unsupported.js';
 
 /** `POST /v1/responses`. Throws `ApiError`. */
@@ -38,32 +39,14 @@ function prepareBody(
 ): ResponsePreparation {
   checkModel(context, body.model);
   refuseUnsupported(body);
-  const given = givenItems(body);
-  const needs = needsOf(body, given);
-  if (needs && !found) return { needs };
-  const input = given.map((item, index) => {
-    if (item.type !== 'item_reference') return toItem(item, `input.${index}`);
-    return JSON.parse(found!.items[item.id]!) as Item;
-  });
-  const conversation = found?.conversation ?? '[]';
-  const messages = toMessages(body.instructions ?? null, [...(JSON.parse(conversation) as Item[]), ...input]);
+  const items = conversationItems(body, found);
+  if ('needs' in items) return items;
+  const { input, conversation } = items;
+  const messages = toMessages(body.instructions ?? null, [...parsedItems(conversation), ...input]);
   if (messages.length === 0)
     throw invalidRequest("'input' is empty: there is nothing to respond to.", 'input');
-  return { prepared: { ...preparedFrom(context, body, messages), ...kept(input), conversation } };
-}
-
-function givenItems({ input }: ResponseBody): readonly InputItem[] {
-  return typeof input === 'string' ? [{ type: 'message', role: 'user', content: input }] : (input ?? []);
-}
-
-function needsOf(body: ResponseBody, given: readonly InputItem[]): ResponseNeeds | undefined {
-  const itemIds = given.flatMap((item) => (item.type === 'item_reference' ? item.id : []));
-  const previousResponseId = body.previous_response_id ?? null;
-  return previousResponseId === null && itemIds.length === 0 ? undefined : { previousResponseId, itemIds };
-}
-
-function kept(input: readonly Item[]): Pick<PreparedResponse, 'input' | 'inputIds'> {
-  return { input: JSON.stringify(input), inputIds: input.map(({ id }) => id) };
+  const kept = { input: JSON.stringify(input), inputIds: input.map(({ id }) => id), conversation };
+  return { prepared: { ...preparedFrom(context, body, messages), ...kept } };
 }
 
 function preparedFrom(

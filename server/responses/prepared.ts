@@ -14,5 +14,15 @@ export interface PreparedResponse extends Prepared {
   readonly conversation: string;
 }
 
+/** A conversation whose summary is to be generated. */
+export interface PreparedCompaction extends Prepared {
+  /** The items that stay beside the summary. JSON text of an array. */
+  readonly kept: string;
+}
+
+export type CompactionPreparation =
+  | { readonly prepared: PreparedCompaction }
+  | { readonly needs: ResponseNeeds };
+
 /** A response that refers to others says so first, and is prepared again with what was found. */
 export type ResponsePreparation = { readonly prepared: PreparedResponse } | { readonly needs: ResponseNeeds };

@@ -3,7 +3,7 @@ import type { ApiKey } from '../keys/api-key.js';
 import { ApiError, errorBody, invalidRequest, toApiError } from '../openai/errors.js';
 import type { Service } from '../service.js';
 import { SocketLink } from '../socket-link.js';
-import { findStored, prepareResponse, ResponseAnswer } from './answer.js';
+import { findStored, prepareContinuing, ResponseAnswer } from './answer.js';
 import { type FoundItems, joinItems, type ResponseNeeds } from './found-items.js';
 import type { PreparedResponse } from './prepared.js';
 import type { ResponseResource } from './response-events.js';
@@ -69,7 +69,7 @@ export class ResponseSocket {
   async #respond(data: Buffer): Promise<void> {
     if (data.length === 0) throw invalidRequest('Send frames as text.');
     this.service.admit(this.key);
-    const prepared = await prepareResponse(this.service, this.key, 'responseFrame', data, (needs) =>
+    const prepared = await prepareContinuing(this.service, this.key, 'responseFrame', data, (needs) =>
       this.#find(needs),
     );
     // The socket may have closed while it was prepared.

@@ -41,6 +41,13 @@ const functionCallOutput = z.looseObject({
   status: itemStatus.nullish(),
 });
 
+/** What `POST /v1/responses/compact` made of a conversation. */
+const compaction = z.looseObject({
+  type: z.literal('compaction'),
+  id: itemId.nullish(),
+  encrypted_content: z.string(),
+});
+
 const itemReference = z.looseObject({ type: z.literal('item_reference'), id: itemId });
 
 /** The type may be left out of a message, which has a role, and of a reference, which has nothing but an id. */
@@ -51,11 +58,11 @@ function withType(item: unknown): unknown {
   return { ...rest, type: 'role' in rest ? 'message' : 'item_reference' };
 }
 
-const supported = ['message', 'function_call', 'function_call_output', 'item_reference'];
+const supported = ['message', 'function_call', 'function_call_output', 'compaction', 'item_reference'];
 
 export const InputItem = z.preprocess(
   withType,
-  z.discriminatedUnion('type', [message, functionCall, functionCallOutput, itemReference], {
+  z.discriminatedUnion('type', [message, functionCall, functionCallOutput, compaction, itemReference], {
     error: ({ input }) => {
       const { type } = (input ?? {}) as { type?: unknown };
       return `items of type '${String(type)}' are not supported; there are ${supported.join(', ')}`;
@@ -97,6 +104,15 @@ export const ResponseBody = z.looseObject({
   prompt_cache_key: z.string().max(64).nullish(),
 });
 export type ResponseBody = z.output<typeof ResponseBody>;
+
+export const CompactBody = z.looseObject({
+  model: z.string(),
+  input: ResponseBody.shape.input,
+  instructions: ResponseBody.shape.instructions,
+  previous_response_id: ResponseBody.shape.previous_response_id,
+  prompt_cache_key: ResponseBody.shape.prompt_cache_key,
+});
+export type CompactBody = z.output<typeof CompactBody>;
 
 /** What a client sends on `WS /v1/responses`: the body with a type, and without the fields of HTTP. */
 export const ResponseFrame = ResponseBody.extend({

@@ -4,7 +4,12 @@ import { doneEvent, namedEvent, type StreamScript, streamEvents } from '../event
 import { keyOf } from '../middleware/auth.js';
 import { ApiError, invalidRequest } from '../openai/errors.js';
 import { checked } from '../openai/parse.js';
-import { prepareResponse, ResponseAnswer } from '../responses/answer.js';
+import { AnswerCollector } from '../collect.js';
+import { newId } from '../openai/ids.js';
+import { PromptRun } from '../prompt-run.js';
+import { prepareContinuing, ResponseAnswer } from '../responses/answer.js';
+import { compactionOf } from '../responses/compaction.js';
+import { responseUsage } from '../responses/usage.js';
 import type { Item } from '../responses/items.js';
 import type { Service } from '../service.js';
 
@@ -12,6 +17,7 @@ import type { Service } from '../service.js';
 export function responsesRouter(service: Service): Router {
   const router = Router();
   router.post('/v1/responses', createHandler(service));
+  router.post('/v1/responses/compact', compactHandler(service));
   router.get('/v1/responses/:id', async (request, response) => {
     const { id } = request.params;
     if (request.query.stream === 'true') {
@@ -46,7 +52,7 @@ export function responsesRouter(service: Service): Router {
 function createHandler(service: Service): RequestHandler {
   return async (request, response) => {
     const key = keyOf(response);
-    const prepared = await prepareResponse(service, key, 'response', request.body as Buffer);
+    const prepared = await prepareContinuing(service, key, 'response', request.body as Buffer);
     const answer = new ResponseAnswer(service, key, prepared);
     answer.run.endWith(response);
     if (prepared.stream) {
@@ -55,6 +61,28 @@ function createHandler(service: Service): RequestHandler {
     }
     await answer.run.run((_, events) => answer.next(events));
     if (!response.destroyed) response.json(answer.closing().response);
+  };
+}
+
+/** A summary takes the place of a conversation, but for what it is held to. */
+function compactHandler(service: Service): RequestHandler {
+  return async (request, response) => {
+    const key = keyOf(response);
+    const prepared = await prepareContinuing(service, key, 'compaction', request.body as Buffer);
+    const id = newId('resp_');
+    const run = new PromptRun(service, key, id, prepared.prompts);
+    const summary = new AnswerCollector(prepared, prepared.prompts[0]!, 0);
+    run.endWith(response);
+    await run.run((_, events) => events.forEach((event) => summary.add(event)));
+    if (response.destroyed) return;
+    const kept = JSON.parse(prepared.kept) as Item[];
+    response.json({
+      id,
+      object: 'response.compaction',
+      created_at: Math.floor(Date.now() / 1000),
+      output: [...kept, compactionOf(summary.answers()[0]!.text)],
+      usage: responseUsage(run.usages[0]!),
+    });
   };
 }
 

@@ -14,6 +14,7 @@ export interface ComplianceCase {
   readonly streaming: boolean;
   readonly request: Record<string, unknown>;
   readonly checks: readonly string[];
+  readonly expectedStatuses?: readonly number[];
 }
 
 export const complianceCases = () => sharedJson<ComplianceCase[]>(cases);

@@ -1,30 +1,16 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Folder } from '../../scripts/support.js';
 import { type TestServer, testServer } from '../../support/server.js';
+import { toolTemplate } from '../../support/tool-template.js';
 
-/** Of the kind that Hermes and Qwen have. */
-const template = `{% if tools %}<|im_start|>system
-{% for tool in tools %}{{ tool | tojson }}
-{% endfor %}<|im_end|>
-{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}
-{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
-</tool_call>{% endfor %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}`;
-
-const folder = mkdtempSync(path.join(os.tmpdir(), 'tandem-template-'));
+const folder = new Folder({ 'tools.jinja': toolTemplate });
 let server: TestServer;
 beforeAll(async () => {
-  const chatTemplate = path.join(folder, 'tools.jinja');
-  writeFileSync(chatTemplate, template);
-  server = await testServer({ model: { chatTemplate } });
+  server = await testServer({ model: { chatTemplate: folder.at('tools.jinja') } });
 });
 afterAll(async () => {
   await server.close();
-  rmSync(folder, { recursive: true });
+  folder.close();
 });
 
 const parameters = { type: 'object', properties: { a: { type: 'integer' } } };
