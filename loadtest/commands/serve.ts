@@ -160,7 +160,7 @@ export function serveCommand(argv: readonly string[]): Command {
     )
     .option(
       '--seconds <n>',
-      'mixed, load-step, large-body, sockets: of a phase; requests: in all',
+      'mixed, load-step, large-body: of a phase; sockets: of the one with idle sockets; requests: in all',
       positiveNumber,
       15,
     )
@@ -242,7 +242,7 @@ async function runScenario(
       return runLargeBody(target, model, prompts, plan, rows);
     }
     case 'sockets': {
-      const plan = { streams, shortPrompt, idleSockets: options.idle, phaseSeconds: seconds };
+      const plan = { streams, shortPrompt, idleSockets: options.idle, besideSeconds: seconds };
       return runIdleSockets(target, model, prompts, plan, rows);
     }
     case 'structured': {

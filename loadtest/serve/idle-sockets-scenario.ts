@@ -17,8 +17,8 @@ export interface IdleSocketsPlan {
   readonly shortPrompt: number;
   /** Sockets that are open and ask for nothing. */
   readonly idleSockets: number;
-  /** Of each of the three phases; half as much goes by before the first. */
-  readonly phaseSeconds: number;
+  /** Of the phase beside idle sockets. Those without them take a quarter each, and as much goes by before the first. */
+  readonly besideSeconds: number;
 }
 
 /** Looks at the server's memory in a phase. */
@@ -34,7 +34,8 @@ export async function runIdleSockets(
   plan: IdleSocketsPlan,
   rows: Rows,
 ): Promise<void> {
-  const { streams: count, idleSockets, phaseSeconds } = plan;
+  const { streams: count, idleSockets, besideSeconds } = plan;
+  const aloneSeconds = besideSeconds / 4;
   const streams = await BackgroundStreams.start(
     target,
     count,
@@ -42,11 +43,11 @@ export async function runIdleSockets(
     streamOverSocket,
   );
   const idle: WebSocket[] = [];
-  const phase = async () => {
+  const phase = async (seconds: number) => {
     const from = performance.now();
     const memory: number[] = [];
     for (let look = 1; look <= looks; look += 1) {
-      await sleep(Math.max(0, from + (look / looks) * phaseSeconds * 1000 - performance.now()));
+      await sleep(Math.max(0, from + (look / looks) * seconds * 1000 - performance.now()));
       memory.push(await residentMb(target));
     }
     const gaps = streams.gapsTouching(from, performance.now());
@@ -55,17 +56,17 @@ export async function runIdleSockets(
   };
   try {
     // All began with an empty context; by now some are young and some are old, as they will be.
-    await sleep((phaseSeconds / 2) * 1000);
-    const alone = await phase();
+    await sleep(aloneSeconds * 1000);
+    const alone = await phase(aloneSeconds);
     for (let open = 0; open < idleSockets; open += openedAtOnce) {
       const size = Math.min(openedAtOnce, idleSockets - open);
       idle.push(...(await Promise.all(Array.from({ length: size }, () => openSocket(target)))));
     }
-    const beside = await phase();
+    const beside = await phase(besideSeconds);
     const gone = idle.filter(({ readyState, OPEN }) => readyState !== OPEN).length;
     if (gone > 0) throw new Error(`the server closed ${gone} of ${idleSockets} idle sockets`);
     for (const socket of idle) socket.close();
-    const again = await phase();
+    const again = await phase(aloneSeconds);
 
     const others = `beside ${idleSockets} idle sockets`;
     addGaps(rows, `TBT of ${count} streams over sockets`, alone.gaps);

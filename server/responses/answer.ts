@@ -1,10 +1,10 @@
 import type { ApiKey } from '../keys/api-key.js';
 import type { ApiError } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
+import type { PreparationResult } from '../prepare/preparer.js';
 import { PromptRun } from '../prompt-run.js';
 import type { Service } from '../service.js';
 import type { AnswerEvent } from '../tools/tool-call-events.js';
-import type { PreparationResult } from '../prepare/preparer.js';
 import type { FoundItems, ResponseNeeds } from './found-items.js';
 import type { PreparedResponse } from './prepared.js';
 import { type ResponseEvent, ResponseEvents, type ResponseResource } from './response-events.js';

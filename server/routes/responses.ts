@@ -1,16 +1,16 @@
 import { type RequestHandler, Router } from 'express';
 import { z } from 'zod';
+import { AnswerCollector } from '../collect.js';
 import { doneEvent, namedEvent, type StreamScript, streamEvents } from '../event-stream.js';
 import { keyOf } from '../middleware/auth.js';
 import { ApiError, invalidRequest } from '../openai/errors.js';
-import { checked } from '../openai/parse.js';
-import { AnswerCollector } from '../collect.js';
 import { newId } from '../openai/ids.js';
+import { checked } from '../openai/parse.js';
 import { PromptRun } from '../prompt-run.js';
 import { prepareContinuing, ResponseAnswer } from '../responses/answer.js';
 import { compactionOf } from '../responses/compaction.js';
-import { responseUsage } from '../responses/usage.js';
 import type { Item } from '../responses/items.js';
+import { responseUsage } from '../responses/usage.js';
 import type { Service } from '../service.js';
 
 /** `POST /v1/responses`, and what was kept of earlier ones. */

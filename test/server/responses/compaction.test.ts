@@ -86,9 +86,9 @@ describe('POST /v1/responses/compact', () => {
 
   it('writes as much as the context leaves', async () => {
     const long = 'The quick brown fox jumps over the lazy dog. '.repeat(500);
-    const { count } = await (
-      await server.post('/tokenize', { model: 'demo', prompt: long })
-    ).json() as { count: number };
+    const { count } = (await (await server.post('/tokenize', { model: 'demo', prompt: long })).json()) as {
+      count: number;
+    };
     const words = long.slice(0, Math.floor((long.length * 1900) / count));
     const compacted = await ask<Compacted>('responses/compact', { input: words });
     expect(compacted.usage.input_tokens + compacted.usage.output_tokens).toBeLessThanOrEqual(2048);
