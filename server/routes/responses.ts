@@ -73,7 +73,9 @@ function compactHandler(service: Service): RequestHandler {
     const run = new PromptRun(service, key, id, prepared.prompts);
     const summary = new AnswerCollector(prepared, prepared.prompts[0]!, 0);
     run.endWith(response);
-    await run.run((_, events) => events.forEach((event) => summary.add(event)));
+    await run.run((_, events) => {
+      for (const event of events) summary.add(event);
+    });
     if (response.destroyed) return;
     const kept = JSON.parse(prepared.kept) as Item[];
     response.json({
