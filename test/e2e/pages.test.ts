@@ -86,13 +86,14 @@ describe.skipIf(!chromiumPath)(title, () => {
     });
 
     it('stops at Escape, keeps what came, and asks again', async () => {
-      // Without an end to sequences an answer cannot have come to it before it is stopped.
+      // An answer that is longer than anyone waits, so that it cannot have ended before it is stopped.
       const endless = await testServer({ engine: { kv: 'pack' } });
       const page = await open(endless.url);
       await ready(page);
       await page.getByText('Format of the answer').click();
       await page.getByLabel('Format', { exact: true }).selectOption('grammar');
       await page.getByLabel('Grammar', { exact: true }).fill('root ::= ("ha ")+ "!"');
+      await page.getByLabel('Max tokens').fill('1000000');
       await page.getByLabel('Message').fill('Laugh.');
       await page.keyboard.press('Enter');
       await page.locator('.assistant .body', { hasText: 'ha ha' }).waitFor();
