@@ -22,9 +22,13 @@ async function ask<T>(path: string, body: object): Promise<T> {
   return JSON.parse(text) as T;
 }
 
-async function refusal(body: object): Promise<{ status: number; param: string | null; message: string }> {
+async function refusal(
+  body: object,
+): Promise<{ status: number; code: string | null; param: string | null; message: string }> {
   const answer = await server.post('/v1/responses/compact', body);
-  const { error } = (await answer.json()) as { error: { param: string | null; message: string } };
+  const { error } = (await answer.json()) as {
+    error: { code: string | null; param: string | null; message: string };
+  };
   return { ...error, status: answer.status };
 }
 
@@ -99,7 +103,7 @@ describe('POST /v1/responses/compact', () => {
     expect(await refusal({ input: 'Hello' })).toMatchObject({ status: 400, param: 'model' });
     expect(await refusal({ model: 'demo', input: [] })).toMatchObject({ status: 400, param: 'input' });
     expect(await refusal({ model: 'demo', input: 'x', previous_response_id: 'resp_1' })).toMatchObject({
-      status: 404,
+      code: 'previous_response_not_found',
     });
     for (const encrypted_content of ['gAAAAABpM0Yj', 'summary.v1.not base64']) {
       const input = [{ type: 'compaction', encrypted_content }];

@@ -31,14 +31,15 @@ describe.skipIf(!haveApiDocuments)(title, () => {
     folder.close();
   });
 
-  // The demo model is too small for these conversations: it would repeat itself to the end of its context, and calls no tool
-  // of its own accord.
+  // The demo model is too small for these conversations: it would repeat itself to the end of its context, also within the
+  // arguments of a call, and calls no tool of its own accord.
   const send = ({ endpoint, streaming, request }: ComplianceCase) =>
     ('tools' in request ? withTools : server).post(`/v1${endpoint}`, {
       ...request,
-      frequency_penalty: 2,
       ...('model' in request && { model: 'demo' }),
-      ...('tools' in request && { tool_choice: 'required' }),
+      ...('tools' in request
+        ? { tool_choice: 'required', temperature: 2, seed: 5 }
+        : { frequency_penalty: 2 }),
       ...(streaming && { stream: true }),
     });
 
