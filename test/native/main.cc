@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "check.h"
+#include "cpu/cores.h"
 
 int main(int argc, char** argv) {
   int passed = 0, failed = 0;
@@ -25,6 +26,9 @@ int main(int argc, char** argv) {
     if (!chosen || number++ % shares != share - 1) continue;
     const auto began = std::chrono::steady_clock::now();
     try {
+      // A team that a test leads pins this thread; left there, processes beside each other would share that
+      // core.
+      const tandem::cpu::AffinityGuard guard;
       test.body();
       const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
       std::printf("ok   %s", test.name.c_str());

@@ -6,16 +6,8 @@ import { demoFolder } from '../../support/demo.js';
 import { bench, measure } from '../bench.js';
 
 const tiny = [
-  '--window',
-  '48',
-  '--windows',
-  '2',
-  '--contexts',
-  '96,128',
-  '--depths',
-  '0,100',
-  '--samples',
-  '1',
+  ...['--window', '48', '--windows', '2', '--contexts', '96,128', '--depths', '0,100', '--samples', '1'],
+  ...['--cores', '1'],
 ];
 const timed = ['--sequences', '1,2', '--repetitions', '1'];
 

@@ -1,6 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { oneCore } from '../../support/one-core.js';
 
 const runCommand = fileURLToPath(new URL('run-command.mjs', import.meta.url));
 
@@ -20,7 +21,7 @@ export class TandemProcess {
     const limited = ['sh', '-c', `ulimit -n ${options.openFiles} && exec "$@"`, 'sh', ...command];
     const [program, ...rest] = options.openFiles === undefined ? command : limited;
     this.child = spawn(program!, rest, {
-      env: { ...process.env, ...options.env },
+      env: { TANDEM_CORES: String(oneCore.cores), ...process.env, ...options.env },
     });
     this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;
