@@ -69,7 +69,7 @@ export const headlines: readonly Headline[] = [
   },
   {
     about: 'sequences that run at once in the same memory, over those of the exact cache',
-    file: 'concurrency-long',
+    file: 'concurrency',
     row: /^zip: sequences at once, median while requests wait$/,
     figure: 'ratio',
     target: { least: 4 },

@@ -98,12 +98,6 @@ export const sections: Readonly<Record<string, Section>> = {
       'that have a slot and their KV on the device: no waiting request and none that gave way. TTFT counts from when a ' +
       'client asked, so it holds the wait for room. Baseline is the exact cache.',
   },
-  'concurrency-long': {
-    title: 'More sequences in the same memory, for longer',
-    about:
-      'As above with twice the requests, so that the median says what is held once the load has begun. Other programs ' +
-      'disturbed the turn of the exact cache: its times are too long.',
-  },
   'prefill-demo': {
     title: 'Sparse prefill: the demo model',
     about:
