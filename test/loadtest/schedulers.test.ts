@@ -215,10 +215,11 @@ describe('tandem bench schedulers', () => {
     });
     vi.stubEnv('XDG_CACHE_HOME', folder.path);
     const args = ['schedulers', '--policies', 'nexus,chunked-fcfs', '--repetitions', '1', '--simulated'];
-    const trace = ['--trace', folder.at('trace.jsonl'), '--', '--context-length', '1024'];
+    const cores = ['--cores', '1'];
+    const trace = ['--trace', folder.at('trace.jsonl'), '--', '--context-length', '1024', ...cores];
     const refused = await bench(...args, ...trace);
     expect(refused.stderr).toContain('run "tandem calibrate');
-    await pretendCalibrated(serveSettings(undefined, []).settings);
+    await pretendCalibrated(serveSettings(undefined, cores).settings);
     const { names, row } = await measure(...args, ...trace);
     for (const side of ['nexus', 'chunked, fcfs']) {
       for (const title of [
