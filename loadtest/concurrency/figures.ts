@@ -1,6 +1,6 @@
 import type { FigureRow, Figures } from '../schedulers/figures.js';
 import type { LoadResult } from '../serve/load.js';
-import { gapsOf } from '../serve/slo.js';
+import { gapsOf, ttftOf } from '../serve/slo.js';
 import { distributionOf, median } from '../statistics.js';
 import type { Look } from './running-watch.js';
 
@@ -28,7 +28,7 @@ export function concurrencyFigures({ traces, seconds }: LoadResult, looks: reado
       `all requests had room at once, ${most} at most: give more --clients, or less --kv-memory`,
     );
   }
-  const ttft = distributionOf(traces.map(({ dueAt, pieceTimes }) => pieceTimes[0]! - dueAt));
+  const ttft = distributionOf(traces.flatMap(ttftOf));
   const tbt = distributionOf(traces.flatMap(gapsOf));
   const tokens = traces.reduce((sum, { completionTokens }) => sum + completionTokens, 0);
   return {

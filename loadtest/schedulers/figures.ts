@@ -1,7 +1,7 @@
 import type { Rows } from '../rows.js';
 import type { LoadResult } from '../serve/load.js';
 import type { MixedPlan, MixedTimes } from '../serve/mixed-scenario.js';
-import { gapsOf, meets, type Slo } from '../serve/slo.js';
+import { gapsOf, meets, type Slo, ttftOf } from '../serve/slo.js';
 import { distributionOf, median } from '../statistics.js';
 
 /** Figures of one turn of one side, by name. */
@@ -125,7 +125,7 @@ function clientRows(slo: Slo | undefined): readonly FigureRow[] {
 export function traceFigures({ traces, seconds }: LoadResult, slo: Slo | undefined): Figures {
   const failed = traces.find(({ error, pieceTimes }) => error !== undefined || pieceTimes.length === 0);
   if (failed) throw new Error(`a request of the trace failed: ${failed.error ?? 'it brought no text'}`);
-  const ttft = distributionOf(traces.map(({ dueAt, pieceTimes }) => pieceTimes[0]! - dueAt));
+  const ttft = distributionOf(traces.flatMap(ttftOf));
   const e2e = distributionOf(traces.map(({ dueAt, endedAt }) => endedAt - dueAt));
   const tbt = distributionOf(traces.flatMap(gapsOf));
   return {

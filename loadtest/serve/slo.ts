@@ -37,6 +37,11 @@ export function meets(trace: Trace, slo: Slo): boolean {
   );
 }
 
+/** Time to the first piece of a stream, in milliseconds; none if nothing came. */
+export function ttftOf({ dueAt, pieceTimes }: Trace): number[] {
+  return pieceTimes.slice(0, 1).map((at) => at - dueAt);
+}
+
 /** Times between the pieces of a stream, in milliseconds. */
 export function gapsOf({ pieceTimes }: Trace): number[] {
   return pieceTimes.slice(1).map((at, index) => at - pieceTimes[index]!);

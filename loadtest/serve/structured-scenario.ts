@@ -6,7 +6,7 @@ import { streamCompletion, type Trace } from './completion-stream.js';
 import type { PromptSource } from './prompt-source.js';
 import { readMetrics } from './read-metrics.js';
 import type { NamedSchema } from './schemas.js';
-import { gapsOf } from './slo.js';
+import { gapsOf, ttftOf } from './slo.js';
 import { addGaps } from './stream-rows.js';
 import type { ServedModel, Target } from './target.js';
 
@@ -84,8 +84,7 @@ export async function runStructured(
     spent.steps += after.steps - before.steps;
     for (const { trace } of answers) {
       spent.gaps.push(...gapsOf(trace));
-      const [first] = trace.pieceTimes;
-      if (first !== undefined) spent.firstTokens.push(first - trace.dueAt);
+      spent.firstTokens.push(...ttftOf(trace));
     }
     return answers;
   };

@@ -1,7 +1,7 @@
 import type { Rows } from '../rows.js';
 import { type Distribution, distributionOf } from '../statistics.js';
 import type { LoadResult } from './load.js';
-import { gapsOf, meets, type Slo } from './slo.js';
+import { gapsOf, meets, type Slo, ttftOf } from './slo.js';
 
 /** Adds the rows of a load. Throws an Error with a server's answer if no request succeeded. */
 export function summarize(rows: Rows, { traces, seconds, clientCpuShare }: LoadResult, slo?: Slo): void {
@@ -17,7 +17,7 @@ export function summarize(rows: Rows, { traces, seconds, clientCpuShare }: LoadR
   if (slo) rows.add('goodput', traces.filter((trace) => meets(trace, slo)).length / seconds, 'requests/s');
   rows.add('prompt tokens', sum(({ promptTokens }) => promptTokens) / seconds, 'tok/s');
   rows.add('generated tokens', sum(({ completionTokens }) => completionTokens) / seconds, 'tok/s');
-  const ttft = whole.map(({ dueAt, pieceTimes }) => pieceTimes[0]! - dueAt);
+  const ttft = whole.flatMap(ttftOf);
   const e2e = whole.map(({ dueAt, endedAt }) => endedAt - dueAt);
   addDistribution(rows, 'TTFT', distributionOf(ttft));
   const gaps = whole.flatMap(gapsOf);

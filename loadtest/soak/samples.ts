@@ -1,6 +1,6 @@
 import type { Trace } from '../serve/completion-stream.js';
 import { readMetrics } from '../serve/read-metrics.js';
-import { gapsOf } from '../serve/slo.js';
+import { gapsOf, ttftOf } from '../serve/slo.js';
 import type { Target } from '../serve/target.js';
 import { distributionOf } from '../statistics.js';
 
@@ -24,8 +24,7 @@ export class Stretch {
   #requests = 0;
 
   addStream(trace: Trace): void {
-    const [first] = trace.pieceTimes;
-    if (first !== undefined) this.#ttft.push(first - trace.dueAt);
+    this.#ttft.push(...ttftOf(trace));
     this.#tbt.push(...gapsOf(trace));
   }
 
