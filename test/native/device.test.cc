@@ -8,27 +8,13 @@
 
 #include "check.h"
 #include "cpu/cpu-backend.h"
-#include "following-steps.h"
+#include "device-case.h"
 #include "tiny-model.h"
 
 using namespace tandem;
+using namespace tandem::test;
 
 namespace {
-
-ModelSpec llama() {
-  ModelSpec spec;
-  spec.layers = 2;
-  spec.hidden = 96;
-  spec.heads = 6;
-  spec.kvHeads = 2;
-  spec.headDim = 16;
-  spec.ffn = 130;
-  spec.vocab = 90;
-  spec.slidingWindow = {0, 0};
-  for (int i = 0; i < 8; ++i)
-    spec.rope.inverseFrequencies.push_back(std::pow(10000.0f, -static_cast<float>(i) / 8));
-  return spec;
-}
 
 struct Family {
   const char* name;
@@ -57,24 +43,6 @@ std::vector<Family> families() {
   yarn.rope.attentionFactor = 1.2f;
   all.push_back({"yarn's attention factor", yarn});
   return all;
-}
-
-DeviceOptions optionsFor(const test::TinyModel& model, WeightClass weightClass, PrecisionClass kv) {
-  DeviceOptions options;
-  options.spec = model.spec();
-  options.files = {model.path()};
-  options.tensors = model.tensors();
-  options.weights.weightClass = weightClass;
-  options.kvPrecision = kv;
-  options.kvBytes = 4 << 20;
-  options.slots = 4;
-  options.maxStepTokens = 128;
-  return options;
-}
-
-std::unique_ptr<Device> open(const test::TinyModel& model, WeightClass weightClass, Isa isa,
-                             PrecisionClass kv = PrecisionClass::bf16) {
-  return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));
 }
 
 StepResult run(Device& device, int lane, Step step) {
@@ -516,101 +484,4 @@ TEST("device: a sparse entry's rows see what they would see had the other pages 
     test::isTrue(sparse.entries[0].logits != dense.entries[0].logits, "what is not seen matters");
     for (const int slot : {0, 1, 2}) device->closeSlot(slot);
   }
-}
-
-TEST("device: steps that follow one another have the tokens of steps that are waited for") {
-  const test::TinyModel model(llama(), 23);
-  for (const PrecisionClass kv : {PrecisionClass::bf16, PrecisionClass::int8}) {
-    test::checkFollowing(*open(model, WeightClass::int8, availableIsas().front(), kv));
-  }
-}
-
-namespace {
-
-// A decode step that has ended, though its lane goes on to the next one only after `letGo`.
-class HeldStep {
- public:
-  HeldStep(Device& device, Step step) {
-    device.partition(0);
-    device.run(1, std::move(step), [state = state_](StepResult, std::exception_ptr error) {
-      state->ended.set_value(error != nullptr);
-      state->letGo.get_future().get();
-    });
-  }
-  ~HeldStep() { letGo(); }
-  bool fails() { return state_->ended.get_future().get(); }
-  void letGo() {
-    if (!std::exchange(isLetGo_, true)) state_->letGo.set_value();
-  }
-
- private:
-  struct State {
-    std::promise<bool> ended;
-    std::promise<void> letGo;
-  };
-  std::shared_ptr<State> state_ = std::make_shared<State>();
-  bool isLetGo_ = false;
-};
-
-}  // namespace
-
-TEST("device: a step that waits for another can be taken back until it begins, and its room stays") {
-  const test::TinyModel model(llama(), 24);
-  const auto device = open(model, WeightClass::bf16, availableIsas().front());
-  const std::int64_t free = device->kv().freeBlocks();
-  const std::vector<std::int32_t> slots = test::openSlots(*device, {31}, {});
-  test::isTrue(!device->withdraw(1), "nothing waits");
-  test::reserveNext(*device, slots);
-  HeldStep held(*device, test::decodeStep(slots));
-  test::reserveNext(*device, slots);
-  test::isTrue(!held.fails(), "a step that is well-formed");
-  for (int turn = 0; turn < 2; ++turn) {
-    device->follow(1, slots, test::promised().first);
-    test::isTrue(device->withdraw(1), "it waited");
-    test::isTrue(!device->withdraw(1), "nothing waits any more");
-  }
-  // The step before is done, so one is as good as running, and one waits for that.
-  auto [done, result] = test::promised();
-  device->follow(1, slots, std::move(done));
-  test::reserveNext(*device, slots);
-  device->follow(1, slots, test::promised().first);
-  test::throws([&] { device->follow(1, slots, {}); }, "waits already");
-  test::isTrue(device->withdraw(1), "the last one waited");
-  held.letGo();
-  result.get();
-  test::isTrue(!device->withdraw(1), "the other one has begun");
-  test::equal(device->kv().length(0), std::int64_t{33}, "tokens after two steps");
-  device->closeSlot(0);
-  test::equal(device->kv().freeBlocks(), free, "free blocks at the end");
-}
-
-TEST("device: a step whose forerunner fails does so too, and leaves the lengths as they were") {
-  const test::TinyModel model(llama(), 25);
-  const auto device = open(model, WeightClass::bf16, availableIsas().front());
-  const std::vector<std::int32_t> slots = test::openSlots(*device, {7}, {});
-  const std::vector<std::vector<std::int32_t>> expected = test::decodeAll(*device, slots, 3, false);
-  device->closeSlot(0);
-  test::openSlots(*device, {7}, {});
-  SlotOptions broken;
-  broken.params.bias = {{1000, 1.0f}};
-  device->openSlot(1, broken);
-  device->kv().reserve(1, 2);
-  test::reserveNext(*device, slots);
-  HeldStep held(*device, {{0, 1}, {0, 2}, {3, 3}, {kWantSample, kWantSample}});
-  test::reserveNext(*device, slots);
-  auto [done, result] = test::promised();
-  device->follow(1, slots, std::move(done));
-  test::isTrue(held.fails(), "a bias on a token that there is not");
-  held.letGo();
-  test::throws([&] { result.get(); }, "was to follow has failed");
-  test::equal(device->kv().length(0), std::int64_t{7}, "tokens of a slot whose steps failed");
-  test::throws([&] { device->follow(1, {1}, {}); }, "no sampled token");
-  test::isTrue(test::decodeAll(*device, slots, 3, true) == expected, "it goes on as if nothing had happened");
-
-  test::reserveNext(*device, slots);
-  HeldStep other(*device, test::decodeStep(slots));
-  test::reserveNext(*device, slots);
-  test::throws([&] { device->follow(0, slots, {}); }, "on this lane");
-  test::isTrue(!other.fails(), "a step that is well-formed");
-  other.letGo();
 }

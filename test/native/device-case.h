@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cmath>
+#include <memory>
+
+#include "cpu/cpu-backend.h"
+#include "model/device.h"
+#include "tiny-model.h"
+
+namespace tandem::test {
+
+// A small model of the Llama family, whose query heads share KV heads.
+inline ModelSpec llama() {
+  ModelSpec spec;
+  spec.layers = 2;
+  spec.hidden = 96;
+  spec.heads = 6;
+  spec.kvHeads = 2;
+  spec.headDim = 16;
+  spec.ffn = 130;
+  spec.vocab = 90;
+  spec.slidingWindow = {0, 0};
+  for (int i = 0; i < 8; ++i)
+    spec.rope.inverseFrequencies.push_back(std::pow(10000.0f, -static_cast<float>(i) / 8));
+  return spec;
+}
+
+inline DeviceOptions optionsFor(const TinyModel& model, WeightClass weightClass, PrecisionClass kv) {
+  DeviceOptions options;
+  options.spec = model.spec();
+  options.files = {model.path()};
+  options.tensors = model.tensors();
+  options.weights.weightClass = weightClass;
+  options.kvPrecision = kv;
+  options.kvBytes = 4 << 20;
+  options.slots = 4;
+  options.maxStepTokens = 128;
+  return options;
+}
+
+// On one core.
+inline std::unique_ptr<Device> open(const TinyModel& model, WeightClass weightClass, Isa isa,
+                                    PrecisionClass kv = PrecisionClass::bf16) {
+  return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));
+}
+
+}  // namespace tandem::test
