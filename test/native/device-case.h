@@ -9,8 +9,8 @@
 
 namespace tandem::test {
 
-// A small model of the Llama family, whose query heads share KV heads.
-inline ModelSpec llama() {
+// A small model of the Llama family whose sizes fill no vector of a processor.
+inline ModelSpec unevenLlama() {
   ModelSpec spec;
   spec.layers = 2;
   spec.hidden = 96;
@@ -25,7 +25,8 @@ inline ModelSpec llama() {
   return spec;
 }
 
-inline DeviceOptions optionsFor(const TinyModel& model, WeightClass weightClass, PrecisionClass kv) {
+inline DeviceOptions optionsFor(const TinyModel& model, WeightClass weightClass = WeightClass::bf16,
+                                PrecisionClass kv = PrecisionClass::bf16) {
   DeviceOptions options;
   options.spec = model.spec();
   options.files = {model.path()};
@@ -38,7 +39,7 @@ inline DeviceOptions optionsFor(const TinyModel& model, WeightClass weightClass,
   return options;
 }
 
-// On one core.
+// On one core of the processor.
 inline std::unique_ptr<Device> open(const TinyModel& model, WeightClass weightClass, Isa isa,
                                     PrecisionClass kv = PrecisionClass::bf16) {
   return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));

@@ -10,7 +10,7 @@ using namespace tandem;
 using namespace tandem::test;
 
 TEST("device: steps that follow one another have the tokens of steps that are waited for") {
-  const TinyModel model(llama(), 23);
+  const TinyModel model(unevenLlama(), 23);
   for (const PrecisionClass kv : {PrecisionClass::bf16, PrecisionClass::int8}) {
     checkFollowing(*open(model, WeightClass::int8, availableIsas().front(), kv));
   }
@@ -46,7 +46,7 @@ class HeldStep {
 }  // namespace
 
 TEST("device: a step that waits for another can be taken back until it begins, and its room stays") {
-  const TinyModel model(llama(), 24);
+  const TinyModel model(unevenLlama(), 24);
   const auto device = open(model, WeightClass::bf16, availableIsas().front());
   const std::int64_t free = device->kv().freeBlocks();
   const std::vector<std::int32_t> slots = openSlots(*device, {31}, {});
@@ -76,7 +76,7 @@ TEST("device: a step that waits for another can be taken back until it begins, a
 }
 
 TEST("device: a step whose forerunner fails does so too, and leaves the lengths as they were") {
-  const TinyModel model(llama(), 25);
+  const TinyModel model(unevenLlama(), 25);
   const auto device = open(model, WeightClass::bf16, availableIsas().front());
   const std::vector<std::int32_t> slots = openSlots(*device, {7}, {});
   const std::vector<std::vector<std::int32_t>> expected = decodeAll(*device, slots, 3, false);

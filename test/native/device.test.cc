@@ -22,24 +22,24 @@ struct Family {
 };
 
 std::vector<Family> families() {
-  std::vector<Family> all{{"llama, grouped query heads", llama()}};
-  ModelSpec mha = llama();
+  std::vector<Family> all{{"llama, grouped query heads", unevenLlama()}};
+  ModelSpec mha = unevenLlama();
   mha.kvHeads = 6;
   mha.tiedEmbeddings = true;
   mha.outputBias = mha.attentionBias = mha.mlpBias = true;
   all.push_back({"llama, one key head a query head, tied, every bias", mha});
-  ModelSpec qwen2 = llama();
+  ModelSpec qwen2 = unevenLlama();
   qwen2.attentionBias = true;
   all.push_back({"qwen2: biases on q, k and v", qwen2});
-  ModelSpec qwen3 = llama();
+  ModelSpec qwen3 = unevenLlama();
   qwen3.qkNorm = true;
   qwen3.headDim = 32;  // apart from hidden / heads
   qwen3.rope.inverseFrequencies.resize(16, 0.01f);
   all.push_back({"qwen3: norms on q and k, its own head dimension", qwen3});
-  ModelSpec mistral = llama();
+  ModelSpec mistral = unevenLlama();
   mistral.slidingWindow = {7, 0};
   all.push_back({"mistral: a window in one layer", mistral});
-  ModelSpec yarn = llama();
+  ModelSpec yarn = unevenLlama();
   yarn.rope.attentionFactor = 1.2f;
   all.push_back({"yarn's attention factor", yarn});
   return all;
@@ -136,7 +136,7 @@ void swapIn(Device& device, int slot, SwapId id) {
 TEST("device: a sequence that was swapped out goes on with the same bits, wherever its pages end") {
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 130; ++i) tokens.push_back(i * 29 % 90);
-  const test::TinyModel model(llama(), 15);
+  const test::TinyModel model(unevenLlama(), 15);
   for (const PrecisionClass kv : {PrecisionClass::bf16, PrecisionClass::int8}) {
     const auto device = open(model, WeightClass::bf16, availableIsas().front(), kv);
     const std::vector<float> expected = logitsOf(*device, tokens, 128);
@@ -198,7 +198,7 @@ bool convert(Device& device, int slot, std::int64_t begin, std::int64_t end, Pre
 TEST("device: a sequence whose pages were converted goes on near the exact one, with fewer bytes") {
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 128; ++i) tokens.push_back(i * 31 % 90);
-  const test::TinyModel model(llama(), 18);
+  const test::TinyModel model(unevenLlama(), 18);
   for (const Isa isa : availableIsas()) {
     const auto device = open(model, WeightClass::bf16, isa);
     const std::vector<float> expected = logitsOf(*device, tokens, 128);
@@ -231,7 +231,7 @@ TEST("device: converted pages give the same bits in chunks, token by token, fork
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 140; ++i) tokens.push_back(i * 41 % 90);
   const std::vector<std::int32_t> first(tokens.begin(), tokens.begin() + 100);
-  const test::TinyModel model(llama(), 19);
+  const test::TinyModel model(unevenLlama(), 19);
   const auto device = open(model, WeightClass::int8, availableIsas().front());
   // Every class, a page of int8 that is partly filled, and from then on tokens that are written as int8.
   const auto begin = [&](int slot) {
@@ -294,7 +294,7 @@ TEST("device: converted pages give the same bits in chunks, token by token, fork
 TEST("device: tokens that are written to int8 pages have the bits of a pool in int8") {
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 100; ++i) tokens.push_back(i * 47 % 90);
-  const test::TinyModel model(llama(), 23);
+  const test::TinyModel model(unevenLlama(), 23);
   const auto device = open(model, WeightClass::bf16, availableIsas().front());
   const auto int8 = open(model, WeightClass::bf16, availableIsas().front(), PrecisionClass::int8);
   for (const std::size_t chunk : {1, 40}) {
@@ -323,7 +323,7 @@ TEST("device: tokens that are written to int8 pages have the bits of a pool in i
 TEST("device: a slot's steps go on with its old pages until a conversion is finished, or dropped") {
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 128; ++i) tokens.push_back(i * 43 % 90);
-  const test::TinyModel model(llama(), 20);
+  const test::TinyModel model(unevenLlama(), 20);
   const auto device = open(model, WeightClass::bf16, availableIsas().front());
   const std::vector<float> exact = logitsOf(*device, tokens, 128);
   const auto goOn = [&](std::int32_t from, std::int32_t to) {
@@ -357,7 +357,7 @@ TEST("device: a slot's steps go on with its old pages until a conversion is fini
 }
 
 TEST("device: ends with swaps under way, and in host memory") {
-  const test::TinyModel model(llama(), 16);
+  const test::TinyModel model(unevenLlama(), 16);
   std::atomic<int> copied = 0;
   {
     const auto device = open(model, WeightClass::bf16, availableIsas().front());
@@ -375,7 +375,7 @@ TEST("device: ends with swaps under way, and in host memory") {
 }
 
 TEST("device: a step's time is divided among its operators") {
-  const test::TinyModel model(llama(), 17);
+  const test::TinyModel model(unevenLlama(), 17);
   const auto device = open(model, WeightClass::bf16, availableIsas().front());
   for (int slot = 0; slot < 2; ++slot) {
     device->openSlot(slot, SlotOptions{});
@@ -397,7 +397,7 @@ TEST("device: a step's time is divided among its operators") {
 }
 
 TEST("device: entries of one token and of several share a step without changing a bit") {
-  const test::TinyModel model(llama(), 18);
+  const test::TinyModel model(unevenLlama(), 18);
   const auto device = open(model, WeightClass::bf16, availableIsas().front());
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 40; ++i) tokens.push_back(i * 31 % 90);
@@ -421,7 +421,7 @@ TEST("device: entries of one token and of several share a step without changing 
 }
 
 TEST("device: a failed step fails alone") {
-  const test::TinyModel model(llama(), 13);
+  const test::TinyModel model(unevenLlama(), 13);
   const auto device = open(model, WeightClass::bf16, availableIsas().front());
   device->openSlot(0, SlotOptions{});
   device->kv().reserve(0, 32);
@@ -436,7 +436,7 @@ TEST("device: a failed step fails alone") {
 }
 
 TEST("device: weights that are not numbers are refused where asked") {
-  const ModelSpec spec = llama();
+  const ModelSpec spec = unevenLlama();
   const test::TinyModel model(spec, 14);
   std::FILE* file = std::fopen(model.path().c_str(), "r+b");
   const TensorEntry& last = model.tensors().back();
@@ -463,7 +463,7 @@ TEST("device: a sparse entry's rows see what they would see had the other pages 
   const auto step = [&](int slot, std::vector<SparseEntry> sparse) {
     return Step{{slot}, {32}, rest, {kWantLogits}, {}, std::move(sparse)};
   };
-  const test::TinyModel model(llama(), 22);
+  const test::TinyModel model(unevenLlama(), 22);
   for (const Isa isa : availableIsas()) {
     const auto device = open(model, WeightClass::bf16, isa);
     for (const int slot : {0, 1, 2}) {

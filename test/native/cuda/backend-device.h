@@ -11,8 +11,8 @@
 
 #include "check.h"
 #include "cuda/cuda-backend.h"
+#include "device-case.h"
 #include "model/device.h"
-#include "tiny-model.h"
 
 namespace tandem::test {
 
@@ -53,20 +53,6 @@ inline std::vector<Family> families() {
   mistral.attentionBias = true;  // as qwen2
   all.push_back({"mistral: a window in one layer; qwen2: biases on q, k and v", mistral});
   return all;
-}
-
-inline DeviceOptions optionsFor(const TinyModel& model, WeightClass weightClass = WeightClass::bf16,
-                                PrecisionClass kv = PrecisionClass::bf16) {
-  DeviceOptions options;
-  options.spec = model.spec();
-  options.files = {model.path()};
-  options.tensors = model.tensors();
-  options.weights.weightClass = weightClass;
-  options.kvPrecision = kv;
-  options.kvBytes = 4 << 20;
-  options.slots = 4;
-  options.maxStepTokens = 128;
-  return options;
 }
 
 inline std::unique_ptr<Device> open(const TinyModel& model, WeightClass weightClass = WeightClass::bf16,
