@@ -116,9 +116,9 @@ def separable(x, bits):
 
 
 def fitted(x, axis, bits, rounds=3):
-    """Step and middle of least squared error, by turns with the codes, from those that cover 0.8 of the range."""
+    """Step and middle of least squared error, by turns with the codes; with two bits from 0.8 of the range."""
     low, high, top = x.min(axis, keepdims=True), x.max(axis, keepdims=True), 2**bits - 1
-    middle, step = (low + high) / 2, (high - low) / top * 0.8
+    middle, step = (low + high) / 2, (high - low) / top * (0.8 if bits == 2 else 1)
     places = lambda: np.clip(np.rint((x - middle) / np.where(step > 0, step, 1) + top / 2), 0, top) - top / 2
     for _ in range(rounds):
         place = places()
