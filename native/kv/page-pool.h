@@ -83,11 +83,11 @@ class PagePool {
   PageId chunkPages_ = 0;                  // page ids a chunk has: as many as it holds of the smallest class
   std::vector<std::uint32_t> references_;  // by page id
   std::vector<Chunk> chunks_;
-  std::vector<std::uint32_t> idle_;                                        // chunks without pages in use
+  std::vector<std::uint32_t> idle_;  // chunks without pages in use
   // With some free, by class. Pages are taken from the first, so that the last ones come to be empty and can
   // serve another class.
   std::array<std::set<std::uint32_t>, kPrecisionClasses.size()> open_;
-  std::array<std::size_t, kPrecisionClasses.size()> available_{};          // see freePages
+  std::array<std::size_t, kPrecisionClasses.size()> available_{};  // see freePages
 };
 
 }  // namespace tandem
