@@ -23,7 +23,10 @@ describe('tandem bench quality', () => {
     expect(row('exact: KV of a token').value).toBe(6 * 4 * 2 * 64 * 2);
     expect(row('int8: KV of a token')).toMatchObject({ value: 6 * 4 * 2 * (64 + 4), baseline: 6144 });
     // Of 128 tokens the last 96 are recent ones.
-    expect(row('int4: KV of a token')).toMatchObject({ value: (32 * 1824 + 96 * 3264) / 128, baseline: 6144 });
+    expect(row('int4: KV of a token')).toMatchObject({
+      value: (32 * 1824 + 96 * 3264) / 128,
+      baseline: 6144,
+    });
     expect(row('int8: perplexity of the text').baseline).toBe(row('exact: perplexity of the text').value);
     expect(row('int8: KL divergence of a prediction, mean').value).toBeGreaterThan(0);
     expect(row('int8: KL divergence of a prediction, mean').value).toBeLessThan(50);
