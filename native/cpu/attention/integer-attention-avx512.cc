@@ -346,14 +346,15 @@ void attend(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* n
     attendUnpacked<Page>(tile, pages[0], next[0]);
     return;
   }
-  alignas(64) std::int16_t folded[kTileQueries * kNumbersStride];
+  alignas(64) std::int16_t folded[kPagesTogether][kTileQueries * kNumbersStride];
   alignas(64) std::int32_t scores[kPagesTogether][kTileQueries * kPageTokens];
+  const std::int16_t* numbers[kPagesTogether];
   ScoreUnits units[kPagesTogether];
   IntegerWeights weights[kPagesTogether];
   const int count = static_cast<int>(pages.size());
+  for (int i = 0; i < count; ++i) numbers[i] = prepareScores<Page>(tile, pages[i], folded[i], units[i]);
   for (int i = 0; i < count; ++i) {
-    const std::int16_t* numbers = prepareScores<Page>(tile, pages[i], folded, units[i]);
-    scoreTile(tile, Page(tile, pages[i]), numbers, scores[i], next[i]);
+    scoreTile(tile, Page(tile, pages[i]), numbers[i], scores[i], next[i]);
   }
   for (int i = 0; i < count; ++i) softmaxTile<Page>(tile, pages[i], scores[i], units[i], weights[i]);
   if (!tile.out) return;
