@@ -39,8 +39,16 @@ struct Tensor {
   Tensor firstRows(std::int64_t count) const { return {data, count, cols, element}; }
 };
 
-enum class CheckpointType : std::uint8_t { bf16, f16, f32 };
+enum class CheckpointType : std::uint8_t { bf16, f16, f32, e4m3 };
 enum class WeightClass : std::uint8_t { bf16, int8, int4 };
+
+// What values of a matrix are to be multiplied by, block by block: [ceil(rows / blockRows), ceil(cols /
+// blockCols)] row by row. None: they are as they are.
+struct CheckpointScales {
+  const float* values = nullptr;
+  std::int64_t blockRows = 1;
+  std::int64_t blockCols = 1;
+};
 
 // A row-major matrix [rows, cols] in a checkpoint, as mapped from its file. Need not be aligned.
 struct CheckpointMatrix {
@@ -48,6 +56,7 @@ struct CheckpointMatrix {
   CheckpointType type = CheckpointType::bf16;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
+  CheckpointScales scales = {};
 };
 
 // A matrix W [outputs, inputs] packed for a backend's matmul kernel.

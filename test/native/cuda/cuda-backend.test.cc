@@ -39,6 +39,20 @@ TEST("cuda backend: logits of every family are near a float64 decoder's, and the
   }
 }
 
+TEST("cuda backend: a model in fp8 is near a float64 decoder of its values, in every class") {
+  const std::vector<std::int32_t> tokens = prompt(20, 37);
+  const TinyModel model(llama(), 26, TinyModel::Stored::fp8);
+  const std::vector<double> expected = model.logits({tokens.begin(), tokens.end()});
+  for (const auto& [weightClass, bound] :
+       {std::pair{WeightClass::bf16, 0.03}, {WeightClass::int8, 0.05}, {WeightClass::int4, 0.35}}) {
+    const double error = relativeError(logitsOf(*open(model, weightClass), tokens), expected);
+    isTrue(error < bound, "relative error " + std::to_string(error));
+    Device processor(makeCpuBackend(1), optionsFor(model, weightClass));
+    const double onProcessor = relativeError(logitsOf(processor, tokens), expected);
+    isTrue(onProcessor < bound, "relative error on the processor " + std::to_string(onProcessor));
+  }
+}
+
 TEST("cuda backend: chunks, lanes and KV classes keep every family's bits") {
   const std::vector<std::int32_t> tokens = prompt(70, 53);
   for (const Family& family : families()) {
