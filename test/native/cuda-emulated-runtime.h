@@ -24,7 +24,9 @@ class BusyDevice {
 
   // Blocks until so many launches of the kernel were enqueued. Throws Error if that takes too long.
   void awaitLaunches(const char* kernel, int count = 1) const;
-  // Does what was enqueued up to the next event that tells no time, as a lane's step ends with.
+  int launchesOf(const char* kernel) const;
+  // Does what was enqueued up to the next event that tells no time, as a lane's step ends with. Throws Error
+  // if none is enqueued for too long.
   void doStep();
 };
 

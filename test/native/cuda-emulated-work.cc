@@ -16,6 +16,9 @@
 namespace tandem::emulation {
 namespace {
 
+// Of a test with those who enqueue.
+constexpr std::chrono::seconds kPatience{20};
+
 struct Work {
   std::function<void()> run;
   bool endsStep;
@@ -94,13 +97,20 @@ BusyDevice::~BusyDevice() {
 
 void BusyDevice::awaitLaunches(const char* kernel, int count) const {
   std::unique_lock lock(mutex);
-  check(changed.wait_for(lock, std::chrono::seconds(20), [&] { return launches[kernel] >= count; }),
+  check(changed.wait_for(lock, kPatience, [&] { return launches[kernel] >= count; }),
         (std::string("nobody launches ") + kernel).c_str());
+}
+
+int BusyDevice::launchesOf(const char* kernel) const {
+  const std::lock_guard lock(mutex);
+  return launches[kernel];
 }
 
 void BusyDevice::doStep() {
   std::unique_lock lock(mutex);
-  while (!waiting.empty() && !doNext(lock)) continue;
+  do {
+    check(changed.wait_for(lock, kPatience, [] { return !waiting.empty(); }), "nobody ends the step");
+  } while (!doNext(lock));
 }
 
 }  // namespace tandem::emulation

@@ -239,31 +239,13 @@ TEST("cuda backend: tokens are drawn, penalized and scored as the processor does
 
 TEST("cuda backend: what a slot's grammar allows is drawn, beside a slot without one") {
   const TinyModel model(llama(), 18);
-  // Token 0 ends an answer, each other one is a letter of a to e. The grammar is (ab)*.
-  TokenBytes tokens;
-  tokens.special = tokens.endTokens = {0};
-  tokens.begins = {0, 1};
-  tokens.bytes = {'.'};
-  for (std::int32_t token = 1; token < 90; ++token) {
-    tokens.bytes.push_back(static_cast<std::uint8_t>('a' + token % 5));
-    tokens.begins.push_back(token + 1);
-  }
-  GrammarTables tables;
-  tables.byteClasses.assign(256, 0);
-  tables.byteClasses['a'] = 1;
-  tables.byteClasses['b'] = 2;
-  tables.next = {-1, 1, -1, -1, -1, 0};
-  tables.callBegins = {0, 0, 0};
-  tables.accepting = {1, 0};
-  tables.ruleStarts = {0};
   const auto device = open(model);
-  device->setVocabulary(std::move(tokens));
   SlotOptions free, bound;
   free.params.temperature = bound.params.temperature = 1;
   free.params.seed = 8;
   bound.params.logprobs = 2;
   bound.params.bias = {{0, -100.0f}};
-  bound.grammar = device->makeGrammar(std::move(tables));
+  bound.grammar = lettersInTurn(*device);
   const auto drawnBy = [&](const std::vector<std::int32_t>& slots) {
     const auto count = static_cast<std::int32_t>(slots.size());
     const std::vector<std::uint8_t> wants(slots.size(), kWantSample);

@@ -190,6 +190,33 @@ TEST("cuda steps ahead: a step is behind the running one on the device at once, 
   closeAll(*device, slots);
 }
 
+TEST("cuda steps ahead: a step with a grammar, whose mask the token decides, waits for the one before it") {
+  const TinyModel model(llama(), 46);
+  const auto device = open(model);
+  std::vector<Sequence> all = sequences();
+  all[0].options.grammar = lettersInTurn(*device);
+  const std::vector<std::int32_t> slots = openAll(*device, 1, all);
+  const std::vector<StepResult> expected = decodeWaiting(*device, 1, slots, 2);
+  closeAll(*device, slots);
+  openAll(*device, 1, all);
+  std::future<StepResult> results[2];
+  {
+    emulation::BusyDevice busy;
+    results[0] = begin(*device, 1, slots);
+    results[1] = follow(*device, 1, slots);
+    busy.awaitLaunches("adjustLogits");
+    isTrue(device->withdraw(1), "it has not begun");
+    results[1] = follow(*device, 1, slots);
+    busy.doStep();
+    busy.awaitLaunches("adjustLogits", 2);
+    test::equal(busy.launchesOf("carryTokens"), 0, "steps that are given their tokens on the device");
+  }
+  for (int step = 0; step < 2; ++step) {
+    isTrue(tokensOf(results[step].get()) == tokensOf(expected[step]), "tokens of a step");
+  }
+  closeAll(*device, slots);
+}
+
 TEST("cuda steps ahead: where a step fails, so does the one behind it, and both leave all as it was") {
   const TinyModel model(llama(), 44);
   const auto device = open(model);
