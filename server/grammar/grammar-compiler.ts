@@ -43,6 +43,11 @@ export class GrammarCompiler {
     });
   }
 
+  /** Starts the thread before anybody waits for it. */
+  warm(): void {
+    this.#worker.warm();
+  }
+
   /** Grammars that are kept. */
   get size(): number {
     return this.#cache.size;

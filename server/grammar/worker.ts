@@ -17,6 +17,9 @@ if (process.platform === 'linux') {
   (workerData as Int32Array)[0] = Number(readlinkSync('/proc/thread-self').split('/').at(-1));
 }
 
+// What all schemas have in common, before anybody waits for it.
+compileGrammar({ type: 'json' });
+
 answerCalls<{ source: GrammarSource }>(parentPort!, ({ source }) => {
   try {
     return compileGrammar(source);
