@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import { compileGrammar, InvalidGrammar } from '../../engine/index.js';
 import type { Rows } from '../rows.js';
@@ -31,6 +32,13 @@ interface Asked {
   readonly seed: number;
 }
 
+interface Request {
+  readonly maxTokens: number;
+  readonly more: object;
+  /** Behind the others'. */
+  readonly delayMs?: number;
+}
+
 interface Answer {
   readonly text: string;
   readonly trace: Trace;
@@ -50,7 +58,7 @@ class Spent {
 
 /**
  * What it costs to hold answers to schemas: the time of a decode step and between tokens, against free answers of the same
- * lengths; and whether all that ended are valid. Throws an Error if a request fails.
+ * lengths that begin as far apart; and whether all that ended are valid. Throws an Error if a request fails.
  */
 export async function runStructured(
   target: Target,
@@ -67,10 +75,11 @@ export async function runStructured(
   const again = new Spent();
   let [ended, valid] = [0, 0];
 
-  const ask = async (spent: Spent, requests: readonly { maxTokens: number; more: object }[]) => {
+  const ask = async (spent: Spent, requests: readonly Request[]) => {
     const before = await decodeSteps(target);
     const answers = await Promise.all(
-      requests.map(async ({ maxTokens, more }): Promise<Answer> => {
+      requests.map(async ({ maxTokens, more, delayMs }): Promise<Answer> => {
+        if (delayMs) await setTimeout(delayMs);
         let text = '';
         const onPiece = (_: number, piece: string): void => {
           text += piece;
@@ -112,12 +121,22 @@ export async function runStructured(
       if (trace.error !== undefined) throw new Error(`${asked[i]!.schema.name}: ${trace.error}`);
       return trace.completionTokens;
     });
+    // They began one after another, as their schemas were compiled, and a step takes longer while a prompt is read.
+    const begins = answers.map(({ trace }) => ttftOf(trace)[0] ?? 0);
+    const delays = begins.map((ms) => ms - Math.min(...begins));
     for (let turn = 0; turn < turns; turn += 1) {
       await ask(
         free,
-        lengths.map((maxTokens, i) => ({ maxTokens, more: { seed: asked[i]!.seed, top_p: 0.8 } })),
+        lengths.map((maxTokens, i) => ({
+          maxTokens,
+          more: { seed: asked[i]!.seed, top_p: 0.8 },
+          delayMs: delays[i]!,
+        })),
       );
-      const repeated = await ask(again, asked.map(structured));
+      const repeated = await ask(
+        again,
+        asked.map((one, i) => ({ ...structured(one), delayMs: delays[i]! })),
+      );
       for (const [i, { text }] of repeated.entries()) {
         if (text !== answers[i]!.text) {
           throw new Error(`${asked[i]!.schema.name}: the same request had two answers`);
