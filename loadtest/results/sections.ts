@@ -195,8 +195,9 @@ export const sections: Readonly<Record<string, Section>> = {
     title: 'Answers that follow a schema',
     about:
       'Answers by schemas of the JSON Schema Test Suite, as many at once as the command says; then free answers of the same ' +
-      'lengths, and the first ones once more, whose masks are known by then. Baseline is the free answers. Each answer that ' +
-      'ended was validated with ajv.',
+      'lengths that begin as far apart, and the first ones once more, whose masks are known by then. Before them the server, ' +
+      'which has just started, answers by other schemas: each of these as the only item of an array. Baseline is the free ' +
+      'answers. Each answer that ended was validated with ajv.',
   },
   'serve-structured-1b': {
     title: 'Answers that follow a schema, the shape of Llama-3.2-1B',

@@ -90,12 +90,12 @@ Device::~Device() {
 }
 
 void Device::setVocabulary(TokenBytes tokens) {
-  vocabulary_ = std::make_shared<const Vocabulary>(spec_.vocab, std::move(tokens));
+  grammarRules_.emplace(std::make_shared<const Vocabulary>(spec_.vocab, std::move(tokens)));
 }
 
 std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) {
-  check(vocabulary_ != nullptr, "a grammar needs the vocabulary; set it first");
-  auto grammar = std::make_shared<Grammar>(std::move(tables), vocabulary_);
+  check(grammarRules_.has_value(), "a grammar needs the vocabulary; set it first");
+  auto grammar = std::make_shared<Grammar>(std::move(tables), *grammarRules_);
   warmer_.post(grammar);
   return grammar;
 }

@@ -10,6 +10,7 @@
 
 #include "core/ops.h"
 #include "grammar/grammar.h"
+#include "grammar/rule-cache.h"
 #include "grammar/warmer.h"
 #include "kv/copy-thread.h"
 #include "kv/kv-cache.h"
@@ -119,7 +120,7 @@ class Device {
   std::array<std::unique_ptr<Lane>, 2> lanes_;  // with their memory: KV has what they leave
   KvCache kv_;
   CopyThread copier_;
-  std::shared_ptr<const Vocabulary> vocabulary_;
+  std::optional<RuleCache> grammarRules_;
   GrammarWarmer warmer_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<int> sampledBy_;  // of each slot: the lane of its last step, if that samples; else -1
