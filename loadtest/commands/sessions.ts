@@ -91,7 +91,7 @@ async function runSessions(
   if (options.json) rows.write(options.json);
 }
 
-/** The first stretch in which the partitions are full is the baseline of those behind it. */
+/** The stretch at whose end the partitions are full for the first time is the baseline of those behind it. */
 function addRows(rows: Rows, { stretches, byDistance, sink }: SessionFigures): void {
   const most = Math.max(...stretches.map(({ heldBytes }) => heldBytes));
   const full = stretches.find(({ heldBytes }) => heldBytes > 0.95 * most)!;

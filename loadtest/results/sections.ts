@@ -83,12 +83,12 @@ export const sections: Readonly<Record<string, Section>> = {
     ],
     drawn: cellRow,
   },
-  sessions: {
+  'sessions-million': {
     title: 'Endless sessions',
     about:
       'One conversation of the demo model under `--kv pack` ([what it is](kv-cache.md#pack-sequences-without-an-end)): text is ' +
-      'read on one core, and facts that it told are asked for. Baseline is the first stretch in which all partitions are ' +
-      'full. The model was trained on 2048 tokens; sink, mid and recent hold 17,000, and what is further back is dropped.',
+      'read on one core, and facts that it told are asked for. Baseline is the stretch in which the last of the partitions ' +
+      'becomes full. The model was trained on 2048 tokens; sink, mid and recent hold 17,000, and what is further back is dropped.',
   },
   summaries: {
     title: 'Summaries of pages that are not selected',
