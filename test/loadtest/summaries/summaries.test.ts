@@ -128,13 +128,13 @@ describe('tandem bench summaries', () => {
         '--windows',
         '1',
         '--tokens',
-        '320',
+        '224',
         '--sink-tokens',
         '32',
         '--recent-tokens',
         '64',
         '--top-pages',
-        '2',
+        '1',
       ],
     );
     expect(names).toHaveLength(8 + 7 * 6);
