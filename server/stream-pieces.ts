@@ -1,7 +1,13 @@
 import type { TokenLogprob } from '../engine/index.js';
 import type { Piece } from './openai/wire-format.js';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
-import type { AnswerEvent, ToolCall } from './tools/tool-call-events.js';
+import type { AnswerEvent, ToolCallDelta } from './tools/tool-call-events.js';
+
+/** Text, or arguments of the call with this number, that comes of one choice in one step. */
+interface Joined {
+  text: string;
+  readonly call: number | undefined;
+}
 
 /** Turns a prompt's events into the pieces that a stream shows. */
 export class PieceStream {
@@ -22,25 +28,45 @@ export class PieceStream {
     this.#echoed = Array(n).fill(prompt.echoText === '');
   }
 
-  /** Pieces of all events of one step; text of one choice is joined. */
+  /** Pieces of all events of one step; text of one choice is joined, and so are the arguments of one call. */
   next(events: readonly AnswerEvent[]): Piece[] {
     const pieces: Piece[] = [];
-    const texts = new Map<number, string>();
+    const joined = new Map<number, Joined>();
     const flush = (choice: number): void => {
-      const text = texts.get(choice);
-      texts.delete(choice);
-      if (text) pieces.push(this.#piece(choice, text, null));
+      const last = joined.get(choice);
+      joined.delete(choice);
+      if (last?.call !== undefined) {
+        const delta = { type: 'arguments', index: last.call, text: last.text } as const;
+        pieces.push(this.#piece(choice, '', null, delta));
+      } else if (last) {
+        pieces.push(this.#piece(choice, last.text, null));
+      }
+    };
+    const join = (choice: number, text: string, call?: number): void => {
+      if (text === '') return;
+      const last = joined.get(choice);
+      if (last && last.call === call) {
+        last.text += text;
+        return;
+      }
+      flush(choice);
+      joined.set(choice, { text, call });
     };
     for (const event of events) {
       if (event.type === 'prompt') this.#promptLogprobs = event.promptLogprobs;
       if (event.type === 'tokens') {
         this.#echo(event.choice, pieces);
         if (event.logprobs) this.#heldLogprobs[event.choice]!.push(...event.logprobs);
-        texts.set(event.choice, (texts.get(event.choice) ?? '') + event.text);
+        join(event.choice, event.text);
       }
       if (event.type === 'call') {
-        flush(event.choice);
-        pieces.push(this.#piece(event.choice, '', null, event.call));
+        const { choice, delta } = event;
+        if (delta.type === 'arguments') {
+          join(choice, delta.text, delta.index);
+        } else {
+          flush(choice);
+          pieces.push(this.#piece(choice, '', null, delta));
+        }
       }
       if (event.type === 'finish') {
         this.#echo(event.choice, pieces);
@@ -48,7 +74,7 @@ export class PieceStream {
         pieces.push(this.#piece(event.choice, '', event.reason));
       }
     }
-    for (const choice of [...texts.keys()]) flush(choice);
+    for (const choice of [...joined.keys()]) flush(choice);
     return pieces;
   }
 
@@ -59,11 +85,13 @@ export class PieceStream {
     pieces.push(this.#piece(choice, this.prompt.echoText, null));
   }
 
-  #piece(choice: number, text: string, finishReason: string | null, toolCall?: ToolCall): Piece {
+  #piece(choice: number, text: string, finishReason: string | null, toolCall?: ToolCallDelta): Piece {
     const held = this.#heldLogprobs[choice]!;
     const offset = this.#offsets[choice]!;
     this.#offsets[choice] = offset + text.length;
-    const logprobs = this.prepared.logprobs >= 0 && held.length > 0 ? held.splice(0) : undefined;
+    // Not every client hears that a call has ended.
+    const shows = this.prepared.logprobs >= 0 && held.length > 0 && toolCall?.type !== 'end';
+    const logprobs = shows ? held.splice(0) : undefined;
     return {
       index: this.promptIndex * this.prepared.choices + choice,
       text,

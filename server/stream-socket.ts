@@ -5,7 +5,7 @@ import { ApiError, errorBody, invalidRequest, toApiError } from './openai/errors
 import { chatLogprobs } from './openai/logprobs.js';
 import { parseBody } from './openai/parse.js';
 import { usageBody } from './openai/usage.js';
-import { chatToolCall } from './openai/wire-format.js';
+import { chatToolCallDelta } from './openai/wire-format.js';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
 import { PromptRun } from './prompt-run.js';
 import type { Service } from './service.js';
@@ -208,12 +208,14 @@ export class StreamSocket {
         reasons[index] = finishReason;
         continue;
       }
+      const call = toolCall && chatToolCallDelta(toolCall);
+      if (toolCall && !call) continue;
       stream.held.push({
         type: 'delta',
         id,
         choice: index,
         text,
-        ...(toolCall && { tool_calls: [chatToolCall(toolCall)] }),
+        ...(call && { tool_calls: [call] }),
         ...(logprobs && { logprobs: chatLogprobs(logprobs) }),
       });
     }

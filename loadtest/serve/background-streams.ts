@@ -16,6 +16,7 @@ export class BackgroundStreams {
   readonly #abort = new AbortController();
   readonly #clients: Promise<void>[];
   #failure: string | undefined;
+  #isStopped = false;
 
   private constructor(
     private readonly target: Target,
@@ -49,26 +50,38 @@ export class BackgroundStreams {
     return streams!;
   }
 
+  /** Measures something beside the streams, and stops them, however that ends. Throws if a stream has failed. */
+  async during<T>(measure: () => Promise<T>): Promise<T> {
+    try {
+      const measured = await measure();
+      this.check();
+      return measured;
+    } finally {
+      await this.#stop();
+    }
+  }
+
+  /** Throws if a stream has failed: then figures say nothing. */
+  check(): void {
+    if (this.#failure !== undefined) throw this.#error();
+  }
+
   /**
-   * Gaps that touch the time given. One that is still open counts as long as it is by now: a stream that stalls must not
-   * drop out of the figures because it stalls. Throws if a stream has failed: then they say nothing.
+   * Gaps that touch the time given. Throws while the streams run: millions of gaps take seconds to look at, and what comes
+   * meanwhile would be read late and count as the server's doing.
    */
   gapsTouching(from: number, to: number): number[] {
-    this.#check();
-    const now = performance.now();
-    const open = Array.from(this.#lastPieces.values(), (last) => ({ from: last, to: now }));
-    return [...this.#gaps, ...open]
-      .filter((gap) => gap.to > from && gap.from < to)
-      .map((gap) => gap.to - gap.from);
+    if (!this.#isStopped) throw new Error('gaps of streams are looked at when they have been stopped');
+    return this.#gaps.filter((gap) => gap.to > from && gap.from < to).map((gap) => gap.to - gap.from);
   }
 
-  async stop(): Promise<void> {
+  async #stop(): Promise<void> {
+    // A gap that is open counts as long as it is by now: a stream that stalls must not drop out of the figures because it stalls.
+    const now = performance.now();
+    for (const last of this.#lastPieces.values()) this.#gaps.push({ from: last, to: now });
+    this.#isStopped = true;
     this.#abort.abort();
     await Promise.all(this.#clients);
-  }
-
-  #check(): void {
-    if (this.#failure !== undefined) throw this.#error();
   }
 
   #error(): Error {
@@ -79,6 +92,7 @@ export class BackgroundStreams {
     const { signal } = this.#abort;
     const onPiece = (at: number) => {
       const last = this.#lastPieces.get(client);
+      if (this.#isStopped) return;
       if (last === undefined) onFirstPiece(client);
       else this.#gaps.push({ from: last, to: at });
       this.#lastPieces.set(client, at);

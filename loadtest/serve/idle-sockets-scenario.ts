@@ -50,24 +50,30 @@ export async function runIdleSockets(
       await sleep(Math.max(0, from + (look / looks) * seconds * 1000 - performance.now()));
       memory.push(await residentMb(target));
     }
-    const gaps = streams.gapsTouching(from, performance.now());
-    const tokensPerSecond = gaps.length / ((performance.now() - from) / 1000);
-    return { gaps: distributionOf(gaps), tokensPerSecond, memory };
+    streams.check();
+    return { from, to: performance.now(), memory };
+  };
+  const figuresOf = ({ from, to, memory }: Awaited<ReturnType<typeof phase>>) => {
+    const gaps = streams.gapsTouching(from, to);
+    return { gaps: distributionOf(gaps), tokensPerSecond: gaps.length / ((to - from) / 1000), memory };
   };
   try {
-    // All began with an empty context; by now some are young and some are old, as they will be.
-    await sleep(aloneSeconds * 1000);
-    const alone = await phase(aloneSeconds);
-    for (let open = 0; open < idleSockets; open += openedAtOnce) {
-      const size = Math.min(openedAtOnce, idleSockets - open);
-      idle.push(...(await Promise.all(Array.from({ length: size }, () => openSocket(target)))));
-    }
-    const beside = await phase(besideSeconds);
-    const gone = idle.filter(({ readyState, OPEN }) => readyState !== OPEN).length;
-    if (gone > 0) throw new Error(`the server closed ${gone} of ${idleSockets} idle sockets`);
-    for (const socket of idle) socket.close();
-    const again = await phase(aloneSeconds);
+    const phases = await streams.during(async () => {
+      // All began with an empty context; by now some are young and some are old, as they will be.
+      await sleep(aloneSeconds * 1000);
+      const first = await phase(aloneSeconds);
+      for (let open = 0; open < idleSockets; open += openedAtOnce) {
+        const size = Math.min(openedAtOnce, idleSockets - open);
+        idle.push(...(await Promise.all(Array.from({ length: size }, () => openSocket(target)))));
+      }
+      const second = await phase(besideSeconds);
+      const gone = idle.filter(({ readyState, OPEN }) => readyState !== OPEN).length;
+      if (gone > 0) throw new Error(`the server closed ${gone} of ${idleSockets} idle sockets`);
+      for (const socket of idle) socket.close();
+      return [first, second, await phase(aloneSeconds)] as const;
+    });
 
+    const [alone, beside, again] = [figuresOf(phases[0]), figuresOf(phases[1]), figuresOf(phases[2])];
     const others = `beside ${idleSockets} idle sockets`;
     addGaps(rows, `TBT of ${count} streams over sockets`, alone.gaps);
     addGaps(rows, `TBT ${others}`, beside.gaps, alone.gaps);
@@ -81,7 +87,6 @@ export async function runIdleSockets(
     rows.add('resident memory without them again', median(again.memory.slice(-looks / 3)), 'MB');
   } finally {
     for (const socket of idle) socket.terminate();
-    await streams.stop();
   }
 }
 

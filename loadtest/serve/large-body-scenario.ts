@@ -30,6 +30,9 @@ const settle = () => sleep(500);
 
 const nothing = async () => {};
 
+/** From when to when, in milliseconds of `performance.now()`. */
+type Window = readonly [from: number, to: number];
+
 /**
  * What running streams feel of a large body and of a long text to tokenize, and how long each takes to be answered, with
  * nothing beside it and beside the streams.
@@ -84,22 +87,28 @@ export async function runLargeBody(
     plan.streams,
     longAnswers(model, prompts, plan.shortPrompt),
   );
-  try {
-    const idleFrom = performance.now();
+  const measured = await streams.during(async () => {
+    const begin = performance.now();
     await sleep(plan.idleSeconds * 1000);
-    const idle = distributionOf(streams.gapsTouching(idleFrom, performance.now()));
-    addGaps(rows, `TBT of ${plan.streams} streams`, idle);
+    const idle: Window = [begin, performance.now()];
+    const beside = [];
     for (const [name, make] of Object.entries(sendings)) {
-      const gaps: number[] = [];
+      const windows: Window[] = [];
       const times = await repeat(make, settle, async (from, to) => {
         await settle();
-        gaps.push(...streams.gapsTouching(from, to));
+        windows.push([from, to]);
+        streams.check();
       });
-      rows.add(`${name}, beside ${plan.streams} streams, p50`, median(times), 'ms', alone.get(name)!);
-      addGaps(rows, `TBT while ${name}`, distributionOf(gaps), idle);
+      beside.push({ name, times, windows });
     }
-  } finally {
-    await streams.stop();
+    return { idle, beside };
+  });
+  const idle = distributionOf(streams.gapsTouching(...measured.idle));
+  addGaps(rows, `TBT of ${plan.streams} streams`, idle);
+  for (const { name, times, windows } of measured.beside) {
+    const gaps = windows.flatMap((window) => streams.gapsTouching(...window));
+    rows.add(`${name}, beside ${plan.streams} streams, p50`, median(times), 'ms', alone.get(name)!);
+    addGaps(rows, `TBT while ${name}`, distributionOf(gaps), idle);
   }
 }
 

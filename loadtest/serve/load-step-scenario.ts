@@ -46,9 +46,9 @@ export async function runLoadStep(
     plan.streams,
     longAnswers(model, prompts, plan.shortPrompt),
   );
-  try {
-    const firstOf = new Map<string, ReturnType<typeof distributionOf>>();
-    for (const [index, phase] of phases.entries()) {
+  const measured = await streams.during(async () => {
+    const seen = [];
+    for (const phase of phases) {
       const tokens = phase === 'chat' ? plan.shortPrompt : plan.longPrompt;
       const before = await schedulerMetrics(target);
       const watch = new UnitsWatch(target);
@@ -61,19 +61,23 @@ export async function runLoadStep(
       const end = performance.now();
       const looks = await watch.stop();
       const change = changeOf(before, await schedulerMetrics(target));
-      const gaps = distributionOf(streams.gapsTouching(begin, end));
-      const name = `phase ${index + 1}, ${phase}`;
-      rows.add(`${name}: prompts of ${tokens} tokens`, ttft.length, 'requests');
-      rows.add(`${name}: TTFT p50`, median(ttft), 'ms');
-      addGaps(rows, `${name}: TBT`, gaps, firstOf.get(phase));
-      rows.add(`${name}: repartitions`, change.repartitions, 'changes');
-      rows.add(`${name}: repartitions a prompt`, change.repartitions / ttft.length, 'changes');
-      rows.add(`${name}: mixed steps`, change.mixedSteps, 'steps', change.steps);
-      rows.add(`${name}: looks that found units with prompts`, looks.split, 'looks', looks.all);
-      if (!firstOf.has(phase)) firstOf.set(phase, gaps);
+      streams.check();
+      seen.push({ phase, tokens, ttft, begin, end, looks, change });
     }
-  } finally {
-    await streams.stop();
+    return seen;
+  });
+  const firstOf = new Map<string, ReturnType<typeof distributionOf>>();
+  for (const [index, { phase, tokens, ttft, begin, end, looks, change }] of measured.entries()) {
+    const gaps = distributionOf(streams.gapsTouching(begin, end));
+    const name = `phase ${index + 1}, ${phase}`;
+    rows.add(`${name}: prompts of ${tokens} tokens`, ttft.length, 'requests');
+    rows.add(`${name}: TTFT p50`, median(ttft), 'ms');
+    addGaps(rows, `${name}: TBT`, gaps, firstOf.get(phase));
+    rows.add(`${name}: repartitions`, change.repartitions, 'changes');
+    rows.add(`${name}: repartitions a prompt`, change.repartitions / ttft.length, 'changes');
+    rows.add(`${name}: mixed steps`, change.mixedSteps, 'steps', change.steps);
+    rows.add(`${name}: looks that found units with prompts`, looks.split, 'looks', looks.all);
+    if (!firstOf.has(phase)) firstOf.set(phase, gaps);
   }
 }
 

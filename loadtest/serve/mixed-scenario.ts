@@ -97,25 +97,23 @@ export async function measureMixed(
     plan.streams,
     longAnswers(model, prompts, plan.shortPrompt),
   );
-  try {
-    const idleFrom = performance.now();
+  const besideTtft: number[] = [];
+  const [idleFrom, busyFrom, busyTo] = await streams.during(async () => {
+    const idle = performance.now();
     await sleep(plan.phaseSeconds * 1000);
-    const busyFrom = performance.now();
-    const idleGaps = streams.gapsTouching(idleFrom, busyFrom);
-    const besideTtft: number[] = [];
-    while (performance.now() < busyFrom + plan.phaseSeconds * 1000) besideTtft.push(await readLong());
-    const busyTo = performance.now();
-    return {
-      idleGaps,
-      busyGaps: streams.gapsTouching(busyFrom, busyTo),
-      aloneTtft,
-      besideTtft,
-      idleMs: busyFrom - idleFrom,
-      busyMs: busyTo - busyFrom,
-    };
-  } finally {
-    await streams.stop();
-  }
+    streams.check();
+    const busy = performance.now();
+    while (performance.now() < busy + plan.phaseSeconds * 1000) besideTtft.push(await readLong());
+    return [idle, busy, performance.now()] as const;
+  });
+  return {
+    idleGaps: streams.gapsTouching(idleFrom, busyFrom),
+    busyGaps: streams.gapsTouching(busyFrom, busyTo),
+    aloneTtft,
+    besideTtft,
+    idleMs: busyFrom - idleFrom,
+    busyMs: busyTo - busyFrom,
+  };
 }
 
 /** Adds the rows of what was measured. */

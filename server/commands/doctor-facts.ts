@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import path from 'node:path';
+import { packageRoot } from '../../config/package-root.js';
 import type { EngineSettings } from '../../config/schema.js';
 import {
   type CudaInfo,
@@ -25,6 +27,8 @@ export interface Facts {
   /** Best first; an Error where the addon could not be loaded. */
   readonly isas: readonly string[] | Error;
   readonly forcedIsa: string | undefined;
+  /** A copy that scripts/pack.mjs made: it has nothing to build. */
+  readonly isPacked: boolean;
   /** Versions of tools that were found. */
   readonly tools: Readonly<Record<'cmake' | 'compiler' | 'ninja' | 'make' | 'nvcc', string | undefined>>;
   readonly gpu: GpuFacts;
@@ -75,6 +79,7 @@ export async function gatherFacts(
     hugePages: readHugePages(),
     isas: attempt(isas),
     forcedIsa: engine.isa,
+    isPacked: existsSync(path.join(packageRoot, 'PACKED')),
     tools: {
       cmake: versionOf('cmake'),
       compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'),

@@ -93,7 +93,8 @@ function judgeHugePages({ hugePages }: Facts): Finding[] {
   ];
 }
 
-function judgeTools({ tools }: Facts): Finding[] {
+function judgeTools({ tools, isPacked }: Facts): Finding[] {
+  if (isPacked) return [];
   const builder = tools.ninja ? `ninja ${tools.ninja}` : tools.make && `make ${tools.make}`;
   const found: [string, string | undefined, string][] = [
     ['CMake', tools.cmake, 'cmake'],

@@ -1,6 +1,13 @@
 import type { TokenLogprob } from '../../engine/index.js';
-import type { ToolCall } from '../tools/tool-call-events.js';
+import type { ToolCallDelta } from '../tools/tool-call-events.js';
 import { chatLogprobs, completionLogprobs } from './logprobs.js';
+
+/** A call of a finished answer; the arguments are JSON as the model wrote it. */
+export interface ToolCall {
+  readonly id: string;
+  readonly name: string;
+  readonly arguments: string;
+}
 
 /** A choice of a finished answer. */
 export interface Answer {
@@ -11,7 +18,7 @@ export interface Answer {
   readonly logprobs: readonly TokenLogprob[] | undefined;
 }
 
-/** A piece of a streamed choice: text, or a whole call; the last one has a reason and neither. */
+/** A piece of a streamed choice: text, or what came of a call; the last one has a reason and neither. */
 export interface Piece {
   readonly index: number;
   readonly text: string;
@@ -19,7 +26,7 @@ export interface Piece {
   readonly logprobs: readonly TokenLogprob[] | undefined;
   /** Where the piece begins in the choice's text. */
   readonly offset: number;
-  readonly toolCall?: ToolCall;
+  readonly toolCall?: ToolCallDelta;
 }
 
 /** How chat and text completions differ on the wire; everything else about answering them is one piece of code. */
@@ -27,13 +34,26 @@ export interface WireFormat {
   readonly object: string;
   readonly chunkObject: string;
   choice(answer: Answer): object;
-  piece(piece: Piece): object;
+  /** Nothing where it has no word for it. */
+  piece(piece: Piece): object | undefined;
   /** What a stream begins each choice with, if anything. */
   opening(index: number): object | undefined;
 }
 
-export function chatToolCall({ id, name, arguments: json }: ToolCall): object {
+function chatToolCall({ id, name, arguments: json }: ToolCall): object {
   return { id, type: 'function', function: { name, arguments: json } };
+}
+
+/** Who is called comes first, then the arguments in pieces; that they have ended is not said. */
+export function chatToolCallDelta(delta: ToolCallDelta): object | undefined {
+  switch (delta.type) {
+    case 'begin':
+      return { index: delta.index, ...chatToolCall({ ...delta, arguments: '' }) };
+    case 'arguments':
+      return { index: delta.index, function: { arguments: delta.text } };
+    case 'end':
+      return undefined;
+  }
 }
 
 export const chatFormat: WireFormat = {
@@ -50,16 +70,16 @@ export const chatFormat: WireFormat = {
     logprobs: logprobs ? { content: chatLogprobs(logprobs), refusal: null } : null,
     finish_reason: finishReason,
   }),
-  piece: ({ index, text, toolCall, finishReason, logprobs }) => ({
-    index,
-    delta: toolCall
-      ? { tool_calls: [{ index: toolCall.index, ...chatToolCall(toolCall) }] }
-      : finishReason === null
-        ? { content: text }
-        : {},
-    logprobs: logprobs ? { content: chatLogprobs(logprobs), refusal: null } : null,
-    finish_reason: finishReason,
-  }),
+  piece: ({ index, text, toolCall, finishReason, logprobs }) => {
+    const call = toolCall && chatToolCallDelta(toolCall);
+    if (toolCall && !call) return undefined;
+    return {
+      index,
+      delta: call ? { tool_calls: [call] } : finishReason === null ? { content: text } : {},
+      logprobs: logprobs ? { content: chatLogprobs(logprobs), refusal: null } : null,
+      finish_reason: finishReason,
+    };
+  },
   opening: (index) => ({
     index,
     delta: { role: 'assistant', content: '' },

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { messagePhase } from '../responses/schemas.js';
 
 /** What endpoints answer, for the document at `/openapi.json`; tests hold real answers against it. */
 
@@ -89,7 +90,12 @@ export const Completion = z.object({
   usage,
 });
 
-const item = z.looseObject({ type: z.string(), id: z.string(), status: z.string().optional() });
+const item = z.looseObject({
+  type: z.string(),
+  id: z.string(),
+  status: z.string().optional(),
+  phase: messagePhase.optional(),
+});
 
 const responseUsage = z.object({
   input_tokens: z.int(),

@@ -3,7 +3,7 @@ import type { ApiError } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
 import { chatLogprobs } from '../openai/logprobs.js';
 import { PieceStream } from '../stream-pieces.js';
-import type { AnswerEvent, ToolCall } from '../tools/tool-call-events.js';
+import type { AnswerEvent, ToolCallDelta } from '../tools/tool-call-events.js';
 import { type FunctionCallItem, type Item, type MessageItem, outputText } from './items.js';
 import type { PreparedResponse } from './prepared.js';
 import { responseUsage } from './usage.js';
@@ -30,6 +30,7 @@ export class ResponseEvents {
   readonly #createdAt = Math.floor(Date.now() / 1000);
   #sequenceNumber = 0;
   #message: OpenMessage | undefined;
+  #call: OpenCall | undefined;
   readonly #output: Item[] = [];
   #finishReason = 'stop';
 
@@ -48,12 +49,12 @@ export class ResponseEvents {
     return this.#pieces.next(events).flatMap(({ text, toolCall, finishReason, logprobs }) => {
       const begin = this.#begin();
       const shown = logprobs ? chatLogprobs(logprobs) : [];
-      if (toolCall) return [...begin, ...this.#endMessage([]), ...this.#call(toolCall)];
+      if (toolCall) return [...begin, ...this.#endMessage([]), ...this.#callDelta(toolCall)];
       if (finishReason === null) return [...begin, ...this.#beginMessage(), this.#delta(text, shown)];
       this.#finishReason = finishReason;
       // An answer that says nothing is an empty message.
       const message = this.#output.length === 0 ? this.#beginMessage() : [];
-      return [...begin, ...message, ...this.#endMessage(shown)];
+      return [...begin, ...this.#endCall('incomplete'), ...message, ...this.#endMessage(shown)];
     });
   }
 
@@ -72,7 +73,9 @@ export class ResponseEvents {
 
   /** The last event of a response that could not go on: what was written of it is incomplete. */
   failure({ message, type, details }: ApiError): { event: ResponseEvent; response: ResponseResource } {
-    if (this.#message) this.#output[this.#message.index] = this.#message.item('incomplete');
+    for (const open of [this.#message, this.#call]) {
+      if (open) this.#output[open.index] = open.item('incomplete');
+    }
     const response = this.#resource({ status: 'failed', error: { code: details.code ?? type, message } });
     return { event: this.#event('response.failed', { response }), response };
   }
@@ -116,18 +119,30 @@ export class ResponseEvents {
     ];
   }
 
-  #call({ id: call_id, name, arguments: json }: ToolCall): ResponseEvent[] {
-    const output_index = this.#output.length;
-    const id = newId('fc_');
-    const begun = { type: 'function_call', id, status: 'in_progress', call_id, name, arguments: '' };
-    const item: FunctionCallItem = { ...begun, type: 'function_call', status: 'completed', arguments: json };
-    this.#output.push(item);
-    const place = { item_id: id, output_index };
+  #callDelta(delta: ToolCallDelta): ResponseEvent[] {
+    if (delta.type === 'end') return this.#endCall('completed');
+    if (delta.type === 'begin') {
+      const call = new OpenCall(this.#output.length, delta);
+      this.#call = call;
+      const item = call.item('in_progress');
+      this.#output.push(item);
+      return [this.#event('response.output_item.added', { output_index: call.index, item })];
+    }
+    const call = this.#call!;
+    call.arguments += delta.text;
+    return [this.#event('response.function_call_arguments.delta', { ...call.place, delta: delta.text })];
+  }
+
+  #endCall(status: FunctionCallItem['status']): ResponseEvent[] {
+    const call = this.#call;
+    if (!call) return [];
+    this.#call = undefined;
+    const item = call.item(status);
+    this.#output[call.index] = item;
+    const { name, arguments: json } = item;
     return [
-      this.#event('response.output_item.added', { output_index, item: begun }),
-      this.#event('response.function_call_arguments.delta', { ...place, delta: json }),
-      this.#event('response.function_call_arguments.done', { ...place, name, arguments: json }),
-      this.#event('response.output_item.done', { output_index, item }),
+      this.#event('response.function_call_arguments.done', { ...call.place, name, arguments: json }),
+      this.#event('response.output_item.done', { output_index: call.index, item }),
     ];
   }
 
@@ -173,5 +188,25 @@ class OpenMessage {
   item(status: MessageItem['status']): MessageItem {
     const content = [outputText(this.text, this.logprobs)];
     return { type: 'message', id: this.#id, status, role: 'assistant', content };
+  }
+}
+
+/** The call that is being written. */
+class OpenCall {
+  readonly #id = newId('fc_');
+  arguments = '';
+
+  constructor(
+    readonly index: number,
+    private readonly called: { readonly id: string; readonly name: string },
+  ) {}
+
+  get place(): object {
+    return { item_id: this.#id, output_index: this.index };
+  }
+
+  item(status: FunctionCallItem['status']): FunctionCallItem {
+    const { id: call_id, name } = this.called;
+    return { type: 'function_call', id: this.#id, status, call_id, name, arguments: this.arguments };
   }
 }

@@ -7,6 +7,8 @@ import { responseToolFields } from '../tools/schemas.js';
 
 const itemStatus = z.enum(['in_progress', 'completed', 'incomplete']);
 const itemId = z.string().min(1).max(128);
+/** What a message of the assistant is to its turn. */
+export const messagePhase = z.enum(['commentary', 'final_answer']);
 
 /** Of any type; those that are not text are refused by name where the item becomes a message. */
 const contentPart = z.looseObject({
@@ -20,7 +22,7 @@ const message = z.looseObject({
   id: itemId.nullish(),
   role: z.enum(['user', 'assistant', 'system', 'developer']),
   content: z.union([z.string(), z.array(contentPart)]),
-  phase: z.enum(['commentary', 'final_answer']).nullish(),
+  phase: messagePhase.nullish(),
   status: itemStatus.nullish(),
 });
 

@@ -84,11 +84,11 @@ class ChunkScript implements StreamScript {
   opening(): EventText[] {
     const choices = this.prepared.choices * this.prepared.prompts.length;
     const openings = Array.from({ length: choices }, (_, index) => this.format.opening(index));
-    return openings.filter((opening) => opening !== undefined).map((choice) => this.#chunk(choice));
+    return this.#chunks(openings);
   }
 
   step(prompt: number, events: readonly AnswerEvent[]): EventText[] {
-    return this.#pieces[prompt]!.next(events).map((piece) => this.#chunk(this.format.piece(piece)));
+    return this.#chunks(this.#pieces[prompt]!.next(events).map((piece) => this.format.piece(piece)));
   }
 
   closing(): EventText[] {
@@ -101,8 +101,10 @@ class ChunkScript implements StreamScript {
     return [dataEvent(JSON.stringify(errorBody(error)))];
   }
 
-  #chunk(choice: object): EventText {
+  #chunks(choices: readonly (object | undefined)[]): EventText[] {
     const usage = this.prepared.includeUsage ? ',"usage":null' : '';
-    return dataEvent(`${this.#head}${JSON.stringify(choice)}]${usage}}`);
+    return choices
+      .filter((choice) => choice !== undefined)
+      .map((choice) => dataEvent(`${this.#head}${JSON.stringify(choice)}]${usage}}`));
   }
 }

@@ -1,6 +1,7 @@
 import type { ChatTemplate, Tokenizer } from '../../engine/index.js';
+import { isJson } from './json-scan.js';
 import { type ToolCallFormatName, toolCallFormats } from './tool-call-format.js';
-import { ToolCallReader } from './tool-call-reader.js';
+import { type AnswerPart, ToolCallReader } from './tool-call-reader.js';
 
 const name = 'get_weather';
 const given = { city: 'Oslo', days: 2 };
@@ -19,10 +20,7 @@ export function findToolCallFormat(template: ChatTemplate): ToolCallFormatName |
   const names = new Set([name]);
   return (Object.keys(toolCallFormats) as ToolCallFormatName[]).find((format) => {
     const reader = new ToolCallReader(toolCallFormats[format], { names, single: false });
-    const calls = [...reader.push(written), ...reader.end()].flatMap((part) =>
-      'call' in part ? part.call : [],
-    );
-    return calls.length === 1 && sameJson(JSON.parse(calls[0]!.arguments), given);
+    return isGivenCall([...reader.push(written), ...reader.end()]);
   });
 }
 
@@ -54,6 +52,8 @@ function writtenCall(template: ChatTemplate): string {
   return after.slice(common);
 }
 
-function sameJson(a: unknown, b: unknown): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+function isGivenCall(parts: readonly AnswerPart[]): boolean {
+  const ends = parts.filter(({ type }) => type === 'end');
+  const json = parts.map((part) => (part.type === 'arguments' ? part.text : '')).join('');
+  return ends.length === 1 && isJson(json) && JSON.stringify(JSON.parse(json)) === JSON.stringify(given);
 }

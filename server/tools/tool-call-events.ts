@@ -1,15 +1,18 @@
 import type { FinishReason, TokenEvent } from '../../engine/index.js';
 import { newId } from '../openai/ids.js';
 import type { ToolCallReading } from '../prepare/prepared.js';
-import { type ToolCallFormat, toolCallFormats, type WrittenCall } from './tool-call-format.js';
+import type { CallPart } from './read-call.js';
+import { type ToolCallFormat, toolCallFormats } from './tool-call-format.js';
 import { type AnswerPart, ToolCallReader } from './tool-call-reader.js';
 
-/** A call as a client sees it. */
-export interface ToolCall extends WrittenCall {
-  readonly id: string;
-  /** Of the calls of its choice. */
-  readonly index: number;
-}
+/**
+ * What is heard of a call, by its number among the calls of its choice: that it begins, its arguments in pieces, and its
+ * end, unless the answer ended first.
+ */
+export type ToolCallDelta =
+  | { readonly type: 'begin'; readonly index: number; readonly id: string; readonly name: string }
+  | { readonly type: 'arguments'; readonly index: number; readonly text: string }
+  | { readonly type: 'end'; readonly index: number };
 
 /** What the front end hears of a prompt: the engine's events, with calls taken out of the text. */
 export type AnswerEvent =
@@ -17,11 +20,12 @@ export type AnswerEvent =
   | (Omit<Extract<TokenEvent, { type: 'finish' }>, 'reason'> & {
       readonly reason: FinishReason | 'tool_calls';
     })
-  | { readonly type: 'call'; readonly choice: number; readonly call: ToolCall };
+  | { readonly type: 'call'; readonly choice: number; readonly delta: ToolCallDelta };
 
 interface Choice {
   readonly reader: ToolCallReader;
-  calls: number;
+  begun: number;
+  ended: number;
 }
 
 /** Turns a prompt's events into those of an answer that may call tools. */
@@ -43,7 +47,8 @@ export class ToolCallEvents {
       if (event.type !== 'finish') return [event];
       const choice = this.#choice(event.choice);
       const rest = this.#shown(event.choice, choice.reader.end());
-      const calls = choice.calls > 0 && event.reason === 'stop';
+      // A call that broke off is not to be made.
+      const calls = choice.begun > 0 && choice.ended === choice.begun && event.reason === 'stop';
       return [...rest, { ...event, reason: calls ? 'tool_calls' : event.reason }];
     });
   }
@@ -52,7 +57,8 @@ export class ToolCallEvents {
     let choice = this.#choices.get(index);
     if (!choice) {
       const { names, single } = this.reading;
-      choice = { reader: new ToolCallReader(this.#format, { names: new Set(names), single }), calls: 0 };
+      const reader = new ToolCallReader(this.#format, { names: new Set(names), single });
+      choice = { reader, begun: 0, ended: 0 };
       this.#choices.set(index, choice);
     }
     return choice;
@@ -60,11 +66,19 @@ export class ToolCallEvents {
 
   #shown(index: number, parts: readonly AnswerPart[]): AnswerEvent[] {
     const choice = this.#choice(index);
-    return parts.map((part) => {
-      if ('text' in part) return { type: 'tokens', choice: index, text: part.text, tokens: [] };
-      const id = newCallId(this.#format.idLength);
-      return { type: 'call', choice: index, call: { ...part.call, id, index: choice.calls++ } };
+    return parts.map((part): AnswerEvent => {
+      if (part.type === 'text') return { type: 'tokens', choice: index, text: part.text, tokens: [] };
+      return { type: 'call', choice: index, delta: this.#delta(choice, part) };
     });
+  }
+
+  #delta(choice: Choice, part: CallPart): ToolCallDelta {
+    if (part.type === 'call') {
+      const id = newCallId(this.#format.idLength);
+      return { type: 'begin', index: choice.begun++, id, name: part.name };
+    }
+    if (part.type === 'end') choice.ended++;
+    return { ...part, index: choice.begun - 1 };
   }
 }
 

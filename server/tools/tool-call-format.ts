@@ -1,19 +1,5 @@
-import { elementsOf, JsonSpan, membersOf } from './json-span.js';
-
-/** A call as the model wrote it; `arguments` is the JSON text of an object. */
-export interface WrittenCall {
-  readonly name: string;
-  readonly arguments: string;
-}
-
-/** Calls, and how many characters they take; 'more' while it is open, 'no' where it is none. */
-export type Outcome = { readonly calls: readonly WrittenCall[]; readonly length: number } | 'more' | 'no';
-
-/** Reads one place that may hold calls, from the marker on, while the text grows. */
-export interface Attempt {
-  /** `final`: nothing more will come. */
-  read(text: string, final: boolean): Outcome;
-}
+import { type GrowingText, peek, skipLiteral, skipSpace } from './growing-text.js';
+import { type CallReading, readArguments, readCall } from './read-call.js';
 
 /** How models of one family write calls. */
 export interface ToolCallFormat {
@@ -24,7 +10,8 @@ export interface ToolCallFormat {
   /** A call may also begin by its JSON alone, where an answer begins or another call has ended. */
   readonly bare: boolean;
   readonly idLength: number;
-  open(marker: string): Attempt;
+  /** Reads the calls behind a marker; what is no call of a tool is none. */
+  read(input: GrowingText, isTool: (name: string) => boolean): CallReading;
 }
 
 export type ToolCallFormatName = 'hermes' | 'mistral' | 'llama';
@@ -38,7 +25,16 @@ const hermes: ToolCallFormat = {
   innerMarkers: ['</tool_call>'],
   bare: false,
   idLength: 24,
-  open: (marker) => new TaggedJson(marker, '</tool_call>'),
+  *read(input, isTool) {
+    const close = '</tool_call>';
+    yield* skipSpace(input);
+    if ((yield* peek(input)) !== '{' || !(yield* readCall(input, { isTool, close }))) return false;
+    const end = input.at;
+    yield* skipSpace(input);
+    // A model may leave the closing tag out.
+    if (!(yield* skipLiteral(input, close))) input.at = end;
+    return true;
+  },
 };
 
 /** Llama 3: `{"name": …, "parameters": {…}}`, where several are parted by `;`; or the same behind `<|python_tag|>`. */
@@ -47,7 +43,10 @@ const llama: ToolCallFormat = {
   innerMarkers: [],
   bare: true,
   idLength: 24,
-  open: (marker) => new TaggedJson(marker, ''),
+  *read(input, isTool) {
+    yield* skipSpace(input);
+    return (yield* peek(input)) === '{' && (yield* readCall(input, { isTool, close: '' }));
+  },
 };
 
 /** Mistral: `[TOOL_CALLS][{…}, …]`, later `[TOOL_CALLS]name[CALL_ID]…[ARGS]{…}`. Its ids have nine characters. */
@@ -56,7 +55,12 @@ const mistral: ToolCallFormat = {
   innerMarkers: ['[CALL_ID]', '[ARGS]'],
   bare: false,
   idLength: 9,
-  open: (marker) => new MistralCalls(marker),
+  *read(input, isTool) {
+    yield* skipSpace(input);
+    return (yield* skipLiteral(input, '['))
+      ? yield* callList(input, isTool)
+      : yield* namedCall(input, isTool);
+  },
 };
 
 export const toolCallFormats: Readonly<Record<ToolCallFormatName, ToolCallFormat>> = {
@@ -65,89 +69,29 @@ export const toolCallFormats: Readonly<Record<ToolCallFormatName, ToolCallFormat
   llama,
 };
 
-class TaggedJson implements Attempt {
-  #span: JsonSpan | undefined;
-
-  constructor(
-    private readonly open: string,
-    private readonly close: string,
-  ) {}
-
-  read(text: string, final: boolean): Outcome {
-    const begin = afterSpace(text, this.open.length);
-    if (begin === text.length) return 'more';
-    if (text[begin] !== '{') return 'no';
-    this.#span ??= new JsonSpan(begin);
-    const end = this.#span.endIn(text);
-    if (typeof end === 'string') return end;
-    const call = callFrom(text.slice(begin, end));
-    if (!call) return 'no';
-    const rest = afterSpace(text, end);
-    if (this.close === '') return { calls: [call], length: end };
-    if (text.startsWith(this.close, rest)) return { calls: [call], length: rest + this.close.length };
-    // A model may leave the closing tag out.
-    if (!final && this.close.startsWith(text.slice(rest))) return 'more';
-    return { calls: [call], length: end };
+function* callList(input: GrowingText, isTool: (name: string) => boolean): CallReading {
+  for (;;) {
+    yield* skipSpace(input);
+    if ((yield* peek(input)) !== '{' || !(yield* readCall(input, { isTool, close: '' }))) return false;
+    yield* skipSpace(input);
+    if (!(yield* skipLiteral(input, ','))) break;
+    // Should the next one be none, it is text, and this one is not.
+    input.take(input.at);
   }
+  yield* skipLiteral(input, ']');
+  return true;
 }
 
-class MistralCalls implements Attempt {
-  #span: JsonSpan | undefined;
-
-  constructor(private readonly marker: string) {}
-
-  read(text: string, _final: boolean): Outcome {
-    const begin = afterSpace(text, this.marker.length);
-    if (begin === text.length) return 'more';
-    return text[begin] === '[' ? this.#list(text, begin) : this.#named(text, begin);
+function* namedCall(input: GrowingText, isTool: (name: string) => boolean): CallReading {
+  const begin = input.at;
+  for (let next = yield* peek(input); next !== '{'; next = yield* peek(input)) {
+    if (next === '' || input.at - begin > longestName) return false;
+    input.at++;
   }
-
-  #list(text: string, begin: number): Outcome {
-    this.#span ??= new JsonSpan(begin);
-    const end = this.#span.endIn(text);
-    if (typeof end === 'string') return end;
-    const list = text.slice(begin, end);
-    if (!isJson(list)) return 'no';
-    const calls = elementsOf(list).map(callFrom);
-    return calls.length > 0 && calls.every((call) => call !== undefined) ? { calls, length: end } : 'no';
-  }
-
-  #named(text: string, begin: number): Outcome {
-    const brace = text.indexOf('{', begin);
-    if (brace < 0) return text.length - begin > longestName ? 'no' : 'more';
-    const [, name] =
-      /^([^\s[\]{}]+)(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*$/.exec(text.slice(begin, brace)) ?? [];
-    if (name === undefined) return 'no';
-    this.#span ??= new JsonSpan(brace);
-    const end = this.#span.endIn(text);
-    if (typeof end === 'string') return end;
-    const json = text.slice(brace, end);
-    return isJson(json) ? { calls: [{ name, arguments: json }], length: end } : 'no';
-  }
-}
-
-/** `{"name": …, "arguments" or "parameters": {…}}`; arguments may be left out, or be JSON in a string. */
-function callFrom(json: string): WrittenCall | undefined {
-  if (!json.startsWith('{') || !isJson(json)) return undefined;
-  const members = membersOf(json);
-  const name: unknown = JSON.parse(members.get('name') ?? 'null');
-  if (typeof name !== 'string' || name === '') return undefined;
-  const written = members.get('arguments') ?? members.get('parameters') ?? '{}';
-  const text = written.startsWith('"') ? (JSON.parse(written) as string) : written;
-  return text.startsWith('{') && isJson(text) ? { name, arguments: text } : undefined;
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function afterSpace(text: string, begin: number): number {
-  let at = begin;
-  while (at < text.length && /\s/.test(text[at]!)) at++;
-  return at;
+  const head = input.text.slice(begin, input.at);
+  const [, name] = /^([^\s[\]{}]+)(?:\[CALL_ID\]\w*)?(?:\[ARGS\])?\s*$/.exec(head) ?? [];
+  if (name === undefined || !isTool(name)) return false;
+  yield { type: 'call', name };
+  yield* readArguments(input, { quoted: false, close: '' });
+  return true;
 }

@@ -1,6 +1,8 @@
-import type { Attempt, ToolCallFormat, WrittenCall } from './tool-call-format.js';
+import { GrowingText } from './growing-text.js';
+import type { CallPart, CallReading } from './read-call.js';
+import type { ToolCallFormat } from './tool-call-format.js';
 
-export type AnswerPart = { readonly text: string } | { readonly call: WrittenCall };
+export type AnswerPart = { readonly type: 'text'; readonly text: string } | CallPart;
 
 export interface ReaderOptions {
   /** A call of any other name is text. */
@@ -11,13 +13,15 @@ export interface ReaderOptions {
 
 /**
  * Parts the calls of an answer from its text, while the answer grows. No part of a call is ever shown as text, unless it
- * turns out that it is none; space around calls is not shown.
+ * turns out that it is none; space around calls is not shown. However an answer is cut into pieces, the same is found.
  */
 export class ToolCallReader {
   /** What has not been shown: it begins a call, or may. */
-  #text = '';
+  readonly #input = new GrowingText();
   #marker = '';
-  #attempt: Attempt | undefined;
+  #reading: CallReading | undefined;
+  /** The marker that is being read behind has turned out to begin a call. */
+  #isCall = false;
   /** Space that is shown when text follows it. */
   #space = '';
   #before: 'nothing' | 'text' | 'call' = 'nothing';
@@ -29,57 +33,68 @@ export class ToolCallReader {
   ) {}
 
   push(text: string): AnswerPart[] {
-    this.#text += text;
-    return this.#read(false);
+    this.#input.text += text;
+    return this.#read();
   }
 
   /** What is left when the answer has ended. */
   end(): AnswerPart[] {
-    const parts = this.#read(true);
-    if (this.#space !== '' && this.#before !== 'call' && !this.#done) parts.push({ text: this.#space });
+    this.#input.ended = true;
+    const parts = this.#read();
+    if (this.#space !== '' && this.#before !== 'call' && !this.#done) {
+      parts.push({ type: 'text', text: this.#space });
+    }
     this.#space = '';
     return parts;
   }
 
-  #read(final: boolean): AnswerPart[] {
+  #read(): AnswerPart[] {
     const parts: AnswerPart[] = [];
     while (!this.#done) {
-      if (!this.#attempt && !this.#begin(parts, final)) return parts;
-      const outcome = this.#attempt!.read(this.#text, final);
-      if (outcome === 'more' && !final) return parts;
-      this.#attempt = undefined;
-      if (typeof outcome === 'string' || !outcome.calls.every(({ name }) => this.options.names.has(name))) {
-        // No call after all: the marker is text like any other, and what follows it is looked at anew.
-        this.#show(this.#marker, parts);
-        this.#text = this.#text.slice(this.#marker.length);
-        continue;
-      }
-      const calls = this.options.single ? outcome.calls.slice(0, 1) : outcome.calls;
-      parts.push(...calls.map((call) => ({ call })));
-      this.#text = this.#text.slice(outcome.length);
-      this.#space = '';
-      this.#before = 'call';
-      this.#done = this.options.single;
+      this.#reading ??= this.#begin(parts);
+      if (!this.#reading) return parts;
+      const { value, done } = this.#reading.next();
+      if (done) this.#endCalls(value, parts);
+      else if (value === undefined) return parts;
+      else this.#showCall(value, parts);
     }
-    this.#text = '';
+    this.#input.take(this.#input.text.length);
     return parts;
   }
 
-  /** Shows the text before the next marker, and opens it. False where none has come yet. */
-  #begin(parts: AnswerPart[], final: boolean): boolean {
+  /** Shows the text before the next marker, and reads behind it. Undefined where none has come yet. */
+  #begin(parts: AnswerPart[]): CallReading | undefined {
     const { at, marker } = this.#next();
-    const length = marker === undefined && final ? this.#text.length : at;
-    this.#show(this.#text.slice(0, length), parts);
-    this.#text = this.#text.slice(length);
-    if (marker === undefined) return false;
+    this.#show(
+      this.#input.take(marker === undefined && this.#input.ended ? this.#input.text.length : at),
+      parts,
+    );
+    if (marker === undefined) return undefined;
     this.#marker = marker === '' ? '{' : marker;
-    this.#attempt = this.format.open(marker);
-    return true;
+    this.#isCall = false;
+    this.#input.at = marker.length;
+    return this.format.read(this.#input, (name) => this.options.names.has(name));
+  }
+
+  #showCall(part: CallPart, parts: AnswerPart[]): void {
+    parts.push(part);
+    this.#isCall = true;
+    this.#space = '';
+    this.#before = 'call';
+    this.#done = this.options.single && part.type === 'end';
+  }
+
+  #endCalls(areAll: boolean, parts: AnswerPart[]): void {
+    this.#reading = undefined;
+    if (areAll) this.#input.take(this.#input.at);
+    // No call after all: the marker is text like any other, and what follows it is looked at anew.
+    else if (!this.#isCall) this.#show(this.#input.take(this.#marker.length), parts);
+    this.#input.at = 0;
   }
 
   /** Where the next marker begins; without one, where the text begins that may yet become one. */
   #next(): { at: number; marker?: string } {
-    const text = this.#text;
+    const { text } = this.#input;
     if (this.format.bare && this.#before !== 'text') {
       const at = text.search(this.#before === 'call' ? /[^\s;]/ : /\S/);
       if (at < 0) return { at: 0 };
@@ -102,7 +117,7 @@ export class ToolCallReader {
     this.#space = whole.slice(visible.length);
     if (visible === '') return;
     this.#before = 'text';
-    parts.push({ text: visible });
+    parts.push({ type: 'text', text: visible });
   }
 }
 

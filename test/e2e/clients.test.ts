@@ -5,9 +5,11 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Folder } from '../scripts/support.js';
 import { chromiumPath, launchChromium } from '../support/browser.js';
 import { root } from '../support/demo.js';
 import { type TestServer, testServer } from '../support/server.js';
+import { toolTemplate } from '../support/tool-template.js';
 
 /** The examples of docs/clients.md, each with the heading that it stands under. */
 const examples = readFileSync(path.join(root, 'docs/clients.md'), 'utf8')
@@ -24,14 +26,18 @@ const examples = readFileSync(path.join(root, 'docs/clients.md'), 'utf8')
 /** What each of them prints, of the demo model. */
 const counted = '1, 2, 3, 4, 5, 6, 7, 8, 9, 10.';
 const person = /^\w.{0,19} is \d{1,3}$/m;
+const called = /^\{"city":\s*"(Oslo|Rome)",\s*"days":\s*[1-9]\s*\} for get_weather$/m;
 
 let elsewhere: Server;
 let server: TestServer;
 let folder: string;
+let tools: Folder;
 beforeAll(async () => {
   elsewhere = createServer((_, response) => response.end('<!doctype html><title>another origin</title>'));
   await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
-  server = await testServer({ server: { corsOrigin: [origin()] } });
+  tools = new Folder({ 'tools.jinja': toolTemplate });
+  const model = { chatTemplate: tools.at('tools.jinja') };
+  server = await testServer({ model, server: { corsOrigin: [origin()] } });
   // Inside of this one, where the packages are found.
   mkdirSync(path.join(root, 'build'), { recursive: true });
   folder = mkdtempSync(path.join(root, 'build/clients-'));
@@ -39,6 +45,7 @@ beforeAll(async () => {
 afterAll(async () => {
   elsewhere.close();
   await server.close();
+  tools.close();
   rmSync(folder, { recursive: true });
 });
 
@@ -67,7 +74,7 @@ describe('docs/clients.md', () => {
     const program = language === 'js' ? process.execPath : 'bash';
     const { stdout } = await promisify(execFile)(program, [file], { timeout: 120_000 });
     if (code.includes('Count to 10.')) expect(stdout).toContain(counted);
-    else expect(stdout).toMatch(person);
+    else expect(stdout).toMatch(code.includes('tools:') ? called : person);
   });
 
   it.skipIf(!chromiumPath)('what stands for a browser runs in a page of another origin', async () => {

@@ -1,7 +1,7 @@
 import { h, setText, svg } from '../shared/dom.js';
 import { formatCount, formatMs, formatRate } from '../shared/format.js';
 import { ServerError } from '../shared/server-error.js';
-import type { ChatEvent, ToolCall, Usage } from './chat-stream.js';
+import { addToCalls, type ChatEvent, type ToolCall, type Usage } from './chat-stream.js';
 import type { StreamTiming } from './stream-timing.js';
 import { type TextBlock, textBlocks } from './text-blocks.js';
 import { TokenView } from './token-view.js';
@@ -55,7 +55,7 @@ export class AnswerView {
   add(event: ChatEvent): void {
     this.#text += event.text;
     this.#tokens?.add(event.tokens);
-    for (const call of event.toolCalls) this.#toolCalls.push(call);
+    addToCalls(this.#toolCalls, event.toolCalls);
     this.#draw();
   }
 
@@ -104,9 +104,13 @@ export class AnswerView {
   }
 
   #drawCalls(): void {
-    const drawn = this.#body.querySelectorAll('.tool-call').length;
-    for (const { function: called } of this.#toolCalls.slice(drawn)) {
+    const drawn = this.#body.querySelectorAll('.tool-call');
+    this.#toolCalls.forEach(({ function: called }, index) => {
       const text = `${called.name}(${pretty(called.arguments)})`;
+      if (drawn[index]) {
+        setText(drawn[index].firstElementChild!, text);
+        return;
+      }
       this.#body.append(
         h(
           'pre',
@@ -114,7 +118,7 @@ export class AnswerView {
           h('code', {}, text),
         ),
       );
-    }
+    });
   }
 
   #drawTiming(): void {

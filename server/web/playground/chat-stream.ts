@@ -8,6 +8,27 @@ export interface ToolCall {
   readonly function: { readonly name: string; readonly arguments: string };
 }
 
+/** What one event brings of a call: first who is called, then its arguments in pieces. */
+export interface ToolCallDelta {
+  readonly index: number;
+  readonly id?: string;
+  readonly function: { readonly name?: string; readonly arguments: string };
+}
+
+/** Adds what has come of calls. */
+export function addToCalls(calls: ToolCall[], deltas: readonly ToolCallDelta[]): void {
+  for (const {
+    index,
+    id = '',
+    function: { name = '', arguments: json },
+  } of deltas) {
+    const call = calls[index];
+    calls[index] = call
+      ? { ...call, function: { name: call.function.name, arguments: call.function.arguments + json } }
+      : { id, type: 'function', function: { name, arguments: json } };
+  }
+}
+
 export interface ChosenToken {
   readonly token: string;
   readonly logprob: number;
@@ -24,7 +45,7 @@ export interface Usage {
 export interface ChatEvent {
   readonly text: string;
   readonly tokens: readonly ChosenToken[];
-  readonly toolCalls: readonly ToolCall[];
+  readonly toolCalls: readonly ToolCallDelta[];
   readonly finishReason: string | null;
   readonly usage: Usage | undefined;
 }
@@ -32,7 +53,7 @@ export interface ChatEvent {
 interface Chunk {
   readonly error?: { readonly message: string };
   readonly choices?: readonly {
-    readonly delta: { readonly content?: string | null; readonly tool_calls?: readonly ToolCall[] };
+    readonly delta: { readonly content?: string | null; readonly tool_calls?: readonly ToolCallDelta[] };
     readonly logprobs?: { readonly content?: readonly ChosenToken[] } | null;
     readonly finish_reason: string | null;
   }[];

@@ -174,7 +174,7 @@ function settle(
   const calls = toolCalls.length > 0 && { tool_calls: toolCalls };
   conversation.add({ role: 'assistant', content: text, ...calls }, view.element);
   announce(`Answer of ${formatCount(timing.tokens)} tokens in ${formatMs(timing.totalMs)}`);
-  if (toolCalls.length > 0) askForResults(view);
+  if (finishReason === 'tool_calls') askForResults(view);
   const { scrollHeight } = transcript;
   transcript.scrollTop = scrollHeight;
 }

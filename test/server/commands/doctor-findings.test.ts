@@ -24,6 +24,7 @@ const healthy: Facts = {
   hugePages: 'madvise',
   isas: ['avx512', 'avx2', 'portable'],
   forcedIsa: undefined,
+  isPacked: false,
   tools: { cmake: '3.25.1', compiler: '12.2.0', ninja: undefined, make: '4.3', nvcc: undefined },
   gpu: { driverVersion: undefined, names: [] },
   cuda: {
@@ -69,6 +70,12 @@ describe('doctor', () => {
       'CUDA',
     ]);
     for (const { advice, subject } of notWell) expect(advice, subject).toBeTruthy();
+  });
+
+  it('asks for no tools to build with where there is nothing to build', () => {
+    const tools = { ...healthy.tools, cmake: undefined };
+    expect(find({ tools }, 'CMake').level).toBe('hint');
+    expect(judge({ ...healthy, tools, isPacked: true }).every(({ level }) => level === 'ok')).toBe(true);
   });
 
   it('names the GPUs of the driver', () => {

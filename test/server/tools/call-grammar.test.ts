@@ -1,9 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { compileGrammar } from '../../../engine/index.js';
 import { callGrammar } from '../../../server/tools/call-grammar.js';
-import { toolCallFormats } from '../../../server/tools/tool-call-format.js';
-import { ToolCallReader } from '../../../server/tools/tool-call-reader.js';
 import { accepts } from '../../support/table-matcher.js';
+import { partsOf } from './parts.js';
 
 const add = {
   name: 'add',
@@ -61,11 +60,7 @@ describe.each(Object.keys(written) as (keyof typeof written)[])('the grammar of 
       [one, 1],
       [two, 2],
     ] as const) {
-      const reader = new ToolCallReader(toolCallFormats[format], {
-        names: new Set(['add', 'now']),
-        single: false,
-      });
-      const parts = [...reader.push(text), ...reader.end()];
+      const parts = partsOf(format, [text], ['add', 'now']);
       expect(parts.map((part) => 'call' in part)).toEqual(Array(count).fill(true));
     }
   });

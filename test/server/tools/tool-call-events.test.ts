@@ -40,16 +40,39 @@ function prepare(single = false): { prepared: Prepared; prompt: PreparedPrompt; 
   return { prepared, prompt, events: new ToolCallEvents(toolCalls) };
 }
 
+interface Called {
+  readonly name: string;
+  readonly arguments: string;
+}
 interface Choice {
   finish_reason: string | null;
-  delta: { content?: string; tool_calls?: { index: number; id: string; function: object }[] };
-  message: { content: string | null; tool_calls?: { id: string; type: string; function: object }[] };
+  delta: {
+    content?: string;
+    tool_calls?: { index: number; id?: string; type?: string; function: Partial<Called> }[];
+  };
+  message: { content: string | null; tool_calls?: { id: string; type: string; function: Called }[] };
 }
 
-function streamed(text: string, single = false): Choice[] {
+function streamed(
+  text: string,
+  { single = false, reason }: { single?: boolean; reason?: 'length' | undefined } = {},
+) {
   const { prepared, prompt, events } = prepare(single);
   const pieces = new PieceStream(prepared, prompt, 0);
-  return steps(text).flatMap((step) => pieces.next(events.next(step)).map(chatFormat.piece)) as Choice[];
+  const choices = steps(text, reason).flatMap((step) => pieces.next(events.next(step)).map(chatFormat.piece));
+  return choices.filter((choice) => choice !== undefined) as Choice[];
+}
+
+/** The calls that a client puts together. */
+function callsOf(choices: readonly Choice[]): Called[] {
+  const calls: Called[] = [];
+  for (const { index, function: more } of choices.flatMap(({ delta }) => delta.tool_calls ?? [])) {
+    const { name, arguments: json = '' } = calls[index] ?? more;
+    calls[index] = calls[index]
+      ? { name: name!, arguments: json + more.arguments }
+      : { name: name!, arguments: json };
+  }
+  return calls;
 }
 
 function whole(text: string, reason?: 'length'): Choice {
@@ -60,17 +83,31 @@ function whole(text: string, reason?: 'length'): Choice {
 }
 
 describe('a chat answer that calls tools', () => {
-  it('streams its text, then each call whole, with an id', () => {
+  it('streams its text, then who is called, with an id, then the arguments in pieces', () => {
     const choices = streamed(answer);
     expect(choices.map(({ delta }) => delta.content ?? '').join('')).toBe('Let me add.');
-    const calls = choices.flatMap(({ delta }) => delta.tool_calls ?? []);
-    expect(calls).toMatchObject([
-      { index: 0, type: 'function', function: { name: 'add', arguments: json } },
-      { index: 1, type: 'function', function: { name: 'look_up', arguments: '{}' } },
+    const id = expect.stringMatching(/^call_[\da-f]{24}$/);
+    const deltas = choices.flatMap(({ delta }) => delta.tool_calls ?? []);
+    expect(deltas).toEqual([
+      { index: 0, id, type: 'function', function: { name: 'add', arguments: '' } },
+      { index: 0, function: { arguments: '{"' } },
+      { index: 0, function: { arguments: 'a": 1' } },
+      { index: 0, function: { arguments: '}' } },
+      { index: 1, id, type: 'function', function: { name: 'look_up', arguments: '' } },
+      { index: 1, function: { arguments: '{}' } },
     ]);
-    expect(calls.every(({ id }) => /^call_[\da-f]{24}$/.test(id))).toBe(true);
-    expect(calls[0]!.id).not.toBe(calls[1]!.id);
+    expect(deltas[0]!.id).not.toBe(deltas[4]!.id);
     expect(choices.at(-1)).toMatchObject({ delta: {}, finish_reason: 'tool_calls' });
+  });
+
+  it('has the same calls streamed and not', () => {
+    for (const text of [answer, answer.slice(0, -30), answer.slice(0, answer.indexOf('1}'))]) {
+      for (const reason of [undefined, 'length'] as const) {
+        const { message, finish_reason } = whole(text, reason);
+        expect(callsOf(streamed(text, { reason }))).toEqual(message.tool_calls!.map((call) => call.function));
+        expect(streamed(text, { reason }).at(-1)!.finish_reason).toBe(finish_reason);
+      }
+    }
   });
 
   it('has no content where there is none, and both where there are both', () => {
@@ -81,18 +118,25 @@ describe('a chat answer that calls tools', () => {
     expect(whole('Just text.').message).not.toHaveProperty('tool_calls');
   });
 
-  it('says that it was cut where its length ended it', () => {
+  it('says that it was cut where its length ended it, with the arguments so far', () => {
     expect(whole(answer, 'length').finish_reason).toBe('length');
+    const cut = answer.slice(0, answer.indexOf('1}'));
+    expect(whole(cut, 'length')).toMatchObject({
+      finish_reason: 'length',
+      message: { content: 'Let me add.', tool_calls: [{ function: { name: 'add', arguments: '{"a": ' } }] },
+    });
+    // A client that waits for calls to make must not make this one.
+    expect(whole(cut).finish_reason).toBe('stop');
     expect(whole(answer.slice(0, -30), 'length').message.content).toContain('<tool_call>');
   });
 
   it('has one call at most without parallel calls', () => {
-    expect(streamed(answer, true).flatMap(({ delta }) => delta.tool_calls ?? [])).toHaveLength(1);
+    expect(callsOf(streamed(answer, { single: true }))).toEqual([{ name: 'add', arguments: json }]);
   });
 });
 
 describe('a response that calls tools', () => {
-  function respond(text: string) {
+  function respond(text: string, reason?: 'length') {
     const { prepared, events } = prepare();
     const asked = {
       ...prepared,
@@ -104,7 +148,7 @@ describe('a response that calls tools', () => {
       previousResponseId: null,
     } satisfies PreparedResponse;
     const response = new ResponseEvents('resp_1', 'demo', asked, false);
-    const shown = steps(text).flatMap((step) => response.next(events.next(step)));
+    const shown = steps(text, reason).flatMap((step) => response.next(events.next(step)));
     return { shown, output: response.closing(usage).response.output };
   }
 
@@ -134,6 +178,24 @@ describe('a response that calls tools', () => {
       { type: 'message', content: [{ text: 'Let me add.' }] },
       { type: 'function_call', name: 'add', arguments: json, status: 'completed' },
       { type: 'function_call', name: 'look_up', arguments: '{}' },
+    ]);
+  });
+
+  it('has the arguments in pieces, and whole at their end', () => {
+    const { shown } = respond(answer);
+    const ofFirst = shown.filter(({ output_index }) => output_index === 1);
+    const deltas = ofFirst.filter(({ type }) => type === 'response.function_call_arguments.delta');
+    expect(deltas.map(({ delta }) => delta)).toEqual(['{"', 'a": 1', '}']);
+    expect(ofFirst.at(-2)).toMatchObject({ type: 'response.function_call_arguments.done', arguments: json });
+  });
+
+  it('has a call that its length cut off, as incomplete', () => {
+    const cut = answer.slice(0, answer.indexOf('1}'));
+    const { shown, output } = respond(cut, 'length');
+    expect(output.at(-1)).toMatchObject({ type: 'function_call', status: 'incomplete', arguments: '{"a": ' });
+    expect(shown.slice(-2).map(({ type }) => type)).toEqual([
+      'response.function_call_arguments.done',
+      'response.output_item.done',
     ]);
   });
 

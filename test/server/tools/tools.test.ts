@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
 import { Folder } from '../../scripts/support.js';
 import { type TestServer, testServer } from '../../support/server.js';
 import { toolTemplate } from '../../support/tool-template.js';
@@ -144,6 +145,43 @@ describe('tools', () => {
     expect([days >= 1, days <= 9, Number.isInteger(days)]).toEqual([true, true, true]);
   }
 
+  interface CallDelta {
+    readonly index: number;
+    readonly id?: string;
+    readonly type?: string;
+    readonly function: { readonly name?: string; readonly arguments: string };
+  }
+  /** One call of which a stream told in pieces: first who is called, and that alone. */
+  function joined([first, ...rest]: readonly CallDelta[]): Call {
+    const id = expect.stringMatching(/^call_/);
+    const name = expect.any(String);
+    expect(first).toEqual({ index: 0, id, type: 'function', function: { name, arguments: '' } });
+    for (const piece of rest) {
+      expect(piece).toEqual({ index: 0, function: { arguments: expect.stringMatching(/[\s\S]/) } });
+    }
+    return {
+      function: {
+        name: first!.function.name!,
+        arguments: rest.map((one) => one.function.arguments).join(''),
+      },
+    };
+  }
+  /** What `WS /v1/stream` says of a request. */
+  async function overSocket(request: object): Promise<{ type: string; tool_calls?: CallDelta[] }[]> {
+    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/v1/stream`);
+    const frames: { type: string; tool_calls?: CallDelta[] }[] = [];
+    await new Promise((resolve, reject) => {
+      socket.on('open', () => socket.send(JSON.stringify({ type: 'generate', id: 'a', request })));
+      socket.on('message', (data) => {
+        frames.push(JSON.parse(String(data)));
+        if (frames.at(-1)!.type !== 'delta') socket.close();
+      });
+      socket.on('close', resolve);
+      socket.on('error', reject);
+    });
+    return frames;
+  }
+
   it('are called where a call is required, with arguments that fit', async () => {
     for (const { finish_reason, message } of await calls({
       tool_choice: 'required',
@@ -189,17 +227,20 @@ describe('tools', () => {
       messages,
       tools: functions,
       tool_choice: 'required',
+      parallel_tool_calls: false,
       temperature: 1,
       seed: 5,
-      stream: true,
     };
-    const text = await (
-      await server.post('/v1/chat/completions', { ...body, parallel_tool_calls: false })
-    ).text();
+    const text = await (await server.post('/v1/chat/completions', { ...body, stream: true })).text();
     const events = text.split('\n\n').filter((line) => line.startsWith('data: {'));
     const choices = events.flatMap((line) => JSON.parse(line.slice(6)).choices);
-    expectFits(choices.flatMap(({ delta }) => delta.tool_calls ?? [])[0]);
+    expectFits(joined(choices.flatMap(({ delta }) => delta.tool_calls ?? [])));
     expect(choices.at(-1).finish_reason).toBe('tool_calls');
+    const frames = await overSocket(body);
+    expect(joined(frames.flatMap((frame) => frame.tool_calls ?? []))).toEqual(
+      joined(choices.flatMap(({ delta }) => delta.tool_calls ?? [])),
+    );
+    expect(frames.at(-1)).toMatchObject({ type: 'done', finish_reasons: ['tool_calls'] });
 
     const response = (await (
       await server.post('/v1/responses', {
