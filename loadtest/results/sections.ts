@@ -91,6 +91,15 @@ export const sections: Readonly<Record<string, Section>> = {
       'read on one core, and facts that it told are asked for. Baseline is the stretch in which the last of the partitions ' +
       'becomes full. The model was trained on 2048 tokens; sink, mid and recent hold 17,000, and what is further back is dropped.',
   },
+  summaries: {
+    title: 'Summaries of pages that are not selected',
+    about:
+      'Held-out text of the demo model, read in float64 with the attention of `--kv pack` in partitions so small that most of a ' +
+      'window of 2048 tokens is not selected: sink 32, recent 128, and 4 pages of 32 tokens for each row ' +
+      '([what they say](kv-cache.md#summaries)). Perplexity counts the tokens that do not see everything; its baseline is ' +
+      'full attention. Errors are those of what the heads read, for the same inputs, in percent of its size; their baseline is ' +
+      'selected pages alone.',
+  },
   concurrency: {
     title: 'More sequences in the same memory',
     about:
