@@ -84,6 +84,13 @@ export const sections: Readonly<Record<string, Section>> = {
     ],
     drawn: cellRow,
   },
+  'quality-600': {
+    title: 'What a KV cache costs in quality: three times as many questions',
+    about:
+      'As above, on fewer stretches of text, and with 24 questions for each length and place instead of 8: 600 in all, of which ' +
+      'one is a sixth of a point.',
+    drawn: cellRow,
+  },
   'sessions-million': {
     title: 'Endless sessions',
     about:

@@ -130,6 +130,14 @@ inline std::uint32_t __reduce_max_sync(unsigned, std::uint32_t value) {
   });
 }
 
+inline std::uint32_t __reduce_add_sync(unsigned, std::uint32_t value) {
+  return tandem::emulation::exchange(value, [](auto of) {
+    std::uint32_t sum = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) sum += of(lane);
+    return sum;
+  });
+}
+
 inline std::uint32_t __ballot_sync(unsigned, bool mine) {
   return tandem::emulation::exchange(mine, [](auto of) {
     std::uint32_t all = 0;
@@ -155,6 +163,7 @@ T __shfl_sync(unsigned, T value, int lane) {
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
