@@ -52,8 +52,9 @@ export const sections: Readonly<Record<string, Section>> = {
     title: 'Attention on the processor',
     about:
       'Heads as Llama-3 has them (32, on 8 KV heads of 128). Decode in bytes of pages read; baseline is bf16 pages, so a ratio ' +
-      'is the part of what a class saves in bytes that it saves in time. Codes are bound by their products, which are ' +
-      'of bf16 as those of exact pages are: the faster the memory, the less of the bytes is felt.',
+      'is the part of what a class saves in bytes that it saves in time. The smaller the codes, the more they are bound by ' +
+      'their products, which are as many whatever the class ' +
+      '([why, and by how much](kv-cache.md#how-fast-attention-reads-them)).',
   },
   growth: {
     title: 'How cost grows',
@@ -96,6 +97,15 @@ export const sections: Readonly<Record<string, Section>> = {
       'One conversation of the demo model under `--kv pack` ([what it is](kv-cache.md#pack-sequences-without-an-end)): text is ' +
       'read on one core, and facts that it told are asked for. Baseline is the stretch in which the last of the partitions ' +
       'becomes full. The model was trained on 2048 tokens; sink, mid and recent hold 17,000, and what is further back is dropped.',
+  },
+  summaries: {
+    title: 'Summaries of pages that are not selected',
+    about:
+      'Held-out text of the demo model, read in float64 with the attention of `--kv pack` in partitions so small that most of a ' +
+      'window of 2048 tokens is not selected: sink 32, recent 128, and 4 pages of 32 tokens for each row ' +
+      '([what they say](kv-cache.md#summaries)). Perplexity counts the tokens that do not see everything; its baseline is ' +
+      'full attention. Errors are those of what the heads read, for the same inputs, in percent of its size; their baseline is ' +
+      'selected pages alone.',
   },
   concurrency: {
     title: 'More sequences in the same memory',
@@ -201,8 +211,9 @@ export const sections: Readonly<Record<string, Section>> = {
     title: 'Answers that follow a schema',
     about:
       'Answers by schemas of the JSON Schema Test Suite, as many at once as the command says; then free answers of the same ' +
-      'lengths, and the first ones once more, whose masks are known by then. Baseline is the free answers. Each answer that ' +
-      'ended was validated with ajv.',
+      'lengths that begin as far apart, and the first ones once more, whose masks are known by then. Before them the server, ' +
+      'which has just started, answers by other schemas: each of these as the only item of an array. Baseline is the free ' +
+      'answers. Each answer that ended was validated with ajv.',
   },
   'serve-structured-1b': {
     title: 'Answers that follow a schema, the shape of Llama-3.2-1B',

@@ -244,6 +244,42 @@ TEST("attention: scores far apart neither overflow nor vanish") {
   }
 }
 
+TEST("attention: channels far above the others, in keys and in queries, equal float64 in every class") {
+  for (const Isa isa : availableIsas()) {
+    AttentionLane lane(isa);
+    for (const PrecisionClass precision : kPrecisionClasses) {
+      const AttentionShape shape{4, 2, 64};
+      Sequence sequence(shape, 140, 25);
+      for (std::int64_t row = 0; row < sequence.tokens; ++row) {
+        float* x = sequence.qkv.data() + row * sequence.cols;
+        for (int head = 0; head < shape.heads; ++head) x[head * 64 + 7] *= 20;
+        for (int head = 0; head < shape.kvHeads; ++head) x[(shape.heads + head) * 64 + 50] *= 20;
+      }
+      mixed(lane, sequence, 130, 1, {precision});
+      expectReference(sequence, 3, describe(isa, shape, precision) + ", outliers", 130);
+    }
+  }
+}
+
+TEST("attention: a token that is not seen yet counts for nothing, however large its value is") {
+  for (const Isa isa : availableIsas()) {
+    const AttentionShape shape{4, 2, 64};
+    const auto run = [&](std::int64_t chunk) {
+      Sequence sequence(shape, 64, 26, PrecisionClass::int8);
+      for (std::int64_t row = 0; row < sequence.tokens; ++row) {
+        float* values = sequence.qkv.data() + row * sequence.cols + (shape.heads + shape.kvHeads) * 64;
+        for (int c = 0; c < shape.kvHeads * 64; ++c) values[c] *= std::exp2(static_cast<float>(row % 32));
+      }
+      AttentionLane lane(isa);
+      lane.all(sequence, chunk);
+      return sequence;
+    };
+    const Sequence whole = run(64);
+    expectSameBits(run(1), whole, isaName(isa));
+    expectReference(whole, 5, isaName(isa));
+  }
+}
+
 TEST("attention: NaN in a query is not hidden, and stays with its row") {
   for (const Isa isa : availableIsas()) {
     const AttentionShape shape{2, 1, 64};

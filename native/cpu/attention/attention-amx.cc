@@ -6,11 +6,10 @@
 
 namespace tandem::cpu {
 
-const AttentionKernels kAmxAttention = {attendPageOnTiles<HardwareTiles>,
-                                        {},
-                                        expandCodesAvx512,
-                                        unpackCodesAvx512,
-                                        foldQueriesAvx512,
-                                        promiseOfPage};
+const AttentionKernels kAmxAttention = {.attendPage = attendPageOnTiles<HardwareTiles>,
+                                        .promiseOfPage = promiseOfPage,
+                                        .expandCodes = expandCodesAvx512,
+                                        .unpackCodes = unpackCodesAvx512,
+                                        .foldQueries = foldQueriesAvx512};
 
 }  // namespace tandem::cpu

@@ -289,7 +289,10 @@ void foldQueries(const QueryFold& fold) {
 
 }  // namespace
 
-const AttentionKernels kAvx2Attention = {attendPage,  {},          expandCodes,
-                                         unpackCodes, foldQueries, promiseOfPage};
+const AttentionKernels kAvx2Attention = {.attendPage = attendPage,
+                                         .promiseOfPage = promiseOfPage,
+                                         .expandCodes = expandCodes,
+                                         .unpackCodes = unpackCodes,
+                                         .foldQueries = foldQueries};
 
 }  // namespace tandem::cpu

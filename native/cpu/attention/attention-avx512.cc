@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "cpu/attention/codes-avx512.h"
+#include "cpu/attention/integer-attention-avx512.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/page-promise.inl"
 #include "cpu/attention/softmax-avx512.h"
@@ -18,8 +18,8 @@ namespace {
   return (__m512bh)_mm512_set1_epi32(bits);
 }
 
-// A page's keys and values, vector by vector, whatever their class. Keys come eight vectors at a time, four
-// channel pairs of 32 tokens; values by 16 channels and half a page, eight token pairs.
+// A page's keys and values, vector by vector. Keys come eight vectors at a time, four channel pairs of 32
+// tokens; values by 16 channels and half a page, eight token pairs.
 class Elements {
  public:
   explicit Elements(const QueryTile& tile, const PageTile& page)
@@ -40,66 +40,16 @@ class Elements {
   int headDim_;
 };
 
-class Int8Codes {
- public:
-  explicit Int8Codes(const QueryTile& tile, const PageTile& page)
-      : keys_(page.keyCodes), values_(page.valueCodes), headDim_(tile.headDim) {}
-
-  template <int I>
-  [[gnu::always_inline]] __m512bh key(int eight) const {
-    return expand32(keys_ + (eight * 8 + I) * kPackedVector);
-  }
-  template <int I>
-  [[gnu::always_inline]] __m512bh value(int column, int half) const {
-    return expand32(values_ + (half * 8 + I) * 2 * headDim_ + column * kPackedVector);
-  }
-
- private:
-  const std::byte* keys_;
-  const std::byte* values_;
-  int headDim_;
-};
-
-template <int Bits>
-class PackedCodes {
- public:
-  explicit PackedCodes(const QueryTile&, const PageTile& page)
-      : keys_(page.keyCodes), values_(page.valueCodes) {}
-
-  template <int I>
-  [[gnu::always_inline]] __m512bh key(int eight) const {
-    return vector<I>(keys_ + eight * kEightBytes);
-  }
-  template <int I>
-  [[gnu::always_inline]] __m512bh value(int column, int half) const {
-    return vector<I>(values_ + (column * 2 + half) * kEightBytes);
-  }
-
- private:
-  static constexpr int kPerWord = 16 / Bits;
-  static constexpr int kEightBytes = 8 / kPerWord * 64;
-
-  template <int I>
-  [[gnu::always_inline]] __m512bh vector(const std::byte* codes) const {
-    return levels_.template unpack<I % kPerWord>(codes + I / kPerWord * 64);
-  }
-
-  const std::byte* keys_;
-  const std::byte* values_;
-  Levels<Bits> levels_;
-};
-
 // q kt of R queries: 16 tokens a vector, one channel pair after the other.
-template <int R, class Page>
-void scoreQueries(const QueryTile& tile, const Page& page, int first, float* scores, Prefetch& next) {
+template <int R>
+void scoreQueries(const QueryTile& tile, const Elements& page, int first, float* scores, Prefetch& next) {
   __m512 sums[2 * R];
   unroll<2 * R>([&](auto i) { sums[i] = _mm512_setzero_ps(); });
   const bf16* q = tile.q + static_cast<std::size_t>(first) * tile.stride;
   for (int eight = 0; eight < tile.headDim / 8; ++eight, q += 8) {
     unroll<4>([&](auto pair) {
       next.step<2>();
-      const __m512bh keys0 = page.template key<2 * pair>(eight),
-                     keys1 = page.template key<2 * pair + 1>(eight);
+      const __m512bh keys0 = page.key<2 * pair>(eight), keys1 = page.key<2 * pair + 1>(eight);
       unroll<R>([&](auto r) {
         const __m512bh two = broadcastPair(q + static_cast<std::size_t>(r) * tile.stride + 2 * pair);
         sums[2 * r] = _mm512_dpbf16_ps(sums[2 * r], keys0, two);
@@ -117,8 +67,8 @@ struct Weights {
 };
 
 // out = out * factor + offset + p v for R queries and C vectors of channels, one token pair after the other.
-template <int R, int C, class Page>
-void addValues(const QueryTile& tile, const Page& page, const Weights& weights, int first, int channel,
+template <int R, int C>
+void addValues(const QueryTile& tile, const Elements& page, const Weights& weights, int first, int channel,
                Prefetch& next) {
   __m512 sums[R * C];
   float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
@@ -135,7 +85,7 @@ void addValues(const QueryTile& tile, const Page& page, const Weights& weights, 
     unroll<8>([&](auto pair) {
       next.step<4>();
       __m512bh v[C];
-      unroll<C>([&](auto c) { v[c] = page.template value<pair>(channel / 16 + c, half); });
+      unroll<C>([&](auto c) { v[c] = page.value<pair>(channel / 16 + c, half); });
       unroll<R>([&](auto r) {
         const __m512bh two = broadcastPair(p + r * kPageTokens + 2 * pair);
         unroll<C>([&](auto c) { sums[r * C + c] = _mm512_dpbf16_ps(sums[r * C + c], v[c], two); });
@@ -149,8 +99,8 @@ void addValues(const QueryTile& tile, const Page& page, const Weights& weights, 
   });
 }
 
-template <int R, class Page>
-void addAllValues(const QueryTile& tile, const Page& page, const Weights& weights, int first,
+template <int R>
+void addAllValues(const QueryTile& tile, const Elements& page, const Weights& weights, int first,
                   Prefetch& next) {
   int channel = 0;
   for (; channel + 64 <= tile.headDim; channel += 64) {
@@ -161,8 +111,7 @@ void addAllValues(const QueryTile& tile, const Page& page, const Weights& weight
   if (rest & 16) addValues<R, 1>(tile, page, weights, first, channel, next);
 }
 
-template <class Page>
-void scoreTile(const QueryTile& tile, const Page& page, float* scores, Prefetch& next) {
+void scoreTile(const QueryTile& tile, const Elements& page, float* scores, Prefetch& next) {
   int query = 0;
   for (; query + 8 <= tile.queries; query += 8) scoreQueries<8>(tile, page, query, scores, next);
   const int rest = tile.queries - query;
@@ -171,11 +120,10 @@ void scoreTile(const QueryTile& tile, const Page& page, float* scores, Prefetch&
   if (rest & 1) scoreQueries<1>(tile, page, query, scores, next);
 }
 
-template <class Page>
 void attend(const QueryTile& tile, const PageTile& pageTile, Prefetch& next) {
   alignas(64) float scores[kTileQueries * kPageTokens];
   Weights weights;
-  const Page page(tile, pageTile);
+  const Elements page(tile, pageTile);
   scoreTile(tile, page, scores, next);
   softmaxPage(tile, pageTile, scores, weights.probabilities, weights.factors, weights.offsets);
   if (!tile.out) return;
@@ -189,8 +137,9 @@ void attend(const QueryTile& tile, const PageTile& pageTile, Prefetch& next) {
 }  // namespace
 
 const AttentionKernels kAvx512Attention = {
-    attend<Elements>,  {nullptr, attend<Int8Codes>, attend<PackedCodes<4>>, attend<PackedCodes<2>>},
-    expandCodesAvx512, unpackCodesAvx512,
-    foldQueriesAvx512, promiseOfPage};
+    .attendPage = attend,
+    .promiseOfPage = promiseOfPage,
+    .quantizeQueries = quantizeQueriesAvx512,
+    .attendCodes = {nullptr, attendInt8Avx512, attendInt4Avx512, attendInt2Avx512}};
 
 }  // namespace tandem::cpu

@@ -105,7 +105,10 @@ void foldQueries(const QueryFold& fold) {
 
 }  // namespace
 
-const AttentionKernels kPortableAttention = {attendPage,  {},          expandCodes,
-                                             unpackCodes, foldQueries, promiseOfPage};
+const AttentionKernels kPortableAttention = {.attendPage = attendPage,
+                                             .promiseOfPage = promiseOfPage,
+                                             .expandCodes = expandCodes,
+                                             .unpackCodes = unpackCodes,
+                                             .foldQueries = foldQueries};
 
 }  // namespace tandem::cpu

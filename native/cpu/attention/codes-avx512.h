@@ -1,7 +1,7 @@
 #pragma once
 
-// From a page's codes to vectors of bf16, and its scales into the queries, shared by the AVX-512 and AMX
-// attention. Include only from files compiled for AVX-512.
+// From a page's codes to vectors of bf16, and its scales into the queries, for the AMX attention. Include
+// only from files compiled for AVX-512.
 
 #include <immintrin.h>
 

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "core/bf16.h"
 #include "cpu/attention/prefetch.h"
@@ -25,6 +26,10 @@ inline constexpr int kSumLanes = 16;
 // NaN.
 inline constexpr float kNothingSeen = -1e30f;
 
+// From a query's whole numbers to the next one's: a constant, so that the inner loop needs no addresses of
+// its own for each.
+inline constexpr int kNumbersStride = 256;
+
 // The online softmax of up to kTileQueries queries, in base 2. `scale` is log2(e) / sqrt(headDim).
 struct QueryTile {
   int queries = 0;
@@ -37,21 +42,44 @@ struct QueryTile {
   // [queries, headDim], weighted by 2^(score - maximum), not yet divided by the sum. Null: only maximum and
   // sum are wanted, and values are not read.
   float* out = nullptr;
+  // The queries again, as whole numbers: q = number * unit. Null where no page is attended to by its codes.
+  const std::int16_t* numbers = nullptr;  // [queries, kNumbersStride], zeros behind headDim up to stride
+  const float* units = nullptr;           // [queries]
 };
 
-// One head block of a page, in the layout of kv/page-format.h: its elements as bf16, or the codes of a class,
-// which stand for (code - (levels - 1) / 2) where the class is packed. `visible[i]` has bit t set where query
-// i sees token t. Tokens that nobody sees must still be finite.
+// One head block of a page, in the layout of kv/page-format.h, with its elements as bf16: what the codes of a
+// packed class stand for is (code - (levels - 1) / 2). `visible[i]` has bit t set where query i sees token t.
+// Tokens that nobody sees must still be finite.
 struct PageTile {
   const bf16* keys = nullptr;
   const bf16* values = nullptr;
-  const std::byte* keyCodes = nullptr;
-  const std::byte* valueCodes = nullptr;
   const float* keyScales = nullptr;     // [kPageTokens], or null: 1
   const float* keyOffsets = nullptr;    // [queries], added to a query's dot products, or null: 0
   const float* valueScales = nullptr;   // [kPageTokens], or null: 1
   const float* valueMiddles = nullptr;  // [kPageTokens], added to all channels of a token, or null: 0
   const std::uint32_t* visible = nullptr;
+};
+
+// The same block as it lies in a page of int8, int4 or int2.
+struct PageCodes {
+  const std::byte* keys = nullptr;
+  const std::byte* values = nullptr;
+  const std::byte* keyScales = nullptr;
+  const std::byte* valueScales = nullptr;
+  const std::uint32_t* visible = nullptr;
+  // Where the first tile of a block writes the codes down one by one, for itself and those behind it:
+  // [2 * kPageTokens * headDim]. Null where a page meets one tile only.
+  std::int16_t* unpacked = nullptr;
+  bool isUnpacked = false;
+};
+
+// Queries as whole numbers of 15 bits and a sign, the largest of each 32767: number = q / unit, rounded.
+struct QueryNumbers {
+  int queries = 0;
+  int stride = 0;
+  const bf16* q = nullptr;          // [queries, stride]
+  std::int16_t* numbers = nullptr;  // [queries, kNumbersStride]
+  float* units = nullptr;           // [queries]
 };
 
 // The scales of a packed page's keys are per channel, so they meet the query instead of the keys:
@@ -82,27 +110,30 @@ struct PagePromise {
 // `next` is fetched meanwhile.
 using AttendPage = void (*)(const QueryTile& tile, const PageTile& page, Prefetch& next);
 
+// Up to kPagesTogether pages, one after the other: the steps of their softmaxes wait for each other less so.
+// As many `next`, one is fetched with each page.
+using AttendCodes = void (*)(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next);
+inline constexpr int kPagesTogether = 4;
+
+// Pages that have codes are attended to by these, in products of whole numbers, or their elements are written
+// down as bf16. Which of them follows from the instruction set alone: their arithmetic differs.
 struct AttentionKernels {
   AttendPage attendPage;  // of bf16 elements
+  float (*promiseOfPage)(const PagePromise& promise);
 
-  // The same, bit for bit, from codes, by class: for a few queries, which are not worth writing the page's
-  // elements down. Null: the elements must be written down.
-  std::array<AttendPage, kPrecisionClasses.size()> attendCodes;
+  // Products of whole numbers. Null on instruction sets that write elements down.
+  void (*quantizeQueries)(const QueryNumbers& numbers) = nullptr;
+  std::array<AttendCodes, kPrecisionClasses.size()> attendCodes = {};  // by class; of bf16 null
 
-  // int8 codes to bf16, one to one. count: a multiple of 128
-  void (*expandCodes)(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next);
-
+  // Elements written down; null on instruction sets that need none. int8 codes to bf16, one to one. count: a
+  // multiple of 128
+  void (*expandCodes)(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) = nullptr;
   // A packed tile of int4 or int2 to bf16, in the order of bf16 pages. columns: of values headDim / 16; of
   // keys 0
-  void (*unpackCodes)(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next);
-
-  void (*foldQueries)(const QueryFold& fold);
-
-  float (*promiseOfPage)(const PagePromise& promise);
+  void (*unpackCodes)(int bits, const std::byte* codes, int headDim, int columns, bf16* out,
+                      Prefetch& next) = nullptr;
+  void (*foldQueries)(const QueryFold& fold) = nullptr;
 };
-
-// Queries for which `attendCodes` is worth it, at most.
-inline constexpr int kFewQueries = 8;
 
 // What a code of a packed class stands for, before step and middle.
 constexpr float levelOf(int bits, int code) {

@@ -24,17 +24,12 @@ float higherOf(float highest, float promise) {
   return promise == promise ? std::max(highest, promise) : std::numeric_limits<float>::infinity();
 }
 
-PageTile codesOf(const std::byte* page, const PageFormat& format, int kvHead) {
-  PageTile tile;
-  tile.keyCodes = page + format.keys(kvHead);
-  tile.valueCodes = page + format.values(kvHead);
-  return tile;
-}
-
 }  // namespace
 
 void AttentionWorker::reserve(int headDim, int stride) {
   q_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
+  numbers_.reserve(static_cast<std::size_t>(kBlockQueries) * kNumbersStride);
+  unpacked_.reserve(static_cast<std::size_t>(2 * kPageTokens) * headDim);
   folded_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
   keys_.reserve(static_cast<std::size_t>(kPageTokens) * stride);
   values_.reserve(static_cast<std::size_t>(kPageTokens) * headDim);
@@ -45,7 +40,7 @@ void AttentionWorker::reserve(int headDim, int stride) {
 void AttentionWorker::attendBlock(const AttentionKernels& kernels, const AttentionProblem& problem,
                                   const AttentionBlock& block) {
   const int headDim = problem.shape.headDim;
-  loadQueries(problem, block);
+  loadQueries(kernels, problem, block);
   const SoftmaxState total = SoftmaxState::in(total_.data(), block.queries(), headDim);
   const SoftmaxState part = SoftmaxState::in(part_.data(), block.queries(), headDim);
   for (std::int64_t i = 0; i < block.spans(); ++i) {
@@ -57,13 +52,13 @@ void AttentionWorker::attendBlock(const AttentionKernels& kernels, const Attenti
 
 void AttentionWorker::attendSpan(const AttentionKernels& kernels, const AttentionProblem& problem,
                                  const AttentionBlock& block, std::int64_t span, const SoftmaxState& state) {
-  loadQueries(problem, block);
+  loadQueries(kernels, problem, block);
   attendLoaded(kernels, problem, block, span, state);
 }
 
 void AttentionWorker::weighPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                                  const AttentionBlock& block, float* maxima, float* sums) {
-  loadQueries(problem, block);
+  loadQueries(kernels, problem, block);
   const int queries = block.queries();
   alignas(64) float lanes[kBlockQueries * kSumLanes];
   for (std::int64_t page = block.firstPage; page < block.endPage;
@@ -71,8 +66,8 @@ void AttentionWorker::weighPages(const AttentionKernels& kernels, const Attentio
     std::fill_n(maxima, queries, kNothingSeen);
     std::fill_n(lanes, queries * kSumLanes, 0.0f);
     if (problem.views[block.entry].pages[page] != nullptr) {
-      attendPage(kernels, problem, block, page, page + 1 < block.endPage ? page + 1 : -1,
-                 {maxima, lanes, nullptr});
+      attendPages(kernels, problem, block, page, 1, page + 1 < block.endPage ? page + 1 : -1,
+                  {maxima, lanes, nullptr});
     }
     for (int query = 0; query < queries; ++query) {
       sums[query] = std::accumulate(lanes + query * kSumLanes, lanes + (query + 1) * kSumLanes, 0.0f);
@@ -89,10 +84,10 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
   total.clear(block.queries(), headDim);
   const auto attendAll = [&](std::int64_t first, std::int64_t end) {
     for (std::int64_t page = first; page < end; ++page) {
-      attendPage(kernels, problem, block, page, page + 1 < end ? page + 1 : -1, total);
+      attendPages(kernels, problem, block, page, 1, page + 1 < end ? page + 1 : -1, total);
     }
   };
-  loadQueries(problem, block, &sinkTurn);
+  loadQueries(kernels, problem, block, &sinkTurn);
   attendAll(0, partitions.selection.sinkPages);
   for (int row = 0; row < block.rows; ++row) {
     AttentionBlock own = block;
@@ -108,13 +103,13 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
       const std::int64_t absent = midEnd - selected_[i] - (count - i);
       if (absent != loaded) {
         const Turn turn = turns.of(absent);
-        loadQueries(problem, own, &turn);
+        loadQueries(kernels, problem, own, &turn);
         loaded = absent;
       }
-      attendPage(kernels, problem, own, selected_[i], i + 1 < count ? selected_[i + 1] : -1, state);
+      attendPages(kernels, problem, own, selected_[i], 1, i + 1 < count ? selected_[i + 1] : -1, state);
     }
   }
-  loadQueries(problem, block);
+  loadQueries(kernels, problem, block);
   attendAll(midEnd, block.endPage);
   writeOut(problem, block, total);
 }
@@ -177,8 +172,8 @@ float AttentionWorker::highestScore(const AttentionKernels& kernels, const Atten
   alignas(64) float sums[kBlockQueries * kSumLanes];
   std::fill_n(maxima, block.queries(), kNothingSeen);
   std::fill_n(sums, block.queries() * kSumLanes, 0.0f);
-  loadQueries(problem, block, &turn);
-  attendPage(kernels, problem, block, page, -1, {maxima, sums, nullptr});
+  loadQueries(kernels, problem, block, &turn);
+  attendPages(kernels, problem, block, page, 1, -1, {maxima, sums, nullptr});
   float highest = -std::numeric_limits<float>::infinity();
   for (int query = 0; query < block.queries(); ++query) highest = higherOf(highest, maxima[query]);
   return highest;
@@ -194,8 +189,8 @@ void AttentionWorker::writeOut(const AttentionProblem& problem, const AttentionB
   }
 }
 
-void AttentionWorker::loadQueries(const AttentionProblem& problem, const AttentionBlock& block,
-                                  const Turn* turn) {
+void AttentionWorker::loadQueries(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                  const AttentionBlock& block, const Turn* turn) {
   const int headDim = problem.shape.headDim, stride = problem.stride();
   float turned[kMaxHeadDim];
   scale_ = problem.scale();
@@ -212,6 +207,9 @@ void AttentionWorker::loadQueries(const AttentionProblem& problem, const Attenti
     for (int channel = 0; channel < headDim; ++channel) q[channel] = toBf16(source[channel]);
     std::fill(q + headDim, q + stride, bf16{0});
   }
+  if (kernels.quantizeQueries) {
+    kernels.quantizeQueries({block.queries(), stride, q_.data(), numbers_.data(), units_});
+  }
 }
 
 void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const AttentionProblem& problem,
@@ -220,49 +218,84 @@ void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const Attent
   const std::int64_t first = std::max(block.firstPage, span * kSpanPages);
   const std::int64_t end = std::min(block.endPage, (span + 1) * kSpanPages);
   state.clear(block.queries(), problem.shape.headDim);
-  for (std::int64_t page = first; page < end; ++page) {
-    if (problem.views[block.entry].pages[page] == nullptr) continue;  // given up
-    attendPage(kernels, problem, block, page, page + 1 < end ? page + 1 : -1, state);
+  const KvView& view = problem.views[block.entry];
+  for (std::int64_t page = first; page < end;) {
+    if (view.pages[page] == nullptr) {  // given up
+      ++page;
+      continue;
+    }
+    const PrecisionClass precision = view.formatOf(page).precision;
+    const bool byCodes = kernels.attendCodes[static_cast<int>(precision)] != nullptr;
+    const int most = byCodes && block.queries() <= kTileQueries ? kPagesTogether : 1;
+    int count = 1;
+    while (count < most && page + count < end && view.pages[page + count] != nullptr &&
+           view.formatOf(page + count).precision == precision) {
+      ++count;
+    }
+    const std::int64_t next = page + count;
+    attendPages(kernels, problem, block, page, count, next < end ? next : -1, state);
+    page = next;
   }
 }
 
-void AttentionWorker::attendPage(const AttentionKernels& kernels, const AttentionProblem& problem,
-                                 const AttentionBlock& block, std::int64_t page, std::int64_t nextPage,
-                                 const SoftmaxState& state) {
+void AttentionWorker::attendPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                  const AttentionBlock& block, std::int64_t page, int count,
+                                  std::int64_t next, const SoftmaxState& state) {
   const KvView& view = problem.views[block.entry];
+  const PageFormat format = view.formatOf(page);
   const int headDim = problem.shape.headDim, stride = problem.stride();
   const std::int64_t position = problem.entries[block.entry].position + block.firstRow;
-  std::uint32_t visible[kBlockQueries];
-  for (int query = 0; query < block.queries(); ++query) {
-    visible[query] = visibleTokens(page, position + query / block.heads, problem.shape.window);
-  }
-  Prefetch next;
-  if (nextPage >= 0 && view.pages[nextPage] != nullptr) {
-    const PageFormat format = view.formatOf(nextPage);
-    next.at = reinterpret_cast<const char*>(view.pages[nextPage] + format.keys(block.kvHead));
-    next.end = next.at + format.headBytes();
-  }
-  const PageFormat format = view.formatOf(page);
-  const std::byte* bytes = view.pages[page];
-  const AttendPage direct =
-      block.queries() <= kFewQueries ? kernels.attendCodes[static_cast<int>(format.precision)] : nullptr;
-  PageTile tile =
-      direct ? codesOf(bytes, format, block.kvHead) : elementsOf(kernels, bytes, format, block.kvHead, next);
-  setScales(kernels, bytes, format, block, stride, tile);
-  const bf16* q = isPacked(format.precision) ? folded_.data() : q_.data();
-  for (int query = 0; query < block.queries(); query += kTileQueries) {
-    const int queries = std::min(kTileQueries, block.queries() - query);
-    tile.visible = visible + query;
-    if (std::all_of(tile.visible, tile.visible + queries, [](std::uint32_t bits) { return bits == 0; })) {
-      continue;
+  std::uint32_t visible[kPagesTogether][kBlockQueries];
+  PageCodes codes[kPagesTogether];
+  Prefetch ahead[kPagesTogether];
+  for (int i = 0; i < count; ++i) {
+    for (int query = 0; query < block.queries(); ++query) {
+      visible[i][query] = visibleTokens(page + i, position + query / block.heads, problem.shape.window);
     }
-    if (isPacked(format.precision)) tile.keyOffsets = offsets_ + query;
-    (direct ? direct : kernels.attendPage)(
-        {queries, headDim, stride, scale_, q + static_cast<std::size_t>(query) * stride,
-         state.maximum + query, state.sum + query * kSumLanes,
-         state.out ? state.out + static_cast<std::size_t>(query) * headDim : nullptr},
-        tile, next);
+    const std::byte* bytes = view.pages[page + i];
+    codes[i] = {bytes + format.keys(block.kvHead), bytes + format.values(block.kvHead),
+                bytes + format.keyScales(block.kvHead), bytes + format.valueScales(block.kvHead)};
+    if (next >= 0 && next + i < block.endPage && view.pages[next + i] != nullptr) {
+      const PageFormat other = view.formatOf(next + i);
+      ahead[i].at = reinterpret_cast<const char*>(view.pages[next + i] + other.keys(block.kvHead));
+      ahead[i].end = ahead[i].at + other.headBytes();
+    }
   }
+  const auto forTiles = [&](const auto& attend) {
+    for (int query = 0; query < block.queries(); query += kTileQueries) {
+      const int queries = std::min(kTileQueries, block.queries() - query);
+      const auto isHidden = [&](const std::uint32_t* seen) {
+        return std::all_of(seen + query, seen + query + queries,
+                           [](std::uint32_t bits) { return bits == 0; });
+      };
+      if (std::all_of(visible, visible + count, isHidden)) continue;
+      const std::size_t row = static_cast<std::size_t>(query) * stride;
+      attend(query,
+             QueryTile{queries, headDim, stride, scale_, q_.data() + row, state.maximum + query,
+                       state.sum + query * kSumLanes,
+                       state.out ? state.out + static_cast<std::size_t>(query) * headDim : nullptr,
+                       numbers_.data() + static_cast<std::size_t>(query) * kNumbersStride, units_ + query});
+    }
+  };
+  if (const AttendCodes attendCodes = kernels.attendCodes[static_cast<int>(format.precision)]) {
+    if (block.queries() > kTileQueries) codes[0].unpacked = unpacked_.data();
+    forTiles([&](int query, const QueryTile& tile) {
+      for (int i = 0; i < count; ++i) codes[i].visible = visible[i] + query;
+      attendCodes(tile, {codes, static_cast<std::size_t>(count)}, ahead);
+      codes[0].isUnpacked = true;
+    });
+    return;
+  }
+  PageTile elements = elementsOf(kernels, view.pages[page], format, block.kvHead, ahead[0]);
+  setScales(kernels, view.pages[page], format, block, stride, elements);
+  forTiles([&](int query, QueryTile tile) {
+    elements.visible = visible[0] + query;
+    if (isPacked(format.precision)) {
+      tile.q = folded_.data() + static_cast<std::size_t>(query) * stride;
+      elements.keyOffsets = offsets_ + query;
+    }
+    kernels.attendPage(tile, elements, ahead[0]);
+  });
 }
 
 PageTile AttentionWorker::elementsOf(const AttentionKernels& kernels, const std::byte* page,

@@ -40,7 +40,8 @@ class AttentionWorker {
 
  private:
   // Turned, unless null.
-  void loadQueries(const AttentionProblem& problem, const AttentionBlock& block, const Turn* turn = nullptr);
+  void loadQueries(const AttentionKernels& kernels, const AttentionProblem& problem,
+                   const AttentionBlock& block, const Turn* turn = nullptr);
   // The mid pages that a row sees, ascending. `block` has this row only.
   void selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                    const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
@@ -55,10 +56,12 @@ class AttentionWorker {
   // The pages of a span, of the queries that were loaded.
   void attendLoaded(const AttentionKernels& kernels, const AttentionProblem& problem,
                     const AttentionBlock& block, std::int64_t span, const SoftmaxState& state);
-  // One page, which is not given up. `nextPage`: the one that follows, to be fetched ahead; -1: none.
-  void attendPage(const AttentionKernels& kernels, const AttentionProblem& problem,
-                  const AttentionBlock& block, std::int64_t page, std::int64_t nextPage,
-                  const SoftmaxState& state);
+  // `count` neighbouring pages, none given up: more than one where their class is the same and is attended to
+  // by its codes, and the block is no more than a tile. `next`: those that follow, to be fetched ahead; -1:
+  // none.
+  void attendPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                   const AttentionBlock& block, std::int64_t page, int count, std::int64_t next,
+                   const SoftmaxState& state);
   // The page's keys and values as bf16: where they lie, or written down.
   PageTile elementsOf(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
                       int kvHead, Prefetch& next);
@@ -69,6 +72,9 @@ class AttentionWorker {
   float offsets_[kBlockQueries];  // and what its key middles add to their scores
   float valueScales_[2 * kPageTokens];
   AlignedArray<bf16> q_, keys_, values_;
+  AlignedArray<std::int16_t> numbers_;   // the queries as whole numbers, where the kernels take them
+  AlignedArray<std::int16_t> unpacked_;  // a page's codes, where several tiles meet them
+  float units_[kBlockQueries];
   float scale_ = 0;  // of the queries that were loaded
   AlignedArray<float> total_, part_;
   std::vector<float> promises_;         // of each mid page
