@@ -66,7 +66,7 @@ export const EngineSettings = z.strictObject({
     .number()
     .min(0)
     .max(1)
-    .default(0.99)
+    .default(0.975)
     .describe('part of the attention that the better pages receive under zip: the rest are int2'),
   prefillTau: z
     .number()
@@ -80,7 +80,7 @@ export const EngineSettings = z.strictObject({
     .int()
     .min(32)
     .max(65_536)
-    .default(128)
+    .default(64)
     .describe('newest tokens that are held as int8 under int4, int2 and zip; whole pages of 32'),
   packSinkTokens: z
     .int()

@@ -102,7 +102,7 @@ export class EngineLoop {
     this.#stepSeconds = parts.stepSeconds;
     // Packed blocks are shared by the choices of a request through the cache, even where it keeps nothing.
     this.#cache =
-      !partitions && (prefixCache || packing || pressure)
+      prefixCache || packing || pressure
         ? new PrefixCache(device.kv, device.kv.pageTokens, prefixCache)
         : undefined;
     this.#memory = new SequenceMemory({
@@ -243,7 +243,7 @@ export class EngineLoop {
       kvDroppedTokens: this.#memory.droppedTokens,
       ...(this.#memory.pages && { kvPages: this.#memory.pages }),
       kvSwappedBytes: this.#memory.swappedBytes,
-      cache: this.#cache?.stats() ?? { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 },
+      cache: this.#memory.cacheStats,
       promptTokens: this.#promptTokens,
       promptTokensRead: this.#readTokens,
       generatedTokens: this.#generatedTokens,

@@ -4,12 +4,33 @@ export { openCalibrationDevice } from './calibration/open-calibration-device.js'
 export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
 export { chooseDevice, type DeviceChoice } from './choose-device.js';
 export { openEngine } from './client.js';
+export { attend } from './convert/attention.js';
+export { type AttentionWeights, attentionName, readAttention } from './convert/attention-weights.js';
 export {
   convertKvHeads,
   type KvHeadReport,
   keptKvHeads,
 } from './convert/convert-kv-heads.js';
 export { type Grouping, groupings, type MergeMethod, mergeMethods } from './convert/convert-layer.js';
+export { addFeedForward, addProjection, attentionInputs, readFeedForward } from './convert/hidden-states.js';
+export { embed } from './convert/kv-head-conversion.js';
+export { solveSymmetric } from './convert/linear-algebra.js';
+export {
+  colBlock,
+  compact,
+  copyInto,
+  type Matrix,
+  matrix,
+  multiply,
+  rowBlock,
+  stack,
+  subtract,
+  sumOfSquares,
+  transposed,
+} from './convert/matrix.js';
+export { Rotation } from './convert/rotation.js';
+export { perplexity } from './convert/text-perplexity.js';
+export { WeightReader } from './convert/weight-reader.js';
 export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {
   type BornClass,
@@ -42,10 +63,12 @@ export {
   grammarKey,
   InvalidGrammar,
 } from './grammar/compile.js';
+export { type CompileReply, compileThread } from './grammar/compile-reply.js';
 export type { GrammarPart, GrammarSource } from './grammar/source.js';
 export { PackingRule } from './kv/packing-rule.js';
 export { byAttention, byScore, chooseClasses, followedBy, type PackedForm } from './kv/page-classes.js';
 export { pageTokens } from './kv/page-tokens.js';
+export { PartitionRule } from './kv/partition-rule.js';
 export { Saliency } from './kv/saliency.js';
 export { PrefillSight, type SeenPages, SparsePrefill } from './kv/sparse-prefill.js';
 export { openChatTemplate } from './model/chat-template.js';

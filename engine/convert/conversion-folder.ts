@@ -167,10 +167,10 @@ export class ConversionFolder {
       const own = tensors.filter((entry) => entry.file === index);
       total += writeSafetensors(
         this.#at(name),
-        own.map(
-          (entry): WrittenTensor =>
-            converted.get(entry.name) ?? { ...entry, bytes: () => reader.bytes(entry) },
-        ),
+        own.map((tensor): WrittenTensor => {
+          const entry = reader.entry(tensor.name);
+          return converted.get(entry.name) ?? { ...entry, bytes: () => reader.bytes(entry) };
+        }),
       );
       for (const entry of own) weightMap[entry.name] = name;
     }

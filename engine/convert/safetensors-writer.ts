@@ -1,15 +1,15 @@
 import { closeSync, openSync, renameSync, writeSync } from 'node:fs';
-import type { TensorEntry } from '../model/model-spec.js';
+import type { FloatDtype } from '../model/model-spec.js';
 
 export interface WrittenTensor {
   readonly name: string;
-  readonly dtype: TensorEntry['dtype'];
+  readonly dtype: FloatDtype;
   readonly shape: readonly number[];
   /** Asked for when it is the tensor's turn, so that not all are in memory together. */
   readonly bytes: () => Uint8Array;
 }
 
-const bytesOf: Readonly<Record<TensorEntry['dtype'], number>> = { bf16: 2, f16: 2, f32: 4 };
+const bytesOf: Readonly<Record<FloatDtype, number>> = { bf16: 2, f16: 2, f32: 4 };
 
 /** Under its name only when it is whole. Returns the bytes of all tensors. */
 export function writeSafetensors(file: string, tensors: readonly WrittenTensor[]): number {

@@ -1,7 +1,7 @@
-import type { TensorEntry } from '../model/model-spec.js';
+import type { FloatDtype } from '../model/model-spec.js';
 import { fromF16, toBf16, toF16 } from '../model/number-formats.js';
 
-type Dtype = TensorEntry['dtype'];
+type Dtype = FloatDtype;
 
 const largest: Readonly<Record<Dtype, number>> = { f16: 65_519, bf16: 3.3895e38, f32: 3.4028e38 };
 

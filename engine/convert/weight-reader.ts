@@ -1,8 +1,10 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { invalidModel } from '../model/model-files.js';
-import type { Checkpoint, TensorEntry } from '../model/model-spec.js';
+import type { Checkpoint, FloatDtype, Place, TensorEntry } from '../model/model-spec.js';
 import { type Matrix, matrix } from './matrix.js';
 import { decode } from './tensor-values.js';
+
+type FloatTensor = TensorEntry & { readonly dtype: FloatDtype };
 
 /** Tensors of a checkpoint as float64, one at a time: a layer fits in memory where a model may not. */
 export class WeightReader {
@@ -36,13 +38,20 @@ export class WeightReader {
     );
   }
 
-  entry(name: string): TensorEntry {
+  entry(name: string): FloatTensor {
     const entry = this.#entries.get(name);
     if (!entry) throw invalidModel(this.checkpoint.folder, `tensor ${name} is missing`);
-    return entry;
+    const { dtype } = entry;
+    if (dtype === 'e4m3') {
+      throw invalidModel(
+        this.checkpoint.folder,
+        `tensor ${name} is in fp8; take the original in bf16, f16 or f32 to convert`,
+      );
+    }
+    return { ...entry, dtype };
   }
 
-  bytes({ file, begin, end }: TensorEntry): Uint8Array {
+  bytes({ file, begin, end }: Place): Uint8Array {
     const handle = openSync(this.checkpoint.files[file]!, 'r');
     try {
       return readRange(handle, begin, end);

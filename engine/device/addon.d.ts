@@ -147,7 +147,7 @@ export interface NativeDevice {
   kvReserve(slot: number, tokens: number, precision: number): boolean;
   kvLength(slot: number): number;
   kvPublish(slot: number, index: number): number;
-  kvAttach(slot: number, blocks: Int32Array): void;
+  kvAttach(slot: number, blocks: Int32Array, droppedTokens: number): void;
   kvUnpublish(blocks: Int32Array): void;
   kvFork(from: number, to: number, tokens: number): boolean;
   kvReplace(slot: number, index: number, block: number): void;

@@ -266,8 +266,11 @@ export interface KvPool {
    * cached block that outlives the slot. Returns its id; the caller owns one reference.
    */
   publish(slot: number, index: number): number;
-  /** Start an empty slot with these cached blocks; the slot takes its own references. */
-  attach(slot: number, blocks: Int32Array): void;
+  /**
+   * Start an empty slot with these cached blocks; the slot takes its own references. `droppedTokens`: so many more its
+   * sequence had, in whole pages, which it gave up before it left these blocks.
+   */
+  attach(slot: number, blocks: Int32Array, droppedTokens?: number): void;
   /** Give back the references that `publish` gave. */
   unpublish(blocks: Int32Array): void;
   /**

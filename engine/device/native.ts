@@ -118,7 +118,7 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped:
     reserve: (slot, tokens, born = precision) => native.kvReserve(slot, tokens, pageClasses.indexOf(born)),
     length: (slot) => native.kvLength(slot),
     publish: (slot, index) => native.kvPublish(slot, index),
-    attach: (slot, blocks) => native.kvAttach(slot, blocks),
+    attach: (slot, blocks, droppedTokens = 0) => native.kvAttach(slot, blocks, droppedTokens),
     unpublish: (blocks) => native.kvUnpublish(blocks),
     fork: (from, to, tokens) => native.kvFork(from, to, tokens),
     replace: (slot, index, block) => native.kvReplace(slot, index, block),

@@ -1,5 +1,7 @@
+import { classesOf } from './classes.js';
 import { Dfa, type DfaState } from './dfa.js';
 import { GrammarError } from './errors.js';
+import { calledOf, type KnownRule, type KnownRules, noKnownRules } from './known-rule.js';
 import { refuseLeftRecursion } from './left-recursion.js';
 import { Nfa } from './nfa.js';
 import type { Rules } from './pattern.js';
@@ -17,10 +19,27 @@ export interface RuleStates {
 }
 
 /**
- * Makes deterministic automata of rules, of which the first is the whole. Throws `GrammarError` if they are too large,
- * one calls itself before anything else, or nothing fits them.
+ * Makes deterministic automata of rules, of which the first is the whole; they may call `known` ones too. Throws
+ * `GrammarError` if they are too large, one calls itself before anything else, or nothing fits them.
  */
-export function makeTables(rules: Rules): GrammarTables {
+export function makeTables(rules: Rules, known: KnownRules = noKnownRules): GrammarTables {
+  const { states, starts } = statesOf(rules);
+  const names = new Set(rules.keys());
+  const called = new Set<string>();
+  for (const { calls } of states) {
+    for (const { rule } of calls) {
+      if (known.has(rule)) called.add(rule);
+      else if (!names.has(rule)) throw new GrammarError(`there is no rule '${rule}'`);
+    }
+  }
+  trim(states, starts, known);
+  refuseLeftRecursion(states, starts, known);
+  refuseManyPlaces(states, starts, known);
+  return tablesOf(states, starts, calledOf(known, called));
+}
+
+/** The states of all rules, one rule behind another. */
+export function statesOf(rules: Rules): { states: DfaState[]; starts: RuleStates[] } {
   const states: DfaState[] = [];
   const starts: RuleStates[] = [];
   for (const [name, pattern] of rules) {
@@ -28,67 +47,65 @@ export function makeTables(rules: Rules): GrammarTables {
     starts.push({ name, start: states.length });
     for (const state of dfa.states) states.push(state);
   }
-  const indices = new Map(starts.map(({ name }, index) => [name, index]));
-  for (const { calls } of states) {
-    const missing = calls.find(({ rule }) => !indices.has(rule));
-    if (missing) throw new GrammarError(`there is no rule '${missing.rule}'`);
-  }
-  trim(states, starts);
-  refuseLeftRecursion(states, starts);
-  refuseManyPlaces(states, starts);
-  return tablesOf(states, starts, indices);
+  return { states, starts };
 }
 
+/** The known rules come behind the others, in their order. */
 function tablesOf(
   states: readonly DfaState[],
   starts: readonly RuleStates[],
-  indices: ReadonlyMap<string, number>,
+  known: readonly KnownRule[],
 ): GrammarTables {
-  const { byteClasses, count } = classesOf(states);
-  if (states.length * count > mostCells) {
+  const { byteClasses, firstBytes } = classesOf(states, known);
+  const classes = firstBytes.length;
+  const count = known.reduce((sum, rule) => sum + rule.states, states.length);
+  if (count * classes > mostCells) {
     throw new GrammarError(
       'the grammar is too large: reduce its limits of lengths and counts, or its choices',
     );
   }
-  const next = new Int32Array(states.length * count).fill(-1);
-  const callBegins = new Int32Array(states.length + 1);
+  const indices = new Map([...starts, ...known].map(({ name }, index) => [name, index]));
+  const ruleStarts = starts.map(({ start }) => start);
+  const next = new Int32Array(count * classes).fill(-1);
+  const accepting = new Uint8Array(count);
+  const callBegins = new Int32Array(count + 1);
   const callRules: number[] = [];
   const callReturns: number[] = [];
-  states.forEach(({ bytes, calls }, state) => {
+  const call = (state: number, rule: string, target: number): void => {
+    callRules.push(indices.get(rule)!);
+    callReturns.push(target);
+    callBegins[state + 1]!++;
+  };
+  states.forEach(({ bytes, calls, accepting: ends }, state) => {
     for (const { from, to, target } of bytes) {
-      for (let byte = from; byte <= to; byte++) next[state * count + byteClasses[byte]!] = target;
+      next.fill(target, state * classes + byteClasses[from]!, state * classes + byteClasses[to]! + 1);
     }
-    for (const { rule, target } of calls) {
-      callRules.push(indices.get(rule)!);
-      callReturns.push(target);
-    }
-    callBegins[state + 1] = callRules.length;
+    for (const { rule, target } of calls) call(state, rule, target);
+    accepting[state] = Number(ends);
   });
+  let start = states.length;
+  for (const rule of known) {
+    ruleStarts.push(start);
+    const own = rule.firstBytes.length;
+    const ownClasses = Uint8Array.from(firstBytes, (byte) => rule.byteClasses[byte]!);
+    for (let state = 0; state < rule.states; state++) {
+      for (let index = 0; index < classes; index++) {
+        const target = rule.next[state * own + ownClasses[index]!]!;
+        if (target >= 0) next[(start + state) * classes + index] = start + target;
+      }
+    }
+    for (const { state, rule: other, target } of rule.calls) call(start + state, other, start + target);
+    accepting.set(rule.accepting, start);
+    start += rule.states;
+  }
+  for (let state = 0; state < count; state++) callBegins[state + 1]! += callBegins[state]!;
   return {
     byteClasses,
     next,
     callBegins,
     callRules: Int32Array.from(callRules),
     callReturns: Int32Array.from(callReturns),
-    accepting: Uint8Array.from(states, ({ accepting }) => Number(accepting)),
-    ruleStarts: Int32Array.from(starts, ({ start }) => start),
+    accepting,
+    ruleStarts: Int32Array.from(ruleStarts),
   };
-}
-
-/** Bytes that no edge tells apart are one class. */
-function classesOf(states: readonly DfaState[]): { byteClasses: Uint8Array; count: number } {
-  const begins = new Uint8Array(257);
-  for (const { bytes } of states) {
-    for (const { from, to } of bytes) {
-      begins[from] = 1;
-      begins[to + 1] = 1;
-    }
-  }
-  const byteClasses = new Uint8Array(256);
-  let last = 0;
-  for (let byte = 1; byte < 256; byte++) {
-    if (begins[byte]) last++;
-    byteClasses[byte] = last;
-  }
-  return { byteClasses, count: last + 1 };
 }

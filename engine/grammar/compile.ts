@@ -3,6 +3,7 @@ import { makeTables } from './automaton.js';
 import { GrammarError } from './errors.js';
 import { readGbnf } from './gbnf.js';
 import * as json from './json.js';
+import { knownJson } from './known-json.js';
 import { chars, choice, complement, oneOf, type Pattern, repeat, rule, sequence, text } from './pattern.js';
 import { SchemaReader } from './schema/schema-reader.js';
 import type { GrammarPart, GrammarSource } from './source.js';
@@ -39,8 +40,8 @@ function tablesOf(source: GrammarSource): GrammarTables {
   if (source.type === 'gbnf') return naming(source.param, () => makeTables(readGbnf(source.text)));
   const rules = new Map<string, Pattern>();
   const root = patternOf(source, rules);
-  const all = new Map([['root', root], ...Object.entries(json.jsonRules), ...rules]);
-  return naming(paramOf(source), () => makeTables(reachable(all)));
+  const all = new Map([['root', root], ...rules]);
+  return naming(paramOf(source), () => makeTables(reachable(all), knownJson()));
 }
 
 function naming<T>(param: string | undefined, work: () => T): T {
@@ -94,30 +95,30 @@ function reachable(rules: ReadonlyMap<string, Pattern>): Map<string, Pattern> {
     const pattern = rules.get(name);
     if (!pattern || found.has(name)) return;
     found.set(name, pattern);
-    for (const called of callsOf(pattern)) visit(called);
+    forEachCall(pattern, visit);
   };
   visit([...rules.keys()][0]!);
   return found;
 }
 
-function* callsOf(pattern: Pattern): IterableIterator<string> {
+function forEachCall(pattern: Pattern, visit: (rule: string) => void): void {
   switch (pattern.kind) {
     case 'rule':
-      yield pattern.name;
+      visit(pattern.name);
       break;
     case 'sequence':
-      for (const item of pattern.items) yield* callsOf(item);
+      for (const item of pattern.items) forEachCall(item, visit);
       break;
     case 'choice':
-      for (const option of pattern.options) yield* callsOf(option);
+      for (const option of pattern.options) forEachCall(option, visit);
       break;
     case 'repeat':
-      yield* callsOf(pattern.item);
+      forEachCall(pattern.item, visit);
       break;
     case 'list':
-      yield* callsOf(pattern.list.separator);
-      for (const item of pattern.list.items) yield* callsOf(item.pattern);
-      if (pattern.list.rest) yield* callsOf(pattern.list.rest.pattern);
+      forEachCall(pattern.list.separator, visit);
+      for (const item of pattern.list.items) forEachCall(item.pattern, visit);
+      if (pattern.list.rest) forEachCall(pattern.list.rest.pattern, visit);
       break;
   }
 }

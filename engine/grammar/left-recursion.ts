@@ -1,16 +1,21 @@
 import type { RuleStates } from './automaton.js';
 import type { DfaState } from './dfa.js';
 import { GrammarError } from './errors.js';
+import type { KnownRules } from './known-rule.js';
 
 /** Refuses rules that call themselves before anything is written: there would be calls without end. */
-export function refuseLeftRecursion(states: readonly DfaState[], rules: readonly RuleStates[]): void {
+export function refuseLeftRecursion(
+  states: readonly DfaState[],
+  rules: readonly RuleStates[],
+  known: KnownRules,
+): void {
   const starts = new Map(rules.map(({ name, start }) => [name, start]));
-  const nullable = nullableRules(states, rules);
+  const nullable = nullableRules(states, rules, known);
   const firstCalls = new Map<string, Set<string>>();
   for (const { name, start } of rules) {
     const calls = new Set<string>();
     for (const state of withoutBytes(states, start, nullable)) {
-      for (const { rule } of states[state]!.calls) calls.add(rule);
+      for (const { rule } of states[state]!.calls) if (!known.has(rule)) calls.add(rule);
     }
     firstCalls.set(name, calls);
   }
@@ -24,8 +29,14 @@ export function refuseLeftRecursion(states: readonly DfaState[], rules: readonly
   for (const name of starts.keys()) visit(name, []);
 }
 
-function nullableRules(states: readonly DfaState[], rules: readonly RuleStates[]): ReadonlySet<string> {
+/** Rules that may end where they begin. */
+export function nullableRules(
+  states: readonly DfaState[],
+  rules: readonly RuleStates[],
+  known: KnownRules,
+): ReadonlySet<string> {
   const nullable = new Set<string>();
+  for (const { name, isNullable } of known.values()) if (isNullable) nullable.add(name);
   for (let grown = true; grown; ) {
     grown = false;
     for (const { name, start } of rules) {

@@ -14,184 +14,180 @@ export interface CallEdge {
 }
 
 export interface NfaState {
-  readonly bytes: ByteEdge[];
-  readonly free: number[];
-  readonly calls: CallEdge[];
+  readonly bytes: readonly ByteEdge[];
+  readonly free: readonly number[];
+  readonly calls: readonly CallEdge[];
+}
+
+type Repeat = Extract<Pattern, { kind: 'repeat' }>;
+
+/** Where up to so many of an item begin, and where any number of them does. */
+interface Repeats {
+  readonly upTo: number[];
+  any: number | undefined;
 }
 
 /** Beyond it a grammar is refused: a schema of usual size has some thousands. */
 export const mostNfaStates = 400_000;
 
-/** A rule's pattern as an automaton that may go several ways at once. */
+const none: readonly never[] = [];
+
+/**
+ * A rule's pattern as an automaton that may go several ways at once. It is built from its end, so that what goes on alike is
+ * there once: of numbers up to some length those digits that may still come, however many there were.
+ */
 export class Nfa {
   readonly states: NfaState[] = [];
   readonly start: number;
   readonly end: number;
+  /** By item, and by where it goes on behind them. */
+  readonly #repeats = new Map<Pattern, Map<number, Repeats>>();
+  readonly #sequences = new Map<Pattern, readonly ByteSequence[]>();
 
   constructor(pattern: Pattern) {
-    this.start = this.#add();
-    this.end = this.#build(pattern, this.start);
+    this.end = this.#add({});
+    this.start = this.#build(pattern, this.end);
   }
 
-  #add(): number {
+  #add({ bytes = none, free = none, calls = none }: Partial<NfaState>): number {
     if (this.states.length >= mostNfaStates) {
       throw new GrammarError(
         'the grammar is too large: reduce its limits of lengths and counts, or its choices',
       );
     }
-    this.states.push({ bytes: [], free: [], calls: [] });
+    this.states.push({ bytes, free, calls });
     return this.states.length - 1;
   }
 
-  #free(from: number, to: number): void {
-    this.states[from]!.free.push(to);
+  /** A state that may be any of several. */
+  #any(states: readonly number[]): number {
+    return this.#add({ free: states });
   }
 
-  #byte(at: number, from: number, to: number): number {
-    const target = this.#add();
-    this.states[at]!.bytes.push({ from, to, target });
-    return target;
+  /** Closes a loop: what is built from the end leads to a state that was added before. */
+  #fill(state: number, free: readonly number[]): void {
+    this.states[state] = { ...this.states[state]!, free };
   }
 
-  /** Where a pattern that begins at `at` ends. */
-  #build(pattern: Pattern, at: number): number {
+  #byte(from: number, to: number, target: number): number {
+    return this.#add({ bytes: [{ from, to, target }] });
+  }
+
+  /** Where a pattern begins that goes on at `next`. */
+  #build(pattern: Pattern, next: number): number {
     switch (pattern.kind) {
-      case 'text': {
-        let end = at;
-        for (const byte of Buffer.from(pattern.text)) end = this.#byte(end, byte, byte);
-        return end;
-      }
-      case 'chars': {
-        // Of each number of bytes that may be any that continue a character there is one way to the end.
-        const tails = [this.#add()];
-        for (const bytes of pattern.ranges.flatMap(byteSequences)) {
-          const free = trailing(bytes);
-          for (; tails.length <= free; tails.push(this.states.length - 1)) {
-            this.states[this.#add()]!.bytes.push({ from: 0x80, to: 0xbf, target: tails.at(-1)! });
-          }
-          const own = bytes.slice(0, bytes.length - free);
-          let last = at;
-          for (const [from, to] of own.slice(0, -1)) last = this.#byte(last, from, to);
-          const [from, to] = own.at(-1)!;
-          this.states[last]!.bytes.push({ from, to, target: tails[free]! });
-        }
-        return tails[0]!;
-      }
+      case 'text':
+        return Buffer.from(pattern.text).reduceRight((target, byte) => this.#byte(byte, byte, target), next);
+      case 'chars':
+        return this.#chars(pattern, next);
       case 'sequence':
-        return pattern.items.reduce((end, item) => this.#build(item, end), at);
-      case 'choice': {
-        const end = this.#add();
-        for (const option of pattern.options) this.#free(this.#build(option, this.#branch(at)), end);
-        return end;
-      }
+        return pattern.items.reduceRight((target, item) => this.#build(item, target), next);
+      case 'choice':
+        return this.#any(pattern.options.map((option) => this.#build(option, next)));
       case 'repeat':
-        return this.#repeat(pattern, at);
+        return this.#repeat(pattern, next);
       case 'list':
-        return this.#list(pattern.list, at);
+        return this.#list(pattern.list, next);
       case 'without':
-        return this.#without(Buffer.from(pattern.text), at);
-      case 'rule': {
-        const target = this.#add();
-        this.states[at]!.calls.push({ rule: pattern.name, target });
-        return target;
-      }
+        return this.#without(Buffer.from(pattern.text), next);
+      case 'rule':
+        return this.#add({ calls: [{ rule: pattern.name, target: next }] });
     }
   }
 
-  /** A state of its own, so that what loops back to it does not loop to `at`. */
-  #branch(at: number): number {
-    const state = this.#add();
-    this.#free(at, state);
-    return state;
+  #chars(pattern: Extract<Pattern, { kind: 'chars' }>, next: number): number {
+    let sequences = this.#sequences.get(pattern);
+    if (!sequences) {
+      sequences = pattern.ranges.flatMap(byteSequences);
+      this.#sequences.set(pattern, sequences);
+    }
+    // Of each number of bytes that may be any that continue a character there is one way to the end.
+    const tails = [next];
+    const bytes = sequences.map((sequence): ByteEdge => {
+      const free = trailing(sequence);
+      while (tails.length <= free) tails.push(this.#byte(0x80, 0xbf, tails.at(-1)!));
+      let target = tails[free]!;
+      for (let i = sequence.length - free - 1; i > 0; i--) target = this.#byte(...sequence[i]!, target);
+      const [from, to] = sequence[0]!;
+      return { from, to, target };
+    });
+    return this.#add({ bytes });
   }
 
-  #repeat({ item, least, most }: Extract<Pattern, { kind: 'repeat' }>, at: number): number {
-    let last = at;
-    for (let i = 0; i < least; i++) last = this.#build(item, last);
+  #repeat({ item, least, most }: Repeat, next: number): number {
+    let begin: number;
+    const known = this.#repeatsOf(item, next);
     if (most === Number.POSITIVE_INFINITY) {
-      const loop = this.#branch(last);
-      this.#free(this.#build(item, loop), loop);
-      return this.#branch(loop);
+      if (known.any === undefined) {
+        known.any = this.#add({});
+        this.#fill(known.any, [next, this.#build(item, known.any)]);
+      }
+      begin = known.any;
+    } else {
+      const { upTo } = known;
+      while (upTo.length <= most - least) upTo.push(this.#any([next, this.#build(item, upTo.at(-1)!)]));
+      begin = upTo[Math.max(0, most - least)]!;
     }
-    const end = this.#add();
-    this.#free(last, end);
-    for (let i = least; i < most; i++) {
-      last = this.#build(item, this.#branch(last));
-      this.#free(last, end);
-    }
-    return end;
+    for (let i = 0; i < least; i++) begin = this.#build(item, begin);
+    return begin;
+  }
+
+  #repeatsOf(item: Pattern, next: number): Repeats {
+    const ofItem = this.#repeats.get(item) ?? new Map<number, Repeats>();
+    this.#repeats.set(item, ofItem);
+    const known = ofItem.get(next) ?? { upTo: [next], any: undefined };
+    ofItem.set(next, known);
+    return known;
   }
 
   /** Two ways side by side: where nothing has been written yet, and where a separator comes before the next item. */
-  #list({ separator, gaps, items, rest, filled }: List, at: number): number {
-    const end = this.#add();
-    let first: number | undefined = this.#branch(at);
-    let later = this.#add();
-    const mayEnd = (): void => {
-      this.#free(later, end);
-      if (first !== undefined && !filled) this.#free(first, end);
-    };
-    const item = (pattern: Pattern): number => {
-      const begin = this.#add();
-      if (first !== undefined) this.#free(first, begin);
-      this.#free(this.#build(separator, this.#branch(later)), begin);
-      return this.#build(pattern, begin);
-    };
-    for (const { pattern, required } of items) {
-      if (!required && !gaps) mayEnd();
-      const behind = item(pattern);
-      if (required || !gaps) {
-        first = undefined;
-        later = behind;
-      } else {
-        const next = this.#add();
-        this.#free(later, next);
-        this.#free(behind, next);
-        later = next;
-      }
-    }
+  #list({ separator, gaps, items, rest, filled }: List, next: number): number {
     const { pattern, least, most } = rest ?? { pattern: nothing, least: 0, most: 0 };
-    const further = (): void => {
-      later = item(pattern);
-      first = undefined;
+    const mayEnd = filled ? none : [next];
+    // Where an item has been written, and where none has.
+    let [later, first] = [next, this.#any(mayEnd)];
+    const before = (item: Pattern, elseLater: readonly number[], elseFirst: readonly number[]): void => {
+      const begin = this.#build(item, later);
+      later = this.#any([...elseLater, this.#build(separator, begin)]);
+      first = this.#any([...elseFirst, begin]);
     };
-    for (let i = 0; i < least; i++) further();
-    mayEnd();
     if (most === Number.POSITIVE_INFINITY) {
-      const loop = this.#branch(later);
-      later = loop;
-      this.#free(item(pattern), loop);
-      this.#free(loop, end);
-      return end;
+      later = this.#add({});
+      const begin = this.#build(pattern, later);
+      this.#fill(later, [next, this.#build(separator, begin)]);
+      first = this.#any([...mayEnd, begin]);
+    } else {
+      for (let i = least; i < most; i++) before(pattern, [next], mayEnd);
     }
-    for (let i = least; i < most; i++) {
-      further();
-      this.#free(later, end);
+    for (let i = 0; i < least; i++) before(pattern, none, none);
+    for (const { pattern: item, required } of items.toReversed()) {
+      if (required) before(item, none, none);
+      else if (gaps) before(item, [later], [first]);
+      else before(item, [next], mayEnd);
     }
-    return end;
+    return first;
   }
 
   /** Knuth, Morris and Pratt: a state for each length of the text that the bytes so far may have begun. */
-  #without(needle: Uint8Array, at: number): number {
-    const states = Array.from(needle, () => this.#add());
+  #without(needle: Uint8Array, next: number): number {
+    const states = Array.from(needle, () => this.#add({}));
     const fallback = [0];
     for (let i = 1, k = 0; i < needle.length; i++) {
       while (k > 0 && needle[i] !== needle[k]) k = fallback[k - 1]!;
       if (needle[i] === needle[k]) k++;
       fallback.push(k);
     }
-    this.#free(at, states[0]!);
-    const end = this.#add();
     states.forEach((state, matched) => {
-      this.#free(state, end);
+      const bytes: ByteEdge[] = [];
       for (let byte = 0; byte < 256; byte++) {
         let k = matched;
         while (k > 0 && needle[k] !== byte) k = fallback[k - 1]!;
         if (needle[k] === byte) k++;
-        if (k < needle.length) this.states[state]!.bytes.push({ from: byte, to: byte, target: states[k]! });
+        if (k < needle.length) bytes.push({ from: byte, to: byte, target: states[k]! });
       }
+      this.states[state] = { bytes, free: [next], calls: none };
     });
-    return end;
+    return states[0]!;
   }
 }
 

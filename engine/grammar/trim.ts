@@ -1,47 +1,51 @@
 import type { RuleStates } from './automaton.js';
 import type { DfaState } from './dfa.js';
 import { GrammarError } from './errors.js';
+import type { KnownRules } from './known-rule.js';
 
 /**
  * Takes away every way that leads to no end, so that whatever is allowed at one byte can be completed. Throws
- * `GrammarError` if nothing is left.
+ * `GrammarError` if nothing is left. Known rules all come to an end.
  */
-export function trim(states: readonly DfaState[], rules: readonly RuleStates[]): void {
-  const callers = new Map<number, { state: number; rule: string }[]>();
-  const before = new Map<number, number[]>();
-  const callsOf = new Map<string, { state: number; target: number }[]>();
-  const add = <K, V>(map: Map<K, V[]>, key: K, value: V): void => {
-    const list = map.get(key);
-    if (list) list.push(value);
-    else map.set(key, [value]);
-  };
+export function trim(states: readonly DfaState[], rules: readonly RuleStates[], known: KnownRules): void {
+  const before = states.map((): number[] => []);
+  const callsOf = new Map(rules.map(({ name }) => [name, [] as number[]]));
   states.forEach(({ bytes, calls }, state) => {
-    for (const { target } of bytes) add(before, target, state);
+    for (const { target } of bytes) before[target]!.push(state);
     for (const { rule, target } of calls) {
-      add(callers, target, { state, rule });
-      add(callsOf, rule, { state, target });
+      before[target]!.push(state);
+      callsOf.get(rule)?.push(state);
     }
   });
   const ruleAt = new Map(rules.map(({ name, start }) => [start, name]));
-  const ends = new Set<number>();
-  const endingRules = new Set<string>();
+  const ends = states.map(() => false);
+  const endingRules = new Set(known.keys());
+  const open: number[] = [];
+  const end = (state: number): void => {
+    if (!ends[state]) open.push(state);
+    ends[state] = true;
+  };
+  /** Looks again at a state of which some way has turned out to end. */
+  const check = (state: number): void => {
+    if (!ends[state] && states[state]!.bytes.some(({ target }) => ends[target])) end(state);
+    const { calls } = states[state]!;
+    if (!ends[state] && calls.some(({ rule, target }) => endingRules.has(rule) && ends[target])) end(state);
+  };
   states.forEach(({ accepting }, state) => {
-    if (accepting) ends.add(state);
+    if (accepting) end(state);
   });
-  // A set is walked through what is added to it meanwhile.
-  for (const state of ends) {
-    for (const earlier of before.get(state) ?? []) ends.add(earlier);
-    for (const { state: caller, rule } of callers.get(state) ?? [])
-      if (endingRules.has(rule)) ends.add(caller);
+  for (let state = open.pop(); state !== undefined; state = open.pop()) {
+    for (const earlier of before[state]!) check(earlier);
     const rule = ruleAt.get(state);
     if (rule === undefined) continue;
     endingRules.add(rule);
-    for (const call of callsOf.get(rule) ?? []) if (ends.has(call.target)) ends.add(call.state);
+    for (const caller of callsOf.get(rule)!) check(caller);
   }
   if (!endingRules.has(rules[0]!.name))
     throw new GrammarError('nothing fits the grammar: it can never come to an end');
+  if (ends.every(Boolean)) return;
   for (const state of states) {
-    state.bytes = state.bytes.filter(({ target }) => ends.has(target));
-    state.calls = state.calls.filter(({ rule, target }) => endingRules.has(rule) && ends.has(target));
+    state.bytes = state.bytes.filter(({ target }) => ends[target]);
+    state.calls = state.calls.filter(({ rule, target }) => endingRules.has(rule) && ends[target]);
   }
 }

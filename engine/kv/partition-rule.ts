@@ -60,6 +60,11 @@ export class PartitionRule {
     return this.midTokens + this.stride;
   }
 
+  /** Tokens that are computed while all is exact: what they hold is the same under every rule. */
+  get exactTokens(): number {
+    return this.nextAt(this.sinkTokens + this.recentTokens);
+  }
+
   /** Where mid ends when the token at `position` is computed; nothing is in it where that is not behind the sink. */
   midEndAt(position: number): number {
     const moved = Math.floor(position / this.stride) * this.stride;

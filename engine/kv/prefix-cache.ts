@@ -102,9 +102,14 @@ export class PrefixCache {
 
   /** A sequence starts on the blocks of `path`, which stay until it calls `release`. */
   use(path: readonly CacheNode[], promptTokens: number): void {
-    this.#queriedTokens += promptTokens;
-    this.#hitTokens += path.length * this.pageTokens;
+    this.count(promptTokens, path.length * this.pageTokens);
     this.share(path);
+  }
+
+  /** A sequence of so many tokens starts, of which so many are there. */
+  count(promptTokens: number, hitTokens: number): void {
+    this.#queriedTokens += promptTokens;
+    this.#hitTokens += hitTokens;
   }
 
   /** One more sequence on the blocks of `path`; not a look-up, so it does not count as one. */
@@ -151,6 +156,11 @@ export class PrefixCache {
   unpin(path: readonly CacheNode[]): void {
     for (const node of path) this.#addHolder(node);
     this.release(path);
+  }
+
+  /** A slot holds the pages of these blocks no more, whose path was unpinned. */
+  leave(nodes: readonly CacheNode[]): void {
+    for (const node of nodes) this.#removeHolder(node);
   }
 
   /**

@@ -2,9 +2,10 @@ import type { BornClass, Device, SwappedKv } from '../device/device.js';
 import { slotSampling } from '../sampling/params.js';
 import type { Memory, Squeezable } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
-import type { KvUsage } from '../types.js';
+import type { CacheStats, KvUsage } from '../types.js';
 import { blocksFor } from './admission.js';
 import type { Compression } from './compression.js';
+import { type Continuation, KeptSequences } from './kept-sequences.js';
 import type { PackingRule } from './packing-rule.js';
 import { byRule, underPressure } from './packing-schedule.js';
 import { classesOf, decidesByAttention, type PackedForm } from './page-classes.js';
@@ -28,7 +29,7 @@ export interface SequenceMemoryOptions {
   readonly pressure: PressureRule | undefined;
   /** Absent: the rows of a prompt look everywhere. */
   readonly sparse: SparsePrefill | undefined;
-  /** In place of both: sequences of any length are held in a bounded number of blocks. No cache then. */
+  /** In place of both: sequences of any length are held in a bounded number of blocks. */
   readonly partitions: PartitionRule | undefined;
   readonly eosTokenIds: readonly number[];
   /** Bytes of host memory for the KV of pre-empted sequences. */
@@ -50,6 +51,8 @@ export class SequenceMemory implements Memory<Sequence> {
   readonly #compression: Compression | undefined;
   readonly #packing: SequencePacking | undefined;
   readonly #partitions: SequencePartitions | undefined;
+  /** Absent where sequences are not held in partitions, or nothing is kept for others. */
+  readonly #kept: KeptSequences | undefined;
   readonly #swapped = new Map<Sequence, SwappedKv>();
   #swappedBytes = 0;
   /** Copies to and from host memory that run. */
@@ -65,12 +68,17 @@ export class SequenceMemory implements Memory<Sequence> {
     const { layers } = info.spec;
     const schedule = packing ? byRule(packing) : pressure && underPressure(pressure);
     if (schedule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
+    const share = (sequence: Sequence) => this.share(sequence);
     if (schedule && cache) {
-      const share = (sequence: Sequence) => this.share(sequence);
       const partitions = pressure?.partitions;
       this.#packing = new SequencePacking({ kv, layers, cache, schedule, partitions, share, onPacked });
     }
-    if (partitions) this.#partitions = new SequencePartitions({ kv, layers, rule: partitions, onPacked });
+    if (partitions) {
+      const giveBack = (blocks: number) => this.#giveBack(blocks);
+      const rule = partitions;
+      this.#partitions = new SequencePartitions({ kv, layers, rule, cache, share, giveBack, onPacked });
+      if (cache) this.#kept = new KeptSequences(kv, rule, (path) => cache.leave(path));
+    }
     this.#compression = this.#packing ?? this.#partitions;
     this.#freeSlots = Array.from({ length: info.slots }, (_, i) => info.slots - 1 - i);
   }
@@ -102,6 +110,19 @@ export class SequenceMemory implements Memory<Sequence> {
   /** Bytes of host memory that hold swapped sequences, or will. */
   get swappedBytes(): number {
     return this.#swappedBytes;
+  }
+
+  /** Of the prefix cache, and what sequences in partitions have left. */
+  get cacheStats(): CacheStats {
+    const none = { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 };
+    const stats = this.#cache?.stats() ?? none;
+    if (!this.#kept) return stats;
+    const { blocks, evictedBlocks } = this.#kept;
+    return {
+      ...stats,
+      blocks: stats.blocks + blocks,
+      evictedBlocks: stats.evictedBlocks + evictedBlocks,
+    };
   }
 
   kvBytesPerToken(sequence: Sequence): number {
@@ -201,20 +222,28 @@ export class SequenceMemory implements Memory<Sequence> {
 
   usage(): number {
     const { totalBlocks } = this.#device.kv;
-    return 1 - this.#availableBlocks() / totalBlocks;
+    return 1 - (this.#availableBlocks() + (this.#kept?.blocks ?? 0)) / totalBlocks;
   }
 
   cachedTokens(sequence: Sequence): number {
-    return this.#match(sequence).length * this.pageTokens;
+    return this.#continuation(sequence)?.tokens ?? this.#match(sequence).length * this.pageTokens;
   }
 
   admit(sequence: Sequence, reserveTokens: number): boolean {
     if (this.#freeSlots.length === 0) return false;
+    const most = this.#mostBlocks(sequence, sequence.tokenCount + reserveTokens) + this.#packRoom;
+    const continuation = this.#continuation(sequence);
+    if (continuation) {
+      if (this.#makeAvailable(most - this.#kept!.blocksOf(continuation), continuation)) {
+        this.#goOn(sequence, continuation);
+        return true;
+      }
+      // What it holds lies in the way of a sequence that is alone.
+      if (this.openSlots > 0) return false;
+    }
     const path = this.#match(sequence);
     const idle = path.filter((node) => node.users === 0).length;
-    const tokens = sequence.tokenCount + reserveTokens;
-    const most = this.#mostBlocks(sequence, tokens);
-    if (most - path.length + this.#packRoom > this.#availableBlocks() - idle) return false;
+    if (!this.#makeAvailable(most - path.length + idle)) return false;
     this.#open(sequence);
     if (path.length > 0) {
       this.#device.kv.attach(
@@ -235,9 +264,14 @@ export class SequenceMemory implements Memory<Sequence> {
     while (!kv.reserve(sequence.slot, tokens - sequence.droppedTokens, born)) {
       const missing =
         blocksFor(tokens, this.pageTokens) - Math.floor(sequence.computedTokens / this.pageTokens);
-      if (!this.#cache || this.#cache.evict(missing) === 0) return false;
+      if (!this.#giveBack(missing)) return false;
     }
     return true;
+  }
+
+  /** Gives back memory that nobody runs on, of so many blocks if there is as much; false: there was none. */
+  #giveBack(blocks: number): boolean {
+    return (this.#cache?.evict(blocks) ?? 0) > 0 || (this.#kept?.evict() ?? false);
   }
 
   fork(from: Sequence, to: Sequence): boolean {
@@ -258,6 +292,24 @@ export class SequenceMemory implements Memory<Sequence> {
     return true;
   }
 
+  /** Where the sequence can go on that others have left, behind what the cache itself has. */
+  #continuation(sequence: Sequence): Continuation | undefined {
+    if (sequence.isScored) return undefined;
+    return this.#kept?.match(sequence.tokens.view());
+  }
+
+  /** Whether so many blocks can be had, but for those of `spared`: what others have left is given up for that. */
+  #makeAvailable(blocks: number, spared?: Continuation): boolean {
+    while (blocks > this.#availableBlocks()) if (!this.#kept?.evict(spared?.kept)) return false;
+    return true;
+  }
+
+  #goOn(sequence: Sequence, continuation: Continuation): void {
+    this.#open(sequence);
+    this.#kept!.take(sequence, continuation);
+    this.#cache!.count(sequence.tokenCount, continuation.tokens);
+  }
+
   /** Frees the slot. What it computed stays in the cache for whoever asks the same, or in host memory for its session. */
   release(sequence: Sequence): void {
     if (this.#isParked(sequence)) {
@@ -266,6 +318,7 @@ export class SequenceMemory implements Memory<Sequence> {
     }
     this.#compression?.abandon(sequence);
     this.share(sequence);
+    if (sequence.phase === 'ended' && sequence.packedTokens > 0) this.#kept?.keep(sequence);
     this.#close(sequence);
     forget(sequence);
   }
@@ -346,15 +399,21 @@ export class SequenceMemory implements Memory<Sequence> {
   share(sequence: Sequence): void {
     if (sequence.packedTokens > 0) return;
     const { promptTokens, computedTokens, path, slot, tokens } = sequence;
-    const { sparse, packing } = this.#options;
+    const { sparse } = this.#options;
     const common = sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
-    const exact = packing?.exactTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
+    const exact = this.#exactTokens(sequence);
     this.#cache?.extend(path, slot, tokens.view(0, Math.min(computedTokens, common, exact)));
     if (!sparse) return;
     for (const [stretch, end] of this.#stretchEnds(sparse, path)) {
       const seen = sequence.sight?.ofStretch(stretch);
       if (seen) end.seen ??= seen;
     }
+  }
+
+  /** Tokens that are computed while all is exact. */
+  #exactTokens({ promptTokens }: Sequence): number {
+    const { packing, partitions } = this.#options;
+    return packing?.exactTokens(promptTokens) ?? partitions?.exactTokens ?? Number.POSITIVE_INFINITY;
   }
 
   /** Of the stretches that begin behind a block of the path, that block. */
@@ -409,7 +468,7 @@ export class SequenceMemory implements Memory<Sequence> {
     if (this.#freeSlots.length === 0) return false;
     const tokens = sequence.tokenCount + reserveTokens;
     const needed = this.#mostBlocks(sequence, tokens);
-    if (needed + this.#packRoom > this.#availableBlocks()) return false;
+    if (!this.#makeAvailable(needed + this.#packRoom)) return false;
     const { kv } = this.#device;
     if (needed > kv.freeBlocks()) this.#cache?.evict(needed - kv.freeBlocks());
     this.#open(sequence);
@@ -506,14 +565,15 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   /** Tokens that may come from the cache: one is always left over, to sample what follows it. */
-  #mostCached({ promptTokens, tokenCount }: Sequence): number {
-    const { packing, sparse } = this.#options;
+  #mostCached(sequence: Sequence): number {
+    const { promptTokens, tokenCount } = sequence;
+    const { sparse } = this.#options;
     // What was computed by rows that look elsewhere is not what this prompt would compute.
     const common = Math.min(tokenCount - 1, sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY);
     // The probes must be seen anew.
     if (this.#form) return Math.min(common, Math.max(0, promptTokens - tailProbes));
-    // What was generated behind packed tokens is not what a prompt of the same tokens holds.
-    return packing ? Math.min(common, packing.exactTokens(promptTokens)) : common;
+    // What was computed behind packed tokens is not what a prompt of the same tokens holds there.
+    return Math.min(common, this.#exactTokens(sequence));
   }
 
   #open(sequence: Sequence): void {

@@ -16,8 +16,13 @@ import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PartitionRule } from './partition-rule.js';
 import type { PrefixCache } from './prefix-cache.js';
 
+/**
+ * A growing sequence has its next pages converted so many tokens before that is due: not more, because so long it holds both
+ * forms of them; not less, because a conversion may have to wait for others, and then the sequence would.
+ */
+const aheadTokens = 8;
 /** Blocks of one sequence that are converted at once; for a while there are both forms of them. */
-const batchBlocks = 16;
+const batchBlocks = 8;
 
 export interface SequencePackingOptions {
   readonly kv: KvPool;
@@ -51,8 +56,8 @@ export function packingRoom(kv: PoolSizes, forms: readonly PackedForm[]): number
 
 /**
  * Packs sequences as the schedule says. A conversion runs beside the sequence's steps, which go on with the old pages. What is
- * due by its position it must have before its next step; while it decodes, that is made a page ahead of time, so that it
- * seldom waits.
+ * due by its position it must have before its next step; while it decodes, that is made ahead of time, so that it seldom
+ * waits.
  */
 export class SequencePacking implements Compression {
   readonly #options: SequencePackingOptions;
@@ -148,10 +153,10 @@ export class SequencePacking implements Compression {
    * step, and memory is out.
    */
   pack(sequence: Sequence): boolean {
-    const { schedule, kv, share } = this.#options;
+    const { schedule, share } = this.#options;
     const { promptTokens, computedTokens } = sequence;
     const next = schedule.nextAt(sequence, computedTokens);
-    const isSoon = computedTokens >= promptTokens && next - computedTokens <= kv.pageTokens;
+    const isSoon = computedTokens >= promptTokens && next - computedTokens <= aheadTokens;
     if ((this.#dueAt(sequence) > 0 || isSoon) && sequence.convertedTokens === 0) share(sequence);
     while (!sequence.packing) {
       const due = this.#dueAt(sequence);

@@ -4,6 +4,7 @@ import { blocksFor } from './admission.js';
 import type { Compression } from './compression.js';
 import { uniform } from './page-classes.js';
 import type { PartitionRule } from './partition-rule.js';
+import type { PrefixCache } from './prefix-cache.js';
 import { type PoolSizes, packingRoom } from './sequence-packing.js';
 
 /** Of mid pages. */
@@ -13,6 +14,12 @@ export interface SequencePartitionsOptions {
   readonly kv: KvPool;
   readonly layers: number;
   readonly rule: PartitionRule;
+  /** Of what sequences hold while all of it is exact; absent: they share nothing. */
+  readonly cache: PrefixCache | undefined;
+  /** Lets the cache have the sequence's full blocks, while they are exact. */
+  readonly share: (sequence: Sequence) => void;
+  /** Gives back memory that nobody runs on, of so many blocks if there is as much; false: there was none. */
+  readonly giveBack: (blocks: number) => boolean;
   /** A conversion has ended, and the sequence may move on, be closed or be swapped. */
   readonly onPacked: (sequence: Sequence) => void;
 }
@@ -110,7 +117,11 @@ export class SequencePartitions implements Compression {
     sequence.convertedTokens = 0;
   }
 
-  release(): void {}
+  release({ path, packedTokens }: Sequence): void {
+    const { cache } = this.#options;
+    if (packedTokens > 0) cache?.leave(path);
+    else cache?.release(path);
+  }
 
   /** Where the sequence's mid ends, as a position in it. */
   #midEnd({ droppedTokens, packedTokens }: Sequence): number {
@@ -119,12 +130,17 @@ export class SequencePartitions implements Compression {
 
   /** Begins to pack the tokens [begin, end). False if memory is out. */
   #convert(sequence: Sequence, begin: number, end: number): boolean {
-    const { kv, layers, rule } = this.#options;
+    const { kv, layers, rule, share, giveBack } = this.#options;
     const { slot, droppedTokens } = sequence;
     const first = (begin - droppedTokens) / rule.pageTokens;
     const count = (end - begin) / rule.pageTokens;
     const classes = new Uint8Array(count * layers).fill(pageClasses.indexOf(packedForm.low));
-    const conversion = kv.convert(slot, first, first + count, classes);
+    // Those that are to be packed are in the cache then, whoever brought them.
+    share(sequence);
+    let conversion: Promise<void> | null;
+    do {
+      conversion = kv.convert(slot, first, first + count, classes);
+    } while (!conversion && giveBack(count));
     if (!conversion) return false;
     sequence.packing = true;
     sequence.convertedTokens = end;
@@ -140,10 +156,17 @@ export class SequencePartitions implements Compression {
 
   /** What was packed joins mid, and what mid has too much is dropped. */
   #move(sequence: Sequence): void {
-    const { kv, rule } = this.#options;
-    const { slot } = sequence;
+    const { kv, rule, cache, share } = this.#options;
+    const { slot, path } = sequence;
+    const moved = sequence.convertedTokens - this.#midEnd(sequence);
     kv.finishConversion(slot);
-    sequence.packedTokens += sequence.convertedTokens - this.#midEnd(sequence);
+    if (sequence.packedTokens === 0) {
+      // The last blocks that were computed behind exact ones.
+      share(sequence);
+      cache?.unpin(path);
+    }
+    cache?.leave(path.splice(rule.sinkTokens / rule.pageTokens, moved / rule.pageTokens));
+    sequence.packedTokens += moved;
     const dropped = Math.max(0, sequence.packedTokens - rule.midTokens);
     if (dropped > 0) {
       const first = rule.sinkTokens / rule.pageTokens;

@@ -3,6 +3,7 @@ import { modelSpec } from './config.js';
 import { matchTensors } from './expected-tensors.js';
 import { invalidModel, readJsonIfThere, requireFolder } from './model-files.js';
 import type { Checkpoint } from './model-spec.js';
+import { fp8FormatOf } from './quantization.js';
 import { readStoredTensors } from './safetensors.js';
 
 const maxConfigBytes = 4 * 1024 * 1024;
@@ -19,10 +20,11 @@ export async function readCheckpoint(folder: string): Promise<Checkpoint> {
   const spec = config === undefined ? undefined : modelSpec(configFile, config);
   const stored = await readStoredTensors(folder);
   if (spec === undefined) throw invalidModel(folder, 'config.json is missing');
+  const { quantization_config: quantization } = config as { quantization_config?: unknown };
   return {
     folder: path.resolve(folder),
     spec,
     files: stored.files,
-    tensors: matchTensors(folder, spec, stored),
+    tensors: matchTensors(folder, spec, stored, fp8FormatOf(configFile, quantization)),
   };
 }

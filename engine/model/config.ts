@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { EngineError } from '../errors.js';
 import { invalidModel, quoted } from './model-files.js';
 import type { ModelSpec } from './model-spec.js';
+import { fp8FormatOf } from './quantization.js';
 import { RopeParameters, ropeSpec, ropeTypes, scaledContextLength } from './rope.js';
 
 type Family = ModelSpec['family'];
@@ -184,13 +185,7 @@ function refuseUnsupported(file: string, config: Config): void {
   if (activation !== 'silu' && activation !== 'swish') {
     throw invalidModel(file, `hidden_act ${quoted(activation)} is not supported; supported is "silu"`);
   }
-  if (config.quantization_config != null) {
-    throw invalidModel(
-      file,
-      'the checkpoint is quantized (quantization_config); take the original in bf16, f16 or f32: ' +
-        'the server itself packs weights to int8 or int4 at load',
-    );
-  }
+  fp8FormatOf(file, config.quantization_config);
   if ((config.partial_rotary_factor ?? 1) !== 1) {
     throw invalidModel(file, `partial_rotary_factor ${config.partial_rotary_factor} is not supported`);
   }

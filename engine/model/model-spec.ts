@@ -37,16 +37,31 @@ export interface RopeSpec {
   readonly attentionFactor: number;
 }
 
-/** One tensor of a checkpoint, checked against its file's size. */
-export interface TensorEntry {
-  readonly name: string;
-  readonly dtype: 'bf16' | 'f16' | 'f32';
-  readonly shape: readonly number[];
+export type FloatDtype = 'bf16' | 'f16' | 'f32';
+
+/** Where numbers of a checkpoint lie, checked against the file's size. */
+export interface Place {
   /** Index into `Checkpoint.files`. */
   readonly file: number;
   /** Byte range in the file. */
   readonly begin: number;
   readonly end: number;
+}
+
+export interface TensorEntry extends Place {
+  readonly name: string;
+  /** e4m3: fp8, times a scale. */
+  readonly dtype: FloatDtype | 'e4m3';
+  readonly shape: readonly number[];
+  /** Of a matrix in e4m3. */
+  readonly scales?: WeightScales;
+}
+
+/** One scale for each block of a matrix, row by row: [ceil(rows / blockRows), ceil(cols / blockCols)]. */
+export interface WeightScales extends Place {
+  readonly dtype: FloatDtype;
+  readonly blockRows: number;
+  readonly blockCols: number;
 }
 
 export interface Checkpoint {

@@ -12,6 +12,7 @@ import { schedulersCommand } from './schedulers.js';
 import { serveCommand } from './serve.js';
 import { sessionsCommand } from './sessions.js';
 import { soakCommand } from './soak.js';
+import { summariesCommand } from './summaries.js';
 
 /** `tandem bench ...`; `argv` is what follows. Returns the exit code. */
 export function run(argv: string[]): Promise<number> {
@@ -29,6 +30,7 @@ export function run(argv: string[]): Promise<number> {
     .addCommand(prefillCommand(rest))
     .addCommand(qualityCommand(rest))
     .addCommand(sessionsCommand(rest))
+    .addCommand(summariesCommand(rest))
     .addCommand(peerCommand(rest))
     .addCommand(soakCommand(rest))
     .addCommand(randomModelCommand())

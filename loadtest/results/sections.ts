@@ -84,12 +84,28 @@ export const sections: Readonly<Record<string, Section>> = {
     ],
     drawn: cellRow,
   },
+  'quality-600': {
+    title: 'What a KV cache costs in quality: three times as many questions',
+    about:
+      'As above, on fewer stretches of text, and with 24 questions for each length and place instead of 8: 600 in all, of which ' +
+      'one is a sixth of a point.',
+    drawn: cellRow,
+  },
   'sessions-million': {
     title: 'Endless sessions',
     about:
       'One conversation of the demo model under `--kv pack` ([what it is](kv-cache.md#pack-sequences-without-an-end)): text is ' +
       'read on one core, and facts that it told are asked for. Baseline is the stretch in which the last of the partitions ' +
       'becomes full. The model was trained on 2048 tokens; sink, mid and recent hold 17,000, and what is further back is dropped.',
+  },
+  summaries: {
+    title: 'Summaries of pages that are not selected',
+    about:
+      'Held-out text of the demo model, read in float64 with the attention of `--kv pack` in partitions so small that most of a ' +
+      'window of 2048 tokens is not selected: sink 32, recent 128, and 4 pages of 32 tokens for each row ' +
+      '([what they say](kv-cache.md#summaries)). Perplexity counts the tokens that do not see everything; its baseline is ' +
+      'full attention. Errors are those of what the heads read, for the same inputs, in percent of its size; their baseline is ' +
+      'selected pages alone.',
   },
   concurrency: {
     title: 'More sequences in the same memory',
@@ -195,8 +211,9 @@ export const sections: Readonly<Record<string, Section>> = {
     title: 'Answers that follow a schema',
     about:
       'Answers by schemas of the JSON Schema Test Suite, as many at once as the command says; then free answers of the same ' +
-      'lengths, and the first ones once more, whose masks are known by then. Baseline is the free answers. Each answer that ' +
-      'ended was validated with ajv.',
+      'lengths that begin as far apart, and the first ones once more, whose masks are known by then. Before them the server, ' +
+      'which has just started, answers by other schemas: each of these as the only item of an array. Baseline is the free ' +
+      'answers. Each answer that ended was validated with ajv.',
   },
   'serve-structured-1b': {
     title: 'Answers that follow a schema, the shape of Llama-3.2-1B',

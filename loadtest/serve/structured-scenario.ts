@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import { compileGrammar, InvalidGrammar } from '../../engine/index.js';
 import type { Rows } from '../rows.js';
@@ -31,6 +32,13 @@ interface Asked {
   readonly seed: number;
 }
 
+interface Request {
+  readonly maxTokens: number;
+  readonly more: object;
+  /** Behind the others'. */
+  readonly delayMs?: number;
+}
+
 interface Answer {
   readonly text: string;
   readonly trace: Trace;
@@ -50,7 +58,7 @@ class Spent {
 
 /**
  * What it costs to hold answers to schemas: the time of a decode step and between tokens, against free answers of the same
- * lengths; and whether all that ended are valid. Throws an Error if a request fails.
+ * lengths that begin as far apart; and whether all that ended are valid. Throws an Error if a request fails.
  */
 export async function runStructured(
   target: Target,
@@ -61,15 +69,17 @@ export async function runStructured(
 ): Promise<void> {
   const prompt = prompts.next(promptTokens);
   const ajv = new Ajv2020({ strict: false, validateFormats: false });
+  const started = new Spent();
   const first = new Spent();
   const free = new Spent();
   const again = new Spent();
-  let [followed, refused, ended, valid] = [0, 0, 0, 0];
+  let [ended, valid] = [0, 0];
 
-  const ask = async (spent: Spent, requests: readonly { maxTokens: number; more: object }[]) => {
+  const ask = async (spent: Spent, requests: readonly Request[]) => {
     const before = await decodeSteps(target);
     const answers = await Promise.all(
-      requests.map(async ({ maxTokens, more }): Promise<Answer> => {
+      requests.map(async ({ maxTokens, more, delayMs }): Promise<Answer> => {
+        if (delayMs) await setTimeout(delayMs);
         let text = '';
         const onPiece = (_: number, piece: string): void => {
           text += piece;
@@ -98,29 +108,35 @@ export async function runStructured(
     },
   });
 
-  let seed = 0;
-  const candidates = schemas.values();
-  while (followed < count) {
-    const asked: Asked[] = [];
-    for (const schema of candidates) {
-      seed += 1;
-      if (isFollowed(schema)) asked.push({ schema, seed });
-      else refused += 1;
-      if (asked.length === Math.min(streams, count - followed)) break;
-    }
-    if (asked.length === 0) break;
-    followed += asked.length;
+  const { followed, refused } = followedOf(schemas, count);
+  // JavaScript's compiler takes cores until it has done with what reads schemas: once a server, and not for each schema.
+  const others = followed.map(asItem).filter(({ schema }) => isFollowed(schema));
+  for (let begin = 0; begin < others.length; begin += streams) {
+    await ask(started, others.slice(begin, begin + streams).map(structured));
+  }
+  for (let begin = 0; begin < followed.length; begin += streams) {
+    const asked = followed.slice(begin, begin + streams);
     const answers = await ask(first, asked.map(structured));
     const lengths = answers.map(({ trace }, i) => {
       if (trace.error !== undefined) throw new Error(`${asked[i]!.schema.name}: ${trace.error}`);
       return trace.completionTokens;
     });
+    // They began one after another, as their schemas were compiled, and a step takes longer while a prompt is read.
+    const begins = answers.map(({ trace }) => ttftOf(trace)[0] ?? 0);
+    const delays = begins.map((ms) => ms - Math.min(...begins));
     for (let turn = 0; turn < turns; turn += 1) {
       await ask(
         free,
-        lengths.map((maxTokens, i) => ({ maxTokens, more: { seed: asked[i]!.seed, top_p: 0.8 } })),
+        lengths.map((maxTokens, i) => ({
+          maxTokens,
+          more: { seed: asked[i]!.seed, top_p: 0.8 },
+          delayMs: delays[i]!,
+        })),
       );
-      const repeated = await ask(again, asked.map(structured));
+      const repeated = await ask(
+        again,
+        asked.map((one, i) => ({ ...structured(one), delayMs: delays[i]! })),
+      );
       for (const [i, { text }] of repeated.entries()) {
         if (text !== answers[i]!.text) {
           throw new Error(`${asked[i]!.schema.name}: the same request had two answers`);
@@ -134,11 +150,12 @@ export async function runStructured(
     }
   }
 
-  rows.add('schemas that were followed', followed, 'schemas');
+  rows.add('schemas that were followed', followed.length, 'schemas');
   rows.add('schemas that were refused, for what cannot be enforced', refused, 'schemas');
   rows.add('answers that ended within their limit', ended, 'answers');
   rows.add('of these valid', valid, 'answers', ended);
   rows.add('decode step, free answers', free.stepMs, 'ms');
+  rows.add('decode step, after the start, first answers of other schemas', started.stepMs, 'ms', free.stepMs);
   rows.add('decode step, first answer of each schema', first.stepMs, 'ms', free.stepMs);
   rows.add('decode step, the same again', again.stepMs, 'ms', free.stepMs);
   const gaps = distributionOf(free.gaps);
@@ -148,8 +165,37 @@ export async function runStructured(
   // What is done before a first answer begins is done with what the others leave.
   const firstTokens = distributionOf(free.firstTokens);
   addGaps(rows, 'TTFT, free answers', firstTokens);
+  addGaps(
+    rows,
+    'TTFT, after the start, first answers of other schemas',
+    distributionOf(started.firstTokens),
+    firstTokens,
+  );
   addGaps(rows, 'TTFT, first answer of each schema', distributionOf(first.firstTokens), firstTokens);
   addGaps(rows, 'TTFT, the same again', distributionOf(again.firstTokens), firstTokens);
+}
+
+/** The first schemas that can be followed. Found before anything is measured: what compiles them takes cores too. */
+function followedOf(
+  schemas: readonly NamedSchema[],
+  count: number,
+): { followed: readonly Asked[]; refused: number } {
+  const followed: Asked[] = [];
+  let refused = 0;
+  for (const [index, schema] of schemas.entries()) {
+    if (followed.length === count) break;
+    if (isFollowed(schema)) followed.push({ schema, seed: index + 1 });
+    else refused += 1;
+  }
+  return { followed, refused };
+}
+
+/** Another schema, as much work to follow, of which nothing is known when the schema itself is asked for. */
+function asItem({ schema: { name, schema }, seed }: Asked): Asked {
+  return {
+    schema: { name, schema: { type: 'array', prefixItems: [schema], minItems: 1, items: false } },
+    seed,
+  };
 }
 
 /** Whether all of it can be enforced. Asked here and not of the server, which would know its masks from then on. */

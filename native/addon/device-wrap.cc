@@ -250,7 +250,8 @@ Napi::Value DeviceWrap::kvPublish(const Napi::CallbackInfo& info) {
 void DeviceWrap::kvAttach(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
     device().kv().attach(info[0].ToNumber().Int32Value(),
-                         readColumn<std::int32_t>(info[1], napi_int32_array, "blocks"));
+                         readColumn<std::int32_t>(info[1], napi_int32_array, "blocks"),
+                         info[2].ToNumber().Int64Value());
   });
 }
 

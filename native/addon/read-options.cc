@@ -90,16 +90,34 @@ ModelSpec readSpec(Napi::Object object) {
   return spec;
 }
 
+CheckpointType readType(Napi::Object object) {
+  return readEnum<CheckpointType>(object, "dtype",
+                                  {{"bf16", CheckpointType::bf16},
+                                   {"f16", CheckpointType::f16},
+                                   {"f32", CheckpointType::f32},
+                                   {"e4m3", CheckpointType::e4m3}});
+}
+
+ScaleEntry readScales(Napi::Object object) {
+  return {readType(object),
+          readInteger<int>(object, "file"),
+          readInteger<std::uint64_t>(object, "begin"),
+          readInteger<std::uint64_t>(object, "end"),
+          readInteger<std::int64_t>(object, "blockRows"),
+          readInteger<std::int64_t>(object, "blockCols")};
+}
+
 TensorEntry readTensor(Napi::Object object) {
   TensorEntry tensor;
   tensor.name = readString(object, "name");
-  tensor.type = readEnum<CheckpointType>(
-      object, "dtype",
-      {{"bf16", CheckpointType::bf16}, {"f16", CheckpointType::f16}, {"f32", CheckpointType::f32}});
+  tensor.type = readType(object);
   tensor.shape = readNumbers<std::int64_t>(readArray(object, "shape"));
   tensor.file = readInteger<int>(object, "file");
   tensor.begin = readInteger<std::uint64_t>(object, "begin");
   tensor.end = readInteger<std::uint64_t>(object, "end");
+  if (const Napi::Value scales = object.Get("scales"); !scales.IsUndefined()) {
+    tensor.scales = readScales(scales.As<Napi::Object>());
+  }
   return tensor;
 }
 

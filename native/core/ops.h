@@ -39,8 +39,16 @@ struct Tensor {
   Tensor firstRows(std::int64_t count) const { return {data, count, cols, element}; }
 };
 
-enum class CheckpointType : std::uint8_t { bf16, f16, f32 };
+enum class CheckpointType : std::uint8_t { bf16, f16, f32, e4m3 };
 enum class WeightClass : std::uint8_t { bf16, int8, int4 };
+
+// What values of a matrix are to be multiplied by, block by block: [ceil(rows / blockRows), ceil(cols /
+// blockCols)] row by row. None: they are as they are.
+struct CheckpointScales {
+  const float* values = nullptr;
+  std::int64_t blockRows = 1;
+  std::int64_t blockCols = 1;
+};
 
 // A row-major matrix [rows, cols] in a checkpoint, as mapped from its file. Need not be aligned.
 struct CheckpointMatrix {
@@ -48,6 +56,7 @@ struct CheckpointMatrix {
   CheckpointType type = CheckpointType::bf16;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
+  CheckpointScales scales = {};
 };
 
 // A matrix W [outputs, inputs] packed for a backend's matmul kernel.
@@ -143,7 +152,7 @@ struct SeenPages {
 
 // What a step is about to compute. All of it stays where it is until the step is finished.
 struct StepPlan {
-  std::span<const std::int32_t> tokens;  // by row
+  std::span<const std::int32_t> tokens;  // by row; -1: carried
   std::span<const EntryRows> entries;    // in the order in which ops on KV get them
   std::span<const KvTable> tables;       // of the entries
   // Of the entries; empty where all attend to everything. `attention` gets views that lack the other pages.
@@ -151,6 +160,9 @@ struct StepPlan {
   std::span<const EntryRows> probes = {};  // rows of the entries, as `probe` gets them in each layer
   // Of the entries; empty where no sequence is long enough to be held in partitions.
   std::span<const PagePartitions> partitions = {};
+  // Of a step that begins before the one before it is finished, by row: which of that step's requests drew
+  // the token; -1: the token is known. Empty where all are.
+  std::span<const std::int32_t> carried = {};
 
   // Whether the rows of an entry see a selection of its pages, by `attendPartitions`.
   bool isPartitioned(std::size_t entry) const {
@@ -199,6 +211,9 @@ struct SampleRequest {
   std::span<const TokenCount> seen;          // empty where no penalty is on
   std::span<const std::int32_t> suppressed;  // must not be drawn
   std::span<const std::uint32_t> allowed = {};  // a bit for each token that may be drawn; empty: all may
+  // Of the step before, which is not finished: the request whose token is to be counted as `seen` too, once
+  // more in the output; -1: none.
+  std::int32_t carried = -1;
 };
 
 struct SampleOutcome {
@@ -213,7 +228,8 @@ inline constexpr std::uint32_t kSaliencyUnits = 1u << 24;
 // Rows whose sum surely fits.
 inline constexpr std::int64_t kMostProbes = 128;
 
-// The ops of one lane. Not thread-safe: a lane runs one step at a time.
+// The ops of one lane. Not thread-safe, but for `await`. A step is `begin`, what it asks for, `submit` and
+// `finish`.
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -283,7 +299,8 @@ class Ops {
   // out[i] = x[rows[i]]
   virtual void gatherRows(Tensor x, std::span<const std::int64_t> rows, Tensor out) = 0;
 
-  // One token for each row of logits [requests, vocab]. May change the logits.
+  // One token for each row of logits [requests, vocab]. May change the logits. Outcomes are filled in, and
+  // errors in logits thrown, when `finish` returns at the latest.
   virtual void sample(Tensor logits, std::span<const SampleRequest> requests,
                       std::span<SampleOutcome> outcomes) = 0;
 
@@ -298,8 +315,21 @@ class Ops {
   // The reverse: row = values [cols].
   virtual void writeRow(Tensor x, std::int64_t row, std::span<const float> values) = 0;
 
-  // Waits for everything enqueued, and says what the time since `begin` was spent on.
+  // Nothing more is asked for in this step.
+  virtual void submit() = 0;
+
+  // Waits until all that the oldest step asked for is done, and says what it took its time for. A step that
+  // begins behind one that is not finished counts its time from that one's end.
   virtual StepSeconds finish() = 0;
+
+  // Whether a step may begin when the one before it is submitted and not finished. That one must be the only
+  // such, and have asked for `sample` once, behind all its `logprobs`.
+  virtual bool runsAhead() const { return false; }
+
+  // Where steps run ahead: blocks until `finish` of the step that was submitted as the how-manieth, from 0,
+  // has nothing to wait for, or has an error to throw. May be called on a thread of its own, for a step that
+  // is not finished.
+  virtual void await(std::uint64_t step) { static_cast<void>(step); }
 };
 
 // Memory for activations, owned.
@@ -365,8 +395,8 @@ class Backend {
   virtual std::unique_ptr<Ops> openLane(int lane, const LaneLimits& limits) = 0;
 
   // Claims the units [first, first + count) for the lane's next step, waiting where units cannot be shared
-  // until the other lane has given back those it still holds; `releaseUnits` at the step's end. Both on the
-  // lane's own thread, on which its ops are called in between.
+  // until the other lane has given back those it still holds; `releaseUnits` once for each step, when it is
+  // finished or has failed. Both on the lane's own thread, on which its ops are called in between.
   virtual void claimUnits(int lane, int first, int count) = 0;
   virtual void releaseUnits(int lane) = 0;
 };

@@ -45,6 +45,7 @@ class CpuOps final : public Ops {
                 std::span<SampleOutcome> outcomes) override;
   void readRow(Tensor x, std::int64_t row, std::span<float> out) override;
   void writeRow(Tensor x, std::int64_t row, std::span<const float> values) override;
+  void submit() override {}
   StepSeconds finish() override;
 
  private:

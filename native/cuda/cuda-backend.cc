@@ -150,7 +150,7 @@ class CudaBackend final : public Backend {
     useDevice(facts_.index);
     synchronize(loadStream_);  // what it uploaded is read from other streams from now on
     if (!tables_) tables_ = std::make_unique<SlotTables>(limits.layers, limits.slots, limits.slotPages);
-    auto ops = std::make_unique<CudaOps>(limits, *tables_, copies_);
+    auto ops = std::make_unique<CudaOps>(facts_.index, limits, *tables_, copies_);
     ops_[lane] = ops.get();
     return ops;
   }

@@ -8,6 +8,7 @@
 
 #include "core/bf16.h"
 #include "core/error.h"
+#include "cuda/carry-tokens.h"
 #include "cuda/decode-attention.h"
 #include "cuda/embed.h"
 #include "cuda/gather-rows.h"
@@ -42,7 +43,7 @@ std::size_t blockBytes(const LaneLimits& limits) {
   // A row may be a piece and a tile of its own, and a probe for two reasons, and an update more than one
   // where it is cut.
   const std::size_t step =
-      rows * (2 * sizeof(std::int32_t) + sizeof(KvPiece) + sizeof(QueryTile) + 2 * sizeof(ProbeTile)) +
+      rows * (3 * sizeof(std::int32_t) + sizeof(KvPiece) + sizeof(QueryTile) + 2 * sizeof(ProbeTile)) +
       slots * (6 * sizeof(std::int32_t) + 2 * sizeof(TableUpdate));
   // Where rows look, and the positions that they have then.
   const std::size_t words = static_cast<std::size_t>(limits.slotPages) / kWordPages + 1;
@@ -67,12 +68,13 @@ std::size_t partsBytes(const LaneLimits& limits) {
 
 }  // namespace
 
-CudaOps::CudaOps(const LaneLimits& limits, SlotTables& tables, const DeviceCopies& copies)
-    : limits_(limits),
+CudaOps::CudaOps(int device, const LaneLimits& limits, SlotTables& tables, const DeviceCopies& copies)
+    : device_(device),
+      limits_(limits),
       slotTables_(tables),
       copies_(copies),
+      flights_{Flight(limits.layers), Flight(limits.layers)},
       block_(blockBytes(limits), "the plan of a step"),
-      timer_(limits.layers),
       sampler_(limits.vocab, static_cast<int>(limits.logitRows)),
       angles_(static_cast<std::size_t>(limits.rows) * limits.attention.headDim * sizeof(float),
               "rope angles; lower the tokens of a step"),
@@ -97,9 +99,10 @@ void CudaOps::enter(Stream stream, int sms) {
 }
 
 void CudaOps::leave() noexcept {
-  if (!running_) return;
-  running_ = false;
+  if (!isOpen_) return;
+  isOpen_ = false;
   graphs_.abandon();
+  begun().samples.forget();
   try {
     synchronize(stream_);
   } catch (const Error&) {
@@ -111,8 +114,9 @@ void CudaOps::begin(const StepPlan& plan) {
   check(static_cast<std::int64_t>(plan.tokens.size()) <= limits_.rows &&
             plan.entries.size() <= static_cast<std::size_t>(limits_.slots),
         "a step has more tokens or sequences than the lane was opened for");
-  running_ = true;
-  timer_.start(static_cast<std::int64_t>(plan.tokens.size()), stream_);
+  check(!isOpen_ && submitted_ - finished_ < flights_.size(), "a lane has two steps at a time at most");
+  isOpen_ = true;
+  begun().timer.start(static_cast<std::int64_t>(plan.tokens.size()), submitted_, stream_);
   block_.clear();
   sums_.clear();
   collectUpdates(plan.tables);
@@ -120,7 +124,9 @@ void CudaOps::begin(const StepPlan& plan) {
   layOutProbes(plan);
   layOutSight(plan);
   layOutPartitions(plan);
+  layOutCarried(plan);
   sendBlock();
+  if (step_.carried) carryTokens({step_.carried, sampler_.tokens(), step_.tokens, step_.rows}, stream_);
   for (const KvTable& table : plan.tables) {
     slotTables_.setKnown(table, static_cast<std::int64_t>(table.pages[0].size()));
   }
@@ -130,7 +136,7 @@ void CudaOps::begin(const StepPlan& plan) {
 // Steps of single tokens only: those repeat.
 void CudaOps::chooseTurn() {
   turn_ = StepGraphs::Turn::run;
-  if (step_.severals > 0 || groups_.size() > 1 || timer_.isMeasuring()) return;
+  if (step_.severals > 0 || groups_.size() > 1 || begun().timer.isMeasuring()) return;
   if (!sight_.empty() || !probes_.empty()) return;
   StepGraphs::Kind kind{stream_};
   if (!groups_.empty()) {
@@ -251,6 +257,15 @@ const T* CudaOps::add(const std::vector<T>& values) {
   return block_.onDevice(array);
 }
 
+// Behind what recorded kernels read, which lies in its place with and without it.
+void CudaOps::layOutCarried(const StepPlan& plan) {
+  if (std::ranges::none_of(plan.carried, [](std::int32_t row) { return row >= 0; })) return;
+  check(plan.carried.size() == plan.tokens.size(), "a step says of each row, or of none, what it carries");
+  const auto carried = block_.add<std::int32_t>(plan.carried.size());
+  std::ranges::copy(plan.carried, carried.begin());
+  step_.carried = block_.onDevice(carried);
+}
+
 void CudaOps::layOutProbes(const StepPlan& plan) {
   probes_.layOut(plan.probes, plan.entries);
   step_.probes = add(probes_.tiles());
@@ -312,6 +327,7 @@ void CudaOps::embed(std::span<const std::int32_t> tokens, const CheckpointMatrix
   check(
       static_cast<std::int64_t>(tokens.size()) == step_.rows && x.rows >= step_.rows && x.cols == table.cols,
       "embed: the activations do not fit the step's tokens and the table");
+  if (isReplayed()) return;
   cuda::embed({copies_.of(table), step_.tokens, elements(x), step_.rows, static_cast<int>(x.cols)}, stream_);
 }
 
@@ -479,7 +495,12 @@ void CudaOps::sample(Tensor logits, std::span<const SampleRequest> requests,
                      std::span<SampleOutcome> outcomes) {
   check(static_cast<std::int64_t>(requests.size()) <= logits.rows && requests.size() == outcomes.size(),
         "sample: one row of logits and one outcome per request expected");
-  sampler_.sample(logits.floats(), requests, outcomes, stream_);
+  SampleTransfer& samples = begun().samples;
+  if (samples.isPending()) {
+    synchronize(stream_);
+    samples.report();
+  }
+  sampler_.sample(logits.floats(), requests, outcomes, samples, stream_);
 }
 
 void CudaOps::logprobs(Tensor logits, std::span<const std::int32_t> targets, int k,
@@ -515,13 +536,33 @@ void CudaOps::writeRow(Tensor x, std::int64_t row, std::span<const float> values
   synchronize(stream_);  // the next row comes through the same memory
 }
 
-StepSeconds CudaOps::finish() {
+void CudaOps::submit() {
   endLayers();
-  timer_.lap(OperatorClass::other, stream_);
+  begun().timer.lap(OperatorClass::other, stream_);
   sums_.bringHome(stream_);
-  synchronize(stream_);
-  running_ = false;
-  return timer_.seconds();
+  begun().done.record(stream_);
+  isOpen_ = false;
+  ++submitted_;
+}
+
+void CudaOps::await(std::uint64_t step) {
+  useDevice(device_);
+  flights_[step % flights_.size()].done.wait();
+}
+
+StepSeconds CudaOps::finish() {
+  check(finished_ < submitted_, "no step is to be finished");
+  Flight& flight = flights_[finished_++ % flights_.size()];
+  try {
+    flight.done.wait();
+  } catch (...) {
+    flight.samples.forget();
+    throw;
+  }
+  const StepTimer::Clock::time_point free = lastEnd_;
+  lastEnd_ = StepTimer::Clock::now();
+  if (flight.samples.isPending()) flight.samples.report();
+  return flight.timer.seconds(free, lastEnd_);
 }
 
 }  // namespace tandem::cuda

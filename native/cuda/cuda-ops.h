@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -26,19 +27,23 @@
 namespace tandem::cuda {
 
 // The ops of one lane over bf16 activations: each is a launch on the lane's stream. Nothing waits but what
-// brings results back: `sample`, `logprobs`, `readRow` and `finish`.
+// brings results back: `logprobs`, `readRow`, `submit` of a step with probes, and `finish`.
+//
+// A step may be enqueued while the one before it runs. They share all memory of the device, since the stream
+// runs them one after the other; what the host writes for a step, or reads of it, is there for each of the
+// two.
 class CudaOps final : public Ops {
  public:
-  // The tables and the copies are shared by the lanes and outlive them.
-  CudaOps(const LaneLimits& limits, SlotTables& tables, const DeviceCopies& copies);
+  // Of a lane of this device. The tables and the copies are shared by the lanes and outlive them.
+  CudaOps(int device, const LaneLimits& limits, SlotTables& tables, const DeviceCopies& copies);
 
   // The next step runs on this stream, which has so many SMs.
   void enter(Stream stream, int sms);
-  // The step is over, one way or another: waits for what an error has left on the stream.
+  // The step is over: waits for what it has left on the stream if it failed before it was submitted.
   void leave() noexcept;
 
   void begin(const StepPlan& plan) override;
-  void lap(OperatorClass of) override { timer_.lap(of, stream_); }
+  void lap(OperatorClass of) override { begun().timer.lap(of, stream_); }
   void embed(std::span<const std::int32_t> tokens, const CheckpointMatrix& table, Tensor x) override;
   void rmsNorm(Tensor x, std::span<const float> gain, float eps, Tensor out) override;
   void linear(Tensor x, const Weight& w, std::span<const float> bias, Tensor y) override;
@@ -62,16 +67,20 @@ class CudaOps final : public Ops {
                 std::span<SampleOutcome> outcomes) override;
   void readRow(Tensor x, std::int64_t row, std::span<float> out) override;
   void writeRow(Tensor x, std::int64_t row, std::span<const float> values) override;
+  void submit() override;
   StepSeconds finish() override;
+  bool runsAhead() const override { return true; }
+  void await(std::uint64_t step) override;
 
  private:
   // What of a step's plan lies on the device, in the step's block.
   struct Step {
     std::int64_t rows = 0;
     std::size_t entries = 0;
-    const std::int32_t* tokens = nullptr;     // [rows]
+    std::int32_t* tokens = nullptr;           // [rows]
     const std::int32_t* positions = nullptr;  // [rows]
     const std::int32_t* slots = nullptr;      // [entries]
+    const std::int32_t* carried = nullptr;    // [rows], or null
     const KvPiece* pieces = nullptr;
     int longestPiece = 0;
     // Of entries with several tokens that are not in partitions; `sequence` counts all entries.
@@ -93,6 +102,14 @@ class CudaOps final : public Ops {
     const std::int32_t* rowsOfSingles = nullptr;  // [singles]
   };
 
+  // What of a step is the host's.
+  struct Flight {
+    explicit Flight(int layers) : timer(layers) {}
+    StepTimer timer;
+    SampleTransfer samples;
+    Event done;
+  };
+
   struct Single {
     std::int32_t slot, row, entry;
   };
@@ -100,12 +117,14 @@ class CudaOps final : public Ops {
     int first, count, mostTokens;
   };
 
+  Flight& begun() { return flights_[submitted_ % flights_.size()]; }
   void collectUpdates(std::span<const KvTable> tables);
   void layOut(const StepPlan& plan);
   void groupSingles();
   void layOutProbes(const StepPlan& plan);
   void layOutSight(const StepPlan& plan);
   void layOutPartitions(const StepPlan& plan);
+  void layOutCarried(const StepPlan& plan);
   template <class T>
   const T* add(const std::vector<T>& values);
   void sendBlock();
@@ -116,14 +135,17 @@ class CudaOps final : public Ops {
   PageTables tablesOf(const KvView& view, const std::int32_t* slots) const;
   void gatherSeen(const KvView& view, bool closesUp);
 
+  const int device_;
   const LaneLimits limits_;
   SlotTables& slotTables_;
   const DeviceCopies& copies_;
   Stream stream_ = nullptr;
   int sms_ = 0;
-  bool running_ = false;
+  std::array<Flight, 2> flights_;
+  std::uint64_t submitted_ = 0, finished_ = 0;
+  bool isOpen_ = false;                     // a step that has begun and is not submitted
+  StepTimer::Clock::time_point lastEnd_{};  // of the step finished last
   StepBlock block_;
-  StepTimer timer_;
   DeviceSampler sampler_;
   DeviceMemory angles_;  // [rows, headDim] float
   DeviceMemory parts_;   // of decode attention and of probes

@@ -40,6 +40,17 @@ WeightTiles tilesOf(std::span<const CheckpointMatrix> parts, WeightLayout layout
   return tiles;
 }
 
+// None where the matrix has none.
+DeviceMemory uploadScales(const CheckpointMatrix& part, Stream stream) {
+  const CheckpointScales& scales = part.scales;
+  if (!scales.values) return {};
+  const std::int64_t count = roundedUp(part.rows, scales.blockRows) / scales.blockRows *
+                             (roundedUp(part.cols, scales.blockCols) / scales.blockCols);
+  DeviceMemory memory(static_cast<std::size_t>(count) * sizeof(float), "scales of weights");
+  copyToDevice(memory.data(), scales.values, memory.bytes(), stream);
+  return memory;
+}
+
 // Copies and packs pieces, in turn through two buffers.
 class Packer {
  public:
@@ -95,10 +106,14 @@ std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, Weig
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const CheckpointMatrix& part = parts[i];
     const std::size_t rowBytes = part.cols * checkpointBytes(part.type);
+    const DeviceMemory scales = uploadScales(part, stream);
     const std::int64_t perPiece = std::max<std::int64_t>(1, kPieceBytes / rowBytes);
     for (std::int64_t row = 0; row < part.rows; row += perPiece) {
       PackRows rows;
       rows.type = part.type;
+      rows.scales = part.scales;
+      rows.scales.values = scales.as<float>();
+      rows.matrixRow = row;
       rows.rows = std::min(perPiece, part.rows - row);
       rows.first = first + row;
       if (layout == WeightLayout::gated) {
@@ -110,6 +125,7 @@ std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, Weig
       packer.pack(rows, part.data + row * rowBytes, rows.rows * rowBytes);
     }
     if (layout == WeightLayout::stacked) first += part.rows;
+    if (part.scales.values) synchronize(stream);  // they are about to go
   }
   synchronize(stream);
   return weight;

@@ -24,12 +24,20 @@ __device__ void readValues(const PackRows& problem, std::int64_t row, std::int64
   for (int i = 0; i < kPerLane; ++i) {
     if (problem.type == CheckpointType::f32) {
       values[i] = reinterpret_cast<const float*>(problem.source)[at + i];
+    } else if (problem.type == CheckpointType::e4m3) {
+      values[i] = e4m3ToFloat(reinterpret_cast<const std::uint8_t*>(problem.source)[at + i]);
     } else {
       const auto bits = reinterpret_cast<const std::uint16_t*>(problem.source)[at + i];
       values[i] = problem.type == CheckpointType::bf16 ? __uint_as_float(std::uint32_t{bits} << 16)
                                                        : halfToFloat(bits);
     }
   }
+  const CheckpointScales& scales = problem.scales;
+  if (!scales.values) return;
+  const std::int64_t perRow = (problem.tiles.inputs + scales.blockCols - 1) / scales.blockCols;
+  const float* ofRow = scales.values + (problem.matrixRow + row) / scales.blockRows * perRow;
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) values[i] *= ofRow[(col + i) / scales.blockCols];
 }
 
 __device__ std::int64_t outputOf(const PackRows& problem, std::int64_t row) {

@@ -12,6 +12,8 @@ namespace tandem::cuda {
 struct PackRows {
   const std::byte* source = nullptr;  // [rows, tiles.inputs] of `type`, aligned to 16 bytes
   CheckpointType type = CheckpointType::bf16;
+  CheckpointScales scales;     // of the matrix; `values` on the device
+  std::int64_t matrixRow = 0;  // which of it the first row is
   std::int64_t rows = 0;
   // Row i becomes output first + i, or, where eights of two matrices take turns, that of matrix `turn`.
   std::int64_t first = 0;

@@ -22,9 +22,11 @@ constexpr int kPairs = kPageTokens / 2;  // of tokens
 
 constexpr bf16 kNan = 0x7fc0;
 
-// See kCovered in native/cpu/requantize/kernels.inl.
+// See these in native/cpu/requantize/kernels.inl.
 template <int kBits>
 constexpr float kCovered = kBits == 2 ? 0.8f : 1.0f;
+constexpr int kFitRounds = 3;
+constexpr int kFine = 1024;
 
 __device__ bool isFinite(float value) { return (__float_as_uint(value) & 0x7f800000u) != 0x7f800000u; }
 
@@ -76,9 +78,62 @@ struct Group {
     inverse = inverted(lowFloat(step));
   }
 
+  // fitLevels of the CPU, of the warp's `all` values; a lane has the first `held` of `values`.
+  template <int kMost>
+  __device__ void fit(const float (&values)[kMost], int held, int all) {
+    if (!whole) return;
+    int fine[kMost];
+    unsigned sum = 0;
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) {
+      if (i >= held) continue;
+      const float place = placeOf(values[i]);
+      const float inside = place > -1 ? (place < kTop + 1 ? place : kTop + 1) : -1.0f;
+      fine[i] = static_cast<int>(__fadd_rn(__fmul_rn(__fadd_rn(inside, 1.0f), kFine), 0.5f));
+      sum += static_cast<unsigned>(fine[i]);
+    }
+    const auto parts = static_cast<int>(__reduce_add_sync(kWholeWarp, sum));
+    float begin = 0, width = 1;
+    for (int round = 0; round < kFitRounds; ++round) {
+      int borders[3];
+#pragma unroll
+      for (int i = 0; i < 3; ++i) {
+        const float border = __fadd_rn(begin, __fmul_rn(width, static_cast<float>(i) + 0.5f));
+        borders[i] = static_cast<int>(__fadd_rn(__fmul_rn(__fadd_rn(border, 1.0f), kFine), 0.5f));
+      }
+      unsigned both = 0, product = 0;  // both: sums of codes, and above 16 bits of their squares
+#pragma unroll
+      for (int i = 0; i < kMost; ++i) {
+        if (i >= held) continue;
+        const unsigned code = (fine[i] >= borders[0]) + (fine[i] >= borders[1]) + (fine[i] >= borders[2]);
+        both += code | code * code << 16;
+        product += code * static_cast<unsigned>(fine[i]);
+      }
+      both = __reduce_add_sync(kWholeWarp, both);
+      const auto products = static_cast<int>(__reduce_add_sync(kWholeWarp, product));
+      const int codes = static_cast<int>(both & 0xffffu), squares = static_cast<int>(both >> 16);
+      const int spread = all * squares - codes * codes;
+      if (spread == 0) continue;
+      const int common = all * products - codes * parts;
+      width = __fmul_rn(__fdiv_rn(static_cast<float>(common), static_cast<float>(spread)), 1.0f / kFine);
+      const float lowest = __fsub_rn(__fmul_rn(static_cast<float>(parts), 1.0f / kFine),
+                                     __fmul_rn(width, static_cast<float>(codes)));
+      begin = __fsub_rn(__fdiv_rn(lowest, static_cast<float>(all)), 1.0f);
+    }
+    const float moved = __fsub_rn(__fadd_rn(begin, __fmul_rn(width, kTop / 2)), kTop / 2);
+    const float first = lowFloat(step);
+    middle = roundToBf16(__fadd_rn(center, __fmul_rn(first, moved)));
+    center = lowFloat(middle);
+    step = roundToBf16(__fmul_rn(first, width));
+    inverse = inverted(lowFloat(step));
+  }
+
+  __device__ float placeOf(float value) const {
+    return __fadd_rn(__fmul_rn(__fsub_rn(value, center), inverse), kTop / 2);
+  }
   __device__ std::uint32_t codeOf(float value) const {
     if (!whole) return 0;
-    const float place = __fadd_rn(__fmul_rn(__fsub_rn(value, center), inverse), kTop / 2);
+    const float place = placeOf(value);
     const float inside = place > 0 ? (place < kTop ? place : kTop) : 0.0f;
     return static_cast<std::uint32_t>(static_cast<std::int32_t>(inside + 0.5f));
   }
@@ -103,8 +158,12 @@ __device__ void packKeys(const Source& from, int headDim, std::byte* tile, std::
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const auto [even, odd] = rows[i];
-      const Group<kBits> ofEven = groupOfWarp<kBits>(even, even, isFinite(even));
-      const Group<kBits> ofOdd = groupOfWarp<kBits>(odd, odd, isFinite(odd));
+      Group<kBits> ofEven = groupOfWarp<kBits>(even, even, isFinite(even));
+      Group<kBits> ofOdd = groupOfWarp<kBits>(odd, odd, isFinite(odd));
+      if constexpr (kBits == 2) {
+        ofEven.fit({even}, 1, kPageTokens);
+        ofOdd.fit({odd}, 1, kPageTokens);
+      }
       words |= (ofEven.codeOf(even) | ofOdd.codeOf(odd) << 16) << (2 * kBits * i);
       if (lane == 0) {
         const int channel = 2 * (first + i);
@@ -151,10 +210,24 @@ __device__ void packValues(const Source& from, int headDim, std::byte* tile, std
       // Lanes without channels have what lane 0 has.
       const Two lowest{__shfl_sync(kWholeWarp, low.even, 0), __shfl_sync(kWholeWarp, low.odd, 0)};
       const Two highest{__shfl_sync(kWholeWarp, high.even, 0), __shfl_sync(kWholeWarp, high.odd, 0)};
-      const Group<kBits> ofEven =
+      Group<kBits> ofEven =
           groupOfWarp<kBits>(any ? low.even : lowest.even, any ? high.even : highest.even, finite[0]);
-      const Group<kBits> ofOdd =
+      Group<kBits> ofOdd =
           groupOfWarp<kBits>(any ? low.odd : lowest.odd, any ? high.odd : highest.odd, finite[1]);
+      if constexpr (kBits == 2) {
+        float evens[4 * kMostFours], odds[4 * kMostFours];
+        int held = 0;
+#pragma unroll
+        for (int four = 0; four < kMostFours; ++four) {
+          if (128 * four + 4 * lane >= headDim) continue;
+          held += 4;
+#pragma unroll
+          for (int c = 0; c < 4; ++c)
+            evens[4 * four + c] = row[four][c].even, odds[4 * four + c] = row[four][c].odd;
+        }
+        ofEven.fit(evens, held, headDim);
+        ofOdd.fit(odds, held, headDim);
+      }
       if (lane == 0) {
         steps[2 * pair] = ofEven.step;
         steps[2 * pair + 1] = ofOdd.step;

@@ -19,11 +19,12 @@ __global__ void __launch_bounds__(kThreads)
   float* logits = allLogits + row * static_cast<std::int64_t>(step.vocab);
 
   for (std::uint32_t i = range.seen + threadIdx.x; i < range.end; i += kThreads) {
-    step.unadjusted[i] = logits[adjustments[i].token];
+    if (adjustments[i].token != kUnknownToken) step.unadjusted[i] = logits[adjustments[i].token];
   }
   __syncthreads();
   for (std::uint32_t i = range.seen + threadIdx.x; i < range.bias; i += kThreads) {
     const auto [token, count] = adjustments[i];
+    if (token == kUnknownToken) continue;
     float logit = step.unadjusted[i];
     // Hugging Face: the penalty pulls a logit towards minus infinity on either side of zero.
     logit = logit > 0 ? logit / wants.repetition : __fmul_rn(logit, wants.repetition);

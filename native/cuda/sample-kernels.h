@@ -31,6 +31,9 @@ struct AdjustmentRange {
   std::uint32_t seen, bias, suppressed, end;  // each kind ends where the next one begins
 };
 
+// In the place of the token of an adjustment that is none.
+inline constexpr std::int32_t kUnknownToken = -1;
+
 struct Adjustment {
   std::int32_t token;
   float value;  // times generated, or the bias
@@ -47,9 +50,10 @@ struct SampleRow {
   float frequency = 0;
   float presence = 0;
   AdjustmentRange adjustments = {};
-  std::int32_t mask = -1;    // of the tokens that may be drawn, among the step's; -1: all may
-  std::int32_t best = 0;     // tokens to be reported with their logits
-  std::int32_t target = -1;  // the token whose logit is wanted; -1: the drawn one
+  std::int32_t carried = -1;  // the row of the call before whose token was seen too; -1: none
+  std::int32_t mask = -1;     // of the tokens that may be drawn, among the step's; -1: all may
+  std::int32_t best = 0;      // tokens to be reported with their logits
+  std::int32_t target = -1;   // the token whose logit is wanted; -1: the drawn one
 };
 
 // The worst token that may be drawn: the last of the first `equals` whose logit has this order.
@@ -100,6 +104,11 @@ struct SampleRows {
   const std::int32_t* of = nullptr;  // [count]
   int count = 0;
 };
+
+// Counts, among a row's tokens seen in `adjustments`, the step's, the one that the call before drew in its
+// row `carried`, which still stands in `tokens`. The last of them is `kUnknownToken`, counted once: it
+// becomes that token if no other is.
+void countCarried(const SampleStep& step, Adjustment* adjustments, const SampleRows& rows, Stream stream);
 
 // Penalties, bias and suppressed tokens, in this order, in `logits`, the step's. Keeps what was there.
 void adjustLogits(const SampleStep& step, float* logits, const SampleRows& rows, Stream stream);

@@ -39,6 +39,10 @@ class Planner {
     row.frequency = params.frequencyPenalty;
     row.presence = params.presencePenalty;
     row.adjustments = adjust(request);
+    if (request.carried >= 0) {
+      row.carried = request.carried;
+      plan_.of(SampleList::carried).push_back(number);
+    }
     if (row.adjustments.end > row.adjustments.seen) plan_.of(SampleList::adjusted).push_back(number);
     if (!request.allowed.empty()) {
       row.mask = addMask(request.allowed);
@@ -89,6 +93,7 @@ class Planner {
     for (const TokenCount& seen : request.seen) {
       put(seen.token, static_cast<float>(seen.inOutput), "penalties");
     }
+    if (request.carried >= 0) adjustments.push_back({kUnknownToken, 1});
     range.bias = end();
     for (const auto& [token, value] : request.params->bias) put(token, value, "logit bias");
     std::stable_sort(adjustments.begin() + range.bias, adjustments.end(),

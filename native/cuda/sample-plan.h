@@ -14,8 +14,8 @@
 namespace tandem::cuda {
 
 // The lists of rows that a kernel each works on.
-enum class SampleList { adjusted, masked, measured, listed, counted, weighed, drawn };
-inline constexpr std::size_t kSampleLists = 7;
+enum class SampleList { carried, adjusted, masked, measured, listed, counted, weighed, drawn };
+inline constexpr std::size_t kSampleLists = 8;
 
 struct SamplePlan {
   std::vector<SampleRow> rows;

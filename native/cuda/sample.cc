@@ -4,12 +4,12 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
 #include "cuda/argmax.h"
 #include "cuda/sample-kernels.h"
-#include "cuda/sample-plan.h"
 
 namespace tandem::cuda {
 namespace {
@@ -36,10 +36,9 @@ class Divider {
   std::size_t used_ = 0;
 };
 
-}  // namespace
-
-// What a call downloads, on the device and on the host.
-struct DeviceSampler::Results {
+// What a call downloads, on the device and on the host. The tokens come first in every call: DeviceSampler's
+// `tokens`.
+struct Results {
   std::int32_t* tokens;
   float* highest;
   std::int32_t* unadjustedTokens;
@@ -61,8 +60,6 @@ struct DeviceSampler::Results {
     bytes = divider.used();
   }
 };
-
-namespace {
 
 // What the kernels of a call tell each other.
 struct Scratch {
@@ -140,63 +137,84 @@ DeviceSampler::DeviceSampler(int vocab, int maxRows) : vocab_(vocab), maxRows_(m
   }
   const Scratch scratch(nullptr, maxRows, vocab);
   scratch_ = DeviceMemory(scratch.bytes, kPurpose);
-  const std::size_t resultBytes = Results(nullptr, static_cast<std::size_t>(maxRows), kMaxBest).bytes;
-  results_ = DeviceMemory(resultBytes, kPurpose);
-  downloaded_ = PinnedMemory(resultBytes, kPurpose);
+  resultBytes_ = Results(nullptr, static_cast<std::size_t>(maxRows), kMaxBest).bytes;
+  results_ = DeviceMemory(resultBytes_, kPurpose);
   setBytes(scratch_.data(), 0, scratch.zeroBytes, nullptr);
   synchronize(nullptr);
 }
 
 void DeviceSampler::sample(float* logits, std::span<const SampleRequest> requests,
+                           std::span<SampleOutcome> outcomes, SampleTransfer& transfer, Stream stream) {
+  run(planSamples(requests, vocab_), logits, logits, outcomes, transfer, stream);
+}
+
+void DeviceSampler::sample(float* logits, std::span<const SampleRequest> requests,
                            std::span<SampleOutcome> outcomes, Stream stream) {
-  run(planSamples(requests, vocab_), logits, logits, outcomes, stream);
+  sample(logits, requests, outcomes, own_, stream);
+  wait(stream);
 }
 
 void DeviceSampler::logprobs(const float* logits, std::span<const std::int32_t> targets, int k,
                              std::span<SampleOutcome> outcomes, Stream stream) {
-  run(planLogprobs(targets, k, vocab_), logits, nullptr, outcomes, stream);
+  run(planLogprobs(targets, k, vocab_), logits, nullptr, outcomes, own_, stream);
+  wait(stream);
   for (std::size_t row = 0; row < targets.size(); ++row) {
     outcomes[row].token = targets[row] >= 0 ? targets[row] : -1;
     if (targets[row] < 0) outcomes[row].logprob = 0;
   }
 }
 
-void DeviceSampler::run(const SamplePlan& plan, const float* logits, float* adjustable,
-                        std::span<SampleOutcome> outcomes, Stream stream) {
+void DeviceSampler::run(SamplePlan plan, const float* logits, float* adjustable,
+                        std::span<SampleOutcome> outcomes, SampleTransfer& transfer, Stream stream) {
   const std::size_t rows = plan.rows.size();
   if (rows > static_cast<std::size_t>(maxRows_)) {
     throw Error("sampling: up to " + std::to_string(maxRows_) + " rows are taken, and there are " +
                 std::to_string(rows));
   }
   check(rows == outcomes.size(), "sampling: one outcome for each row expected");
+  check(!transfer.isPending(), "sampling: the call before has not been reported");
   if (rows == 0) return;
-  upload(plan, stream);
-  const Results results(results_.data(), rows, plan.mostBest());
-  enqueue(plan, logits, adjustable, results, stream);
-  const std::size_t bytes = plan.onlyGreedy() ? rows * sizeof(std::int32_t) : results.bytes;
-  copyToHost(downloaded_.data(), results_.data(), bytes, stream);
-  synchronize(stream);
-  report(plan, Results(downloaded_.data(), rows, plan.mostBest()), outcomes);
+  transfer.plan_ = std::move(plan);
+  upload(transfer, stream);
+  enqueue(transfer.plan_, logits, adjustable, stream);
+  const Results results(results_.data(), rows, transfer.plan_.mostBest());
+  const std::size_t bytes = transfer.plan_.onlyGreedy() ? rows * sizeof(std::int32_t) : results.bytes;
+  copyToHost(transfer.down_.data(), results_.data(), bytes, stream);
+  transfer.outcomes_ = outcomes;
 }
 
-void DeviceSampler::upload(const SamplePlan& plan, Stream stream) {
+void DeviceSampler::wait(Stream stream) {
+  if (!own_.isPending()) return;
+  try {
+    synchronize(stream);
+  } catch (...) {
+    own_.forget();
+    throw;
+  }
+  own_.report();
+}
+
+void DeviceSampler::upload(SampleTransfer& transfer, Stream stream) {
+  const SamplePlan& plan = transfer.plan_;
   const std::size_t bytes = Upload(nullptr, plan).bytes;
-  makeRoom(plan_, std::max(bytes, kFirstUpload));
+  makeRoom(transfer.up_, std::max(bytes, kFirstUpload));
+  makeRoom(transfer.down_, resultBytes_);
   makeRoom(uploaded_, std::max(bytes, kFirstUpload));
-  makeRoom(unadjusted_, plan.adjustments.size() * sizeof(float));
+  makeRoom(unadjusted_, std::max(plan.adjustments.size() * sizeof(float), kFirstUpload));
   if (plan.onlyGreedy()) return;
-  const Upload host(plan_.data(), plan);
+  const Upload host(transfer.up_.data(), plan);
   append(host.rows, plan.rows);
   append(host.adjustments, plan.adjustments);
   append(host.masks, plan.masks);
   std::int32_t* end = host.lists;
   for (const auto& list : plan.lists) end = append(end, list);
-  copyToDevice(uploaded_.data(), plan_.data(), bytes, stream);
+  copyToDevice(uploaded_.data(), transfer.up_.data(), bytes, stream);
 }
 
 void DeviceSampler::enqueue(const SamplePlan& plan, const float* logits, float* adjustable,
-                            const Results& results, Stream stream) const {
+                            Stream stream) const {
   const Upload uploaded(uploaded_.data(), plan);
+  const Results results(results_.data(), plan.rows.size(), plan.mostBest());
   const auto rowsOf = [&](SampleList list) {
     const std::int32_t* begin = uploaded.lists;
     for (std::size_t i = 0; i < static_cast<std::size_t>(list); ++i) begin += plan.lists[i].size();
@@ -229,6 +247,8 @@ void DeviceSampler::enqueue(const SamplePlan& plan, const float* logits, float* 
             of.highest},
            stream);
   };
+  // Before anything takes the place of the tokens of the call before.
+  countCarried(step, uploaded.adjustments, rowsOf(SampleList::carried), stream);
   const SampleRows measured = rowsOf(SampleList::measured);
   if (plan.measuresApart()) {
     SampleStep unadjusted = step;
@@ -248,10 +268,11 @@ void DeviceSampler::enqueue(const SamplePlan& plan, const float* logits, float* 
   readLogits(step, measured, stream);
 }
 
-void DeviceSampler::report(const SamplePlan& plan, const Results& results,
-                           std::span<SampleOutcome> outcomes) {
-  const bool apart = plan.measuresApart();
-  const std::vector<std::int32_t>& measured = plan.of(SampleList::measured);
+void SampleTransfer::report() {
+  const std::span<SampleOutcome> outcomes = std::exchange(outcomes_, {});
+  const Results results(down_.data(), outcomes.size(), plan_.mostBest());
+  const bool apart = plan_.measuresApart();
+  const std::vector<std::int32_t>& measured = plan_.of(SampleList::measured);
   if (apart) {
     for (const std::int32_t row : measured) checkFound(results.unadjustedTokens[row]);
   }
@@ -268,8 +289,8 @@ void DeviceSampler::report(const SamplePlan& plan, const Results& results,
     };
     SampleOutcome& outcome = outcomes[row];
     outcome.logprob = lnP(results.wanted[row]);
-    const BestToken* best = results.best + std::ptrdiff_t{row} * plan.mostBest();
-    for (int i = 0; i < plan.rows[row].best; ++i) {
+    const BestToken* best = results.best + std::ptrdiff_t{row} * plan_.mostBest();
+    for (int i = 0; i < plan_.rows[row].best; ++i) {
       outcome.topTokens.push_back(best[i].token);
       outcome.topLogprobs.push_back(lnP(best[i].logit));
     }

@@ -14,43 +14,65 @@
 
 #include "core/ops.h"
 #include "cuda/runtime.h"
+#include "cuda/sample-plan.h"
 
 namespace tandem::cuda {
 
-struct SamplePlan;
+// A call's plan and its results on the host, which belong to the device until what was enqueued is done.
+class SampleTransfer {
+ public:
+  bool isPending() const { return !outcomes_.empty(); }
+  // Once the device is done: fills in the outcomes. Throws Error if logits were NaN or infinite or left no
+  // token.
+  void report();
+  // The outcomes are no longer wanted.
+  void forget() { outcomes_ = {}; }
+
+ private:
+  friend class DeviceSampler;
+
+  SamplePlan plan_;
+  PinnedMemory up_, down_;
+  std::span<SampleOutcome> outcomes_;
+};
 
 // One lane's: not thread-safe.
 class DeviceSampler {
  public:
   DeviceSampler(int vocab, int maxRows);
 
-  // logits [requests, vocab] on the device, which are changed. Waits for the outcomes. Throws Error if logits
-  // are NaN or infinite or leave no token, or if a token lies outside them.
+  // logits [requests, vocab] on the device, which are changed. Enqueues; the outcomes are there once the
+  // stream has been waited for and `transfer` reports. Throws Error if a token lies outside the vocabulary.
+  void sample(float* logits, std::span<const SampleRequest> requests, std::span<SampleOutcome> outcomes,
+              SampleTransfer& transfer, Stream stream);
+
+  // The same; waits for the outcomes.
   void sample(float* logits, std::span<const SampleRequest> requests, std::span<SampleOutcome> outcomes,
               Stream stream);
 
-  // ln p of each row's target (where >= 0) and of its k best, 64 at most.
+  // ln p of each row's target (where >= 0) and of its k best, 64 at most. Waits for the outcomes.
   void logprobs(const float* logits, std::span<const std::int32_t> targets, int k,
                 std::span<SampleOutcome> outcomes, Stream stream);
 
- private:
-  struct Results;
+  // On the device: the token of each request of the last call, for what is enqueued before the next one;
+  // below 0 where none could be drawn.
+  const std::int32_t* tokens() const { return results_.as<std::int32_t>(); }
 
-  void run(const SamplePlan& plan, const float* logits, float* adjustable, std::span<SampleOutcome> outcomes,
-           Stream stream);
-  void upload(const SamplePlan& plan, Stream stream);
-  void enqueue(const SamplePlan& plan, const float* logits, float* adjustable, const Results& results,
-               Stream stream) const;
-  static void report(const SamplePlan& plan, const Results& results, std::span<SampleOutcome> outcomes);
+ private:
+  void run(SamplePlan plan, const float* logits, float* adjustable, std::span<SampleOutcome> outcomes,
+           SampleTransfer& transfer, Stream stream);
+  void wait(Stream stream);
+  void upload(SampleTransfer& transfer, Stream stream);
+  void enqueue(const SamplePlan& plan, const float* logits, float* adjustable, Stream stream) const;
 
   int vocab_;
   int maxRows_;
+  std::size_t resultBytes_;
   DeviceMemory scratch_;  // what the kernels tell each other
-  PinnedMemory plan_;
   DeviceMemory uploaded_;
   DeviceMemory unadjusted_;
   DeviceMemory results_;
-  PinnedMemory downloaded_;
+  SampleTransfer own_;  // of calls that wait
 };
 
 }  // namespace tandem::cuda

@@ -7,7 +7,7 @@ namespace tandem::cuda {
 namespace {
 
 constexpr std::int64_t kManyRows = 256;
-constexpr std::size_t kEvery = 16;
+constexpr std::uint64_t kEvery = 16;
 
 // A layer's laps, and those of a few rounds of logits. A step with more of those is not measured.
 constexpr int kLapsOfLayer = 7, kOtherLaps = 64;
@@ -20,10 +20,9 @@ StepTimer::StepTimer(int layers) {
   for (int i = 0; i <= laps; ++i) events_.emplace_back(true);
 }
 
-void StepTimer::start(std::int64_t rows, Stream stream) {
+void StepTimer::start(std::int64_t rows, std::uint64_t step, Stream stream) {
   began_ = Clock::now();
-  measured_ = rows >= kManyRows || steps_ % kEvery == 0;
-  ++steps_;
+  measured_ = rows >= kManyRows || step % kEvery == 0;
   laps_.clear();
   if (measured_) events_[0].record(stream);
 }
@@ -38,8 +37,8 @@ void StepTimer::lap(OperatorClass of, Stream stream) {
   events_[laps_.size()].record(stream);
 }
 
-StepSeconds StepTimer::seconds() {
-  StepSeconds seconds{std::chrono::duration<double>(Clock::now() - began_).count(), {}};
+StepSeconds StepTimer::seconds(Clock::time_point free, Clock::time_point end) const {
+  StepSeconds seconds{std::chrono::duration<double>(end - std::max(began_, free)).count(), {}};
   if (!measured_) return seconds;
   OpSeconds byClass{};
   for (std::size_t i = 0; i < laps_.size(); ++i) {

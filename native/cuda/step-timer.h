@@ -1,7 +1,7 @@
 #pragma once
 
 #include <chrono>
-#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "core/operator-class.h"
@@ -14,20 +14,21 @@ namespace tandem::cuda {
 // of a decode step of a large model, so of the short steps every sixteenth is measured.
 class StepTimer {
  public:
+  using Clock = std::chrono::steady_clock;
+
   // Of a step of so many layers.
   explicit StepTimer(int layers);
 
-  void start(std::int64_t rows, Stream stream);
+  // `step`: how many steps the lane had before.
+  void start(std::int64_t rows, std::uint64_t step, Stream stream);
   bool isMeasuring() const { return measured_; }
   void lap(OperatorClass of, Stream stream);
-  // Once the step has been waited for. What the host added to the device's time counts as `other`.
-  StepSeconds seconds();
+  // Once the step has been waited for, until `end`. The device was another step's until `free`. What the host
+  // added to the device's time counts as `other`.
+  StepSeconds seconds(Clock::time_point free, Clock::time_point end) const;
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   Clock::time_point began_;
-  std::size_t steps_ = 0;
   bool measured_ = false;
   std::vector<Event> events_;  // the step's begin, then the end of each lap
   std::vector<OperatorClass> laps_;

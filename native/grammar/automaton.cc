@@ -147,11 +147,12 @@ void Automaton::advance(const Places& from, std::uint8_t byte, Stacks& stacks, P
 }
 
 std::vector<bool> Automaton::bytes() const {
-  std::vector<bool> classes(classes_, false), bytes(256, false);
-  for (std::size_t i = 0; i < tables_.next.size(); ++i) {
-    if (tables_.next[i] >= 0) classes[i % classes_] = true;
+  std::vector<bool> bytes(256, false);
+  std::vector<std::uint8_t> classes(classes_, 0);
+  for (auto row = tables_.next.begin(); row != tables_.next.end(); row += classes_) {
+    for (std::int64_t i = 0; i < classes_; ++i) classes[i] |= static_cast<std::uint8_t>(row[i] >= 0);
   }
-  for (int byte = 0; byte < 256; ++byte) bytes[byte] = classes[tables_.byteClasses[byte]];
+  for (int byte = 0; byte < 256; ++byte) bytes[byte] = classes[tables_.byteClasses[byte]] != 0;
   return bytes;
 }
 

@@ -5,11 +5,12 @@
 #include <utility>
 
 #include "core/error.h"
+#include "grammar/rule-keys.h"
 
 namespace tandem {
 namespace {
 
-// Of each of the two things that a grammar remembers. A mask of 128k tokens has 16 KiB.
+// Of each of the two things that a grammar remembers for itself. A mask of 128k tokens has 16 KiB.
 constexpr std::size_t kMostBytes = std::size_t{8} << 20;
 
 void set(TokenMask& mask, std::span<const std::int32_t> tokens) {
@@ -23,12 +24,11 @@ GrammarTables checked(GrammarTables tables) {
 
 }  // namespace
 
-Grammar::Grammar(GrammarTables tables, std::shared_ptr<const Vocabulary> vocabulary)
+Grammar::Grammar(GrammarTables tables, RuleCache& rules)
     : tables_(checked(std::move(tables))),
-      vocabulary_(std::move(vocabulary)),
+      vocabulary_(rules.vocabulary()),
       automaton_(tables_),
-      mostMasks_(std::max<std::size_t>(16, kMostBytes / (vocabulary_->words() * sizeof(std::uint32_t)))),
-      stateTokens_(tables_.states()) {
+      mostMasks_(std::max<std::size_t>(16, kMostBytes / (vocabulary_->words() * sizeof(std::uint32_t)))) {
   check(!vocabulary_->endTokens().empty(),
         "the model has no token that ends an answer, which a grammar needs");
   const std::vector<bool> needed = automaton_.bytes();
@@ -37,10 +37,30 @@ Grammar::Grammar(GrammarTables tables, std::shared_ptr<const Vocabulary> vocabul
       throw Error("the grammar needs byte " + std::to_string(byte) + ", which no token of the model is");
     }
   }
+  const auto room = std::make_shared<TokenRoom>(kMostBytes);
+  const auto all = static_cast<std::int32_t>(tables_.states());
+  std::vector<std::string> keys = ruleKeys(tables_);
+  const auto& starts = tables_.ruleStarts;
+  // Without an order there are no rules that could be told apart.
+  ruleBegins_ = {0};
+  if (std::ranges::is_sorted(starts)) ruleBegins_.insert(ruleBegins_.end(), starts.begin() + 1, starts.end());
+  for (std::size_t rule = 0; rule < ruleBegins_.size(); ++rule) {
+    const std::int32_t end = rule + 1 < ruleBegins_.size() ? ruleBegins_[rule + 1] : all;
+    const auto states = static_cast<std::size_t>(end - ruleBegins_[rule]);
+    ruleTokens_.push_back(keys[rule].empty() ? std::make_shared<RuleTokens>(states, room)
+                                             : rules.find(std::move(keys[rule]), states));
+  }
 }
 
-Grammar::~Grammar() {
-  for (const auto& tokens : stateTokens_) delete tokens.load();
+Grammar::Home Grammar::homeOf(std::int32_t state) const {
+  const auto rule = std::ranges::upper_bound(ruleBegins_, state) - ruleBegins_.begin() - 1;
+  return {*ruleTokens_[rule], state - ruleBegins_[rule]};
+}
+
+std::size_t Grammar::knownStates() const {
+  std::size_t known = 0;
+  for (const auto& rule : ruleTokens_) known += rule->knownStates();
+  return known;
 }
 
 std::shared_ptr<const TokenMask> Grammar::maskOf(const Places& places, Stacks& stacks) {
@@ -69,9 +89,9 @@ std::shared_ptr<const TokenMask> Grammar::maskOf(const Places& places, Stacks& s
   return mask;
 }
 
-const Grammar::StateTokens& Grammar::tokensOf(std::int32_t state, StateTokens& own) {
-  std::atomic<const StateTokens*>& known = stateTokens_[state];
-  if (const StateTokens* tokens = known.load(std::memory_order_acquire)) return *tokens;
+const StateTokens& Grammar::tokensOf(std::int32_t state, StateTokens& own) {
+  const auto [rule, local] = homeOf(state);
+  if (const StateTokens* tokens = rule.of(local)) return *tokens;
   own.inside.assign(vocabulary_->words(), 0);
   own.ends.clear();
   Stacks stacks;
@@ -79,14 +99,8 @@ const Grammar::StateTokens& Grammar::tokensOf(std::int32_t state, StateTokens& o
   const Places places{{{state, -1}}, false};
   const auto all = static_cast<std::int32_t>(vocabulary_->nodes().size());
   mark({0, all}, 0, places, stacks, own.inside, &own.ends);
-  if (knownBytes_ >= kMostBytes) return own;
-  own.ends.shrink_to_fit();
-  auto kept = std::make_unique<const StateTokens>(std::move(own));
-  const StateTokens* others = nullptr;  // of another thread that found the same meanwhile
-  if (!known.compare_exchange_strong(others, kept.get(), std::memory_order_acq_rel)) return *others;
-  ++knownStates_;
-  knownBytes_ += kept->inside.size() * sizeof(kept->inside[0]) + kept->ends.size() * sizeof(kept->ends[0]);
-  return *kept.release();
+  const StateTokens* kept = rule.keep(local, own);
+  return kept ? *kept : own;
 }
 
 void Grammar::warm(const std::atomic<bool>& stop) {
@@ -100,9 +114,9 @@ void Grammar::warm(const std::atomic<bool>& stop) {
     order.push_back(state);
   };
   StateTokens own;
-  for (std::size_t at = 0; at < order.size() && knownBytes_ < kMostBytes && !stop; ++at) {
+  for (std::size_t at = 0; at < order.size() && !stop; ++at) {
     const std::int32_t state = order[at];
-    if (automaton_.takesBytes(state)) tokensOf(state, own);
+    if (automaton_.takesBytes(state) && !homeOf(state).rule.isFull()) tokensOf(state, own);
     for (std::size_t i = 0; i < classes; ++i) reach(tables_.next[state * classes + i]);
     for (std::int32_t call = tables_.callBegins[state]; call < tables_.callBegins[state + 1]; ++call) {
       reach(tables_.ruleStarts[tables_.callRules[call]]);

@@ -9,12 +9,10 @@
 #include <vector>
 
 #include "grammar/automaton.h"
+#include "grammar/rule-cache.h"
 #include "grammar/vocabulary.h"
 
 namespace tandem {
-
-// A bit for each token of the vocabulary.
-using TokenMask = std::vector<std::uint32_t>;
 
 // A grammar over the tokens of a vocabulary, and the masks that were found so far: they are shared by all
 // sequences that follow it, on both lanes.
@@ -22,13 +20,13 @@ using TokenMask = std::vector<std::uint32_t>;
 // Which tokens may follow a place depends on its state, and for tokens in which the state's rule ends, on
 // what called it. So for each state it is found once which tokens stay inside of its rule, and where in the
 // trie the rule may end; only from there on the callers are looked at (XGrammar, Dong et al. 2024,
-// section 3.1). And whole masks are kept by place.
+// section 3.1). That is shared with other grammars that have the same rule. And whole masks are kept by
+// place.
 class Grammar {
  public:
   // Throws Error if the tables are no grammar, or need bytes that no token is, or the vocabulary has no token
   // that ends an answer.
-  Grammar(GrammarTables tables, std::shared_ptr<const Vocabulary> vocabulary);
-  ~Grammar();
+  Grammar(GrammarTables tables, RuleCache& rules);
   Grammar(const Grammar&) = delete;
   Grammar& operator=(const Grammar&) = delete;
 
@@ -42,15 +40,16 @@ class Grammar {
   // no lock that `maskOf` waits for: a thread in the background may be kept from giving it back.
   void warm(const std::atomic<bool>& stop);
   // States of which it is known what they allow.
-  std::size_t knownStates() const { return knownStates_; }
+  std::size_t knownStates() const;
 
  private:
   struct Nodes {
     std::int32_t begin, end;
   };
-  struct StateTokens {
-    TokenMask inside;
-    std::vector<std::int32_t> ends;  // nodes at which the rule may end, and behind which not all may follow
+  // Where what is known of a state is kept.
+  struct Home {
+    RuleTokens& rule;
+    std::int32_t state;  // counted from the rule's first
   };
   using Key = std::vector<std::int32_t>;
   struct KeyHash {
@@ -58,6 +57,7 @@ class Grammar {
   };
 
   Key keyOf(const Places& places, const Stacks& stacks) const;
+  Home homeOf(std::int32_t state) const;
   // In `own` where there is no room to keep it.
   const StateTokens& tokensOf(std::int32_t state, StateTokens& own);
   // Marks the tokens at some nodes, which lie below depth `depth`, where `places` are. `ends` takes the nodes
@@ -73,8 +73,8 @@ class Grammar {
   const Automaton automaton_;
   const std::size_t mostMasks_;
 
-  std::vector<std::atomic<const StateTokens*>> stateTokens_;  // [states]; owned, once they are there
-  std::atomic<std::size_t> knownStates_{0}, knownBytes_{0};
+  std::vector<std::int32_t> ruleBegins_;                 // states, in order
+  std::vector<std::shared_ptr<RuleTokens>> ruleTokens_;  // of the states from each of these on
   std::mutex mutex_;
   std::unordered_map<Key, std::shared_ptr<const TokenMask>, KeyHash> masks_;
 };

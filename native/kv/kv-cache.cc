@@ -158,15 +158,17 @@ std::span<const PageId> KvCache::publishedBlock(std::int32_t id) const {
   return published_[id];
 }
 
-void KvCache::attach(int slot, std::span<const std::int32_t> blocks) {
+void KvCache::attach(int slot, std::span<const std::int32_t> blocks, std::int64_t dropped) {
   Sequence& sequence = idle(slot);
   check(blocksOf(sequence) == 0, "cached blocks can only start an empty slot");
+  check(dropped >= 0 && dropped % kPageTokens == 0, "tokens are dropped by whole pages");
   for (const std::int32_t id : blocks) publishedBlock(id);
   for (const std::int32_t id : blocks) {
     for (const PageId page : published_[id]) addReference(page);
     append(sequence, published_[id]);
   }
   sequence.length = static_cast<std::int64_t>(blocks.size()) * kPageTokens;
+  sequence.dropped = dropped;
 }
 
 void KvCache::unpublish(std::span<const std::int32_t> blocks) {

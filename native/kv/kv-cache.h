@@ -56,7 +56,8 @@ class KvCache {
   void release(int slot);
 
   std::int32_t publish(int slot, std::int64_t index);
-  void attach(int slot, std::span<const std::int32_t> blocks);
+  // `dropped`: so many more tokens its sequence had, which it gave up before it left these blocks.
+  void attach(int slot, std::span<const std::int32_t> blocks, std::int64_t dropped = 0);
   void unpublish(std::span<const std::int32_t> blocks);
   bool fork(int from, int to, std::int64_t tokens);
   // The published block, of the same tokens in whatever class, takes the place of the slot's full block

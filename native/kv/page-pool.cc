@@ -45,20 +45,6 @@ void PagePool::countIdle(const Chunk& chunk, bool idle) {
   }
 }
 
-void PagePool::list(std::uint32_t chunk) {
-  std::vector<std::uint32_t>& open = open_[index(chunks_[chunk].precision)];
-  chunks_[chunk].place = open.size();
-  open.push_back(chunk);
-}
-
-void PagePool::unlist(std::uint32_t chunk) {
-  std::vector<std::uint32_t>& open = open_[index(chunks_[chunk].precision)];
-  const std::size_t place = chunks_[chunk].place;
-  open[place] = open.back();
-  chunks_[open[place]].place = place;
-  open.pop_back();
-}
-
 bool PagePool::openChunk(PrecisionClass precision) {
   // A chunk at the arena's end may be too small for a page of a larger class.
   const auto fits = std::find_if(idle_.rbegin(), idle_.rend(), [&](std::uint32_t chunk) {
@@ -75,13 +61,13 @@ bool PagePool::openChunk(PrecisionClass precision) {
     chunk.free.push_back(static_cast<PageId>(opened) * chunkPages_ + page);
   }
   available_[index(precision)] += chunk.free.size();
-  list(opened);
+  open_[index(precision)].insert(opened);
   return true;
 }
 
 void PagePool::closeChunk(std::uint32_t closed) {
   Chunk& chunk = chunks_[closed];
-  unlist(closed);
+  open_[index(chunk.precision)].erase(closed);
   available_[index(chunk.precision)] -= chunk.free.size();
   chunk.free.clear();
   idle_.push_back(closed);
@@ -89,14 +75,14 @@ void PagePool::closeChunk(std::uint32_t closed) {
 }
 
 PageId PagePool::take(PrecisionClass precision) {
-  std::vector<std::uint32_t>& open = open_[index(precision)];
+  std::set<std::uint32_t>& open = open_[index(precision)];
   if (open.empty() && !openChunk(precision)) return -1;
-  const std::uint32_t from = open.back();
+  const std::uint32_t from = *open.begin();
   Chunk& chunk = chunks_[from];
   const PageId page = chunk.free.back();
   chunk.free.pop_back();
   ++chunk.used;
-  if (chunk.free.empty()) unlist(from);
+  if (chunk.free.empty()) open.erase(from);
   --available_[index(precision)];
   heldBytes_[index(precision)] += format_.in(precision).pageBytes();
   references_[page] = 1;
@@ -116,7 +102,7 @@ void PagePool::release(PageId page) {
   heldBytes_[index(chunk.precision)] -= format_.in(chunk.precision).pageBytes();
   ++available_[index(chunk.precision)];
   chunk.free.push_back(page);
-  if (chunk.free.size() == 1) list(to);
+  open_[index(chunk.precision)].insert(to);
   if (--chunk.used == 0) closeChunk(to);
 }
 

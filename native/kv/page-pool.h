@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <numeric>
+#include <set>
 #include <vector>
 
 #include "kv/kv-memory.h"
@@ -66,7 +67,6 @@ class PagePool {
     PrecisionClass precision = PrecisionClass::bf16;  // while it is open
     std::uint32_t used = 0;                           // pages given out
     std::vector<PageId> free;  // a stack: the page released last is the likeliest in a cache
-    std::size_t place = 0;     // in `open_` of its class, where it is listed there
   };
 
   static std::size_t index(PrecisionClass precision) { return static_cast<std::size_t>(precision); }
@@ -75,8 +75,6 @@ class PagePool {
   }
   bool openChunk(PrecisionClass precision);
   void closeChunk(std::uint32_t chunk);
-  void list(std::uint32_t chunk);
-  void unlist(std::uint32_t chunk);
   void countIdle(const Chunk& chunk, bool idle);
 
   PageFormat format_;
@@ -85,9 +83,11 @@ class PagePool {
   PageId chunkPages_ = 0;                  // page ids a chunk has: as many as it holds of the smallest class
   std::vector<std::uint32_t> references_;  // by page id
   std::vector<Chunk> chunks_;
-  std::vector<std::uint32_t> idle_;                                        // chunks without pages in use
-  std::array<std::vector<std::uint32_t>, kPrecisionClasses.size()> open_;  // with some free, by class
-  std::array<std::size_t, kPrecisionClasses.size()> available_{};          // see freePages
+  std::vector<std::uint32_t> idle_;  // chunks without pages in use
+  // With some free, by class. Pages are taken from the first, so that the last ones come to be empty and can
+  // serve another class.
+  std::array<std::set<std::uint32_t>, kPrecisionClasses.size()> open_;
+  std::array<std::size_t, kPrecisionClasses.size()> available_{};  // see freePages
 };
 
 }  // namespace tandem

@@ -23,21 +23,22 @@ Device::Device(std::unique_ptr<Backend> backend, DeviceOptions options)
           allocate(options)),
       slots_(static_cast<std::size_t>(options.slots)),
       sampledBy_(static_cast<std::size_t>(options.slots), -1),
-      prefillUnits_(backend_->units()) {
-  for (int lane = 0; lane < 2; ++lane) lanes_[lane].thread = std::thread([this, lane] { work(lane); });
-}
+      prefillUnits_(backend_->units()) {}
 
 std::unique_ptr<KvMemory> Device::allocate(const DeviceOptions& options) {
   check(options.slots > 0, "a device needs at least one slot");
   check(maxStepTokens_ >= options.slots, "a step must have room for one token of every slot");
   checkSelection(options);
   backend_->keep(spec_.rope.inverseFrequencies);
-  for (Lane& lane : lanes_) {
-    lane.forward =
-        std::make_unique<Forward>(spec_, weights_, kv_, *backend_, maxStepTokens_, options.selection);
+  std::array<std::unique_ptr<Forward>, 2> forwards;
+  for (auto& forward : forwards) {
+    forward = std::make_unique<Forward>(spec_, weights_, kv_, *backend_, maxStepTokens_, options.selection);
   }
   const LaneLimits limits = limitsOf(options);
-  for (int lane = 0; lane < 2; ++lane) lanes_[lane].ops = backend_->openLane(lane, limits);
+  for (int lane = 0; lane < 2; ++lane) {
+    lanes_[lane] = std::make_unique<Lane>(lane, *backend_, kv_, options.slots, std::move(forwards[lane]),
+                                          backend_->openLane(lane, limits));
+  }
   const std::size_t kvBytes = kvBytesOf(options);
   const std::size_t block =
       PageFormat{options.kvPrecision, spec_.kvHeads, spec_.headDim}.pageBytes() * spec_.layers;
@@ -85,23 +86,16 @@ LaneLimits Device::limitsOf(const DeviceOptions& options) const {
 }
 
 Device::~Device() {
-  for (Lane& lane : lanes_) {
-    {
-      const std::lock_guard lock(lane.mutex);
-      lane.closing = true;
-    }
-    lane.changed.notify_one();
-  }
-  for (Lane& lane : lanes_) lane.thread.join();
+  for (const auto& lane : lanes_) lane->close();
 }
 
 void Device::setVocabulary(TokenBytes tokens) {
-  vocabulary_ = std::make_shared<const Vocabulary>(spec_.vocab, std::move(tokens));
+  grammarRules_.emplace(std::make_shared<const Vocabulary>(spec_.vocab, std::move(tokens)));
 }
 
 std::shared_ptr<Grammar> Device::makeGrammar(GrammarTables tables) {
-  check(vocabulary_ != nullptr, "a grammar needs the vocabulary; set it first");
-  auto grammar = std::make_shared<Grammar>(std::move(tables), vocabulary_);
+  check(grammarRules_.has_value(), "a grammar needs the vocabulary; set it first");
+  auto grammar = std::make_shared<Grammar>(std::move(tables), *grammarRules_);
   warmer_.post(grammar);
   return grammar;
 }
@@ -146,11 +140,11 @@ void Device::checkMayFollow(int lane, int slot) const {
   }
 }
 
-Device::Job Device::plan(int lane, Step step, Turn turn) {
+Lane::Job Device::plan(int lane, Step step, Turn turn) {
   const std::size_t count = step.slots.size();
   check(count > 0, "a step needs at least one entry");
   check(step.counts.size() == count && step.wants.size() == count, "a step's columns differ in length");
-  Job job;
+  Lane::Job job;
   std::size_t next = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const int slot = step.slots[i];
@@ -218,8 +212,8 @@ Device::Job Device::plan(int lane, Step step, Turn turn) {
 
 void Device::run(int index, Step step, Done done) {
   check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
-  check(lanes_[index].unfinished.load(std::memory_order_acquire) == 0, "the lane is running a step already");
-  Job job = plan(index, std::move(step), Turn::next);
+  check(lanes_[index]->unfinished() == 0, "the lane is running a step already");
+  Lane::Job job = plan(index, std::move(step), Turn::next);
   job.done = std::move(done);
   for (const ForwardEntry& entry : job.entries) {
     kv_.startStep(entry.slotIndex, static_cast<std::int64_t>(entry.tokens.size()));
@@ -230,47 +224,33 @@ void Device::run(int index, Step step, Done done) {
 void Device::follow(int index, const std::vector<std::int32_t>& slots, Done done) {
   check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
   // One whose forerunner is known to be done counts as running, whether or not its lane has come to it.
-  check(lanes_[index].unfinished.load(std::memory_order_acquire) < 2,
-        "a step waits already behind the one that the lane is running");
+  check(lanes_[index]->unfinished() < 2, "a step waits already behind the one that the lane is running");
   Step step{slots,
             std::vector<std::int32_t>(slots.size()),
             {},
             std::vector<std::uint8_t>(slots.size(), kWantSample)};
-  Job job = plan(index, std::move(step), Turn::following);
+  Lane::Job job = plan(index, std::move(step), Turn::following);
   job.done = std::move(done);
   job.follows = true;
   for (const ForwardEntry& entry : job.entries) job.given.push_back(kv_.followStep(entry.slotIndex, 1));
   handOver(index, std::move(job));
 }
 
-void Device::handOver(int index, Job job) {
-  Lane& lane = lanes_[index];
+void Device::handOver(int index, Lane::Job job) {
   job.prefillUnits = prefillUnits_;
   for (const ForwardEntry& entry : job.entries) {
     sampledBy_[entry.slotIndex] = entry.wants & kWantSample ? index : -1;
   }
-  lane.unfinished.fetch_add(1, std::memory_order_relaxed);
-  {
-    const std::lock_guard lock(lane.mutex);
-    lane.jobs.push_back(std::move(job));
-  }
-  lane.changed.notify_one();
+  lanes_[index]->handOver(std::move(job));
 }
 
 bool Device::withdraw(int index) {
   check(index == 0 || index == 1, "a lane is 0 (prefill) or 1 (decode)");
-  Lane& lane = lanes_[index];
-  std::optional<Job> job;
-  {
-    const std::lock_guard lock(lane.mutex);
-    if (lane.jobs.empty() || !lane.jobs.back().follows) return false;
-    job = std::move(lane.jobs.back());
-    lane.jobs.pop_back();
-  }
+  const std::optional<Lane::Job> job = lanes_[index]->takeBack();
+  if (!job) return false;
   for (std::size_t i = 0; i < job->entries.size(); ++i) {
     kv_.withdrawStep(job->entries[i].slotIndex, 1, job->given[i]);
   }
-  lane.unfinished.fetch_sub(1, std::memory_order_relaxed);
   return true;
 }
 
@@ -324,58 +304,6 @@ void Device::drop(int slot, std::int64_t begin, std::int64_t end) {
   checkOpen(slot);
   check(selects_, "only a device that was opened with a selection drops blocks");
   kv_.drop(slot, begin, end);
-}
-
-void Device::work(int index) {
-  Lane& lane = lanes_[index];
-  bool failed = false;
-  for (;;) {
-    Job job;
-    {
-      std::unique_lock lock(lane.mutex);
-      lane.changed.wait(lock, [&] { return !lane.jobs.empty() || lane.closing; });
-      if (lane.jobs.empty()) return;
-      job = std::move(lane.jobs.front());
-      lane.jobs.pop_front();
-    }
-    StepResult result;
-    std::exception_ptr error;
-    try {
-      if (job.follows) takeUp(job);
-      if (job.follows && failed) throw Error("the step that this one was to follow has failed");
-      result = execute(index, job);
-    } catch (...) {
-      error = std::current_exception();
-    }
-    failed = error != nullptr;
-    // A failed step leaves the lengths as they were; what it may have written beyond them is never read.
-    for (const ForwardEntry& entry : job.entries) {
-      kv_.finishStep(entry.slotIndex, error ? 0 : static_cast<std::int64_t>(entry.tokens.size()));
-    }
-    lane.unfinished.fetch_sub(1, std::memory_order_release);
-    job.done(std::move(result), error);
-  }
-}
-
-void Device::takeUp(Job& job) {
-  for (std::size_t i = 0; i < job.entries.size(); ++i) {
-    kv_.takeUp(job.entries[i].slotIndex, job.given[i]);
-    job.tokens[i] = job.entries[i].slot->lastToken();
-  }
-}
-
-StepResult Device::execute(int lane, const Job& job) {
-  const int prefillUnits = job.prefillUnits;
-  const int first = lane == 0 ? 0 : prefillUnits;
-  const int count = lane == 0 ? prefillUnits : backend_->units() - prefillUnits;
-  check(count > 0, "the lane has no compute units; partition the device first");
-  backend_->claimUnits(lane, first, count);
-  struct Release {
-    Backend& backend;
-    int lane;
-    ~Release() { backend.releaseUnits(lane); }
-  } release{*backend_, lane};
-  return lanes_[lane].forward->run(*lanes_[lane].ops, job.entries, job.step.probes, job.step.sparse);
 }
 
 }  // namespace tandem

@@ -1,25 +1,20 @@
 #pragma once
 
 #include <array>
-#include <atomic>
-#include <condition_variable>
-#include <deque>
-#include <exception>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/ops.h"
 #include "grammar/grammar.h"
+#include "grammar/rule-cache.h"
 #include "grammar/warmer.h"
 #include "kv/copy-thread.h"
 #include "kv/kv-cache.h"
-#include "model/forward.h"
+#include "model/lane.h"
 #include "model/model-spec.h"
 #include "model/slot.h"
 #include "model/step.h"
@@ -65,17 +60,16 @@ class Device {
   void openSlot(int slot, SlotOptions options);
   void closeSlot(int slot);
 
-  // Runs once for a step: with its result, or with what went wrong in it.
-  using Done = std::function<void(StepResult, std::exception_ptr)>;
+  using Done = Lane::Done;
 
   // Starts a step on a lane (0 prefill, 1 decode). Throws Error, with nothing changed, if the step is not
   // well-formed or the lane is busy.
   void run(int lane, Step step, Done done);
 
-  // Has a step wait behind the lane's running one, and begin when that ends, on the units of the partition as
-  // it is now: each of the slots goes on with its last sampled token, which may be one that the running step
-  // will sample. Begins at once if none runs. If the step before it fails, so does this one. Throws Error,
-  // with nothing changed, if one waits there already, or if a slot cannot go on.
+  // Has a step wait behind the lane's running one, on the units of the partition as it is now: each of the
+  // slots goes on with its last sampled token, which may be one that the running step will sample. It begins
+  // when that ends, or before where Lane lets it; at once if none runs. If the step before it fails, so does
+  // this one. Throws Error, with nothing changed, if one waits there already, or if a slot cannot go on.
   void follow(int lane, const std::vector<std::int32_t>& slots, Done done);
   // Takes back the step that waits, whose `done` is never called. False if none does: it has begun.
   bool withdraw(int lane);
@@ -104,44 +98,18 @@ class Device {
   void drop(int slot, std::int64_t begin, std::int64_t end);
 
  private:
-  struct Job {
-    Step step;
-    int prefillUnits = 0;  // as the device was partitioned when the step was handed over
-    Done done;
-    std::vector<ForwardEntry> entries;
-    std::vector<std::int32_t> tokens;  // what the entries' spans point into
-    // Of a step that follows: what its slots were given while the one before it ran.
-    bool follows = false;
-    std::vector<std::vector<PageId>> given;
-  };
-
-  struct Lane {
-    std::unique_ptr<Ops> ops;
-    std::unique_ptr<Forward> forward;
-    std::thread thread;
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::deque<Job> jobs;            // that have not begun
-    std::atomic<int> unfinished{0};  // one that runs, and one that follows it
-    bool closing = false;
-  };
-
   // Of the lanes first: KV may have all that they leave.
   std::unique_ptr<KvMemory> allocate(const DeviceOptions& options);
   LaneLimits limitsOf(const DeviceOptions& options) const;
   void checkSelection(const DeviceOptions& options) const;
   std::size_t kvBytesOf(const DeviceOptions& options) const;
   enum class Turn : std::uint8_t { next, following };
-  Job plan(int lane, Step step, Turn turn);
+  Lane::Job plan(int lane, Step step, Turn turn);
   // The token that a slot goes on with; of a step that follows it is not known yet.
   std::int32_t lastToken(int slot, Turn turn) const;
   void checkMayFollow(int lane, int slot) const;
-  void handOver(int lane, Job job);
+  void handOver(int lane, Lane::Job job);
   void checkOpen(int slot) const;
-  void work(int lane);
-  // What was not known, or not the lane's, when the step was planned.
-  void takeUp(Job& job);
-  StepResult execute(int lane, const Job& job);
 
   std::unique_ptr<Backend> backend_;  // outlives all that it made
   const ModelSpec spec_;
@@ -149,10 +117,10 @@ class Device {
   const std::int64_t maxSequenceTokens_;
   const bool selects_;
   Weights weights_;
-  std::array<Lane, 2> lanes_;  // with their memory: KV has what they leave
+  std::array<std::unique_ptr<Lane>, 2> lanes_;  // with their memory: KV has what they leave
   KvCache kv_;
   CopyThread copier_;
-  std::shared_ptr<const Vocabulary> vocabulary_;
+  std::optional<RuleCache> grammarRules_;
   GrammarWarmer warmer_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<int> sampledBy_;  // of each slot: the lane of its last step, if that samples; else -1

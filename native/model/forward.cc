@@ -22,19 +22,40 @@ Forward::Forward(const ModelSpec& spec, const Weights& weights, const KvCache& k
       gathered_(backend.allocate(logitRows_ * spec.hidden)),
       logits_(backend.allocate(logitRows_ * spec.vocab, Element::logit)) {}
 
-StepResult Forward::run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
-                        std::span<const SparseEntry> sparse) {
-  StepResult result;
+std::unique_ptr<BegunStep> Forward::begin(Ops& ops, std::span<const ForwardEntry> entries,
+                                          std::span<const ProbeRun> probes,
+                                          std::span<const SparseEntry> sparse,
+                                          std::span<const std::int32_t> carried) {
+  auto step = std::make_unique<BegunStep>();
+  StepResult& result = step->result;
   arrange(entries);
   arrangeSight(sparse);
   arrangeProbes(entries, probes, result.saliency);
-  ops.begin({tokens_, kvRows_, kvTables_, kvSight_, probedRows_, partitions_});
+  ops.begin({tokens_, kvRows_, kvTables_, kvSight_, probedRows_, partitions_, carried});
   runLayers(ops, entries);
   result.entries.resize(entries.size());
   scorePrompts(ops, entries, result.entries);
-  sampleLast(ops, entries, result.entries);
-  result.seconds = ops.finish();
-  return result;
+  sampleLast(ops, entries, carried, *step);
+  ops.submit();
+  return step;
+}
+
+StepResult Forward::finish(Ops& ops, std::span<const ForwardEntry> entries, BegunStep& step) {
+  step.result.seconds = ops.finish();
+  for (std::size_t i = 0; i < step.drawn.size(); ++i) {
+    const auto& [index, isWanted] = step.drawn[i];
+    if (!isWanted) continue;
+    const ForwardEntry& entry = entries[index];
+    EntryResult& result = step.result.entries[index];
+    SampleOutcome& outcome = step.outcomes[i];
+    result.token = outcome.token;
+    result.logprob =
+        entry.slot->params().logprobs < 0 ? std::numeric_limits<float>::quiet_NaN() : outcome.logprob;
+    result.topTokens = std::move(outcome.topTokens);
+    result.topLogprobs = std::move(outcome.topLogprobs);
+    entry.slot->accept(outcome.token);
+  }
+  return std::move(step.result);
 }
 
 void Forward::arrange(std::span<const ForwardEntry> entries) {
@@ -241,49 +262,37 @@ void Forward::scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std:
   }
 }
 
-void Forward::sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results) {
-  // A step may have been planned before the one that ended a slot's grammar was done.
-  const auto samples = [](const ForwardEntry& entry) {
-    return (entry.wants & kWantSample) != 0 && !entry.slot->isOver();
-  };
-  std::vector<std::size_t> wanting;
+void Forward::sampleLast(Ops& ops, std::span<const ForwardEntry> entries,
+                         std::span<const std::int32_t> carried, BegunStep& step) {
   for (std::size_t i = 0; i < entries.size(); ++i) {
-    if (samples(entries[i]) || (entries[i].wants & kWantLogits)) wanting.push_back(i);
+    // A step may have been planned before the one that ended a slot's grammar was done.
+    const bool samples = (entries[i].wants & kWantSample) != 0 && !entries[i].slot->isOver();
+    if (samples || (entries[i].wants & kWantLogits)) step.drawn.push_back({i, samples});
   }
+  step.outcomes.resize(step.drawn.size());
   std::vector<std::int64_t> rows;
   std::vector<SampleRequest> requests;
-  std::vector<SampleOutcome> outcomes;
   const auto most = static_cast<std::size_t>(logitRows_);
-  for (std::size_t begin = 0; begin < wanting.size(); begin += most) {
-    const auto block = std::span(wanting).subspan(begin, std::min(most, wanting.size() - begin));
+  step.drawsAtOnce = step.drawn.size() <= most;
+  for (std::size_t begin = 0; begin < step.drawn.size(); begin += most) {
+    const auto block = std::span(step.drawn).subspan(begin, std::min(most, step.drawn.size() - begin));
     rows.clear();
-    for (const std::size_t i : block) rows.push_back(rows_[i].row + rows_[i].count - 1);
+    for (const auto& drawn : block) rows.push_back(rows_[drawn.entry].row + rows_[drawn.entry].count - 1);
     const Tensor logits = logitsOf(ops, rows);
     requests.clear();
     for (std::size_t row = 0; row < block.size(); ++row) {
-      const ForwardEntry& entry = entries[block[row]];
+      const std::size_t index = block[row].entry;
+      const ForwardEntry& entry = entries[index];
       if (entry.wants & kWantLogits) {
-        std::vector<float>& out = results[block[row]].logits;
+        std::vector<float>& out = step.result.entries[index].logits;
         out.resize(spec_.vocab);
         ops.readRow(logits, static_cast<std::int64_t>(row), out);
       }
-      requests.push_back(entry.slot->request(entry.dropped + entry.position +
-                                             static_cast<std::int64_t>(entry.tokens.size())));
+      requests.push_back(
+          entry.slot->request(entry.dropped + entry.position + static_cast<std::int64_t>(entry.tokens.size()),
+                              carried.empty() ? -1 : carried[index]));
     }
-    outcomes.assign(block.size(), {});
-    ops.sample(logits, requests, outcomes);
-    for (std::size_t row = 0; row < block.size(); ++row) {
-      const ForwardEntry& entry = entries[block[row]];
-      if (!samples(entry)) continue;
-      EntryResult& result = results[block[row]];
-      SampleOutcome& outcome = outcomes[row];
-      result.token = outcome.token;
-      result.logprob =
-          entry.slot->params().logprobs < 0 ? std::numeric_limits<float>::quiet_NaN() : outcome.logprob;
-      result.topTokens = std::move(outcome.topTokens);
-      result.topLogprobs = std::move(outcome.topLogprobs);
-      entry.slot->accept(outcome.token);
-    }
+    ops.sample(logits, requests, std::span(step.outcomes).subspan(begin, block.size()));
   }
 }
 

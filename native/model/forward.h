@@ -26,6 +26,19 @@ struct ForwardEntry {
   std::uint8_t wants = 0;
 };
 
+// A step that was begun, and what its ops have told of it so far.
+struct BegunStep {
+  struct Drawn {
+    std::size_t entry;
+    bool isWanted;  // only the logits are, otherwise
+  };
+
+  StepResult result;
+  std::vector<Drawn> drawn;  // in the order of the requests
+  std::vector<SampleOutcome> outcomes;
+  bool drawsAtOnce = true;  // so that the next step may begin before this one is finished
+};
+
 // The decoder's forward pass, written once over the op interface, with a lane's buffers for activations.
 class Forward {
  public:
@@ -33,10 +46,14 @@ class Forward {
   Forward(const ModelSpec& spec, const Weights& weights, const KvCache& kv, Backend& backend,
           std::int64_t maxTokens, const std::optional<PageSelection>& selection);
 
-  // Runs all entries as one batch: extends their KV, samples or scores what they want, and sees where the
-  // rows of the probe runs look, whether or not they attend to all of that.
-  StepResult run(Ops& ops, std::span<const ForwardEntry> entries, std::span<const ProbeRun> probes,
-                 std::span<const SparseEntry> sparse);
+  // Asks for all entries as one batch: extends their KV, samples or scores what they want, and sees where the
+  // rows of the probe runs look, whether or not they attend to all of that. `carried`: of a step that begins
+  // before the one before it is finished, as in StepPlan.
+  std::unique_ptr<BegunStep> begin(Ops& ops, std::span<const ForwardEntry> entries,
+                                   std::span<const ProbeRun> probes, std::span<const SparseEntry> sparse,
+                                   std::span<const std::int32_t> carried);
+  // Waits for the oldest step, of these entries, whose slots accept what was sampled for them.
+  static StepResult finish(Ops& ops, std::span<const ForwardEntry> entries, BegunStep& step);
 
  private:
   // Lays out the rows of the batch.
@@ -53,7 +70,8 @@ class Forward {
              int layer);
   void runLayers(Ops& ops, std::span<const ForwardEntry> entries);
   void scorePrompts(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
-  void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<EntryResult> results);
+  void sampleLast(Ops& ops, std::span<const ForwardEntry> entries, std::span<const std::int32_t> carried,
+                  BegunStep& step);
   // Logits of rows of the hidden state; at most logitRows_.
   Tensor logitsOf(Ops& ops, std::span<const std::int64_t> rows);
   // Final norm, in place, and head.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,16 @@ struct ModelSpec {
   int qkvWidth() const { return (heads + 2 * kvHeads) * headDim; }
 };
 
+// Of a tensor in fp8: as many floats as its blocks ask for; see CheckpointScales.
+struct ScaleEntry {
+  CheckpointType type = CheckpointType::f32;
+  int file = 0;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  std::int64_t blockRows = 1;
+  std::int64_t blockCols = 1;
+};
+
 struct TensorEntry {
   std::string name;
   CheckpointType type = CheckpointType::bf16;
@@ -36,6 +47,7 @@ struct TensorEntry {
   int file = 0;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
+  std::optional<ScaleEntry> scales = std::nullopt;
 };
 
 // Throws Error naming the field if a dimension is not one that the kernels can take.

@@ -17,9 +17,11 @@ Slot::Slot(SlotOptions options)
   for (const std::int32_t token : options_.generatedTokens) count(token, 1);
 }
 
-SampleRequest Slot::request(std::int64_t position) {
+SampleRequest Slot::request(std::int64_t position, std::int32_t carried) {
   SampleRequest request{&options_.params, position, seen_, {}};
-  if (generated_ < options_.minTokens) request.suppressed = options_.suppressedBelowMin;
+  if (penalized_) request.carried = carried;
+  const std::int64_t generated = generated_ + (carried >= 0 ? 1 : 0);
+  if (generated < options_.minTokens) request.suppressed = options_.suppressedBelowMin;
   if (matcher_) {
     // Where a grammar has come to its end, the end is all there is, also below the minimum.
     request.allowed = matcher_->allowed(request.suppressed);

@@ -32,8 +32,10 @@ class Slot {
   std::int32_t lastToken() const { return lastToken_; }
   // Its grammar has come to its end, and that was generated: nothing may follow.
   bool isOver() const { return matcher_ && matcher_->isDone(); }
-  // Valid until the slot's next call.
-  SampleRequest request(std::int64_t position);
+  bool hasGrammar() const { return matcher_.has_value(); }
+  // Of the token at this position. Valid until the slot's next call. `carried`: which request of the step
+  // before draws the slot's last token, which is not accepted yet; -1: it is.
+  SampleRequest request(std::int64_t position, std::int32_t carried = -1);
 
   // A sampled token becomes the sequence's last.
   void accept(std::int32_t token);

@@ -23,7 +23,11 @@ class Loader {
       : spec_(spec), backend_(backend), options_(options) {
     for (const std::string& path : files) weights_.files.emplace_back(path);
     for (const TensorEntry& tensor : tensors) {
-      checkPlace(tensor);
+      checkPlace(tensor.name, tensor.file, tensor.begin, tensor.end);
+      if (tensor.scales) {
+        checkPlace("the scales of " + tensor.name, tensor.scales->file, tensor.scales->begin,
+                   tensor.scales->end);
+      }
       if (!tensors_.emplace(tensor.name, &tensor).second)
         throw Error("tensor " + tensor.name + " is there twice");
     }
@@ -94,14 +98,13 @@ class Loader {
     return weights;
   }
 
-  void checkPlace(const TensorEntry& tensor) const {
-    if (tensor.file < 0 || tensor.file >= static_cast<int>(weights_.files.size())) {
-      throw Error("tensor " + tensor.name + " lies in file " + std::to_string(tensor.file) +
-                  ", which is not there");
+  void checkPlace(const std::string& name, int place, std::uint64_t begin, std::uint64_t end) const {
+    if (place < 0 || place >= static_cast<int>(weights_.files.size())) {
+      throw Error("tensor " + name + " lies in file " + std::to_string(place) + ", which is not there");
     }
-    const MappedFile& file = weights_.files[tensor.file];
-    if (tensor.begin > tensor.end || tensor.end > file.bytes().size()) {
-      throw Error(file.path() + ": tensor " + tensor.name + " ends at byte " + std::to_string(tensor.end) +
+    const MappedFile& file = weights_.files[place];
+    if (begin > end || end > file.bytes().size()) {
+      throw Error(file.path() + ": tensor " + name + " ends at byte " + std::to_string(end) +
                   " of a file of " + std::to_string(file.bytes().size()) + " bytes; is the file truncated?");
     }
   }
@@ -141,10 +144,32 @@ class Loader {
 
   CheckpointMatrix read(const TensorEntry& tensor, std::int64_t rows, std::int64_t cols) {
     const MappedFile& file = weights_.files[tensor.file];
-    const CheckpointMatrix matrix{file.bytes().data() + tensor.begin, tensor.type, rows, cols};
+    CheckpointMatrix matrix{file.bytes().data() + tensor.begin, tensor.type, rows, cols};
+    if (tensor.type == CheckpointType::e4m3) matrix.scales = readScales(tensor, rows, cols);
     if (options_.checkFinite) checkFinite(file.path(), tensor.name, matrix);
     pending_ += tensor.end - tensor.begin;
     return matrix;
+  }
+
+  // They stay where they are until the weights are loaded.
+  CheckpointScales readScales(const TensorEntry& tensor, std::int64_t rows, std::int64_t cols) {
+    if (!tensor.scales) throw Error("tensor " + tensor.name + " is in fp8 and has no scales");
+    const ScaleEntry& entry = *tensor.scales;
+    const std::string& path = weights_.files[entry.file].path();
+    if (entry.blockRows < 1 || entry.blockCols < 1 || entry.type == CheckpointType::e4m3) {
+      throw Error(path + ": the scales of tensor " + tensor.name + " must be floats of blocks");
+    }
+    const std::int64_t count =
+        (rows + entry.blockRows - 1) / entry.blockRows * ((cols + entry.blockCols - 1) / entry.blockCols);
+    const std::uint64_t bytes = static_cast<std::uint64_t>(count) * checkpointBytes(entry.type);
+    if (entry.end - entry.begin != bytes) {
+      throw Error(path + ": the scales of tensor " + tensor.name + " have " +
+                  std::to_string(entry.end - entry.begin) + " bytes, expected " + std::to_string(bytes));
+    }
+    std::vector<float>& values = weights_.scales.emplace_back(count);
+    readCheckpointRow({weights_.files[entry.file].bytes().data() + entry.begin, entry.type, 1, count}, 0,
+                      values);
+    return {values.data(), entry.blockRows, entry.blockCols};
   }
 
   static void checkFinite(const std::string& path, const std::string& name, const CheckpointMatrix& matrix) {

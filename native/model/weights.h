@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -28,8 +29,9 @@ struct LayerWeights {
 };
 
 struct Weights {
-  std::vector<MappedFile> files;  // `embedding` reads from them
-  CheckpointMatrix embedding;     // [vocab, hidden]
+  std::vector<MappedFile> files;          // `embedding` reads from them
+  std::deque<std::vector<float>> scales;  // of matrices in fp8; `embedding` may read from them too
+  CheckpointMatrix embedding;             // [vocab, hidden]
   std::vector<LayerWeights> layers;
   std::vector<float> finalNorm;
   std::unique_ptr<Weight> head;

@@ -1,5 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { type CompiledGrammar, type GrammarSource, grammarKey } from '../../engine/index.js';
+import {
+  type CompiledGrammar,
+  type CompileReply,
+  compileThread,
+  type GrammarSource,
+  grammarKey,
+} from '../../engine/index.js';
 import { type ApiError, invalidRequest } from '../openai/errors.js';
 import { WorkerCalls } from '../worker-calls.js';
 
@@ -38,9 +44,14 @@ export class GrammarCompiler {
 
   constructor(limits: Partial<CompilerLimits> = {}) {
     this.#limits = { ...defaults, ...limits };
-    this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), this.#thread, {
+    this.#worker = new WorkerCalls(compileThread, this.#thread, {
       maxOldGenerationSizeMb: this.#limits.memoryMb,
     });
+  }
+
+  /** Starts the thread before anybody waits for it. */
+  warm(): void {
+    this.#worker.warm();
   }
 
   /** Grammars that are kept. */
@@ -90,9 +101,10 @@ export class GrammarCompiler {
       timer = setTimeout(check, timeMs);
     });
     try {
-      const compiled = await Promise.race([this.#worker.call<CompiledGrammar>({ source }), late]);
-      this.#keep(compiled);
-      return compiled;
+      const reply = await Promise.race([this.#worker.call<CompileReply>({ source }), late]);
+      if ('invalid' in reply) throw invalid(reply.invalid);
+      this.#keep(reply.compiled);
+      return reply.compiled;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
         throw tooLarge(source, `compiling it took more than ${this.#limits.memoryMb} MB`);
@@ -124,6 +136,11 @@ export class GrammarCompiler {
       this.#cachedBytes -= bytesOf(oldest);
     }
   }
+}
+
+function invalid({ message, param }: { message: string; param: string | undefined }): ApiError {
+  const where = param === undefined ? 'the grammar' : `'${param}'`;
+  return invalidRequest(`Invalid ${where}: ${message}.`, param, 'invalid_grammar');
 }
 
 function tooLarge(source: GrammarSource, why: string): ApiError {

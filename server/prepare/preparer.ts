@@ -84,6 +84,7 @@ export class Preparer {
   ) {
     this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), source);
     this.#worker.warm();
+    this.grammars.warm();
   }
 
   static async open(source: ContextSource): Promise<Preparer> {

@@ -14,12 +14,22 @@ type EngineOver = Partial<Settings['engine']>;
 
 /** Small partitions, so that a few hundred tokens overflow all of them. */
 const small = { packSinkTokens: 32, packRecentTokens: 64, packMidTokens: 128, packTopPages: 2 };
+/** So that what is held when nothing runs is a leak. */
+const keepsNothing = { prefixCache: false };
 
 function open(engine: EngineOver = {}, model = demoFolder): Promise<Engine> {
   return openEngine(
     Settings.parse({
       model: { path: model },
-      engine: { ...oneCore, kvMemory: 64 << 20, kv: 'pack', maxSequences: 8, ...small, ...engine },
+      engine: {
+        ...oneCore,
+        kvMemory: 64 << 20,
+        kv: 'pack',
+        maxSequences: 8,
+        ...small,
+        ...keepsNothing,
+        ...engine,
+      },
     }),
   );
 }
@@ -217,6 +227,56 @@ describe('a request under pack', () => {
       expect(kv!.droppedTokens).toBe(Math.floor((tokens - 1) / 64) * 64 - 64 - 32 - 128);
       const exact = Math.ceil((tokens - kv!.droppedTokens - 128) / 32);
       expect(kv!.bytes).toBe(exact * blockBytes.bf16 + 4 * blockBytes.int4);
+    });
+  });
+});
+
+describe('the prefix cache under pack', () => {
+  const caching = { prefixCache: true };
+  const whole = () => encode(long.map(({ prompt }) => prompt).join('\n'));
+  const turn = (prompt: ArrayLike<number>) =>
+    requestFor(prompt, { maxTokens: 50, ignoreEos: true, logprobs: 1, sampling: drawing });
+  const alone = (request: ReturnType<typeof turn>) =>
+    withEngine({}, async (engine) => (await generate(engine, request)).choices);
+
+  it('has the turns of a conversation read once, with the same bits', async () => {
+    await withEngine(caching, async (engine) => {
+      let tokens = whole().slice(0, 500);
+      let computed = 0;
+      for (const added of [45, 130, 0]) {
+        const { choices, usage } = await generate(engine, turn(tokens));
+        expect(usage.cachedTokens).toBe(Math.floor(computed / 32) * 32);
+        expect(choices).toEqual(await alone(turn(tokens)));
+        computed = tokens.length + 49;
+        tokens = Int32Array.from([...tokens, ...choices[0]!.tokens, ...whole().slice(2000, 2000 + added)]);
+      }
+    });
+  });
+
+  it('shares what prompts that begin alike have read while all of it was exact', async () => {
+    const other = Int32Array.from([...whole().slice(0, 300), ...whole().slice(1000, 1200)]);
+    await withEngine(caching, async (engine) => {
+      await generate(engine, turn(whole().slice(0, 500)));
+      const { choices, usage } = await generate(engine, turn(other));
+      // Before position 128 nothing moves from the 96 tokens of sink and recent.
+      expect(usage.cachedTokens).toBe(128);
+      expect(choices).toEqual(await alone(turn(other)));
+      const { cache } = await engine.stats();
+      expect(cache).toMatchObject({ queriedTokens: 1000, hitTokens: 128 });
+    });
+  });
+
+  it('gives up what ended first when memory is wanted', async () => {
+    // Each takes some 8 of the 60 blocks, of which some are kept free to pack in.
+    await withEngine({ ...caching, kvMemory: 60 * blockBytes.bf16 }, async (engine) => {
+      const prompts = Array.from({ length: 14 }, (_, i) => whole().slice(100 * i, 100 * i + 400));
+      const answers: number[][] = [];
+      for (const prompt of prompts) answers.push((await generate(engine, turn(prompt))).choices[0]!.tokens);
+      const goOn = async (i: number) =>
+        (await generate(engine, turn([...prompts[i]!, ...answers[i]!, 5]))).usage.cachedTokens;
+      expect(await goOn(13)).toBe(448);
+      expect(await goOn(0)).toBeLessThanOrEqual(128);
+      expect((await engine.stats()).cache.evictedBlocks).toBeGreaterThan(0);
     });
   });
 });

@@ -1,9 +1,11 @@
 // native/cuda/runtime.h and driver.h without a device: its memory is the host's. Work runs when it is
-// enqueued, except that what is copied to the host arrives there only when the stream, or an event behind the
-// copy, is waited for; so a result that is read too early is seen here too. Fresh memory is full of NaN.
+// enqueued, or later where the device is busy; what is copied to the host arrives there only when the stream,
+// or an event behind the copy, is waited for; so a result that is read too early is seen here too, and where
+// the device is busy, host memory that is written too early. Fresh memory is full of NaN.
 
 #include "cuda-emulated-runtime.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "cuda-emulated-work.h"
 #include "cuda-emulation.h"
 #include "cuda/driver.h"
 #include "cuda/fake-driver.h"
@@ -23,6 +26,9 @@
 struct CUevent_st {
   std::chrono::steady_clock::time_point at;
   tandem::cuda::Stream stream = nullptr;
+  bool isTimed = false;
+  std::uint64_t work = 0;               // that was enqueued before it, itself included
+  std::atomic<std::uint64_t> order{0};  // among events and copies to the host, once it is reached
 };
 struct CUstream_st {};
 struct CUgraphExec_st {
@@ -48,7 +54,9 @@ std::size_t held = 0;  // bytes of the device
 struct Arrival {
   void* to;
   std::vector<std::byte> bytes;
+  std::uint64_t order;
 };
+std::atomic<std::uint64_t> lastOrder = 0;
 std::map<Stream, std::vector<Arrival>> underWay;
 
 std::map<Stream, std::vector<std::function<void()>>> recordings;
@@ -58,13 +66,21 @@ void checkNotRecording(Stream stream) {
   check(!emulation::isRecording(stream), "only kernels can be recorded");
 }
 
-void arrive(Stream stream) {
-  std::vector<Arrival> arrivals;
-  {
-    const std::lock_guard lock(mutex);
-    arrivals = std::exchange(underWay[stream], {});
+// Blocks until so much of what was enqueued is done.
+void await(std::uint64_t work) {
+  emulation::awaitWork(work, [] { return isLost.load(); });
+  checkDevice();
+}
+
+// What the stream has copied to the host, up to a place in the order.
+void arrive(Stream stream, std::uint64_t order) {
+  const std::lock_guard lock(mutex);
+  std::vector<Arrival>& all = underWay[stream];
+  const auto end = std::ranges::find_if(all, [&](const Arrival& arrival) { return arrival.order > order; });
+  for (auto arrival = all.begin(); arrival != end; ++arrival) {
+    std::memcpy(arrival->to, arrival->bytes.data(), arrival->bytes.size());
   }
-  for (const Arrival& arrival : arrivals) std::memcpy(arrival.to, arrival.bytes.data(), arrival.bytes.size());
+  all.erase(all.begin(), end);
 }
 
 std::byte* freshMemory(std::size_t bytes) {
@@ -76,6 +92,7 @@ std::byte* freshMemory(std::size_t bytes) {
 }  // namespace
 
 void OnDevice::free(std::byte* data) noexcept {
+  emulation::awaitWork(emulation::enqueuedWork(), [] { return isLost.load(); });
   const std::lock_guard lock(mutex);
   std::size_t bytes;
   std::memcpy(&bytes, data - 256, sizeof bytes);
@@ -103,43 +120,54 @@ std::byte* PinnedOnHost::allocate(std::size_t bytes, const char*) { return fresh
 void copyToDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
   checkDevice();
   checkNotRecording(stream);
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  if (bytes > 0) emulation::enqueueWork([=] { std::memcpy(to, from, bytes); });
 }
 
 void copyToHost(void* to, const void* from, std::size_t bytes, Stream stream) {
   checkDevice();
   checkNotRecording(stream);
   const auto* begin = static_cast<const std::byte*>(from);
-  const std::lock_guard lock(mutex);
-  underWay[stream].push_back({to, {begin, begin + bytes}});
+  emulation::enqueueWork([=] {
+    const std::lock_guard lock(mutex);
+    underWay[stream].push_back({to, {begin, begin + bytes}, ++lastOrder});
+  });
 }
 
 void copyOnDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
   checkDevice();
   checkNotRecording(stream);
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  if (bytes > 0) emulation::enqueueWork([=] { std::memcpy(to, from, bytes); });
 }
 
-void setBytes(void* to, int value, std::size_t bytes, Stream) { std::memset(to, value, bytes); }
+void setBytes(void* to, int value, std::size_t bytes, Stream) {
+  emulation::enqueueWork([=] { std::memset(to, value, bytes); });
+}
 
 void synchronize(Stream stream) {
   checkDevice();
   checkNotRecording(stream);
-  arrive(stream);
+  await(emulation::enqueuedWork());
+  arrive(stream, lastOrder);
 }
 
 void Event::Destroy::operator()(CUevent_st* event) const noexcept { delete event; }
-Event::Event(bool) : event_(new CUevent_st) {}
+Event::Event(bool timed) : event_(new CUevent_st) { event_->isTimed = timed; }
 void Event::record(Stream stream) {
   checkDevice();
   checkNotRecording(stream);
-  event_->at = std::chrono::steady_clock::now();
   event_->stream = stream;
+  event_->work = emulation::enqueueWork(
+      [event = event_.get()] {
+        event->at = std::chrono::steady_clock::now();
+        event->order = ++lastOrder;
+      },
+      !event_->isTimed);
 }
 void Event::holdBack(Stream) const {}
 void Event::wait() const {
   checkDevice();
-  arrive(event_->stream);
+  await(event_->work);
+  arrive(event_->stream, event_->order);
 }
 double Event::secondsSince(const Event& earlier) const {
   return std::chrono::duration<double>(event_->at - earlier.event_->at).count();
@@ -153,7 +181,10 @@ void Graph::Destroy::operator()(CUgraphExec_st* graph) const noexcept { delete g
 void Graph::launch(Stream stream) const {
   checkDevice();
   checkNotRecording(stream);
-  for (const auto& launch : graph_->launches) launch();
+  // The graph may end before it has run.
+  emulation::enqueueWork([launches = graph_->launches] {
+    for (const auto& launch : launches) launch();
+  });
 }
 
 void beginRecording(Stream stream) {
@@ -211,7 +242,10 @@ void record(cuda::Stream stream, std::function<void()> launch) {
   cuda::recordings.at(stream).push_back(std::move(launch));
 }
 
-LostDevice::LostDevice() { cuda::isLost = true; }
+LostDevice::LostDevice() {
+  cuda::isLost = true;
+  wakeWaiting();
+}
 LostDevice::~LostDevice() { cuda::isLost = false; }
 
 }  // namespace tandem::emulation

@@ -12,4 +12,22 @@ class LostDevice {
   LostDevice& operator=(const LostDevice&) = delete;
 };
 
+// While it lives, the emulated device does nothing of what is enqueued from now on, in any stream, and who
+// waits for that goes on waiting. It is done when this ends, in the order in which it was enqueued; host
+// memory is read and written only then.
+class BusyDevice {
+ public:
+  BusyDevice();
+  ~BusyDevice();
+  BusyDevice(const BusyDevice&) = delete;
+  BusyDevice& operator=(const BusyDevice&) = delete;
+
+  // Blocks until so many launches of the kernel were enqueued. Throws Error if that takes too long.
+  void awaitLaunches(const char* kernel, int count = 1) const;
+  int launchesOf(const char* kernel) const;
+  // Does what was enqueued up to the next event that tells no time, as a lane's step ends with. Throws Error
+  // if none is enqueued for too long.
+  void doStep();
+};
+
 }  // namespace tandem::emulation

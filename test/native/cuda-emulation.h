@@ -54,6 +54,10 @@ namespace tandem::emulation {
 bool isRecording(cuda::Stream stream);
 void record(cuda::Stream stream, std::function<void()> launch);
 
+// Whether launches wait for the device (cuda-emulated-runtime.h), and how one does.
+bool isBusy();
+void enqueue(const char* kernel, std::function<void()> launch);
+
 // Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
 void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0);
 
@@ -126,6 +130,14 @@ inline std::uint32_t __reduce_max_sync(unsigned, std::uint32_t value) {
   });
 }
 
+inline std::uint32_t __reduce_add_sync(unsigned, std::uint32_t value) {
+  return tandem::emulation::exchange(value, [](auto of) {
+    std::uint32_t sum = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) sum += of(lane);
+    return sum;
+  });
+}
+
 inline std::uint32_t __ballot_sync(unsigned, bool mine) {
   return tandem::emulation::exchange(mine, [](auto of) {
     std::uint32_t all = 0;
@@ -151,6 +163,7 @@ T __shfl_sync(unsigned, T value, int lane) {
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
@@ -180,18 +193,20 @@ inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t
 namespace tandem::cuda {
 
 template <class... Parameters, class... Arguments>
-void launchShared(const char*, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
                   std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  // Arguments are the kernel's own copies from here on, as on the device.
+  const auto launch = [=] {
+    emulation::run(
+        grid, threads, [&] { kernel(arguments...); }, sharedBytes);
+  };
   if (emulation::isRecording(stream)) {
-    // Arguments are the kernel's own copies from here on, as on the device.
-    emulation::record(stream, [=] {
-      emulation::run(
-          grid, threads, [&] { kernel(arguments...); }, sharedBytes);
-    });
-    return;
+    emulation::record(stream, launch);
+  } else if (emulation::isBusy()) {
+    emulation::enqueue(name, launch);
+  } else {
+    launch();
   }
-  emulation::run(
-      grid, threads, [&] { kernel(arguments...); }, sharedBytes);
 }
 template <class... Parameters, class... Arguments>
 void launchEarly(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,

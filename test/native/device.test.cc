@@ -455,6 +455,20 @@ TEST("device: weights that are not numbers are refused where asked") {
   test::throws([&] { Device(makeCpuBackend(1), std::move(options)); }, "lm_head.weight holds NaN at [0, 2]");
 }
 
+TEST("device: a model in fp8 without its scales, or with too few, is refused by name") {
+  const test::TinyModel model(unevenLlama(), 14, test::TinyModel::Stored::fp8);
+  const auto refused = [&](auto change, const char* why) {
+    DeviceOptions options = optionsFor(model);
+    TensorEntry& query = options.tensors[2];
+    change(query);
+    test::throws([&] { Device(makeCpuBackend(1), std::move(options)); }, why);
+  };
+  refused([](TensorEntry& query) { query.scales.reset(); }, "q_proj.weight is in fp8 and has no scales");
+  refused([](TensorEntry& query) { query.scales->end -= 4; }, "have 44 bytes, expected 48");
+  refused([](TensorEntry& query) { query.scales->end += 1 << 30; }, "the scales of model.layers.0.self_attn");
+  refused([](TensorEntry& query) { query.scales->blockRows = 0; }, "must be floats of blocks");
+}
+
 TEST("device: a sparse entry's rows see what they would see had the other pages been given up") {
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < 128; ++i) tokens.push_back(i * 29 % 90);

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "check.h"
@@ -31,6 +32,12 @@ std::shared_ptr<const Vocabulary> vocabularyOf(const std::vector<std::string>& t
     tokens.begins.push_back(static_cast<std::int32_t>(tokens.bytes.size()));
   }
   return std::make_shared<Vocabulary>(std::max<int>(size, static_cast<int>(all.size())), std::move(tokens));
+}
+
+// A grammar that has no rules in common with others.
+std::shared_ptr<Grammar> grammarOf(GrammarTables tables, std::shared_ptr<const Vocabulary> vocabulary) {
+  RuleCache rules(std::move(vocabulary));
+  return std::make_shared<Grammar>(std::move(tables), rules);
 }
 
 // Rules written by hand: `edge` for bytes, `call` for rules.
@@ -129,30 +136,40 @@ class Reference {
   std::size_t most_ = 0;
 };
 
-// A rule's first state calls nothing, so that nothing calls itself before a byte.
+// What follows a state of the rule. Its first state calls nothing, so that nothing calls itself before a
+// byte.
+void drawWays(Draft& draft, int rule, std::mt19937& random) {
+  const auto below = [&](int count) { return static_cast<int>(random() % count); };
+  const int rules = static_cast<int>(draft.starts.size()), first = draft.starts[rule];
+  const int count =
+      (rule + 1 < rules ? draft.starts[rule + 1] : static_cast<int>(draft.edges.size())) - first;
+  for (int state = first; state < first + count; ++state) {
+    draft.edges[state].clear();
+    draft.calls[state].clear();
+    // Within a text all letters lead to the same place, or all but one.
+    const bool isText = below(3) == 0;
+    const char other = static_cast<char>('a' + below(6));
+    const int common = first + below(count);
+    for (char byte = 'a'; byte <= (isText ? 'z' : 'c'); ++byte) {
+      if (isText && byte != other) {
+        draft.edges[state].push_back({byte, common});
+      } else if (below(2) == 0) {
+        draft.edges[state].push_back({byte, first + below(count)});
+      }
+    }
+    if (state > first && below(2) == 0) draft.calls[state].push_back({below(rules), first + below(count)});
+  }
+}
+
 Draft randomDraft(std::mt19937& random) {
   const auto below = [&](int count) { return static_cast<int>(random() % count); };
   Draft draft;
   const int rules = 1 + below(3);
   for (int rule = 0; rule < rules; ++rule) {
-    const int first = static_cast<int>(draft.edges.size()), count = 2 + below(4);
-    draft.starts.push_back(first);
-    for (int i = 0; i < count; ++i) draft.state(below(3) == 0);
-    for (int i = 0; i < count; ++i) {
-      // Within a text all letters lead to the same place, or all but one.
-      const bool isText = below(3) == 0;
-      const char other = static_cast<char>('a' + below(6));
-      const int common = first + below(count);
-      for (char byte = 'a'; byte <= (isText ? 'z' : 'c'); ++byte) {
-        if (isText && byte != other) {
-          draft.edges[first + i].push_back({byte, common});
-        } else if (below(2) == 0) {
-          draft.edges[first + i].push_back({byte, first + below(count)});
-        }
-      }
-      if (i > 0 && below(2) == 0) draft.calls[first + i].push_back({below(rules), first + below(count)});
-    }
+    draft.starts.push_back(static_cast<int>(draft.edges.size()));
+    for (int i = 2 + below(4); i > 0; --i) draft.state(below(3) == 0);
   }
+  for (int rule = 0; rule < rules; ++rule) drawWays(draft, rule, random);
   return draft;
 }
 
@@ -190,10 +207,17 @@ TEST("grammar: masks are what whole stacks say of every token, on random grammar
   texts.push_back("ab");  // twice
   for (char letter = 'd'; letter <= 'z'; ++letter) texts.push_back({letter});
   const auto vocabulary = vocabularyOf(texts, 99);
+  RuleCache rules(vocabulary);
   int compared = 0;
+  Draft draft;
   for (int round = 0; round < 400; ++round) {
-    const Draft draft = randomDraft(random);
-    const auto grammar = std::make_shared<Grammar>(draft.tables(), vocabulary);
+    // Every other one has all rules but one in common with the one before.
+    if (round % 2 == 0) {
+      draft = randomDraft(random);
+    } else {
+      drawWays(draft, static_cast<int>(random() % draft.starts.size()), random);
+    }
+    const auto grammar = std::make_shared<Grammar>(draft.tables(), rules);
     GrammarMatcher matcher(grammar, {});
     std::string written;
     for (int token = 0; token < 6; ++token) {
@@ -227,8 +251,7 @@ TEST("grammar: masks are what whole stacks say of every token, on random grammar
 }
 
 TEST("grammar: what a token may be depends on what called its rule") {
-  const auto grammar =
-      std::make_shared<Grammar>(nested().tables(), vocabularyOf({"a", "b", "c", "bba", "acc", "accc"}));
+  const auto grammar = grammarOf(nested().tables(), vocabularyOf({"a", "b", "c", "bba", "acc", "accc"}));
   GrammarMatcher matcher(grammar, {});
   matcher.accept(3);
   matcher.accept(3);
@@ -241,7 +264,7 @@ TEST("grammar: what a token may be depends on what called its rule") {
 }
 
 TEST("grammar: stays right over thousands of frames, and in two sequences at once") {
-  const auto grammar = std::make_shared<Grammar>(nested().tables(), vocabularyOf({"a", "b", "c"}));
+  const auto grammar = grammarOf(nested().tables(), vocabularyOf({"a", "b", "c"}));
   GrammarMatcher deep(grammar, {}), shallow(grammar, {});
   constexpr int kDepth = 70'000;
   for (int i = 0; i < kDepth; ++i) deep.accept(3);
@@ -258,8 +281,8 @@ TEST("grammar: stays right over thousands of frames, and in two sequences at onc
 
 TEST("grammar: once it is warm, following it finds nothing new, and the same masks") {
   const auto vocabulary = vocabularyOf({"a", "b", "c", "bb", "ac", "cc"});
-  const auto warm = std::make_shared<Grammar>(nested().tables(), vocabulary);
-  const auto cold = std::make_shared<Grammar>(nested().tables(), vocabulary);
+  const auto warm = grammarOf(nested().tables(), vocabulary);
+  const auto cold = grammarOf(nested().tables(), vocabulary);
   const std::atomic<bool> stop{false};
   warm->warm(stop);
   const std::size_t known = warm->knownStates();
@@ -271,17 +294,45 @@ TEST("grammar: once it is warm, following it finds nothing new, and the same mas
     other.accept(token);
   }
   test::equal(warm->knownStates(), known, "known states");
-  const auto stopped = std::make_shared<Grammar>(nested().tables(), vocabulary);
+  const auto stopped = grammarOf(nested().tables(), vocabulary);
   stopped->warm(std::atomic<bool>{true});
   test::equal(stopped->knownStates(), std::size_t{0}, "known states of one that was told to stop");
 }
 
+TEST("grammar: what is known of a rule holds in other grammars that have it, with all that it calls") {
+  // root ::= FIRST pair;  pair ::= "b" inner "b";  inner ::= INNER
+  const auto draftOf = [](char first, char inner) {
+    Draft draft;
+    for (int state = 0; state < 8; ++state) draft.state(state == 2 || state == 5 || state == 7);
+    draft.starts = {0, 3, 6};
+    draft.edges[0] = {{first, 1}};
+    draft.calls[1] = {{1, 2}};
+    draft.edges[3] = {{'b', 4}};
+    draft.calls[4] = {{2, 4}};
+    draft.edges[4] = {{'b', 5}};
+    draft.edges[6] = {{inner, 7}};
+    return draft.tables();
+  };
+  RuleCache rules(vocabularyOf({"a", "b", "c", "bcb"}));
+  const auto one = std::make_shared<Grammar>(draftOf('a', 'c'), rules);
+  one->warm(std::atomic<bool>{false});
+  const auto same = std::make_shared<Grammar>(draftOf('c', 'c'), rules);
+  test::equal(same->knownStates(), one->knownStates() - 1, "known states, but for the root's");
+  const auto other = std::make_shared<Grammar>(draftOf('a', 'a'), rules);
+  test::equal(other->knownStates(), std::size_t{0}, "known states where what is called differs");
+  for (const auto& [grammar, first, isIn] : {std::tuple{same, 4, true}, {other, 2, false}}) {
+    GrammarMatcher matcher(grammar, {});
+    matcher.accept(first);
+    test::equal(has(matcher.allowed({}), 5), isIn, "bcb");
+  }
+}
+
 TEST("grammar: the warmer ends with work before it, and passes over what nobody holds") {
   const auto vocabulary = vocabularyOf({"a", "b", "c"});
-  const auto held = std::make_shared<Grammar>(nested().tables(), vocabulary);
+  const auto held = grammarOf(nested().tables(), vocabulary);
   {
     GrammarWarmer warmer;
-    for (int i = 0; i < 100; ++i) warmer.post(std::make_shared<Grammar>(nested().tables(), vocabulary));
+    for (int i = 0; i < 100; ++i) warmer.post(grammarOf(nested().tables(), vocabulary));
     warmer.post(held);
     while (held->knownStates() == 0) std::this_thread::yield();
   }
@@ -290,7 +341,7 @@ TEST("grammar: the warmer ends with work before it, and passes over what nobody 
 }
 
 TEST("grammar: special tokens are text only where they are shown") {
-  const auto grammar = std::make_shared<Grammar>(nested().tables(), vocabularyOf({"a", "b", "c"}));
+  const auto grammar = grammarOf(nested().tables(), vocabularyOf({"a", "b", "c"}));
   isTrue(!has(GrammarMatcher(grammar, {}).allowed({}), kSpecial), "hidden");
   GrammarMatcher shown(grammar, {kSpecial});
   isTrue(has(shown.allowed({}), kSpecial), "shown");
@@ -300,7 +351,7 @@ TEST("grammar: special tokens are text only where they are shown") {
 }
 
 TEST("grammar: suppressed tokens are left out unless nothing else may follow") {
-  const auto grammar = std::make_shared<Grammar>(nested().tables(), vocabularyOf({"a", "b", "c"}));
+  const auto grammar = grammarOf(nested().tables(), vocabularyOf({"a", "b", "c"}));
   GrammarMatcher matcher(grammar, {});
   const std::vector<std::int32_t> suppressed{2, kEnd};
   isTrue(!has(matcher.allowed(suppressed), 2) && has(matcher.allowed(suppressed), 3), "b is left");
@@ -313,7 +364,7 @@ TEST("grammar: refuses tables that are no grammar, and what its vocabulary canno
   const auto refuses = [&](auto change, const char* part) {
     GrammarTables tables = nested().tables();
     change(tables);
-    throws([&] { Grammar(tables, vocabulary); }, part);
+    throws([&] { grammarOf(tables, vocabulary); }, part);
   };
   refuses([](auto& t) { t.next[3] = 99; }, "transitions name state 99 of 4");
   refuses([](auto& t) { t.next.pop_back(); }, "no table");
@@ -327,10 +378,10 @@ TEST("grammar: refuses tables that are no grammar, and what its vocabulary canno
       "do not lie one behind another");
   refuses([](auto& t) { t.ruleStarts.clear(); }, "needs a state and a rule");
   refuses([](auto& t) { t.byteClasses[7] = 200; }, "no transitions");
-  throws([&] { Grammar(nested().tables(), vocabularyOf({"a", "b", "bc"})); }, "byte 99, which no token");
+  throws([&] { grammarOf(nested().tables(), vocabularyOf({"a", "b", "bc"})); }, "byte 99, which no token");
   TokenBytes noEnd{{'a', 'b', 'c'}, {0, 1, 2, 3}, {}, {}};
   const auto endless = std::make_shared<Vocabulary>(3, noEnd);
-  throws([&] { Grammar(nested().tables(), endless); }, "no token that ends an answer");
+  throws([&] { grammarOf(nested().tables(), endless); }, "no token that ends an answer");
   throws([&] { Vocabulary(2, noEnd); }, "more tokens than a row of logits");
   throws([] { Vocabulary(3, {{'a'}, {0, 2}, {}, {}}); }, "do not lie one behind another");
 }

@@ -174,7 +174,8 @@ TEST("kv cache: a million random operations leak nothing and never share a page 
         auto entry = model.published.begin();
         std::advance(entry, below(static_cast<int>(model.published.size())));
         if (blocks.empty()) {
-          cache.attach(slot, {&entry->first, 1});
+          model.dropped[slot] = below(3) * kPageTokens;
+          cache.attach(slot, {&entry->first, 1}, model.dropped[slot]);
           blocks.push_back(entry->second);
         } else {
           const std::int32_t id = entry->first;
@@ -287,6 +288,7 @@ TEST("kv cache: misuse is refused by name") {
   KvCache cache(kFormat, kLayers, 2, allocateHostKv(100 * kFormat.pageBytes()));
   const std::int32_t unknown = 5;
   test::throws([&] { cache.attach(0, {&unknown, 1}); }, "published");
+  test::throws([&] { cache.attach(0, {}, 5); }, "whole pages");
   test::throws([&] { cache.unpublish({&unknown, 1}); }, "not published");
   test::throws([&] { cache.publish(0, 0); }, "not full");
   test::throws([&] { cache.reserve(7, 1); }, "no slot 7");

@@ -358,6 +358,25 @@ TEST("matmul: linearSwiGlu is silu of the gate times up, for every class") {
   }
 }
 
+TEST("matmul: reads fp8 checkpoints, every pattern of them, block by block") {
+  std::vector<std::uint8_t> bits(256);
+  for (int i = 0; i < 256; ++i) bits[i] = static_cast<std::uint8_t>(i);
+  // In two rows of 128, of which the second is that of the negative patterns.
+  const std::vector<float> scales{1, 2, 3, 0.5f, 0.25f, 8};
+  const CheckpointMatrix fp8{
+      reinterpret_cast<const std::byte*>(bits.data()), CheckpointType::e4m3, 2, 128, {scales.data(), 1, 50}};
+  std::vector<float> row(128);
+  for (int i = 0; i < 2; ++i) {
+    readCheckpointRow(fp8, i, row);
+    for (int j = 0; j < 127; ++j) {
+      const double magnitude = j < 8 ? std::ldexp(j, -9) : std::ldexp(8 + j % 8, j / 8 - 10);
+      test::equal(row[j], (i == 0 ? 1 : -1) * magnitude * scales[3 * i + j / 50],
+                  "pattern " + std::to_string(128 * i + j));
+    }
+    test::isTrue(std::isnan(row[127]), "the largest pattern is no number");
+  }
+}
+
 TEST("matmul: reads f16 and bf16 checkpoints, unaligned") {
   ThreadTeam team(1);
   const Problem p{1, 4, 2};

@@ -20,7 +20,11 @@ namespace tandem::test {
 
 class TinyModel {
  public:
-  TinyModel(const ModelSpec& spec, unsigned seed) : spec_(spec), random_(seed) {
+  // How projections are stored.
+  enum class Stored { f32, fp8 };
+
+  TinyModel(const ModelSpec& spec, unsigned seed, Stored stored = Stored::f32)
+      : spec_(spec), random_(seed), stored_(stored) {
     char path[] = "/tmp/tandem-test-XXXXXX";
     file_ = fdopen(mkstemp(path), "wb");
     path_ = path;
@@ -102,12 +106,47 @@ class TinyModel {
       std::fwrite(&value, sizeof value, 1, file_);
     }
     tensors_.push_back(
-        {name, CheckpointType::f32, std::move(shape), 0, begin, begin + count * sizeof(float)});
+        {name, CheckpointType::f32, std::move(shape), 0, begin, begin + count * sizeof(float), {}});
   }
 
   void addProjection(const std::string& name, int outputs, int inputs, bool bias) {
-    add(name + ".weight", {outputs, inputs}, 1 / std::sqrt(inputs));
+    if (stored_ == Stored::fp8) {
+      addFp8(name + ".weight", outputs, inputs);
+    } else {
+      add(name + ".weight", {outputs, inputs}, 1 / std::sqrt(inputs));
+    }
     if (bias) add(name + ".bias", {outputs}, 0.3);
+  }
+
+  // Random patterns, and a random scale for each block of 24 rows and 40 columns, which divide no matrix.
+  void addFp8(const std::string& name, std::int64_t rows, std::int64_t cols) {
+    constexpr std::int64_t kBlockRows = 24, kBlockCols = 40;
+    const std::int64_t perRow = (cols + kBlockCols - 1) / kBlockCols,
+                       count = (rows + kBlockRows - 1) / kBlockRows * perRow;
+    std::vector<float> scales(static_cast<std::size_t>(count));
+    for (float& scale : scales) scale = std::uniform_real_distribution<float>(0.3f, 1)(random_) / 64;
+    Vector& values = values_[name];
+    const auto begin = static_cast<std::uint64_t>(std::ftell(file_));
+    for (std::int64_t i = 0; i < rows * cols; ++i) {
+      const auto magnitude = static_cast<unsigned>(random_() % 0x4c);  // up to 12
+      const auto bits = static_cast<std::uint8_t>(magnitude | (random_() % 2 << 7));
+      const int exponent = static_cast<int>(magnitude / 8), mantissa = static_cast<int>(magnitude % 8);
+      const double value = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+      const float scale =
+          scales[static_cast<std::size_t>(i / cols / kBlockRows * perRow + i % cols / kBlockCols)];
+      values.push_back((bits & 0x80 ? -value : value) * scale);
+      std::fwrite(&bits, 1, 1, file_);
+    }
+    const auto end = static_cast<std::uint64_t>(std::ftell(file_));
+    std::fwrite(scales.data(), sizeof(float), scales.size(), file_);
+    tensors_.push_back({name,
+                        CheckpointType::e4m3,
+                        {rows, cols},
+                        0,
+                        begin,
+                        end,
+                        ScaleEntry{CheckpointType::f32, 0, end, end + scales.size() * sizeof(float),
+                                   kBlockRows, kBlockCols}});
   }
 
   const Vector& at(const std::string& name) const { return values_.at(name); }
@@ -184,6 +223,7 @@ class TinyModel {
 
   ModelSpec spec_;
   std::mt19937 random_;
+  Stored stored_;
   std::FILE* file_;
   std::string path_;
   std::vector<TensorEntry> tensors_;

@@ -52,9 +52,10 @@ describe('a chat that is longer than the trained context', () => {
     expect((await ask()).choices).toEqual(choices);
   });
 
-  it('goes on in a chain of responses', async () => {
+  it('goes on in a chain of responses, which are not read again', async () => {
     let previous: string | undefined;
     let tokens = 0;
+    let readTokens = 0;
     for (let turn = 0; turn < 4; turn++) {
       const input = turns
         .slice(12 * turn, 12 * turn + 12)
@@ -66,12 +67,18 @@ describe('a chat that is longer than the trained context', () => {
         max_output_tokens: 24,
         ...(previous !== undefined && { previous_response_id: previous }),
       });
-      const body = (await response.json()) as { id: string; usage: { input_tokens: number } };
+      const body = (await response.json()) as {
+        id: string;
+        usage: { input_tokens: number; input_tokens_details: { cached_tokens: number } };
+      };
       expect(response.status).toBe(200);
       previous = body.id;
       tokens = body.usage.input_tokens;
+      readTokens += tokens - body.usage.input_tokens_details.cached_tokens;
     }
     expect(tokens).toBeGreaterThan(2500);
+    // A part of a page, or of an answer that a text's tokens do not spell, is.
+    expect(readTokens).toBeLessThan(tokens + 4 * 64);
   });
 
   it('is refused where sequences end with the trained context', async () => {

@@ -275,9 +275,10 @@ export class HashingDevice implements Device {
         this.#published.set(this.#nextId, this.#share(blocks[index]!));
         return this.#nextId++;
       },
-      attach: (slot, ids) => {
+      attach: (slot, ids, droppedTokens = 0) => {
         const state = this.#idle(slot);
         must(state.blocks.length === 0, 'a slot is attached to that is not empty');
+        must(droppedTokens % pageTokens === 0, 'a part of a page was dropped');
         state.blocks = Array.from(ids, (id) => this.#share(this.#published.get(id)!));
         state.length = ids.length * pageTokens;
       },

@@ -12,9 +12,12 @@ constexpr int kLanes = 32;  // a vector of kv/page-format.h
 constexpr int kLargestHeadDim = 256;
 
 // What of its range a group of codes covers, by measured error of attention: four levels do better when they
-// leave the outermost values a little short. See docs/how-it-works.md.
+// leave the outermost values a little short. See docs/how-it-works.md. Where there are four, it is where
+// `fitLevels` begins.
 template <int Bits>
 constexpr float kCovered = Bits == 2 ? 0.8f : 1.0f;
+constexpr int kFitRounds = 3;
+constexpr int kFine = 1024;
 
 float widened(bf16 bits) { return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16); }
 
@@ -75,6 +78,69 @@ void loadValues(const HeadSource& from, float* out) {
   }
 }
 
+// The four levels of least squared error, of the even and the odd lanes of `count` vectors: by turns, the
+// codes for the levels and the levels for the codes. Values are counted in whole kFine parts of the first
+// step, so that no sum depends on its order. middle, inverse [kLanes]; step [2].
+void fitLevels(const float* x, std::size_t stride, int count, float* middle, const float* inverse,
+               float* step) {
+  constexpr float kTop = 3;
+  alignas(64) std::int32_t fine[kLargestHeadDim / 16 * kLanes];
+  std::int32_t sums[kLanes] = {};
+  for (int i = 0; i < count; ++i) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float place = (x[i * stride + lane] - middle[lane]) * inverse[lane] + kTop / 2;
+      // Not a number comes out as 0.
+      const float inside = place > -1 ? (place < kTop + 1 ? place : kTop + 1) : -1.0f;
+      const auto parts = static_cast<std::int32_t>((inside + 1) * kFine + 0.5f);
+      fine[i * kLanes + lane] = parts;
+      sums[lane] += parts;
+    }
+  }
+  for (int lane = 2; lane < kLanes; ++lane) sums[lane % 2] += sums[lane];
+  const std::int32_t all = count * kLanes / 2;
+  // Level c lies at begin + width * c, in first steps above the first lowest level.
+  float begin[2] = {0, 0}, width[2] = {1, 1};
+  for (int round = 0; round < kFitRounds; ++round) {
+    std::int32_t borders[3][kLanes];
+    for (int i = 0; i < 3; ++i) {
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const float border = begin[lane % 2] + width[lane % 2] * (static_cast<float>(i) + 0.5f);
+        borders[i][lane] = static_cast<std::int32_t>((border + 1) * kFine + 0.5f);
+      }
+    }
+    std::int32_t codes[kLanes] = {}, squares[kLanes] = {}, products[kLanes] = {};
+    for (int i = 0; i < count; ++i) {
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const std::int32_t parts = fine[i * kLanes + lane];
+        const std::int32_t code =
+            (parts >= borders[0][lane]) + (parts >= borders[1][lane]) + (parts >= borders[2][lane]);
+        codes[lane] += code;
+        squares[lane] += code * code;
+        products[lane] += code * parts;
+      }
+    }
+    for (int lane = 2; lane < kLanes; ++lane) {
+      codes[lane % 2] += codes[lane];
+      squares[lane % 2] += squares[lane];
+      products[lane % 2] += products[lane];
+    }
+    for (int parity = 0; parity < 2; ++parity) {
+      const std::int32_t spread = all * squares[parity] - codes[parity] * codes[parity];
+      if (spread == 0) continue;  // all of them have one code
+      const std::int32_t common = all * products[parity] - codes[parity] * sums[parity];
+      width[parity] = static_cast<float>(common) / static_cast<float>(spread) * (1.0f / kFine);
+      const float lowest = static_cast<float>(sums[parity]) * (1.0f / kFine) -
+                           width[parity] * static_cast<float>(codes[parity]);
+      begin[parity] = lowest / static_cast<float>(all) - 1;
+    }
+  }
+  for (int parity = 0; parity < 2; ++parity) {
+    const float moved = begin[parity] + width[parity] * (kTop / 2) - kTop / 2;
+    middle[parity] = middle[parity] + step[parity] * moved;
+    step[parity] = step[parity] * width[parity];
+  }
+}
+
 // The even and the odd lanes of `count` vectors are two groups, each with a step and a middle.
 template <int Bits>
 void quantizePair(const float* x, std::size_t stride, int count, std::uint16_t* codes, bf16* steps,
@@ -97,16 +163,26 @@ void quantizePair(const float* x, std::size_t stride, int count, std::uint16_t* 
       broken[lane] += broken[lane + width];
     }
   }
-  float middle[kLanes], inverse[kLanes];
+  float middle[kLanes], step[2], inverse[kLanes];
   for (int parity = 0; parity < 2; ++parity) {
-    middles[parity] = narrowed(low[parity] * 0.5f + high[parity] * 0.5f + broken[parity]);
-    middle[parity] = widened(middles[parity]);
+    middle[parity] = widened(narrowed(low[parity] * 0.5f + high[parity] * 0.5f + broken[parity]));
     const float reach = larger(high[parity] - middle[parity], middle[parity] - low[parity]);
-    steps[parity] = narrowed(reach * (2 * kCovered<Bits> / kTop));
-    inverse[parity] = inverted(widened(steps[parity]));
+    step[parity] = reach * (2 * kCovered<Bits> / kTop);
   }
-  for (int lane = 2; lane < kLanes; ++lane)
-    middle[lane] = middle[lane % 2], inverse[lane] = inverse[lane % 2];
+  const auto round = [&] {
+    for (int parity = 0; parity < 2; ++parity) {
+      middles[parity] = narrowed(middle[parity]), steps[parity] = narrowed(step[parity]);
+      step[parity] = widened(steps[parity]);
+    }
+    for (int lane = 0; lane < kLanes; ++lane) {
+      middle[lane] = widened(middles[lane % 2]), inverse[lane] = inverted(step[lane % 2]);
+    }
+  };
+  round();
+  if constexpr (Bits == 2) {
+    fitLevels(x, stride, count, middle, inverse, step);
+    round();
+  }
   for (int i = 0; i < count; ++i) {
     for (int lane = 0; lane < kLanes; ++lane) {
       const float place = (x[i * stride + lane] - middle[lane]) * inverse[lane] + kTop / 2;

@@ -42,9 +42,9 @@ interface Turn {
 }
 
 /**
- * Requests and sessions that pause, are cancelled, end and run out of memory; steps, copies and conversions end in any order.
+ * Requests and sessions that begin alike, pause, are cancelled, end and run out of memory; steps, copies and conversions end in any order.
  */
-async function runHistory(seed: number): Promise<number> {
+async function runHistory(seed: number): Promise<{ droppedTokens: number; cachedTokens: number }> {
   const below = randomOf(seed);
   const rule = new PartitionRule(
     {
@@ -58,6 +58,7 @@ async function runHistory(seed: number): Promise<number> {
   const { kv } = new HashingDevice(1, 1, [uniform('int4')]);
   const least = mostBlocks(kv, rule, 10_000) + partitionRoom(kv);
   const device = new HashingDevice(least + 4 + below(25), 1 + below(6), [uniform('int4')]);
+  const prefixCache = below(3) > 0;
   let now = 0;
   const policy = policyNames[below(policyNames.length)]!;
   const engine = new LocalEngine({
@@ -68,7 +69,7 @@ async function runHistory(seed: number): Promise<number> {
       contextLength: 10_000,
       eosTokenIds: [] as number[],
     } as unknown as EngineInfo,
-    prefixCache: below(2) === 0,
+    prefixCache,
     partitions: rule,
     swapBytes: below(3) * 40_000,
     ...schedulingOf(policy),
@@ -83,13 +84,20 @@ async function runHistory(seed: number): Promise<number> {
     device.pending.splice(below(device.pending.length), 1)[0]?.();
     await new Promise((resolve) => setImmediate(resolve));
   };
+  let cachedTokens = 0;
   /** Of each session, by its name; the requests without one are sessions of a single turn. */
   const sessions = new Map<string, Turn[]>();
   const all = () => [...sessions.values()].flat();
   const ask = (name: string, isSession: boolean): void => {
     const turns = sessions.get(name) ?? [];
     sessions.set(name, turns);
-    const prompt = Array.from({ length: 1 + below(250) }, () => below(997));
+    // Some begin as another did, or go on behind it.
+    const others = all().filter(({ choices }) => choices[0]!.length > 0);
+    const other = isSession || below(2) === 0 ? undefined : others[below(others.length)];
+    const begin = other
+      ? [...other.prompt, ...other.choices[0]!].slice(0, -below(2) * below(60) || undefined)
+      : [];
+    const prompt = [...begin, ...Array.from({ length: 1 + below(250) }, () => below(997))];
     const maxTokens = 1 + below(150);
     const n = isSession || below(4) > 0 ? 1 : 3;
     const request = requestFor(prompt, {
@@ -116,6 +124,7 @@ async function runHistory(seed: number): Promise<number> {
         if (event.type !== 'done') continue;
         turn.isDone = true;
         turn.promptTokens = event.usage.promptTokens;
+        cachedTokens += isSession ? 0 : event.usage.cachedTokens;
       }
       if (turn.choices.flat().length < cancelAt || turn.isCancelled) return;
       turn.isCancelled = true;
@@ -165,20 +174,29 @@ async function runHistory(seed: number): Promise<number> {
   await settle();
   const stats = await engine.stats();
   expect(stats).toMatchObject({ running: 0, waiting: 0, slotsOpen: 0, kvSwappedBytes: 0 });
-  expect(device.heldBytes).toBe(0);
+  const { blocks, evictedBlocks } = stats.cache;
+  const heldBlocks = Math.floor(device.heldBytes / device.kv.blockBytes);
+  if (!prefixCache) expect(device.heldBytes).toBe(0);
+  // What the cache gives up may still be held by what is kept behind it.
+  else if (evictedBlocks === 0) expect(heldBlocks).toBe(blocks);
+  else expect(heldBlocks).toBeGreaterThanOrEqual(blocks);
   await engine.close();
-  return stats.kvDroppedTokens;
+  return { droppedTokens: stats.kvDroppedTokens, cachedTokens };
 }
 
 describe('sequences in partitions, in random histories', () => {
   it('answer as if they were alone, go on in their sessions, and leave nothing behind', async () => {
     let droppedTokens = 0;
+    let cachedTokens = 0;
     for (let seed = 0; seed < histories; seed++) {
-      droppedTokens += await runHistory(seed).catch((cause) => {
+      const history = await runHistory(seed).catch((cause) => {
         throw new Error(`in the history of seed ${seed}: ${(cause as Error).message}`, { cause });
       });
+      droppedTokens += history.droppedTokens;
+      cachedTokens += history.cachedTokens;
     }
     expect(droppedTokens).toBeGreaterThan(0);
+    expect(cachedTokens).toBeGreaterThan(0);
   });
 });
 

@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { WeightReader } from '../../../engine/convert/weight-reader.js';
 import { readCheckpoint } from '../../../engine/index.js';
 import { modelSpec } from '../../../engine/model/config.js';
 import { expectedTensors } from '../../../engine/model/expected-tensors.js';
@@ -153,5 +154,124 @@ describe('checkpoint', () => {
     expect(await refusal(async () => readCheckpoint(await modelFolder({ 'config.json': long })))).toContain(
       'at most',
     );
+  });
+});
+
+describe('a checkpoint in fp8', () => {
+  const blocks = { quant_method: 'fp8', fmt: 'e4m3', weight_block_size: [8, 4] };
+  const channels = {
+    quant_method: 'compressed-tensors',
+    format: 'float-quantized',
+    config_groups: { group_0: { weights: { type: 'float', num_bits: 8, strategy: 'channel' } } },
+  };
+  type Stored = [name: string, dtype: string, shape: readonly number[]][];
+  const bytesOf: Record<string, number> = { F8_E4M3: 1, BF16: 2, F32: 4, F8_E8M0: 1 };
+
+  /** The tiny model's tensors, its projections in fp8 with scales of this shape. */
+  const tensorsInFp8 = (scale: string, dtype: string, shapeOf: (rows: number, cols: number) => number[]) =>
+    tensorsOf(tinyConfig).flatMap(([name, shape]): Stored => {
+      if (!name.endsWith('_proj.weight')) return [[name, 'BF16', shape]];
+      const [rows, cols] = shape as [number, number];
+      return [
+        [name, 'F8_E4M3', shape],
+        [`${name}${scale}`, dtype, shapeOf(rows, cols)],
+        [name.replace('weight', 'input_scale'), 'F32', []],
+      ];
+    });
+
+  function folderOf(quantization: object, stored: Stored) {
+    let at = 0;
+    const header = Object.fromEntries(
+      stored.map(([name, dtype, shape]) => {
+        const begin = at;
+        at += bytesOf[dtype]! * shape.reduce((a, b) => a * b, 1);
+        return [name, { dtype, shape, data_offsets: [begin, at] }];
+      }),
+    );
+    return modelFolder({
+      'config.json': { ...tinyConfig, quantization_config: quantization },
+      'model.safetensors': safetensorsFile(header, at),
+    });
+  }
+
+  it.each([
+    [
+      'blocks',
+      blocks,
+      '_scale_inv',
+      'F32',
+      (r: number, c: number) => [Math.ceil(r / 8), Math.ceil(c / 4)],
+      8,
+      4,
+    ],
+    ['rows', channels, '_scale', 'BF16', (r: number) => [r, 1], 1, 8],
+    ['rows, in one dimension', channels, '_scale', 'F32', (r: number) => [r], 1, 8],
+    ['whole matrices', { quant_method: 'fp8' }, '_scale', 'F32', () => [], 12, 8],
+  ])('has scales of %s', async (_what, quantization, scale, dtype, shapeOf, blockRows, blockCols) => {
+    const { tensors } = await readCheckpoint(
+      await folderOf(quantization, tensorsInFp8(scale, dtype, shapeOf)),
+    );
+    expect(tensors).toHaveLength(tensorsOf(tinyConfig).length);
+    const up = tensors.find(({ name }) => name === 'model.layers.1.mlp.up_proj.weight')!;
+    expect(up).toMatchObject({
+      dtype: 'e4m3',
+      shape: [12, 8],
+      scales: { dtype: dtype.toLowerCase(), blockRows, blockCols },
+    });
+    expect(up.end - up.begin).toBe(96);
+    expect(up.scales!.begin).toBe(up.end);
+  });
+
+  it('refuses a matrix without its scales, with scales of another shape or in another form', async () => {
+    const good = tensorsInFp8('_scale', 'F32', (rows) => [rows, 1]);
+    const refusalOf = (stored: Stored) =>
+      refusal(async () => readCheckpoint(await folderOf(channels, stored)));
+    expect(await refusalOf(good.filter(([name]) => !name.endsWith('0.mlp.up_proj.weight_scale')))).toContain(
+      '0.mlp.up_proj.weight: is in fp8, and model.layers.0.mlp.up_proj.weight_scale or ',
+    );
+    expect(await refusalOf(tensorsInFp8('_scale', 'F32', (rows) => [rows, 3]))).toContain(
+      'has the shape [8, 3]',
+    );
+    expect(await refusalOf(tensorsInFp8('_scale', 'F8_E8M0', (rows) => [rows, 1]))).toContain(
+      'the dtype F8_E8M0',
+    );
+    const norms = good.map(([name, dtype, shape]): Stored[number] =>
+      name === 'model.norm.weight' ? [name, 'F8_E4M3', shape] : [name, dtype, shape],
+    );
+    expect(await refusalOf(norms)).toContain('which only matrices may be');
+  });
+
+  it('is not converted', async () => {
+    const folder = await folderOf(
+      blocks,
+      tensorsInFp8('_scale', 'F32', (rows) => [rows, 1]),
+    );
+    const reader = new WeightReader(await readCheckpoint(folder));
+    expect(reader.entry('model.norm.weight').dtype).toBe('bf16');
+    expect(await refusal(() => reader.matrix('model.layers.0.self_attn.q_proj.weight'))).toContain(
+      'is in fp8',
+    );
+  });
+
+  it('is not taken for one where the config does not say so', async () => {
+    const stored = tensorsInFp8('_scale', 'F32', (rows) => [rows, 1]);
+    const folder = await folderOf(blocks, stored);
+    await writeFile(path.join(folder, 'config.json'), JSON.stringify(tinyConfig));
+    expect(await refusal(() => readCheckpoint(folder))).toContain('has the dtype F8_E4M3');
+  });
+
+  it.each([
+    [{ quant_method: 'gptq' }, '"gptq"'],
+    [{ quant_method: 'fp8', fmt: 'e5m2' }, '"fp8"'],
+    [{ ...channels, format: 'pack-quantized' }, '"pack-quantized"'],
+    [
+      { ...channels, config_groups: { group_0: { weights: { type: 'int', num_bits: 8 } } } },
+      '"float-quantized"',
+    ],
+    ['int8', 'is quantized'],
+  ])('is told from other quantized ones: %j', async (quantization, named) => {
+    expect(
+      await refusal(() => modelSpec('config.json', { ...tinyConfig, quantization_config: quantization })),
+    ).toContain(named);
   });
 });

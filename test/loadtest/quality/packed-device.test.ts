@@ -21,12 +21,12 @@ describe('a device under a policy that packs', () => {
   it.each([
     ['int4', 4],
     ['int2', 2],
-  ] as const)('has all but the recent 128 tokens in %s, and those in int8', async (name, bits) => {
+  ] as const)('has all but the recent 64 tokens in %s, and those in int8', async (name, bits) => {
     const device = await openPolicy(policyNamed(name), room);
     try {
       const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
-      // Before the token at position 511 whole pages that are older than 128 tokens are packed.
-      expect(found).toBeCloseTo((352 * packedBytes(bits) + 160 * int8Bytes) / 512, 6);
+      // Before the token at position 511 whole pages that are older than 64 tokens are packed.
+      expect(found).toBeCloseTo((416 * packedBytes(bits) + 96 * int8Bytes) / 512, 6);
     } finally {
       await device.close();
     }
@@ -55,8 +55,8 @@ describe('a device under a policy that packs', () => {
       const device = await openPolicy({ name: 'kept', settings: {}, form }, room);
       try {
         const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
-        // Of 11 pages behind the recent ones, which are 5, three stay.
-        expect(found).toBeCloseTo((8 * 32 * elements * 2) / 512, 6);
+        // Of 13 pages behind the recent ones, which are 3, four stay.
+        expect(found).toBeCloseTo((7 * 32 * elements * 2) / 512, 6);
       } finally {
         await device.close();
       }
@@ -67,8 +67,8 @@ describe('a device under a policy that packs', () => {
     const device = await openPolicy(policyNamed('zip-0.95'), room);
     try {
       const found = await bytesPerToken(device, randomPrompt(511, 2048, 1));
-      expect(found).toBeGreaterThan((352 * packedBytes(2) + 160 * int8Bytes) / 512);
-      expect(found).toBeLessThan((352 * packedBytes(4) + 160 * int8Bytes) / 512);
+      expect(found).toBeGreaterThan((416 * packedBytes(2) + 96 * int8Bytes) / 512);
+      expect(found).toBeLessThan((416 * packedBytes(4) + 96 * int8Bytes) / 512);
     } finally {
       await device.close();
     }
@@ -92,8 +92,8 @@ describe('a device under a policy that packs', () => {
       await int8.close();
       await packed.close();
     }
-    // The first page is packed before the token at position 192, 64 tokens after 128 were there.
-    expect(differs[0]).toBe(193);
-    expect(differs).toHaveLength(260 - 193);
+    // The first pages are packed before the token at position 128, 64 tokens after 64 were there.
+    expect(differs[0]).toBe(129);
+    expect(differs).toHaveLength(260 - 129);
   });
 });

@@ -83,10 +83,12 @@ int main(int argc, char** argv) {
     std::printf(
         "trie of the vocabulary: %.1f ms\n",
         microseconds([&] { vocabulary = std::make_shared<Vocabulary>(count, std::move(bytes)); }) / 1e3);
-    const auto cold = std::make_shared<Grammar>(tables, vocabulary);
+    RuleCache rules(vocabulary);
+    const auto cold = std::make_shared<Grammar>(tables, rules);
     follow(cold, tokens, "cold, first answer");
     follow(cold, tokens, "cold, next answer");
-    const auto warm = std::make_shared<Grammar>(std::move(tables), vocabulary);
+    RuleCache others(vocabulary);
+    const auto warm = std::make_shared<Grammar>(std::move(tables), others);
     const std::atomic<bool> stop{false};
     const double warming = microseconds([&] { warm->warm(stop); }) / 1e3;
     std::printf("warming %zu states: %.1f ms\n", warm->knownStates(), warming);

@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -134,6 +135,29 @@ inline bool convert(Device& device, int slot, std::int64_t begin, std::int64_t e
   converted.get_future().get();
   device.finishConversion(slot);
   return true;
+}
+
+// Gives the device a vocabulary in which token 0 ends an answer and each other one is a letter of a to e, and
+// returns the grammar (ab)*.
+inline std::shared_ptr<Grammar> lettersInTurn(Device& device) {
+  TokenBytes tokens;
+  tokens.special = tokens.endTokens = {0};
+  tokens.begins = {0, 1};
+  tokens.bytes = {'.'};
+  for (std::int32_t token = 1; token < 90; ++token) {
+    tokens.bytes.push_back(static_cast<std::uint8_t>('a' + token % 5));
+    tokens.begins.push_back(token + 1);
+  }
+  GrammarTables tables;
+  tables.byteClasses.assign(256, 0);
+  tables.byteClasses['a'] = 1;
+  tables.byteClasses['b'] = 2;
+  tables.next = {-1, 1, -1, -1, -1, 0};
+  tables.callBegins = {0, 0, 0};
+  tables.accepting = {1, 0};
+  tables.ruleStarts = {0};
+  device.setVocabulary(std::move(tokens));
+  return device.makeGrammar(std::move(tables));
 }
 
 }  // namespace tandem::test

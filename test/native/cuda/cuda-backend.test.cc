@@ -39,6 +39,20 @@ TEST("cuda backend: logits of every family are near a float64 decoder's, and the
   }
 }
 
+TEST("cuda backend: a model in fp8 is near a float64 decoder of its values, in every class") {
+  const std::vector<std::int32_t> tokens = prompt(20, 37);
+  const TinyModel model(llama(), 26, TinyModel::Stored::fp8);
+  const std::vector<double> expected = model.logits({tokens.begin(), tokens.end()});
+  for (const auto& [weightClass, bound] :
+       {std::pair{WeightClass::bf16, 0.03}, {WeightClass::int8, 0.05}, {WeightClass::int4, 0.35}}) {
+    const double error = relativeError(logitsOf(*open(model, weightClass), tokens), expected);
+    isTrue(error < bound, "relative error " + std::to_string(error));
+    Device processor(makeCpuBackend(1), optionsFor(model, weightClass));
+    const double onProcessor = relativeError(logitsOf(processor, tokens), expected);
+    isTrue(onProcessor < bound, "relative error on the processor " + std::to_string(onProcessor));
+  }
+}
+
 TEST("cuda backend: chunks, lanes and KV classes keep every family's bits") {
   const std::vector<std::int32_t> tokens = prompt(70, 53);
   for (const Family& family : families()) {
@@ -225,31 +239,13 @@ TEST("cuda backend: tokens are drawn, penalized and scored as the processor does
 
 TEST("cuda backend: what a slot's grammar allows is drawn, beside a slot without one") {
   const TinyModel model(llama(), 18);
-  // Token 0 ends an answer, each other one is a letter of a to e. The grammar is (ab)*.
-  TokenBytes tokens;
-  tokens.special = tokens.endTokens = {0};
-  tokens.begins = {0, 1};
-  tokens.bytes = {'.'};
-  for (std::int32_t token = 1; token < 90; ++token) {
-    tokens.bytes.push_back(static_cast<std::uint8_t>('a' + token % 5));
-    tokens.begins.push_back(token + 1);
-  }
-  GrammarTables tables;
-  tables.byteClasses.assign(256, 0);
-  tables.byteClasses['a'] = 1;
-  tables.byteClasses['b'] = 2;
-  tables.next = {-1, 1, -1, -1, -1, 0};
-  tables.callBegins = {0, 0, 0};
-  tables.accepting = {1, 0};
-  tables.ruleStarts = {0};
   const auto device = open(model);
-  device->setVocabulary(std::move(tokens));
   SlotOptions free, bound;
   free.params.temperature = bound.params.temperature = 1;
   free.params.seed = 8;
   bound.params.logprobs = 2;
   bound.params.bias = {{0, -100.0f}};
-  bound.grammar = device->makeGrammar(std::move(tables));
+  bound.grammar = lettersInTurn(*device);
   const auto drawnBy = [&](const std::vector<std::int32_t>& slots) {
     const auto count = static_cast<std::int32_t>(slots.size());
     const std::vector<std::uint8_t> wants(slots.size(), kWantSample);

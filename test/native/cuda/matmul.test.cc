@@ -328,6 +328,41 @@ TEST("cuda matmul: packs bf16, f16 and f32 alike where all can hold the values")
   isTrue(results[0] == results[1] && results[0] == results[2], "equal");
 }
 
+TEST("cuda matmul: packs fp8 as the products with its scales, in every class and layout") {
+  constexpr std::int64_t kRows = 24, kCols = 72;
+  for (const auto& [blockRows, blockCols] : {std::pair{5, 7}, {1, 72}, {24, 72}, {16, 64}}) {
+    const std::int64_t perRow = (kCols + blockCols - 1) / blockCols;
+    std::vector<std::uint8_t> codes(kRows * kCols);
+    std::vector<float> scales = randomFloats((kRows + blockRows - 1) / blockRows * perRow, 3), values;
+    for (std::int64_t i = 0; i < kRows * kCols; ++i) {
+      codes[i] = static_cast<std::uint8_t>(i * 89 % 251);
+      if (codes[i] % 128 == 127) codes[i] = 0;
+      values.push_back(e4m3ToFloat(codes[i]) *
+                       scales[i / kCols / blockRows * perRow + i % kCols / blockCols]);
+    }
+    const CheckpointMatrix fp8{reinterpret_cast<const std::byte*>(codes.data()),
+                               CheckpointType::e4m3,
+                               kRows,
+                               kCols,
+                               {scales.data(), blockRows, blockCols}},
+        f32{reinterpret_cast<const std::byte*>(values.data()), CheckpointType::f32, kRows, kCols};
+    for (const WeightClass weightClass : kClasses) {
+      for (const bool gated : {false, true}) {
+        const auto layout = gated ? WeightLayout::gated : WeightLayout::stacked;
+        Problem problem(2, 2 * kRows, kCols, weightClass, layout);
+        std::vector<std::vector<bf16>> results;
+        for (const CheckpointMatrix& part : {fp8, f32}) {
+          const CheckpointMatrix parts[] = {part, part};
+          problem.packed = cuda::packWeight(parts, layout, weightClass, kStream);
+          results.push_back(problem.run(gated ? cuda::Epilogue::swiGlu : cuda::Epilogue::store, false,
+                                        std::vector<bf16>()));
+        }
+        isTrue(results[0] == results[1], "equal");
+      }
+    }
+  }
+}
+
 TEST("cuda matmul: what no kernel supports is refused by name") {
   const auto pack = [](std::vector<CheckpointMatrix> parts, WeightLayout layout, WeightClass weightClass) {
     return [=] { cuda::packWeight(parts, layout, weightClass, kStream); };

@@ -444,3 +444,49 @@ TEST("cuda logprobs: of targets and of the best, as on the processor") {
     throws([&] { sampler.logprobs(bad.data(), std::vector{0}, 0, outcomes, kStream); }, "NaN");
   }
 }
+
+TEST("cuda sample: counts the tokens that the call before drew, whether they were seen already or not") {
+  const std::size_t vocab = 5000, rows = 3;
+  const std::int32_t carried[] = {1, 0, 2};  // rows of the first call, which draw 101, 100 and 102
+  std::vector<float> logits = randomFloats(rows * vocab, 3), later = randomFloats(rows * vocab, 4);
+  std::vector<Request> before(rows), requests(rows);
+  for (std::size_t row = 0; row < rows; ++row) {
+    logits[row * vocab + 100 + row] = 9;
+    later[row * vocab + 100 + carried[row]] = 9;  // the best, until it is counted
+    requests[row].params = {
+        .presencePenalty = 3, .frequencyPenalty = 2, .repetitionPenalty = 1.5f, .logprobs = 2};
+    if (row > 0) requests[row].seen = seenTokens(1000, vocab);  // every fifth
+  }
+  requests[2].params.bias = {{101, 1.0f}, {4999, 2.0f}};
+  std::vector<SampleRequest> views, carrying;
+  for (const Request& request : before) views.push_back(request.view());
+  for (std::size_t row = 0; row < rows; ++row) {
+    carrying.push_back(requests[row].view());
+    carrying.back().carried = carried[row];
+  }
+  DeviceArray<float> on(logits), laterOn(later);
+  cuda::DeviceSampler sampler(vocab, rows);
+  cuda::SampleTransfer first, second;
+  std::vector<SampleOutcome> drawn(rows), outcomes(rows);
+  sampler.sample(on.data(), views, drawn, first, kStream);
+  sampler.sample(laterOn.data(), carrying, outcomes, second, kStream);
+  cuda::synchronize(kStream);
+  first.report();
+  second.report();
+  cpu::Sampler expected(cpu::rowKernels(Isa::portable));
+  for (std::size_t row = 0; row < rows; ++row) {
+    const std::int32_t token = 100 + carried[row];
+    test::equal(drawn[static_cast<std::size_t>(carried[row])].token, token, "drawn by the first call");
+    std::vector<TokenCount>& seen = requests[row].seen;
+    const auto found = std::ranges::find(seen, token, &TokenCount::token);
+    test::equal(found != seen.end(), row == 1, "seen before");
+    if (found != seen.end()) {
+      ++found->inOutput;
+    } else {
+      seen.push_back({token, 1});
+    }
+    std::vector<float> copy = rowOf(later, rows, row);
+    isTrue(outcomes[row].token != token, "the token counts");
+    expectSame(outcomes[row], expected.sample(copy, requests[row].view()), "row " + std::to_string(row));
+  }
+}

@@ -5,7 +5,12 @@
 #include "check.h"
 #include "cuda/embed.h"
 #include "cuda/random.h"
+#include "cuda/step-block.h"
 #include "device-array.h"
+
+#ifdef TANDEM_CUDA_EMULATION
+#include "cuda-emulated-runtime.h"
+#endif
 
 using namespace tandem;
 using namespace tandem::test;
@@ -77,3 +82,37 @@ TEST("step graphs: a step that fails while it is recorded leaves the stream as i
   isTrue(steps.run(1, Turn::record) == steps.rowOf(1), "recorded by the next");
   isTrue(steps.run(2, Turn::replay) == steps.rowOf(2), "and replayed");
 }
+
+#ifdef TANDEM_CUDA_EMULATION
+
+TEST("step graphs: one that is replayed behind a running one finds its own arrays") {
+  Steps steps;
+  cuda::StepBlock block(64, "a test");
+  DeviceArray<bf16> first(kCols), second(kCols);
+  const auto run = [&](std::int32_t token, Turn expected) {
+    block.clear();
+    const auto tokens = block.add<std::int32_t>(1);
+    tokens[0] = token;
+    block.upload(steps.stream);
+    isTrue(steps.graphs.next({steps.stream, 1, 256}) == expected,
+           "the turn of token " + std::to_string(token));
+    if (expected == Turn::record) steps.graphs.begin();
+    if (expected != Turn::replay) {
+      cuda::embed({steps.table.data(), block.onDevice(tokens), steps.out.data(), 1, kCols}, steps.stream);
+    }
+    if (expected != Turn::run) steps.graphs.end();
+  };
+  run(0, Turn::run);
+  run(1, Turn::record);
+  {
+    emulation::BusyDevice busy;
+    run(2, Turn::replay);
+    cuda::copyOnDevice(first.data(), steps.out.data(), kCols * sizeof(bf16), steps.stream);
+    run(3, Turn::replay);
+    cuda::copyOnDevice(second.data(), steps.out.data(), kCols * sizeof(bf16), steps.stream);
+  }
+  isTrue(first.read() == steps.rowOf(2), "the first one's row");
+  isTrue(second.read() == steps.rowOf(3), "the second one's row");
+}
+
+#endif

@@ -1,10 +1,11 @@
-/** A thread that compiles grammars. */
+/** A thread that compiles grammars, one after another: `{call, source}` is answered by `{call, result}`. */
 import { readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { compileGrammar, type GrammarSource, InvalidGrammar } from '../../engine/index.js';
-import { invalidRequest } from '../openai/errors.js';
-import { answerCalls } from '../worker-calls.js';
+import { compileGrammar, InvalidGrammar } from './compile.js';
+import type { CompileReply } from './compile-reply.js';
+import { knownJson } from './known-json.js';
+import type { GrammarSource } from './source.js';
 
 // Streams that run do not wait for what is to be written next, which at the lowest priority would wait for seconds on a
 // busy machine. On Linux the priority is the thread's own; elsewhere it would be the whole server's.
@@ -17,12 +18,17 @@ if (process.platform === 'linux') {
   (workerData as Int32Array)[0] = Number(readlinkSync('/proc/thread-self').split('/').at(-1));
 }
 
-answerCalls<{ source: GrammarSource }>(parentPort!, ({ source }) => {
+knownJson(); // before anybody waits for it
+
+parentPort!.on('message', ({ call, source }: { call: number; source: GrammarSource }) => {
+  parentPort!.postMessage({ call, result: replyTo(source) });
+});
+
+function replyTo(source: GrammarSource): CompileReply {
   try {
-    return compileGrammar(source);
+    return { compiled: compileGrammar(source) };
   } catch (error) {
     if (!(error instanceof InvalidGrammar)) throw error;
-    const where = error.param === undefined ? 'the grammar' : `'${error.param}'`;
-    throw invalidRequest(`Invalid ${where}: ${error.message}.`, error.param, 'invalid_grammar');
+    return { invalid: { message: error.message, param: error.param } };
   }
-});
+}

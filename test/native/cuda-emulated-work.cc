@@ -1,0 +1,116 @@
+#include "cuda-emulated-work.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+#include "cuda-emulated-runtime.h"
+#include "cuda-emulation.h"
+
+namespace tandem::emulation {
+namespace {
+
+// Of a test with those who enqueue.
+constexpr std::chrono::seconds kPatience{20};
+
+struct Work {
+  std::function<void()> run;
+  bool endsStep;
+};
+
+std::mutex mutex;
+std::condition_variable changed;
+std::atomic<bool> busy = false;
+std::deque<Work> waiting;
+std::uint64_t enqueued = 0, done = 0;  // of what had to wait
+std::map<std::string, int> launches;   // since the device is busy
+
+// The first that waits; it counts as waiting while it runs. True if it ends a step.
+bool doNext(std::unique_lock<std::mutex>& lock) {
+  const Work work = waiting.front();
+  lock.unlock();
+  work.run();
+  lock.lock();
+  waiting.pop_front();
+  ++done;
+  changed.notify_all();
+  return work.endsStep;
+}
+
+}  // namespace
+
+bool isBusy() { return busy; }
+
+std::uint64_t enqueueWork(std::function<void()> work, bool endsStep) {
+  {
+    const std::lock_guard lock(mutex);
+    if (busy) {
+      waiting.push_back({std::move(work), endsStep});
+      changed.notify_all();
+      return ++enqueued;
+    }
+  }
+  work();
+  return 0;
+}
+
+void enqueue(const char* kernel, std::function<void()> launch) {
+  enqueueWork(std::move(launch));
+  const std::lock_guard lock(mutex);
+  ++launches[kernel];
+  changed.notify_all();
+}
+
+std::uint64_t enqueuedWork() {
+  const std::lock_guard lock(mutex);
+  return enqueued;
+}
+
+void awaitWork(std::uint64_t mark, const std::function<bool()>& isOver) {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return done >= mark || isOver(); });
+}
+
+void wakeWaiting() {
+  const std::lock_guard lock(mutex);
+  changed.notify_all();
+}
+
+BusyDevice::BusyDevice() {
+  const std::lock_guard lock(mutex);
+  check(!busy, "the emulated device is busy already");
+  launches.clear();
+  busy = true;
+}
+
+BusyDevice::~BusyDevice() {
+  std::unique_lock lock(mutex);
+  while (!waiting.empty()) doNext(lock);
+  busy = false;
+}
+
+void BusyDevice::awaitLaunches(const char* kernel, int count) const {
+  std::unique_lock lock(mutex);
+  check(changed.wait_for(lock, kPatience, [&] { return launches[kernel] >= count; }),
+        (std::string("nobody launches ") + kernel).c_str());
+}
+
+int BusyDevice::launchesOf(const char* kernel) const {
+  const std::lock_guard lock(mutex);
+  return launches[kernel];
+}
+
+void BusyDevice::doStep() {
+  std::unique_lock lock(mutex);
+  do {
+    check(changed.wait_for(lock, kPatience, [] { return !waiting.empty(); }), "nobody ends the step");
+  } while (!doNext(lock));
+}
+
+}  // namespace tandem::emulation

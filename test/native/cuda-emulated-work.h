@@ -1,0 +1,20 @@
+#pragma once
+
+// What is enqueued on the emulated device: done at once, or, where it is busy, later (BusyDevice).
+
+#include <cstdint>
+#include <functional>
+
+namespace tandem::emulation {
+
+// Returns what there is to be waited for; 0 if the work is done. `endsStep`: see BusyDevice::doStep.
+std::uint64_t enqueueWork(std::function<void()> work, bool endsStep = false);
+
+// All that was enqueued so far, to be waited for.
+std::uint64_t enqueuedWork();
+// Blocks until so much is done, or `isOver`.
+void awaitWork(std::uint64_t enqueued, const std::function<bool()>& isOver);
+// Has those who wait ask `isOver` again.
+void wakeWaiting();
+
+}  // namespace tandem::emulation
