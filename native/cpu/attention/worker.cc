@@ -243,59 +243,94 @@ void AttentionWorker::attendPages(const AttentionKernels& kernels, const Attenti
                                   std::int64_t next, const SoftmaxState& state) {
   const KvView& view = problem.views[block.entry];
   const PageFormat format = view.formatOf(page);
-  const int headDim = problem.shape.headDim, stride = problem.stride();
   const std::int64_t position = problem.entries[block.entry].position + block.firstRow;
-  std::uint32_t visible[kPagesTogether][kBlockQueries];
-  PageCodes codes[kPagesTogether];
   Prefetch ahead[kPagesTogether];
   for (int i = 0; i < count; ++i) {
-    for (int query = 0; query < block.queries(); ++query) {
-      visible[i][query] = visibleTokens(page + i, position + query / block.heads, problem.shape.window);
+    std::uint32_t* visible = visible_[i];
+    for (int row = 0; row < block.rows; ++row) {
+      const std::uint32_t tokens = visibleTokens(page + i, position + row, problem.shape.window);
+      for (int head = 0; head < block.heads; ++head) *visible++ = tokens;
     }
-    const std::byte* bytes = view.pages[page + i];
-    codes[i] = {bytes + format.keys(block.kvHead), bytes + format.values(block.kvHead),
-                bytes + format.keyScales(block.kvHead), bytes + format.valueScales(block.kvHead)};
     if (next >= 0 && next + i < block.endPage && view.pages[next + i] != nullptr) {
       const PageFormat other = view.formatOf(next + i);
       ahead[i].at = reinterpret_cast<const char*>(view.pages[next + i] + other.keys(block.kvHead));
       ahead[i].end = ahead[i].at + other.headBytes();
     }
   }
-  const auto forTiles = [&](const auto& attend) {
-    for (int query = 0; query < block.queries(); query += kTileQueries) {
-      const int queries = std::min(kTileQueries, block.queries() - query);
-      const auto isHidden = [&](const std::uint32_t* seen) {
-        return std::all_of(seen + query, seen + query + queries,
-                           [](std::uint32_t bits) { return bits == 0; });
-      };
-      if (std::all_of(visible, visible + count, isHidden)) continue;
-      const std::size_t row = static_cast<std::size_t>(query) * stride;
-      attend(query,
-             QueryTile{queries, headDim, stride, scale_, q_.data() + row, state.maximum + query,
-                       state.sum + query * kSumLanes,
-                       state.out ? state.out + static_cast<std::size_t>(query) * headDim : nullptr,
-                       numbers_.data() + static_cast<std::size_t>(query) * kNumbersStride, units_ + query});
-    }
-  };
-  if (const AttendCodes attendCodes = kernels.attendCodes[static_cast<int>(format.precision)]) {
-    if (block.queries() > kTileQueries) codes[0].unpacked = unpacked_.data();
-    forTiles([&](int query, const QueryTile& tile) {
-      for (int i = 0; i < count; ++i) codes[i].visible = visible[i] + query;
-      attendCodes(tile, {codes, static_cast<std::size_t>(count)}, ahead);
-      codes[0].isUnpacked = true;
-    });
-    return;
+  if (const AttendCodes attend = kernels.attendCodes[static_cast<int>(format.precision)]) {
+    attendCodes(attend, problem, block, page, count, ahead, state);
+  } else {
+    attendElements(kernels, problem, block, page, ahead[0], state);
   }
-  PageTile elements = elementsOf(kernels, view.pages[page], format, block.kvHead, ahead[0]);
+}
+
+void AttentionWorker::attendCodes(AttendCodes attend, const AttentionProblem& problem,
+                                  const AttentionBlock& block, std::int64_t page, int count, Prefetch* ahead,
+                                  const SoftmaxState& state) {
+  const KvView& view = problem.views[block.entry];
+  const PageFormat format = view.formatOf(page);
+  PageCodes codes[kPagesTogether];
+  for (int i = 0; i < count; ++i) {
+    const std::byte* bytes = view.pages[page + i];
+    codes[i].keys = bytes + format.keys(block.kvHead);
+    codes[i].values = bytes + format.values(block.kvHead);
+    codes[i].keyScales = bytes + format.keyScales(block.kvHead);
+    codes[i].valueScales = bytes + format.valueScales(block.kvHead);
+  }
+  if (block.queries() > kTileQueries) codes[0].unpacked = unpacked_.data();
+  for (int query = 0; query < block.queries(); query += kTileQueries) {
+    const QueryTile tile = tileFrom(problem, block, query, state);
+    if (isHidden(count, query, tile.queries)) continue;
+    for (int i = 0; i < count; ++i) codes[i].visible = visible_[i] + query;
+    attend(tile, {codes, static_cast<std::size_t>(count)}, ahead);
+    codes[0].isUnpacked = true;
+  }
+}
+
+void AttentionWorker::attendElements(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                     const AttentionBlock& block, std::int64_t page, Prefetch& next,
+                                     const SoftmaxState& state) {
+  const KvView& view = problem.views[block.entry];
+  const PageFormat format = view.formatOf(page);
+  const int stride = problem.stride();
+  PageTile elements = elementsOf(kernels, view.pages[page], format, block.kvHead, next);
   setScales(kernels, view.pages[page], format, block, stride, elements);
-  forTiles([&](int query, QueryTile tile) {
-    elements.visible = visible[0] + query;
+  for (int query = 0; query < block.queries(); query += kTileQueries) {
+    QueryTile tile = tileFrom(problem, block, query, state);
+    if (isHidden(1, query, tile.queries)) continue;
+    elements.visible = visible_[0] + query;
     if (isPacked(format.precision)) {
       tile.q = folded_.data() + static_cast<std::size_t>(query) * stride;
       elements.keyOffsets = offsets_ + query;
     }
-    kernels.attendPage(tile, elements, ahead[0]);
-  });
+    kernels.attendPage(tile, elements, next);
+  }
+}
+
+QueryTile AttentionWorker::tileFrom(const AttentionProblem& problem, const AttentionBlock& block, int query,
+                                    const SoftmaxState& state) const {
+  const std::size_t first = static_cast<std::size_t>(query);
+  QueryTile tile;
+  tile.queries = std::min(kTileQueries, block.queries() - query);
+  tile.headDim = problem.shape.headDim;
+  tile.stride = problem.stride();
+  tile.scale = scale_;
+  tile.q = q_.data() + first * tile.stride;
+  tile.maximum = state.maximum + query;
+  tile.sum = state.sum + first * kSumLanes;
+  if (state.out) tile.out = state.out + first * tile.headDim;
+  tile.numbers = numbers_.data() + first * kNumbersStride;
+  tile.units = units_ + query;
+  return tile;
+}
+
+bool AttentionWorker::isHidden(int pages, int query, int queries) const {
+  for (int i = 0; i < pages; ++i) {
+    for (int j = query; j < query + queries; ++j) {
+      if (visible_[i][j] != 0) return false;
+    }
+  }
+  return true;
 }
 
 PageTile AttentionWorker::elementsOf(const AttentionKernels& kernels, const std::byte* page,

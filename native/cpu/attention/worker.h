@@ -62,6 +62,17 @@ class AttentionWorker {
   void attendPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                    const AttentionBlock& block, std::int64_t page, int count, std::int64_t next,
                    const SoftmaxState& state);
+  // The pages of attendPages by their codes, and its only page by its elements.
+  void attendCodes(AttendCodes attend, const AttentionProblem& problem, const AttentionBlock& block,
+                   std::int64_t page, int count, Prefetch* ahead, const SoftmaxState& state);
+  void attendElements(const AttentionKernels& kernels, const AttentionProblem& problem,
+                      const AttentionBlock& block, std::int64_t page, Prefetch& next,
+                      const SoftmaxState& state);
+  // The queries from `query` on that are a tile.
+  QueryTile tileFrom(const AttentionProblem& problem, const AttentionBlock& block, int query,
+                     const SoftmaxState& state) const;
+  // Whether none of a tile's queries sees any of the pages.
+  bool isHidden(int pages, int query, int queries) const;
   // The page's keys and values as bf16: where they lie, or written down.
   PageTile elementsOf(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
                       int kvHead, Prefetch& next);
@@ -75,7 +86,8 @@ class AttentionWorker {
   AlignedArray<std::int16_t> numbers_;   // the queries as whole numbers, where the kernels take them
   AlignedArray<std::int16_t> unpacked_;  // a page's codes, where several tiles meet them
   float units_[kBlockQueries];
-  float scale_ = 0;  // of the queries that were loaded
+  std::uint32_t visible_[kPagesTogether][kBlockQueries];  // of the pages at hand
+  float scale_ = 0;                                       // of the queries that were loaded
   AlignedArray<float> total_, part_;
   std::vector<float> promises_;         // of each mid page
   std::vector<std::int64_t> selected_;  // pages
