@@ -65,7 +65,7 @@ TEST("device: a step that waits for another can be taken back until it begins, a
   device->follow(1, slots, std::move(done));
   reserveNext(*device, slots);
   device->follow(1, slots, promised().first);
-  throws([&] { device->follow(1, slots, {}); }, "waits already");
+  throws([&] { device->follow(1, slots, promised().first); }, "waits already");
   isTrue(device->withdraw(1), "the last one waited");
   held.letGo();
   result.get();
@@ -95,13 +95,17 @@ TEST("device: a step whose forerunner fails does so too, and leaves the lengths 
   held.letGo();
   throws([&] { result.get(); }, "was to follow has failed");
   equal(device->kv().length(0), std::int64_t{7}, "tokens of a slot whose steps failed");
-  throws([&] { device->follow(1, {1}, {}); }, "no sampled token");
+  throws([&] { device->follow(1, {1}, promised().first); }, "no sampled token");
   isTrue(decodeAll(*device, slots, 3, true) == expected, "it goes on as if nothing had happened");
 
   reserveNext(*device, slots);
   HeldStep other(*device, decodeStep(slots));
-  reserveNext(*device, slots);
-  throws([&] { device->follow(0, slots, {}); }, "on this lane");
   isTrue(!other.fails(), "a step that is well-formed");
+  // The lane is held, so this one waits, and its slot is in a step for certain.
+  reserveNext(*device, slots);
+  auto [waitingDone, waiting] = promised();
+  device->follow(1, slots, std::move(waitingDone));
+  throws([&] { device->follow(0, slots, promised().first); }, "on this lane");
   other.letGo();
+  waiting.get();
 }

@@ -175,7 +175,7 @@ TEST("cuda steps ahead: a step is behind the running one on the device at once, 
     results[1] = follow(*device, 1, slots);
     busy.awaitLaunches("carryTokens");
     isTrue(!device->withdraw(1), "it has begun");
-    throws([&] { device->follow(1, slots, {}); }, "waits already");
+    throws([&] { device->follow(1, slots, promised().first); }, "waits already");
     busy.doStep();
     isTrue(tokensOf(results[0].get()) == tokensOf(expected[0]), "tokens of the first");
     // Nobody wants the second sequence any more: its pages stay until the step that writes them is done.
