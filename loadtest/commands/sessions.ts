@@ -64,6 +64,8 @@ async function runSessions(
       engine: {
         kv: 'pack',
         maxSequences: 1,
+        // What is kept for others would count as the session's.
+        prefixCache: false,
         packSinkTokens: options.sinkTokens,
         packRecentTokens: options.recentTokens,
         packMidTokens: options.midTokens,

@@ -34,9 +34,10 @@ describe('many connections', () => {
   });
 
   it('floods of requests are answered or refused, each of them', async () => {
-    const flooded = await testServer({ engine: { maxSequences: 32, maxQueue: 64 } });
+    // Few at a time and long answers, so that the queue is full however slowly the flood comes.
+    const flooded = await testServer({ engine: { maxSequences: 4, maxQueue: 16 } });
     server = flooded;
-    const body = { prompt: 'Hello', max_tokens: 4, ignore_eos: true };
+    const body = { prompt: 'Hello', max_tokens: 64, ignore_eos: true };
     const answers = await Promise.all(
       Array.from({ length: isLong ? 4000 : 300 }, () => flooded.post('/v1/completions', body)),
     );
@@ -50,7 +51,7 @@ describe('many connections', () => {
         expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0);
       }
     }
-    expect(counted.get(200)).toBeGreaterThan(32);
+    expect(counted.get(200)).toBeGreaterThan(4);
     expect(counted.get(429)).toBeGreaterThan(0);
     await expectOthersServed(flooded.url);
     await expectNothingLeaked(flooded);

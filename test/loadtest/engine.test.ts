@@ -31,9 +31,9 @@ describe('tandem bench engine', () => {
       'int8, KV int4, pp40',
       'int8, KV exact, tg4 at 192, 2 together',
       'int8, KV int4, tg4 at 192, 2 together',
-      'int8, KV int4, packing 64 of 192',
+      'int8, KV int4, packing 128 of 192',
     ]);
-    expect(row('int8, KV int4, packing 64 of 192')).toMatchObject({ unit: 'tok/s', baseline: null });
+    expect(row('int8, KV int4, packing 128 of 192')).toMatchObject({ unit: 'tok/s', baseline: null });
   });
 
   it('shows how step time grows with context and with sequences', async () => {
