@@ -66,7 +66,7 @@ export const EngineSettings = z.strictObject({
     .number()
     .min(0)
     .max(1)
-    .default(0.975)
+    .default(0.99)
     .describe('part of the attention that the better pages receive under zip: the rest are int2'),
   prefillTau: z
     .number()

@@ -24,7 +24,7 @@ export const offeredPolicies: readonly CachePolicy[] = EngineSettings.shape.kv
   .options.map((kv) => ({ name: kv, settings: { kv } }));
 
 /** Beside the default: below, recent tokens have nearly all of the demo model's attention; 1 is int4. */
-const otherTaus = [0.9, 0.95, 0.99];
+const otherTaus = [0.9, 0.95, 0.975];
 /** What policies keep that give pages up, of those behind the recent ones: exact, the bytes of int4, of zip and of int2. */
 const keptParts = [0.3, 0.2, 0.17];
 /** Of an exact cache whose prompts do not look everywhere. */
