@@ -56,14 +56,14 @@ export const headlines: readonly Headline[] = [
   },
   {
     about: '`--kv zip`: bytes of a token over those of the exact cache',
-    file: 'quality',
+    file: 'quality-600',
     row: /^zip: KV of a token$/,
     figure: 'ratio',
     target: { most: 0.25 },
   },
   {
     about: 'its right answers over those of the exact cache',
-    file: 'quality',
+    file: 'quality-600',
     row: /^zip: right answers$/,
     figure: 'ratio',
   },

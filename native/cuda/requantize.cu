@@ -315,7 +315,9 @@ __device__ void codeValues(const Source& from, int headDim, std::byte* tile, std
   }
 }
 
-__global__ void __launch_bounds__(kThreads) requantizeHead(const PageConversion* conversions) {
+// Of its own the compiler keeps to 96 registers and spills some; with blocks of four warps there is room for
+// 128.
+__global__ void __launch_bounds__(kThreads, 4) requantizeHead(const PageConversion* conversions) {
   const PageConversion conversion = conversions[blockIdx.x];
   const int kvHead = static_cast<int>(blockIdx.y);
   const PageFormat from = conversion.fromFormat, to = conversion.toFormat;
