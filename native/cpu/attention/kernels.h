@@ -110,9 +110,9 @@ struct PagePromise {
 // `next` is fetched meanwhile.
 using AttendPage = void (*)(const QueryTile& tile, const PageTile& page, Prefetch& next);
 
-// Up to kPagesTogether pages, one after the other. As many `next`, one is fetched with each page. The softmaxes
-// of several would wait for each other less; but what is fetched for four has left L1 before it is read, which
-// makes int8 a third slower where pages come from memory.
+// Up to kPagesTogether pages, one after the other. As many `next`, one is fetched with each page. The
+// softmaxes of several would wait for each other less; but what is fetched for four has left L1 before it is
+// read, which makes int8 a third slower where pages come from memory.
 using AttendCodes = void (*)(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next);
 inline constexpr int kPagesTogether = 1;
 
