@@ -14,12 +14,30 @@ export function countTests({ numPassedTests, numFailedTests, testResults }) {
   return { passed: numPassedTests, failed: numFailedTests + broken.length };
 }
 
+/**
+ * What failed, by file and name, with the first lines of each message: at the end of a log of thousands of lines
+ * it is all that is read.
+ * @param {{ testResults: { name: string, status: string, message?: string,
+ *   assertionResults: { status: string, fullName: string, failureMessages?: string[] }[] }[] }} report
+ */
+export function failures({ testResults }) {
+  const beginning = (message = '') => message.split('\n').slice(0, 12).join('\n    ');
+  return testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const failed = assertionResults.filter((test) => test.status === 'failed');
+    if (status === 'failed' && failed.length === 0) return [`${name}\n    ${beginning(message)}`];
+    return failed.map(
+      ({ fullName, failureMessages = [] }) =>
+        `${name}: ${fullName}\n    ${failureMessages.map(beginning).join('\n    ')}`,
+    );
+  });
+}
+
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const file = process.argv[2];
   // Without a report the tests did not even start, and that is a failure.
-  const { passed, failed } = existsSync(file)
-    ? countTests(JSON.parse(readFileSync(file, 'utf8')))
-    : { passed: 0, failed: 1 };
+  const report = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : undefined;
+  const { passed, failed } = report ? countTests(report) : { passed: 0, failed: 1 };
+  for (const failure of report ? failures(report) : []) console.log(`FAILED: ${failure}`);
   console.log(`${passed} passed, ${failed} failed`);
   process.exitCode = passed > 0 && failed === 0 ? 0 : 1;
 }

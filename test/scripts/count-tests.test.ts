@@ -25,13 +25,27 @@ describe('count-tests', () => {
     expect(count(report)).toEqual({ stdout: '12 passed, 2 failed\n', status: 1 });
   });
 
-  it('counts a file that broke before its first test', () => {
-    const report = {
-      numPassedTests: 3,
-      numFailedTests: 0,
-      testResults: [passed, { status: 'failed', assertionResults: [] }],
+  it('counts and names a file that broke before its first test', () => {
+    const broken = { name: 'a.test.ts', status: 'failed', message: 'no such module', assertionResults: [] };
+    const report = { numPassedTests: 3, numFailedTests: 0, testResults: [passed, broken] };
+    expect(count(report)).toEqual({
+      stdout: 'FAILED: a.test.ts\n    no such module\n3 passed, 1 failed\n',
+      status: 1,
+    });
+  });
+
+  it('names what failed, with the beginning of its message', () => {
+    const message = Array.from({ length: 40 }, (_, line) => `line ${line}`).join('\n');
+    const failed = { status: 'failed', fullName: 'pages return', failureMessages: [message] };
+    const file = {
+      name: 'pages.test.ts',
+      status: 'failed',
+      assertionResults: [{ status: 'passed' }, failed],
     };
-    expect(count(report)).toEqual({ stdout: '3 passed, 1 failed\n', status: 1 });
+    const { stdout } = count({ numPassedTests: 1, numFailedTests: 1, testResults: [passed, file] });
+    expect(stdout).toMatch(/^FAILED: pages\.test\.ts: pages return\n {4}line 0\n {4}line 1\n/);
+    expect(stdout).not.toContain('line 12');
+    expect(stdout).toMatch(/line 11\n1 passed, 1 failed\n$/);
   });
 
   it('fails when nothing ran', () => {
