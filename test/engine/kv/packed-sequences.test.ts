@@ -28,7 +28,7 @@ const ladders: readonly (readonly PackedForm[])[] = [
   [uniform('int8'), zip],
   [uniform('int8'), uniform('int4')],
 ];
-const histories = Number(process.env.HISTORIES ?? 40);
+const histories = Number(process.env.HISTORIES ?? 20);
 
 /** Tokens have no text here. */
 const tokenizer = {
