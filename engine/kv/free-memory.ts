@@ -35,9 +35,14 @@ export class FreeMemory {
     };
   }
 
-  /** Whether so many blocks can be had, but for those of `spared`: what ended sequences have left is given up for that. */
+  /**
+   * Whether so many blocks can be had, but for those of `spared`: pages are moved together for that, and what ended sequences
+   * have left is given up.
+   */
   make(blocks: number, spared?: Continuation): boolean {
-    while (blocks > this.blocks) if (!this.kept?.evict(spared?.kept)) return false;
+    while (blocks > this.blocks) {
+      if (!this.kv.compact(blocks - this.blocks) && !this.kept?.evict(spared?.kept)) return false;
+    }
     return true;
   }
 
@@ -47,8 +52,8 @@ export class FreeMemory {
     if (missing > 0) this.cache?.evict(missing);
   }
 
-  /** Gives back what nobody runs on, of so many blocks if there is as much; false: there was none. */
-  giveBack(blocks: number): boolean {
-    return (this.cache?.evict(blocks) ?? 0) > 0 || (this.kept?.evict() ?? false);
+  /** Has so many more blocks be free, if they can be: what is kept for others goes last. False if none came free. */
+  vacate(blocks: number): boolean {
+    return this.kv.compact(blocks) || (this.cache?.evict(blocks) ?? 0) > 0 || (this.kept?.evict() ?? false);
   }
 }

@@ -74,17 +74,26 @@ export class SequenceMemory implements Memory<Sequence> {
     const schedule = packing ? byRule(packing) : pressure && underPressure(pressure);
     if (schedule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
     const share = (sequence: Sequence) => this.share(sequence);
+    const vacate = (blocks: number) => this.free.vacate(blocks);
     if (schedule && cache) {
       const partitions = pressure?.partitions;
-      this.#packing = new SequencePacking({ kv, layers, cache, schedule, partitions, share, onPacked });
+      this.#packing = new SequencePacking({
+        kv,
+        layers,
+        cache,
+        schedule,
+        partitions,
+        share,
+        vacate,
+        onPacked,
+      });
     }
     if (partitions && cache) this.#kept = new KeptSequences(kv, partitions, (path) => cache.leave(path));
     this.free = new FreeMemory(kv, cache, this.#kept);
     this.swapped = new SwappedSequences(kv, options.swapBytes);
     if (partitions) {
-      const giveBack = (blocks: number) => this.free.giveBack(blocks);
       const rule = partitions;
-      this.#partitions = new SequencePartitions({ kv, layers, rule, cache, share, giveBack, onPacked });
+      this.#partitions = new SequencePartitions({ kv, layers, rule, cache, share, vacate, onPacked });
     }
     this.#form = chosenForm(packing, pressure);
     this.sights = new Sights({
@@ -204,7 +213,7 @@ export class SequenceMemory implements Memory<Sequence> {
     while (!kv.reserve(sequence.slot, tokens - sequence.droppedTokens, born)) {
       const missing =
         blocksFor(tokens, this.pageTokens) - Math.floor(sequence.computedTokens / this.pageTokens);
-      if (!this.free.giveBack(missing)) return false;
+      if (!this.free.vacate(missing)) return false;
     }
     return true;
   }
@@ -254,7 +263,7 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   get isTight(): boolean {
-    return this.#options.pressure !== undefined && this.free.blocks <= this.#packRoom;
+    return this.#options.pressure !== undefined && !this.free.make(this.#packRoom + 1);
   }
 
   squeezable(sequence: Sequence): Squeezable | undefined {
