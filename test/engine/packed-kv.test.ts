@@ -153,11 +153,11 @@ describe('a request under packed KV', () => {
 });
 
 describe('packed KV with little memory', () => {
-  // As long as three quarters of the memory, so that even packed ones push others out.
+  // All have room when they begin, and even packed not at their end, so that some push others out.
   const requests = () =>
     Array.from({ length: 8 }, (_, i) =>
-      requestFor(encode(long[i]!.prompt).slice(0, 60 + 14 * i), {
-        maxTokens: 300 - 20 * i,
+      requestFor(encode(long[i]!.prompt).slice(0, 20 + 6 * i), {
+        maxTokens: 340 - 10 * i,
         ignoreEos: true,
         logprobs: 1,
       }),
