@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/foreground.h"
 
 namespace tandem {
 
@@ -69,6 +70,7 @@ bool Lane::mayFinish() const {
 }
 
 void Lane::work() {
+  runInForeground();
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return mayFinish() || mayBegin() || closing_; });
