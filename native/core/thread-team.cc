@@ -6,7 +6,6 @@
 #include <chrono>
 
 #include "core/error.h"
-#include "core/foreground.h"
 
 namespace tandem {
 namespace {
@@ -97,7 +96,6 @@ void ThreadTeam::join() {
 }
 
 void ThreadTeam::work(int index) {
-  runInForeground();
   Worker& self = workers_[index];
   int pinned = -1;
   for (std::uint32_t done = 0;;) {

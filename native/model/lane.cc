@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/foreground.h"
 
 namespace tandem {
 
@@ -70,7 +69,6 @@ bool Lane::mayFinish() const {
 }
 
 void Lane::work() {
-  runInForeground();
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return mayFinish() || mayBegin() || closing_; });
