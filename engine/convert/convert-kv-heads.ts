@@ -65,6 +65,12 @@ export function keptKvHeads(spec: ModelSpec, keep: number): number {
 /** Rewrites a model with multi-head attention to fewer KV heads (grouped-query attention). */
 export async function convertKvHeads(checkpoint: Checkpoint, options: KvHeadOptions): Promise<KvHeadReport> {
   const { spec } = checkpoint;
+  if (spec.vision) {
+    throw new EngineError(
+      'invalid_request',
+      `${checkpoint.folder}: models that read images (${spec.family}) are not converted; take one of text alone`,
+    );
+  }
   const plan: MergePlan = {
     kvHeads: keptKvHeads(spec, options.keep),
     method: options.method,
