@@ -50,9 +50,9 @@ export interface NativeVisionOptions {
 export interface NativeVisionEncoder {
   readonly weightBytes: number;
   /**
-   * pixels [tiles, 3, imageSize, imageSize], normalized and copied. Resolves to [tiles * tokensPerTile, decoderHidden].
-   * Computed tile by tile on one thread of lower priority, in the order of the calls; a tile's rows depend on its own
-   * pixels alone.
+   * pixels [tiles, 3, imageSize, imageSize], normalized, and not changed until this settles. Resolves to
+   * [tiles * tokensPerTile, decoderHidden]. Computed tile by tile on a thread of lower priority, in the order of the
+   * calls; a tile's rows depend on its own pixels alone.
    */
   encode(pixels: Float32Array, tiles: number): Promise<Float32Array>;
   /** Rejects what waits, ends the thread after the tile at hand, and frees the weights. Idempotent. */
