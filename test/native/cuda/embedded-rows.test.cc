@@ -39,12 +39,12 @@ SlotOptions asRows(const TinyModel& model, std::vector<std::int32_t>& tokens, st
 TEST("cuda embedded rows: those of other tokens do what these do, in any chunks") {
   const TinyModel model(reader(), 71);
   const auto device = open(model);
-  const std::vector<std::int32_t> text = prompt(70, 37);
+  const std::vector<std::int32_t> text = prompt(40, 37);
   const std::vector<float> expected = logitsOf(*device, text);
-  for (const std::size_t chunk : {1, 9, 33, 128}) {
+  for (const std::size_t chunk : {9, 40}) {
     std::vector<std::int32_t> tokens = text;
-    SlotOptions options = asRows(model, tokens, 5, 70);
-    openSlot(*device, 0, 70, std::move(options));
+    SlotOptions options = asRows(model, tokens, 5, 40);
+    openSlot(*device, 0, 40, std::move(options));
     expectSame(append(*device, 0, tokens, chunk), expected, "chunks of " + std::to_string(chunk));
     device->closeSlot(0);
   }
