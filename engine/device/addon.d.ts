@@ -32,7 +32,9 @@ export interface NativeAddon {
     onProgress: (done: number, total: number) => void,
   ): Promise<NativeDevice>;
   /** Maps the files and packs the weights on the calling thread. Throws what `openDevice` rejects with. */
-  readonly VisionEncoder: new (options: NativeVisionOptions) => NativeVisionEncoder;
+  readonly VisionEncoder: new (
+    options: NativeVisionOptions,
+  ) => NativeVisionEncoder;
 }
 
 export interface NativeVisionOptions {
@@ -55,7 +57,7 @@ export interface NativeVisionEncoder {
    * calls; a tile's rows depend on its own pixels alone.
    */
   encode(pixels: Float32Array, tiles: number): Promise<Float32Array>;
-  /** Rejects what waits, ends the thread after the tile at hand, and frees the weights. Idempotent. */
+  /** Rejects what is not done, waits for a layer at most, and frees the weights. Idempotent. */
   close(): void;
 }
 

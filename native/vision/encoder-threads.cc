@@ -10,11 +10,18 @@ namespace {
 
 constexpr int kNice = 10;
 
+std::exception_ptr closed() {
+  return std::make_exception_ptr(Error("the vision encoder was closed before the image was done"));
+}
+
 }  // namespace
 
 EncoderThreads::EncoderThreads(const EncoderOptions& options, int threads) : encoder_(options) {
   check(threads > 0, "images need a thread that encodes them");
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  for (int i = 0; i < threads; ++i) workspaces_.push_back(std::make_unique<Encoder::Workspace>(encoder_));
+  for (const auto& each : workspaces_) {
+    threads_.emplace_back([this, workspace = each.get()] { work(*workspace); });
+  }
 }
 
 EncoderThreads::~EncoderThreads() {
@@ -26,9 +33,7 @@ EncoderThreads::~EncoderThreads() {
   }
   changed_.notify_all();
   for (std::thread& thread : threads_) thread.join();
-  for (const auto& image : left) {
-    image->done({}, std::make_exception_ptr(Error("the vision encoder was closed before the image's turn")));
-  }
+  for (const auto& image : left) image->done({}, closed());
 }
 
 void EncoderThreads::post(std::span<const float> pixels, std::int64_t tiles, Done done) {
@@ -50,9 +55,8 @@ void EncoderThreads::post(std::span<const float> pixels, std::int64_t tiles, Don
   changed_.notify_all();
 }
 
-void EncoderThreads::work() {
+void EncoderThreads::work(Encoder::Workspace& workspace) {
   lowerPriority(kNice);
-  Encoder::Workspace workspace(encoder_);
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return closing_ || !images_.empty(); });
@@ -63,7 +67,7 @@ void EncoderThreads::work() {
     lock.unlock();
     std::exception_ptr error;
     try {
-      encode(*image, tile, workspace);
+      if (!encode(*image, tile, workspace)) error = closed();
     } catch (...) {
       error = std::current_exception();
     }
@@ -76,12 +80,12 @@ void EncoderThreads::work() {
   }
 }
 
-void EncoderThreads::encode(Image& image, std::int64_t tile, Encoder::Workspace& work) const {
+bool EncoderThreads::encode(Image& image, std::int64_t tile, Encoder::Workspace& work) const {
   const auto values = static_cast<std::size_t>(encoder_.spec().tileValues());
   const std::size_t rows = image.rows.size() / static_cast<std::size_t>(image.tiles);
   const auto at = static_cast<std::size_t>(tile);
-  encoder_.encode(image.pixels.subspan(at * values, values), work,
-                  std::span(image.rows).subspan(at * rows, rows));
+  return encoder_.encode(image.pixels.subspan(at * values, values), work,
+                         std::span(image.rows).subspan(at * rows, rows), closing_);
 }
 
 }  // namespace tandem::vision

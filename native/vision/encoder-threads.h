@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -21,7 +22,7 @@ namespace tandem::vision {
 class EncoderThreads {
  public:
   EncoderThreads(const EncoderOptions& options, int threads);
-  // Gives up what waits: `done` is called with an Error. Waits for the tiles at hand.
+  // Gives up what is not done: its `done` is called with an Error. Waits for a layer at most.
   ~EncoderThreads();
   EncoderThreads(const EncoderThreads&) = delete;
   EncoderThreads& operator=(const EncoderThreads&) = delete;
@@ -45,14 +46,15 @@ class EncoderThreads {
     Done done;
   };
 
-  void work();
-  void encode(Image& image, std::int64_t tile, Encoder::Workspace& work) const;
+  void work(Encoder::Workspace& workspace);
+  bool encode(Image& image, std::int64_t tile, Encoder::Workspace& work) const;
 
   const Encoder encoder_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::shared_ptr<Image>> images_;  // with tiles that nobody has begun
-  bool closing_ = false;
+  std::atomic<bool> closing_{false};
+  std::vector<std::unique_ptr<Encoder::Workspace>> workspaces_;
   std::vector<std::thread> threads_;
 };
 

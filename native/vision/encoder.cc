@@ -29,19 +29,24 @@ Encoder::Workspace::Workspace(const Encoder& encoder)
   wide_.reserve(static_cast<std::size_t>(spec.patches() * width));
 }
 
-void Encoder::encode(std::span<const float> pixels, Workspace& work, std::span<float> rows) const {
+bool Encoder::encode(std::span<const float> pixels, Workspace& work, std::span<float> rows,
+                     const std::atomic<bool>& stop) const {
   check(static_cast<std::int64_t>(pixels.size()) == spec_.tileValues() &&
             static_cast<std::int64_t>(rows.size()) == spec_.tokensPerTile() * spec_.decoderHidden,
         "a tile and its rows must be as large as the tower's description says");
   const Tensor x{work.hidden_.data(), spec_.patches(), spec_.hidden};
   const Tensor normed{work.normed_.data(), x.rows, x.cols};
   embed(pixels, work, x);
-  for (const LayerWeights& layer : weights_.layers) runLayer(layer, work, x);
+  for (const LayerWeights& layer : weights_.layers) {
+    if (stop.load(std::memory_order_relaxed)) return false;
+    runLayer(layer, work, x);
+  }
   norm(x, weights_.finalNorm, normed);
   const Tensor shuffled{work.hidden_.data(), spec_.tokensPerTile(), spec_.shuffledWidth()};
   shuffle(spec_, {normed.floats(), static_cast<std::size_t>(normed.rows * normed.cols)}, shuffled.floats());
   const Tensor out{rows.data(), shuffled.rows, spec_.decoderHidden};
   cpu::linear(isa_, work.team_, work.matmul_, shuffled, *weights_.connector.matrix, {}, out);
+  return true;
 }
 
 void Encoder::embed(std::span<const float> pixels, Workspace& work, Tensor x) const {

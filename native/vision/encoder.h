@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <span>
 #include <string>
@@ -51,8 +52,10 @@ class Encoder {
     cpu::AlignedArray<float> hidden_, normed_, wide_;
   };
 
-  // pixels [channels, imageSize, imageSize], rows [tokensPerTile(), decoderHidden]
-  void encode(std::span<const float> pixels, Workspace& work, std::span<float> rows) const;
+  // pixels [channels, imageSize, imageSize], rows [tokensPerTile(), decoderHidden]. False, with no rows,
+  // where `stop` became true before a layer.
+  bool encode(std::span<const float> pixels, Workspace& work, std::span<float> rows,
+              const std::atomic<bool>& stop) const;
 
  private:
   void embed(std::span<const float> pixels, Workspace& work, Tensor x) const;

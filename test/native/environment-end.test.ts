@@ -94,7 +94,9 @@ describe('without close()', () => {
   });
 
   it('a thread ends in the middle of an image, and the process goes on', () => {
-    expect(run(`${inWorker('await startImage();')} await worker.terminate(); process.exit(7);`)).toEqual(fine);
+    expect(run(`${inWorker('await startImage();')} await worker.terminate(); process.exit(7);`)).toEqual(
+      fine,
+    );
   });
 
   it('a thread ends in the middle of a step, and the process goes on', () => {

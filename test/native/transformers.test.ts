@@ -96,7 +96,15 @@ function relativeError(a: Float32Array, b: Float32Array): number {
 describe('logits against transformers', () => {
   it('has a checkpoint of every family', () => {
     expect(families.map(({ name }) => name)).toEqual(
-      expect.arrayContaining(['llama', 'llama3-rope', 'llama-yarn', 'mistral-window', 'qwen2', 'qwen3', 'idefics3']),
+      expect.arrayContaining([
+        'llama',
+        'llama3-rope',
+        'llama-yarn',
+        'mistral-window',
+        'qwen2',
+        'qwen3',
+        'idefics3',
+      ]),
     );
   });
 

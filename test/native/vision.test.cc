@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <future>
@@ -36,7 +37,8 @@ std::vector<float> encode(const vision::Encoder& encoder, const std::vector<floa
   vision::Encoder::Workspace work(encoder);
   std::vector<float> rows(
       static_cast<std::size_t>(encoder.spec().tokensPerTile() * encoder.spec().decoderHidden));
-  encoder.encode(pixels, work, rows);
+  const std::atomic<bool> stop{false};
+  isTrue(encoder.encode(pixels, work, rows, stop), "the tile is done");
   return rows;
 }
 
@@ -102,7 +104,7 @@ TEST("vision: a tile's bits depend on its own pixels alone, not on threads or on
   }
 }
 
-TEST("vision: an encoder that is closed gives up what waits, and finishes or gives up what it has begun") {
+TEST("vision: an encoder that is closed gives up what is not done, and says so of each image") {
   const TinyTower tower(unevenTower(), 23);
   const std::vector<float> tile = tower.tile(4);
   std::vector<float> image;
@@ -117,7 +119,7 @@ TEST("vision: an encoder that is closed gives up what waits, and finishes or giv
       test::equal(result.get().size(), std::size_t{40 * 4 * 20}, "values of an image that was finished");
     } catch (const Error& error) {
       test::equal(std::string(error.what()),
-                  std::string("the vision encoder was closed before the image's turn"), "error");
+                  std::string("the vision encoder was closed before the image was done"), "error");
     }
   }
 }

@@ -258,7 +258,9 @@ describe('config', () => {
     const larger = { ...smolVlm, scale_factor: 3, vision_config: { image_size: 384, patch_size: 14 } };
     expect(spec(larger).vision).toMatchObject({ patchesPerSide: 27, tokensPerTile: 81, hidden: 1152 });
     const tied = { ...smolVlm, tie_word_embeddings: undefined };
-    expect(spec({ ...tied, text_config: { ...smolVlm.text_config, tie_word_embeddings: true } })).toMatchObject({
+    expect(
+      spec({ ...tied, text_config: { ...smolVlm.text_config, tie_word_embeddings: true } }),
+    ).toMatchObject({
       tiedEmbeddings: true,
     });
   });
@@ -271,7 +273,10 @@ describe('config', () => {
     [{ vision_config: { ...smolVlm.vision_config, model_type: 'clip_vision_model' } }, /"clip_vision_model"/],
     [{ vision_config: { ...smolVlm.vision_config, hidden_act: 'gelu' } }, /hidden_act "gelu"/],
     [{ vision_config: { ...smolVlm.vision_config, num_channels: 1 } }, /num_channels 1/],
-    [{ vision_config: { ...smolVlm.vision_config, num_attention_heads: 7 } }, /multiple of num_attention_heads 7/],
+    [
+      { vision_config: { ...smolVlm.vision_config, num_attention_heads: 7 } },
+      /multiple of num_attention_heads 7/,
+    ],
     [{ scale_factor: 5 }, /the 32 patches of a side .* of scale_factor 5/],
     [{ image_token_id: 49280 }, /image_token_id 49280 is outside the vocabulary of 49280/],
     [{ architectures: ['LlavaForConditionalGeneration'] }, /"LlavaForConditionalGeneration"/],
