@@ -47,13 +47,17 @@ export interface NativeVisionOptions {
   readonly isa?: NativeIsa;
   /** Refuse weights that hold NaN or infinity. */
   readonly checkFinite: boolean;
+  /** That encode a tile each. */
+  readonly threads: number;
 }
 
 export interface NativeVisionEncoder {
   readonly weightBytes: number;
+  /** Tiles that it encodes at a time, of one call or of several. */
+  readonly threads: number;
   /**
    * pixels [tiles, 3, imageSize, imageSize], normalized, and not changed until this settles. Resolves to
-   * [tiles * tokensPerTile, decoderHidden]. Computed tile by tile on a thread of lower priority, in the order of the
+   * [tiles * tokensPerTile, decoderHidden]. Computed tile by tile on threads of lower priority, in the order of the
    * calls; a tile's rows depend on its own pixels alone.
    */
   encode(pixels: Float32Array, tiles: number): Promise<Float32Array>;

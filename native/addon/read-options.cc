@@ -199,6 +199,7 @@ vision::EncoderOptions readVisionOptions(Napi::Object object) {
   options.tensors = readTensors(object);
   options.isa = readIsa(object);
   options.checkFinite = readBool(object, "checkFinite");
+  options.threads = readInteger<int>(object, "threads");
   return options;
 }
 

@@ -12,6 +12,7 @@ namespace tandem::addon {
 Napi::Function VisionEncoderWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeVisionEncoder",
                      {InstanceAccessor("weightBytes", &VisionEncoderWrap::weightBytes, nullptr),
+                      InstanceAccessor("threads", &VisionEncoderWrap::threads, nullptr),
                       InstanceMethod("encode", &VisionEncoderWrap::encode),
                       InstanceMethod("close", &VisionEncoderWrap::close)});
 }
@@ -20,13 +21,14 @@ VisionEncoderWrap::VisionEncoderWrap(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<VisionEncoderWrap>(info) {
   try {
     const auto options = info[0].As<Napi::Object>();
-    threads_ = std::make_unique<vision::EncoderThreads>(readVisionOptions(options), 1);
+    threads_ = std::make_unique<vision::EncoderThreads>(readVisionOptions(options));
   } catch (const Napi::Error&) {
     throw;
   } catch (const std::exception& error) {
     throw Napi::Error::New(info.Env(), error.what());
   }
   weightBytes_ = threads_->encoder().weightBytes();
+  threadCount_ = threads_->count();
   outlet_ = std::make_shared<Outlet>(info.Env(), "tandem vision");
   // Hooks run last in, first out: this one before that which ends the outlet.
   napi_add_env_cleanup_hook(info.Env(), onEnvironmentEnd, this);
@@ -45,6 +47,10 @@ void VisionEncoderWrap::shut() {
 
 Napi::Value VisionEncoderWrap::weightBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(weightBytes_));
+}
+
+Napi::Value VisionEncoderWrap::threads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), threadCount_);
 }
 
 Napi::Value VisionEncoderWrap::encode(const Napi::CallbackInfo& info) {

@@ -20,6 +20,7 @@ class VisionEncoderWrap : public Napi::ObjectWrap<VisionEncoderWrap> {
 
  private:
   Napi::Value weightBytes(const Napi::CallbackInfo& info);
+  Napi::Value threads(const Napi::CallbackInfo& info);
   Napi::Value encode(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
@@ -29,6 +30,7 @@ class VisionEncoderWrap : public Napi::ObjectWrap<VisionEncoderWrap> {
   std::unique_ptr<vision::EncoderThreads> threads_;  // none once closed
   std::shared_ptr<Outlet> outlet_;
   std::size_t weightBytes_ = 0;
+  int threadCount_ = 0;
   // What threads read, by the number of the call.
   std::map<int, Napi::Reference<Napi::Float32Array>> pixels_;
   int calls_ = 0;

@@ -16,9 +16,10 @@ std::exception_ptr closed() {
 
 }  // namespace
 
-EncoderThreads::EncoderThreads(const EncoderOptions& options, int threads) : encoder_(options) {
-  check(threads > 0, "images need a thread that encodes them");
-  for (int i = 0; i < threads; ++i) workspaces_.push_back(std::make_unique<Encoder::Workspace>(encoder_));
+EncoderThreads::EncoderThreads(const EncoderOptions& options) : encoder_(options) {
+  check(options.threads > 0, "images need a thread that encodes them");
+  for (int i = 0; i < options.threads; ++i)
+    workspaces_.push_back(std::make_unique<Encoder::Workspace>(encoder_));
   for (const auto& each : workspaces_) {
     threads_.emplace_back([this, workspace = each.get()] { work(*workspace); });
   }

@@ -21,13 +21,15 @@ namespace tandem::vision {
 // than nothing, since someone waits for the image.
 class EncoderThreads {
  public:
-  EncoderThreads(const EncoderOptions& options, int threads);
+  // `options.threads` of them.
+  explicit EncoderThreads(const EncoderOptions& options);
   // Gives up what is not done: its `done` is called with an Error. Waits for a layer at most.
   ~EncoderThreads();
   EncoderThreads(const EncoderThreads&) = delete;
   EncoderThreads& operator=(const EncoderThreads&) = delete;
 
   const Encoder& encoder() const { return encoder_; }
+  int count() const { return static_cast<int>(threads_.size()); }
 
   // Runs once, on one of the threads or the one that ends this, with [tiles * tokensPerTile, decoderHidden].
   using Done = std::function<void(std::vector<float> rows, std::exception_ptr error)>;

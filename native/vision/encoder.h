@@ -23,6 +23,7 @@ struct EncoderOptions {
   std::vector<TensorEntry> tensors;
   std::optional<Isa> isa;  // absent: the best
   bool checkFinite = false;
+  int threads = 1;  // of EncoderThreads
 };
 
 // Makes rows of a decoder's embeddings of a tile: SigLIP's tower (Zhai et al. 2023) over its patches, all of

@@ -43,7 +43,7 @@ const open = `
     const { readCheckpoint } = await import(${engine});
     const { openVisionEncoder } = await import(${native});
     const checkpoint = await readCheckpoint(${reader});
-    const encoder = openVisionEncoder(checkpoint, { checkFinite: false });
+    const encoder = openVisionEncoder(checkpoint, { checkFinite: false, threads: 2 });
     const tiles = 2000;
     const pixels = new Float32Array(tiles * 3 * checkpoint.spec.vision.imageSize ** 2).fill(0.5);
     return { encoding: encoder.encode(pixels, tiles) };

@@ -91,7 +91,9 @@ TEST("vision: a tile's bits depend on its own pixels alone, not on threads or on
     image.insert(image.end(), tile->begin(), tile->end());
   }
   for (const int count : {1, 3}) {
-    vision::EncoderThreads threads(tower.options(), count);
+    vision::EncoderOptions options = tower.options();
+    options.threads = count;
+    vision::EncoderThreads threads(options);
     auto all = post(threads, image, 5), alone = post(threads, second, 1);
     const std::vector<float> rows = all.get();
     test::equal(rows.size(), 5 * expected.size(), "values");
@@ -111,7 +113,9 @@ TEST("vision: an encoder that is closed gives up what is not done, and says so o
   for (int i = 0; i < 40; ++i) image.insert(image.end(), tile.begin(), tile.end());
   std::vector<std::future<std::vector<float>>> results;
   {
-    vision::EncoderThreads threads(tower.options(), 2);
+    vision::EncoderOptions options = tower.options();
+    options.threads = 2;
+    vision::EncoderThreads threads(options);
     for (int i = 0; i < 8; ++i) results.push_back(post(threads, image, 40));
   }
   for (auto& result : results) {
@@ -135,7 +139,7 @@ TEST("vision: tensors and tiles that do not fit the description are refused") {
   options = tower.options();
   options.spec.heads = 5;
   test::throws([&] { vision::Encoder{options}; }, "hidden is not a multiple of its heads");
-  vision::EncoderThreads threads(tower.options(), 1);
+  vision::EncoderThreads threads(tower.options());
   const std::vector<float> tile = tower.tile(5);
   test::throws([&] { post(threads, tile, 2); }, "an image of 2 tiles has 2028 values; each has 3 x 26 x 26");
 }

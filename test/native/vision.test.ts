@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type EmbeddedRows, Want } from '../../engine/device/device.js';
-import { openVisionEncoder, type VisionEncoder } from '../../engine/device/native.js';
+import { cpuInfo, openVisionEncoder, type VisionEncoder } from '../../engine/device/native.js';
 import { type Checkpoint, readCheckpoint, visionWeightBytes } from '../../engine/index.js';
 import { Folder } from '../scripts/support.js';
 import { greedySlot } from '../support/demo.js';
@@ -14,7 +14,8 @@ describe('vision encoder', () => {
   beforeAll(async () => {
     makeVisionModel(folder.at('model'));
     checkpoint = await readCheckpoint(folder.at('model'));
-    encoder = openVisionEncoder(checkpoint, { checkFinite: true });
+    encoder = openVisionEncoder(checkpoint, { checkFinite: true, threads: 2 });
+    expect(encoder.threads).toBe(2);
   });
   afterAll(() => {
     encoder.close();
@@ -50,6 +51,7 @@ describe('vision encoder', () => {
 
   it('rejects what waits when it is closed, and what comes later', async () => {
     const other = openVisionEncoder(checkpoint, { checkFinite: false });
+    expect(other.threads).toBe(cpuInfo().cores);
     const results = Promise.allSettled([1, 2, 3].map((seed) => other.encode(tile(seed), 1)));
     other.close();
     other.close();
