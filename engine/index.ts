@@ -74,7 +74,7 @@ export { PrefillSight, type SeenPages, SparsePrefill } from './kv/sparse-prefill
 export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
-export type { Checkpoint, ModelSpec } from './model/model-spec.js';
+export type { Checkpoint, ModelSpec, VisionSpec } from './model/model-spec.js';
 export { fromBf16, toBf16, toF16 } from './model/number-formats.js';
 export type {
   ChatMessage,
@@ -84,7 +84,7 @@ export type {
   TokenStream,
 } from './model/text.js';
 export { openTokenizer } from './model/tokenizer.js';
-export { packedWeightBytes } from './model/weight-bytes.js';
+export { packedWeightBytes, visionWeightBytes } from './model/weight-bytes.js';
 export { openDevice, packingRule, sparsePrefill } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
 export { greedySampling } from './sampling/greedy.js';

@@ -39,6 +39,9 @@ export interface KvHeadReport {
 export function keptKvHeads(spec: ModelSpec, keep: number): number {
   const { heads, kvHeads } = spec;
   const refuse = (problem: string) => new EngineError('invalid_request', problem);
+  if (spec.vision) {
+    throw refuse(`the model reads images (${spec.family}); only models of text alone are converted`);
+  }
   if (kvHeads !== heads) {
     throw refuse(
       `the model shares KV heads already (${kvHeads} for ${heads} heads); only multi-head attention is converted`,

@@ -4,10 +4,11 @@
  */
 
 import type { GrammarTables } from '../grammar/tables.js';
-import type { ModelSpec, TensorEntry } from '../model/model-spec.js';
+import type { ModelSpec, TensorEntry, VisionSpec } from '../model/model-spec.js';
 import type {
   BornClass,
   DeviceInfo,
+  EmbeddedRows,
   GrammarHandle,
   PrecisionClass,
   SlotSampling,
@@ -30,6 +31,38 @@ export interface NativeAddon {
     options: NativeDeviceOptions,
     onProgress: (done: number, total: number) => void,
   ): Promise<NativeDevice>;
+  /** Maps the files and packs the weights on the calling thread. Throws what `openDevice` rejects with. */
+  readonly VisionEncoder: new (
+    options: NativeVisionOptions,
+  ) => NativeVisionEncoder;
+}
+
+export interface NativeVisionOptions {
+  readonly spec: VisionSpec;
+  /** Width of the rows that are made: the decoder's `hidden`. */
+  readonly decoderHidden: number;
+  readonly files: readonly string[];
+  readonly tensors: readonly TensorEntry[];
+  /** Forces an instruction set that this machine has; absent: the best. */
+  readonly isa?: NativeIsa;
+  /** Refuse weights that hold NaN or infinity. */
+  readonly checkFinite: boolean;
+  /** That encode a tile each. */
+  readonly threads: number;
+}
+
+export interface NativeVisionEncoder {
+  readonly weightBytes: number;
+  /** Tiles that it encodes at a time, of one call or of several. */
+  readonly threads: number;
+  /**
+   * pixels [tiles, 3, imageSize, imageSize], normalized, and not changed until this settles. Resolves to
+   * [tiles * tokensPerTile, decoderHidden]. Computed tile by tile on threads of lower priority, in the order of the
+   * calls; a tile's rows depend on its own pixels alone.
+   */
+  encode(pixels: Float32Array, tiles: number): Promise<Float32Array>;
+  /** Rejects what is not done, waits for a layer at most, and frees the weights. Idempotent. */
+  close(): void;
 }
 
 /** a [rows, depth], b [depth, cols], out [rows, cols]. Strides are in elements; out's columns are neighbours. */
@@ -77,6 +110,8 @@ export interface NativeDeviceOptions {
   readonly spec: ModelSpec;
   readonly files: readonly string[];
   readonly tensors: readonly TensorEntry[];
+  /** What the names of all tensors but `lm_head.weight` begin with. */
+  readonly tensorPrefix: string;
   readonly weights: 'bf16' | 'int8' | 'int4';
   readonly kvPrecision: BornClass;
   /** Bytes of the KV arena, allocated once. */
@@ -133,7 +168,7 @@ export interface NativeDevice {
   setVocabulary(vocabulary: VocabularyBytes): void;
   openGrammar(tables: GrammarTables): GrammarHandle;
   closeGrammar(grammar: GrammarHandle): void;
-  openSlot(slot: number, sampling: SlotSampling): void;
+  openSlot(slot: number, sampling: SlotSampling, embedded: readonly EmbeddedRows[]): void;
   closeSlot(slot: number): void;
   kvInfo(): {
     pageTokens: number;

@@ -22,8 +22,11 @@ export interface Device {
   openGrammar(tables: GrammarTables): GrammarHandle;
   /** Slots that follow it are not disturbed. */
   closeGrammar(grammar: GrammarHandle): void;
-  /** Prepare a free slot for a sequence. Throws if the slot is open. */
-  openSlot(slot: number, sampling: SlotSampling): void;
+  /**
+   * Prepare a free slot for a sequence, some of whose tokens stand for rows of `embedded` (absent: none). Throws if the
+   * slot is open.
+   */
+  openSlot(slot: number, sampling: SlotSampling, embedded?: readonly EmbeddedRows[]): void;
   /** Free the slot and its page references. Throws if a step or swap of the slot is in flight. */
   closeSlot(slot: number): void;
   /** Ends both lanes after their steps and swaps in flight and frees all native memory, swapped KV too. */
@@ -213,6 +216,17 @@ export interface SlotSampling {
   /** Also where a grammar is. */
   readonly generatedTokens: Int32Array;
   readonly grammar?: SlotGrammar;
+}
+
+/**
+ * What neighbouring tokens of a sequence are to the model in place of the embeddings of their ids: rows of an image.
+ * Runs of one sequence come in ascending order and do not overlap.
+ */
+export interface EmbeddedRows {
+  /** Of the first, in the whole sequence, whatever of it is computed, cached, swapped or dropped. */
+  readonly position: number;
+  /** [rows, hidden] of the model; copied. */
+  readonly values: Float32Array;
 }
 
 /** What all tokens of a slot follow: others cannot be sampled. Its end goes before `minTokens`. */

@@ -2,12 +2,22 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { EngineError } from '../errors.js';
+import { decoderPrefix } from '../model/expected-tensors.js';
 import type { Checkpoint } from '../model/model-spec.js';
-import type { CudaInfo, NativeAddon, NativeDevice, NativeDeviceOptions, NativeIsa } from './addon.js';
+import type {
+  CudaInfo,
+  NativeAddon,
+  NativeDevice,
+  NativeDeviceOptions,
+  NativeIsa,
+  NativeVisionEncoder,
+  NativeVisionOptions,
+} from './addon.js';
 import {
   type Device,
   type DeviceInfo,
   DeviceLostError,
+  type EmbeddedRows,
   type FollowingStep,
   type KvPool,
   type Lane,
@@ -19,7 +29,7 @@ import {
 import { SwappedHandles } from './swapped-handles.js';
 
 /** What of the device's options is a choice; the rest follows from the checkpoint. */
-export type NativeDeviceSettings = Omit<NativeDeviceOptions, 'spec' | 'files' | 'tensors'>;
+export type NativeDeviceSettings = Omit<NativeDeviceOptions, 'spec' | 'files' | 'tensors' | 'tensorPrefix'>;
 
 export interface CpuInfo {
   readonly name: string;
@@ -51,12 +61,12 @@ export async function openNativeDevice(
   onProgress: (doneBytes: number, totalBytes: number) => void = () => {},
 ): Promise<Device> {
   const { spec, files, tensors } = checkpoint;
+  const tensorPrefix = decoderPrefix(spec);
   let native: NativeDevice;
   try {
-    native = await loadAddon().openDevice({ ...settings, spec, files, tensors }, onProgress);
+    native = await loadAddon().openDevice({ ...settings, spec, files, tensors, tensorPrefix }, onProgress);
   } catch (error) {
-    if (error instanceof EngineError) throw error;
-    throw new EngineError('model_invalid', (error as Error).message);
+    throw asInvalidModel(error);
   }
   const described = native.info();
   const info: DeviceInfo = { ...described, name: described.name || cpuName(), spec };
@@ -70,13 +80,44 @@ export async function openNativeDevice(
     setVocabulary: (vocabulary) => native.setVocabulary(vocabulary),
     openGrammar: (tables) => native.openGrammar(tables),
     closeGrammar: (grammar) => native.closeGrammar(grammar),
-    openSlot: (slot: number, sampling: SlotSampling) => native.openSlot(slot, sampling),
+    openSlot: (slot: number, sampling: SlotSampling, embedded: readonly EmbeddedRows[] = []) =>
+      native.openSlot(slot, sampling, embedded),
     closeSlot: (slot: number) => native.closeSlot(slot),
     close: async () => {
       swapped.forgetAll();
       await native.close();
     },
   };
+}
+
+/** Makes rows of the decoder's embeddings of the tiles of images, on the processor, beside the device's steps. */
+export type VisionEncoder = NativeVisionEncoder;
+
+/**
+ * Packs the weights of the checkpoint's vision tower. Takes as long as that takes. Throws `EngineError('model_invalid')` if
+ * they are not sound; the checkpoint must have a `spec.vision`.
+ */
+export function openVisionEncoder(
+  { spec, files, visionTensors }: Checkpoint,
+  settings: Pick<NativeVisionOptions, 'isa' | 'checkFinite' | 'threads'>,
+): VisionEncoder {
+  if (!spec.vision) throw new Error('a model of text alone has no vision encoder');
+  const { VisionEncoder: Encoder } = loadAddon();
+  try {
+    return new Encoder({
+      ...settings,
+      spec: spec.vision,
+      decoderHidden: spec.hidden,
+      files,
+      tensors: visionTensors,
+    });
+  } catch (error) {
+    throw asInvalidModel(error);
+  }
+}
+
+function asInvalidModel(error: unknown): EngineError {
+  return error instanceof EngineError ? error : new EngineError('model_invalid', (error as Error).message);
 }
 
 const noProbes = new Int32Array();

@@ -25,6 +25,6 @@ export async function readCheckpoint(folder: string): Promise<Checkpoint> {
     folder: path.resolve(folder),
     spec,
     files: stored.files,
-    tensors: matchTensors(folder, spec, stored, fp8FormatOf(configFile, quantization)),
+    ...matchTensors(folder, spec, stored, fp8FormatOf(configFile, quantization)),
   };
 }

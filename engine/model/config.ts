@@ -1,11 +1,10 @@
 import { z } from 'zod';
 import { EngineError } from '../errors.js';
 import { invalidModel, quoted } from './model-files.js';
-import type { ModelSpec } from './model-spec.js';
+import type { ModelSpec, TextFamily } from './model-spec.js';
 import { fp8FormatOf } from './quantization.js';
 import { RopeParameters, ropeSpec, ropeTypes, scaledContextLength } from './rope.js';
-
-type Family = ModelSpec['family'];
+import { readVisionConfig, visionArchitectures } from './vision-config.js';
 
 /** What the families' config classes in transformers assume where a file is silent. */
 interface FamilyDefaults {
@@ -18,7 +17,7 @@ interface FamilyDefaults {
   readonly qkNorm: boolean;
 }
 
-const families: Readonly<Record<Family, FamilyDefaults>> = {
+const families: Readonly<Record<TextFamily, FamilyDefaults>> = {
   llama: {
     architecture: 'LlamaForCausalLM',
     maxPositions: 2048,
@@ -82,6 +81,20 @@ type Config = z.output<typeof Config>;
 
 /** The `ModelSpec` of a parsed `config.json`; `file` is for messages. */
 export function modelSpec(file: string, json: unknown): ModelSpec {
+  const found = readVisionConfig(file, json);
+  if (!found) return textSpec(file, json);
+  const { family, vision, text } = found;
+  const spec = textSpec(`${file}: text_config`, text);
+  if (vision.imageTokenId >= spec.vocab) {
+    throw invalidModel(
+      file,
+      `image_token_id ${vision.imageTokenId} is outside the vocabulary of ${spec.vocab}`,
+    );
+  }
+  return { ...spec, family, vision };
+}
+
+function textSpec(file: string, json: unknown): ModelSpec {
   const family = familyOf(file, json);
   const parsed = Config.safeParse(json);
   if (!parsed.success) throw invalidModel(file, issueText(parsed.error));
@@ -129,13 +142,16 @@ export function modelSpec(file: string, json: unknown): ModelSpec {
   };
 }
 
-function familyOf(file: string, json: unknown): Family {
+function familyOf(file: string, json: unknown): TextFamily {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw invalidModel(file, 'expected a JSON object');
   }
   const { model_type: type, architectures } = json as { model_type?: unknown; architectures?: unknown };
   const architecture = Array.isArray(architectures) ? (architectures[0] as unknown) : undefined;
-  const supported = Object.values(families).map((family) => family.architecture);
+  const supported = [
+    ...Object.values(families).map((family) => family.architecture),
+    ...Object.values(visionArchitectures),
+  ];
   if (typeof type !== 'string' || !Object.hasOwn(families, type)) {
     throw invalidModel(
       file,
@@ -143,7 +159,7 @@ function familyOf(file: string, json: unknown): Family {
         `supported are ${supported.join(', ')}`,
     );
   }
-  const family = type as Family;
+  const family = type as TextFamily;
   if (architecture !== undefined && architecture !== families[family].architecture) {
     throw invalidModel(
       file,
@@ -160,12 +176,12 @@ function issueText(error: z.ZodError): string {
     .join('; ');
 }
 
-function kvHeadsByDefault(family: Family, heads: number): number {
+function kvHeadsByDefault(family: TextFamily, heads: number): number {
   const value = families[family].kvHeads;
   return value === 'heads' ? heads : value;
 }
 
-function headDimOf(file: string, config: Config, family: Family): number {
+function headDimOf(file: string, config: Config, family: TextFamily): number {
   const byDefault = families[family].headDim;
   const quotient = config.hidden_size / config.num_attention_heads;
   const headDim = config.head_dim ?? (byDefault === 'hidden' ? quotient : byDefault);
@@ -220,7 +236,7 @@ function ropeParameters(file: string, config: Config): { parameters: RopeParamet
 }
 
 /** [layers]; see `ModelSpec.slidingWindow`. */
-function slidingWindows(file: string, config: Config, family: Family): number[] {
+function slidingWindows(file: string, config: Config, family: TextFamily): number[] {
   const layers = config.num_hidden_layers;
   const types = config.layer_types ?? undefined;
   if (types && types.length !== layers) {
@@ -240,7 +256,7 @@ function slidingWindows(file: string, config: Config, family: Family): number[] 
   });
 }
 
-function windowOf(config: Config, family: Family): number {
+function windowOf(config: Config, family: TextFamily): number {
   // Absent means the config class's default; null means none.
   const declared = config.sliding_window === undefined ? 4096 : (config.sliding_window ?? 0);
   switch (family) {
@@ -254,7 +270,7 @@ function windowOf(config: Config, family: Family): number {
   }
 }
 
-function firstWindowLayer(config: Config, family: Family): number {
+function firstWindowLayer(config: Config, family: TextFamily): number {
   return family === 'mistral' ? 0 : (config.max_window_layers ?? 28);
 }
 

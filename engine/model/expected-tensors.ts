@@ -1,3 +1,4 @@
+import { expectedVisionTensors } from './expected-vision-tensors.js';
 import { invalidModel, quoted } from './model-files.js';
 import type { FloatDtype, ModelSpec, TensorEntry, WeightScales } from './model-spec.js';
 import type { Fp8Format } from './quantization.js';
@@ -11,12 +12,18 @@ const ignorable = /\.rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$/;
 /** Of activations and the KV cache, which are not quantized to fp8 here. */
 const ignorableInFp8 = /\.(input_scale|[qkv]_scale)$/;
 
-/** Names and shapes of all tensors that a model of this description has, in Hugging Face's names. */
+/** What the names of the decoder's tensors begin with, but for the matrix to logits. */
+export function decoderPrefix({ vision }: ModelSpec): string {
+  return vision ? 'model.text_model.' : 'model.';
+}
+
+/** Names and shapes of all tensors that a decoder of this description has, in Hugging Face's names. */
 export function* expectedTensors(spec: ModelSpec): Generator<[name: string, shape: readonly number[]]> {
   const { hidden, heads, kvHeads, headDim, ffn, vocab } = spec;
-  yield ['model.embed_tokens.weight', [vocab, hidden]];
+  const prefix = decoderPrefix(spec);
+  yield [`${prefix}embed_tokens.weight`, [vocab, hidden]];
   for (let layer = 0; layer < spec.layers; layer++) {
-    const at = `model.layers.${layer}.`;
+    const at = `${prefix}layers.${layer}.`;
     const linear = function* (name: string, outputs: number, inputs: number, bias: boolean) {
       yield [`${at}${name}.weight`, [outputs, inputs]] as [string, number[]];
       if (bias) yield [`${at}${name}.bias`, [outputs]] as [string, number[]];
@@ -35,7 +42,7 @@ export function* expectedTensors(spec: ModelSpec): Generator<[name: string, shap
     yield* linear('mlp.up_proj', ffn, hidden, spec.mlpBias);
     yield* linear('mlp.down_proj', hidden, ffn, spec.mlpBias);
   }
-  yield ['model.norm.weight', [hidden]];
+  yield [`${prefix}norm.weight`, [hidden]];
   if (!spec.tiedEmbeddings) yield ['lm_head.weight', [vocab, hidden]];
 }
 
@@ -45,11 +52,27 @@ export function matchTensors(
   spec: ModelSpec,
   stored: StoredTensors,
   fp8?: Fp8Format,
+): { tensors: TensorEntry[]; visionTensors: TensorEntry[] } {
+  const known = new Set<string>();
+  const match = (wanted: Iterable<[name: string, shape: readonly number[]]>) =>
+    matchNames(folder, wanted, stored, known, fp8);
+  const tensors = match(expectedTensors(spec));
+  const visionTensors = spec.vision ? match(expectedVisionTensors(spec.vision, spec.hidden)) : [];
+  refuseLeftOver(spec, stored, known, fp8);
+  return { tensors, visionTensors };
+}
+
+/** Adds all names that are the model's to `known`. */
+function matchNames(
+  folder: string,
+  wanted: Iterable<[name: string, shape: readonly number[]]>,
+  stored: StoredTensors,
+  known: Set<string>,
+  fp8?: Fp8Format,
 ): TensorEntry[] {
   const entries: TensorEntry[] = [];
-  const expected = new Set<string>();
-  for (const [name, shape] of expectedTensors(spec)) {
-    expected.add(name);
+  for (const [name, shape] of wanted) {
+    known.add(name);
     const found = stored.tensors.get(name);
     if (!found) {
       throw invalidModel(
@@ -62,15 +85,24 @@ export function matchTensors(
     const { file, begin, end } = found;
     if (fp8 && found.dtype === 'F8_E4M3') {
       const [scaleName, scales] = scalesOf(where, name, shape, stored, fp8);
-      expected.add(scaleName);
+      known.add(scaleName);
       entries.push({ name, dtype: 'e4m3', shape, file, begin, end, scales });
     } else {
       entries.push({ name, dtype: floatDtype(where, found), shape, file, begin, end });
     }
   }
+  return entries;
+}
+
+function refuseLeftOver(
+  spec: ModelSpec,
+  stored: StoredTensors,
+  known: ReadonlySet<string>,
+  fp8?: Fp8Format,
+): void {
   for (const [name, found] of stored.tensors) {
     // A bias or a norm that the description does not know would be left out of the sums without a word.
-    if (name.startsWith('model.') && !expected.has(name) && !ignorable.test(name)) {
+    if (name.startsWith('model.') && !known.has(name) && !ignorable.test(name)) {
       if (fp8 && ignorableInFp8.test(name)) continue;
       throw invalidModel(
         `${stored.files[found.file]}: tensor ${quoted(name)}`,
@@ -78,7 +110,6 @@ export function matchTensors(
       );
     }
   }
-  return entries;
 }
 
 function checkShape(where: string, found: StoredTensor, shape: readonly number[]): void {
@@ -109,8 +140,8 @@ function scalesOf(
   stored: StoredTensors,
   { block }: Fp8Format,
 ): [name: string, scales: WeightScales] {
-  const [rows, cols] = shape;
-  if (rows === undefined || cols === undefined) {
+  const [rows, cols, ...more] = shape;
+  if (rows === undefined || cols === undefined || more.length > 0) {
     throw invalidModel(where, 'is in fp8, which only matrices may be');
   }
   const names = [`${name}_scale`, `${name}_scale_inv`];

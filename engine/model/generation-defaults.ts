@@ -43,6 +43,13 @@ export async function readGenerationDefaults(folder: string): Promise<Generation
 
 async function configEosTokenIds(folder: string): Promise<number[]> {
   const file = path.resolve(folder, 'config.json');
-  const config = (await readJsonIfThere(file, maxBytes)) as { eos_token_id?: unknown } | null | undefined;
-  return eosTokenIds(file, config?.eos_token_id) ?? [];
+  interface Config {
+    readonly eos_token_id?: unknown;
+    /** Where the model reads images too. */
+    readonly text_config?: Config | null;
+  }
+  const config = (await readJsonIfThere(file, maxBytes)) as Config | null | undefined;
+  return (
+    eosTokenIds(file, config?.eos_token_id) ?? eosTokenIds(file, config?.text_config?.eos_token_id) ?? []
+  );
 }

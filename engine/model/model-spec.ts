@@ -3,7 +3,7 @@
  * of a model: there is no class per family.
  */
 export interface ModelSpec {
-  readonly family: 'llama' | 'mistral' | 'qwen2' | 'qwen3';
+  readonly family: TextFamily | 'idefics3' | 'smolvlm';
   readonly layers: number;
   readonly hidden: number;
   readonly heads: number;
@@ -24,6 +24,33 @@ export interface ModelSpec {
   readonly tiedEmbeddings: boolean;
   /** Per layer: how many latest tokens a token may attend to, itself included; 0 means all. */
   readonly slidingWindow: readonly number[];
+  /** What makes rows of the decoder's embeddings of images; absent: the model reads text alone. */
+  readonly vision?: VisionSpec;
+}
+
+export type TextFamily = 'llama' | 'mistral' | 'qwen2' | 'qwen3';
+
+/**
+ * A SigLIP tower (Zhai et al. 2023) over square tiles of an image, and the connector of Idefics3 (Laurençon et al. 2024,
+ * section 3.1) behind it: each `scaleFactor` x `scaleFactor` patches become one row of the decoder's width.
+ */
+export interface VisionSpec {
+  /** Pixels of a tile's side. */
+  readonly imageSize: number;
+  /** Pixels of a patch's side. */
+  readonly patchSize: number;
+  /** Whole ones: what is left of a tile beside the last is not looked at. */
+  readonly patchesPerSide: number;
+  readonly hidden: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly ffn: number;
+  readonly normEps: number;
+  readonly scaleFactor: number;
+  /** Of the token that stands in a prompt wherever a row of an image goes. */
+  readonly imageTokenId: number;
+  /** Rows that a tile becomes: (patchesPerSide / scaleFactor)^2. */
+  readonly tokensPerTile: number;
 }
 
 /**
@@ -68,5 +95,8 @@ export interface Checkpoint {
   readonly folder: string;
   readonly spec: ModelSpec;
   readonly files: readonly string[];
+  /** The decoder's. */
   readonly tensors: readonly TensorEntry[];
+  /** Of what `ModelSpec.vision` describes; none without it. */
+  readonly visionTensors: readonly TensorEntry[];
 }

@@ -13,7 +13,8 @@ export function addShapeOptions(command: Command): Command {
   command.addOption(
     new Option(
       '--shape <name>',
-      "of the random model: 1b is Llama-3.2-1B's, 8b Llama-3.1-8B's; the flags below change it",
+      "of the random model: 1b is Llama-3.2-1B's, 8b Llama-3.1-8B's, smolvlm-256m SmolVLM's, which reads images; " +
+        'the flags below change it',
     )
       .choices(Object.keys(shapes))
       .default('1b'),
@@ -36,7 +37,7 @@ export function shapeFrom(options: ShapeOptions): ModelShape {
 
 /** A folder's name for a shape, so that each shape is made once. */
 export function shapeName(shape: ModelShape): string {
-  const { layers, hidden, heads, kvHeads, headDim, ffn, vocab, tiedEmbeddings } = shape;
+  const { layers, hidden, heads, kvHeads, headDim, ffn, vocab, tiedEmbeddings, vision } = shape;
   const sizes = `random-${layers}x${hidden}-h${heads}-${kvHeads}x${headDim}-f${ffn}-v${vocab}`;
-  return tiedEmbeddings ? sizes : `${sizes}-untied`;
+  return `${sizes}${tiedEmbeddings ? '' : '-untied'}${vision ? `-images${vision.imageSize}` : ''}`;
 }

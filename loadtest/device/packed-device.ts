@@ -111,8 +111,8 @@ export function packedDevice(device: Device, { packing: rule, sparse }: KvRules)
   return {
     ...device,
     kv: { ...kv, reserve: () => true },
-    openSlot(slot, sampling) {
-      device.openSlot(slot, sampling);
+    openSlot(slot, sampling, embedded) {
+      device.openSlot(slot, sampling, embedded);
       slots.set(slot, {
         promptTokens: undefined,
         packedTokens: 0,

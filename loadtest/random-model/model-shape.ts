@@ -1,3 +1,5 @@
+import { checkVision, type VisionShape, visionTensorsOf } from './vision-shape.js';
+
 /** Sizes of a Llama-style decoder. */
 export interface ModelShape {
   readonly layers: number;
@@ -12,6 +14,8 @@ export interface ModelShape {
   readonly normEps: number;
   /** Whether the table of embeddings is the matrix to logits too. */
   readonly tiedEmbeddings: boolean;
+  /** Absent: it reads text alone. */
+  readonly vision?: VisionShape;
 }
 
 /** Llama-3.2-1B without its RoPE scaling, which costs nothing and so measures nothing. */
@@ -39,18 +43,36 @@ export const llama8b: ModelShape = {
   tiedEmbeddings: false,
 };
 
-export const shapes = { '1b': llama1b, '8b': llama8b } as const;
+/** SmolVLM-256M: SmolLM2-135M, and SigLIP's base tower over tiles of 512 pixels. */
+export const smolVlm256m: ModelShape = {
+  layers: 30,
+  hidden: 576,
+  heads: 9,
+  kvHeads: 3,
+  headDim: 64,
+  ffn: 1536,
+  vocab: 49280,
+  ropeTheta: 100_000,
+  contextLength: 8192,
+  normEps: 1e-5,
+  tiedEmbeddings: false,
+  vision: { imageSize: 512, patchSize: 16, layers: 12, hidden: 768, heads: 12, ffn: 3072, scaleFactor: 4 },
+};
+
+export const shapes = { '1b': llama1b, '8b': llama8b, 'smolvlm-256m': smolVlm256m } as const;
 
 /** One tensor of the model under both of its names. */
 export interface TensorPlan {
   /** In a Hugging Face checkpoint. */
   readonly name: string;
-  /** In a GGUF file. */
+  /** In a GGUF file; that has no tensors of a vision tower. */
   readonly ggufName: string;
-  /** [rows, cols]; a norm has one row. */
+  /** [rows, cols]; a norm and a bias have one row. */
   readonly rows: number;
   readonly cols: number;
-  readonly kind: 'matrix' | 'norm';
+  readonly kind: 'matrix' | 'norm' | 'bias';
+  /** In the checkpoint, where it is another than [rows, cols] or [cols]. */
+  readonly dimensions?: readonly number[];
   /**
    * Heads whose rows GGUF keeps in another order: its llama architecture rotates neighbours (2i, 2i + 1), Hugging Face
    * rotates halves (i, i + headDim / 2). 0: same order.
@@ -59,7 +81,8 @@ export interface TensorPlan {
 }
 
 export function tensorsOf(shape: ModelShape): TensorPlan[] {
-  const { hidden, ffn } = shape;
+  const { hidden, ffn, vision } = shape;
+  const decoder = vision ? 'model.text_model' : 'model';
   const query = shape.heads * shape.headDim;
   const keyValue = shape.kvHeads * shape.headDim;
   const matrix = (
@@ -81,7 +104,7 @@ export function tensorsOf(shape: ModelShape): TensorPlan[] {
     kind: 'norm',
   });
   const layer = (index: number): TensorPlan[] => {
-    const from = `model.layers.${index}`;
+    const from = `${decoder}.layers.${index}`;
     const to = `blk.${index}`;
     return [
       norm(`${from}.input_layernorm`, `${to}.attn_norm`),
@@ -96,10 +119,11 @@ export function tensorsOf(shape: ModelShape): TensorPlan[] {
     ];
   };
   return [
-    matrix('model.embed_tokens', 'token_embd', shape.vocab, hidden),
+    matrix(`${decoder}.embed_tokens`, 'token_embd', shape.vocab, hidden),
     ...Array.from({ length: shape.layers }, (_, index) => layer(index)).flat(),
-    norm('model.norm', 'output_norm'),
+    norm(`${decoder}.norm`, 'output_norm'),
     ...(shape.tiedEmbeddings ? [] : [matrix('lm_head', 'output', shape.vocab, hidden)]),
+    ...(vision ? visionTensorsOf(vision, hidden) : []),
   ];
 }
 
@@ -113,7 +137,7 @@ export function rotatedRow(plan: TensorPlan, row: number): number {
 
 /** Throws a RangeError that names what does not fit together. */
 export function checkShape(shape: ModelShape): void {
-  const whole: Exclude<keyof ModelShape, 'tiedEmbeddings'>[] = [
+  const whole: Exclude<keyof ModelShape, 'tiedEmbeddings' | 'vision'>[] = [
     'layers',
     'hidden',
     'heads',
@@ -138,4 +162,5 @@ export function checkShape(shape: ModelShape): void {
   }
   if (shape.vocab < 512)
     throw new RangeError(`vocab is ${shape.vocab}: expected 512 or more, 256 are the bytes`);
+  if (shape.vision) checkVision(shape.vision);
 }

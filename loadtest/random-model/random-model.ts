@@ -5,6 +5,13 @@ import { writeGguf } from './gguf-writer.js';
 import { checkShape, type ModelShape, tensorsOf } from './model-shape.js';
 import { writeSafetensors } from './safetensors-writer.js';
 import { writeTokenizer, writeTokenizerConfig } from './tokenizer-files.js';
+import {
+  preprocessorConfig,
+  processorConfig,
+  visionChatTemplate,
+  visionConfig,
+  visionTokens,
+} from './vision-files.js';
 import { byteLevelVocabulary, type Vocabulary } from './vocabulary.js';
 import { WeightPool } from './weight-pool.js';
 
@@ -27,8 +34,12 @@ export interface RandomModelOptions {
 export function makeRandomModel(options: RandomModelOptions): void {
   const { folder, shape, seed, gguf, onProgress = () => {} } = options;
   checkShape(shape);
+  const { vision } = shape;
+  if (vision && gguf.length > 0) {
+    throw new RangeError('a model that reads images is not written as GGUF: leave out one of them');
+  }
   const tensors = tensorsOf(shape);
-  const vocabulary = byteLevelVocabulary(shape.vocab);
+  const vocabulary = byteLevelVocabulary(shape.vocab, vision ? visionTokens : []);
   const maxCols = Math.max(...tensors.map(({ cols }) => cols));
   const maxRows = Math.max(...tensors.map(({ rows }) => rows));
   let pool: WeightPool | undefined;
@@ -46,9 +57,18 @@ export function makeRandomModel(options: RandomModelOptions): void {
     write(`${file}.part`);
     renameSync(`${file}.part`, file);
   };
-  make('config.json', (file) => writeFileSync(file, JSON.stringify(config(shape, vocabulary), null, 1)));
+  const makeJson = (name: string, value: unknown) =>
+    make(name, (file) => writeFileSync(file, JSON.stringify(value, null, 1)));
+  const text = config(shape, vocabulary);
+  makeJson('config.json', vision ? visionConfig(shape, vision, vocabulary, text) : text);
   make('tokenizer.json', (file) => writeTokenizer(file, vocabulary));
-  make('tokenizer_config.json', (file) => writeTokenizerConfig(file, vocabulary));
+  make('tokenizer_config.json', (file) =>
+    writeTokenizerConfig(file, vocabulary, vision ? visionChatTemplate : undefined),
+  );
+  if (vision) {
+    makeJson('preprocessor_config.json', preprocessorConfig(vision));
+    makeJson('processor_config.json', processorConfig(vision));
+  }
   make('model.safetensors', (file) => writeSafetensors(file, tensors, sharedPool()));
   for (const format of gguf) {
     make(ggufName(format), (file) =>

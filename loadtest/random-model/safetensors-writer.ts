@@ -9,8 +9,8 @@ export function writeSafetensors(file: string, tensors: readonly TensorPlan[], p
   try {
     output.write(header(tensors));
     for (const [index, plan] of tensors.entries()) {
-      if (plan.kind === 'norm') {
-        output.write(new Uint8Array(Uint16Array.from(pool.norm(index, plan.cols), toBf16).buffer));
+      if (plan.kind !== 'matrix') {
+        output.write(new Uint8Array(Uint16Array.from(pool[plan.kind](index, plan.cols), toBf16).buffer));
         continue;
       }
       for (let row = 0; row < plan.rows; row += 1) {
@@ -26,11 +26,11 @@ export function writeSafetensors(file: string, tensors: readonly TensorPlan[], p
 function header(tensors: readonly TensorPlan[]): Uint8Array {
   const entries: Record<string, unknown> = { __metadata__: { format: 'pt' } };
   let offset = 0;
-  for (const { name, kind, rows, cols } of tensors) {
+  for (const { name, kind, rows, cols, dimensions } of tensors) {
     const end = offset + rows * cols * 2;
     entries[name] = {
       dtype: 'BF16',
-      shape: kind === 'norm' ? [cols] : [rows, cols],
+      shape: dimensions ?? (kind === 'matrix' ? [rows, cols] : [cols]),
       data_offsets: [offset, end],
     };
     offset = end;

@@ -8,7 +8,7 @@ const chatTemplate =
 
 /** Writes a `tokenizer.json`. */
 export function writeTokenizer(file: string, vocabulary: Vocabulary): void {
-  const { tokens, bos, eos } = vocabulary;
+  const { tokens, special: steering } = vocabulary;
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: true };
   const special = (id: number) => ({
     id,
@@ -23,7 +23,7 @@ export function writeTokenizer(file: string, vocabulary: Vocabulary): void {
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: [special(bos), special(eos)],
+    added_tokens: steering.map(special),
     normalizer: null,
     pre_tokenizer: byteLevel,
     post_processor: null,
@@ -44,13 +44,17 @@ export function writeTokenizer(file: string, vocabulary: Vocabulary): void {
 }
 
 /** Writes a `tokenizer_config.json`. */
-export function writeTokenizerConfig(file: string, { tokens, bos, eos }: Vocabulary): void {
+export function writeTokenizerConfig(
+  file: string,
+  { tokens, bos, eos }: Vocabulary,
+  template = chatTemplate,
+): void {
   const config = {
     tokenizer_class: 'PreTrainedTokenizerFast',
     bos_token: tokens[bos],
     eos_token: tokens[eos],
     clean_up_tokenization_spaces: false,
-    chat_template: chatTemplate,
+    chat_template: template,
   };
   writeFileSync(file, JSON.stringify(config, null, 1));
 }

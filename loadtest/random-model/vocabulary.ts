@@ -1,21 +1,28 @@
 /**
  * A byte-level vocabulary of any size: the 256 bytes in GPT-2's alphabet, words that no merge reaches (so text is read
- * byte by byte, and every id still has a text), bos and eos.
+ * byte by byte, and every id still has a text), what a text cannot write, bos and eos.
  */
 export interface Vocabulary {
   /** In order of id. */
   readonly tokens: readonly string[];
   readonly bos: number;
   readonly eos: number;
+  /** Ids of all that steer the model and are no text; bos and eos too. */
+  readonly special: readonly number[];
 }
 
-export function byteLevelVocabulary(size: number): Vocabulary {
+export function byteLevelVocabulary(size: number, steering: readonly string[] = []): Vocabulary {
+  const special = [...steering, '<|begin_of_text|>', '<|end_of_text|>'];
   const alphabet = byteAlphabet();
-  const words = Array.from({ length: size - 258 }, (_, index) => `Ġ${word(index)}`);
+  const words = Array.from(
+    { length: size - alphabet.length - special.length },
+    (_, index) => `Ġ${word(index)}`,
+  );
   return {
-    tokens: [...alphabet, ...words, '<|begin_of_text|>', '<|end_of_text|>'],
+    tokens: [...alphabet, ...words, ...special],
     bos: size - 2,
     eos: size - 1,
+    special: special.map((_, index) => size - special.length + index),
   };
 }
 

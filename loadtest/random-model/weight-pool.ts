@@ -53,6 +53,12 @@ export class WeightPool {
     return Float32Array.from({ length: cols }, () => fromBf16(toBf16(1 + 0.1 * random.normal())));
   }
 
+  /** A bias: around 0, and not 0, so that one left out shows. */
+  bias(tensor: number, cols: number): Float32Array {
+    const random = new Random(this.#seed + tensor + 1);
+    return Float32Array.from({ length: cols }, () => fromBf16(toBf16(random.normal() * deviation)));
+  }
+
   #start(tensor: number, row: number): number {
     return (tensor * 7_919 + row * stride) % this.#starts;
   }
