@@ -20,8 +20,8 @@ class KvMemory {
   virtual std::byte* data() const = 0;  // aligned to 64 bytes
   virtual std::size_t bytes() const = 0;
 
-  // Copies pages within it. What is copied must be complete by now, and must not be given away before the
-  // next steps; those, and what is called here later, see the copy. Called by the thread that plans.
+  // Copies pages within it. What is copied must be complete by now, and may be given away at once: the next
+  // steps, and what is called here later, wait for the copy. Called by the thread that plans.
   virtual void copy(std::span<const PageCopy> copies) = 0;
 
   // Copies pages to host memory, where they lie one after another, or back, and returns when it is done.
