@@ -1,13 +1,16 @@
 import path from 'node:path';
 import type { Device, DeviceInfo } from './device/device.js';
-import { cpuInfo } from './device/native.js';
+import { cpuInfo, openVisionEncoder } from './device/native.js';
 import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
 import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
+import { ImageStore } from './images/image-store.js';
 import type { PartitionRule } from './kv/partition-rule.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
+import { readImageProcessing } from './model/image-processing.js';
+import type { Checkpoint } from './model/model-spec.js';
 import { openTokenizer } from './model/tokenizer.js';
 import {
   type DeviceSettings,
@@ -47,7 +50,7 @@ export async function openLocalEngine(
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
   const generation = await readGenerationDefaults(folder);
-  const { device, notes } = await openDevice(settings, onProgress);
+  const { device, checkpoint, notes } = await openDevice(settings, onProgress);
   const { spec } = device.info;
   if (tokenizer.vocabSize > spec.vocab) {
     await device.close();
@@ -88,6 +91,7 @@ export async function openLocalEngine(
     device,
     tokenizer,
     info,
+    images: await openImages(checkpoint, settings, device),
     prefixCache: engine.prefixCache,
     packing,
     pressure,
@@ -107,6 +111,25 @@ export async function openLocalEngine(
     now: () => performance.now(),
     ...(onDecision && { onDecision }),
   });
+}
+
+/** What makes rows of images, where the model reads them; the device is closed where it cannot be opened. */
+async function openImages(
+  checkpoint: Checkpoint,
+  { model, engine }: DeviceSettings,
+  device: Device,
+): Promise<ImageStore | undefined> {
+  const { vision, hidden } = checkpoint.spec;
+  if (!vision) return undefined;
+  try {
+    const processing = await readImageProcessing(checkpoint.folder, vision);
+    const { checkFinite } = model;
+    const encoder = openVisionEncoder(checkpoint, { checkFinite, ...(engine.isa && { isa: engine.isa }) });
+    return new ImageStore({ encoder, vision, processing, hidden, capacityBytes: engine.imageMemory });
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
 }
 
 /**
