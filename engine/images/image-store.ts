@@ -6,7 +6,7 @@ import type { ImageStats, PromptImage } from '../types.js';
 import { normalizeTile } from './normalize.js';
 
 export interface ImageStoreOptions {
-  readonly encoder: Pick<VisionEncoder, 'encode' | 'close'>;
+  readonly encoder: Pick<VisionEncoder, 'encode' | 'threads' | 'close'>;
   readonly vision: VisionSpec;
   readonly processing: ImageProcessing;
   /** Width of the decoder, which is that of the rows. */
@@ -35,8 +35,8 @@ interface Entry extends StoredImage {
 }
 
 /**
- * The images of the requests, as rows for the decoder. They are encoded one after another, tile by tile, in the order in
- * which they came, and each once for all requests that show it: a chat sends its images again with every turn. Those that
+ * The images of the requests, as rows for the decoder. They are encoded one after another in the order in which
+ * they came, and each once for all requests that show it: a chat sends its images again with every turn. Those that
  * no request uses stay until their memory is wanted; then the least recently used go first.
  */
 export class ImageStore {
@@ -171,15 +171,23 @@ export class ImageStore {
     const begin = performance.now();
     const tileRows = vision.tokensPerTile * hidden;
     const rows = new Float32Array(image.positions.length * tileRows);
-    const tile = new Float32Array(3 * vision.imageSize ** 2);
+    const tiles = image.positions.length;
+    const tilePixels = 3 * vision.imageSize ** 2;
+    // As many as it computes at a time, so that an image that nobody wants any more is given up soon.
+    const batch = new Float32Array(Math.min(tiles, encoder.threads) * tilePixels);
     try {
-      for (let index = 0; index < image.positions.length; index++) {
+      for (let first = 0; first < tiles; first += encoder.threads) {
         if (this.#isClosed || entry.users === 0) {
           this.#drop(entry);
           return undefined;
         }
-        normalizeTile(image.pixels.subarray(index * tile.length, (index + 1) * tile.length), processing, tile);
-        rows.set(await encoder.encode(tile, 1), index * tileRows);
+        const count = Math.min(encoder.threads, tiles - first);
+        for (let tile = 0; tile < count; tile++) {
+          const begin = (first + tile) * tilePixels;
+          const out = batch.subarray(tile * tilePixels, (tile + 1) * tilePixels);
+          normalizeTile(image.pixels.subarray(begin, begin + tilePixels), processing, out);
+        }
+        rows.set(await encoder.encode(batch.subarray(0, count * tilePixels), count), first * tileRows);
       }
     } catch (error) {
       this.#drop(entry);

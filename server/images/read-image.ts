@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto';
+import sharp, { type Sharp } from 'sharp';
+import type { ImageProcessing } from '../../engine/index.js';
+import { cutTiles } from './cut-tiles.js';
+import { broken, type ImageSource } from './image-source.js';
+import { planTiles, type Size, type TileGrid } from './tiles.js';
+
+/** Whoever reads images for requests has what else it can do switched off: formats that run code or read other files. */
+sharp.block({ operation: ['VipsForeignLoad'] });
+sharp.unblock({
+  operation: ['VipsForeignLoadPngBuffer', 'VipsForeignLoadJpegBuffer', 'VipsForeignLoadWebpBuffer'],
+});
+// An image is seldom read twice, and cores are for the lanes.
+sharp.cache(false);
+sharp.concurrency(1);
+
+/** Of one image; files that take longer were made to. */
+const decodeSeconds = 20;
+
+export interface ImageLimits {
+  /** Width times height. */
+  readonly maxPixels: number;
+}
+
+/** An image as the vision encoder reads it. */
+export interface ReadImage {
+  /** SHA-256 of the pixels. */
+  readonly hash: string;
+  /** [tiles, 3, tileSize, tileSize], of an image's parts row by row, then of the whole. */
+  readonly pixels: Uint8Array;
+  readonly grid: TileGrid;
+}
+
+/**
+ * Decodes and resizes as Idefics3's image processor does, but lays what is transparent on white before it resizes, not
+ * after. Throws `ApiError` 400, which names the image's place in the body.
+ */
+export async function readImage(
+  source: ImageSource,
+  processing: ImageProcessing,
+  limits: ImageLimits,
+): Promise<ReadImage> {
+  const size = await sizeOf(source, limits);
+  const { longest, whole, grid } = planTiles(size, processing, source.detail !== 'low');
+  const { tileSize } = processing;
+  const upright = sharp(source.bytes, { limitInputPixels: limits.maxPixels, failOn: 'error' })
+    .autoOrient()
+    .flatten({ background: '#ffffff' });
+  const atLongest = await pixelsOf(upright, longest, source.param);
+  const resized = await resize(atLongest, longest, whole, source.param);
+  const small = await resize(resized, whole, { width: tileSize, height: tileSize }, source.param);
+  const pixels = cutTiles(resized, whole, small, grid, tileSize);
+  return { hash: createHash('sha256').update(pixels).digest('hex'), pixels, grid };
+}
+
+/** As it is to be looked at. */
+async function sizeOf({ bytes, param }: ImageSource, { maxPixels }: ImageLimits): Promise<Size> {
+  const found = await sharp(bytes, { limitInputPixels: false })
+    .metadata()
+    .catch((error: Error) => {
+      throw broken(param, `cannot be read (${firstLine(error)})`);
+    });
+  const { width, height } = found.autoOrient;
+  if (width * height > maxPixels) {
+    throw broken(
+      param,
+      `has ${width} x ${height} pixels; the limit is ${maxPixels} in all (--max-image-pixels). Send it smaller`,
+    );
+  }
+  return { width, height };
+}
+
+function resize(pixels: Uint8Array, from: Size, to: Size, param: string): Promise<Uint8Array> {
+  return pixelsOf(sharp(pixels, { raw: { ...from, channels: 3 } }), to, param);
+}
+
+/** [height, width, 3] of the image at that size, whatever its shape. */
+async function pixelsOf(image: Sharp, { width, height }: Size, param: string): Promise<Uint8Array> {
+  try {
+    return await image
+      .resize(width, height, { fit: 'fill', kernel: 'lanczos3', fastShrinkOnLoad: false })
+      .toColourspace('srgb')
+      .raw()
+      .timeout({ seconds: decodeSeconds })
+      .toBuffer();
+  } catch (error) {
+    throw broken(param, `cannot be read (${firstLine(error as Error)})`);
+  }
+}
+
+function firstLine({ message }: Error): string {
+  return message.split('\n', 1)[0]!.slice(0, 200);
+}
