@@ -39,6 +39,9 @@ export interface KvHeadReport {
 export function keptKvHeads(spec: ModelSpec, keep: number): number {
   const { heads, kvHeads } = spec;
   const refuse = (problem: string) => new EngineError('invalid_request', problem);
+  if (spec.vision) {
+    throw refuse(`the model reads images (${spec.family}); only models of text alone are converted`);
+  }
   if (kvHeads !== heads) {
     throw refuse(
       `the model shares KV heads already (${kvHeads} for ${heads} heads); only multi-head attention is converted`,
@@ -65,12 +68,6 @@ export function keptKvHeads(spec: ModelSpec, keep: number): number {
 /** Rewrites a model with multi-head attention to fewer KV heads (grouped-query attention). */
 export async function convertKvHeads(checkpoint: Checkpoint, options: KvHeadOptions): Promise<KvHeadReport> {
   const { spec } = checkpoint;
-  if (spec.vision) {
-    throw new EngineError(
-      'invalid_request',
-      `${checkpoint.folder}: models that read images (${spec.family}) are not converted; take one of text alone`,
-    );
-  }
   const plan: MergePlan = {
     kvHeads: keptKvHeads(spec, options.keep),
     method: options.method,

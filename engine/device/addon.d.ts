@@ -32,7 +32,9 @@ export interface NativeAddon {
     onProgress: (done: number, total: number) => void,
   ): Promise<NativeDevice>;
   /** Maps the files and packs the weights on the calling thread. Throws what `openDevice` rejects with. */
-  readonly VisionEncoder: new (options: NativeVisionOptions) => NativeVisionEncoder;
+  readonly VisionEncoder: new (
+    options: NativeVisionOptions,
+  ) => NativeVisionEncoder;
 }
 
 export interface NativeVisionOptions {
@@ -45,17 +47,21 @@ export interface NativeVisionOptions {
   readonly isa?: NativeIsa;
   /** Refuse weights that hold NaN or infinity. */
   readonly checkFinite: boolean;
+  /** That encode a tile each. */
+  readonly threads: number;
 }
 
 export interface NativeVisionEncoder {
   readonly weightBytes: number;
+  /** Tiles that it encodes at a time, of one call or of several. */
+  readonly threads: number;
   /**
-   * pixels [tiles, 3, imageSize, imageSize], normalized and copied. Resolves to [tiles * tokensPerTile, decoderHidden].
-   * Computed tile by tile on one thread of lower priority, in the order of the calls; a tile's rows depend on its own
-   * pixels alone.
+   * pixels [tiles, 3, imageSize, imageSize], normalized, and not changed until this settles. Resolves to
+   * [tiles * tokensPerTile, decoderHidden]. Computed tile by tile on threads of lower priority, in the order of the
+   * calls; a tile's rows depend on its own pixels alone.
    */
   encode(pixels: Float32Array, tiles: number): Promise<Float32Array>;
-  /** Rejects what waits, ends the thread after the tile at hand, and frees the weights. Idempotent. */
+  /** Rejects what is not done, waits for a layer at most, and frees the weights. Idempotent. */
   close(): void;
 }
 

@@ -94,17 +94,18 @@ export async function openNativeDevice(
 export type VisionEncoder = NativeVisionEncoder;
 
 /**
- * Packs the weights of the checkpoint's vision tower. Takes as long as that takes. Throws `EngineError('model_invalid')` if
+ * Packs the weights of the checkpoint's vision tower. `threads`: all cores that this process may use if absent. Takes as long as that takes. Throws `EngineError('model_invalid')` if
  * they are not sound; the checkpoint must have a `spec.vision`.
  */
 export function openVisionEncoder(
   { spec, files, visionTensors }: Checkpoint,
-  settings: Pick<NativeVisionOptions, 'isa' | 'checkFinite'>,
+  settings: Pick<NativeVisionOptions, 'isa' | 'checkFinite'> & { readonly threads?: number },
 ): VisionEncoder {
   if (!spec.vision) throw new Error('a model of text alone has no vision encoder');
-  const { VisionEncoder: Encoder } = loadAddon();
+  const { VisionEncoder: Encoder, cpuInfo } = loadAddon();
   try {
     return new Encoder({
+      threads: cpuInfo().cores,
       ...settings,
       spec: spec.vision,
       decoderHidden: spec.hidden,

@@ -137,7 +137,7 @@ export function rotatedRow(plan: TensorPlan, row: number): number {
 
 /** Throws a RangeError that names what does not fit together. */
 export function checkShape(shape: ModelShape): void {
-  const whole: Exclude<keyof ModelShape, 'tiedEmbeddings'>[] = [
+  const whole: Exclude<keyof ModelShape, 'tiedEmbeddings' | 'vision'>[] = [
     'layers',
     'hidden',
     'heads',

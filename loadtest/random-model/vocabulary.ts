@@ -14,7 +14,10 @@ export interface Vocabulary {
 export function byteLevelVocabulary(size: number, steering: readonly string[] = []): Vocabulary {
   const special = [...steering, '<|begin_of_text|>', '<|end_of_text|>'];
   const alphabet = byteAlphabet();
-  const words = Array.from({ length: size - alphabet.length - special.length }, (_, index) => `Ġ${word(index)}`);
+  const words = Array.from(
+    { length: size - alphabet.length - special.length },
+    (_, index) => `Ġ${word(index)}`,
+  );
   return {
     tokens: [...alphabet, ...words, ...special],
     bos: size - 2,

@@ -41,7 +41,7 @@ export function renderPlots(folder: string): ReadonlyMap<string, string> {
     const maps = heatMaps(rows);
     return maps.length === 0 ? undefined : heatMapsSvg('Right answers by context and depth, %', maps);
   });
-  const prompts = ['prefill-demo.json', 'prefill-1b-16k.json'];
+  const prompts = ['prefill-demo.json', 'prefill-1b-16k.json', 'prefill-1b-32k.json'];
   add('prefill-speed-up.svg', prompts, chart(speedUpChart));
   add('prefill-kept.svg', 'prefill-demo.json', chart(keptChart));
   return plots;

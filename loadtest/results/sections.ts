@@ -135,6 +135,11 @@ export const sections: Readonly<Record<string, Section>> = {
       'at 0.9 and 0.5, whose matmuls took 10% and 24% longer for the same work.',
     drawn: layerRow,
   },
+  'prefill-1b-32k': {
+    title: 'Sparse prefill: 32768 tokens, the shape of Llama-3.2-1B',
+    about: 'As above, with nothing else running.',
+    drawn: layerRow,
+  },
   'kv-heads': {
     title: 'What fewer KV heads cost in quality',
     about:

@@ -9,6 +9,7 @@
 #include "instance.h"
 #include "multiply.h"
 #include "open-device.h"
+#include "vision-encoder-wrap.h"
 
 namespace tandem::addon {
 namespace {
@@ -30,6 +31,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("cudaInfo", Napi::Function::New(env, cudaInfo));
   exports.Set("multiply", Napi::Function::New(env, multiply));
   exports.Set("openDevice", Napi::Function::New(env, openDevice));
+  exports.Set("VisionEncoder", VisionEncoderWrap::define(env));
   return exports;
 }
 

@@ -158,6 +158,7 @@ void DeviceWrap::openSlot(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
     const auto sampling = info[1].As<Napi::Object>();
     SlotOptions options = readSlotOptions(sampling);
+    options.embedded = readEmbedded(info[2]);
     if (const Napi::Value value = sampling.Get("grammar"); !value.IsUndefined()) {
       const auto grammar = value.As<Napi::Object>();
       options.grammar = grammarOf(grammar.Get("handle"));

@@ -87,6 +87,7 @@ ModelSpec readSpec(Napi::Object object) {
   spec.qkNorm = readBool(object, "qkNorm");
   spec.tiedEmbeddings = readBool(object, "tiedEmbeddings");
   spec.slidingWindow = readNumbers<int>(readArray(object, "slidingWindow"));
+  spec.readsImages = !object.Get("vision").IsUndefined();
   return spec;
 }
 
@@ -121,15 +122,34 @@ TensorEntry readTensor(Napi::Object object) {
   return tensor;
 }
 
+std::vector<std::string> readFiles(Napi::Object object) {
+  const Napi::Array files = readArray(object, "files");
+  std::vector<std::string> paths;
+  for (std::uint32_t i = 0; i < files.Length(); ++i) paths.push_back(files.Get(i).ToString().Utf8Value());
+  return paths;
+}
+
+std::vector<TensorEntry> readTensors(Napi::Object object) {
+  const Napi::Array tensors = readArray(object, "tensors");
+  std::vector<TensorEntry> entries;
+  for (std::uint32_t i = 0; i < tensors.Length(); ++i) {
+    entries.push_back(readTensor(tensors.Get(i).As<Napi::Object>()));
+  }
+  return entries;
+}
+
+std::optional<Isa> readIsa(Napi::Object object) {
+  const Napi::Value isa = object.Get("isa");
+  if (isa.IsUndefined()) return std::nullopt;
+  return parseIsa(isa.ToString().Utf8Value());
+}
+
 std::variant<CpuCompute, CudaCompute> readCompute(Napi::Object object) {
   const std::string kind = readString(object, "kind");
   if (kind == "cuda")
     return CudaCompute{readInteger<int>(object, "gpu"), readNumber(object, "memoryFraction")};
   if (kind != "cpu") throw Error("the option compute cannot be of the kind \"" + kind + "\"");
-  CpuCompute cpu{readInteger<int>(object, "cores"), {}};
-  const Napi::Value isa = object.Get("isa");
-  if (!isa.IsUndefined()) cpu.isa = parseIsa(isa.ToString().Utf8Value());
-  return cpu;
+  return CpuCompute{readInteger<int>(object, "cores"), readIsa(object)};
 }
 
 }  // namespace
@@ -138,17 +158,13 @@ OpenOptions readOpenOptions(Napi::Object object) {
   OpenOptions options;
   DeviceOptions& device = options.device;
   device.spec = readSpec(field(object, "spec").As<Napi::Object>());
-  const Napi::Array files = readArray(object, "files"), tensors = readArray(object, "tensors");
-  for (std::uint32_t i = 0; i < files.Length(); ++i) {
-    device.files.push_back(files.Get(i).ToString().Utf8Value());
-  }
-  for (std::uint32_t i = 0; i < tensors.Length(); ++i) {
-    device.tensors.push_back(readTensor(tensors.Get(i).As<Napi::Object>()));
-  }
+  device.files = readFiles(object);
+  device.tensors = readTensors(object);
   device.weights.weightClass = readEnum<WeightClass>(
       object, "weights",
       {{"bf16", WeightClass::bf16}, {"int8", WeightClass::int8}, {"int4", WeightClass::int4}});
   device.weights.checkFinite = readBool(object, "checkFinite");
+  device.weights.tensorPrefix = readString(object, "tensorPrefix");
   device.kvPrecision = readEnum<PrecisionClass>(
       object, "kvPrecision", {{"bf16", PrecisionClass::bf16}, {"int8", PrecisionClass::int8}});
   device.kvBytes = readInteger<std::size_t>(object, "kvBytes");
@@ -164,6 +180,39 @@ OpenOptions readOpenOptions(Napi::Object object) {
   device.kvMayShrink = readBool(object, "kvMayShrink");
   options.compute = readCompute(field(object, "compute").As<Napi::Object>());
   return options;
+}
+
+vision::EncoderOptions readVisionOptions(Napi::Object object) {
+  vision::EncoderOptions options;
+  const auto spec = field(object, "spec").As<Napi::Object>();
+  options.spec.imageSize = readInteger<int>(spec, "imageSize");
+  options.spec.patchSize = readInteger<int>(spec, "patchSize");
+  options.spec.patchesPerSide = readInteger<int>(spec, "patchesPerSide");
+  options.spec.hidden = readInteger<int>(spec, "hidden");
+  options.spec.layers = readInteger<int>(spec, "layers");
+  options.spec.heads = readInteger<int>(spec, "heads");
+  options.spec.ffn = readInteger<int>(spec, "ffn");
+  options.spec.normEps = static_cast<float>(readNumber(spec, "normEps"));
+  options.spec.scaleFactor = readInteger<int>(spec, "scaleFactor");
+  options.spec.decoderHidden = readInteger<int>(object, "decoderHidden");
+  options.files = readFiles(object);
+  options.tensors = readTensors(object);
+  options.isa = readIsa(object);
+  options.checkFinite = readBool(object, "checkFinite");
+  options.threads = readInteger<int>(object, "threads");
+  return options;
+}
+
+std::vector<EmbeddedRows> readEmbedded(const Napi::Value& value) {
+  if (!value.IsArray()) throw Error("embedded must be an array");
+  const auto array = value.As<Napi::Array>();
+  std::vector<EmbeddedRows> embedded;
+  for (std::uint32_t i = 0; i < array.Length(); ++i) {
+    const auto run = array.Get(i).As<Napi::Object>();
+    embedded.push_back({readInteger<std::int64_t>(run, "position"),
+                        readColumn<float>(field(run, "values"), napi_float32_array, "values")});
+  }
+  return embedded;
 }
 
 PrecisionClass readClass(const Napi::Value& value) { return classAt(value.ToNumber().Uint32Value()); }

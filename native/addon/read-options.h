@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "cpu/isa.h"
 #include "model/device.h"
+#include "vision/encoder.h"
 
 namespace tandem::addon {
 
@@ -30,8 +31,10 @@ struct OpenOptions {
 };
 
 OpenOptions readOpenOptions(Napi::Object object);
-// All but its grammar.
+// All but its grammar and its embedded rows.
 SlotOptions readSlotOptions(Napi::Object object);
+std::vector<EmbeddedRows> readEmbedded(const Napi::Value& value);
+vision::EncoderOptions readVisionOptions(Napi::Object object);
 TokenBytes readTokenBytes(Napi::Object object);
 GrammarTables readGrammarTables(Napi::Object object);
 // Of pages, as their places in `pageClasses` of engine/device/device.ts.

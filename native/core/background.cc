@@ -17,4 +17,10 @@ void runInBackground() {
 #endif
 }
 
+void lowerPriority([[maybe_unused]] int nice) {
+#if defined(__linux__)
+  setpriority(PRIO_PROCESS, 0, nice);  // the calling thread's own
+#endif
+}
+
 }  // namespace tandem

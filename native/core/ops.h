@@ -163,6 +163,8 @@ struct StepPlan {
   // Of a step that begins before the one before it is finished, by row: which of that step's requests drew
   // the token; -1: the token is known. Empty where all are.
   std::span<const std::int32_t> carried = {};
+  // Some of its rows are written behind `embed`, which makes it unlike any other.
+  bool writesRows = false;
 
   // Whether the rows of an entry see a selection of its pages, by `attendPartitions`.
   bool isPartitioned(std::size_t entry) const {
@@ -312,8 +314,9 @@ class Ops {
   // Copies a row to host memory as float32 [cols].
   virtual void readRow(Tensor x, std::int64_t row, std::span<float> out) = 0;
 
-  // The reverse: row = values [cols].
-  virtual void writeRow(Tensor x, std::int64_t row, std::span<const float> values) = 0;
+  // The reverse, of rows that lie one behind the other, from `row` on. values [rows, cols]; read before this
+  // returns.
+  virtual void writeRows(Tensor x, std::int64_t row, std::span<const float> values) = 0;
 
   // Nothing more is asked for in this step.
   virtual void submit() = 0;
@@ -332,6 +335,9 @@ class Ops {
   virtual void await(std::uint64_t step) { static_cast<void>(step); }
 };
 
+// Throws unless `Ops::writeRows` of these is within the tensor.
+void checkWritten(Tensor x, std::int64_t row, std::span<const float> values);
+
 // Memory for activations, owned.
 class Buffer {
  public:
@@ -345,8 +351,10 @@ class Buffer {
 
 // The most that the steps of a lane will ask for.
 struct LaneLimits {
-  std::int64_t rows = 0;       // of activations
-  std::int64_t logitRows = 0;  // of logits at a time
+  std::int64_t rows = 0;         // of activations
+  std::int64_t logitRows = 0;    // of logits at a time
+  std::int64_t writtenRows = 0;  // in a step, by `writeRows`
+  std::int64_t hidden = 0;       // their width
   int vocab = 0;
   int slots = 0;
   int layers = 0;

@@ -135,9 +135,8 @@ void CpuOps::readRow(Tensor x, std::int64_t row, std::span<float> out) {
   std::ranges::copy(rowOf(x, row), out.begin());
 }
 
-void CpuOps::writeRow(Tensor x, std::int64_t row, std::span<const float> values) {
-  check(static_cast<std::int64_t>(values.size()) == x.cols && row >= 0 && row < x.rows,
-        "a row that is written must be one of the tensor's");
+void CpuOps::writeRows(Tensor x, std::int64_t row, std::span<const float> values) {
+  checkWritten(x, row, values);
   std::copy(values.begin(), values.end(), x.floats() + row * x.cols);
 }
 

@@ -44,7 +44,7 @@ class CpuOps final : public Ops {
   void logprobs(Tensor logits, std::span<const std::int32_t> targets, int k,
                 std::span<SampleOutcome> outcomes) override;
   void readRow(Tensor x, std::int64_t row, std::span<float> out) override;
-  void writeRow(Tensor x, std::int64_t row, std::span<const float> values) override;
+  void writeRows(Tensor x, std::int64_t row, std::span<const float> values) override;
   void submit() override {}
   StepSeconds finish() override;
 

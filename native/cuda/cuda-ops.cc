@@ -91,7 +91,8 @@ CudaOps::CudaOps(int device, const LaneLimits& limits, SlotTables& tables, const
       partitionScratch_(PartitionPlan::scratchBytes(limits),
                         "attention to partitions; lower --pack-mid-tokens or --pack-top-pages"),
       hostRow_(static_cast<std::size_t>(std::max(limits.vocab, kMostHidden)) * sizeof(float),
-               "a row of logits") {}
+               "a row of logits"),
+      staged_(limits.writtenRows, limits.hidden) {}
 
 void CudaOps::enter(Stream stream, int sms) {
   stream_ = stream;
@@ -118,6 +119,7 @@ void CudaOps::begin(const StepPlan& plan) {
   isOpen_ = true;
   begun().timer.start(static_cast<std::int64_t>(plan.tokens.size()), submitted_, stream_);
   block_.clear();
+  staged_.clear();
   sums_.clear();
   collectUpdates(plan.tables);
   layOut(plan);
@@ -130,14 +132,14 @@ void CudaOps::begin(const StepPlan& plan) {
   for (const KvTable& table : plan.tables) {
     slotTables_.setKnown(table, static_cast<std::int64_t>(table.pages[0].size()));
   }
-  chooseTurn();
+  chooseTurn(plan.writesRows);
 }
 
 // Steps of single tokens only: those repeat.
-void CudaOps::chooseTurn() {
+void CudaOps::chooseTurn(bool writesRows) {
   turn_ = StepGraphs::Turn::run;
   if (step_.severals > 0 || groups_.size() > 1 || begun().timer.isMeasuring()) return;
-  if (!sight_.empty() || !probes_.empty()) return;
+  if (!sight_.empty() || !probes_.empty() || writesRows) return;
   StepGraphs::Kind kind{stream_};
   if (!groups_.empty()) {
     kind.sequences = groups_[0].count;
@@ -526,14 +528,12 @@ void CudaOps::readRow(Tensor x, std::int64_t row, std::span<float> out) {
   std::transform(hostRow_.as<bf16>(), hostRow_.as<bf16>() + out.size(), out.begin(), toFloat);
 }
 
-void CudaOps::writeRow(Tensor x, std::int64_t row, std::span<const float> values) {
+void CudaOps::writeRows(Tensor x, std::int64_t row, std::span<const float> values) {
   endLayers();
-  check(static_cast<std::int64_t>(values.size()) == x.cols && row >= 0 && row < x.rows,
-        "a row that is written must be one of the tensor's");
-  check(values.size_bytes() <= hostRow_.bytes(), "writeRow: the row is longer than any of the model's");
-  std::ranges::transform(values, hostRow_.as<bf16>(), toBf16);
-  copyToDevice(elements(x) + row * x.cols, hostRow_.data(), values.size() * sizeof(bf16), stream_);
-  synchronize(stream_);  // the next row comes through the same memory
+  checkWritten(x, row, values);
+  const std::span<bf16> staged = staged_.add(values.size());
+  std::ranges::transform(values, staged.begin(), toBf16);
+  copyToDevice(elements(x) + row * x.cols, staged.data(), staged.size_bytes(), stream_);
 }
 
 void CudaOps::submit() {

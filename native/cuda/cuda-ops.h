@@ -19,6 +19,7 @@
 #include "cuda/sample.h"
 #include "cuda/sight-plan.h"
 #include "cuda/slot-tables.h"
+#include "cuda/staged-rows.h"
 #include "cuda/step-block.h"
 #include "cuda/step-graphs.h"
 #include "cuda/step-timer.h"
@@ -66,7 +67,7 @@ class CudaOps final : public Ops {
   void logprobs(Tensor logits, std::span<const std::int32_t> targets, int k,
                 std::span<SampleOutcome> outcomes) override;
   void readRow(Tensor x, std::int64_t row, std::span<float> out) override;
-  void writeRow(Tensor x, std::int64_t row, std::span<const float> values) override;
+  void writeRows(Tensor x, std::int64_t row, std::span<const float> values) override;
   void submit() override;
   StepSeconds finish() override;
   bool runsAhead() const override { return true; }
@@ -128,7 +129,7 @@ class CudaOps final : public Ops {
   template <class T>
   const T* add(const std::vector<T>& values);
   void sendBlock();
-  void chooseTurn();
+  void chooseTurn(bool writesRows);
   bool isReplayed() const { return turn_ == StepGraphs::Turn::replay; }
   void endLayers();
   void multiply(Tensor x, const Weight& w, std::span<const float> bias, Tensor y, Epilogue epilogue);
@@ -157,6 +158,7 @@ class CudaOps final : public Ops {
   DeviceMemory turns_;  // [turns, headDim] float
   DeviceMemory partitionScratch_;
   PinnedMemory hostRow_;
+  StagedRows staged_;
   PageConverter converter_;
 
   Step step_;

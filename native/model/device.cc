@@ -71,6 +71,9 @@ LaneLimits Device::limitsOf(const DeviceOptions& options) const {
   LaneLimits limits;
   limits.rows = maxStepTokens_;
   limits.logitRows = std::min<std::int64_t>(maxStepTokens_, backend_->logitRows());
+  // Those that bring a scored prompt on, one a slot at most, and those of images.
+  limits.writtenRows = options.slots + (spec_.readsImages ? maxStepTokens_ : 0);
+  limits.hidden = spec_.hidden;
   limits.vocab = spec_.vocab;
   limits.slots = options.slots;
   limits.layers = spec_.layers;
@@ -111,8 +114,23 @@ void Device::partition(int prefillUnits) {
 void Device::openSlot(int slot, SlotOptions options) {
   if (slot < 0 || slot >= kv_.slots()) throw Error("there is no slot " + number(slot));
   if (slots_[slot]) throw Error("slot " + number(slot) + " is open already");
+  checkEmbedded(options.embedded);
   slots_[slot] = std::make_unique<Slot>(std::move(options));
   sampledBy_[slot] = -1;
+}
+
+void Device::checkEmbedded(const std::vector<EmbeddedRows>& embedded) const {
+  if (embedded.empty()) return;
+  check(spec_.readsImages, "a model of text alone has no rows that are embedded otherwise");
+  std::int64_t free = 0;
+  for (const EmbeddedRows& run : embedded) {
+    check(run.position >= free, "embedded rows overlap, or are out of order");
+    if (run.values.empty() || run.values.size() % static_cast<std::size_t>(spec_.hidden) != 0) {
+      throw Error("embedded rows have " + number(static_cast<std::int64_t>(run.values.size())) +
+                  " values, expected some rows of " + number(spec_.hidden));
+    }
+    free = run.position + static_cast<std::int64_t>(run.values.size()) / spec_.hidden;
+  }
 }
 
 void Device::checkOpen(int slot) const {

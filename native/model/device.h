@@ -57,6 +57,7 @@ class Device {
   std::shared_ptr<Grammar> makeGrammar(GrammarTables tables);
 
   void partition(int prefillUnits);
+  // Throws Error if the slot is open, or if its embedded rows are not the model's.
   void openSlot(int slot, SlotOptions options);
   void closeSlot(int slot);
 
@@ -110,6 +111,7 @@ class Device {
   void checkMayFollow(int lane, int slot) const;
   void handOver(int lane, Lane::Job job);
   void checkOpen(int slot) const;
+  void checkEmbedded(const std::vector<EmbeddedRows>& embedded) const;
 
   std::unique_ptr<Backend> backend_;  // outlives all that it made
   const ModelSpec spec_;

@@ -31,7 +31,8 @@ std::unique_ptr<BegunStep> Forward::begin(Ops& ops, std::span<const ForwardEntry
   arrange(entries);
   arrangeSight(sparse);
   arrangeProbes(entries, probes, result.saliency);
-  ops.begin({tokens_, kvRows_, kvTables_, kvSight_, probedRows_, partitions_, carried});
+  arrangeWritten(entries);
+  ops.begin({tokens_, kvRows_, kvTables_, kvSight_, probedRows_, partitions_, carried, !written_.empty()});
   runLayers(ops, entries);
   result.entries.resize(entries.size());
   scorePrompts(ops, entries, result.entries);
@@ -91,6 +92,22 @@ void Forward::arrangeKinds(std::span<const ForwardEntry> entries) {
   kinds_.back() = kvOrder_.size();
   if (kinds[1].empty() && kinds[3].empty()) return;
   for (const std::size_t i : kvOrder_) partitions_.push_back(partitions[i]);
+}
+
+void Forward::arrangeWritten(std::span<const ForwardEntry> entries) {
+  written_.clear();
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    const std::int64_t begin = entries[i].dropped + entries[i].position, end = begin + rows_[i].count;
+    for (const EmbeddedRows& run : entries[i].slot->embedded()) {
+      const auto rows = static_cast<std::int64_t>(run.values.size()) / spec_.hidden;
+      const std::int64_t first = std::max(begin, run.position), last = std::min(end, run.position + rows);
+      if (first >= last) continue;
+      written_.push_back({rows_[i].row + first - begin,
+                          std::span(run.values)
+                              .subspan(static_cast<std::size_t>((first - run.position) * spec_.hidden),
+                                       static_cast<std::size_t>((last - first) * spec_.hidden))});
+    }
+  }
 }
 
 void Forward::arrangeSight(std::span<const SparseEntry> sparse) {
@@ -181,6 +198,7 @@ void Forward::runLayers(Ops& ops, std::span<const ForwardEntry> entries) {
   AttentionShape shape{spec_.heads, spec_.kvHeads, spec_.headDim, 0};
 
   ops.embed(tokens_, weights_.embedding, x_);
+  for (const WrittenRows& run : written_) ops.writeRows(x_, run.row, run.values);
   for (int layer = 0; layer < spec_.layers; ++layer) {
     const LayerWeights& w = weights_.layers[layer];
     shape.window = spec_.slidingWindow[layer];
@@ -220,7 +238,7 @@ Tensor Forward::headOf(Ops& ops, Tensor picked) {
 
 float Forward::scoreFirst(Ops& ops, std::span<const float> hidden, std::int32_t token) {
   const Tensor picked = gathered_->tensor(1, spec_.hidden);
-  ops.writeRow(picked, 0, hidden);
+  ops.writeRows(picked, 0, hidden);
   SampleOutcome outcome;
   ops.logprobs(headOf(ops, picked), {&token, 1}, 0, {&outcome, 1});
   return outcome.logprob;

@@ -58,6 +58,8 @@ class Forward {
  private:
   // Lays out the rows of the batch.
   void arrange(std::span<const ForwardEntry> entries);
+  // Rows that stand for a slot's own values and not for the embeddings of their tokens.
+  void arrangeWritten(std::span<const ForwardEntry> entries);
   void arrangeSight(std::span<const SparseEntry> sparse);
   // The views of all entries in a layer; sparse ones have no address where their rows do not look.
   // Into the kinds of `kinds_`.
@@ -98,6 +100,11 @@ class Forward {
   std::vector<PagePartitions> partitions_;          // of each; empty where all see all
   std::array<std::size_t, 5> kinds_{};              // where each kind begins, and the end
   std::vector<std::int32_t> tokens_;
+  struct WrittenRows {
+    std::int64_t row;
+    std::span<const float> values;  // [rows, hidden]
+  };
+  std::vector<WrittenRows> written_;
   // Of the step's probe runs.
   std::vector<std::size_t> probedEntries_;
   std::vector<EntryRows> probedRows_;

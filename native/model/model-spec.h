@@ -26,6 +26,7 @@ struct ModelSpec {
   bool qkNorm = false;
   bool tiedEmbeddings = false;
   std::vector<int> slidingWindow;  // by layer; 0: none
+  bool readsImages = false;        // tokens of its sequences may stand for rows of their own
 
   int qkvWidth() const { return (heads + 2 * kvHeads) * headDim; }
 };

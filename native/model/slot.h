@@ -12,7 +12,13 @@
 
 namespace tandem {
 
-// What a sequence asks of sampling, fixed when its slot opens.
+// What neighbouring tokens of a sequence are to the model in place of the embeddings of their ids.
+struct EmbeddedRows {
+  std::int64_t position = 0;  // of the first, in the whole sequence
+  std::vector<float> values;  // [rows, hidden]
+};
+
+// What a sequence asks of sampling, and what some of its tokens stand for, fixed when its slot opens.
 struct SlotOptions {
   SampleParams params;
   int minTokens = 0;
@@ -21,14 +27,16 @@ struct SlotOptions {
   std::vector<std::int32_t> generatedTokens;  // by an earlier life of the sequence
   std::shared_ptr<Grammar> grammar;           // that all that is generated follows; null: none
   std::vector<std::int32_t> shownTokens;      // special tokens that are text there
+  std::vector<EmbeddedRows> embedded = {};    // ascending, not overlapping
 };
 
-// A running sequence's sampling state. Its KV lies in the KvCache under the same number.
+// A running sequence's sampling state and embedded rows. Its KV lies in the KvCache under the same number.
 class Slot {
  public:
   explicit Slot(SlotOptions options);
 
   const SampleParams& params() const { return options_.params; }
+  const std::vector<EmbeddedRows>& embedded() const { return options_.embedded; }
   std::int32_t lastToken() const { return lastToken_; }
   // Its grammar has come to its end, and that was generated: nothing may follow.
   bool isOver() const { return matcher_ && matcher_->isDone(); }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -8,7 +7,7 @@
 #include <vector>
 
 #include "core/ops.h"
-#include "model/mapped-file.h"
+#include "model/checkpoint-reader.h"
 #include "model/model-spec.h"
 
 namespace tandem {
@@ -29,9 +28,8 @@ struct LayerWeights {
 };
 
 struct Weights {
-  std::vector<MappedFile> files;          // `embedding` reads from them
-  std::deque<std::vector<float>> scales;  // of matrices in fp8; `embedding` may read from them too
-  CheckpointMatrix embedding;             // [vocab, hidden]
+  CheckpointMemory memory;     // `embedding` reads from it
+  CheckpointMatrix embedding;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
   std::vector<float> finalNorm;
   std::unique_ptr<Weight> head;
@@ -42,6 +40,8 @@ struct Weights {
 struct WeightOptions {
   WeightClass weightClass = WeightClass::bf16;
   bool checkFinite = false;
+  // What the names of all tensors but `lm_head.weight` begin with.
+  std::string tensorPrefix = "model.";
   // Called with bytes of checkpoint read so far and in all.
   std::function<void(std::uint64_t done, std::uint64_t total)> onProgress;
 };

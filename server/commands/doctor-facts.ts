@@ -12,6 +12,7 @@ import {
   openTokenizer,
   packedWeightBytes,
   readCheckpoint,
+  visionWeightBytes,
 } from '../../engine/index.js';
 
 /** What `doctor` looked at, as it found it; `doctor-findings.ts` judges it. */
@@ -52,6 +53,8 @@ export interface ModelFacts {
   /** What the weights will take in memory in the chosen class. */
   readonly weightBytes: number;
   readonly weights: string;
+  /** What the vision tower will take in the processor's memory; 0 without one. */
+  readonly visionBytes: number;
   readonly contextLength: number;
   readonly vocab: number;
   readonly chatTemplate: boolean;
@@ -98,13 +101,15 @@ async function readModel(question: ModelQuestion): Promise<ModelFacts> {
   const checkpoint = await readCheckpoint(question.path);
   await openTokenizer(question.path);
   const template = await openChatTemplate(question.path, question.chatTemplate);
-  const parameters = checkpoint.tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const all = [...checkpoint.tensors, ...checkpoint.visionTensors];
+  const parameters = all.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   return {
     folder: question.path,
     family: checkpoint.spec.family,
     parameters,
     weightBytes: packedWeightBytes(checkpoint, question.weights),
     weights: question.weights,
+    visionBytes: visionWeightBytes(checkpoint),
     contextLength: checkpoint.spec.contextLength,
     vocab: checkpoint.spec.vocab,
     chatTemplate: template !== null,

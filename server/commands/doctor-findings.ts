@@ -69,14 +69,14 @@ function judgeIsa({ isas, forcedIsa }: Facts): Finding {
 function judgeMemory({ memoryTotalBytes, memoryFreeBytes, device, model }: Facts): Finding {
   const subject = 'memory';
   const found = `${gibibytes(memoryFreeBytes)} free of ${gibibytes(memoryTotalBytes)}`;
+  if (model instanceof Error) return { level: 'ok', subject, found };
   const isOnGpu = !(device instanceof Error) && device.kind === 'cuda';
-  if (model instanceof Error || isOnGpu || model.weightBytes < memoryFreeBytes) {
-    return { level: 'ok', subject, found };
-  }
+  const needed = (isOnGpu ? 0 : model.weightBytes) + model.visionBytes;
+  if (needed < memoryFreeBytes) return { level: 'ok', subject, found };
   return {
     level: 'problem',
     subject,
-    found: `${found}; the weights need ${gibibytes(model.weightBytes)} as ${model.weights}`,
+    found: `${found}; the weights need ${gibibytes(needed)} as ${model.weights}`,
     advice:
       model.weights === 'int4'
         ? 'take a smaller model'
@@ -190,7 +190,9 @@ function judgeModel({ model }: Facts): Finding[] {
     return [{ level: 'problem', subject, found: model.message, advice }];
   }
   const size = `${count(model.parameters)} parameters, context ${model.contextLength}, vocabulary ${model.vocab}`;
-  const found = `${model.folder}: ${model.family}, ${size}; ${gibibytes(model.weightBytes)} as ${model.weights}`;
+  const vision =
+    model.visionBytes > 0 ? `, and ${gibibytes(model.visionBytes)} to read images, on the processor` : '';
+  const found = `${model.folder}: ${model.family}, ${size}; ${gibibytes(model.weightBytes)} as ${model.weights}${vision}`;
   const findings: Finding[] = [{ level: 'ok', subject, found }];
   if (!model.chatTemplate) {
     const advice = 'chat requests will be refused: name one with --chat-template FILE';

@@ -5,6 +5,7 @@ import { fromF16, toBf16, toF16 } from '../../engine/model/number-formats.js';
 import { llama1b, type ModelShape } from '../../loadtest/random-model/model-shape.js';
 import { makeRandomModel } from '../../loadtest/random-model/random-model.js';
 import { Folder } from '../scripts/support.js';
+import { makeVisionModel, tinyVisionShape } from '../support/vision-model.js';
 import { bf16, type GgufFile, ggmlTypes, readGguf } from './gguf-file.js';
 
 const shape: ModelShape = {
@@ -166,6 +167,27 @@ describe('a random model', () => {
     make(6);
     expect(lines).toContain('writing model.safetensors');
     expect(readFileSync(file('model.safetensors')).equals(before)).toBe(false);
+  });
+
+  it('reads images where its shape has a vision tower, with tokens to write around them', async () => {
+    makeVisionModel(folder.at('vision'));
+    const { spec, tensors, visionTensors } = await readCheckpoint(folder.at('vision'));
+    expect(spec).toMatchObject({ family: 'idefics3', layers: 2, hidden: 64, vision: { tokensPerTile: 16 } });
+    expect(tensors.map(({ name }) => name)).toContain('model.text_model.layers.1.mlp.up_proj.weight');
+    expect(visionTensors).toHaveLength(3 + 2 * 16 + 2 + 1);
+    const tokenizer = await openTokenizer(folder.at('vision'));
+    const text = '<image><fake_token_around_image><global-img><row_6_col_6><end_of_utterance>';
+    const ids = tokenizer.encode(text, { special: true, addBos: false });
+    expect(ids).toHaveLength(5);
+    expect(ids[0]).toBe(spec.vision!.imageTokenId);
+    const gguf = () =>
+      makeRandomModel({ folder: folder.at('gguf'), shape: tinyVisionShape, seed: 1, gguf: ['bf16'] });
+    expect(gguf).toThrow('not written as GGUF');
+    const { vision } = tinyVisionShape;
+    const odd = { ...tinyVisionShape, vision: { ...vision!, scaleFactor: 3 } };
+    expect(() => makeRandomModel({ folder: folder.at('odd'), shape: odd, seed: 1, gguf: [] })).toThrow(
+      'scaleFactor is 3',
+    );
   });
 
   it('refuses a folder that holds something else, and shapes that do not fit', () => {

@@ -7,7 +7,9 @@ import { describe, expect, it } from 'vitest';
  * threads must end too, and nothing may call into JavaScript any more: a mistake here is an abort, so each case is a process.
  */
 const engine = JSON.stringify(new URL('../../dist/engine/index.js', import.meta.url).href);
+const native = JSON.stringify(new URL('../../dist/engine/device/native.js', import.meta.url).href);
 const model = JSON.stringify(fileURLToPath(new URL('../../models/demo', import.meta.url)));
+const reader = JSON.stringify(fileURLToPath(new URL('../fixtures/golden/idefics3', import.meta.url)));
 
 const open = `
   import { isMainThread, Worker } from 'node:worker_threads';
@@ -36,6 +38,15 @@ const open = `
     const swapped = await device.kv.swapOut(0);
     await device.kv.swapIn(0, swapped);
     return { swapping: device.kv.swapOut(0) };
+  };
+  const startImage = async () => {
+    const { readCheckpoint } = await import(${engine});
+    const { openVisionEncoder } = await import(${native});
+    const checkpoint = await readCheckpoint(${reader});
+    const encoder = openVisionEncoder(checkpoint, { checkFinite: false, threads: 2 });
+    const tiles = 2000;
+    const pixels = new Float32Array(tiles * 3 * checkpoint.spec.vision.imageSize ** 2).fill(0.5);
+    return { encoding: encoder.encode(pixels, tiles) };
   };
 `;
 
@@ -75,6 +86,17 @@ describe('without close()', () => {
 
   it('a process ends in the middle of a load', () => {
     expect(run('void openDevice(settings); setImmediate(() => process.exit(7));')).toEqual(fine);
+  });
+
+  it('a process ends in the middle of an image, or waits for it', () => {
+    expect(run('await startImage(); process.exit(7);')).toEqual(fine);
+    expect(run('(await startImage()).encoding.then(() => { process.exitCode = 7; });')).toEqual(fine);
+  });
+
+  it('a thread ends in the middle of an image, and the process goes on', () => {
+    expect(run(`${inWorker('await startImage();')} await worker.terminate(); process.exit(7);`)).toEqual(
+      fine,
+    );
   });
 
   it('a thread ends in the middle of a step, and the process goes on', () => {

@@ -58,15 +58,26 @@ class TinyModel {
   const std::string& path() const { return path_; }
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
 
+  // What the model knows a token by.
+  std::vector<float> embeddingOf(int token) const {
+    const double* row =
+        at("model.embed_tokens.weight").data() + static_cast<std::size_t>(token) * spec_.hidden;
+    return {row, row + spec_.hidden};
+  }
+
   // Logits behind the last token.
   std::vector<double> logits(const std::vector<int>& tokens) const {
-    const auto count = tokens.size();
     std::vector<std::vector<double>> x;
     for (const int token : tokens) {
-      const double* row =
-          at("model.embed_tokens.weight").data() + static_cast<std::size_t>(token) * spec_.hidden;
-      x.emplace_back(row, row + spec_.hidden);
+      const std::vector<float> row = embeddingOf(token);
+      x.emplace_back(row.begin(), row.end());
     }
+    return logitsOfRows(std::move(x));
+  }
+
+  // Behind the last of these rows, each [hidden], in place of tokens' embeddings.
+  std::vector<double> logitsOfRows(std::vector<std::vector<double>> x) const {
+    const auto count = x.size();
     for (int layer = 0; layer < spec_.layers; ++layer) {
       const std::string prefix = "model.layers." + std::to_string(layer) + ".";
       const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";

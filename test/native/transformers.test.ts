@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type Device, Want } from '../../engine/device/device.js';
-import { cpuInfo } from '../../engine/device/native.js';
+import { type Device, type EmbeddedRows, Want } from '../../engine/device/device.js';
+import { cpuInfo, openVisionEncoder } from '../../engine/device/native.js';
+import { readCheckpoint } from '../../engine/model/checkpoint.js';
 import { readSafetensorsHeader } from '../../engine/model/safetensors.js';
 import { greedySlot, root } from '../support/demo.js';
 import { openModel, step } from '../support/device.js';
@@ -16,6 +17,8 @@ interface Golden {
   readonly logits: Float32Array;
   /** The tokens that follow. */
   readonly greedy: readonly number[];
+  /** Where the model reads images: the tiles of one, and the rows that they become. */
+  readonly image?: { readonly pixels: Float32Array; readonly features: Float32Array };
 }
 
 async function readGolden(family: string): Promise<Golden> {
@@ -30,7 +33,34 @@ async function readGolden(family: string): Promise<Golden> {
     prompt: [...new Int32Array(bytesOf('input_ids'))],
     logits: new Float32Array(bytesOf('logits')),
     greedy: [...new Int32Array(bytesOf('greedy'))],
+    ...(tensors.has('pixel_values') && {
+      image: {
+        pixels: new Float32Array(bytesOf('pixel_values')),
+        features: new Float32Array(bytesOf('image_features')),
+      },
+    }),
   };
+}
+
+/** The rows of a tile at each run of image tokens. */
+function embeddedAt(
+  prompt: readonly number[],
+  imageToken: number,
+  rows: Float32Array,
+  hidden: number,
+): EmbeddedRows[] {
+  const runs: EmbeddedRows[] = [];
+  let taken = 0;
+  for (let begin = 0; begin < prompt.length; begin += 1) {
+    if (prompt[begin] !== imageToken) continue;
+    let end = begin;
+    while (prompt[end] === imageToken) end += 1;
+    runs.push({ position: begin, values: rows.slice(taken * hidden, (taken + end - begin) * hidden) });
+    taken += end - begin;
+    begin = end;
+  }
+  expect(taken * hidden).toBe(rows.length);
+  return runs;
 }
 
 /** Logits at every position of the tokens: the first few as a prompt, the others one step each. */
@@ -38,8 +68,9 @@ async function logitsOf(
   device: Device,
   tokens: readonly number[],
   asPrompt: number,
+  embedded?: readonly EmbeddedRows[],
 ): Promise<Float32Array[]> {
-  device.openSlot(0, greedySlot);
+  device.openSlot(0, greedySlot, embedded);
   expect(device.kv.reserve(0, tokens.length)).toBe(true);
   device.partition(device.info.units);
   const logits: Float32Array[] = [];
@@ -65,20 +96,40 @@ function relativeError(a: Float32Array, b: Float32Array): number {
 describe('logits against transformers', () => {
   it('has a checkpoint of every family', () => {
     expect(families.map(({ name }) => name)).toEqual(
-      expect.arrayContaining(['llama', 'llama3-rope', 'llama-yarn', 'mistral-window', 'qwen2', 'qwen3']),
+      expect.arrayContaining([
+        'llama',
+        'llama3-rope',
+        'llama-yarn',
+        'mistral-window',
+        'qwen2',
+        'qwen3',
+        'idefics3',
+      ]),
     );
   });
 
   for (const { name } of families) {
     for (const isa of cpuInfo().isas) {
       it(`${name} (${isa})`, async () => {
-        const { prompt, logits, greedy } = await readGolden(name);
+        const { prompt, logits, greedy, image } = await readGolden(name);
         const vocab = logits.length / prompt.length;
         const device = await openModel(path.join(folder, name), {
           compute: { kind: 'cpu', cores: cpuInfo().cores, isa },
         });
+        let embedded: EmbeddedRows[] | undefined;
+        if (image) {
+          const checkpoint = await readCheckpoint(path.join(folder, name));
+          const { hidden, vision } = checkpoint.spec;
+          const encoder = openVisionEncoder(checkpoint, { isa, checkFinite: true });
+          const tiles = image.pixels.length / (3 * vision!.imageSize ** 2);
+          const rows = await encoder.encode(image.pixels, tiles);
+          encoder.close();
+          expect(rows).toHaveLength(tiles * vision!.tokensPerTile * hidden);
+          expect(relativeError(rows, image.features), 'rows of the image').toBeLessThan(0.02);
+          embedded = embeddedAt(prompt, vision!.imageTokenId, rows, hidden);
+        }
         const asPrompt = 20;
-        const ours = await logitsOf(device, [...prompt, ...greedy], asPrompt);
+        const ours = await logitsOf(device, [...prompt, ...greedy], asPrompt, embedded);
         for (const [i, row] of ours.slice(0, prompt.length - asPrompt + 1).entries()) {
           const position = asPrompt - 1 + i;
           const expected = logits.subarray(position * vocab, (position + 1) * vocab);

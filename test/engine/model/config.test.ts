@@ -44,6 +44,35 @@ const mistral = {
   vocab_size: 32000,
 };
 
+const smolVlm = {
+  architectures: ['Idefics3ForConditionalGeneration'],
+  model_type: 'idefics3',
+  image_token_id: 49190,
+  scale_factor: 4,
+  tie_word_embeddings: false,
+  text_config: {
+    architectures: ['VLlama3ForCausalLM'],
+    model_type: 'llama',
+    head_dim: 64,
+    hidden_size: 576,
+    intermediate_size: 1536,
+    max_position_embeddings: 8192,
+    num_attention_heads: 9,
+    num_hidden_layers: 30,
+    num_key_value_heads: 3,
+    rms_norm_eps: 1e-5,
+    rope_theta: 100000,
+    vocab_size: 49280,
+  },
+  vision_config: {
+    model_type: 'idefics3_vision',
+    hidden_size: 768,
+    image_size: 512,
+    num_attention_heads: 12,
+    patch_size: 16,
+  },
+};
+
 const qwen25 = {
   architectures: ['Qwen2ForCausalLM'],
   hidden_size: 896,
@@ -193,6 +222,66 @@ describe('config', () => {
     const { rope_theta, rope_scaling, ...rest } = llama31;
     const newer = spec({ ...rest, rope_parameters: { ...rope_scaling, rope_theta } });
     expect(newer).toEqual(spec(llama31));
+  });
+
+  it('describes SmolVLM: its text model as a Llama, and its vision tower', () => {
+    const described = spec(smolVlm);
+    expect(described).toMatchObject({
+      family: 'idefics3',
+      layers: 30,
+      hidden: 576,
+      heads: 9,
+      kvHeads: 3,
+      headDim: 64,
+      vocab: 49280,
+      contextLength: 8192,
+      tiedEmbeddings: false,
+    });
+    // What the file does not say is the class's default.
+    expect(described.vision).toEqual({
+      imageSize: 512,
+      patchSize: 16,
+      patchesPerSide: 32,
+      hidden: 768,
+      layers: 12,
+      heads: 12,
+      ffn: 3072,
+      normEps: 1e-6,
+      scaleFactor: 4,
+      imageTokenId: 49190,
+      tokensPerTile: 64,
+    });
+    expect(spec(llama31).vision).toBeUndefined();
+    const smolvlm = { ...smolVlm, model_type: 'smolvlm', architectures: ['SmolVLMForConditionalGeneration'] };
+    expect(spec(smolvlm).family).toBe('smolvlm');
+    // Of the larger one's tiles, 6 pixels a side are beside the last patch.
+    const larger = { ...smolVlm, scale_factor: 3, vision_config: { image_size: 384, patch_size: 14 } };
+    expect(spec(larger).vision).toMatchObject({ patchesPerSide: 27, tokensPerTile: 81, hidden: 1152 });
+    const tied = { ...smolVlm, tie_word_embeddings: undefined };
+    expect(
+      spec({ ...tied, text_config: { ...smolVlm.text_config, tie_word_embeddings: true } }),
+    ).toMatchObject({
+      tiedEmbeddings: true,
+    });
+  });
+
+  it.each([
+    [{ text_config: { ...smolVlm.text_config, model_type: 'qwen2' } }, /text_config\.model_type "qwen2"/],
+    [{ text_config: { ...smolVlm.text_config, hidden_size: 0 } }, /text_config: hidden_size/],
+    [{ text_config: undefined }, /text_config/],
+    [{ vision_config: undefined }, /vision_config/],
+    [{ vision_config: { ...smolVlm.vision_config, model_type: 'clip_vision_model' } }, /"clip_vision_model"/],
+    [{ vision_config: { ...smolVlm.vision_config, hidden_act: 'gelu' } }, /hidden_act "gelu"/],
+    [{ vision_config: { ...smolVlm.vision_config, num_channels: 1 } }, /num_channels 1/],
+    [
+      { vision_config: { ...smolVlm.vision_config, num_attention_heads: 7 } },
+      /multiple of num_attention_heads 7/,
+    ],
+    [{ scale_factor: 5 }, /the 32 patches of a side .* of scale_factor 5/],
+    [{ image_token_id: 49280 }, /image_token_id 49280 is outside the vocabulary of 49280/],
+    [{ architectures: ['LlavaForConditionalGeneration'] }, /"LlavaForConditionalGeneration"/],
+  ])('refuses a vision model with %j', async (change, message) => {
+    expect(await refusal(() => spec({ ...smolVlm, ...change }))).toMatch(message);
   });
 
   it('names an architecture that is not supported, and those that are', async () => {

@@ -37,6 +37,9 @@ describe('generation defaults', () => {
 
   it("fall back to config.json's eos, then to none", async () => {
     expect(await read({ 'config.json': { eos_token_id: 2 } })).toEqual({ eosTokenIds: [2] });
+    const around = { text_config: { eos_token_id: 5 } };
+    expect(await read({ 'config.json': around })).toEqual({ eosTokenIds: [5] });
+    expect(await read({ 'config.json': { ...around, eos_token_id: 4 } })).toEqual({ eosTokenIds: [4] });
     expect(await read({ 'generation_config.json': {}, 'config.json': { eos_token_id: null } })).toEqual({
       eosTokenIds: [],
     });

@@ -9,6 +9,7 @@ import { parseRows } from '../../../loadtest/rows.js';
 import { Folder } from '../../scripts/support.js';
 import { TandemProcess } from '../../server/commands/tandem-process.js';
 import { demoFolder } from '../../support/demo.js';
+import { makeVisionModel } from '../../support/vision-model.js';
 import { Float64Model } from './float64-model.js';
 import { alikeHeads, writeTinyModel } from './tiny-attention-model.js';
 
@@ -26,6 +27,7 @@ beforeAll(() => {
   writeTinyModel(folder.at('biased'), { lowRank: true, biases: true, sharded: true });
   writeTinyModel(folder.at('full-rank'), { lowRank: false });
   writeTinyModel(folder.at('shared'), { lowRank: false, kvHeads: 2 });
+  makeVisionModel(folder.at('reader'));
   folder.write('full/file', '');
   folder.write('short.txt', letters.slice(0, 300).join(''));
 });
@@ -162,6 +164,7 @@ describe('tandem convert kv-heads', () => {
     ],
     [[model, out, '--keep', '1'], 'nothing is to be done'],
     [[folder.at('shared'), out, ...half], 'shares KV heads already (2 for 4 heads)'],
+    [[folder.at('reader'), out, ...half], 'the model reads images (idefics3)'],
     [[folder.at('nowhere'), out, ...half], 'there is no such folder'],
     [[model, folder.at('full'), ...half], 'full is not empty: name a new folder, or remove this one'],
     [[model, out, '--keep', '0.5', '--window', '300'], "--window 300: the model's context is 256 tokens"],

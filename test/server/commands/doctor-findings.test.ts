@@ -9,6 +9,7 @@ const model: ModelFacts = {
   parameters: 5_300_000,
   weightBytes: 6_000_000,
   weights: 'int8',
+  visionBytes: 0,
   contextLength: 2048,
   vocab: 2048,
   chatTemplate: true,
@@ -170,6 +171,17 @@ describe('doctor', () => {
     expect(find({ model: big }, 'memory')).toMatchObject({ level: 'problem' });
     expect(find({ model: big }, 'memory').advice).toContain('--weights int4');
     expect(find({ model: { ...big, weights: 'int4' } }, 'memory').advice).toBe('take a smaller model');
+  });
+
+  it('counts the vision tower as what the processor holds, also beside a GPU', () => {
+    const reader = { ...model, weightBytes: 10 * 2 ** 30, visionBytes: 8 * 2 ** 30 };
+    expect(find({ model: reader }, 'memory').found).toContain('the weights need 18.0 GiB');
+    const gpu = { name: 'NVIDIA X', memoryBytes: 20 * 2 ** 30 } as CudaDevice;
+    const device = { kind: 'cuda', gpu: 0, found: gpu, memoryFraction: 0.9, notes: [] } as const;
+    expect(find({ device, model: reader }, 'memory').level).toBe('ok');
+    expect(find({ device, model: { ...reader, visionBytes: 17 * 2 ** 30 } }, 'memory').level).toBe('problem');
+    expect(find({ model: reader }, 'model').found).toContain('10.0 GiB as int8, and 8.0 GiB to read images');
+    expect(find({}, 'model').found).not.toContain('images');
   });
 
   it("passes a model's fault on and misses its chat template", () => {
