@@ -13,6 +13,7 @@ import { readImageProcessing } from './model/image-processing.js';
 import type { Checkpoint } from './model/model-spec.js';
 import { openTokenizer } from './model/tokenizer.js';
 import {
+  cpuUnits,
   type DeviceSettings,
   largestClass,
   openDevice,
@@ -60,6 +61,7 @@ export async function openLocalEngine(
     );
   }
   device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
+  const images = await openImages(checkpoint, settings, device);
   const { kv } = device;
   const forms = packing ? [packing.form] : pressure?.rungs;
   if (partitions) await checkHolds(device, partitions);
@@ -81,7 +83,7 @@ export async function openLocalEngine(
     },
     weights: model.weights,
     kvPrecision: engine.kv === 'zip' || engine.kv === 'pack' ? engine.kv : largestClass(engine),
-    weightBytes: device.info.weightBytes,
+    weightBytes: device.info.weightBytes + (images?.weightBytes ?? 0),
     kvBytes: device.info.kvBytes,
     kvBytesPerToken: kv.classBlockBytes[largestClass(engine)] / kv.pageTokens,
   };
@@ -91,7 +93,7 @@ export async function openLocalEngine(
     device,
     tokenizer,
     info,
-    images: await openImages(checkpoint, settings, device),
+    images,
     prefixCache: engine.prefixCache,
     packing,
     pressure,
@@ -124,7 +126,11 @@ async function openImages(
   try {
     const processing = await readImageProcessing(checkpoint.folder, vision);
     const { checkFinite } = model;
-    const encoder = openVisionEncoder(checkpoint, { checkFinite, ...(engine.isa && { isa: engine.isa }) });
+    const encoder = openVisionEncoder(checkpoint, {
+      checkFinite,
+      threads: cpuUnits(engine),
+      ...(engine.isa && { isa: engine.isa }),
+    });
     return new ImageStore({ encoder, vision, processing, hidden, capacityBytes: engine.imageMemory });
   } catch (error) {
     await device.close();

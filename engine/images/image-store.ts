@@ -6,7 +6,7 @@ import type { ImageStats, PromptImage } from '../types.js';
 import { normalizeTile } from './normalize.js';
 
 export interface ImageStoreOptions {
-  readonly encoder: Pick<VisionEncoder, 'encode' | 'threads' | 'close'>;
+  readonly encoder: Pick<VisionEncoder, 'encode' | 'threads' | 'weightBytes' | 'close'>;
   readonly vision: VisionSpec;
   readonly processing: ImageProcessing;
   /** Width of the decoder, which is that of the rows. */
@@ -54,6 +54,11 @@ export class ImageStore {
 
   constructor(options: ImageStoreOptions) {
     this.#options = options;
+  }
+
+  /** Of the encoder. */
+  get weightBytes(): number {
+    return this.#options.encoder.weightBytes;
   }
 
   stats(): ImageStats {

@@ -4,6 +4,14 @@ import { type ApiError, invalidRequest } from '../openai/errors.js';
 export const imageDetails = ['auto', 'low', 'high'] as const;
 export type ImageDetail = (typeof imageDetails)[number];
 
+/** An image as a content part names it. */
+export interface ImageReference {
+  readonly url: string;
+  readonly detail: ImageDetail;
+  /** Where it stands in the body, for errors. */
+  readonly param: string;
+}
+
 /** An image as a body brings it. Plain data, as all that crosses threads. */
 export interface ImageSource {
   /** Encoded, of a type in `imageTypes`. */
@@ -29,8 +37,8 @@ function beginsWith(bytes: Uint8Array, at: number, magic: string): boolean {
 /** Longest type of a data: URL, with its parameters. */
 const maxHeadChars = 256;
 
-/** `url` is what a content part names; nothing but its own data is ever read. Throws `ApiError` 400. */
-export function imageSource(url: string, detail: ImageDetail, param: string): ImageSource {
+/** Of a data: URL; nothing is ever read from elsewhere. Throws `ApiError` 400. */
+export function imageSource({ url, detail, param }: ImageReference): ImageSource {
   const head = url.slice(0, maxHeadChars).split(',', 1)[0]!;
   if (!/^data:/i.test(url)) {
     throw invalidRequest(
