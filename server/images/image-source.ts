@@ -42,7 +42,7 @@ export function imageSource({ url, detail, param }: ImageReference): ImageSource
   const head = url.slice(0, maxHeadChars).split(',', 1)[0]!;
   if (!/^data:/i.test(url)) {
     throw invalidRequest(
-      `'${param}' is not a data: URL, and nothing is fetched from elsewhere. Send the image itself: ` +
+      `The image of '${param}' is not a data: URL, and nothing is fetched from elsewhere. Send the image itself: ` +
         "'data:image/png;base64,...'.",
       param,
       'unsupported_image_url',

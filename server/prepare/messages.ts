@@ -139,7 +139,7 @@ function toTemplatePart({ type, text, image_url }: ChatPart, role: string, param
   if (type === 'text' && text !== undefined) return { type, text };
   if (type === 'image_url' && image_url !== undefined) {
     const { url, detail } = image_url;
-    return imagePart(url, detail, role, `${param}.image_url.url`);
+    return imagePart(url, detail, role, param);
   }
   throw unsupportedPart(type, param);
 }

@@ -91,7 +91,7 @@ function toParts(role: MessageItem['role'] | 'tool', content: string | GivenPart
     if (type === 'input_image' && file_id != null) {
       throw invalidRequest(
         "There are no files: send the image itself as 'image_url', a data: URL.",
-        `${at}.file_id`,
+        at,
         'unsupported_content',
       );
     }
@@ -147,7 +147,7 @@ function contentOf({ role, content }: MessageItem, param: string): string | read
   return joinedTexts(
     content.map((part, index): TemplatePart => {
       if (part.type !== 'input_image') return { type: 'text', text: textOf([part]) };
-      return imagePart(part.image_url, part.detail, role, `${param}.content.${index}.image_url`);
+      return imagePart(part.image_url, part.detail, role, `${param}.content.${index}`);
     }),
   );
 }
