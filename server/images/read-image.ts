@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import sharp, { type Sharp } from 'sharp';
+import sharp from 'sharp';
 import type { ImageProcessing } from '../../engine/index.js';
 import { cutTiles } from './cut-tiles.js';
 import { broken, type ImageSource } from './image-source.js';
+import { resize } from './resize.js';
 import { planTiles, type Size, type TileGrid } from './tiles.js';
 
 /** Whoever reads images for requests has what else it can do switched off: formats that run code or read other files. */
@@ -43,12 +44,9 @@ export async function readImage(
   const size = await sizeOf(source, limits);
   const { longest, whole, grid } = planTiles(size, processing, source.detail !== 'low');
   const { tileSize } = processing;
-  const upright = sharp(source.bytes, { limitInputPixels: limits.maxPixels, failOn: 'error' })
-    .autoOrient()
-    .flatten({ background: '#ffffff' });
-  const atLongest = await pixelsOf(upright, longest, source.param);
-  const resized = await resize(atLongest, longest, whole, source.param);
-  const small = await resize(resized, whole, { width: tileSize, height: tileSize }, source.param);
+  const decoded = await decode(source, limits);
+  const resized = resize(resize(decoded, size, longest), longest, whole);
+  const small = resize(resized, whole, { width: tileSize, height: tileSize });
   const pixels = cutTiles(resized, whole, small, grid, tileSize);
   return { hash: createHash('sha256').update(pixels).digest('hex'), pixels, grid };
 }
@@ -70,15 +68,12 @@ async function sizeOf({ bytes, param }: ImageSource, { maxPixels }: ImageLimits)
   return { width, height };
 }
 
-function resize(pixels: Uint8Array, from: Size, to: Size, param: string): Promise<Uint8Array> {
-  return pixelsOf(sharp(pixels, { raw: { ...from, channels: 3 } }), to, param);
-}
-
-/** [height, width, 3] of the image at that size, whatever its shape. */
-async function pixelsOf(image: Sharp, { width, height }: Size, param: string): Promise<Uint8Array> {
+/** [height, width, 3] */
+async function decode({ bytes, param }: ImageSource, { maxPixels }: ImageLimits): Promise<Uint8Array> {
   try {
-    return await image
-      .resize(width, height, { fit: 'fill', kernel: 'lanczos3', fastShrinkOnLoad: false })
+    return await sharp(bytes, { limitInputPixels: maxPixels, failOn: 'error' })
+      .autoOrient()
+      .flatten({ background: '#ffffff' })
       .toColourspace('srgb')
       .raw()
       .timeout({ seconds: decodeSeconds })

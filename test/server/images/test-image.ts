@@ -11,24 +11,32 @@ export function png(width: number, height: number, colourAt: (x: number, y: numb
       rows.set([red, green, blue, alpha], y * (1 + 4 * width) + 1 + 4 * x);
     }
   }
-  const head = Buffer.alloc(13);
-  head.writeUInt32BE(width, 0);
-  head.writeUInt32BE(height, 4);
-  head.set([8, 6, 0, 0, 0], 8);
-  return pngOf(head, rows);
+  return pngOf(headOf(width, height, 6), rows);
+}
+
+/** All of one level, without colours. */
+export function grey(width: number, height: number, level: number): Buffer {
+  const rows = Buffer.alloc(height * (1 + width), level);
+  for (let y = 0; y < height; y++) rows[y * (1 + width)] = 0;
+  return pngOf(headOf(width, height, 0), rows);
 }
 
 /** Says that it is of this size, and is a few bytes. */
 export function bomb(width: number, height: number): Buffer {
-  const head = Buffer.alloc(13);
-  head.writeUInt32BE(width, 0);
-  head.writeUInt32BE(height, 4);
-  head.set([8, 2, 0, 0, 0], 8);
-  return pngOf(head, Buffer.alloc(1));
+  return pngOf(headOf(width, height, 2), Buffer.alloc(1));
 }
 
 export function dataUrl(bytes: Uint8Array, type = 'image/png'): string {
   return `data:${type};base64,${Buffer.from(bytes).toString('base64')}`;
+}
+
+/** Of 8 bits a channel. */
+function headOf(width: number, height: number, colourType: number): Buffer {
+  const head = Buffer.alloc(13);
+  head.writeUInt32BE(width, 0);
+  head.writeUInt32BE(height, 4);
+  head.set([8, colourType, 0, 0, 0], 8);
+  return head;
 }
 
 function pngOf(head: Buffer, rows: Buffer): Buffer {
