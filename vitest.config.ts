@@ -30,5 +30,6 @@ export default defineConfig({
     // They end what hangs. Nothing is timed by them, so a slow and busy machine must not reach them.
     testTimeout: 180_000,
     hookTimeout: 180_000,
+    expect: { poll: { timeout: 60_000 } },
   },
 });

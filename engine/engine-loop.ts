@@ -157,7 +157,7 @@ export class EngineLoop {
     const [first] = state.sequences;
     const parked = state.session?.continueWith(first!);
     if (parked) {
-      this.#memory.unpark(first!, parked);
+      this.#memory.swapped.unpark(first!, parked);
       this.#scheduler.addSwapped(first!);
     } else {
       this.#scheduler.add(first!);
@@ -175,7 +175,7 @@ export class EngineLoop {
 
   /** Nobody will go on with what was parked. */
   dropParked(parked: ParkedKv): void {
-    if (!this.#isLost) this.#memory.dropParked(parked);
+    if (!this.#isLost) this.#memory.swapped.dropParked(parked);
   }
 
   /** Starts whatever can run now. */
@@ -242,8 +242,8 @@ export class EngineLoop {
       kvPackedBlocks: this.#memory.packedBlocks,
       kvDroppedTokens: this.#memory.droppedTokens,
       ...(this.#memory.pages && { kvPages: this.#memory.pages }),
-      kvSwappedBytes: this.#memory.swappedBytes,
-      cache: this.#memory.cacheStats,
+      kvSwappedBytes: this.#memory.swapped.bytes,
+      cache: this.#memory.free.cacheStats,
       promptTokens: this.#promptTokens,
       promptTokensRead: this.#readTokens,
       generatedTokens: this.#generatedTokens,
@@ -286,8 +286,8 @@ export class EngineLoop {
     this.#unitUse.begin(plan, this.#parts.now());
     this.#device.partition(lane === 'prefill' ? units : this.#device.info.units - units);
     const sights = plan.chunks.map(({ work, tokens }) => ({
-      looks: this.#memory.looksAmong(work, tokens),
-      seen: this.#memory.seenBy(work),
+      looks: this.#memory.sights.looksAmong(work, tokens),
+      seen: this.#memory.sights.seenBy(work),
     }));
     const step = stepOf(plan, sights);
     const probes = plan.chunks.flatMap(({ work }, entry) =>
@@ -334,7 +334,7 @@ export class EngineLoop {
     if (plan.lane === 'decode') this.#beginFollowing(now);
     this.#busySeconds[plan.lane] += seconds;
     probes.forEach(({ work, look }, index) => {
-      if (work.phase !== 'ended') this.#memory.saw(work, look, result.saliency[index]!);
+      if (work.phase !== 'ended') this.#memory.sights.saw(work, look, result.saliency[index]!);
     });
     this.#scheduler.complete(plan, { seconds, ...(opSeconds && { opSeconds }), nowMs: now });
     plan.chunks.forEach((chunk, entry) => {

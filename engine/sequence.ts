@@ -74,6 +74,23 @@ export class Sequence implements Work {
     if (this.identity !== this.tokens) this.identity.push(token);
   }
 
+  /** Nothing of it is computed any more. */
+  forget(): void {
+    this.computedTokens = 0;
+    this.packedTokens = 0;
+    this.droppedTokens = 0;
+    this.convertedTokens = 0;
+    this.rung = 0;
+    this.rungTokens = 0;
+    this.squeezedTokens = 0;
+    this.dropDueTokens = 0;
+    this.packedClasses = [];
+    this.packedBytes = 0;
+    this.packingPlan = undefined;
+    this.saliency = undefined;
+    this.sight = undefined;
+  }
+
   get arrivalMs(): number {
     return this.request.arrivalMs;
   }

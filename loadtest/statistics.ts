@@ -10,6 +10,11 @@ export function percentileOfSorted(sorted: ArrayLike<number>, p: number): number
   return sorted[below]! + (sorted[above]! - sorted[below]!) * (position - below);
 }
 
+/** NaN of none. */
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
 export function median(values: readonly number[]): number {
   return percentileOfSorted(Float64Array.from(values).sort(), 0.5);
 }

@@ -85,6 +85,8 @@ export class Metrics {
     const held = Object.entries(stats.kvHeldBytes);
     const bytes = held.reduce((sum, [, ofClass]) => sum + ofClass, 0);
     this.#set('kv_bytes', 'Bytes of KV pages in use.', bytes);
+    const allBytes = stats.kvBlocksTotal * stats.kvBlockBytes;
+    this.#set('kv_bytes_total', 'Bytes of KV pages there is memory for.', allBytes);
     for (const [name, ofClass] of held) {
       this.#set('kv_class_bytes', 'Bytes of KV pages in use, by precision class.', ofClass, { class: name });
     }

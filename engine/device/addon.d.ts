@@ -178,6 +178,7 @@ export interface NativeDevice {
     classBlockBytes: Record<PrecisionClass, number>;
   };
   kvFreeBlocks(): number;
+  kvCompact(blocks: number): boolean;
   /** The class as its place in `pageClasses`. */
   kvReserve(slot: number, tokens: number, precision: number): boolean;
   kvLength(slot: number): number;

@@ -265,6 +265,12 @@ export interface KvPool {
   readonly chunkBlocks: number;
   /** Blocks that could be reserved now. */
   freeBlocks(): number;
+  /**
+   * Memory serves one class by chunks, so the pages that sequences leave behind lie scattered over chunks that others still use.
+   * Moves pages together until `blocks` more blocks are free, but for those of slots that are in a step or a swap, or being
+   * converted, for which fewer may come free. False, and nothing changed, if not so many lie scattered, or all that do are in use.
+   */
+  compact(blocks: number): boolean;
   /** Bytes of the pages in use, by class. */
   heldBytes(): Readonly<Record<PrecisionClass, number>>;
   /**

@@ -94,18 +94,17 @@ export async function openNativeDevice(
 export type VisionEncoder = NativeVisionEncoder;
 
 /**
- * Packs the weights of the checkpoint's vision tower. `threads`: all cores that this process may use if absent. Takes as long as that takes. Throws `EngineError('model_invalid')` if
+ * Packs the weights of the checkpoint's vision tower. Takes as long as that takes. Throws `EngineError('model_invalid')` if
  * they are not sound; the checkpoint must have a `spec.vision`.
  */
 export function openVisionEncoder(
   { spec, files, visionTensors }: Checkpoint,
-  settings: Pick<NativeVisionOptions, 'isa' | 'checkFinite'> & { readonly threads?: number },
+  settings: Pick<NativeVisionOptions, 'isa' | 'checkFinite' | 'threads'>,
 ): VisionEncoder {
   if (!spec.vision) throw new Error('a model of text alone has no vision encoder');
-  const { VisionEncoder: Encoder, cpuInfo } = loadAddon();
+  const { VisionEncoder: Encoder } = loadAddon();
   try {
     return new Encoder({
-      threads: cpuInfo().cores,
       ...settings,
       spec: spec.vision,
       decoderHidden: spec.hidden,
@@ -157,6 +156,7 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped:
     ...native.kvInfo(),
     precision,
     freeBlocks: () => native.kvFreeBlocks(),
+    compact: (blocks) => native.kvCompact(blocks),
     reserve: (slot, tokens, born = precision) => native.kvReserve(slot, tokens, pageClasses.indexOf(born)),
     length: (slot) => native.kvLength(slot),
     publish: (slot, index) => native.kvPublish(slot, index),

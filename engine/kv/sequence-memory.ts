@@ -1,10 +1,11 @@
-import type { BornClass, Device, SwappedKv } from '../device/device.js';
+import type { BornClass, Device } from '../device/device.js';
 import { slotSampling } from '../sampling/params.js';
 import type { Memory, Squeezable } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
-import type { CacheStats, KvUsage } from '../types.js';
+import type { KvUsage } from '../types.js';
 import { blocksFor } from './admission.js';
 import type { Compression } from './compression.js';
+import { FreeMemory } from './free-memory.js';
 import { type Continuation, KeptSequences } from './kept-sequences.js';
 import type { PackingRule } from './packing-rule.js';
 import { byRule, underPressure } from './packing-schedule.js';
@@ -13,12 +14,12 @@ import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PartitionRule } from './partition-rule.js';
 import type { CacheNode, PrefixCache } from './prefix-cache.js';
 import type { PressureRule, Squeeze } from './pressure-rule.js';
-import { type Look, probesAmong, tailProbes } from './probes.js';
-import { Saliency } from './saliency.js';
+import { tailProbes } from './probes.js';
 import { SequencePacking } from './sequence-packing.js';
 import { SequencePartitions } from './sequence-partitions.js';
-import type { ParkedKv } from './session.js';
-import { PrefillSight, type SeenPages, type SparsePrefill } from './sparse-prefill.js';
+import { Sights } from './sights.js';
+import type { SparsePrefill } from './sparse-prefill.js';
+import { SwappedSequences } from './swapped-sequences.js';
 
 export interface SequenceMemoryOptions {
   readonly device: Device;
@@ -44,19 +45,23 @@ export interface SequenceMemoryOptions {
 /** The slots and the KV pool of a device, with the prefix cache over it, as the scheduler asks for them. */
 export class SequenceMemory implements Memory<Sequence> {
   readonly pageTokens: number;
+  /** Where sequences look. */
+  readonly sights: Sights;
+  /** What can be had of the KV memory. */
+  readonly free: FreeMemory;
+  /** What lies in host memory. */
+  readonly swapped: SwappedSequences;
   readonly #device: Device;
   readonly #cache: PrefixCache | undefined;
   readonly #options: SequenceMemoryOptions;
   readonly #freeSlots: number[];
+  /** What pages are packed into where attention decides on it. */
+  readonly #form: PackedForm | undefined;
   readonly #compression: Compression | undefined;
   readonly #packing: SequencePacking | undefined;
   readonly #partitions: SequencePartitions | undefined;
   /** Absent where sequences are not held in partitions, or nothing is kept for others. */
   readonly #kept: KeptSequences | undefined;
-  readonly #swapped = new Map<Sequence, SwappedKv>();
-  #swappedBytes = 0;
-  /** Copies to and from host memory that run. */
-  #copies = 0;
 
   constructor(options: SequenceMemoryOptions) {
     const { kv, info } = options.device;
@@ -69,16 +74,35 @@ export class SequenceMemory implements Memory<Sequence> {
     const schedule = packing ? byRule(packing) : pressure && underPressure(pressure);
     if (schedule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
     const share = (sequence: Sequence) => this.share(sequence);
+    const vacate = (blocks: number) => this.free.vacate(blocks);
     if (schedule && cache) {
       const partitions = pressure?.partitions;
-      this.#packing = new SequencePacking({ kv, layers, cache, schedule, partitions, share, onPacked });
+      this.#packing = new SequencePacking({
+        kv,
+        layers,
+        cache,
+        schedule,
+        partitions,
+        share,
+        vacate,
+        onPacked,
+      });
     }
+    if (partitions && cache) this.#kept = new KeptSequences(kv, partitions, (path) => cache.leave(path));
+    this.free = new FreeMemory(kv, cache, this.#kept);
+    this.swapped = new SwappedSequences(kv, options.swapBytes);
     if (partitions) {
-      const giveBack = (blocks: number) => this.#giveBack(blocks);
       const rule = partitions;
-      this.#partitions = new SequencePartitions({ kv, layers, rule, cache, share, giveBack, onPacked });
-      if (cache) this.#kept = new KeptSequences(kv, rule, (path) => cache.leave(path));
+      this.#partitions = new SequencePartitions({ kv, layers, rule, cache, share, vacate, onPacked });
     }
+    this.#form = chosenForm(packing, pressure);
+    this.sights = new Sights({
+      layers,
+      pageTokens: this.pageTokens,
+      form: this.#form,
+      sparse: options.sparse,
+      partitions: pressure?.partitions,
+    });
     this.#compression = this.#packing ?? this.#partitions;
     this.#freeSlots = Array.from({ length: info.slots }, (_, i) => info.slots - 1 - i);
   }
@@ -89,7 +113,7 @@ export class SequenceMemory implements Memory<Sequence> {
 
   /** Whether a copy to or from host memory, or a conversion, runs: the device must not be closed. */
   get isCopying(): boolean {
-    return this.#copies > 0 || (this.#compression?.running ?? 0) > 0;
+    return this.swapped.copies > 0 || (this.#compression?.running ?? 0) > 0;
   }
 
   /** Blocks that were packed, since the start. */
@@ -105,24 +129,6 @@ export class SequenceMemory implements Memory<Sequence> {
   /** Pages that were packed, by layer; undefined where all of them are packed alike, or none is. */
   get pages(): readonly LayerPages[] | undefined {
     return this.#packing?.pages;
-  }
-
-  /** Bytes of host memory that hold swapped sequences, or will. */
-  get swappedBytes(): number {
-    return this.#swappedBytes;
-  }
-
-  /** Of the prefix cache, and what sequences in partitions have left. */
-  get cacheStats(): CacheStats {
-    const none = { blocks: 0, hitTokens: 0, queriedTokens: 0, evictedBlocks: 0 };
-    const stats = this.#cache?.stats() ?? none;
-    if (!this.#kept) return stats;
-    const { blocks, evictedBlocks } = this.#kept;
-    return {
-      ...stats,
-      blocks: stats.blocks + blocks,
-      evictedBlocks: stats.evictedBlocks + evictedBlocks,
-    };
   }
 
   kvBytesPerToken(sequence: Sequence): number {
@@ -145,8 +151,7 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   contextOf(sequence: Sequence): number {
-    const sight = this.#sightOf(sequence);
-    return sight?.contextAt(sequence.computedTokens) ?? this.#seenPacked(sequence) + sequence.unpackedTokens;
+    return this.sights.contextOf(sequence) ?? this.#seenPacked(sequence) + sequence.unpackedTokens;
   }
 
   /** What the sequence's KV has come to. */
@@ -163,66 +168,8 @@ export class SequenceMemory implements Memory<Sequence> {
     };
   }
 
-  /** Of the sequence's next `tokens` tokens, those whose attention decides something. */
-  looksAmong({ promptTokens, computedTokens }: Sequence, tokens: number): Look[] {
-    const end = computedTokens + tokens;
-    const packing = this.#form ? probesAmong(promptTokens, computedTokens, end) : [];
-    const sight = this.#options.sparse?.probesAmong(promptTokens, computedTokens, end) ?? [];
-    return [
-      ...packing.map((run) => ({ run, decides: 'packing' }) as const),
-      ...sight.map((run) => ({ run, decides: 'sight' }) as const),
-    ];
-  }
-
-  /** Where the sequence's next rows look; undefined: everywhere. */
-  seenBy(sequence: Sequence): SeenPages | undefined {
-    return this.#sightOf(sequence)?.at(sequence.computedTokens);
-  }
-
-  #sightOf(sequence: Sequence): PrefillSight | undefined {
-    const { sparse } = this.#options;
-    if (sparse) sequence.sight ??= new PrefillSight(sparse, sequence.promptTokens);
-    return sequence.sight;
-  }
-
-  /** What pages are packed into where attention decides on it. */
-  get #form(): PackedForm | undefined {
-    const { packing, pressure } = this.#options;
-    if (!packing) return pressure?.chosenForm;
-    return decidesByAttention(packing.form) ? packing.form : undefined;
-  }
-
-  /** Where these rows of the sequence looked. */
-  saw(sequence: Sequence, { run, decides }: Look, sums: Uint32Array): void {
-    if (decides === 'sight') {
-      this.#sightOf(sequence)?.add(run, sums);
-      return;
-    }
-    const { layers } = this.#device.info.spec;
-    sequence.saliency ??= new Saliency(sequence.promptTokens, layers, this.pageTokens);
-    sequence.saliency.add(run, this.#withDropped(sequence, sums));
-  }
-
-  /** Sums by page, [layers, pages], of the pages that are held: with zeros for those that were dropped. */
-  #withDropped({ droppedTokens }: Sequence, sums: Uint32Array): Uint32Array {
-    const rule = this.#options.pressure?.partitions;
-    if (!rule || droppedTokens === 0) return sums;
-    const { layers } = this.#device.info.spec;
-    const held = sums.length / layers;
-    const sink = rule.sinkTokens / this.pageTokens;
-    const dropped = droppedTokens / this.pageTokens;
-    const all = new Uint32Array(layers * (held + dropped));
-    for (let layer = 0; layer < layers; layer++) {
-      const own = sums.subarray(layer * held, (layer + 1) * held);
-      all.set(own.subarray(0, sink), layer * (held + dropped));
-      all.set(own.subarray(sink), layer * (held + dropped) + sink + dropped);
-    }
-    return all;
-  }
-
   usage(): number {
-    const { totalBlocks } = this.#device.kv;
-    return 1 - (this.#availableBlocks() + (this.#kept?.blocks ?? 0)) / totalBlocks;
+    return this.free.usage;
   }
 
   cachedTokens(sequence: Sequence): number {
@@ -234,8 +181,10 @@ export class SequenceMemory implements Memory<Sequence> {
     const most = this.#mostBlocks(sequence, sequence.tokenCount + reserveTokens) + this.#packRoom;
     const continuation = this.#continuation(sequence);
     if (continuation) {
-      if (this.#makeAvailable(most - this.#kept!.blocksOf(continuation), continuation)) {
-        this.#goOn(sequence, continuation);
+      if (this.free.make(most - this.#kept!.blocksOf(continuation), continuation)) {
+        this.#open(sequence);
+        this.#kept!.take(sequence, continuation);
+        this.#cache!.count(sequence.tokenCount, continuation.tokens);
         return true;
       }
       // What it holds lies in the way of a sequence that is alone.
@@ -243,7 +192,7 @@ export class SequenceMemory implements Memory<Sequence> {
     }
     const path = this.#match(sequence);
     const idle = path.filter((node) => node.users === 0).length;
-    if (!this.#makeAvailable(most - path.length + idle)) return false;
+    if (!this.free.make(most - path.length + idle)) return false;
     this.#open(sequence);
     if (path.length > 0) {
       this.#device.kv.attach(
@@ -254,7 +203,7 @@ export class SequenceMemory implements Memory<Sequence> {
     this.#cache?.use(path, sequence.tokenCount);
     sequence.path = path;
     sequence.computedTokens = path.length * this.pageTokens;
-    this.#learnFrom(path, sequence);
+    this.sights.learn(sequence);
     return true;
   }
 
@@ -264,14 +213,9 @@ export class SequenceMemory implements Memory<Sequence> {
     while (!kv.reserve(sequence.slot, tokens - sequence.droppedTokens, born)) {
       const missing =
         blocksFor(tokens, this.pageTokens) - Math.floor(sequence.computedTokens / this.pageTokens);
-      if (!this.#giveBack(missing)) return false;
+      if (!this.free.vacate(missing)) return false;
     }
     return true;
-  }
-
-  /** Gives back memory that nobody runs on, of so many blocks if there is as much; false: there was none. */
-  #giveBack(blocks: number): boolean {
-    return (this.#cache?.evict(blocks) ?? 0) > 0 || (this.#kept?.evict() ?? false);
   }
 
   fork(from: Sequence, to: Sequence): boolean {
@@ -298,29 +242,20 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#kept?.match(sequence.identity.view());
   }
 
-  /** Whether so many blocks can be had, but for those of `spared`: what others have left is given up for that. */
-  #makeAvailable(blocks: number, spared?: Continuation): boolean {
-    while (blocks > this.#availableBlocks()) if (!this.#kept?.evict(spared?.kept)) return false;
-    return true;
-  }
-
-  #goOn(sequence: Sequence, continuation: Continuation): void {
-    this.#open(sequence);
-    this.#kept!.take(sequence, continuation);
-    this.#cache!.count(sequence.tokenCount, continuation.tokens);
-  }
-
   /** Frees the slot. What it computed stays in the cache for whoever asks the same, or in host memory for its session. */
   release(sequence: Sequence): void {
     if (this.#isParked(sequence)) {
-      this.swapOut(sequence);
+      this.#copyOut(sequence, () => {
+        this.swapped.drop(sequence);
+        this.#options.onParked();
+      });
       return;
     }
     this.#compression?.abandon(sequence);
     this.share(sequence);
     if (sequence.phase === 'ended' && sequence.packedTokens > 0) this.#kept?.keep(sequence);
     this.#close(sequence);
-    forget(sequence);
+    sequence.forget();
   }
 
   get hasSlot(): boolean {
@@ -328,7 +263,7 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   get isTight(): boolean {
-    return this.#options.pressure !== undefined && this.#availableBlocks() <= this.#packRoom;
+    return this.#options.pressure !== undefined && !this.free.make(this.#packRoom + 1);
   }
 
   squeezable(sequence: Sequence): Squeezable | undefined {
@@ -403,11 +338,7 @@ export class SequenceMemory implements Memory<Sequence> {
     const common = sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
     const exact = this.#exactTokens(sequence);
     this.#cache?.extend(path, slot, identity.view(0, Math.min(computedTokens, common, exact)));
-    if (!sparse) return;
-    for (const [stretch, end] of this.#stretchEnds(sparse, path)) {
-      const seen = sequence.sight?.ofStretch(stretch);
-      if (seen) end.seen ??= seen;
-    }
+    this.sights.teach(sequence);
   }
 
   /** Tokens that are computed while all is exact. */
@@ -416,106 +347,39 @@ export class SequenceMemory implements Memory<Sequence> {
     return packing?.exactTokens(promptTokens) ?? partitions?.exactTokens ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Of the stretches that begin behind a block of the path, that block. */
-  #stretchEnds({ stretchPages }: SparsePrefill, path: readonly CacheNode[]): [number, CacheNode][] {
-    const stretches = Math.floor(path.length / stretchPages);
-    return Array.from({ length: stretches }, (_, index) => [
-      index + 1,
-      path[(index + 1) * stretchPages - 1]!,
-    ]);
-  }
-
-  #learnFrom(path: readonly CacheNode[], sequence: Sequence): void {
-    const { sparse } = this.#options;
-    if (!sparse) return;
-    for (const [stretch, { seen }] of this.#stretchEnds(sparse, path)) {
-      if (seen) this.#sightOf(sequence)?.learn(stretch, seen);
-    }
-  }
-
   canSwap(sequence: Sequence): boolean {
-    return !sequence.isScored && this.#swappedBytes + this.#heldBytes(sequence) <= this.#options.swapBytes;
+    return !sequence.isScored && this.swapped.hasRoom(this.#heldBytes(sequence));
   }
 
   swapOut(sequence: Sequence): void {
+    this.#copyOut(sequence, () => this.#options.onSwappedOut(sequence));
+  }
+
+  #copyOut(sequence: Sequence, onEnd: () => void): void {
     this.#compression?.abandon(sequence);
-    const bytes = this.#heldBytes(sequence);
-    const parks = this.#isParked(sequence);
-    const onEnd = parks ? this.#options.onParked : this.#options.onSwappedOut;
-    this.#swappedBytes += bytes;
-    this.#copies++;
-    void this.#device.kv.swapOut(sequence.slot).then(
-      (swapped) => {
-        this.#copies--;
-        this.#swapped.set(sequence, swapped);
-        this.#swappedBytes += swapped.bytes - bytes;
-        this.#close(sequence);
-        if (parks) this.dropSwapped(sequence);
-        onEnd(sequence);
-      },
-      () => {
-        this.#copies--;
-        // No host memory after all: it will be computed anew.
-        this.#swappedBytes -= bytes;
-        this.#close(sequence);
-        forget(sequence);
-        onEnd(sequence);
-      },
-    );
+    this.swapped.copyOut(sequence, this.#heldBytes(sequence), (isThere) => {
+      this.#close(sequence);
+      if (!isThere) sequence.forget();
+      onEnd();
+    });
   }
 
   swapIn(sequence: Sequence, reserveTokens: number): boolean {
     if (this.#freeSlots.length === 0) return false;
     const tokens = sequence.tokenCount + reserveTokens;
     const needed = this.#mostBlocks(sequence, tokens);
-    if (!this.#makeAvailable(needed + this.#packRoom)) return false;
-    const { kv } = this.#device;
-    if (needed > kv.freeBlocks()) this.#cache?.evict(needed - kv.freeBlocks());
+    if (!this.free.make(needed + this.#packRoom)) return false;
+    this.free.clear(needed);
     this.#open(sequence);
-    const swapped = this.#swapped.get(sequence);
-    this.#copies++;
-    const restored = swapped ? kv.swapIn(sequence.slot, swapped) : Promise.resolve(false);
-    void restored
-      .catch(() => false)
-      .then((isRestored) => {
-        this.#copies--;
-        if (!isRestored) forget(sequence);
-        this.#releaseSwapped(sequence);
-        this.#options.onSwappedIn(sequence);
-      });
+    this.swapped.copyIn(sequence, (isThere) => {
+      if (!isThere) sequence.forget();
+      this.#options.onSwappedIn(sequence);
+    });
     return true;
   }
 
   dropSwapped(sequence: Sequence): void {
-    const swapped = this.#swapped.get(sequence);
-    const { session } = sequence.request;
-    if (swapped && session && !session.isClosed && sequence.phase === 'ended') {
-      this.#swapped.delete(sequence);
-      const { computedTokens, packedTokens, droppedTokens, packedBytes } = sequence;
-      session.park({ swapped, computedTokens, packedTokens, droppedTokens, packedBytes });
-    } else {
-      this.#releaseSwapped(sequence);
-    }
-  }
-
-  #releaseSwapped(sequence: Sequence): void {
-    const swapped = this.#swapped.get(sequence);
-    if (!swapped) return;
-    this.#swapped.delete(sequence);
-    this.#swappedBytes -= swapped.bytes;
-    swapped.release();
-  }
-
-  /** The sequence takes over what its session has parked. */
-  unpark(sequence: Sequence, { swapped, ...computed }: ParkedKv): void {
-    Object.assign(sequence, computed);
-    this.#swapped.set(sequence, swapped);
-  }
-
-  /** Nobody will go on with it. */
-  dropParked({ swapped }: ParkedKv): void {
-    this.#swappedBytes -= swapped.bytes;
-    swapped.release();
+    this.swapped.drop(sequence);
   }
 
   /** Whether its KV is kept for its session, as it has ended. */
@@ -545,10 +409,6 @@ export class SequenceMemory implements Memory<Sequence> {
 
   get #packRoom(): number {
     return this.#compression?.room ?? 0;
-  }
-
-  #availableBlocks(): number {
-    return this.#device.kv.freeBlocks() + (this.#cache?.evictableBlocks ?? 0);
   }
 
   #match(sequence: Sequence): CacheNode[] {
@@ -602,19 +462,11 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 }
 
-/** Nothing of the sequence is computed any more. */
-function forget(sequence: Sequence): void {
-  sequence.computedTokens = 0;
-  sequence.packedTokens = 0;
-  sequence.droppedTokens = 0;
-  sequence.convertedTokens = 0;
-  sequence.rung = 0;
-  sequence.rungTokens = 0;
-  sequence.squeezedTokens = 0;
-  sequence.dropDueTokens = 0;
-  sequence.packedClasses = [];
-  sequence.packedBytes = 0;
-  sequence.packingPlan = undefined;
-  sequence.saliency = undefined;
-  sequence.sight = undefined;
+/** What pages are packed into where attention decides on it. */
+function chosenForm(
+  packing: PackingRule | undefined,
+  pressure: PressureRule | undefined,
+): PackedForm | undefined {
+  if (!packing) return pressure?.chosenForm;
+  return decidesByAttention(packing.form) ? packing.form : undefined;
 }

@@ -33,6 +33,8 @@ export interface SequencePackingOptions {
   readonly partitions?: PartitionRule | undefined;
   /** Lets the cache have the sequence's full blocks, while they are exact. */
   readonly share: (sequence: Sequence) => void;
+  /** Has so many more blocks be free, if they can be. False if none came free. */
+  readonly vacate: (blocks: number) => boolean;
   /** A conversion has ended, and the sequence may be packed further, closed or moved. */
   readonly onPacked: (sequence: Sequence) => void;
 }
@@ -250,7 +252,7 @@ export class SequencePacking implements Compression {
 
   /** Begins to convert up to `end`, or as much of it as there is memory for. False if not one block can be. */
   #convert(sequence: Sequence, end: number): boolean {
-    const { kv, cache } = this.#options;
+    const { kv, vacate } = this.#options;
     const { slot, rungTokens, path } = sequence;
     const { pageTokens } = kv;
     const first = rungTokens / pageTokens;
@@ -265,7 +267,7 @@ export class SequencePacking implements Compression {
     const begin = () => kv.convert(slot, first, first + count, this.#classesOf(sequence, first, count));
     let conversion = begin();
     while (!conversion) {
-      if (cache.evict(Math.ceil(count * this.#blockRatio)) > 0) {
+      if (vacate(Math.ceil(count * this.#blockRatio))) {
         // Once more, with as many.
       } else if (count > 1) {
         count = Math.ceil(count / 2);

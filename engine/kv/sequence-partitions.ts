@@ -18,8 +18,8 @@ export interface SequencePartitionsOptions {
   readonly cache: PrefixCache | undefined;
   /** Lets the cache have the sequence's full blocks, while they are exact. */
   readonly share: (sequence: Sequence) => void;
-  /** Gives back memory that nobody runs on, of so many blocks if there is as much; false: there was none. */
-  readonly giveBack: (blocks: number) => boolean;
+  /** Has so many more blocks be free, if they can be. False if none came free. */
+  readonly vacate: (blocks: number) => boolean;
   /** A conversion has ended, and the sequence may move on, be closed or be swapped. */
   readonly onPacked: (sequence: Sequence) => void;
 }
@@ -130,7 +130,7 @@ export class SequencePartitions implements Compression {
 
   /** Begins to pack the tokens [begin, end). False if memory is out. */
   #convert(sequence: Sequence, begin: number, end: number): boolean {
-    const { kv, layers, rule, share, giveBack } = this.#options;
+    const { kv, layers, rule, share, vacate } = this.#options;
     const { slot, droppedTokens } = sequence;
     const first = (begin - droppedTokens) / rule.pageTokens;
     const count = (end - begin) / rule.pageTokens;
@@ -140,7 +140,7 @@ export class SequencePartitions implements Compression {
     let conversion: Promise<void> | null;
     do {
       conversion = kv.convert(slot, first, first + count, classes);
-    } while (!conversion && giveBack(count));
+    } while (!conversion && vacate(count));
     if (!conversion) return false;
     sequence.packing = true;
     sequence.convertedTokens = end;

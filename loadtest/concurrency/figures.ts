@@ -1,14 +1,17 @@
 import type { FigureRow, Figures } from '../schedulers/figures.js';
 import type { LoadResult } from '../serve/load.js';
 import { gapsOf, ttftOf } from '../serve/slo.js';
-import { distributionOf, median } from '../statistics.js';
-import type { Look } from './running-watch.js';
+import { distributionOf, mean, median } from '../statistics.js';
+import type { KvShares, Look } from './running-watch.js';
 
 const against = 'reference';
 
 export const concurrencyRows: readonly FigureRow[] = [
   { figure: 'peak', title: 'sequences at once, peak', unit: 'sequences', against },
   { figure: 'usual', title: 'sequences at once, median while requests wait', unit: 'sequences', against },
+  { figure: 'exact', title: 'KV memory in exact pages', unit: '%' },
+  { figure: 'smaller', title: 'KV memory in smaller pages', unit: '%' },
+  { figure: 'scattered', title: 'KV memory that lies scattered', unit: '%' },
   { figure: 'preemptions', title: 'sequences that gave way', unit: 'sequences' },
   { figure: 'ttftP50', title: 'TTFT p50', unit: 'ms', against },
   { figure: 'ttftP99', title: 'TTFT p99', unit: 'ms', against },
@@ -17,11 +20,15 @@ export const concurrencyRows: readonly FigureRow[] = [
   { figure: 'rate', title: 'generated tokens', unit: 'tok/s', against },
 ];
 
-/** Throws an Error if a request failed, or if none ever had to wait: then memory was not what bounded how many ran. */
+/**
+ * How many ran while memory bounded that: from the first answer's end on, since till then it is how fast prompts are read, and
+ * while requests wait. Throws an Error if a request failed, or if none had to wait.
+ */
 export function concurrencyFigures({ traces, seconds }: LoadResult, looks: readonly Look[]): Figures {
   const failed = traces.find(({ error, pieceTimes }) => error !== undefined || pieceTimes.length === 0);
   if (failed) throw new Error(`a request failed: ${failed.error ?? 'it brought no text'}`);
-  const full = looks.filter(({ waiting }) => waiting > 0);
+  const firstEnd = Math.min(...traces.map(({ endedAt }) => endedAt));
+  const full = looks.filter(({ at, waiting }) => at >= firstEnd && waiting > 0);
   const most = Math.max(...looks.map(({ running }) => running));
   if (full.length === 0) {
     throw new Error(
@@ -30,10 +37,14 @@ export function concurrencyFigures({ traces, seconds }: LoadResult, looks: reado
   }
   const ttft = distributionOf(traces.flatMap(ttftOf));
   const tbt = distributionOf(traces.flatMap(gapsOf));
+  const part = (name: keyof KvShares) => 100 * mean(full.map((one) => one.memory[name]));
   const tokens = traces.reduce((sum, { completionTokens }) => sum + completionTokens, 0);
   return {
     peak: most,
     usual: median(full.map(({ running }) => running)),
+    exact: part('exact'),
+    smaller: part('smaller'),
+    scattered: part('scattered'),
     preemptions: looks.at(-1)!.preemptions - looks[0]!.preemptions,
     ttftP50: ttft.p50,
     ttftP99: ttft.p99,

@@ -14,6 +14,7 @@ const figures: Readonly<Record<Figure, readonly [name: string, unit: string]>> =
   tbtP50: ['TBT p50', 'ms'],
   tbtP99: ['TBT p99', 'ms'],
 };
+const ofStreams: ReadonlySet<Figure> = new Set(['ttftP50', 'ttftP99', 'tbtP50', 'tbtP99']);
 const compared: readonly Figure[] = ['residentMb', 'heapMb', 'openFiles', 'ttftP99', 'tbtP99'];
 
 /** Rows that a plot shows. */
@@ -32,17 +33,15 @@ export function addSoak(rows: Rows, samples: readonly Sample[], failures: number
     const [name, unit] = figures[figure];
     const of = (part: readonly Sample[]) =>
       median(part.map((sample) => sample[figure]).filter(Number.isFinite));
-    rows.add(
-      `${name}, last third over the one before`,
-      of(samples.slice(-third)),
-      unit,
-      of(samples.slice(third, 2 * third)),
-    );
+    const [last, before] = [of(samples.slice(-third)), of(samples.slice(third, 2 * third))];
+    // A short third may have brought no stream to its end.
+    if (ofStreams.has(figure) && Number.isNaN(last + before)) continue;
+    rows.add(`${name}, last third over the one before`, last, unit, before);
   }
   for (const sample of samples) {
     for (const [figure, [name, unit]] of Object.entries(figures)) {
       const value = sample[figure as Figure];
-      // A stretch may have brought no stream to its end.
+      // So may a stretch.
       if (Number.isFinite(value)) rows.add(`minute ${sample.minutes.toFixed(2)}: ${name}`, value, unit);
     }
   }

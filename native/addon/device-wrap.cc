@@ -45,6 +45,7 @@ Napi::Function DeviceWrap::define(Napi::Env env) {
                       InstanceMethod("closeSlot", &DeviceWrap::closeSlot),
                       InstanceMethod("kvInfo", &DeviceWrap::kvInfo),
                       InstanceMethod("kvFreeBlocks", &DeviceWrap::kvFreeBlocks),
+                      InstanceMethod("kvCompact", &DeviceWrap::kvCompact),
                       InstanceMethod("kvReserve", &DeviceWrap::kvReserve),
                       InstanceMethod("kvLength", &DeviceWrap::kvLength),
                       InstanceMethod("kvPublish", &DeviceWrap::kvPublish),
@@ -223,6 +224,12 @@ Napi::Value DeviceWrap::kvHeldBytes(const Napi::CallbackInfo& info) {
 Napi::Value DeviceWrap::kvFreeBlocks(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     return Napi::Number::New(info.Env(), static_cast<double>(device().kv().freeBlocks()));
+  });
+}
+
+Napi::Value DeviceWrap::kvCompact(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return Napi::Boolean::New(info.Env(), device().kv().compact(info[0].ToNumber().Int64Value()));
   });
 }
 

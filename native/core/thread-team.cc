@@ -81,7 +81,17 @@ void ThreadTeam::start(Job job, void* context) {
   }
 }
 
+bool ThreadTeam::Worker::take(std::uint32_t run) {
+  std::uint32_t before = run - 1;
+  return taken.compare_exchange_strong(before, run, std::memory_order_acq_rel, std::memory_order_relaxed);
+}
+
 void ThreadTeam::join() {
+  for (int i = 0; i < size_ - 1 && remaining_.load(std::memory_order_relaxed) > 0; ++i) {
+    if (!workers_[i].take(workers_[i].ticket.load(std::memory_order_relaxed))) continue;
+    job_(context_, i + 1);
+    remaining_.fetch_sub(1, std::memory_order_relaxed);
+  }
   await(remaining_, [this] { return remaining_.load(std::memory_order_acquire) == 0; });
 }
 
@@ -90,12 +100,14 @@ void ThreadTeam::work(int index) {
   int pinned = -1;
   for (std::uint32_t done = 0;;) {
     await(self.ticket, [&] { return self.ticket.load(std::memory_order_acquire) != done; });
-    ++done;
+    done = self.ticket.load(std::memory_order_acquire);
     if (closing_.load(std::memory_order_acquire)) return;
     if (const int core = self.core.load(std::memory_order_relaxed); core != pinned) {
       pinCurrentThread(core);
       pinned = core;
     }
+    // Else the leader has done it, and there may be another one already.
+    if (!self.take(done)) continue;
     job_(context_, index + 1);
     if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) remaining_.notify_one();
   }

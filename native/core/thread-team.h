@@ -12,7 +12,8 @@ namespace tandem {
 
 // A leader (the thread that calls `run`) and its own workers, each pinned to a core. Between the ops of a
 // step the workers spin, since the next op follows within microseconds; after that they sleep and cost
-// nothing.
+// nothing. Others use the cores too, and one may hold a worker's for milliseconds when it is called: so the
+// leader does whatever no worker has begun, and waits only for those that have.
 class ThreadTeam {
  public:
   // maxSize: the most threads `pin` may ask for, the leader included.
@@ -26,8 +27,9 @@ class ThreadTeam {
 
   int size() const { return size_; }
 
-  // Calls body(index) once for every index in [0, size()), index 0 on the calling thread, and returns when
-  // all have returned. The body must not throw.
+  // Calls body(index) once for every index in [0, size()), and returns when all have returned. One index is
+  // one thread's: index 0 and those whose workers come late are the calling one's, one after another. The
+  // body must not throw.
   template <class Body>
   void run(Body&& body) {
     if (size_ == 1) {
@@ -69,7 +71,11 @@ class ThreadTeam {
   void work(int index);
 
   struct alignas(64) Worker {
+    // False where the share of that run is taken.
+    bool take(std::uint32_t run);
+
     std::atomic<std::uint32_t> ticket{0};  // the last run this worker was called to
+    std::atomic<std::uint32_t> taken{0};   // the last one of which it or the leader took its share
     std::atomic<int> core{-1};
     std::thread thread;
   };

@@ -123,6 +123,12 @@ class KvCache {
   void finishConversion(int slot);
   void dropConversion(int slot);
 
+  // Pages serve one class by chunks, so what sequences leave behind lies scattered over chunks that others
+  // still use. Moves pages of slots that are idle, and published ones, together until `blocks` more blocks
+  // are free; fewer come free where too much is in use. False, and nothing changed, if not so many lie
+  // scattered.
+  bool compact(std::int64_t blocks);
+
   // A slot's pages in one layer.
   KvView viewOf(int slot, int layer) const {
     const Sequence& sequence = at(slot);
@@ -145,6 +151,15 @@ class KvCache {
     std::size_t layer;
     std::int64_t block;
     PageId page;
+  };
+
+  // Who has a page in a table: a slot, or a published block.
+  struct Holder {
+    PageId page;
+    bool isSlot;
+    std::int32_t id;
+    std::size_t layer;
+    std::int64_t block;  // of a slot
   };
 
   static constexpr PageId kGivenUp = -1;
@@ -182,6 +197,9 @@ class KvCache {
   Sequence& mayRun(int slot);
   Sequence& idle(int slot);  // neither in flight nor being converted
   std::vector<Replacement> endConversion(int slot);
+  std::vector<Holder> holdersIn(const std::vector<bool>& chunks);
+  bool empty(std::uint32_t chunk, std::span<const std::uint32_t> into, std::span<const Holder> holders);
+  void moveTo(PageId page, const Holder& holder);
   void put(Sequence& sequence, const Replacement& replacement);
   std::span<const PageId> publishedBlock(std::int32_t id) const;
   void releasePages(Sequence& sequence);

@@ -1,6 +1,7 @@
 #include "kv/page-pool.h"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -77,16 +78,48 @@ void PagePool::closeChunk(std::uint32_t closed) {
 PageId PagePool::take(PrecisionClass precision) {
   std::set<std::uint32_t>& open = open_[index(precision)];
   if (open.empty() && !openChunk(precision)) return -1;
-  const std::uint32_t from = *open.begin();
+  return takeFrom(*open.begin());
+}
+
+PageId PagePool::takeFrom(std::uint32_t from) {
   Chunk& chunk = chunks_[from];
+  if (chunk.free.empty()) return -1;
+  const std::size_t ofClass = index(chunk.precision);
   const PageId page = chunk.free.back();
   chunk.free.pop_back();
   ++chunk.used;
-  if (chunk.free.empty()) open.erase(from);
-  --available_[index(precision)];
-  heldBytes_[index(precision)] += format_.in(precision).pageBytes();
+  if (chunk.free.empty()) open_[ofClass].erase(from);
+  --available_[ofClass];
+  heldBytes_[ofClass] += format_.in(chunk.precision).pageBytes();
   references_[page] = 1;
   return page;
+}
+
+PagePool::Gathering PagePool::gathering(PrecisionClass precision) const {
+  const std::set<std::uint32_t>& open = open_[index(precision)];
+  Gathering gathering{{}, {open.begin(), open.end()}};
+  std::vector<std::uint32_t>& into = gathering.into;
+  std::ranges::stable_sort(into, std::greater{}, [&](std::uint32_t chunk) { return chunks_[chunk].used; });
+  std::size_t room = 0, moved = 0;
+  for (const std::uint32_t chunk : into) room += chunks_[chunk].free.size();
+  while (!into.empty()) {
+    const Chunk& emptiest = chunks_[into.back()];
+    room -= emptiest.free.size();
+    moved += emptiest.used;
+    if (moved > room) break;
+    gathering.from.push_back(into.back());
+    into.pop_back();
+  }
+  return gathering;
+}
+
+std::vector<PageId> PagePool::pagesInUse(std::uint32_t chunk) const {
+  std::vector<PageId> pages;
+  const PageId first = static_cast<PageId>(chunk) * chunkPages_;
+  for (PageId page = first; page < first + chunkPages_; ++page) {
+    if (references_[page] > 0) pages.push_back(page);
+  }
+  return pages;
 }
 
 void PagePool::addReference(PageId page) {
@@ -97,7 +130,7 @@ void PagePool::addReference(PageId page) {
 void PagePool::release(PageId page) {
   check(references_.at(page) > 0, "a page was released more often than it was taken");
   if (--references_[page] > 0) return;
-  const auto to = static_cast<std::uint32_t>(page / chunkPages_);
+  const std::uint32_t to = chunkOf(page);
   Chunk& chunk = chunks_[to];
   heldBytes_[index(chunk.precision)] -= format_.in(chunk.precision).pageBytes();
   ++available_[index(chunk.precision)];

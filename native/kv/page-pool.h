@@ -54,6 +54,21 @@ class PagePool {
   void release(PageId page);
   std::uint32_t references(PageId page) const { return references_[page]; }
 
+  // How pages of one class that lie scattered could be moved together, so that chunks come to be empty.
+  struct Gathering {
+    std::vector<std::uint32_t> from;  // the emptiest chunks first; their pages fit into those of `into`
+    std::vector<std::uint32_t> into;  // the fullest first
+  };
+  Gathering gathering(PrecisionClass precision) const;
+  std::size_t usedBytes(std::uint32_t chunk) const {
+    return chunks_[chunk].used * format_.in(chunks_[chunk].precision).pageBytes();
+  }
+  std::vector<PageId> pagesInUse(std::uint32_t chunk) const;
+  // A page of this chunk, whose class it has; -1 if it is full.
+  PageId takeFrom(std::uint32_t chunk);
+  std::size_t chunks() const { return chunks_.size(); }
+  std::uint32_t chunkOf(PageId page) const { return static_cast<std::uint32_t>(page / chunkPages_); }
+
   PrecisionClass classOf(PageId page) const { return chunks_[page / chunkPages_].precision; }
   std::byte* data(PageId page) const {
     const Chunk& chunk = chunks_[page / chunkPages_];

@@ -52,8 +52,8 @@ describe('retrieval through the API', () => {
 
   // The first token of an answer is chosen behind the exact prompt, the others behind the packed one.
   it('is as good with int4 KV, and little worse with int2', async () => {
-    const int4 = await accuracyOf({ kv: 'int4' }, [1024]);
-    const int2 = await accuracyOf({ kv: 'int2' }, [1024]);
+    const int4 = await accuracyOf({ kv: 'int4' }, [512]);
+    const int2 = await accuracyOf({ kv: 'int2' }, [512]);
     for (const [length, accuracy] of int4) {
       expect(Math.abs(accuracy - card.get(length)!), `int4, length ${length}`).toBeLessThanOrEqual(0.051);
     }

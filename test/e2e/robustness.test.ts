@@ -12,7 +12,9 @@ async function expectAllFree(): Promise<void> {
   await eventually(async () => (await server.metric('active_requests')) === 0);
   await eventually(async () => (await server.metric('slots_open')) === 0);
   expect(await server.metric('num_requests_waiting')).toBe(0);
-  expect(await server.metric('kv_blocks_used')).toBe(await server.metric('prefix_cache_blocks'));
+  await eventually(
+    async () => (await server.metric('kv_blocks_used')) === (await server.metric('prefix_cache_blocks')),
+  );
 }
 
 /** Small, seeded and good enough to choose moments. */

@@ -5,6 +5,8 @@ import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { policyNames } from '../../engine/scheduler/open-policy.js';
 import { demoFolder, goldenCases, retrievalCases } from '../support/demo.js';
 import { generate, requestFor } from '../support/generate.js';
+import { expectNothingHeld } from '../support/nothing-held.js';
+import { oneCore } from '../support/one-core.js';
 
 type EngineOver = Partial<Settings['engine']>;
 
@@ -12,13 +14,6 @@ function open(engine: EngineOver = {}, model: Partial<Settings['model']> = {}): 
   return openEngine(
     Settings.parse({ model: { path: demoFolder, ...model }, engine: { kvMemory: '256MiB', ...engine } }),
   );
-}
-
-/** Once the last step is over, which may be one that nobody waits for. */
-async function expectNothingHeld(engine: Engine): Promise<void> {
-  await expect.poll(() => engine.stats()).toMatchObject({ running: 0, waiting: 0, slotsOpen: 0 });
-  const stats = await engine.stats();
-  expect(stats.kvBlocksUsed).toBe(stats.cache.blocks);
 }
 
 const golden = goldenCases();
@@ -216,31 +211,30 @@ describe('engine with little memory', () => {
   const tight = { kvMemory: 20 * 196_608 };
   let expected: number[][];
   beforeAll(async () => {
-    const roomy = await open({ prefixCache: false });
+    const roomy = await open({ ...oneCore, prefixCache: false });
     expected = await answers(roomy);
     await roomy.close();
   });
 
-  for (const scheduler of policyNames) {
-    it(`pre-empts rather than fails, and gives the same tokens (${scheduler})`, async () => {
-      for (const [swapMemory, prefixCache] of [
-        [0, true],
-        [0, false],
-        [1 << 30, true],
-        // Room for some of those that give way.
-        [6 * 196_608, false],
-      ] as const) {
-        const engine = await open({ ...tight, scheduler, swapMemory, prefixCache });
-        expect(await answers(engine)).toEqual(expected);
-        const stats = await engine.stats();
-        expect(stats.preemptions).toBeGreaterThan(0);
-        expect(stats.swapsOut > 0).toBe(swapMemory > 0);
-        expect(stats.kvSwappedBytes).toBe(0);
-        await expectNothingHeld(engine);
-        await engine.close();
-      }
-    });
-  }
+  it.each([
+    { swapMemory: 0, prefixCache: true, cores: 1 },
+    { swapMemory: 0, prefixCache: false, cores: undefined },
+    { swapMemory: 1 << 30, prefixCache: true, cores: undefined },
+    // Room for some of those that give way.
+    { swapMemory: 6 * 196_608, prefixCache: false, cores: 1 },
+  ])('pre-empts rather than fails, and gives the same tokens under every scheduler: %o', async (settings) => {
+    const engine = await open({ ...tight, ...settings });
+    for (const scheduler of policyNames) {
+      await engine.setPolicy({ scheduler });
+      const before = await engine.stats();
+      expect(await answers(engine), scheduler).toEqual(expected);
+      const { preemptions, swapsOut } = await engine.stats();
+      expect(preemptions, scheduler).toBeGreaterThan(before.preemptions);
+      expect(swapsOut > before.swapsOut, scheduler).toBe(settings.swapMemory > 0);
+      await expectNothingHeld(engine);
+    }
+    await engine.close();
+  });
 
   it('gives back what cancelled requests have in host memory', async () => {
     const engine = await open(tight);
@@ -252,17 +246,16 @@ describe('engine with little memory', () => {
     );
     expect((await outcomes[0]!).choices[0]!.tokens).toEqual(expected[0]);
     await generate(engine, requestFor(golden[0]!.prompt_ids));
-    expect((await engine.stats()).kvSwappedBytes).toBe(0);
     await expectNothingHeld(engine);
     await engine.close();
   });
 
   it('closes in the middle of copies', async () => {
     for (let count = 10; count < 40; count += 6) {
-      const engine = await open(tight);
+      const engine = await open({ ...tight, ...oneCore });
       const outcomes = requests().map((request) =>
         generate(engine, request, (generated) => {
-          if (generated === count) void engine.close();
+          if (generated >= count) void engine.close();
         }),
       );
       // Each is told: some may have ended before, but not all of them.
@@ -272,7 +265,7 @@ describe('engine with little memory', () => {
   });
 
   it('refuses beyond the queue with a time to retry, and what is over the context that fits', async () => {
-    const engine = await open({ maxSequences: 1, maxQueue: 2, kvMemory: 8 * 196_608 });
+    const engine = await open({ ...oneCore, maxSequences: 1, maxQueue: 2, kvMemory: 8 * 196_608 });
     expect(engine.info.contextLength).toBe(256);
     const ask = () =>
       generate(engine, requestFor(golden[0]!.prompt_ids, { maxTokens: 100, ignoreEos: true }));
@@ -304,23 +297,25 @@ describe('schedulers', () => {
 
   it('give the same bits, in whatever steps they read and write', async () => {
     const tokenizer = await openTokenizer(demoFolder);
-    const encode = (text: string) => tokenizer.encode(text, { special: true, addBos: false });
+    // Of several steps each, and of different lengths, so that orders differ.
+    const parts = prompts().map((prompt, i) =>
+      tokenizer.encode(prompt, { special: true, addBos: false }).slice(0, 330 - 40 * i),
+    );
     const answers: unknown[] = [];
-    for (const scheduler of policyNames) {
-      for (const prefillOrder of ['spf', 'fcfs'] as const) {
-        const engine = await open({ scheduler, prefillOrder, maxStepTokens: 64 });
+    for (const prefillOrder of ['spf', 'fcfs'] as const) {
+      // Each reads all of it anew.
+      const engine = await open({ prefillOrder, maxStepTokens: 64, prefixCache: false });
+      for (const scheduler of policyNames) {
+        await engine.setPolicy({ scheduler });
         const results = await Promise.all(
-          prompts().map((prompt, i) =>
-            generate(
-              engine,
-              requestFor(encode(prompt), { maxTokens: 10 + 5 * i, ignoreEos: true, logprobs: 1 }),
-            ),
+          parts.map((part, i) =>
+            generate(engine, requestFor(part, { maxTokens: 10 + 5 * i, ignoreEos: true, logprobs: 1 })),
           ),
         );
         answers.push(results.map(({ choices }) => choices));
         await expectNothingHeld(engine);
-        await engine.close();
       }
+      await engine.close();
     }
     for (const answer of answers) expect(answer).toEqual(answers[0]);
   });
@@ -362,7 +357,7 @@ describe('schedulers', () => {
 
 describe('losing the thread', () => {
   it('tells every request, and says that it is lost', async () => {
-    const engine = await open();
+    const engine = await open(oneCore);
     const running = generate(engine, requestFor(golden[0]!.prompt_ids, { maxTokens: 1900, ignoreEos: true }));
     const outcome = expect(running).rejects.toMatchObject({ code: 'engine_failed' });
     // Not a request at all: the engine trusts the front end, and its thread dies of this one.
@@ -384,7 +379,7 @@ describe('opening and closing', () => {
   });
 
   it('drains: refuses new work, lets running work finish', async () => {
-    const engine = await open();
+    const engine = await open(oneCore);
     const running = generate(engine, requestFor(golden[0]!.prompt_ids, { maxTokens: 200, ignoreEos: true }));
     const drained = engine.drain(60_000);
     await expect(generate(engine, requestFor([1]))).rejects.toMatchObject({ code: 'shutting_down' });
@@ -395,7 +390,7 @@ describe('opening and closing', () => {
   });
 
   it('cancels what does not finish within the grace period', async () => {
-    const engine = await open();
+    const engine = await open(oneCore);
     const running = generate(engine, requestFor(golden[0]!.prompt_ids, { maxTokens: 1900, ignoreEos: true }));
     const outcome = expect(running).rejects.toMatchObject({ code: 'shutting_down' });
     await engine.drain(20);

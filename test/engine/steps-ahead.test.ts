@@ -17,6 +17,7 @@ import type { EngineInfo } from '../../engine/types.js';
 import { demoFolder, goldenCases } from '../support/demo.js';
 import { generate, requestFor } from '../support/generate.js';
 import { expectedAnswer, HashingDevice } from '../support/hashing-device.js';
+import { expectNothingHeld } from '../support/nothing-held.js';
 import { randomOf, simplePredictor } from './scheduler/history.js';
 
 interface Chosen {
@@ -57,16 +58,7 @@ function openOn({
   });
 }
 
-/** Once the last step is over, which may be one that nobody waits for. */
-async function expectNothingHeld(engine: LocalEngine): Promise<void> {
-  await expect
-    .poll(() => engine.stats())
-    .toMatchObject({ running: 0, waiting: 0, slotsOpen: 0, kvSwappedBytes: 0 });
-  const stats = await engine.stats();
-  expect(stats.kvBlocksUsed).toBe(stats.cache.blocks);
-}
-
-const histories = Number(process.env.HISTORIES ?? 60);
+const histories = Number(process.env.HISTORIES ?? 30);
 /** Tokens have no text there. */
 const noText = {
   vocabSize: 997,

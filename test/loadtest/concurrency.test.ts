@@ -17,30 +17,41 @@ describe('caches that are compared', () => {
 });
 
 describe('figures of concurrency', () => {
-  const look = (running: number, waiting: number, preemptions = 0) => ({ running, waiting, preemptions });
+  const look = (at: number, running: number, waiting: number, preemptions = 0) => ({
+    at,
+    running,
+    waiting,
+    preemptions,
+    memory: { exact: 0.5, smaller: at / 1000, free: 0.25, scattered: 0.05 },
+  });
   const load = {
     traces: [traceOf([100, 110, 130]), traceOf([300, 310, 320])],
     seconds: 2,
     clientCpuShare: 0,
   };
 
-  it('have the peak of all looks, and the median of those at which requests wait', () => {
+  it('have the peak of all looks, and the median of those at which requests wait since the first has ended', () => {
     const found = concurrencyFigures(load, [
-      look(0, 0, 1),
-      look(4, 2, 1),
-      look(5, 3, 3),
-      look(5, 3, 3),
-      look(6, 0, 3),
+      look(0, 0, 0, 1),
+      look(100, 1, 2, 1),
+      look(120, 2, 2, 1),
+      look(150, 4, 2, 1),
+      look(200, 5, 3, 3),
+      look(250, 5, 3, 3),
+      look(300, 6, 0, 3),
     ]);
     expect(found).toMatchObject({ peak: 6, usual: 5, preemptions: 2, ttftP50: 200, tbtP50: 10, rate: 3 });
+    expect(found.exact).toBeCloseTo(50);
+    expect(found.smaller).toBeCloseTo(20);
+    expect(found.scattered).toBeCloseTo(5);
   });
 
   it('say nothing where memory bounds nothing, or a request failed', () => {
-    expect(() => concurrencyFigures(load, [look(0, 0), look(2, 0)])).toThrow(
+    expect(() => concurrencyFigures(load, [look(0, 0, 0), look(200, 2, 0)])).toThrow(
       'all requests had room at once, 2 at most: give more --clients, or less --kv-memory',
     );
     const failed = { ...load, traces: [traceOf([], { error: '503 full' })] };
-    expect(() => concurrencyFigures(failed, [look(1, 1)])).toThrow('a request failed: 503 full');
+    expect(() => concurrencyFigures(failed, [look(200, 1, 1)])).toThrow('a request failed: 503 full');
   });
 });
 

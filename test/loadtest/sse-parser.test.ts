@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SseParser } from '../../loadtest/serve/sse-parser.js';
+import fc from '../support/fast-check.js';
 
 function parse(...pieces: readonly (string | Uint8Array)[]): string[] {
   const parser = new SseParser();

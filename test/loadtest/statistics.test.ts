@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { distributionOf, median, percentileOfSorted } from '../../loadtest/statistics.js';
+import fc from '../support/fast-check.js';
 
 const values = fc.array(fc.double({ min: -1e6, max: 1e6, noNaN: true }), { minLength: 2, maxLength: 60 });
 const run = { seed: 1, numRuns: 300 };

@@ -166,7 +166,24 @@ struct AttentionLane {
   };
 
   // One step: the next `count` tokens of each sequence, together.
-  void step(const std::vector<Part>& parts) {
+  void step(const std::vector<Part>& parts) { run(parts, true); }
+
+  // The keys and values of the next `count` tokens alone, for those behind them to attend to.
+  void append(Sequence& sequence, std::int64_t count) { run({{&sequence, count}}, false); }
+
+  void all(Sequence& sequence, std::int64_t chunk) {
+    while (sequence.done < sequence.tokens) {
+      step({{&sequence, std::min(chunk, sequence.tokens - sequence.done)}});
+    }
+  }
+
+  Isa isa;
+  ThreadTeam team;
+  cpu::AttentionWorkspace workspace;
+  cpu::RopeAngles angles;
+
+ private:
+  void run(const std::vector<Part>& parts, bool attends) {
     const AttentionShape& shape = parts[0].sequence->shape;
     const std::int64_t cols = parts[0].sequence->cols, outCols = std::int64_t{shape.heads} * shape.headDim;
     std::vector<EntryRows> entries;
@@ -182,7 +199,7 @@ struct AttentionLane {
     std::vector<float> out(rows * outCols, NAN);
     const Tensor x{qkv.data(), rows, cols};
     cpu::appendKv(team, angles, x, entries, views, shape, plainRope(shape.headDim), {}, {}, 0);
-    cpu::attention(isa, team, workspace, x, entries, views, shape, {out.data(), rows, outCols});
+    if (attends) cpu::attention(isa, team, workspace, x, entries, views, shape, {out.data(), rows, outCols});
     for (std::size_t i = 0; i < parts.size(); ++i) {
       Sequence& sequence = *parts[i].sequence;
       std::copy_n(qkv.begin() + entries[i].row * cols, parts[i].count * cols,
@@ -192,17 +209,6 @@ struct AttentionLane {
       sequence.done += parts[i].count;
     }
   }
-
-  void all(Sequence& sequence, std::int64_t chunk) {
-    while (sequence.done < sequence.tokens) {
-      step({{&sequence, std::min(chunk, sequence.tokens - sequence.done)}});
-    }
-  }
-
-  Isa isa;
-  ThreadTeam team;
-  cpu::AttentionWorkspace workspace;
-  cpu::RopeAngles angles;
 };
 
 // Attention of one row and head in float64 over the values that lie in the pages, and by how much a result

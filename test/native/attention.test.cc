@@ -16,10 +16,11 @@ std::string describe(Isa isa, const AttentionShape& shape, PrecisionClass precis
          std::to_string(shape.window) + ", " + nameOf(precision);
 }
 
+// Of every `rowStep`th row that is done, backwards from the last one.
 void expectReference(const Sequence& sequence, std::int64_t rowStep, const std::string& what,
                      std::int64_t firstRow = 0) {
   const AttentionShape& shape = sequence.shape;
-  for (std::int64_t row = sequence.tokens - 1; row >= firstRow; row -= rowStep) {
+  for (std::int64_t row = sequence.done - 1; row >= firstRow; row -= rowStep) {
     for (int head = 0; head < shape.heads; ++head) {
       const Expected expected = reference(sequence, row, head);
       const float* out = sequence.out.data() + (row * shape.heads + head) * shape.headDim;
@@ -62,8 +63,12 @@ TEST("attention: contexts beyond a span equal float64") {
     for (const PrecisionClass precision : kPrecisions) {
       const AttentionShape shape{4, 1, 64};
       Sequence sequence(shape, 2 * cpu::kSpanTokens + 45, 8, precision);
-      lane.all(sequence, sequence.tokens);
-      expectReference(sequence, 700, describe(isa, shape, precision));
+      // The rows around where the second and the third span begin.
+      for (const std::int64_t border : {cpu::kSpanTokens, 2 * cpu::kSpanTokens}) {
+        lane.append(sequence, border - 19 - sequence.done);
+        lane.step({{&sequence, 64}});
+        expectReference(sequence, 9, describe(isa, shape, precision), border - 19);
+      }
     }
   }
 }
@@ -101,11 +106,11 @@ TEST("attention: neither chunks nor decoding token by token change a bit") {
 
 namespace {
 
-// `first` tokens with exact pages; then all but the last full page of them in the classes of `mixture`, in
-// turn; then the rest in `chunk`s.
+// `first` tokens with exact pages, which nobody attends from; then all but the last full page of them in the
+// classes of `mixture`, in turn; then the rest in `chunk`s.
 void mixed(AttentionLane& lane, Sequence& sequence, std::int64_t first, std::int64_t chunk,
            const std::vector<PrecisionClass>& mixture) {
-  lane.step({{&sequence, first}});
+  lane.append(sequence, first);
   for (std::int64_t page = 0; page + 1 < first / kPageTokens; ++page) {
     const PrecisionClass precision = mixture[page % mixture.size()];
     if (bitsOf(precision) < bitsOf(sequence.pages.format.precision)) {
@@ -141,7 +146,7 @@ TEST("attention: nobody sees the tokens of a page that was given up") {
     for (const std::int64_t chunk : {1, 40}) {
       const AttentionShape shape{4, 2, 64};
       Sequence sequence(shape, 1200, 23);
-      lane.step({{&sequence, 1160}});
+      lane.append(sequence, 1160);
       // The first, neighbours, a whole span but for its last page, and the last full one.
       for (const std::int64_t page : {0, 5, 6, 7, 35}) sequence.pages.giveUp(page);
       for (std::int64_t page = 10; page < 31; ++page) sequence.pages.giveUp(page);
@@ -222,10 +227,11 @@ TEST("attention: one long sequence's decode is spread over the team without chan
       const std::int64_t tokens = 2 * cpu::kSpanTokens + 70;
       Sequence alone(shape, tokens, 14);
       AttentionLane single(isa);
-      single.all(alone, tokens);
+      single.append(alone, tokens - 12);
+      single.all(alone, 12);
       AttentionLane lane(isa, threads);
       Sequence spread(shape, tokens, 14);
-      lane.step({{&spread, tokens - 12}});
+      lane.append(spread, tokens - 12);
       for (int i = 0; i < 12; ++i) lane.step({{&spread, 1}});
       expectSameBits(spread, alone, std::string(isaName(isa)) + ", team of " + std::to_string(threads));
     }

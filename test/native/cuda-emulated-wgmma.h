@@ -3,6 +3,8 @@
 // native/cuda/wgmma.h on the host. Each thread computes the sums that it holds, at once, from what lies in
 // shared memory.
 
+#include <algorithm>
+
 #include "core/bf16.h"
 #include "cuda-emulation.h"
 
@@ -21,9 +23,34 @@ inline Operand operandAt(const std::byte* tile, int k16) {
 
 inline Operand operandBehind(Operand operand, int bytes) { return operand + bytes; }
 
-inline float elementAt(Operand operand, int row, int col) {
-  const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 2 * col;
-  return toFloat(*reinterpret_cast<const bf16*>(plain ^ (plain >> 7 & 7) << 4));
+// 16 elements of a row, from the operand's first on. The swizzle keeps pieces of 16 bytes together.
+struct RowOfOperand {
+  double of[16];
+  RowOfOperand(Operand operand, int row) {
+    for (int piece = 0; piece < 2; ++piece) {
+      const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 16 * piece;
+      const auto* elements = reinterpret_cast<const bf16*>(plain ^ (plain >> 7 & 7) << 4);
+      for (int k = 0; k < 8; ++k) of[8 * piece + k] = toFloat(elements[k]);
+    }
+  }
+};
+
+// Adds to the sums that this thread holds: rows lane / 4 and 8 below it of its warp, of which `left` are the
+// elements, and two columns of every eight.
+template <int kEights>
+void addProducts(float (&sums)[kEights][4], const double (&left)[2][16], Operand b) {
+  const int lane = static_cast<int>(emulation::laneIndex());
+  for (int eight = 0; eight < kEights; ++eight) {
+    for (int i = 0; i < 2; ++i) {
+      const RowOfOperand right(b, 8 * eight + lane % 4 * 2 + i);
+      for (int half = 0; half < 2; ++half) {
+        float& sum = sums[eight][2 * half + i];
+        double exact = sum;
+        for (int k = 0; k < 16; ++k) exact += left[half][k] * right.of[k];
+        sum = static_cast<float>(exact);
+      }
+    }
+  }
 }
 
 inline void beginProducts() {}
@@ -59,35 +86,18 @@ void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b)
     }
     return rows;
   });
-  for (int half = 0; half < 2; ++half) {
-    for (int eight = 0; eight < kEights; ++eight) {
-      for (int i = 0; i < 2; ++i) {
-        float& sum = sums[eight][2 * half + i];
-        double exact = sum;
-        for (int k = 0; k < 16; ++k) {
-          exact += left.of[half][k] * double{elementAt(b, 8 * eight + lane % 4 * 2 + i, k)};
-        }
-        sum = static_cast<float>(exact);
-      }
-    }
-  }
+  addProducts(sums, left.of, b);
 }
 
 template <int kEights>
 void multiply(float (&sums)[kEights][4], Operand a, Operand b) {
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
+  double left[2][16];
   for (int half = 0; half < 2; ++half) {
-    double left[16];
-    for (int k = 0; k < 16; ++k) left[k] = elementAt(a, 16 * warp + lane / 4 + 8 * half, k);
-    for (int eight = 0; eight < kEights; ++eight) {
-      for (int i = 0; i < 2; ++i) {
-        float& sum = sums[eight][2 * half + i];
-        double exact = sum;
-        for (int k = 0; k < 16; ++k) exact += left[k] * double{elementAt(b, 8 * eight + lane % 4 * 2 + i, k)};
-        sum = static_cast<float>(exact);
-      }
-    }
+    const RowOfOperand row(a, 16 * warp + lane / 4 + 8 * half);
+    std::copy(row.of, row.of + 16, left[half]);
   }
+  addProducts(sums, left, b);
 }
 
 }  // namespace tandem::cuda

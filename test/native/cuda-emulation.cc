@@ -1,6 +1,7 @@
 #include "cuda-emulation.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -36,7 +37,6 @@ namespace tandem::emulation {
 namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;
-constexpr unsigned kWarp = 32;
 constexpr int kMostRoundsOfWaiting = 10000;
 constexpr std::size_t kMostShared = 227 << 10, kSharedAlignment = 1024;
 
@@ -46,11 +46,12 @@ struct Fiber {
   std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
   void* top = nullptr;
   State state = State::ended;
-  std::byte exchange[kExchangeBytes];
+  bool secondTurn = false;
 };
 
 struct Block {
   std::vector<Fiber> fibers;
+  std::vector<std::array<std::array<Shown, kWarp>, 2>> exchanges;  // of each warp
   void* scheduler = nullptr;
   const std::function<void()>* body = nullptr;
   unsigned current = 0;
@@ -87,6 +88,7 @@ void prepare(Fiber& fiber) {
   for (int i = 0; i < 6; ++i) *--words = nullptr;
   fiber.top = words;
   fiber.state = State::running;
+  fiber.secondTurn = false;
 }
 
 // Runs a warp until every thread has ended or waits for the block.
@@ -96,14 +98,16 @@ void runWarp(unsigned first, unsigned end, bool descending) {
       const unsigned thread = descending ? end - 1 - (i - first) : i;
       if (block.fibers[thread].state == State::running) block.enter(thread);
     }
-    const auto begin = block.fibers.begin();
-    const auto count = [&](State state) {
-      return std::count_if(begin + first, begin + end, [&](const Fiber& f) { return f.state == state; });
-    };
-    const auto waiting = count(State::atWarp);
+    unsigned running = 0, atWarp = 0, atBlock = 0;
+    for (unsigned i = first; i < end; ++i) {
+      const State state = block.fibers[i].state;
+      running += state == State::running;
+      atWarp += state == State::atWarp;
+      atBlock += state == State::atBlock;
+    }
     // Who still runs waits for another warp's doing.
-    if (waiting == 0 || count(State::running) > 0) return;
-    check(count(State::atBlock) == 0, "lanes of a warp wait for the block while others wait for the warp");
+    if (atWarp == 0 || running > 0) return;
+    check(atBlock == 0, "lanes of a warp wait for the block while others wait for the warp");
     for (unsigned i = first; i < end; ++i) {
       if (block.fibers[i].state == State::atWarp) block.fibers[i].state = State::running;
     }
@@ -138,7 +142,10 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::si
   check(threads > 0 && threads <= 1024, "a block has 1 to 1024 threads");
   check(sharedBytes <= kMostShared, "a block has 227 KB of shared memory at most");
   block.shared.resize(sharedBytes + kSharedAlignment);
-  if (block.fibers.size() < threads) block.fibers.resize(threads);
+  if (block.fibers.size() < threads) {
+    block.fibers.resize(threads);
+    block.exchanges.resize((threads + kWarp - 1) / kWarp);
+  }
   block.body = &body;
   gridDim = grid;
   blockDim = dim3(threads);
@@ -164,7 +171,9 @@ void noteProgress() { block.roundsOfWaiting = 0; }
 void waitForBlock() { block.leave(State::atBlock); }
 void waitForWarp() { block.leave(State::atWarp); }
 
-std::byte* exchangeOf(unsigned lane) { return block.fibers[block.current / kWarp * kWarp + lane].exchange; }
-unsigned laneIndex() { return block.current % kWarp; }
+Shown* beginExchange() {
+  const bool second = block.fibers[block.current].secondTurn ^= true;
+  return block.exchanges[block.current / kWarp][second].data();
+}
 
 }  // namespace tandem::emulation

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <new>
+#include <type_traits>
 
 #include "core/bf16.h"
 #include "core/error.h"
@@ -26,7 +28,7 @@
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
-  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
 struct alignas(8) uint2 {
@@ -46,7 +48,8 @@ inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::
   return {x, y, z, w};
 }
 
-inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+// Constant to begin with: what is made at its first use is asked at each use whether it has been.
+inline constinit thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace tandem::emulation {
 
@@ -72,24 +75,28 @@ void noteProgress();
 void waitForBlock();
 void waitForWarp();
 
-inline constexpr std::size_t kExchangeBytes = 64;
+inline constexpr unsigned kWarp = 32;
+inline unsigned laneIndex() { return threadIdx.x % kWarp; }
 
-std::byte* exchangeOf(unsigned lane);  // of this thread's warp
-unsigned laneIndex();
+// What a lane shows to its warp.
+struct alignas(64) Shown {
+  std::byte bytes[64];
+};
+
+// Where this thread's warp shows each other [kWarp] what it exchanges next. Two places take turns: who comes
+// to one of them again has met all the others in the exchange between, so they have read what it showed
+// there.
+Shown* beginExchange();
 
 // Shows `mine` to the other lanes of this thread's warp; `read` sees what each of them shows.
 template <class T, class Read>
 auto exchange(const T& mine, Read read) {
-  static_assert(sizeof(T) <= kExchangeBytes);
-  std::memcpy(exchangeOf(laneIndex()), &mine, sizeof mine);
+  static_assert(sizeof(T) <= sizeof(Shown) && std::is_trivially_copyable_v<T>);
+  Shown* shown = beginExchange();
+  std::memcpy(shown + laneIndex(), &mine, sizeof mine);
   waitForWarp();
-  const auto result = read([](unsigned lane) {
-    T theirs;
-    std::memcpy(&theirs, exchangeOf(lane), sizeof theirs);
-    return theirs;
-  });
-  waitForWarp();
-  return result;
+  return read(
+      [shown](unsigned lane) -> const T& { return *std::launder(reinterpret_cast<const T*>(shown + lane)); });
 }
 
 }  // namespace tandem::emulation
@@ -248,18 +255,21 @@ inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint3
   };
   const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
   const Sums sums = emulation::exchange(mine, [&](auto of) {
+    // Rows g and g + 8 of a, columns 2t and 2t + 1 of b.
+    double left[2][16], right[2][16];
+    for (unsigned k = 0; k < 16; ++k) {
+      const auto element = [k](std::uint32_t pair) {
+        return double{toFloat(static_cast<bf16>(pair >> (16 * (k % 2))))};
+      };
+      for (unsigned i = 0; i < 2; ++i) {
+        left[i][k] = element(of(g * 4 + k % 8 / 2).a[i + 2 * (k / 8)]);
+        right[i][k] = element(of((2 * t + i) * 4 + k % 8 / 2).b[k / 8]);
+      }
+    }
     Sums result;
     for (unsigned i = 0; i < 4; ++i) {
-      const unsigned row = g + 8 * (i / 2), column = 2 * t + i % 2;
       double sum = c[i];
-      for (unsigned k = 0; k < 16; ++k) {
-        const std::uint32_t left = of(row % 8 * 4 + k % 8 / 2).a[row / 8 + 2 * (k / 8)];
-        const std::uint32_t right = of(column * 4 + k % 8 / 2).b[k / 8];
-        const auto pick = [k](std::uint32_t pair) {
-          return double{toFloat(static_cast<bf16>(pair >> (16 * (k % 2))))};
-        };
-        sum += pick(left) * pick(right);
-      }
+      for (unsigned k = 0; k < 16; ++k) sum += left[i / 2][k] * right[i % 2][k];
       result.of[i] = static_cast<float>(sum);
     }
     return result;

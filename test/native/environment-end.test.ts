@@ -44,7 +44,7 @@ const open = `
     const { openVisionEncoder } = await import(${native});
     const checkpoint = await readCheckpoint(${reader});
     const encoder = openVisionEncoder(checkpoint, { checkFinite: false, threads: 2 });
-    const tiles = 2000;
+    const tiles = 400;
     const pixels = new Float32Array(tiles * 3 * checkpoint.spec.vision.imageSize ** 2).fill(0.5);
     return { encoding: encoder.encode(pixels, tiles) };
   };

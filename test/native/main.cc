@@ -1,13 +1,48 @@
 // Runs the native tests: `tandem-tests [--share I/N] [part of a name]...`. Prints one line a test, with its
 // seconds where it takes one or more, and exits with 1 if any failed. With --share every Nth test, from the
-// Ith on, so that processes beside each other have them all.
+// Ith on, so that processes beside each other have them all. A test that kills the program is named before it
+// ends.
+
+#include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 
 #include "check.h"
 #include "cpu/cores.h"
+
+// Of the sanitizers, where the program is built with them: called before they end it.
+extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
+
+namespace {
+
+const char* running = nullptr;
+
+// What a signal's handler may call.
+void nameRunning() {
+  if (!running) return;
+  for (const char* part : {"FAIL ", running, ": it killed the program\n"}) {
+    if (write(STDOUT_FILENO, part, std::strlen(part)) < 0) return;
+  }
+}
+
+void nameRunningAtDeath() {
+  if (__sanitizer_set_death_callback) {
+    __sanitizer_set_death_callback(nameRunning);
+    return;
+  }
+  for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) {
+    std::signal(signal, [](int received) {
+      nameRunning();
+      std::signal(received, SIG_DFL);
+      std::raise(received);
+    });
+  }
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   int passed = 0, failed = 0;
@@ -19,11 +54,13 @@ int main(int argc, char** argv) {
     }
     names = 3;
   }
+  nameRunningAtDeath();
   int number = 0;
   for (const auto& test : tandem::test::cases()) {
     bool chosen = argc == names;
     for (int i = names; i < argc; ++i) chosen |= test.name.find(argv[i]) != std::string::npos;
     if (!chosen || number++ % shares != share - 1) continue;
+    running = test.name.c_str();
     const auto began = std::chrono::steady_clock::now();
     try {
       // A team that a test leads pins this thread; left there, processes beside each other would share that
@@ -41,6 +78,7 @@ int main(int argc, char** argv) {
     }
     std::fflush(stdout);
   }
+  running = nullptr;
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 && passed > 0 ? 0 : 1;
 }

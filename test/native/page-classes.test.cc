@@ -96,11 +96,11 @@ TEST("page classes: random operations over all classes report the bytes they hol
   Model model;
   std::mt19937 random(19);
   const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
-  int refused = 0, converted = 0;
+  int refused = 0, converted = 0, compacted = 0;
   for (int round = 0; round < 200'000; ++round) {
     const int slot = below(kSlots);
     std::vector<Model::Block>& blocks = model.slots[slot];
-    switch (below(10)) {
+    switch (below(11)) {
       case 0: {  // reserve, write and fill
         const std::int64_t wanted = static_cast<std::int64_t>(blocks.size()) + below(6);
         const std::int64_t missing = wanted - static_cast<std::int64_t>(blocks.size());
@@ -198,6 +198,18 @@ TEST("page classes: random operations over all classes report the bytes they hol
         blocks[index] = entry->second;
         break;
       }
+      case 8: {  // move together what lies scattered, but for a slot in a step
+        const std::int64_t freeBefore = cache.freeBlocks();
+        const std::vector<std::byte*> places(cache.pagesOf(slot, 0).begin(), cache.pagesOf(slot, 0).end());
+        cache.startStep(slot, 0);
+        const bool cameFree = cache.compact(1 + below(20));
+        const std::int64_t gained = cache.freeBlocks() - freeBefore;
+        test::isTrue(cameFree ? gained > 0 : gained == 0, "blocks come free as it says");
+        if (cameFree) ++compacted;
+        test::isTrue(std::ranges::equal(cache.pagesOf(slot, 0), places), "who is in a step is left alone");
+        cache.finishStep(slot, 0);
+        break;
+      }
       default: {  // convert some blocks, each page into a class of its own, or give it up
         const int begin = below(static_cast<int>(blocks.size()) + 1);
         const int end = begin + below(static_cast<int>(blocks.size()) - begin + 1);
@@ -254,6 +266,7 @@ TEST("page classes: random operations over all classes report the bytes they hol
     }
   }
   test::isTrue(refused > 100 && converted > 1000, "memory was out at times, and pages were converted");
+  test::isTrue(compacted > 100, "pages were moved together");
   for (int slot = 0; slot < kSlots; ++slot) cache.release(slot);
   for (const auto& [id, block] : model.published) cache.unpublish({&id, 1});
   for (const auto& [id, swapped] : model.swapped) cache.dropSwapped(id);
@@ -290,6 +303,53 @@ TEST(
       }
     }
   }
+}
+
+TEST("page classes: pages that others have left scattered are moved together until what is free is of use") {
+  constexpr int kBlocks = 96;
+  constexpr int kMany = 4 * kBlocks;
+  KvCache cache(kFormat, kLayers, kMany, allocateHostKv(kBlocks * kLayers * kFormat.pageBytes()));
+  int packed = 0;
+  for (int slot = 0; slot < kMany && cache.reserve(slot, kPageTokens); ++slot) {
+    cache.startStep(slot, kPageTokens);
+    cache.finishStep(slot, kPageTokens);
+    const std::vector<PrecisionClass> classes(kLayers,
+                                              slot % 2 == 0 ? PrecisionClass::int4 : PrecisionClass::int2);
+    const auto pages = cache.startConversion(slot, 0, 1, classes);
+    if (!pages) break;
+    cache.conversionWritten(slot);
+    cache.finishConversion(slot);
+    for (int layer = 0; layer < kLayers; ++layer) {
+      writeMark(cache.pagesOf(slot, layer)[0], classes[layer], slot * kLayers + layer);
+    }
+    ++packed;
+  }
+  const std::int32_t shared = cache.publish(4, 0);
+  for (int slot = 0; slot < packed; ++slot) {
+    if (slot % 8 >= 2) cache.release(slot);
+  }
+  const std::size_t held = cache.heldBytes();
+  const auto chunk = static_cast<std::int64_t>(kChunkPages);
+  const std::int64_t unused = cache.totalBlocks() - static_cast<std::int64_t>(held / cache.blockBytes());
+  test::isTrue(unused - cache.freeBlocks() > 2 * chunk / kLayers, "much of what is unused lies scattered");
+  test::isTrue(!cache.compact(kBlocks), "nothing is moved for what cannot be had");
+  // But for less than a chunk of either class, and what does not fill one.
+  const std::int64_t most = unused - 3 * chunk / kLayers;
+  test::isTrue(cache.compact(most - cache.freeBlocks()), "there is something to move");
+  test::isTrue(cache.freeBlocks() >= most, "nearly all that is unused is free");
+  test::equal(cache.heldBytes(), held, "bytes in use");
+  for (int slot = 0; slot < packed; ++slot) {
+    if (slot % 8 >= 2) continue;
+    for (int layer = 0; layer < kLayers; ++layer) {
+      const int mark = slot * kLayers + layer;
+      test::equal(std::memcmp(cache.pagesOf(slot, layer)[0], &mark, sizeof mark), 0,
+                  "a page keeps its bytes");
+    }
+  }
+  cache.release(4);
+  cache.attach(4, {&shared, 1});
+  const int mark = 4 * kLayers;
+  test::equal(std::memcmp(cache.pagesOf(4, 0)[0], &mark, sizeof mark), 0, "a published page too");
 }
 
 TEST("page classes: misuse is refused by name") {

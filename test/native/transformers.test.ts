@@ -120,7 +120,7 @@ describe('logits against transformers', () => {
         if (image) {
           const checkpoint = await readCheckpoint(path.join(folder, name));
           const { hidden, vision } = checkpoint.spec;
-          const encoder = openVisionEncoder(checkpoint, { isa, checkFinite: true });
+          const encoder = openVisionEncoder(checkpoint, { isa, checkFinite: true, threads: 1 });
           const tiles = image.pixels.length / (3 * vision!.imageSize ** 2);
           const rows = await encoder.encode(image.pixels, tiles);
           encoder.close();

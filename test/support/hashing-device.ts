@@ -214,11 +214,15 @@ export class HashingDevice implements Device {
   hasPacked = false;
   /** Steps that waited for another and have begun when that ended. */
   followed = 0;
+  /** Times that blocks were moved together. */
+  compacted = 0;
   /** Tokens that were sampled. */
   sampled = 0;
   readonly #slots = new Map<number, Slot>();
   readonly #published = new Map<number, Block>();
   readonly #held = new Set<Block>();
+  /** Of smaller blocks that were given back: of use to smaller ones alone, until they are moved or all of those are gone. */
+  #scatteredBytes = 0;
   #nextId = 0;
   /** Begins what waits for the decode lane's step; null: none runs. */
   #onDecoded: (() => void) | null = null;
@@ -237,10 +241,15 @@ export class HashingDevice implements Device {
       spec: { vocab, layers } as ModelSpec,
     };
     const { kvBytes } = this.info;
-    const free = () => kvBytes - this.heldBytes;
+    const free = () => kvBytes - this.heldBytes - this.#scatteredBytes;
     const bytesOf = (classes: Uint8Array) => bytesOfBlock(this.kv, classes);
+    const fits = (all: readonly Uint8Array[]): boolean => {
+      const smaller = all.filter((classes) => classes !== exact).reduce((sum, one) => sum + bytesOf(one), 0);
+      const exactBytes = all.filter((classes) => classes === exact).length * classBlockBytes.bf16;
+      return exactBytes <= free() && exactBytes + smaller <= free() + this.#scatteredBytes;
+    };
     const take = (all: readonly Uint8Array[]): Block[] | null => {
-      if (all.reduce((sum, classes) => sum + bytesOf(classes), 0) > free()) return null;
+      if (!fits(all)) return null;
       return all.map((classes) => this.#add({ classes, values: [], owners: 1 }));
     };
     const takeExact = (count: number) => take(Array.from({ length: count }, () => exact));
@@ -252,6 +261,16 @@ export class HashingDevice implements Device {
       totalBlocks: blocks,
       chunkBlocks: 1,
       freeBlocks: () => Math.floor(free() / classBlockBytes.bf16),
+      compact: (count) => {
+        const inBlocks = (bytes: number) => Math.floor(bytes / classBlockBytes.bf16);
+        if (inBlocks(free() + this.#scatteredBytes) - inBlocks(free()) < count) return false;
+        const isBusy = ({ steps, isLeaving, conversion }: Slot) =>
+          steps > 0 || isLeaving || conversion !== null;
+        if ([...this.#slots.values()].some(isBusy)) return false;
+        this.#scatteredBytes = 0;
+        this.compacted++;
+        return true;
+      },
       heldBytes: () => {
         const bytes = { bf16: 0, int8: 0, int4: 0, int2: 0 };
         for (const place of [...this.#held].flatMap(({ classes }) => [...classes])) {
@@ -380,7 +399,7 @@ export class HashingDevice implements Device {
       swapIn: async (slot, swapped) => {
         const state = this.#alone(slot);
         const { content, tokens } = swapped as SwappedKv & { content: Omit<Block, 'owners'>[] };
-        if (swapped.bytes > free()) return false;
+        if (!fits(content.map(({ classes }) => classes))) return false;
         state.blocks = content.map((block) => this.#add({ ...block, values: [...block.values], owners: 1 }));
         state.length = tokens;
         state.isLeaving = true;
@@ -545,6 +564,8 @@ export class HashingDevice implements Device {
 
   #add(block: Block): Block {
     this.#held.add(block);
+    const scattered = block.classes === exact ? 0 : bytesOfBlock(this.kv, block.classes);
+    this.#scatteredBytes -= Math.min(scattered, this.#scatteredBytes);
     return block;
   }
 
@@ -556,6 +577,9 @@ export class HashingDevice implements Device {
 
   #drop(block: Block): void {
     must(block.owners > 0, 'a block is given back too often');
-    if (--block.owners === 0) this.#held.delete(block);
+    if (--block.owners > 0) return;
+    this.#held.delete(block);
+    if (block.classes !== exact) this.#scatteredBytes += bytesOfBlock(this.kv, block.classes);
+    if ([...this.#held].every(({ classes }) => classes === exact)) this.#scatteredBytes = 0;
   }
 }

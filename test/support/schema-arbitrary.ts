@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import fc from './fast-check.js';
 
 /** As far as the document at `/openapi.json` has it. */
 export interface JsonSchema {

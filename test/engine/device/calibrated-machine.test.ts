@@ -1,9 +1,9 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CalibratedMachine } from '../../../engine/device/simulated/calibrated-machine.js';
 import { CostModel } from '../../../engine/scheduler/cost-model.js';
 import { type ModelWork, modelWork } from '../../../engine/scheduler/model-work.js';
 import type { StepLoad } from '../../../engine/scheduler/step-load.js';
+import fc from '../../support/fast-check.js';
 import {
   anyConstants,
   anyDecode,

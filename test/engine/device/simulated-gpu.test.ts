@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { gpus } from '../../../engine/device/simulated/gpu.js';
 import { simulatedModels } from '../../../engine/device/simulated/model.js';
@@ -8,6 +7,7 @@ import { demandOf, matmulSeconds, StepDemand } from '../../../engine/device/simu
 import { drawTruth, soloBandwidth, type Truth } from '../../../engine/device/simulated/truth.js';
 import { StepLoad } from '../../../engine/scheduler/step-load.js';
 import { Random } from '../../../loadtest/random.js';
+import fc from '../../support/fast-check.js';
 
 const model = simulatedModels['llama-3.1-8b'];
 const kvBytes = 131072;

@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SimulatedSequence } from '../../../engine/device/simulated/sequence.js';
 import { SimulatedMemory } from '../../../engine/device/simulated/simulated-memory.js';
+import fc from '../../support/fast-check.js';
 
 function memoryOf(pages: number, slots = 64) {
   const copies: { work: SimulatedSequence; direction: 'out' | 'in' }[] = [];

@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { compileGrammar } from '../../../engine/index.js';
+import fc from '../../support/fast-check.js';
 import { accepts } from '../../support/table-matcher.js';
 
 const compile = (schema: object) => compileGrammar({ type: 'schema', schema, lenient: false }).tables;

@@ -28,7 +28,7 @@ const ladders: readonly (readonly PackedForm[])[] = [
   [uniform('int8'), zip],
   [uniform('int8'), uniform('int4')],
 ];
-const histories = Number(process.env.HISTORIES ?? 40);
+const histories = Number(process.env.HISTORIES ?? 20);
 
 /** Tokens have no text here. */
 const tokenizer = {
@@ -48,6 +48,7 @@ interface Asked {
 interface History {
   readonly packedBlocks: number;
   readonly droppedTokens: number;
+  readonly compacted: number;
   /** Times that the scheduler foresaw a decode step of fewer bytes than exact sequences would read. */
   readonly smallerLoads: number;
 }
@@ -177,12 +178,18 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   expect(device.heldBytes).toBe(stats.cache.blocks * device.kv.blockBytes);
   if (!prefixCache) expect(device.heldBytes).toBe(0);
   await engine.close();
-  return { packedBlocks: stats.kvPackedBlocks, droppedTokens: stats.kvDroppedTokens, smallerLoads };
+  return {
+    packedBlocks: stats.kvPackedBlocks,
+    droppedTokens: stats.kvDroppedTokens,
+    compacted: device.compacted,
+    smallerLoads,
+  };
 }
 
 async function runHistories(squeezes: boolean): Promise<void> {
   let packedBlocks = 0;
   let droppedTokens = 0;
+  let compacted = 0;
   let smallerLoads = 0;
   for (let seed = 0; seed < histories; seed++) {
     const history = await runHistory(seed, squeezes).catch((cause) => {
@@ -190,10 +197,12 @@ async function runHistories(squeezes: boolean): Promise<void> {
     });
     packedBlocks += history.packedBlocks;
     droppedTokens += history.droppedTokens;
+    compacted += history.compacted;
     smallerLoads += history.smallerLoads;
   }
   expect(packedBlocks).toBeGreaterThan(0);
   expect(droppedTokens > 0).toBe(squeezes);
+  expect(compacted).toBeGreaterThan(0);
   expect(smallerLoads).toBeGreaterThan(0);
 }
 

@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
 import { uniform } from '../../../engine/kv/page-classes.js';
+import fc from '../../support/fast-check.js';
 
 const cases = fc.record({
   recent: fc.integer({ min: 1, max: 300 }),

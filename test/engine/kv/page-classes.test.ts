@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { pageClasses } from '../../../engine/device/device.js';
 import { byAttention, chooseClasses, classesOf, keyOf, uniform } from '../../../engine/kv/page-classes.js';
+import fc from '../../support/fast-check.js';
 
 const flags = (tau: number, scores: number[], packable: number) =>
   [...byAttention(tau)(Float64Array.from(scores), packable)].join('');

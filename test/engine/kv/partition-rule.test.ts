@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
+import fc from '../../support/fast-check.js';
 
 const pageTokens = 32;
 

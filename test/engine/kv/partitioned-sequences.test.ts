@@ -11,7 +11,7 @@ import { requestFor } from '../../support/generate.js';
 import { expectedInPartitions, HashingDevice } from '../../support/hashing-device.js';
 import { randomOf, simplePredictor } from '../scheduler/history.js';
 
-const histories = Number(process.env.HISTORIES ?? 60);
+const histories = Number(process.env.HISTORIES ?? 30);
 
 /** Tokens have no text here. */
 const tokenizer = {

@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type ProbeRun, probesAmong } from '../../../engine/kv/probes.js';
 import { Saliency } from '../../../engine/kv/saliency.js';
+import fc from '../../support/fast-check.js';
 
 const layers = 2;
 

@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ProbeRun } from '../../../engine/kv/probes.js';
 import { PrefillSight, SparsePrefill } from '../../../engine/kv/sparse-prefill.js';
+import fc from '../../support/fast-check.js';
 
 const layers = 2;
 const rule = new SparsePrefill(0.9, layers, 32);

@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PairMerger } from '../../../engine/model/bpe.js';
 import { MergeTable } from '../../../engine/model/merge-table.js';
+import fc from '../../support/fast-check.js';
 
 interface Merge {
   left: number;

@@ -1,8 +1,8 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { EngineError } from '../../../engine/index.js';
 import { modelSpec } from '../../../engine/model/config.js';
 import { headerLength, parseSafetensorsHeader } from '../../../engine/model/safetensors.js';
+import fc from '../../support/fast-check.js';
 import { headerOf, safetensorsFile, tinyConfig } from './model-folder.js';
 
 /** Runs the reader on hostile input: it answers or refuses in its own words. True if it answered. */

@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openTokenizer, type Tokenizer } from '../../../engine/index.js';
 import { unfinishedLength } from '../../../engine/model/detokenizer.js';
+import fc from '../../support/fast-check.js';
 import { modelFolder, removeFolders } from './model-folder.js';
 import { oddText } from './odd-text.js';
 import { llama2Folder, phi3Folder, qwen2Folder } from './real-tokenizers.js';

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import fc from '../../support/fast-check.js';
 
 /** Text of the kinds that tokenizers trip over: runs of spaces, code, digits, scripts, joined emoji, marks, controls. */
 const fragments = fc.constantFrom(

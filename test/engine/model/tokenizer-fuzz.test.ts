@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import fc from 'fast-check';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { EngineError, openTokenizer } from '../../../engine/index.js';
+import fc from '../../support/fast-check.js';
 import { modelFolder, removeFolders } from './model-folder.js';
 
 afterAll(removeFolders);

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
-import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openTokenizer } from '../../../engine/index.js';
 import { wellFormed } from '../../../engine/model/normalizer.js';
+import fc from '../../support/fast-check.js';
 import { removeFolders } from './model-folder.js';
 import { oddText } from './odd-text.js';
 import { llama2Folder, llama3Folder, phi3Folder, qwen2Folder } from './real-tokenizers.js';
@@ -61,7 +61,7 @@ describe.each(folders)(
             text === '' ? [] : library.encode(wellFormed(text), { add_special_tokens: false }).ids;
           expect(Array.from(ours.encode(text, { special: true, addBos: false }))).toEqual(expected);
         }),
-        { numRuns: 1500 },
+        { numRuns: 500 },
       );
     });
 
@@ -75,7 +75,7 @@ describe.each(folders)(
             shown.length === 0 ? '' : library.decode(ids, { skip_special_tokens: skipSpecial });
           expect(ours.decode(ids, { skipSpecial })).toBe(expected);
         }),
-        { numRuns: 800 },
+        { numRuns: 300 },
       );
     });
   },

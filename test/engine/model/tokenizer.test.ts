@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { EngineError, openTokenizer, type Tokenizer } from '../../../engine/index.js';
+import fc from '../../support/fast-check.js';
 import { modelFolder, refusal, removeFolders } from './model-folder.js';
 import { oddText } from './odd-text.js';
 import { llama2Folder, llama3Folder, phi3Folder, qwen2Folder } from './real-tokenizers.js';

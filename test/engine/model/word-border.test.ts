@@ -1,10 +1,10 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PairMerger } from '../../../engine/model/bpe.js';
 import { MergeTable } from '../../../engine/model/merge-table.js';
 import { readMerges } from '../../../engine/model/merges.js';
 import { readVocabulary } from '../../../engine/model/vocabulary.js';
 import { markBorders } from '../../../engine/model/word-border.js';
+import fc from '../../support/fast-check.js';
 
 function parts(pieces: string[], merges: string[]) {
   const vocab = Object.fromEntries(pieces.map((piece, id) => [piece, id]));

@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import type { ModelSpec } from '../../../engine/index.js';
 import type { DeviceConstants, OperatorConstants } from '../../../engine/scheduler/device-constants.js';
 import { StepLoad } from '../../../engine/scheduler/step-load.js';
+import fc from '../../support/fast-check.js';
 
 /** Round numbers, so that a test can say in its head what comes out. */
 export const tinySpec: ModelSpec = {

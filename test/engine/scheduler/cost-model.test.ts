@@ -1,8 +1,8 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CostModel } from '../../../engine/scheduler/cost-model.js';
 import { type ModelWork, modelWork } from '../../../engine/scheduler/model-work.js';
 import { StepLoad } from '../../../engine/scheduler/step-load.js';
+import fc from '../../support/fast-check.js';
 import {
   anyConstants,
   anyDecode,

@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   type Candidate,
@@ -10,6 +9,7 @@ import {
 } from '../../../engine/scheduler/partition.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
 import { StepLoad } from '../../../engine/scheduler/step-load.js';
+import fc from '../../support/fast-check.js';
 
 /** A device whose lanes are faster the more units they have, decode up to half of them only. */
 function device(units: number, contention: number): Predictor {

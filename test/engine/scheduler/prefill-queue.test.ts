@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   agingTokensPerSecond,
@@ -6,6 +5,7 @@ import {
   PrefillQueue,
   type PrefillWork,
 } from '../../../engine/scheduler/prefill-queue.js';
+import fc from '../../support/fast-check.js';
 
 function prompt(remainingTokens: number, arrivalMs: number, over: Partial<PrefillWork> = {}): PrefillWork {
   return { remainingTokens, arrivalMs, priority: 0, deadlineMs: Number.POSITIVE_INFINITY, ...over };

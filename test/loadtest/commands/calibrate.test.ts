@@ -35,7 +35,7 @@ describe('tandem calibrate', () => {
   it('measures the demo model, prints and keeps constants, and writes rows and steps', async () => {
     const json = path.join(folder, 'rows.json');
     const record = path.join(folder, 'steps.json');
-    const args = [demoFolder, '--quick', '--seconds', '20', '--json', json, '--record', record];
+    const args = [demoFolder, '--quick', '--seconds', '60', '--json', json, '--record', record];
     const { code, stdout, stderr } = await calibrate(args, { XDG_CACHE_HOME: folder });
     expect(stderr).toContain('opening');
     expect(code).toBe(0);

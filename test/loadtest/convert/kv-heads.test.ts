@@ -119,7 +119,7 @@ describe('tandem convert kv-heads', () => {
   });
 
   it('goes on where it was stopped, and ends as if it had not been', async () => {
-    const few = ['--keep', '0.25', '--text', heldOutText, '--window', '64', '--windows', '3'];
+    const few = ['--keep', '0.25', '--text', heldOutText, '--window', '32', '--windows', '3'];
     const whole = folder.at('whole');
     expect((await convert(demoFolder, whole, ...few)).code).toBe(0);
     const args = [demoFolder, folder.at('stopped'), ...few];

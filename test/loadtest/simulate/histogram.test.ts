@@ -1,7 +1,7 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Histogram } from '../../../loadtest/simulate/histogram.js';
 import { TimeSeries } from '../../../loadtest/simulate/time-series.js';
+import fc from '../../support/fast-check.js';
 
 describe('the histogram', () => {
   it('knows every percentile to one percent, and mean and maximum exactly', () => {

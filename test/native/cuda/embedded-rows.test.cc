@@ -55,9 +55,10 @@ TEST("cuda embedded rows: a step of single tokens that is otherwise replayed tak
   const auto device = open(model);
   const std::vector<std::int32_t> text = prompt(24, 29);
   const std::vector<float> expected = logitsOf(*device, text);
-  // Two tokens alone make a graph of such steps; the next ones are rows.
+  // The second step of a kind is recorded and later ones are replayed: neither may be one that writes rows.
   std::vector<std::int32_t> tokens = text;
-  SlotOptions options = asRows(model, tokens, 20, 24);
+  SlotOptions options = asRows(model, tokens, 1, 3);
+  options.embedded.push_back(asRows(model, tokens, 20, 24).embedded[0]);
   openSlot(*device, 0, 24, std::move(options));
   std::vector<float> logits;
   for (std::size_t i = 0; i < tokens.size(); ++i) {

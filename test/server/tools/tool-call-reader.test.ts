@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ToolCallFormatName } from '../../../server/tools/tool-call-format.js';
+import fc from '../../support/fast-check.js';
 import { partsByPiece, partsOf } from './parts.js';
 
 const names = ['add', 'look_up'];

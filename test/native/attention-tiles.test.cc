@@ -1,26 +1,16 @@
 // The AMX attention on emulated tiles, against its plain twin.
 
 #include <cmath>
-#include <cstdio>
 #include <random>
 #include <vector>
 
 #include "check.h"
-#include "cpu/attention/tile-attention.h"
-#include "emulated-tiles.h"
+#include "emulated-tile-kernels.h"
 
 using namespace tandem;
 using namespace tandem::cpu;
 
 namespace {
-
-bool hasAvx512() {
-  for (const Isa isa : availableIsas()) {
-    if (isa == Isa::avx512) return true;
-  }
-  std::printf("skipped: the processor lacks AVX-512\n");
-  return false;
-}
 
 // What goes with a page's elements: nothing, scales per token as of int8, or what packed classes have.
 enum class Kind { plain, scaled, packed };
@@ -82,13 +72,13 @@ struct Meeting {
 TEST(
     "tile attention: equals its plain twin for all head dimensions, heights, masks, scales, offsets and "
     "middles") {
-  if (!hasAvx512()) return;
+  if (!test::hasAvx512()) return;
   for (const int headDim : {16, 32, 64, 80, 96, 112, 128, 256}) {
     for (const int queries : {1, 4, 15, 16}) {
       for (const Kind kind : {Kind::plain, Kind::scaled, Kind::packed}) {
         const Meeting meeting(queries, headDim, 3);
         const Meeting::State expected = meeting.run(kPortableAttention.attendPage, kind);
-        const Meeting::State actual = meeting.run(attendPageOnTiles<test::EmulatedTiles>, kind);
+        const Meeting::State actual = meeting.run(test::attendPageOnEmulatedTiles, kind);
         for (int query = 0; query < queries; ++query) {
           test::near(actual.maximum[query], expected.maximum[query], 1e-5, "maximum");
           double total = 0, expectedTotal = 0;

@@ -1,23 +1,18 @@
 // The AMX kernels on emulated tiles, against their plain twins.
 
-#include "cpu/matmul/tile-kernels.h"
-
 #include <array>
 #include <random>
+#include <utility>
+#include <vector>
 
 #include "check.h"
-#include "emulated-tiles.h"
+#include "emulated-tile-kernels.h"
 
 using namespace tandem;
 using namespace tandem::cpu;
 
-namespace {
-
-using Emulated = TileKernels<test::EmulatedTiles>;
-
-}  // namespace
-
 TEST("tile kernels: bf16 sums equal the plain twin's, with ragged depth and continued sums") {
+  if (!test::hasAvx512()) return;
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   for (const int rows : {1, 3, 15, 16}) {
@@ -29,7 +24,8 @@ TEST("tile kernels: bf16 sums equal the plain twin's, with ragged depth and cont
       for (const bool first : {true, false}) {
         std::vector<float> expected(rows * kPanel, 1.5f), actual = expected;
         kPortableKernels.bf16Dot(rows, a.data(), stride, panel.data(), inputs, first, {}, expected.data());
-        Emulated::bf16Dot(rows, a.data(), stride, panel.data(), inputs, first, {}, actual.data());
+        test::kEmulatedTileKernels.bf16Dot(rows, a.data(), stride, panel.data(), inputs, first, {},
+                                           actual.data());
         for (std::size_t i = 0; i < actual.size(); ++i) test::near(actual[i], expected[i], 1e-4, "sum");
       }
     }
@@ -37,6 +33,7 @@ TEST("tile kernels: bf16 sums equal the plain twin's, with ragged depth and cont
 }
 
 TEST("tile kernels: integer sums equal the plain twin's bit for bit") {
+  if (!test::hasAvx512()) return;
   std::mt19937 random(2);
   for (const int rows : {1, 7, 16}) {
     const std::size_t groups = 3, stride = groups * kGroup;
@@ -50,8 +47,9 @@ TEST("tile kernels: integer sums equal the plain twin's bit for bit") {
     for (auto& scale : scales) scale = 1e-3f * static_cast<float>(random() % 1000);
     for (auto& byte : panel) byte = static_cast<std::uint8_t>(random());
     const QuantizedRows a{codes.data(), stride, inputScales.data(), corrections.data(), groups};
-    for (const auto& [plain, tiled] : {std::pair{kPortableKernels.int8Dot, &Emulated::int8Dot},
-                                       std::pair{kPortableKernels.int4Dot, &Emulated::int4Dot}}) {
+    for (const auto& [plain, tiled] :
+         {std::pair{kPortableKernels.int8Dot, test::kEmulatedTileKernels.int8Dot},
+          std::pair{kPortableKernels.int4Dot, test::kEmulatedTileKernels.int4Dot}}) {
       std::vector<float> expected(rows * kPanel), actual(rows * kPanel);
       for (std::size_t begin = 0; begin < groups; begin += 2) {
         plain(rows, a, begin, std::min(begin + 2, groups), panel.data(), scales.data(), {}, expected.data());

@@ -1,0 +1,16 @@
+#include "emulated-tile-kernels.h"
+
+#include "cpu/attention/tile-attention.h"
+#include "cpu/matmul/tile-kernels.h"
+#include "emulated-tiles.h"
+
+namespace tandem::test {
+
+void attendPageOnEmulatedTiles(const cpu::QueryTile& tile, const cpu::PageTile& page, cpu::Prefetch& next) {
+  cpu::attendPageOnTiles<EmulatedTiles>(tile, page, next);
+}
+
+using Emulated = cpu::TileKernels<EmulatedTiles>;
+const EmulatedTileKernels kEmulatedTileKernels{Emulated::bf16Dot, Emulated::int8Dot, Emulated::int4Dot};
+
+}  // namespace tandem::test
