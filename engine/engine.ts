@@ -98,7 +98,8 @@ export class LocalEngine implements Engine {
 
   #submit({ images, ...request }: GenerateRequest, onEvents: Listener, session?: Session): void {
     const state = new RequestState(request, this.#parts.now(), this.#parts.tokenizer, onEvents, session);
-    const refusal = this.#refusal(request, session) ?? this.#openGrammar(state) ?? this.#useImages(state, images);
+    const refusal =
+      this.#refusal(request, session) ?? this.#openGrammar(state) ?? this.#useImages(state, images);
     if (refusal) {
       state.fail(refusal);
       // Never inside `submit`: a listener may not be ready yet.
@@ -106,7 +107,11 @@ export class LocalEngine implements Engine {
       return;
     }
     this.#requests.set(request.id, state);
-    if (images) void this.#startWithImages(state, images.map(({ positions }) => positions));
+    if (images)
+      void this.#startWithImages(
+        state,
+        images.map(({ positions }) => positions),
+      );
     else this.#start(state);
     this.#watchClock();
   }

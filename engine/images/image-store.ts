@@ -76,7 +76,9 @@ export class ImageStore {
    */
   use(images: readonly PromptImage[], promptTokens: number): StoredImage[] {
     for (const image of images) this.#check(image, promptTokens);
-    const fresh = new Map(images.flatMap((image) => (this.#images.has(image.hash) ? [] : [[image.hash, image]])));
+    const fresh = new Map(
+      images.flatMap((image) => (this.#images.has(image.hash) ? [] : [[image.hash, image]])),
+    );
     // Those that are there are not evicted for those that are not.
     const known = images.flatMap(({ hash }) => this.#images.get(hash) ?? []);
     for (const entry of known) this.#addUser(entry);

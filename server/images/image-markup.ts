@@ -33,7 +33,9 @@ export class ImageMarkup {
         `The tokenizer does not know token ${imageTokenId}, image_token_id of config.json, by what it decodes to.`,
       );
     }
-    const rests = [this.imageToken, fakeToken, wholeToken].map((token) => token.slice(1).replace(/[^\w<>]/g, '\\$&'));
+    const rests = [this.imageToken, fakeToken, wholeToken].map((token) =>
+      token.slice(1).replace(/[^\w<>]/g, '\\$&'),
+    );
     this.#begins = new RegExp(`<(?=${[...rests, partToken.source.slice(1)].join('|')})`, 'g');
   }
 
@@ -67,7 +69,8 @@ export class ImageMarkup {
     const { tokensPerTile } = this.vision;
     const all = this.positionsIn(tokens);
     const tiles = Int32Array.from({ length: tileCount(grid) }, (_, tile) => all[tile * tokensPerTile] ?? -1);
-    if (all.length !== tiles.length * tokensPerTile) throw new Error('the tokens of an image cannot be found');
+    if (all.length !== tiles.length * tokensPerTile)
+      throw new Error('the tokens of an image cannot be found');
     return { tokens, tiles };
   }
 

@@ -58,7 +58,8 @@ export function imageSource({ url, detail, param }: ImageReference): ImageSource
   const bytes = Buffer.from(data, 'base64');
   // What is no base64 is left out of the bytes.
   const padding = data.endsWith('==') ? 2 : data.endsWith('=') ? 1 : 0;
-  if (bytes.length !== Math.floor(((data.length - padding) * 3) / 4)) throw broken(param, 'is not valid base64');
+  if (bytes.length !== Math.floor(((data.length - padding) * 3) / 4))
+    throw broken(param, 'is not valid base64');
   // What it is called does not matter to the decoder, nor what is said of it: what it is does.
   if (!Object.values(imageTypes).some((isOfType) => isOfType(bytes))) {
     throw broken(param, 'holds no PNG, JPEG or WebP');

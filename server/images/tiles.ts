@@ -33,7 +33,11 @@ export function planTiles(
   const longest = atLongestEdge(image, longestEdge);
   const whole = inWholeTiles(longest, tileSize);
   const [rows, columns] = [whole.height / tileSize, whole.width / tileSize];
-  return { longest, whole, grid: isSplit && rows * columns > 1 ? { rows, columns } : { rows: 0, columns: 0 } };
+  return {
+    longest,
+    whole,
+    grid: isSplit && rows * columns > 1 ? { rows, columns } : { rows: 0, columns: 0 },
+  };
 }
 
 /** Tiles there are of it, the whole one among them. */

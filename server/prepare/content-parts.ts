@@ -47,7 +47,13 @@ export function joinedTexts(parts: readonly TemplatePart[]): string | readonly T
 }
 
 export function isImage(part: unknown): part is Extract<TemplatePart, { type: 'image' }> {
-  return typeof part === 'object' && part !== null && 'reference' in part && 'type' in part && part.type === 'image';
+  return (
+    typeof part === 'object' &&
+    part !== null &&
+    'reference' in part &&
+    'type' in part &&
+    part.type === 'image'
+  );
 }
 
 export function imagesOf({ content }: ChatMessage): ImageReference[] {

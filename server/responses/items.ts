@@ -76,7 +76,11 @@ export function toItem(given: GivenItem, param: string): Item {
   }
 }
 
-function toParts(role: MessageItem['role'] | 'tool', content: string | GivenParts, param: string): ContentPart[] {
+function toParts(
+  role: MessageItem['role'] | 'tool',
+  content: string | GivenParts,
+  param: string,
+): ContentPart[] {
   const given = typeof content === 'string' ? [{ type: 'text', text: content }] : content;
   return given.map((part, index): ContentPart => {
     const { type, text, refusal, image_url, file_id, detail } = part;
@@ -153,6 +157,8 @@ function contentOf({ role, content }: MessageItem, param: string): string | read
 }
 
 function textOf(parts: readonly ContentPart[]): string {
-  const texts = parts.map((part) => (part.type === 'refusal' ? part.refusal : 'text' in part ? part.text : ''));
+  const texts = parts.map((part) =>
+    part.type === 'refusal' ? part.refusal : 'text' in part ? part.text : '',
+  );
   return texts.join('');
 }

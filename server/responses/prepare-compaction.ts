@@ -22,7 +22,10 @@ export function prepareCompaction(
   const before = parsedItems(given.conversation);
   const items = [...before, ...given.input];
   if (items.length === 0) throw invalidRequest("'input' is empty: there is nothing to compact.", 'input');
-  const messages = [...toMessages(body.instructions ?? null, items, paramsBehind(before.length)), summaryRequest];
+  const messages = [
+    ...toMessages(body.instructions ?? null, items, paramsBehind(before.length)),
+    summaryRequest,
+  ];
   const prepared = prepareConversation(
     context,
     { temperature: 0 },

@@ -131,7 +131,10 @@ describe('images in a chat', () => {
       ['data:image/png;base64,a b!', 'invalid_image'],
       [dataUrl(Buffer.from('no image at all')), 'invalid_image'],
       // What it is called does not make an SVG a PNG.
-      [dataUrl(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')), 'invalid_image'],
+      [
+        dataUrl(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')),
+        'invalid_image',
+      ],
       [dataUrl(wide(1).subarray(0, 60)), 'invalid_image'],
       [dataUrl(bomb(40_000, 40_000)), 'invalid_image'],
     ];

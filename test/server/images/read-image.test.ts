@@ -19,7 +19,11 @@ function resampled(line: readonly number[], length: number): number[] {
   return Array.from({ length }, (_, i) => {
     const centre = (i + 0.5) * scale;
     let [sum, weights] = [0, 0];
-    for (let j = Math.max(0, Math.floor(centre - 3 * stretch)); j < Math.min(line.length, centre + 3 * stretch); j++) {
+    for (
+      let j = Math.max(0, Math.floor(centre - 3 * stretch));
+      j < Math.min(line.length, centre + 3 * stretch);
+      j++
+    ) {
       const x = (j + 0.5 - centre) / stretch;
       const weight = Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0;
       sum += weight * line[j]!;
@@ -48,13 +52,32 @@ async function read(bytes: Uint8Array, detail: 'low' | 'high') {
 describe('the tiles of an image', () => {
   // By Idefics3ImageProcessor of transformers, longest_edge 2048 and max_image_size 512.
   it.each([
-    [{ width: 1000, height: 500 }, { width: 2048, height: 1024 }, { rows: 2, columns: 4 }],
-    [{ width: 500, height: 1000 }, { width: 1024, height: 2048 }, { rows: 4, columns: 2 }],
-    [{ width: 32, height: 32 }, { width: 2048, height: 2048 }, { rows: 4, columns: 4 }],
-    [{ width: 3000, height: 1 }, { width: 2048, height: 512 }, { rows: 1, columns: 4 }],
+    [
+      { width: 1000, height: 500 },
+      { width: 2048, height: 1024 },
+      { rows: 2, columns: 4 },
+    ],
+    [
+      { width: 500, height: 1000 },
+      { width: 1024, height: 2048 },
+      { rows: 4, columns: 2 },
+    ],
+    [
+      { width: 32, height: 32 },
+      { width: 2048, height: 2048 },
+      { rows: 4, columns: 4 },
+    ],
+    [
+      { width: 3000, height: 1 },
+      { width: 2048, height: 512 },
+      { rows: 1, columns: 4 },
+    ],
   ])('of %o', (size, whole, grid) => {
     expect(planTiles(size, { longestEdge: 2048, tileSize: 512 }, true)).toMatchObject({ whole, grid });
-    expect(planTiles(size, { longestEdge: 2048, tileSize: 512 }, false).grid).toEqual({ rows: 0, columns: 0 });
+    expect(planTiles(size, { longestEdge: 2048, tileSize: 512 }, false).grid).toEqual({
+      rows: 0,
+      columns: 0,
+    });
   });
 
   it('are what plain Lanczos resampling makes, row by row, then the whole', async () => {
@@ -93,7 +116,10 @@ describe('the tiles of an image', () => {
   });
 
   it('show what is transparent on white', async () => {
-    const { pixels } = await read(png(20, 20, () => [200, 0, 0, 0]), 'low');
+    const { pixels } = await read(
+      png(20, 20, () => [200, 0, 0, 0]),
+      'low',
+    );
     expect(pixels.length).toBe(3 * processing.tileSize ** 2);
     expect(pixels.every((level) => level === 255)).toBe(true);
   });
