@@ -159,6 +159,11 @@ export const EngineSettings = z.strictObject({
   swapMemory: bytes
     .default(1024 * 1024 * 1024)
     .describe('host memory for the KV of streams that gave way; beyond it they are computed anew'),
+  imageMemory: bytes
+    .default(512 * 1024 * 1024)
+    .describe(
+      'host memory for images, as pixels until they are encoded and as rows of embeddings then, which are kept for requests that show them again; requests whose images do not fit beside those of others are answered 429',
+    ),
   contextLength: z
     .int()
     .min(32)
@@ -220,6 +225,18 @@ export const ServerSettings = z.strictObject({
     .describe('key of /v1/admin, better given as an environment variable; there is no /v1/admin if absent'),
   bodyLimit: bytes.default(16 * 1024 * 1024).describe('largest request body'),
   maxChoices: z.int().min(1).max(128).default(16).describe('largest n'),
+  maxImages: z
+    .int()
+    .min(0)
+    .max(256)
+    .default(8)
+    .describe('images of a request, with those of the conversation that it continues'),
+  maxImagePixels: z
+    .int()
+    .min(1)
+    .max(2 ** 28)
+    .default(40_000_000)
+    .describe('pixels of an image, width times height, before it is resized'),
   corsOrigin: z
     .array(z.string())
     .default([])

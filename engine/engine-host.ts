@@ -35,7 +35,7 @@ function mayUseGpu({ device, cores, isa }: EngineSettings): boolean {
 export function startThread(workerData: WorkerData): EngineHost {
   const worker = new Worker(program, { workerData });
   return {
-    post: (command) => worker.postMessage(command),
+    post: (command) => worker.postMessage(command, pixelsOf(command)),
     onReport: (listener) => {
       worker.on('message', listener);
     },
@@ -62,6 +62,8 @@ export function startProcess(data: WorkerData): EngineHost & { readonly pid: num
     pid: child.pid,
     post: (command) => {
       if (child.connected) child.send(command);
+      // They are written into the message, and are not needed here: as where they are handed to a thread.
+      for (const pixels of pixelsOf(command)) structuredClone(pixels, { transfer: [pixels] });
     },
     onReport: (listener) => {
       child.on('message', (report) => listener(report as Report));
@@ -80,6 +82,13 @@ export function startProcess(data: WorkerData): EngineHost & { readonly pid: num
       await ended;
     },
   };
+}
+
+/** What is moved to the host, since it is large. */
+function pixelsOf(command: Command): ArrayBuffer[] {
+  const images = command.type === 'submit' ? command.request.images : undefined;
+  // One that is shown twice is one buffer.
+  return [...new Set(images?.map(({ pixels }) => pixels.buffer as ArrayBuffer))];
 }
 
 function onceOnly(listener: (reason: string) => void): (reason: string) => void {

@@ -227,7 +227,7 @@ export class EngineLoop {
     await idle;
   }
 
-  stats(): EngineStats {
+  stats(): Omit<EngineStats, 'images'> {
     const { kv } = this.#device;
     const scheduler = this.#scheduler;
     return {
@@ -383,7 +383,7 @@ export class EngineLoop {
     }
     const token = result.tokens[entry]!;
     if (Number.isNaN(request.firstTokenMs)) request.firstTokenMs = now;
-    sequence.tokens.push(token);
+    sequence.push(token);
     request.completionTokens++;
     this.#generatedTokens++;
     const outcome = sequence.stops.next(

@@ -2,6 +2,8 @@ import type { Device, DeviceLostError } from './device/device.js';
 import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
 import { OpenGrammars } from './grammar/open-grammars.js';
+import { embedPrompt } from './images/embed-prompt.js';
+import type { ImageStore } from './images/image-store.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import type { PartitionRule } from './kv/partition-rule.js';
 import type { PressureRule } from './kv/pressure-rule.js';
@@ -21,6 +23,7 @@ import type {
   EngineStats,
   GenerateRequest,
   PolicyChange,
+  PromptImage,
   SchedulerReport,
 } from './types.js';
 
@@ -28,6 +31,8 @@ export interface EngineParts extends Scheduling {
   readonly device: Device;
   readonly tokenizer: Tokenizer;
   readonly info: EngineInfo;
+  /** Absent where the model reads no images. */
+  readonly images?: ImageStore | undefined;
   readonly prefixCache: boolean;
   readonly packing?: PackingRule | undefined;
   readonly pressure?: PressureRule | undefined;
@@ -91,9 +96,10 @@ export class LocalEngine implements Engine {
     else this.#sessions.submit(request, onEvents);
   }
 
-  #submit(request: GenerateRequest, onEvents: Listener, session?: Session): void {
+  #submit({ images, ...request }: GenerateRequest, onEvents: Listener, session?: Session): void {
     const state = new RequestState(request, this.#parts.now(), this.#parts.tokenizer, onEvents, session);
-    const refusal = this.#refusal(request, session) ?? this.#openGrammar(state);
+    const refusal =
+      this.#refusal(request, session) ?? this.#openGrammar(state) ?? this.#useImages(state, images);
     if (refusal) {
       state.fail(refusal);
       // Never inside `submit`: a listener may not be ready yet.
@@ -101,6 +107,37 @@ export class LocalEngine implements Engine {
       return;
     }
     this.#requests.set(request.id, state);
+    if (images)
+      void this.#startWithImages(
+        state,
+        images.map(({ positions }) => positions),
+      );
+    else this.#start(state);
+    this.#watchClock();
+  }
+
+  /** Its images are encoded before it waits for its turn; others go ahead meanwhile. */
+  async #startWithImages(state: RequestState, positions: readonly Int32Array[]): Promise<void> {
+    try {
+      const rows = await Promise.all(state.images.map((image) => image.rows));
+      if (state.ended) return;
+      const { prompt } = state.request;
+      const { tokensPerTile } = this.info.spec.vision!;
+      // A request that has not ended has rows of all that it waited for.
+      state.embeddedPrompt = embedPrompt(prompt, {
+        keys: state.images.map(({ key }) => key),
+        rows: rows as Float32Array[],
+        positions,
+        tokensPerTile,
+      });
+      this.#start(state);
+    } catch (error) {
+      if (!state.ended) this.#fail(state, error as EngineError);
+    }
+  }
+
+  #start(state: RequestState): void {
+    const { request } = state;
     const stopTokenIds = new Set(request.stopTokenIds);
     if (!request.ignoreEos || request.grammar) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
     const shown = new Set(request.shownSpecialTokens);
@@ -117,7 +154,6 @@ export class LocalEngine implements Engine {
       );
     }
     this.#loop.add(state);
-    this.#watchClock();
   }
 
   endSession(session: string): void {
@@ -146,7 +182,9 @@ export class LocalEngine implements Engine {
   }
 
   stats(): Promise<EngineStats> {
-    return Promise.resolve(this.#loop.stats());
+    const stats = this.#loop.stats();
+    const images = this.#parts.images?.stats();
+    return Promise.resolve({ ...stats, waiting: this.#waiting, ...(images && { images }) });
   }
 
   explain(): Promise<SchedulerReport> {
@@ -178,6 +216,7 @@ export class LocalEngine implements Engine {
     clearTimeout(this.#timer);
     this.#failAll(new EngineError('shutting_down', 'The server is shutting down.'));
     await this.#loop.close();
+    await this.#parts.images?.close();
     await this.#parts.device.close();
   }
 
@@ -219,10 +258,30 @@ export class LocalEngine implements Engine {
           'Shorten the prompt or the completion.',
       );
     }
-    if (this.#loop.waiting >= this.#parts.maxQueue) {
+    if (this.#waiting >= this.#parts.maxQueue) {
       return new EngineError('queue_full', 'Too many requests are waiting.', this.#loop.retryAfterSeconds());
     }
     return undefined;
+  }
+
+  /** Requests of which nothing has run yet. */
+  get #waiting(): number {
+    let encoding = 0;
+    for (const { sequences } of this.#requests.values()) if (sequences.length === 0) encoding++;
+    return this.#loop.waiting + encoding;
+  }
+
+  /** Has their encoding begin. Comes last of what may refuse the request, which has them from now on. */
+  #useImages(state: RequestState, images: readonly PromptImage[] | undefined): EngineError | undefined {
+    if (!images) return undefined;
+    try {
+      if (!this.#parts.images) throw new EngineError('invalid_request', 'The model reads no images.');
+      state.images = this.#parts.images.use(images, state.request.prompt.length);
+      return undefined;
+    } catch (error) {
+      if (state.request.grammar) this.#grammars.release(state.request.grammar);
+      return error as EngineError;
+    }
   }
 
   #openGrammar(state: RequestState): EngineError | undefined {
@@ -242,8 +301,9 @@ export class LocalEngine implements Engine {
     if (state.ended) this.#forget(state);
   }
 
-  #forget({ request }: RequestState): void {
+  #forget({ request, images }: RequestState): void {
     if (!this.#requests.delete(request.id)) return;
+    this.#parts.images?.release(images);
     if (request.grammar) this.#grammars.release(request.grammar);
     this.#checkIdle();
   }

@@ -74,6 +74,7 @@ export { PrefillSight, type SeenPages, SparsePrefill } from './kv/sparse-prefill
 export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
 export { readGenerationDefaults } from './model/generation-defaults.js';
+export { type ImageProcessing, readImageProcessing } from './model/image-processing.js';
 export type { Checkpoint, ModelSpec, VisionSpec } from './model/model-spec.js';
 export { fromBf16, toBf16, toF16 } from './model/number-formats.js';
 export type {
@@ -112,8 +113,10 @@ export type {
   EngineStats,
   FinishReason,
   GenerateRequest,
+  ImageStats,
   KvUsage,
   PolicyChange,
+  PromptImage,
   SamplingParams,
   SchedulerReport,
   TokenEvent,

@@ -1,15 +1,19 @@
 import path from 'node:path';
 import type { Device, DeviceInfo } from './device/device.js';
-import { cpuInfo } from './device/native.js';
+import { cpuInfo, openVisionEncoder } from './device/native.js';
 import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
 import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
+import { ImageStore } from './images/image-store.js';
 import type { PartitionRule } from './kv/partition-rule.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
 import { readGenerationDefaults } from './model/generation-defaults.js';
+import { readImageProcessing } from './model/image-processing.js';
+import type { Checkpoint } from './model/model-spec.js';
 import { openTokenizer } from './model/tokenizer.js';
 import {
+  cpuUnits,
   type DeviceSettings,
   largestClass,
   openDevice,
@@ -47,7 +51,7 @@ export async function openLocalEngine(
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
   const generation = await readGenerationDefaults(folder);
-  const { device, notes } = await openDevice(settings, onProgress);
+  const { device, checkpoint, notes } = await openDevice(settings, onProgress);
   const { spec } = device.info;
   if (tokenizer.vocabSize > spec.vocab) {
     await device.close();
@@ -57,6 +61,7 @@ export async function openLocalEngine(
     );
   }
   device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
+  const images = await openImages(checkpoint, settings, device);
   const { kv } = device;
   const forms = packing ? [packing.form] : pressure?.rungs;
   if (partitions) await checkHolds(device, partitions);
@@ -78,7 +83,7 @@ export async function openLocalEngine(
     },
     weights: model.weights,
     kvPrecision: engine.kv === 'zip' || engine.kv === 'pack' ? engine.kv : largestClass(engine),
-    weightBytes: device.info.weightBytes,
+    weightBytes: device.info.weightBytes + (images?.weightBytes ?? 0),
     kvBytes: device.info.kvBytes,
     kvBytesPerToken: kv.classBlockBytes[largestClass(engine)] / kv.pageTokens,
   };
@@ -88,6 +93,7 @@ export async function openLocalEngine(
     device,
     tokenizer,
     info,
+    images,
     prefixCache: engine.prefixCache,
     packing,
     pressure,
@@ -107,6 +113,29 @@ export async function openLocalEngine(
     now: () => performance.now(),
     ...(onDecision && { onDecision }),
   });
+}
+
+/** What makes rows of images, where the model reads them; the device is closed where it cannot be opened. */
+async function openImages(
+  checkpoint: Checkpoint,
+  { model, engine }: DeviceSettings,
+  device: Device,
+): Promise<ImageStore | undefined> {
+  const { vision, hidden } = checkpoint.spec;
+  if (!vision) return undefined;
+  try {
+    const processing = await readImageProcessing(checkpoint.folder, vision);
+    const { checkFinite } = model;
+    const encoder = openVisionEncoder(checkpoint, {
+      checkFinite,
+      threads: cpuUnits(engine),
+      ...(engine.isa && { isa: engine.isa }),
+    });
+    return new ImageStore({ encoder, vision, processing, hidden, capacityBytes: engine.imageMemory });
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
 }
 
 /**

@@ -1,5 +1,7 @@
 import type { GrammarHandle } from './device/device.js';
 import type { EngineError } from './errors.js';
+import type { EmbeddedPrompt } from './images/embed-prompt.js';
+import type { StoredImage } from './images/image-store.js';
 import type { Session } from './kv/session.js';
 import type { Tokenizer } from './model/text.js';
 import { PromptScore } from './sampling/logprobs.js';
@@ -15,6 +17,10 @@ export class RequestState {
   readonly sequences: Sequence[] = [];
   /** Open while the engine owns the request. */
   grammar: GrammarHandle | undefined;
+  /** Of the request's images, in their order; used while the engine owns the request. */
+  images: readonly StoredImage[] = [];
+  /** Where it has images, once they are encoded. */
+  embeddedPrompt: EmbeddedPrompt | undefined;
   paused = false;
   ended = false;
   cachedTokens = 0;

@@ -49,6 +49,8 @@ export class Sequence implements Work {
   slot = -1;
   /** Prompt, then what was generated. */
   readonly tokens: TokenList;
+  /** The same, with the key of an image in place of each of its tokens: equal only where sequences are. */
+  readonly identity: TokenList;
   /** Cached blocks it runs on, from the first; once it is packed, on the packed form of the first ones. */
   path: CacheNode[] = [];
   readonly seed: bigint;
@@ -62,7 +64,14 @@ export class Sequence implements Work {
   ) {
     const { prompt, maxTokens } = request.request;
     this.tokens = new TokenList(prompt, maxTokens);
+    const { embeddedPrompt } = request;
+    this.identity = embeddedPrompt ? new TokenList(embeddedPrompt.identity, maxTokens) : this.tokens;
     this.seed = choiceSeed(request.seed, choice);
+  }
+
+  push(token: number): void {
+    this.tokens.push(token);
+    if (this.identity !== this.tokens) this.identity.push(token);
   }
 
   /** Nothing of it is computed any more. */

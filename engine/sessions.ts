@@ -73,6 +73,8 @@ export class Sessions {
     }
     if (session.isRunning) return refused(`A request of the session ${request.session} is running already.`);
     if (request.n > 1) return refused('A request of a session has one choice: n must be 1.');
+    if (request.images)
+      return refused('A session reads no images. Send the conversation anew, without a session.');
     if (request.promptLogprobs) return refused('The prompt of a session cannot be scored.');
     return undefined;
   }

@@ -24,10 +24,22 @@ export interface SamplingParams {
   readonly logitBias: ReadonlyMap<number, number>;
 }
 
+/** An image of a prompt, cut into the tiles that the model's vision encoder reads. */
+export interface PromptImage {
+  /** SHA-256 of the pixels: images of the same hash are the same image. */
+  readonly hash: string;
+  /** [tiles, 3, imageSize, imageSize], red, green, blue; 0..255 */
+  readonly pixels: Uint8Array;
+  /** Where in the prompt the tokens of each tile begin, of which there are `tokensPerTile`; rising. */
+  readonly positions: Int32Array;
+}
+
 export interface GenerateRequest {
   /** Unique among running requests; appears in logs. */
   readonly id: string;
   readonly prompt: Int32Array;
+  /** In the order of the prompt; only where the model reads images. */
+  readonly images?: readonly PromptImage[];
   /** Choices to generate from the one prompt, which is prefilled once. */
   readonly n: number;
   readonly sampling: SamplingParams;
@@ -165,6 +177,8 @@ export interface EngineStats {
   /** In host memory, of sequences that gave way. */
   readonly kvSwappedBytes: number;
   readonly cache: CacheStats;
+  /** Absent where the model reads no images. */
+  readonly images?: ImageStats;
   readonly promptTokens: number;
   /** Tokens that steps have read into KV: prompts without what was cached, and what had to be computed anew. */
   readonly promptTokensRead: number;
@@ -213,6 +227,15 @@ export interface CacheStats {
   readonly evictedBlocks: number;
 }
 
+export interface ImageStats {
+  /** That went through the vision encoder, and those of requests for which that was done before. */
+  readonly encoded: number;
+  readonly reused: number;
+  readonly encodeSeconds: number;
+  /** Of pixels that wait, and of rows. */
+  readonly heldBytes: number;
+}
+
 /**
  * Owns every request from arrival to its last token. Implemented by `engine.ts` (in the engine's thread) and by
  * `client.ts` (its proxy on the HTTP thread).
@@ -223,7 +246,8 @@ export interface Engine {
   readonly lost: Promise<EngineError>;
   /**
    * Queue a request. Events arrive asynchronously, batched per step: `onEvents` is called with all events that one
-   * step produced for this request. Refusals also arrive as an `error` event, so there is one path.
+   * step produced for this request. Refusals also arrive as an `error` event, so there is one path. The pixels of the
+   * request's images move to the engine.
    */
   submit(request: GenerateRequest, onEvents: (events: readonly TokenEvent[]) => void): void;
   /** End a request within one step; no further events. Unknown ids are ignored (it may have just finished). */

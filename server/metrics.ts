@@ -103,6 +103,13 @@ export class Metrics {
     this.#set('prefix_cache_hits_total', 'Prompt tokens found in the prefix cache.', stats.cache.hitTokens);
     this.#set('prefix_cache_queries_total', 'Prompt tokens looked up.', stats.cache.queriedTokens);
     this.#set('prefix_cache_evictions_total', 'Blocks evicted.', stats.cache.evictedBlocks);
+    if (stats.images) {
+      const { encoded, reused, encodeSeconds, heldBytes } = stats.images;
+      this.#set('images_encoded_total', 'Images that went through the vision encoder.', encoded);
+      this.#set('images_reused_total', 'Images of requests that had been encoded before.', reused);
+      this.#set('image_encode_seconds_total', 'Time the vision encoder took for them.', encodeSeconds);
+      this.#set('image_bytes', 'Memory held of images: pixels that wait, and rows.', heldBytes);
+    }
     this.#set('prompt_tokens_total', 'Prompt tokens of requests that started.', stats.promptTokens);
     this.#set(
       'prefill_tokens_total',

@@ -92,6 +92,9 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
         contextLength: engine.info.contextLength,
         trainedLength: engine.info.spec.contextLength,
         maxChoices: server.maxChoices,
+        ...(engine.info.spec.vision && { vision: engine.info.spec.vision }),
+        maxImages: server.maxImages,
+        maxImagePixels: server.maxImagePixels,
       });
       service.setModel({ engine, preparer, loadedAt: new Date() });
       watch(service, engine, reopen);

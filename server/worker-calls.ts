@@ -69,19 +69,30 @@ export class WorkerCalls<Message extends object> {
   }
 }
 
-/** In the thread: answers each call with what `handle` returns, or with what it throws. */
-export function answerCalls<Message extends object>(
+/**
+ * In the thread: answers each call with what `handle` returns or resolves to, or with what it throws, one after another.
+ * `movesOf` names what of a result is moved to the caller instead of copied.
+ */
+export function answerCalls<Message extends object, Result = unknown>(
   port: MessagePort,
-  handle: (message: Message) => unknown,
+  handle: (message: Message) => Result | Promise<Result>,
+  movesOf: (result: Result) => ArrayBuffer[] = () => [],
 ): void {
-  port.on('message', (message: Message & { call: number }) => {
+  const answer = async (message: Message & { call: number }): Promise<void> => {
     let reply: CallReply;
+    let moves: ArrayBuffer[] = [];
     try {
-      reply = { call: message.call, result: handle(message) };
+      const result = await handle(message);
+      reply = { call: message.call, result };
+      moves = movesOf(result);
     } catch (error) {
       const { status, type, message: text, details } = toApiError(error);
       reply = { call: message.call, error: { status, type, message: text, details } };
     }
-    port.postMessage(reply);
+    port.postMessage(reply, moves);
+  };
+  let last = Promise.resolve();
+  port.on('message', (message: Message & { call: number }) => {
+    last = last.then(() => answer(message));
   });
 }

@@ -5,7 +5,7 @@ import type { CacheNode } from './prefix-cache.js';
 
 /** A sequence in partitions that has ended: the whole pages of what it held. */
 interface KeptSequence {
-  /** Of these tokens. */
+  /** Of these tokens, as `Sequence.identity` has them. */
   readonly tokens: Int32Array;
   readonly droppedTokens: number;
   readonly packedTokens: number;
@@ -58,7 +58,7 @@ export class KeptSequences {
     const { pageTokens } = this.rule;
     const pages = Math.floor(computedTokens / pageTokens);
     const kept: KeptSequence = {
-      tokens: sequence.tokens.view(0, pages * pageTokens),
+      tokens: sequence.identity.view(0, pages * pageTokens),
       droppedTokens,
       packedTokens,
       packedBytes,

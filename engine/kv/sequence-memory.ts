@@ -239,7 +239,7 @@ export class SequenceMemory implements Memory<Sequence> {
   /** Where the sequence can go on that others have left, behind what the cache itself has. */
   #continuation(sequence: Sequence): Continuation | undefined {
     if (sequence.isScored) return undefined;
-    return this.#kept?.match(sequence.tokens.view());
+    return this.#kept?.match(sequence.identity.view());
   }
 
   /** Frees the slot. What it computed stays in the cache for whoever asks the same, or in host memory for its session. */
@@ -333,11 +333,11 @@ export class SequenceMemory implements Memory<Sequence> {
   /** Lets the cache have the sequence's full blocks, as long as all of them are what any request would have computed. */
   share(sequence: Sequence): void {
     if (sequence.packedTokens > 0) return;
-    const { promptTokens, computedTokens, path, slot, tokens } = sequence;
+    const { promptTokens, computedTokens, path, slot, identity } = sequence;
     const { sparse } = this.#options;
     const common = sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
     const exact = this.#exactTokens(sequence);
-    this.#cache?.extend(path, slot, tokens.view(0, Math.min(computedTokens, common, exact)));
+    this.#cache?.extend(path, slot, identity.view(0, Math.min(computedTokens, common, exact)));
     this.sights.teach(sequence);
   }
 
@@ -413,7 +413,7 @@ export class SequenceMemory implements Memory<Sequence> {
 
   #match(sequence: Sequence): CacheNode[] {
     if (sequence.isScored || !this.#cache) return [];
-    const path = this.#cache.match(sequence.tokens.view(0, this.#mostCached(sequence) + 1));
+    const path = this.#cache.match(sequence.identity.view(0, this.#mostCached(sequence) + 1));
     const { sparse } = this.#options;
     if (!sparse) return path;
     const usable = sparse.usableTokens(
@@ -442,8 +442,9 @@ export class SequenceMemory implements Memory<Sequence> {
     if (!request.ignoreEos || request.grammar) for (const id of this.#options.eosTokenIds) stops.add(id);
     const generated = sequence.tokens.view(sequence.promptTokens);
     const slot = this.#freeSlots.at(-1)!;
-    const { grammar } = sequence.request;
-    this.#device.openSlot(slot, slotSampling(request, sequence.seed, stops, generated, grammar));
+    const { grammar, embeddedPrompt } = sequence.request;
+    const sampling = slotSampling(request, sequence.seed, stops, generated, grammar);
+    this.#device.openSlot(slot, sampling, embeddedPrompt?.embedded);
     this.#freeSlots.pop();
     sequence.slot = slot;
   }

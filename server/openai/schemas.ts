@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { pressureLevels } from '../../config/kv-pressure.js';
 import { ResponseFormat } from '../grammar/response-format.js';
+import { imageDetails } from '../images/image-source.js';
 import { chatToolFields } from '../tools/schemas.js';
 
 /**
@@ -55,11 +56,16 @@ const common = {
 const SharedBody = z.object(sharedFields);
 export type SharedBody = z.output<typeof SharedBody>;
 
-const textPart = z.looseObject({ type: z.string(), text: z.string().optional() });
+/** Of any type; those that are not known are refused by name where the message becomes one of the template's. */
+const contentPart = z.looseObject({
+  type: z.string(),
+  text: z.string().optional(),
+  image_url: z.looseObject({ url: z.string(), detail: z.enum(imageDetails).nullish() }).optional(),
+});
 
 const message = z.looseObject({
   role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
-  content: z.union([z.string(), z.array(textPart)]).nullish(),
+  content: z.union([z.string(), z.array(contentPart)]).nullish(),
   name: z.string().optional(),
   tool_calls: z
     .array(z.looseObject({ function: z.looseObject({ name: z.string(), arguments: z.string() }) }))

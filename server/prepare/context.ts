@@ -1,4 +1,5 @@
 import type { ChatTemplate, GenerateRequest, GenerationDefaults, Tokenizer } from '../../engine/index.js';
+import type { ImageMarkup } from '../images/image-markup.js';
 import { ApiError, invalidRequest } from '../openai/errors.js';
 import type { SharedBody } from '../openai/schemas.js';
 import type { ToolCallFormatName } from '../tools/tool-call-format.js';
@@ -7,6 +8,12 @@ import type { ToolCallFormatName } from '../tools/tool-call-format.js';
 export interface PrepareContext {
   readonly tokenizer: Tokenizer;
   readonly template: ChatTemplate | null;
+  /** Whether it reads contents as lists of parts alone, not as texts. */
+  readonly templateWantsParts: boolean;
+  /** Absent where the model reads no images. */
+  readonly markup: ImageMarkup | undefined;
+  /** Of a request. */
+  readonly maxImages: number;
   /** How the model writes tool calls, as far as its template shows a way that is known here. */
   readonly toolCallFormat: ToolCallFormatName | undefined;
   readonly defaults: GenerationDefaults;

@@ -48,7 +48,7 @@ export function prepareConversation(
     parametersAt: conversation.parametersAt,
   });
   const { render = renderPrompt } = conversation;
-  const prompt = render(context, messages, {
+  const { prompt, images } = render(context, messages, {
     tools: tools.forTemplate,
     addGenerationPrompt,
     variables,
@@ -62,6 +62,7 @@ export function prepareConversation(
     promptLogprobs: false,
     ...sharedFields(context, body),
   };
+  const isUnlimited = conversation.maxTokens === undefined;
   return {
     kind: 'chat',
     stream: body.stream ?? false,
@@ -70,7 +71,13 @@ export function prepareConversation(
     logprobs,
     echo: false,
     prompts: [
-      { echoText: '', ...tools.prompt, ...answerGrammar(body, conversation.format, tools.grammar), request },
+      {
+        echoText: '',
+        ...(images && { images, isUnlimited }),
+        ...tools.prompt,
+        ...answerGrammar(body, conversation.format, tools.grammar),
+        request,
+      },
     ],
   };
 }

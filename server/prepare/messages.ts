@@ -1,7 +1,20 @@
+import { randomBytes } from 'node:crypto';
 import type { ChatMessage } from '../../engine/index.js';
+import { imageSource } from '../images/image-source.js';
 import { invalidRequest } from '../openai/errors.js';
 import type { ChatBody } from '../openai/schemas.js';
+import {
+  contentFor,
+  imagePart,
+  imagesOf,
+  isImage,
+  joinedTexts,
+  readsNoImages,
+  type TemplatePart,
+  unsupportedPart,
+} from './content-parts.js';
 import type { PrepareContext } from './context.js';
+import type { PromptImages } from './prepared.js';
 
 interface RenderOptions {
   readonly tools?: readonly object[];
@@ -9,13 +22,20 @@ interface RenderOptions {
   readonly variables: Record<string, unknown>;
 }
 
+/** The prompt that messages become, with one token in the place of each of their images. */
+export interface RenderedPrompt {
+  readonly prompt: Int32Array;
+  /** Absent where they show none. */
+  readonly images?: PromptImages;
+}
+
 /** The prompt that a conversation becomes. Throws `ApiError` where the model has no template, or it refuses. */
 export function renderPrompt(
   context: PrepareContext,
   messages: readonly ChatMessage[],
   options: RenderOptions,
-): Int32Array {
-  return context.tokenizer.encode(render(context, messages, options), { special: true, addBos: false });
+): RenderedPrompt {
+  return renderFrom(context, messages, options, (text) => text);
 }
 
 const answer = 'This was the answer.';
@@ -28,24 +48,59 @@ export function renderBehindAnswer(
   context: PrepareContext,
   messages: readonly ChatMessage[],
   options: RenderOptions,
-): Int32Array {
+): RenderedPrompt {
   const before = [
     { role: 'user', content: '' },
     { role: 'assistant', content: answer },
   ];
-  const text = render(context, [...before, ...messages], options);
-  const at = text.indexOf(answer);
-  if (at < 0) {
+  return renderFrom(context, [...before, ...messages], options, (text) => {
+    const at = text.indexOf(answer);
+    if (at >= 0) return text.slice(at + answer.length);
     throw invalidRequest(
       "This model's chat template rewrites answers, so that messages cannot come behind one. Send a 'prompt'.",
       'request.messages',
     );
+  });
+}
+
+function renderFrom(
+  context: PrepareContext,
+  messages: readonly ChatMessage[],
+  options: RenderOptions,
+  cut: (text: string) => string,
+): RenderedPrompt {
+  const { markup, tokenizer, maxImages } = context;
+  const encode = (text: string) => tokenizer.encode(text, { special: true, addBos: false });
+  const shown = messages.flatMap(imagesOf);
+  if (!markup) {
+    if (shown.length > 0) throw readsNoImages(shown[0]!.param);
+    return { prompt: encode(cut(render(context, messages, options))) };
   }
-  return context.tokenizer.encode(text.slice(at + answer.length), { special: true, addBos: false });
+  if (shown.length > maxImages) {
+    throw invalidRequest(
+      `The request shows ${shown.length} images; the limit is ${maxImages} (--max-images).`,
+      shown[maxImages]!.param,
+      'too_many_images',
+    );
+  }
+  const sources = shown.map(imageSource);
+  // A text is split where it would stand for an image, so that nobody's words are taken for one. It cannot be guessed where.
+  const mark = randomBytes(16).toString('hex');
+  const escaped = escapeTexts({ messages, options }, (text) => markup.escape(text, mark));
+  const pieces = cut(render(context, escaped.messages, escaped.options)).split(mark);
+  const prompt = joined(pieces.map(encode));
+  const positions = markup.positionsIn(prompt);
+  if (positions.length !== sources.length) {
+    throw invalidRequest(
+      `This model's chat template shows ${positions.length} of the ${sources.length} images of the request.`,
+      sources[0]?.param ?? 'messages',
+    );
+  }
+  return { prompt, ...(sources.length > 0 && { images: { sources, positions } }) };
 }
 
 function render(
-  { template }: PrepareContext,
+  { template, templateWantsParts }: PrepareContext,
   messages: readonly ChatMessage[],
   options: RenderOptions,
 ): string {
@@ -57,10 +112,14 @@ function render(
     );
   }
   const { tools = [], ...rest } = options;
-  return template.render({ messages, ...rest, ...(tools.length > 0 && { tools }) });
+  const readable = messages.map((message) => ({
+    ...message,
+    content: contentFor(message.content, templateWantsParts),
+  }));
+  return template.render({ messages: readable, ...rest, ...(tools.length > 0 && { tools }) });
 }
 
-/** Templates know texts; OpenAI's content parts are joined, and `developer` is the newer name of `system`. */
+/** Most templates know texts: parts are joined where none is an image. `developer` is the newer name of `system`. */
 export function toTemplateMessage(given: ChatBody['messages'][number], index: number): ChatMessage {
   const { tool_calls: calls, ...message } = given;
   const role = message.role === 'developer' ? 'system' : message.role;
@@ -68,15 +127,21 @@ export function toTemplateMessage(given: ChatBody['messages'][number], index: nu
   if (!Array.isArray(message.content)) {
     return { ...message, role, content: message.content ?? '', ...toolCalls };
   }
-  const texts = message.content.map((part, i) => {
-    if (part.type === 'text' && part.text !== undefined) return part.text;
-    throw invalidRequest(
-      `Content parts of type '${part.type}' are not supported; this model reads text.`,
-      `messages.${index}.content.${i}`,
-      'unsupported_content',
-    );
-  });
-  return { ...message, role, content: texts.join(''), ...toolCalls };
+  const parts = message.content.map((part, i) =>
+    toTemplatePart(part, message.role, `messages.${index}.content.${i}`),
+  );
+  return { ...message, role, content: joinedTexts(parts), ...toolCalls };
+}
+
+type ChatPart = Exclude<ChatBody['messages'][number]['content'], string | null | undefined>[number];
+
+function toTemplatePart({ type, text, image_url }: ChatPart, role: string, param: string): TemplatePart {
+  if (type === 'text' && text !== undefined) return { type, text };
+  if (type === 'image_url' && image_url !== undefined) {
+    const { url, detail } = image_url;
+    return imagePart(url, detail, role, param);
+  }
+  throw unsupportedPart(type, param);
 }
 
 function toTemplateCall(call: NonNullable<ChatBody['messages'][number]['tool_calls']>[number]): object {
@@ -92,4 +157,25 @@ export function parsedArguments(json: string): unknown {
   } catch {
     return json;
   }
+}
+
+/** The same value, each of its texts put through `change`; images stay as they are. */
+function escapeTexts<Value>(value: Value, change: (text: string) => string): Value {
+  if (typeof value === 'string') return change(value) as Value;
+  if (Array.isArray(value)) return value.map((item: unknown) => escapeTexts(item, change)) as Value;
+  if (typeof value !== 'object' || value === null || isImage(value)) return value;
+  const entries = Object.entries(value).map(([key, item]) => [change(key), escapeTexts(item, change)]);
+  return Object.fromEntries(entries) as Value;
+}
+
+function joined(arrays: readonly Int32Array[]): Int32Array {
+  const [only] = arrays;
+  if (only && arrays.length === 1) return only;
+  const out = new Int32Array(arrays.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const array of arrays) {
+    out.set(array, at);
+    at += array.length;
+  }
+  return out;
 }

@@ -97,12 +97,11 @@ export function prepareTokens(context: PrepareContext, bytes: Uint8Array): Prepa
   }
   if (body.messages) {
     const addGenerationPrompt = body.add_generation_prompt ?? true;
-    return {
-      tokens: renderPrompt(context, body.messages.map(toTemplateMessage), {
-        addGenerationPrompt,
-        variables: {},
-      }),
-    };
+    const { prompt, images } = renderPrompt(context, body.messages.map(toTemplateMessage), {
+      addGenerationPrompt,
+      variables: {},
+    });
+    return { tokens: prompt, ...(images && { images }) };
   }
   const addBos = body.add_special_tokens ?? true;
   return { tokens: context.tokenizer.encode(body.prompt ?? '', { special: true, addBos }) };

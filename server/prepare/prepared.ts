@@ -1,4 +1,5 @@
 import type { GenerateRequest, GrammarSource } from '../../engine/index.js';
+import type { ImageSource } from '../images/image-source.js';
 import type { ToolCallFormatName } from '../tools/tool-call-format.js';
 
 /** A body that has become requests for the engine. Crosses threads, so it is plain data. */
@@ -14,9 +15,18 @@ export interface Prepared {
   readonly prompts: readonly PreparedPrompt[];
 }
 
+/** Images that are read before the request goes to the engine, and where in the prompt they go: one token for each. */
+export interface PromptImages {
+  readonly sources: readonly ImageSource[];
+  readonly positions: readonly number[];
+}
+
 export interface PreparedPrompt {
   /** All but the id, which the server gives. */
   readonly request: Omit<GenerateRequest, 'id'>;
+  readonly images?: PromptImages;
+  /** Whether the answer may be as long as the context allows, since nobody said how long. */
+  readonly isUnlimited?: boolean;
   /** What the answers have to follow; it is compiled before the request goes to the engine. */
   readonly grammar?: GrammarSource;
   /** The prompt's text, where it is to be echoed. */
@@ -35,5 +45,6 @@ export interface ToolCallReading {
 }
 
 export interface PreparedTokens {
+  readonly images?: PromptImages;
   readonly tokens: Int32Array;
 }

@@ -1,14 +1,24 @@
-import { openChatTemplate, openTokenizer, readGenerationDefaults } from '../../engine/index.js';
+import {
+  openChatTemplate,
+  openTokenizer,
+  readGenerationDefaults,
+  readImageProcessing,
+  type VisionSpec,
+} from '../../engine/index.js';
 import { GrammarCompiler } from '../grammar/grammar-compiler.js';
+import { type ExpandedPrompt, expandPrompt } from '../images/expand-prompt.js';
+import { ImageMarkup } from '../images/image-markup.js';
+import { ImageReader } from '../images/image-reader.js';
 import type { FoundItems } from '../responses/found-items.js';
 import { prepareResponse, prepareResponseFrame } from '../responses/prepare.js';
 import { prepareCompaction } from '../responses/prepare-compaction.js';
 import type { CompactionPreparation, ResponsePreparation } from '../responses/prepared.js';
 import { findToolCallFormat } from '../tools/find-format.js';
 import { WorkerCalls } from '../worker-calls.js';
-import type { PrepareContext } from './context.js';
+import { wantsParts } from './content-parts.js';
+import { defaultMaxTokens, type PrepareContext } from './context.js';
 import { prepareChat, prepareChatUpdate, prepareCompletion, prepareText, prepareTokens } from './prepare.js';
-import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
+import type { Prepared, PreparedPrompt, PreparedTokens, PromptImages } from './prepared.js';
 
 /** What each kind of body becomes. */
 const preparations = {
@@ -41,6 +51,10 @@ export interface ContextSource {
   readonly contextLength: number;
   readonly trainedLength: number;
   readonly maxChoices: number;
+  /** Absent where the model reads no images. */
+  readonly vision?: VisionSpec;
+  readonly maxImages: number;
+  readonly maxImagePixels: number;
 }
 
 export async function openContext(source: ContextSource): Promise<PrepareContext> {
@@ -50,7 +64,9 @@ export async function openContext(source: ContextSource): Promise<PrepareContext
     readGenerationDefaults(source.folder),
   ]);
   const toolCallFormat = template ? findToolCallFormat(template) : undefined;
-  return { ...source, tokenizer, template, toolCallFormat, defaults };
+  const markup = source.vision && new ImageMarkup(tokenizer, source.vision);
+  const templateWantsParts = template !== null && wantsParts(template);
+  return { ...source, tokenizer, template, templateWantsParts, markup, toolCallFormat, defaults };
 }
 
 /** One body to prepare; `found` is what a response that continues others was found to refer to. */
@@ -81,6 +97,7 @@ export class Preparer {
     private readonly context: PrepareContext,
     source: ContextSource,
     private readonly grammars: GrammarCompiler,
+    private readonly images: ImageReader | undefined,
   ) {
     this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), source);
     this.#worker.warm();
@@ -88,7 +105,15 @@ export class Preparer {
   }
 
   static async open(source: ContextSource): Promise<Preparer> {
-    return new Preparer(await openContext(source), source, new GrammarCompiler());
+    const context = await openContext(source);
+    const { folder, vision, maxImagePixels } = source;
+    const images =
+      vision &&
+      new ImageReader({
+        processing: await readImageProcessing(folder, vision),
+        limits: { maxPixels: maxImagePixels },
+      });
+    return new Preparer(context, source, new GrammarCompiler(), images);
   }
 
   /** Rejects with the `ApiError` that says what is wrong with the body. */
@@ -102,11 +127,36 @@ export class Preparer {
     const prepared = isSmall
       ? (prepareWith(this.context, call) as PreparationResult[K])
       : await this.#worker.call<PreparationResult[K]>(call);
-    return this.#withGrammars(prepared);
+    return this.#withGrammars(await this.#withImages(prepared));
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#worker.close(), this.grammars.close()]);
+    await Promise.all([this.#worker.close(), this.grammars.close(), this.images?.close()]);
+  }
+
+  /** Reads the images of prompts, which become as long as they are with these. */
+  async #withImages<R extends PreparationResult[Preparation]>(result: R): Promise<R> {
+    if ('prepared' in result) return { ...result, prepared: await this.#withImages(result.prepared) };
+    if ('tokens' in result && result.images) {
+      return { ...result, tokens: (await this.#expand(result.tokens, result.images)).prompt };
+    }
+    if (!('prompts' in result) || !result.prompts.some(({ images }) => images)) return result;
+    const prompts = await Promise.all(
+      result.prompts.map(async ({ images, isUnlimited, ...own }): Promise<PreparedPrompt> => {
+        if (!images) return own;
+        const expanded = await this.#expand(own.request.prompt, images);
+        const most = defaultMaxTokens(this.context, expanded.prompt.length);
+        const maxTokens = isUnlimited ? Math.min(own.request.maxTokens, most) : own.request.maxTokens;
+        return { ...own, request: { ...own.request, ...expanded, maxTokens } };
+      }),
+    );
+    return { ...result, prompts };
+  }
+
+  async #expand(prompt: Int32Array, { sources, positions }: PromptImages): Promise<ExpandedPrompt> {
+    // Where there is markup to find their places by, there is a reader.
+    const images = await this.images!.read(sources);
+    return expandPrompt(prompt, positions, images, this.context.markup!);
   }
 
   /** Compiles what answers have to follow. */

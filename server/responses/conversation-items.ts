@@ -28,6 +28,11 @@ export function parsedItems(conversation: string): readonly Item[] {
   return JSON.parse(conversation) as Item[];
 }
 
+/** Where an item of a conversation stands in the body, behind so many that came before. */
+export function paramsBehind(before: number): (index: number) => string {
+  return (index) => (index < before ? 'previous_response_id' : `input.${index - before}`);
+}
+
 function givenItems(input: ResponseBody['input']): readonly InputItem[] {
   return typeof input === 'string' ? [{ type: 'message', role: 'user', content: input }] : (input ?? []);
 }

@@ -1,12 +1,15 @@
 import type { ChatMessage } from '../../engine/index.js';
+import type { ImageDetail } from '../images/image-source.js';
 import { invalidRequest } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
+import { imagePart, joinedTexts, type TemplatePart, unsupportedPart } from '../prepare/content-parts.js';
 import { parsedArguments } from '../prepare/messages.js';
 import { type CompactionItem, checkedCompaction, summaryOf } from './compaction.js';
 import type { InputItem } from './schemas.js';
 
 export type ContentPart =
   | { readonly type: 'input_text'; readonly text: string }
+  | { readonly type: 'input_image'; readonly image_url: string; readonly detail: ImageDetail }
   | {
       readonly type: 'output_text';
       readonly text: string;
@@ -67,25 +70,36 @@ export function toItem(given: GivenItem, param: string): Item {
     case 'function_call_output': {
       const { call_id } = given;
       const output =
-        typeof given.output === 'string' ? given.output : toParts('user', given.output, `${param}.output`);
+        typeof given.output === 'string' ? given.output : toParts('tool', given.output, `${param}.output`);
       return { type: 'function_call_output', id: given.id ?? newId('fco_'), status, call_id, output };
     }
   }
 }
 
-function toParts(role: MessageItem['role'], content: string | GivenParts, param: string): ContentPart[] {
+function toParts(
+  role: MessageItem['role'] | 'tool',
+  content: string | GivenParts,
+  param: string,
+): ContentPart[] {
   const given = typeof content === 'string' ? [{ type: 'text', text: content }] : content;
   return given.map((part, index): ContentPart => {
-    const { type, text, refusal } = part;
+    const { type, text, refusal, image_url, file_id, detail } = part;
     if (type === 'refusal' && refusal !== undefined) return { type, refusal };
     if (['input_text', 'output_text', 'text'].includes(type) && text !== undefined) {
       return role === 'assistant' ? outputText(text) : { type: 'input_text', text };
     }
-    throw invalidRequest(
-      `Content parts of type '${type}' are not supported; this model reads text.`,
-      `${param}.${index}`,
-      'unsupported_content',
-    );
+    const at = `${param}.${index}`;
+    if (type === 'input_image' && image_url != null && role === 'user') {
+      return { type, image_url, detail: detail ?? 'auto' };
+    }
+    if (type === 'input_image' && file_id != null) {
+      throw invalidRequest(
+        "There are no files: send the image itself as 'image_url', a data: URL.",
+        at,
+        'unsupported_content',
+      );
+    }
+    throw unsupportedPart(type, at);
   });
 }
 
@@ -95,15 +109,20 @@ export function outputText(text: string, logprobs: readonly object[] = []): Cont
 
 /**
  * The conversation as a chat template reads it. Instructions and the system messages after them are one message, since
- * many templates take no second one; a text and the calls that follow it are one turn of the assistant.
+ * many templates take no second one; a text and the calls that follow it are one turn of the assistant. `paramOf` says where
+ * an item stands in the body, for errors.
  */
-export function toMessages(instructions: string | null, items: readonly Item[]): ChatMessage[] {
+export function toMessages(
+  instructions: string | null,
+  items: readonly Item[],
+  paramOf: (index: number) => string,
+): ChatMessage[] {
   const messages: ChatMessage[] = [];
   if (instructions !== null) messages.push({ role: 'system', content: instructions });
-  for (const item of items) {
+  for (const [index, item] of items.entries()) {
     const last = messages.at(-1);
     if (item.type === 'message' || item.type === 'compaction') {
-      const content = item.type === 'message' ? textOf(item.content) : summaryOf(item);
+      const content = item.type === 'message' ? contentOf(item, paramOf(index)) : summaryOf(item);
       const role = item.type === 'compaction' || item.role === 'developer' ? 'system' : item.role;
       if (role === 'system' && last?.role === 'system' && messages.length === 1) {
         messages[0] = { role, content: `${String(last.content)}\n\n${content}` };
@@ -128,6 +147,18 @@ export function toMessages(instructions: string | null, items: readonly Item[]):
   return messages;
 }
 
+function contentOf({ role, content }: MessageItem, param: string): string | readonly TemplatePart[] {
+  return joinedTexts(
+    content.map((part, index): TemplatePart => {
+      if (part.type !== 'input_image') return { type: 'text', text: textOf([part]) };
+      return imagePart(part.image_url, part.detail, role, `${param}.content.${index}`);
+    }),
+  );
+}
+
 function textOf(parts: readonly ContentPart[]): string {
-  return parts.map((part) => (part.type === 'refusal' ? part.refusal : part.text)).join('');
+  const texts = parts.map((part) =>
+    part.type === 'refusal' ? part.refusal : 'text' in part ? part.text : '',
+  );
+  return texts.join('');
 }

@@ -3,7 +3,7 @@ import { parseBody } from '../openai/parse.js';
 import { checkModel, type PrepareContext } from '../prepare/context.js';
 import { prepareConversation } from '../prepare/conversation.js';
 import { summaryRequest, summaryTokens } from './compaction.js';
-import { conversationItems, parsedItems } from './conversation-items.js';
+import { conversationItems, paramsBehind, parsedItems } from './conversation-items.js';
 import type { FoundItems } from './found-items.js';
 import { type Item, toMessages } from './items.js';
 import type { CompactionPreparation } from './prepared.js';
@@ -19,9 +19,13 @@ export function prepareCompaction(
   checkModel(context, body.model);
   const given = conversationItems(body, found);
   if ('needs' in given) return given;
-  const items = [...parsedItems(given.conversation), ...given.input];
+  const before = parsedItems(given.conversation);
+  const items = [...before, ...given.input];
   if (items.length === 0) throw invalidRequest("'input' is empty: there is nothing to compact.", 'input');
-  const messages = [...toMessages(body.instructions ?? null, items), summaryRequest];
+  const messages = [
+    ...toMessages(body.instructions ?? null, items, paramsBehind(before.length)),
+    summaryRequest,
+  ];
   const prepared = prepareConversation(
     context,
     { temperature: 0 },

@@ -5,7 +5,7 @@ import { parseBody } from '../openai/parse.js';
 import { checkModel, type PrepareContext } from '../prepare/context.js';
 import { prepareConversation } from '../prepare/conversation.js';
 import type { GivenTool } from '../tools/prepare-tools.js';
-import { conversationItems, parsedItems } from './conversation-items.js';
+import { conversationItems, paramsBehind, parsedItems } from './conversation-items.js';
 import type { FoundItems } from './found-items.js';
 import { toMessages } from './items.js';
 import type { PreparedResponse, ResponsePreparation } from './prepared.js';
@@ -42,7 +42,8 @@ function prepareBody(
   const items = conversationItems(body, found);
   if ('needs' in items) return items;
   const { input, conversation } = items;
-  const messages = toMessages(body.instructions ?? null, [...parsedItems(conversation), ...input]);
+  const before = parsedItems(conversation);
+  const messages = toMessages(body.instructions ?? null, [...before, ...input], paramsBehind(before.length));
   if (messages.length === 0)
     throw invalidRequest("'input' is empty: there is nothing to respond to.", 'input');
   const kept = { input: JSON.stringify(input), inputIds: input.map(({ id }) => id), conversation };

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { TextFormat } from '../grammar/response-format.js';
+import { imageDetails } from '../images/image-source.js';
 import { sharedFields } from '../openai/schemas.js';
 import { responseToolFields } from '../tools/schemas.js';
 
@@ -15,6 +16,9 @@ const contentPart = z.looseObject({
   type: z.string(),
   text: z.string().optional(),
   refusal: z.string().optional(),
+  image_url: z.string().nullish(),
+  file_id: z.string().nullish(),
+  detail: z.enum(imageDetails).nullish(),
 });
 
 const message = z.looseObject({

@@ -41,7 +41,7 @@ function sequenceOf(tokens: Int32Array, path: CacheNode[] = []): Sequence {
     packedTokens,
     packedBytes: packedTokens * 10,
     path,
-    tokens: { view: (begin: number, end: number) => tokens.subarray(begin, end) },
+    identity: { view: (begin: number, end: number) => tokens.subarray(begin, end) },
   } as unknown as Sequence;
 }
 

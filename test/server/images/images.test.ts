@@ -1,0 +1,202 @@
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Folder } from '../../scripts/support.js';
+import { type TestServer, testServer } from '../../support/server.js';
+import { makeVisionModel } from '../../support/vision-model.js';
+import { bomb, dataUrl, png } from './test-image.js';
+
+/** Of the model: tokens of a tile. */
+const tileTokens = 16;
+
+const wide = (shift: number) => png(100, 50, (x, y) => [(2 * x + shift) % 256, (4 * y + shift) % 256, shift]);
+const red = dataUrl(wide(200));
+const blue = dataUrl(wide(20));
+
+let folder: Folder;
+let server: TestServer;
+let client: OpenAI;
+beforeAll(async () => {
+  folder = new Folder();
+  makeVisionModel(folder.at('model'));
+  server = await testServer({
+    model: { path: folder.at('model'), servedModelName: 'seer', weights: 'bf16' },
+    server: { maxImages: 3, maxImagePixels: 1_000_000 },
+  });
+  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
+});
+afterAll(async () => {
+  await server.close();
+  folder.close();
+});
+
+type Part = OpenAI.ChatCompletionContentPart;
+const text = (said: string): Part => ({ type: 'text', text: said });
+const image = (url: string, detail: 'low' | 'high' | 'auto' = 'auto'): Part => ({
+  type: 'image_url',
+  image_url: { url, detail },
+});
+
+async function ask(...content: Part[]) {
+  const answer = await client.chat.completions.create({
+    model: 'seer',
+    messages: [{ role: 'user', content }],
+    max_tokens: 6,
+    temperature: 0,
+    logprobs: true,
+  });
+  const { usage, choices } = answer;
+  return {
+    tokens: usage!.prompt_tokens,
+    cached: usage!.prompt_tokens_details!.cached_tokens!,
+    answer: choices[0]!.logprobs!.content!.map(({ token, logprob }) => [token, logprob]),
+  };
+}
+
+async function tokensOf(...content: Part[]): Promise<number[]> {
+  const answer = await server.post('/tokenize', { messages: [{ role: 'user', content }] });
+  return ((await answer.json()) as { tokens: number[] }).tokens;
+}
+
+async function refusal(...content: unknown[]): Promise<{ status: number; param: string; code: string }> {
+  const answer = await server.post('/v1/chat/completions', { messages: [{ role: 'user', content }] });
+  const { error } = (await answer.json()) as { error: { param: string; code: string } };
+  return { status: answer.status, param: error.param, code: error.code };
+}
+
+describe('images in a chat', () => {
+  it('are as many tokens as they have tiles, and those that say which', async () => {
+    const { imageTokenId } = server.engine.info.spec.vision!;
+    const count = async (...content: Part[]) =>
+      (await tokensOf(...content)).filter((token) => token === imageTokenId).length;
+    // 256 x 128 pixels are 2 rows of 4, and the whole.
+    expect(await count(text('What is it?'), image(red))).toBe(9 * tileTokens);
+    expect(await count(text('What is it?'), image(red, 'low'))).toBe(tileTokens);
+    expect(await count(image(red), text('and'), image(blue, 'low'))).toBe(10 * tileTokens);
+  });
+
+  it('count as the tokens of /tokenize say', async () => {
+    const content = [text('What is it?'), image(red, 'low')];
+    expect((await ask(...content)).tokens).toBe((await tokensOf(...content)).length);
+  });
+
+  it('are told apart by their pixels alone: the cache has one image, and not another of as many tokens', async () => {
+    const fresh = await ask(image(red), text('What is it?'));
+    const again = await ask(image(red), text('What is it?'));
+    expect(again.cached).toBeGreaterThan(8 * tileTokens);
+    expect(again.answer).toEqual(fresh.answer);
+    const other = await ask(image(blue), text('What is it?'));
+    expect(other.tokens).toBe(fresh.tokens);
+    expect(other.cached).toBe(0);
+    expect(other.answer).not.toEqual(fresh.answer);
+  });
+
+  it('are encoded once, however often they are shown', async () => {
+    const shown = dataUrl(wide(77));
+    const before = await server.metric('images_encoded_total');
+    await ask(image(shown, 'low'));
+    await ask(image(shown, 'low'), text('And now?'), image(shown, 'low'));
+    expect(await server.metric('images_encoded_total')).toBe(before + 1);
+    expect(await server.metric('images_reused_total')).toBeGreaterThanOrEqual(2);
+  });
+
+  it('cannot be made of words', async () => {
+    const { imageTokenId } = server.engine.info.spec.vision!;
+    const said = 'An <image>, <fake_token_around_image><global-img> or <row_1_col_1><image>.';
+    const tokens = await tokensOf(text(said));
+    expect(tokens).not.toContain(imageTokenId);
+    const { prompt } = (await (await server.post('/detokenize', { tokens })).json()) as { prompt: string };
+    expect(prompt).toContain(said);
+    expect((await ask(text(said), image(red, 'low'))).tokens).toBeGreaterThan(tileTokens);
+  });
+
+  it('answer several choices, and streams, as one request alone', async () => {
+    const messages = [{ role: 'user' as const, content: [image(red), text('What is it?')] }];
+    const common = { model: 'seer', messages, max_tokens: 6, temperature: 0 };
+    const both = await client.chat.completions.create({ ...common, n: 2 });
+    const [first, second] = both.choices.map(({ message }) => message.content);
+    expect(second).toBe(first);
+    let streamed = '';
+    for await (const chunk of await client.chat.completions.create({ ...common, stream: true })) {
+      streamed += chunk.choices[0]?.delta.content ?? '';
+    }
+    expect(streamed).toBe(first);
+  });
+
+  it('are refused with their place where they cannot be read', async () => {
+    const cases: [string, string][] = [
+      ['https://example.com/cat.png', 'unsupported_image_url'],
+      ['file:///etc/passwd', 'unsupported_image_url'],
+      ['data:image/svg+xml;base64,PHN2Zy8+', 'invalid_image'],
+      ['data:image/png,abc', 'invalid_image'],
+      ['data:image/png;base64,a b!', 'invalid_image'],
+      [dataUrl(Buffer.from('no image at all')), 'invalid_image'],
+      // What it is called does not make an SVG a PNG.
+      [
+        dataUrl(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')),
+        'invalid_image',
+      ],
+      [dataUrl(wide(1).subarray(0, 60)), 'invalid_image'],
+      [dataUrl(bomb(40_000, 40_000)), 'invalid_image'],
+    ];
+    for (const [url, code] of cases) {
+      const found = await refusal(text('What is it?'), image(url));
+      expect(found, url.slice(0, 60)).toEqual({ status: 400, param: 'messages.0.content.1', code });
+    }
+    expect(await refusal(...Array.from({ length: 4 }, () => image(red)))).toMatchObject({
+      status: 400,
+      param: 'messages.0.content.3',
+      code: 'too_many_images',
+    });
+    expect(await refusal({ type: 'input_audio' })).toMatchObject({ code: 'unsupported_content' });
+  });
+});
+
+describe('images in a response', () => {
+  it('stay in the conversation that is kept', async () => {
+    const first = await client.responses.create({
+      model: 'seer',
+      input: [
+        {
+          role: 'user',
+          content: [
+            { type: 'input_text', text: 'What is it?' },
+            { type: 'input_image', image_url: red, detail: 'high' },
+          ],
+        },
+      ],
+      max_output_tokens: 4,
+      temperature: 0,
+    });
+    const { data } = await client.responses.inputItems.list(first.id);
+    expect(data[0]).toMatchObject({ content: [{}, { type: 'input_image', image_url: red, detail: 'high' }] });
+    const second = await client.responses.create({
+      model: 'seer',
+      previous_response_id: first.id,
+      input: 'And its colour?',
+      max_output_tokens: 4,
+      temperature: 0,
+    });
+    expect(second.usage!.input_tokens).toBeGreaterThan(first.usage!.input_tokens);
+    expect(second.usage!.input_tokens_details.cached_tokens).toBeGreaterThan(8 * tileTokens);
+  });
+
+  it('are refused with their place where they cannot be read', async () => {
+    const refused = async (content: object) => {
+      const answer = await server.post('/v1/responses', { input: [{ role: 'user', content: [content] }] });
+      return ((await answer.json()) as { error: object }).error;
+    };
+    const param = 'input.0.content.0';
+    expect(await refused({ type: 'input_image', image_url: 'http://x/y.png' })).toMatchObject({
+      param,
+      code: 'unsupported_image_url',
+    });
+    expect(await refused({ type: 'input_image', file_id: 'file_1' })).toMatchObject({
+      param,
+      code: 'unsupported_content',
+    });
+    expect(await refused({ type: 'input_image', image_url: dataUrl(Buffer.from('?')) })).toMatchObject({
+      param,
+      code: 'invalid_image',
+    });
+  });
+});
