@@ -1,5 +1,6 @@
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
 import { Folder } from '../../scripts/support.js';
 import { type TestServer, testServer } from '../../support/server.js';
 import { makeVisionModel } from '../../support/vision-model.js';
@@ -180,6 +181,29 @@ describe('images in a response', () => {
     expect(second.usage!.input_tokens_details.cached_tokens).toBeGreaterThan(8 * tileTokens);
   });
 
+  it('come over a socket too', async () => {
+    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/v1/responses`);
+    const content = [{ type: 'input_image', image_url: red, detail: 'low' }];
+    const asked = { input: [{ role: 'user', content }], max_output_tokens: 4, temperature: 0 };
+    const ended = new Promise<{ type: string; response: OpenAI.Responses.Response }>((resolve, reject) => {
+      socket.on('error', reject);
+      socket.on('open', () => socket.send(JSON.stringify({ type: 'response.create', ...asked })));
+      socket.on('message', (data) => {
+        const event = JSON.parse(String(data));
+        if (/^(error|response\.(completed|incomplete|failed))$/.test(event.type)) resolve(event);
+      });
+    });
+    const { type, response } = await ended;
+    socket.close();
+    expect(type).toBe('response.incomplete');
+    const overHttp = (await (await server.post('/v1/responses', asked)).json()) as OpenAI.Responses.Response;
+    expect(response.usage!.input_tokens).toBe(overHttp.usage!.input_tokens);
+    const textsOf = ({ output }: OpenAI.Responses.Response) =>
+      output.flatMap((item) => (item.type === 'message' ? item.content : []));
+    expect(textsOf(response)).toEqual(textsOf(overHttp));
+    expect(textsOf(response)).toHaveLength(1);
+  });
+
   it('are refused with their place where they cannot be read', async () => {
     const refused = async (content: object) => {
       const answer = await server.post('/v1/responses', { input: [{ role: 'user', content: [content] }] });
@@ -199,4 +223,33 @@ describe('images in a response', () => {
       code: 'invalid_image',
     });
   });
+});
+
+describe('images of requests that give way to each other', () => {
+  it('are there when they go on', async () => {
+    // Each comes to some 40 blocks.
+    const tight = await testServer({
+      model: { path: folder.at('model'), servedModelName: 'seer', weights: 'bf16' },
+      engine: { kvMemory: 60 * blockBytes(), prefixCache: false },
+    });
+    const answer = async (shift: number) => {
+      const messages = [{ role: 'user', content: [image(dataUrl(wide(shift))), text('What is it?')] }];
+      const asked = { messages, max_tokens: 1000, ignore_eos: true, temperature: 0 };
+      const said = await (await tight.post('/v1/chat/completions', asked)).json();
+      return (said as OpenAI.ChatCompletion).choices[0]!.message.content;
+    };
+    const shifts = [10, 90, 170];
+    const alone: unknown[] = [];
+    for (const shift of shifts) alone.push(await answer(shift));
+    expect(new Set(alone).size).toBe(3);
+    expect(await tight.metric('num_preemptions_total')).toBe(0);
+    expect(await Promise.all(shifts.map(answer))).toEqual(alone);
+    expect(await tight.metric('num_preemptions_total')).toBeGreaterThan(0);
+    await tight.close();
+  });
+
+  function blockBytes(): number {
+    const { kvBytesPerToken } = server.engine.info;
+    return kvBytesPerToken * 32;
+  }
 });
