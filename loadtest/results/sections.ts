@@ -226,7 +226,7 @@ export const sections: Readonly<Record<string, Section>> = {
   'serve-structured-1b': {
     title: 'Answers that follow a schema, the shape of Llama-3.2-1B',
     about:
-      'As above, with 128k tokens to choose from; fewer schemas, since a step takes fifty times as long.',
+      'As above, with 128k tokens to choose from; fewer schemas, since a step takes a hundred times as long.',
   },
   soak: {
     title: 'For long',
