@@ -175,7 +175,7 @@ export class ImageStore {
 
   async #encode(entry: Entry, image: PromptImage): Promise<Float32Array | undefined> {
     const { encoder, vision, processing, hidden } = this.#options;
-    const begin = performance.now();
+    const began = performance.now();
     const tileRows = vision.tokensPerTile * hidden;
     const rows = new Float32Array(image.positions.length * tileRows);
     const tiles = image.positions.length;
@@ -200,7 +200,7 @@ export class ImageStore {
       this.#drop(entry);
       throw new EngineError('engine_failed', `An image could not be encoded: ${(error as Error).message}.`);
     }
-    this.#encodeMs += performance.now() - begin;
+    this.#encodeMs += performance.now() - began;
     this.#encoded++;
     const isHeld = this.#images.get(entry.hash) === entry;
     if (isHeld) this.#bytes += rows.byteLength - entry.bytes;

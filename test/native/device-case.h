@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cmath>
+#include <exception>
+#include <future>
 #include <memory>
+#include <utility>
 
 #include "cpu/cpu-backend.h"
 #include "model/device.h"
@@ -43,6 +46,32 @@ inline DeviceOptions optionsFor(const TinyModel& model, WeightClass weightClass 
 inline std::unique_ptr<Device> open(const TinyModel& model, WeightClass weightClass, Isa isa,
                                     PrecisionClass kv = PrecisionClass::bf16) {
   return std::make_unique<Device>(makeCpuBackend(1, isa), optionsFor(model, weightClass, kv));
+}
+
+// A callback for a step, and what becomes of it.
+inline std::pair<Device::Done, std::future<StepResult>> promised() {
+  const auto promise = std::make_shared<std::promise<StepResult>>();
+  return {[promise](StepResult result, std::exception_ptr error) {
+            if (error) {
+              promise->set_exception(error);
+            } else {
+              promise->set_value(std::move(result));
+            }
+          },
+          promise->get_future()};
+}
+
+inline std::future<StepResult> start(Device& device, int lane, Step step) {
+  auto [done, result] = promised();
+  device.run(lane, std::move(step), std::move(done));
+  return std::move(result);
+}
+
+// Both lanes have units, or this one has the only one.
+inline StepResult run(Device& device, int lane, Step step) {
+  const int units = device.backend().units();
+  device.partition(units == 1 ? 1 - lane : units / 2);
+  return start(device, lane, std::move(step)).get();
 }
 
 }  // namespace tandem::test

@@ -62,19 +62,6 @@ Told asRows(const TinyModel& model, const Tokens& tokens,
   return told;
 }
 
-StepResult run(Device& device, int lane, Step step) {
-  device.partition(lane == 0 ? 1 : 0);
-  std::promise<StepResult> promise;
-  device.run(lane, std::move(step), [&](StepResult result, std::exception_ptr error) {
-    if (error) {
-      promise.set_exception(error);
-    } else {
-      promise.set_value(std::move(result));
-    }
-  });
-  return promise.get_future().get();
-}
-
 void openSlot(Device& device, int slot, const Told& told) {
   SlotOptions options;
   options.embedded = told.embedded;

@@ -45,19 +45,6 @@ std::vector<Family> families() {
   return all;
 }
 
-StepResult run(Device& device, int lane, Step step) {
-  device.partition(lane == 0 ? 1 : 0);
-  std::promise<StepResult> promise;
-  device.run(lane, std::move(step), [&](StepResult result, std::exception_ptr error) {
-    if (error) {
-      promise.set_exception(error);
-    } else {
-      promise.set_value(std::move(result));
-    }
-  });
-  return promise.get_future().get();
-}
-
 std::vector<float> logitsOf(Device& device, const std::vector<std::int32_t>& tokens, std::size_t chunk) {
   device.openSlot(0, SlotOptions{});
   device.kv().reserve(0, static_cast<std::int64_t>(tokens.size()));

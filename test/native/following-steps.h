@@ -4,29 +4,15 @@
 // that are waited for.
 
 #include <deque>
-#include <exception>
 #include <future>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "check.h"
+#include "device-case.h"
 #include "model/device.h"
 
 namespace tandem::test {
-
-// A callback for a step, and what becomes of it.
-inline std::pair<Device::Done, std::future<StepResult>> promised() {
-  const auto promise = std::make_shared<std::promise<StepResult>>();
-  return {[promise](StepResult result, std::exception_ptr error) {
-            if (error) {
-              promise->set_exception(error);
-            } else {
-              promise->set_value(std::move(result));
-            }
-          },
-          promise->get_future()};
-}
 
 inline Step decodeStep(const std::vector<std::int32_t>& slots) {
   return {slots,

@@ -3,31 +3,25 @@
 // Random tiny decoders on disk, and a decoder in float64 that computes them the plainest way: no cache, no
 // batches, the textbook's loops. It shares no code with what it checks.
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "core/bf16.h"
 #include "model/model-spec.h"
+#include "random-tensors.h"
 
 namespace tandem::test {
 
-class TinyModel {
+class TinyModel : public RandomTensors {
  public:
   // How projections are stored.
   enum class Stored { f32, fp8 };
 
   TinyModel(const ModelSpec& spec, unsigned seed, Stored stored = Stored::f32)
-      : spec_(spec), random_(seed), stored_(stored) {
-    char path[] = "/tmp/tandem-test-XXXXXX";
-    file_ = fdopen(mkstemp(path), "wb");
-    path_ = path;
+      : RandomTensors(seed), spec_(spec), stored_(stored) {
     const int queries = spec.heads * spec.headDim, keys = spec.kvHeads * spec.headDim;
     add("model.embed_tokens.weight", {spec.vocab, spec.hidden}, 1);
     for (int layer = 0; layer < spec.layers; ++layer) {
@@ -48,15 +42,10 @@ class TinyModel {
     }
     add("model.norm.weight", {spec.hidden}, 0.3, 1);
     if (!spec.tiedEmbeddings) add("lm_head.weight", {spec.vocab, spec.hidden}, 0.2);
-    std::fclose(file_);
+    close();
   }
-  ~TinyModel() { unlink(path_.c_str()); }
-  TinyModel(const TinyModel&) = delete;
-  TinyModel& operator=(const TinyModel&) = delete;
 
   const ModelSpec& spec() const { return spec_; }
-  const std::string& path() const { return path_; }
-  const std::vector<TensorEntry>& tensors() const { return tensors_; }
 
   // What the model knows a token by.
   std::vector<float> embeddingOf(int token) const {
@@ -102,24 +91,6 @@ class TinyModel {
   }
 
  private:
-  using Vector = std::vector<double>;
-
-  void add(const std::string& name, std::vector<std::int64_t> shape, double deviation, double mean = 0) {
-    std::size_t count = 1;
-    for (const std::int64_t size : shape) count *= static_cast<std::size_t>(size);
-    std::normal_distribution<double> normal(mean, deviation);
-    Vector& values = values_[name];
-    const auto begin = static_cast<std::uint64_t>(std::ftell(file_));
-    for (std::size_t i = 0; i < count; ++i) {
-      // Rounded to bf16, so that bf16 weights are exact on both sides.
-      const float value = toFloat(toBf16(static_cast<float>(normal(random_))));
-      values.push_back(value);
-      std::fwrite(&value, sizeof value, 1, file_);
-    }
-    tensors_.push_back(
-        {name, CheckpointType::f32, std::move(shape), 0, begin, begin + count * sizeof(float), {}});
-  }
-
   void addProjection(const std::string& name, int outputs, int inputs, bool bias) {
     if (stored_ == Stored::fp8) {
       addFp8(name + ".weight", outputs, inputs);
@@ -161,18 +132,6 @@ class TinyModel {
   }
 
   const Vector& at(const std::string& name) const { return values_.at(name); }
-
-  static void add(Vector& x, const Vector& y) {
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
-  }
-
-  static Vector multiply(const Vector& matrix, const Vector& x) {
-    Vector y(matrix.size() / x.size());
-    for (std::size_t row = 0; row < y.size(); ++row) {
-      for (std::size_t i = 0; i < x.size(); ++i) y[row] += matrix[row * x.size() + i] * x[i];
-    }
-    return y;
-  }
 
   Vector project(const std::string& name, const Vector& x) const {
     Vector y = multiply(at(name + ".weight"), x);
@@ -233,12 +192,7 @@ class TinyModel {
   }
 
   ModelSpec spec_;
-  std::mt19937 random_;
   Stored stored_;
-  std::FILE* file_;
-  std::string path_;
-  std::vector<TensorEntry> tensors_;
-  std::map<std::string, Vector> values_;
 };
 
 }  // namespace tandem::test

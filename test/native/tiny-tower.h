@@ -3,28 +3,20 @@
 // Random tiny vision towers on disk, and one in float64 that computes them the plainest way: the convolution
 // as a convolution, attention row by row, the textbook's loops. It shares no code with what it checks.
 
-#include <unistd.h>
-
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "core/bf16.h"
-#include "model/model-spec.h"
+#include "random-tensors.h"
 #include "vision/encoder.h"
 
 namespace tandem::test {
 
-class TinyTower {
+class TinyTower : public RandomTensors {
  public:
-  TinyTower(const vision::Spec& spec, unsigned seed) : spec_(spec), random_(seed) {
-    char path[] = "/tmp/tandem-test-XXXXXX";
-    file_ = fdopen(mkstemp(path), "wb");
-    path_ = path;
+  TinyTower(const vision::Spec& spec, unsigned seed) : RandomTensors(seed), spec_(spec) {
     const std::string embeddings = "model.vision_model.embeddings.";
     add(embeddings + "patch_embedding.weight", {spec.hidden, 3, spec.patchSize, spec.patchSize}, 0.15);
     add(embeddings + "patch_embedding.bias", {spec.hidden}, 0.3);
@@ -42,17 +34,14 @@ class TinyTower {
     addNorm("model.vision_model.post_layernorm");
     add("model.connector.modality_projection.proj.weight", {spec.decoderHidden, spec.shuffledWidth()},
         1 / std::sqrt(spec.shuffledWidth()));
-    std::fclose(file_);
+    close();
   }
-  ~TinyTower() { unlink(path_.c_str()); }
-  TinyTower(const TinyTower&) = delete;
-  TinyTower& operator=(const TinyTower&) = delete;
 
   vision::EncoderOptions options() const {
     vision::EncoderOptions options;
     options.spec = spec_;
-    options.files = {path_};
-    options.tensors = tensors_;
+    options.files = {path()};
+    options.tensors = tensors();
     return options;
   }
 
@@ -90,24 +79,6 @@ class TinyTower {
   }
 
  private:
-  using Vector = std::vector<double>;
-
-  void add(const std::string& name, std::vector<std::int64_t> shape, double deviation, double mean = 0) {
-    std::size_t count = 1;
-    for (const std::int64_t size : shape) count *= static_cast<std::size_t>(size);
-    std::normal_distribution<double> normal(mean, deviation);
-    Vector& values = values_[name];
-    const auto begin = static_cast<std::uint64_t>(std::ftell(file_));
-    for (std::size_t i = 0; i < count; ++i) {
-      // Rounded to bf16, so that bf16 weights are exact on both sides.
-      const float value = toFloat(toBf16(static_cast<float>(normal(random_))));
-      values.push_back(value);
-      std::fwrite(&value, sizeof value, 1, file_);
-    }
-    tensors_.push_back(
-        {name, CheckpointType::f32, std::move(shape), 0, begin, begin + count * sizeof(float), {}});
-  }
-
   void addNorm(const std::string& name) {
     add(name + ".weight", {spec_.hidden}, 0.3, 1);
     add(name + ".bias", {spec_.hidden}, 0.3);
@@ -116,18 +87,6 @@ class TinyTower {
   void addLinear(const std::string& name, std::int64_t outputs, std::int64_t inputs) {
     add(name + ".weight", {outputs, inputs}, 1 / std::sqrt(inputs));
     add(name + ".bias", {outputs}, 0.3);
-  }
-
-  static void add(Vector& x, const Vector& y) {
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
-  }
-
-  static Vector multiply(const Vector& matrix, const Vector& x) {
-    Vector y(matrix.size() / x.size());
-    for (std::size_t row = 0; row < y.size(); ++row) {
-      for (std::size_t i = 0; i < x.size(); ++i) y[row] += matrix[row * x.size() + i] * x[i];
-    }
-    return y;
   }
 
   Vector linear(const std::string& name, const Vector& x) const {
@@ -226,11 +185,6 @@ class TinyTower {
   }
 
   vision::Spec spec_;
-  std::mt19937 random_;
-  std::FILE* file_;
-  std::string path_;
-  std::vector<TensorEntry> tensors_;
-  std::map<std::string, Vector> values_;
 };
 
 }  // namespace tandem::test

@@ -61,24 +61,6 @@ inline std::unique_ptr<Device> open(const TinyModel& model, WeightClass weightCl
   return std::make_unique<Device>(cuda::makeCudaBackend({}), optionsFor(model, weightClass, kv));
 }
 
-inline std::future<StepResult> start(Device& device, int lane, Step step) {
-  const auto promise = std::make_shared<std::promise<StepResult>>();
-  device.run(lane, std::move(step), [promise](StepResult result, std::exception_ptr error) {
-    if (error) {
-      promise->set_exception(error);
-    } else {
-      promise->set_value(std::move(result));
-    }
-  });
-  return promise->get_future();
-}
-
-inline StepResult run(Device& device, int lane, Step step) {
-  const int units = device.backend().units();
-  device.partition(units == 1 ? 1 - lane : units / 2);
-  return start(device, lane, std::move(step)).get();
-}
-
 inline std::vector<std::int32_t> prompt(int count, int factor) {
   std::vector<std::int32_t> tokens;
   for (int i = 0; i < count; ++i) tokens.push_back(i * factor % 90);
