@@ -10,6 +10,7 @@ import { limitConnections } from './connection-limit.js';
 import { KeyRing } from './keys/key-ring.js';
 import { readKeys } from './keys/read-keys.js';
 import { Metrics } from './metrics.js';
+import { ApiError } from './openai/errors.js';
 import { Preparer } from './prepare/preparer.js';
 import { ResponseStore } from './responses/store.js';
 import { Service } from './service.js';
@@ -95,6 +96,10 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
         ...(engine.info.spec.vision && { vision: engine.info.spec.vision }),
         maxImages: server.maxImages,
         maxImagePixels: server.maxImagePixels,
+      });
+      preparer.checkImages().catch((error: Error) => {
+        // Or it was closed meanwhile.
+        if (error instanceof ApiError) logger.warn(`${error.message} Texts are served all the same.`);
       });
       service.setModel({ engine, preparer, loadedAt: new Date() });
       watch(service, engine, reopen);

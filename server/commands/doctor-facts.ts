@@ -14,6 +14,7 @@ import {
   readCheckpoint,
   visionWeightBytes,
 } from '../../engine/index.js';
+import { loadDecoder } from '../images/decoder.js';
 
 /** What `doctor` looked at, as it found it; `doctor-findings.ts` judges it. */
 export interface Facts {
@@ -55,6 +56,8 @@ export interface ModelFacts {
   readonly weights: string;
   /** What the vision tower will take in the processor's memory; 0 without one. */
   readonly visionBytes: number;
+  /** What decodes images, where the model reads them; an Error where it does not load. */
+  readonly imageDecoder?: string | Error;
   readonly contextLength: number;
   readonly vocab: number;
   readonly chatTemplate: boolean;
@@ -103,17 +106,24 @@ async function readModel(question: ModelQuestion): Promise<ModelFacts> {
   const template = await openChatTemplate(question.path, question.chatTemplate);
   const all = [...checkpoint.tensors, ...checkpoint.visionTensors];
   const parameters = all.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const visionBytes = visionWeightBytes(checkpoint);
   return {
     folder: question.path,
     family: checkpoint.spec.family,
     parameters,
     weightBytes: packedWeightBytes(checkpoint, question.weights),
     weights: question.weights,
-    visionBytes: visionWeightBytes(checkpoint),
+    visionBytes,
+    ...(visionBytes > 0 && { imageDecoder: await nameDecoder().catch(asError) }),
     contextLength: checkpoint.spec.contextLength,
     vocab: checkpoint.spec.vocab,
     chatTemplate: template !== null,
   };
+}
+
+async function nameDecoder(): Promise<string> {
+  const { versions } = await loadDecoder();
+  return `sharp ${versions.sharp}, libvips ${versions.vips}`;
 }
 
 function versionOf(tool: string): string | undefined {

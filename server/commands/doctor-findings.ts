@@ -5,6 +5,7 @@ import {
   howToBuild,
   whyNotOn,
 } from '../../engine/index.js';
+import { decoderAdvice } from '../images/decoder.js';
 import type { Facts } from './doctor-facts.js';
 
 export interface Finding {
@@ -197,6 +198,13 @@ function judgeModel({ model }: Facts): Finding[] {
   if (!model.chatTemplate) {
     const advice = 'chat requests will be refused: name one with --chat-template FILE';
     findings.push({ level: 'hint', subject: 'chat template', found: 'the model brings none', advice });
+  }
+  const { imageDecoder } = model;
+  if (imageDecoder instanceof Error) {
+    const found = `cannot be read: ${imageDecoder.message}`;
+    findings.push({ level: 'hint', subject: 'images', found, advice: decoderAdvice });
+  } else if (imageDecoder !== undefined) {
+    findings.push({ level: 'ok', subject: 'images', found: `decoded by ${imageDecoder}` });
   }
   return findings;
 }

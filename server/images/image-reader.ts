@@ -10,7 +10,8 @@ export interface ReaderData {
 }
 
 export interface ReadCall {
-  readonly source: ImageSource;
+  /** Absent: it is only asked whether it can read any. */
+  readonly source?: ImageSource;
 }
 
 /**
@@ -26,7 +27,15 @@ export class ImageReader {
     this.#worker.warm();
   }
 
-  /** In the order of the sources. Rejects with `ApiError` 400, which names the first that is wrong. */
+  /** Rejects with the `ApiError` that every image will get. */
+  async check(): Promise<void> {
+    await this.#worker.call({});
+  }
+
+  /**
+   * In the order of the sources. Rejects with `ApiError`: 400, which names the first that is wrong, or 500 where the decoder
+   * is not there.
+   */
   read(sources: readonly ImageSource[]): Promise<ReadImage[]> {
     const images = this.#last.then(async () => {
       const read: ReadImage[] = [];

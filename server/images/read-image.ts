@@ -1,19 +1,10 @@
 import { createHash } from 'node:crypto';
-import sharp from 'sharp';
 import type { ImageProcessing } from '../../engine/index.js';
 import { cutTiles } from './cut-tiles.js';
+import type { Decoder } from './decoder.js';
 import { broken, type ImageSource } from './image-source.js';
 import { resize } from './resize.js';
 import { planTiles, type Size, type TileGrid } from './tiles.js';
-
-/** Whoever reads images for requests has what else it can do switched off: formats that run code or read other files. */
-sharp.block({ operation: ['VipsForeignLoad'] });
-sharp.unblock({
-  operation: ['VipsForeignLoadPngBuffer', 'VipsForeignLoadJpegBuffer', 'VipsForeignLoadWebpBuffer'],
-});
-// An image is seldom read twice, and cores are for the lanes.
-sharp.cache(false);
-sharp.concurrency(1);
 
 /** Of one image; files that take longer were made to. */
 const decodeSeconds = 20;
@@ -37,14 +28,15 @@ export interface ReadImage {
  * after. Throws `ApiError` 400, which names the image's place in the body.
  */
 export async function readImage(
+  decoder: Decoder,
   source: ImageSource,
   processing: ImageProcessing,
   limits: ImageLimits,
 ): Promise<ReadImage> {
-  const size = await sizeOf(source, limits);
+  const size = await sizeOf(decoder, source, limits);
   const { longest, whole, grid } = planTiles(size, processing, source.detail !== 'low');
   const { tileSize } = processing;
-  const decoded = await decode(source, limits);
+  const decoded = await decode(decoder, source, limits);
   const resized = resize(resize(decoded, size, longest), longest, whole);
   const small = resize(resized, whole, { width: tileSize, height: tileSize });
   const pixels = cutTiles(resized, whole, small, grid, tileSize);
@@ -52,8 +44,12 @@ export async function readImage(
 }
 
 /** As it is to be looked at. */
-async function sizeOf({ bytes, param }: ImageSource, { maxPixels }: ImageLimits): Promise<Size> {
-  const found = await sharp(bytes, { limitInputPixels: false })
+async function sizeOf(
+  decoder: Decoder,
+  { bytes, param }: ImageSource,
+  { maxPixels }: ImageLimits,
+): Promise<Size> {
+  const found = await decoder(bytes, { limitInputPixels: false })
     .metadata()
     .catch((error: Error) => {
       throw broken(param, `cannot be read (${firstLine(error)})`);
@@ -69,9 +65,13 @@ async function sizeOf({ bytes, param }: ImageSource, { maxPixels }: ImageLimits)
 }
 
 /** [height, width, 3] */
-async function decode({ bytes, param }: ImageSource, { maxPixels }: ImageLimits): Promise<Uint8Array> {
+async function decode(
+  decoder: Decoder,
+  { bytes, param }: ImageSource,
+  { maxPixels }: ImageLimits,
+): Promise<Uint8Array> {
   try {
-    return await sharp(bytes, { limitInputPixels: maxPixels, failOn: 'error' })
+    return await decoder(bytes, { limitInputPixels: maxPixels, failOn: 'error' })
       .autoOrient()
       .flatten({ background: '#ffffff' })
       .toColourspace('srgb')

@@ -2,6 +2,7 @@
 import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { answerCalls } from '../worker-calls.js';
+import { openDecoder } from './decoder.js';
 import type { ReadCall, ReaderData } from './image-reader.js';
 import { type ReadImage, readImage } from './read-image.js';
 
@@ -14,8 +15,15 @@ try {
   // A container may forbid it; then the system shares the processor evenly.
 }
 
-answerCalls<ReadCall, ReadImage>(
+const decoder = openDecoder();
+// Each call is told where it could not be opened.
+decoder.catch(() => undefined);
+
+answerCalls<ReadCall, ReadImage | undefined>(
   parentPort!,
-  ({ source }) => readImage(source, processing, limits),
-  ({ pixels }) => [pixels.buffer as ArrayBuffer],
+  async ({ source }) => {
+    const opened = await decoder;
+    return source && readImage(opened, source, processing, limits);
+  },
+  (image) => (image ? [image.pixels.buffer as ArrayBuffer] : []),
 );

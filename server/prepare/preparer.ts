@@ -130,6 +130,11 @@ export class Preparer {
     return this.#withGrammars(await this.#withImages(prepared));
   }
 
+  /** Rejects with the `ApiError` that every image will get, where the model reads images and this installation cannot. */
+  async checkImages(): Promise<void> {
+    await this.images?.check();
+  }
+
   async close(): Promise<void> {
     await Promise.all([this.#worker.close(), this.grammars.close(), this.images?.close()]);
   }

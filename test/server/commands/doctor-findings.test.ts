@@ -184,6 +184,16 @@ describe('doctor', () => {
     expect(find({}, 'model').found).not.toContain('images');
   });
 
+  it('says whether images can be decoded where the model reads them', () => {
+    expect(find({}, 'images')).toBeUndefined();
+    const found = (imageDecoder: string | Error) => find({ model: { ...model, imageDecoder } }, 'images');
+    expect(found('sharp 1.2.3')).toMatchObject({ level: 'ok', found: 'decoded by sharp 1.2.3' });
+    expect(found(new Error('it is gone'))).toMatchObject({
+      level: 'hint',
+      found: 'cannot be read: it is gone',
+    });
+  });
+
   it("passes a model's fault on and misses its chat template", () => {
     expect(find({ model: new Error('x.safetensors: truncated') }, 'model')).toMatchObject({
       level: 'problem',
