@@ -68,10 +68,16 @@ export class Metrics {
     collectDefaultMetrics({ register: this.registry });
   }
 
-  /** The text of `/metrics`. Engine figures are absent until the model is loaded. */
+  /** The text of `/metrics`. Engine figures are absent until the model is loaded, and while its engine is lost. */
   async text(stats: EngineStats | undefined): Promise<string> {
     if (stats) this.#recordEngine(stats);
+    else this.#forgetEngine();
     return this.registry.metrics();
+  }
+
+  #forgetEngine(): void {
+    for (const name of this.#engine.keys()) this.registry.removeSingleMetric(`tandem:${name}`);
+    this.#engine.clear();
   }
 
   #recordEngine(stats: EngineStats): void {

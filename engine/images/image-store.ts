@@ -102,11 +102,12 @@ export class ImageStore {
     for (const entry of images as readonly Entry[]) entry.users--;
   }
 
-  /** Encodes nothing more; resolves when the encoder is free. */
+  /** Encodes and holds nothing more; resolves when the encoder is free. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#encoding;
     this.#options.encoder.close();
+    for (const entry of this.#images.values()) this.#drop(entry);
   }
 
   #check({ pixels, positions }: PromptImage, promptTokens: number): void {

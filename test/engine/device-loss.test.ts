@@ -4,7 +4,8 @@ import { engineOn } from '../../engine/client.js';
 import { DeviceLostError, type Step } from '../../engine/device/device.js';
 import { LocalEngine } from '../../engine/engine.js';
 import { startProcess } from '../../engine/engine-host.js';
-import type { EngineInfo } from '../../engine/index.js';
+import { ImageStore } from '../../engine/images/image-store.js';
+import type { EngineInfo, PromptImage, VisionSpec } from '../../engine/index.js';
 import { uniform } from '../../engine/kv/page-classes.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { ChunkedPolicy } from '../../engine/scheduler/policies/chunked.js';
@@ -38,10 +39,45 @@ class FragileDevice extends HashingDevice {
   }
 }
 
-async function openFragile(): Promise<{ engine: LocalEngine; device: FragileDevice }> {
+const vision: VisionSpec = {
+  ...{ imageSize: 4, patchSize: 2, patchesPerSide: 2, hidden: 2, layers: 1, heads: 1, ffn: 2 },
+  ...{ normEps: 1e-6, scaleFactor: 1, imageTokenId: 9, tokensPerTile: 4 },
+};
+const tilePixels = 3 * vision.imageSize ** 2;
+
+/** A store of images whose encoder is at work until the test lets it go on. */
+function imageStore() {
+  const waiting: (() => void)[] = [];
+  const store = new ImageStore({
+    encoder: {
+      threads: 1,
+      weightBytes: 0,
+      encode: () =>
+        new Promise((resolve) =>
+          waiting.push(() => resolve(new Float32Array(vision.tokensPerTile * vision.hidden))),
+        ),
+      close: () => undefined,
+    },
+    vision,
+    processing: { longestEdge: 4, tileSize: 4, rescaleFactor: 1, mean: [0, 0, 0], std: [1, 1, 1] },
+    hidden: vision.hidden,
+    capacityBytes: 1000,
+  });
+  const encodeTile = async () => {
+    await expect.poll(() => waiting.length, { timeout: 60_000 }).toBeGreaterThan(0);
+    waiting.shift()!();
+  };
+  return { store, encodeTile };
+}
+
+function imageOf(hash: string): PromptImage {
+  return { hash, pixels: new Uint8Array(tilePixels), positions: Int32Array.of(0) };
+}
+
+async function openFragile(images?: ImageStore): Promise<{ engine: LocalEngine; device: FragileDevice }> {
   const device = new FragileDevice(64, 4, [uniform('int4')]);
   const info = {
-    spec: device.info.spec,
+    spec: { ...device.info.spec, vision },
     contextLength: 512,
     eosTokenIds: [],
     device: { ...device.info, notes: [] },
@@ -55,6 +91,7 @@ async function openFragile(): Promise<{ engine: LocalEngine; device: FragileDevi
     device,
     tokenizer: await openTokenizer(demoFolder),
     info,
+    images,
     prefixCache: true,
     swapBytes: 0,
     ...scheduling,
@@ -91,6 +128,46 @@ describe('a device that is lost', () => {
     await expect(generate(engine, requestFor([1]))).rejects.toMatchObject({ code: 'device_unavailable' });
     device.pending.splice(0);
     await engine.close();
+  });
+});
+
+describe('a device that is lost among images', () => {
+  it('ends requests whose images are read and requests whose are not yet, and nothing is kept of either', async () => {
+    const { store, encodeTile } = imageStore();
+    const { engine, device } = await openFragile(store);
+    let onTokens!: () => void;
+    const hasTokens = new Promise<void>((resolve) => {
+      onTokens = resolve;
+    });
+    const prompt = new Int32Array(8).fill(vision.imageTokenId);
+    const ask = (hash: string, onCount?: () => void) =>
+      generate(
+        engine,
+        requestFor(prompt, { maxTokens: 300, ignoreEos: true, images: [imageOf(hash)] }),
+        (count) => {
+          if (count > 0) onCount?.();
+        },
+      ).then(
+        () => 'done',
+        (error) => error,
+      );
+    const writing = ask('a', onTokens);
+    await encodeTile();
+    await hasTokens;
+    const encoding = ask('b');
+    const queued = ask('c');
+    expect((await engine.stats()).images!.heldBytes).toBeGreaterThan(2 * tilePixels);
+    device.lose();
+    for (const outcome of await Promise.all([writing, encoding, queued])) {
+      expect(outcome).toMatchObject({ code: 'device_unavailable', retryAfterSeconds: 7 });
+    }
+    expect(await ask('a')).toMatchObject({ code: 'device_unavailable' });
+    device.pending.splice(0);
+    // It waits for the tile that is at work.
+    const closed = engine.close();
+    await encodeTile();
+    await closed;
+    expect(store.stats()).toMatchObject({ encoded: 2, heldBytes: 0 });
   });
 });
 
