@@ -2,7 +2,7 @@ import type { Device, DeviceLostError } from './device/device.js';
 import { EngineLoop } from './engine-loop.js';
 import { EngineError } from './errors.js';
 import { OpenGrammars } from './grammar/open-grammars.js';
-import { embedPrompt } from './images/embed-prompt.js';
+import { embedPrompt, type PlacedImage } from './images/embed-prompt.js';
 import type { ImageStore } from './images/image-store.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import type { PartitionRule } from './kv/partition-rule.js';
@@ -82,6 +82,7 @@ export class LocalEngine implements Engine {
     this.#sessions = new Sessions(parts.partitions !== undefined, {
       start: (request, onEvents, session) => this.#submit(request, onEvents, session),
       drop: (parked) => this.#loop.dropParked(parked),
+      release: (images) => this.#parts.images?.release(images, true),
     });
     this.#loop = new EngineLoop({
       ...parts,
@@ -101,35 +102,26 @@ export class LocalEngine implements Engine {
     const refusal =
       this.#refusal(request, session) ?? this.#openGrammar(state) ?? this.#useImages(state, images);
     if (refusal) {
+      this.#leave(session);
       state.fail(refusal);
       // Never inside `submit`: a listener may not be ready yet.
       queueMicrotask(() => state.flush());
       return;
     }
     this.#requests.set(request.id, state);
-    if (images)
-      void this.#startWithImages(
-        state,
-        images.map(({ positions }) => positions),
-      );
+    const placed = [...(session?.images ?? []), ...state.images];
+    if (placed.length > 0) void this.#startWithImages(state, placed);
     else this.#start(state);
     this.#watchClock();
   }
 
   /** Its images are encoded before it waits for its turn; others go ahead meanwhile. */
-  async #startWithImages(state: RequestState, positions: readonly Int32Array[]): Promise<void> {
+  async #startWithImages(state: RequestState, images: readonly PlacedImage[]): Promise<void> {
     try {
-      const rows = await Promise.all(state.images.map((image) => image.rows));
-      if (state.ended) return;
-      const { prompt } = state.request;
       const { tokensPerTile } = this.info.spec.vision!;
-      // A request that has not ended has rows of all that it waited for.
-      state.embeddedPrompt = embedPrompt(prompt, {
-        keys: state.images.map(({ key }) => key),
-        rows: rows as Float32Array[],
-        positions,
-        tokensPerTile,
-      });
+      const embeddedPrompt = await embedPrompt(state.request.prompt, images, tokensPerTile);
+      if (state.ended) return;
+      state.embeddedPrompt = embeddedPrompt;
       this.#start(state);
     } catch (error) {
       if (!state.ended) this.#fail(state, error as EngineError);
@@ -152,6 +144,12 @@ export class LocalEngine implements Engine {
       state.sequences.push(
         new Sequence(state, choice, this.#nextSerial++, stops, this.#parts.tokenizer.stream(shown)),
       );
+    }
+    const { session } = state;
+    if (session) {
+      // It keeps them as long as its tokens, which have theirs.
+      session.addImages(state.images);
+      state.images = [];
     }
     this.#loop.add(state);
   }
@@ -276,7 +274,9 @@ export class LocalEngine implements Engine {
     if (!images) return undefined;
     try {
       if (!this.#parts.images) throw new EngineError('invalid_request', 'The model reads no images.');
-      state.images = this.#parts.images.use(images, state.request.prompt.length);
+      const { prompt } = state.request;
+      const used = this.#parts.images.use(images, prompt.length, state.session !== undefined);
+      state.images = used.map((image, index) => ({ image, positions: images[index]!.positions }));
       return undefined;
     } catch (error) {
       if (state.request.grammar) this.#grammars.release(state.request.grammar);
@@ -301,11 +301,19 @@ export class LocalEngine implements Engine {
     if (state.ended) this.#forget(state);
   }
 
-  #forget({ request, images }: RequestState): void {
+  #forget({ request, images, session }: RequestState): void {
     if (!this.#requests.delete(request.id)) return;
-    this.#parts.images?.release(images);
+    this.#parts.images?.release(images, session !== undefined);
+    this.#leave(session);
     if (request.grammar) this.#grammars.release(request.grammar);
     this.#checkIdle();
+  }
+
+  /** A request of the session is over. */
+  #leave(session: Session | undefined): void {
+    if (!session) return;
+    session.giveUp();
+    this.#sessions.checkUnused(session);
   }
 
   #checkIdle(): void {

@@ -1,7 +1,6 @@
 import type { GrammarHandle } from './device/device.js';
 import type { EngineError } from './errors.js';
-import type { EmbeddedPrompt } from './images/embed-prompt.js';
-import type { StoredImage } from './images/image-store.js';
+import type { EmbeddedPrompt, PlacedImage } from './images/embed-prompt.js';
 import type { Session } from './kv/session.js';
 import type { Tokenizer } from './model/text.js';
 import { PromptScore } from './sampling/logprobs.js';
@@ -17,9 +16,9 @@ export class RequestState {
   readonly sequences: Sequence[] = [];
   /** Open while the engine owns the request. */
   grammar: GrammarHandle | undefined;
-  /** Of the request's images, in their order; used while the engine owns the request. */
-  images: readonly StoredImage[] = [];
-  /** Where it has images, once they are encoded. */
+  /** Of the request, in their order; used while the engine owns the request, or until its session takes them over. */
+  images: readonly PlacedImage[] = [];
+  /** Where it or its session has images, once they are encoded. */
   embeddedPrompt: EmbeddedPrompt | undefined;
   paused = false;
   ended = false;

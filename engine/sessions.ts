@@ -1,4 +1,5 @@
 import { EngineError } from './errors.js';
+import type { PlacedImage } from './images/embed-prompt.js';
 import { type ParkedKv, Session } from './kv/session.js';
 import type { GenerateRequest, TokenEvent } from './types.js';
 
@@ -8,6 +9,7 @@ interface SessionsOptions {
   /** The request, its prompt behind all tokens of its session. */
   readonly start: (request: GenerateRequest, onEvents: Listener, session: Session) => void;
   readonly drop: (parked: ParkedKv) => void;
+  readonly release: (images: readonly PlacedImage[]) => void;
 }
 
 /** The sessions that were not ended, by name. */
@@ -37,14 +39,27 @@ export class Sessions {
       this.#waiting.delete(request.id);
       const prompt = new Int32Array(session.tokens.length + request.prompt.length);
       prompt.set(session.tokens);
-      prompt.set(request.prompt, session.tokens.length);
-      this.options.start({ ...request, prompt }, onEvents, session);
+      const begin = session.tokens.length;
+      prompt.set(request.prompt, begin);
+      const images = request.images?.map((image) => ({
+        ...image,
+        positions: image.positions.map((position) => begin + position),
+      }));
+      this.options.start({ ...request, prompt, ...(images && { images }) }, onEvents, session);
     });
   }
 
   cancelWaiting(id: string): void {
-    this.#waiting.get(id)?.session.forgetWaiting();
+    const session = this.#waiting.get(id)?.session;
+    if (!session) return;
+    session.forgetWaiting();
     this.#waiting.delete(id);
+    this.checkUnused(session);
+  }
+
+  /** Lets go of what a session that was ended has of images, once no request of it runs. */
+  checkUnused(session: Session): void {
+    this.options.release(session.takeUnused());
   }
 
   /** None of those that wait will start any more. */
@@ -61,6 +76,7 @@ export class Sessions {
     this.#sessions.delete(name);
     const parked = session.close();
     if (parked) this.options.drop(parked);
+    this.checkUnused(session);
   }
 
   #refusal(request: GenerateRequest, session: Session, isKnown: boolean): EngineError | undefined {
@@ -73,8 +89,6 @@ export class Sessions {
     }
     if (session.isRunning) return refused(`A request of the session ${request.session} is running already.`);
     if (request.n > 1) return refused('A request of a session has one choice: n must be 1.');
-    if (request.images)
-      return refused('A session reads no images. Send the conversation anew, without a session.');
     if (request.promptLogprobs) return refused('The prompt of a session cannot be scored.');
     return undefined;
   }

@@ -274,11 +274,20 @@ function inSession(
   { name, endToken }: Session,
   goesOn: boolean,
 ): PreparedPrompt {
-  const { prompt } = request;
+  const { prompt, images } = request;
   const isEnded = goesOn && kind === 'chat' && endToken !== undefined && prompt[0] === endToken;
+  const cut = isEnded ? 1 : 0;
   return {
     ...rest,
-    request: { ...request, session: name, goesOn, prompt: isEnded ? prompt.subarray(1) : prompt },
+    request: {
+      ...request,
+      session: name,
+      goesOn,
+      prompt: prompt.subarray(cut),
+      ...(images && {
+        images: images.map((image) => ({ ...image, positions: image.positions.map((at) => at - cut) })),
+      }),
+    },
   };
 }
 

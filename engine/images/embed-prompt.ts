@@ -1,4 +1,5 @@
 import type { EmbeddedRows } from '../device/device.js';
+import type { StoredImage } from './image-store.js';
 
 /** A prompt with images, as the model and the prefix cache see it. */
 export interface EmbeddedPrompt {
@@ -8,25 +9,27 @@ export interface EmbeddedPrompt {
   readonly embedded: readonly EmbeddedRows[];
 }
 
-/** The images of a prompt, in columns of one value for each. */
-interface EmbeddedImages {
-  /** Below 0; see `StoredImage`. */
-  readonly keys: readonly number[];
-  /** [tiles * tokensPerTile, hidden] of each */
-  readonly rows: readonly Float32Array[];
-  /** Where the tokens of each of its tiles begin. */
-  readonly positions: readonly Int32Array[];
-  readonly tokensPerTile: number;
+/** An image, and where in a prompt the tokens of each of its tiles begin. */
+export interface PlacedImage {
+  readonly image: StoredImage;
+  readonly positions: Int32Array;
 }
 
-export function embedPrompt(prompt: Int32Array, images: EmbeddedImages): EmbeddedPrompt {
-  const { keys, rows, positions, tokensPerTile } = images;
+/** Resolves once all of them are encoded. Rejects with `EngineError`. */
+export async function embedPrompt(
+  prompt: Int32Array,
+  images: readonly PlacedImage[],
+  tokensPerTile: number,
+): Promise<EmbeddedPrompt> {
+  const rows = await Promise.all(images.map(({ image }) => image.rows));
   const identity = prompt.slice();
-  const embedded = keys.flatMap((key, image) => {
-    const tileValues = rows[image]!.length / positions[image]!.length;
-    return Array.from(positions[image]!, (position, tile): EmbeddedRows => {
+  const embedded = images.flatMap(({ image: { key }, positions }, index) => {
+    // Of an image that is waited for there are rows.
+    const values = rows[index]!;
+    const tileValues = values.length / positions.length;
+    return Array.from(positions, (position, tile): EmbeddedRows => {
       identity.fill(key, position, position + tokensPerTile);
-      return { position, values: rows[image]!.subarray(tile * tileValues, (tile + 1) * tileValues) };
+      return { position, values: values.subarray(tile * tileValues, (tile + 1) * tileValues) };
     });
   });
   return { identity, embedded };

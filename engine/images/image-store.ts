@@ -3,6 +3,7 @@ import { EngineError } from '../errors.js';
 import type { ImageProcessing } from '../model/image-processing.js';
 import type { VisionSpec } from '../model/model-spec.js';
 import type { ImageStats, PromptImage } from '../types.js';
+import type { PlacedImage } from './embed-prompt.js';
 import { normalizeTile } from './normalize.js';
 
 export interface ImageStoreOptions {
@@ -30,9 +31,12 @@ interface Entry extends StoredImage {
   readonly hash: string;
   /** Of the pixels until they are encoded, then of the rows. */
   bytes: number;
-  /** Requests that it belongs to. */
+  /** Requests and sessions that it belongs to. */
   users: number;
 }
+
+/** Of the memory for images, the share that sessions may hold: others have the rest, however long those last. */
+const sessionShare = 0.5;
 
 /**
  * The images of the requests, as rows for the decoder. They are encoded one after another in the order in which
@@ -44,6 +48,8 @@ export class ImageStore {
   /** By hash, the least recently used first. */
   readonly #images = new Map<string, Entry>();
   #bytes = 0;
+  /** Of the rows of images that sessions hold, each counted for each. */
+  #sessionBytes = 0;
   #nextKey = -1;
   #encoded = 0;
   #reused = 0;
@@ -71,11 +77,14 @@ export class ImageStore {
   }
 
   /**
-   * A request of so many prompt tokens uses these images until it calls `release`, also where their rows could not be made. Throws `EngineError`,
-   * with nothing changed, where they are not what the encoder reads, or do not fit beside those of other requests.
+   * A request of so many prompt tokens, or its session (`isForSession`), uses these images until `release`, also where their
+   * rows could not be made. Throws `EngineError`, with nothing changed, where they are not what the encoder reads, or do not
+   * fit beside those of others.
    */
-  use(images: readonly PromptImage[], promptTokens: number): StoredImage[] {
+  use(images: readonly PromptImage[], promptTokens: number, isForSession = false): StoredImage[] {
     for (const image of images) this.#check(image, promptTokens);
+    const sessionBytes = isForSession ? images.reduce((sum, image) => sum + this.#rowBytes(image), 0) : 0;
+    this.#checkSessions(sessionBytes);
     const fresh = new Map(
       images.flatMap((image) => (this.#images.has(image.hash) ? [] : [[image.hash, image]])),
     );
@@ -88,6 +97,7 @@ export class ImageStore {
       for (const entry of known) entry.users--;
       throw error;
     }
+    this.#sessionBytes += sessionBytes;
     this.#reused += images.length - fresh.size;
     return images.map((image) => {
       const entry = this.#images.get(image.hash);
@@ -97,9 +107,12 @@ export class ImageStore {
     });
   }
 
-  /** The request that used these images has ended. */
-  release(images: readonly StoredImage[]): void {
-    for (const entry of images as readonly Entry[]) entry.users--;
+  /** The request, or session, that used these images has ended. */
+  release(images: readonly PlacedImage[], isForSession = false): void {
+    for (const { image, positions } of images) {
+      (image as Entry).users--;
+      if (isForSession) this.#sessionBytes -= this.#rowBytes({ positions });
+    }
   }
 
   /** Encodes and holds nothing more; resolves when the encoder is free. */
@@ -131,7 +144,18 @@ export class ImageStore {
     this.#images.set(entry.hash, entry);
   }
 
-  #rowBytes({ positions }: PromptImage): number {
+  #checkSessions(bytes: number): void {
+    const most = sessionShare * this.#options.capacityBytes;
+    if (this.#sessionBytes + bytes <= most) return;
+    throw new EngineError(
+      'queue_full',
+      `The images of sessions take ${this.#sessionBytes + bytes} bytes with these, and may take ${most}, ` +
+        `${100 * sessionShare}% of --image-memory. End a session, or send the conversation without one.`,
+      1,
+    );
+  }
+
+  #rowBytes({ positions }: Pick<PromptImage, 'positions'>): number {
     const { vision, hidden } = this.#options;
     return positions.length * vision.tokensPerTile * hidden * Float32Array.BYTES_PER_ELEMENT;
   }

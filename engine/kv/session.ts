@@ -1,4 +1,5 @@
 import type { SwappedKv } from '../device/device.js';
+import type { PlacedImage } from '../images/embed-prompt.js';
 import type { Sequence } from '../sequence.js';
 
 /** What of a sequence's tokens is computed, and lies in host memory. */
@@ -16,6 +17,9 @@ export class Session {
   #sequence: Sequence | undefined;
   #parked: ParkedKv | undefined;
   #waiting: (() => void) | undefined;
+  /** A request of it has begun and has no sequence yet: its images are being encoded. */
+  #isBeginning = false;
+  #images: readonly PlacedImage[] = [];
   /** Nobody goes on with it. */
   #isClosed = false;
 
@@ -25,12 +29,18 @@ export class Session {
 
   /** Whether a request of it runs, or waits. */
   get isRunning(): boolean {
-    return this.#waiting !== undefined || (this.#sequence !== undefined && this.#sequence.phase !== 'ended');
+    const goesOn = this.#sequence !== undefined && this.#sequence.phase !== 'ended';
+    return this.#waiting !== undefined || this.#isBeginning || goesOn;
   }
 
   /** Of all requests so far, prompts and answers. */
   get tokens(): Int32Array {
     return this.#sequence?.tokens.view() ?? new Int32Array();
+  }
+
+  /** Those that `tokens` have, which are needed again where nothing of them was parked. */
+  get images(): readonly PlacedImage[] {
+    return this.#images;
   }
 
   /** Calls `next` once the last request has left its slot, which takes a copy; now, if it has. */
@@ -50,15 +60,35 @@ export class Session {
     const next = this.#waiting;
     if (!isFree || !next) return;
     this.#waiting = undefined;
+    this.#isBeginning = true;
     next();
+  }
+
+  /** The request that had begun is over, if it had no sequence yet. */
+  giveUp(): void {
+    this.#isBeginning = false;
   }
 
   /** The sequence goes on; what was parked is for it to take. */
   continueWith(sequence: Sequence): ParkedKv | undefined {
     const parked = this.#parked;
     this.#parked = undefined;
+    this.#isBeginning = false;
     this.#sequence = sequence;
     return parked;
+  }
+
+  /** These belong to its tokens from now on. */
+  addImages(images: readonly PlacedImage[]): void {
+    this.#images = [...this.#images, ...images];
+  }
+
+  /** Where nobody goes on with it and no request of it runs, the images that it had; else none. */
+  takeUnused(): readonly PlacedImage[] {
+    if (!this.#isClosed || this.isRunning) return [];
+    const images = this.#images;
+    this.#images = [];
+    return images;
   }
 
   /** Nobody goes on with it; what is parked is for the caller to drop. */

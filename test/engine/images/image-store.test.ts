@@ -68,7 +68,7 @@ describe('images of requests', () => {
     const { store, use, encodeTile } = open(1000);
     const [a] = use(image('a', 3));
     await encodeTile();
-    store.release([a!]);
+    store.release([{ image: a!, positions: Int32Array.of(0, 4, 8) }]);
     await encodeTile();
     expect(await a!.rows).toBeUndefined();
     expect(store.stats()).toMatchObject({ encoded: 0, heldBytes: 0 });
@@ -89,7 +89,7 @@ describe('images of requests', () => {
     expect(store.stats().heldBytes).toBe(2 * rowBytes);
     expect(() => use(image('c'))).toThrow(expect.objectContaining({ code: 'queue_full' }));
     // Neither was counted for what was refused.
-    store.release(first);
+    store.release(first.map((image) => ({ image, positions: Int32Array.of(0) })));
     const [c] = use(image('c'));
     expect(store.stats().heldBytes).toBe(rowBytes + pixelBytes);
     await encodeTile();

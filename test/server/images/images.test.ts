@@ -225,6 +225,62 @@ describe('images in a response', () => {
   });
 });
 
+describe('images in a session', () => {
+  it('of a socket are seen as in one conversation', async () => {
+    // As real models: their answers end with what ends every message, and that is what the template writes there.
+    makeVisionModel(folder.at('talker'));
+    folder.write(
+      'talker.jinja',
+      "{% for message in messages %}{{ message['role'] }}:\n{% for part in message['content'] %}" +
+        "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}{{ '<image>' }}{% endif %}{% endfor %}" +
+        "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}",
+    );
+    const ended = await server.post('/tokenize', { prompt: '<end_of_utterance>', add_special_tokens: false });
+    const { tokens: eos } = (await ended.json()) as { tokens: number[] };
+    folder.write('talker/generation_config.json', JSON.stringify({ eos_token_id: eos }));
+    const packed = await testServer({
+      model: {
+        path: folder.at('talker'),
+        servedModelName: 'seer',
+        weights: 'bf16',
+        chatTemplate: folder.at('talker.jinja'),
+      },
+      engine: { kv: 'pack', packSinkTokens: 32, packRecentTokens: 64, packMidTokens: 128, packTopPages: 2 },
+    });
+    const socket = new WebSocket(`${packed.url.replace('http', 'ws')}/v1/stream`);
+    await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
+    const asked = { grammar: 'root ::= "a"', temperature: 0, logprobs: true };
+    const messages: object[] = [];
+    for (const [turn, shift] of [10, 90, 170].entries()) {
+      const content = [text(`Look ${turn}.`), image(dataUrl(wide(shift))), text('What is it?')];
+      messages.push({ role: 'user', content });
+      const logprobs: object[] = [];
+      const done = new Promise<{ usage: OpenAI.CompletionUsage }>((resolve, reject) => {
+        socket.removeAllListeners('message').on('message', (data) => {
+          const frame = JSON.parse(String(data));
+          if (frame.type === 'error') reject(new Error(frame.error.message));
+          if (frame.type === 'done') resolve(frame);
+          logprobs.push(...(frame.logprobs ?? []));
+        });
+      });
+      const request = { ...asked, messages: [messages.at(-1)] };
+      const frame = turn === 0 ? { type: 'generate', session: true } : { type: 'update' };
+      socket.send(JSON.stringify({ ...frame, id: 'tale', request }));
+      const { usage } = await done;
+      const whole = (await (
+        await packed.post('/v1/chat/completions', { ...asked, messages })
+      ).json()) as OpenAI.ChatCompletion;
+      expect(usage.prompt_tokens).toBe(whole.usage!.prompt_tokens);
+      expect(logprobs).toHaveLength(1);
+      // Behind it the whole answer has the token that ends it.
+      expect(logprobs).toEqual(whole.choices[0]!.logprobs!.content!.slice(0, 1));
+      messages.push({ role: 'assistant', content: 'a' });
+    }
+    socket.close();
+    await packed.close();
+  });
+});
+
 describe('images of requests that give way to each other', () => {
   it('are there when they go on', async () => {
     // Each comes to some 40 blocks.
