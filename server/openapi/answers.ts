@@ -154,6 +154,7 @@ export const Model = z.object({
     device: z.looseObject({ kind: z.string(), name: z.string() }),
     weights: z.string(),
     kv: z.object({ precision: z.string(), bytes: z.number() }),
+    images: z.object({ types: z.array(z.string()), max_images: z.int(), max_pixels: z.int() }).optional(),
   }),
 });
 

@@ -1,4 +1,6 @@
 import { Router } from 'express';
+import type { Settings } from '../../config/schema.js';
+import { imageTypes } from '../images/image-source.js';
 import { ApiError } from '../openai/errors.js';
 import type { LoadedModel, Service } from '../service.js';
 
@@ -7,7 +9,7 @@ export function modelsRouter(service: Service): Router {
   const router = Router();
   router.get('/v1/models', (_request, response) => {
     const { loaded } = service;
-    response.json({ object: 'list', data: loaded ? [describe(loaded)] : [] });
+    response.json({ object: 'list', data: loaded ? [describe(loaded, service.settings)] : [] });
   });
   router.get('/v1/models/:id', (request, response) => {
     const { loaded } = service;
@@ -22,12 +24,12 @@ export function modelsRouter(service: Service): Router {
         },
       );
     }
-    response.json(describe(loaded));
+    response.json(describe(loaded, service.settings));
   });
   return router;
 }
 
-function describe({ engine: { info }, loadedAt }: LoadedModel): object {
+function describe({ engine: { info }, loadedAt }: LoadedModel, { server }: Settings): object {
   return {
     id: info.model,
     object: 'model',
@@ -39,6 +41,13 @@ function describe({ engine: { info }, loadedAt }: LoadedModel): object {
       device: info.device,
       weights: info.weights,
       kv: { precision: info.kvPrecision, bytes: info.kvBytes },
+      ...(info.spec.vision && {
+        images: {
+          types: Object.keys(imageTypes),
+          max_images: server.maxImages,
+          max_pixels: server.maxImagePixels,
+        },
+      }),
     },
   };
 }

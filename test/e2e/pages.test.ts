@@ -3,9 +3,12 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Folder } from '../scripts/support.js';
+import { png } from '../server/images/test-image.js';
 import { accessibilityProblems, chromiumPath, launchChromium } from '../support/browser.js';
 import { root } from '../support/demo.js';
 import { eventually, type TestServer, testServer } from '../support/server.js';
+import { makeVisionModel } from '../support/vision-model.js';
 
 const title = chromiumPath
   ? 'the pages in Chromium'
@@ -204,6 +207,97 @@ describe.skipIf(!chromiumPath)(title, () => {
         await context.close();
         await locked.close();
       }
+    });
+
+    it('says that a model reads no images', async () => {
+      const page = await open(server.url);
+      await ready(page);
+      const attach = page.getByRole('button', { name: 'Images' });
+      expect(await attach.isDisabled()).toBe(true);
+      expect(await attach.getAttribute('title')).toBe('This model reads no images');
+    });
+
+    it('attaches images that are chosen, pasted or dropped, by keyboard too, and sends them again', async () => {
+      using folder = new Folder();
+      makeVisionModel(folder.at('model'));
+      const seer = await testServer({
+        model: { path: folder.at('model'), weights: 'bf16' },
+        server: { maxImages: 3, maxImagePixels: 10_000 },
+      });
+      const page = await open(seer.url);
+      const sent: { messages: { content: { type: string }[] | string }[] }[] = [];
+      page.on('request', (request) => {
+        if (request.method() === 'POST') sent.push(request.postDataJSON());
+      });
+      await ready(page);
+      await page.getByLabel('Max tokens').fill('2');
+      const file = (name: string, side = 40) => ({
+        name,
+        mimeType: 'image/png',
+        buffer: png(side, side, (x, y) => [4 * x, 4 * y, 99]),
+      });
+      const thumbnails = page.locator('#attached canvas');
+      await page.getByRole('button', { name: 'Images' }).focus();
+      const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Enter')]);
+      await chooser.setFiles([file('a.png'), file('b.png')]);
+      await thumbnails.nth(1).waitFor();
+      expect(await accessibilityProblems(page)).toEqual([]);
+      // One too large, and one of no type that is read.
+      await page.locator('#image-files').setInputFiles(file('large.png', 101));
+      await page.getByText('large.png has 101 x 101 pixels; the limit is 10000').waitFor();
+      await page
+        .locator('#image-files')
+        .setInputFiles({ name: 'c.gif', mimeType: 'image/gif', buffer: Buffer.from('GIF89a') });
+      await page.getByText('c.gif is none of PNG, JPEG, WEBP').waitFor();
+      // By keyboard: the next one has the focus then.
+      await page.getByRole('button', { name: 'Remove a.png' }).focus();
+      await page.keyboard.press('Enter');
+      expect(await thumbnails.count()).toBe(1);
+      expect(await page.evaluate('document.activeElement.ariaLabel')).toBe('Remove b.png');
+      const base64 = JSON.stringify(file('').buffer.toString('base64'));
+      const fresh = (name: string) =>
+        `const bytes = Uint8Array.from(atob(${base64}), (c) => c.charCodeAt(0));
+         const data = new DataTransfer();
+         data.items.add(new File([bytes], '${name}', { type: 'image/png' }));`;
+      await page.evaluate(`(() => { ${fresh('pasted.png')}
+        document.getElementById('prompt').dispatchEvent(
+          new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));
+      })()`);
+      await thumbnails.nth(1).waitFor();
+      await page.evaluate(`(() => { ${fresh('dropped.png')}
+        document.getElementById('transcript').dispatchEvent(
+          new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+      })()`);
+      await thumbnails.nth(2).waitFor();
+      await page.locator('#image-files').setInputFiles(file('fourth.png'));
+      await page.getByText('A conversation shows up to 3 images here').waitFor();
+      await page.getByLabel('Message', { exact: true }).fill('What are they?');
+      await page.keyboard.press('Enter');
+      await ended(page);
+      expect(await page.locator('.user canvas').count()).toBe(3);
+      expect(await thumbnails.count()).toBe(0);
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme });
+        expect(await accessibilityProblems(page)).toEqual([]);
+      }
+      await page.getByLabel('Message', { exact: true }).fill('And their colours?');
+      await page.keyboard.press('Enter');
+      await ended(page, 1);
+      const typesOf = (content: { type: string }[] | string) =>
+        typeof content === 'string' ? content : content.map(({ type }) => type);
+      const image = 'image_url';
+      expect(sent.map(({ messages }) => typesOf(messages[0]!.content))).toEqual([
+        [image, image, image, 'text'],
+        [image, image, image, 'text'],
+      ]);
+      expect(await seer.metric('images_encoded_total')).toBe(1);
+      // Taken back to be written anew, with its images.
+      await page.getByRole('button', { name: 'Edit' }).first().click();
+      await thumbnails.nth(2).waitFor();
+      expect(await page.getByLabel('Message', { exact: true }).inputValue()).toBe('What are they?');
+      expect(await page.locator('.message').count()).toBe(0);
+      await context.close();
+      await seer.close();
     });
 
     it('fits a phone', async () => {

@@ -1,7 +1,12 @@
 import type { ToolCall } from './chat-stream.js';
 
+/** Of a message that shows images. */
+export type ContentPart =
+  | { readonly type: 'text'; readonly text: string }
+  | { readonly type: 'image_url'; readonly image_url: { readonly url: string } };
+
 export type Message =
-  | { readonly role: 'user'; readonly content: string }
+  | { readonly role: 'user'; readonly content: string | readonly ContentPart[] }
   | { readonly role: 'assistant'; readonly content: string; readonly tool_calls?: readonly ToolCall[] }
   | { readonly role: 'tool'; readonly tool_call_id: string; readonly content: string };
 
@@ -19,6 +24,12 @@ export class Conversation {
 
   get messages(): Message[] {
     return this.#turns.flatMap(({ message }) => message ?? []);
+  }
+
+  /** Images that its messages show. */
+  get images(): number {
+    const parts = this.messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content));
+    return parts.filter(({ type }) => type === 'image_url').length;
   }
 
   get isEmpty(): boolean {

@@ -4,8 +4,9 @@ import { KeyDialog } from '../shared/key-dialog.js';
 import { type Model, servedModels } from '../shared/models.js';
 import { ServerError } from '../shared/server-error.js';
 import { AnswerView, errorBox } from './answer-view.js';
+import { type Attachment, Attachments } from './attachments.js';
 import { streamChat, type Usage } from './chat-stream.js';
-import { Conversation, type Message } from './conversation.js';
+import { type ContentPart, Conversation, type Message } from './conversation.js';
 import { InvalidSetting, Settings } from './settings.js';
 import { SnippetDialog } from './snippet-dialog.js';
 import { StreamTiming } from './stream-timing.js';
@@ -23,6 +24,11 @@ const settings = new Settings();
 const conversation = new Conversation(transcript);
 const keyDialog = new KeyDialog(() => void findModels());
 const snippetDialog = new SnippetDialog();
+const attachments = new Attachments({
+  shown: () => conversation.images,
+  onChange: update,
+  onProblem: (problem) => byId('complaint').replaceChildren(errorBox(new Error(problem))),
+});
 
 /** Of the answer that streams now. */
 let running: AbortController | undefined;
@@ -53,7 +59,8 @@ function showStatus(model: Model | undefined): void {
     setStatus('loading', 'Loading the model');
     return;
   }
-  const { device, weights, kv } = model.tandem;
+  const { device, weights, kv, images } = model.tandem;
+  attachments.setLimits(images);
   setStatus('ready', 'Ready');
   setText(
     byId('facts'),
@@ -94,18 +101,41 @@ function checkedBody(messages: readonly Message[]): Record<string, unknown> | un
   }
 }
 
+/** What is written and attached, as the next message; undefined where that is nothing. */
+function written(): Message | undefined {
+  const text = prompt.value;
+  const images = attachments.all.map(({ url }): ContentPart => ({ type: 'image_url', image_url: { url } }));
+  const isBlank = text.trim() === '';
+  if (images.length === 0) return isBlank ? undefined : { role: 'user', content: text };
+  return { role: 'user', content: isBlank ? images : [...images, { type: 'text', text }] };
+}
+
+/** A message of a person as the conversation shows it. */
+function messageElement(text: string, images: readonly Attachment[]): HTMLElement {
+  const element = h('article', { class: 'message user', 'aria-label': 'You' });
+  const said = text.trim() === '' ? undefined : h('p', {}, text);
+  if (images.length === 0) element.append(said ?? '');
+  else {
+    const pictures = h('div', { class: 'pictures' }, ...images.map(({ picture }) => picture));
+    element.append(h('div', { class: 'said' }, pictures, said));
+  }
+  return element;
+}
+
 function ask(): void {
   const content = prompt.value;
-  if (content.trim() === '' || running) return;
-  const message: Message = { role: 'user', content };
+  const message = written();
+  if (!message || running || attachments.isReading) return;
   const body = checkedBody([...conversation.messages, message]);
   if (!body) return;
-  const element = h('article', { class: 'message user', 'aria-label': 'You' }, h('p', {}, content));
+  const images = attachments.take();
+  const element = messageElement(content, images);
   const edit = h('button', { type: 'button', class: 'quiet' }, 'Edit');
   edit.addEventListener('click', () => {
     running?.abort();
     conversation.removeFrom(element);
     prompt.value = content;
+    attachments.put(images);
     prompt.focus();
     update();
   });
@@ -202,6 +232,7 @@ function update(): void {
   const isRunning = running !== undefined;
   sendButton.hidden = isRunning;
   stopButton.hidden = !isRunning;
+  sendButton.disabled = attachments.isReading;
   againButton.disabled = isRunning || conversation.isEmpty;
   byId('welcome').hidden = !conversation.isEmpty || isRunning;
 }
@@ -236,12 +267,12 @@ byId('clear').addEventListener('click', () => {
   // An answer that streams is no part of the conversation yet.
   for (const element of transcript.querySelectorAll('.message')) element.remove();
   byId('complaint').replaceChildren();
+  attachments.put([]);
   update();
   prompt.focus();
 });
 byId('copy-request').addEventListener('click', () => {
-  const typed: Message[] = prompt.value.trim() === '' ? [] : [{ role: 'user', content: prompt.value }];
-  const messages = [...conversation.messages, ...typed];
+  const messages = [...conversation.messages, ...[written()].filter((message) => message !== undefined)];
   const body = checkedBody(messages.length > 0 ? messages : [{ role: 'user', content: 'Hello!' }]);
   if (body) snippetDialog.open(body);
 });

@@ -1,6 +1,16 @@
 import { authorization } from './api-key.js';
 import { errorOf, ServerError } from './server-error.js';
 
+/** What the server takes of images. */
+export interface ImageLimits {
+  /** 'image/png' and the like. */
+  readonly types: readonly string[];
+  /** Of a conversation. */
+  readonly max_images: number;
+  /** Of one image, width times height. */
+  readonly max_pixels: number;
+}
+
 /** What the server says of a model it serves. */
 export interface Model {
   readonly id: string;
@@ -10,6 +20,8 @@ export interface Model {
     readonly device: { readonly name: string; readonly isa: string; readonly units: number };
     readonly weights: string;
     readonly kv: { readonly precision: string; readonly bytes: number };
+    /** Absent where the model reads none. */
+    readonly images?: ImageLimits;
   };
 }
 

@@ -26,24 +26,71 @@ export function bomb(width: number, height: number): Buffer {
   return pngOf(headOf(width, height, 2), Buffer.alloc(1));
 }
 
+/** How the pixels of a PNG are written. */
+export interface PngForm {
+  /** 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA */
+  readonly colourType: 0 | 2 | 3 | 4 | 6;
+  readonly bits: 1 | 2 | 4 | 8 | 16;
+  readonly interlaced?: boolean;
+  readonly palette?: readonly (readonly [red: number, green: number, blue: number])[];
+  /** `tRNS`: alphas of the palette, or the grey or colour that is transparent. */
+  readonly transparent?: readonly number[];
+}
+
+/** Of samples as they are in the file, [channels] for each pixel. */
+export function formedPng(
+  side: number,
+  { colourType, bits, interlaced = false, palette, transparent }: PngForm,
+  samplesAt: (x: number, y: number) => readonly number[],
+): Buffer {
+  // Adam7: x and y of the first pixel of each pass, and the steps to the next ones.
+  const adam7 = [
+    [0, 0, 8, 8],
+    [4, 0, 8, 8],
+    [0, 4, 4, 8],
+    [2, 0, 4, 4],
+    [0, 2, 2, 4],
+    [1, 0, 2, 2],
+    [0, 1, 1, 2],
+  ];
+  const rows: number[] = [];
+  for (const [x0, y0, dx, dy] of interlaced ? adam7 : [[0, 0, 1, 1]]) {
+    for (let y = y0!; y < side; y += dy!) {
+      let line = '';
+      for (let x = x0!; x < side; x += dx!) {
+        for (const sample of samplesAt(x, y)) line += sample.toString(2).padStart(bits, '0');
+      }
+      rows.push(0, ...(line.match(/.{1,8}/g) ?? []).map((byte) => Number.parseInt(byte.padEnd(8, '0'), 2)));
+    }
+  }
+  const head = headOf(side, side, colourType, bits, interlaced);
+  const alphas =
+    transparent && (colourType === 3 ? transparent : transparent.flatMap((v) => [v >> 8, v & 255]));
+  return pngOf(head, Buffer.from(rows), [
+    ...(palette ? [chunk('PLTE', Buffer.from(palette.flat()))] : []),
+    ...(alphas ? [chunk('tRNS', Buffer.from(alphas))] : []),
+  ]);
+}
+
 export function dataUrl(bytes: Uint8Array, type = 'image/png'): string {
   return `data:${type};base64,${Buffer.from(bytes).toString('base64')}`;
 }
 
-/** Of 8 bits a channel. */
-function headOf(width: number, height: number, colourType: number): Buffer {
+function headOf(width: number, height: number, colourType: number, bits = 8, interlaced = false): Buffer {
   const head = Buffer.alloc(13);
   head.writeUInt32BE(width, 0);
   head.writeUInt32BE(height, 4);
-  head.set([8, colourType, 0, 0, 0], 8);
+  head.set([bits, colourType, 0, 0, interlaced ? 1 : 0], 8);
   return head;
 }
 
-function pngOf(head: Buffer, rows: Buffer): Buffer {
+/** `others`: chunks that stand before the pixels. */
+function pngOf(head: Buffer, rows: Buffer, others: readonly Buffer[] = []): Buffer {
   const signature = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
   return Buffer.concat([
     signature,
     chunk('IHDR', head),
+    ...others,
     chunk('IDAT', deflateSync(rows)),
     chunk('IEND', Buffer.alloc(0)),
   ]);
