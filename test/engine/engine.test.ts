@@ -333,13 +333,9 @@ describe('schedulers', () => {
       waiting: 0,
     });
     let reading: Promise<unknown> | undefined;
-    await generate(
-      engine,
-      requestFor(golden[0]!.prompt_ids, { maxTokens: 1500, ignoreEos: true }),
-      () => {
-        reading ??= generate(engine, requestFor(Array.from({ length: 600 }, (_, i) => 100 + i)));
-      },
-    );
+    await generate(engine, requestFor(golden[0]!.prompt_ids, { maxTokens: 1500, ignoreEos: true }), () => {
+      reading ??= generate(engine, requestFor(Array.from({ length: 600 }, (_, i) => 100 + i)));
+    });
     await reading;
     const { decision } = await engine.explain();
     expect(decision!.candidates).toContainEqual(decision!.chosen);
