@@ -10,6 +10,7 @@ import { demoFolder, retrievalCases } from '../support/demo.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
 import { oneCore } from '../support/one-core.js';
+import { promptsFirst } from '../support/prompts-first.js';
 
 type EngineOver = Partial<Settings['engine']>;
 
@@ -171,7 +172,7 @@ describe('a request under pack', () => {
       );
     const expected = await withEngine({}, answers);
     for (const swapMemory of [0, 1 << 30]) {
-      await withEngine({ swapMemory, kvMemory: 24 * blockBytes.bf16 }, async (engine) => {
+      await withEngine({ ...promptsFirst, swapMemory, kvMemory: 20 * blockBytes.bf16 }, async (engine) => {
         expect(await answers(engine)).toEqual(expected);
         const stats = await engine.stats();
         expect(stats.preemptions).toBeGreaterThan(0);
@@ -390,8 +391,10 @@ describe('an endless session', () => {
     const held: number[] = [];
     const request = requestFor(prompt, { maxTokens: 1000, ignoreEos: true });
     let pending = Promise.resolve();
+    let next = 0;
     const { usage } = await generate(engine, request, (count) => {
-      if (count % 50 !== 0) return;
+      if (count < next) return;
+      next = count + 50;
       pending = pending.then(async () => {
         const { kvHeldBytes } = await engine.stats();
         held.push(kvHeldBytes.bf16 + kvHeldBytes.int4);
@@ -403,8 +406,8 @@ describe('an endless session', () => {
     const exact = page(2 * 32 * 32 * 2);
     const packed = page(2 * 32 * 16 + 4 * (32 + 32));
     const most = (Math.ceil((32 + 64 + 64) / 32) + 1) * exact + ((128 + 64) / 32) * packed;
-    expect(held.length).toBeGreaterThan(15);
     expect(Math.max(...held)).toBeLessThanOrEqual(most);
+    expect(Math.max(...held)).toBeGreaterThan(most / 2);
     expect(usage.completionTokens).toBe(1000);
     expect((await engine.stats()).kvDroppedTokens).toBeGreaterThan(19_500);
     await engine.close();

@@ -16,6 +16,7 @@ import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { demoFolder } from '../support/demo.js';
 import { generate, requestFor } from '../support/generate.js';
 import { oneCore } from '../support/one-core.js';
+import { promptsFirst } from '../support/prompts-first.js';
 import { TableMatcher } from '../support/table-matcher.js';
 import { haveSharedData, sharedJson, sharedPath, titled } from './model/shared-data.js';
 
@@ -204,11 +205,11 @@ describe('answers that follow a grammar', () => {
     const again = await generate(engine, subject());
     expect(again.choices).toEqual(alone.choices);
     for (const swapMemory of [0, 1 << 30]) {
-      const small = await open({ kvMemory: 1 << 20, swapMemory, maxSequences: 8 });
+      const small = await open({ ...promptsFirst, kvMemory: 1 << 20, swapMemory, maxSequences: 8 });
       const crowd = Array.from({ length: 12 }, (_, i) =>
         ask(person, { sampling: sampling(BigInt(i)), maxTokens: 80 }),
       );
-      const rivals = Array.from({ length: 4 }, () => requestFor(prompt, { maxTokens: 90, ignoreEos: true }));
+      const rivals = Array.from({ length: 4 }, () => requestFor(prompt, { maxTokens: 120, ignoreEos: true }));
       const [mine] = await Promise.all([
         generate(small, subject()),
         ...[...crowd, ...rivals].map((one) => generate(small, one)),

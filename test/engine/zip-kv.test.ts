@@ -6,6 +6,7 @@ import { demoFolder, retrievalCases } from '../support/demo.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
 import { oneCore } from '../support/one-core.js';
+import { promptsFirst } from '../support/prompts-first.js';
 
 type EngineOver = Partial<Settings['engine']>;
 
@@ -66,7 +67,7 @@ describe('a request under zip', () => {
   });
 
   it('goes on with the same bits where it was swapped out or computed anew', async () => {
-    const tight = { kvMemory: 29 * 196_608, prefixCache: false } as const;
+    const tight = { ...promptsFirst, kvMemory: 25 * 196_608, prefixCache: false } as const;
     const requests = (engine: Engine) =>
       Promise.all(
         [0, 1, 2, 3, 4, 5, 6, 7].map((part) =>
@@ -97,13 +98,19 @@ describe('a request under zip', () => {
   });
 
   it('comes only under pressure where that is asked for, before anyone gives way', async () => {
-    const settings = { kv: 'exact', kvPressure: 'zip', kvMemory: 45 * 196_608, prefixCache: false } as const;
+    const settings = {
+      ...promptsFirst,
+      kv: 'exact',
+      kvPressure: 'zip',
+      kvMemory: 45 * 196_608,
+      prefixCache: false,
+    } as const;
     const requests = (engine: Engine) =>
       Promise.all(
         [0, 1, 2].map((part) =>
           generate(
             engine,
-            requestFor(other.slice(part, part + 250), { maxTokens: 250, ignoreEos: true, reportsKv: true }),
+            requestFor(other.slice(part, part + 250), { maxTokens: 400, ignoreEos: true, reportsKv: true }),
           ),
         ),
       );
@@ -118,7 +125,7 @@ describe('a request under zip', () => {
       expect(kvPackedBlocks).toBeGreaterThan(0);
       expect(preemptions).toBe(0);
       for (const [index, { choices, usage }] of squeezed.entries()) {
-        expect(choices[0]!.tokens).toHaveLength(250);
+        expect(choices[0]!.tokens).toHaveLength(400);
         expect(usage.kv!.bytes).toBeLessThanOrEqual(exactly[index]!.usage.kv!.bytes);
       }
     });
@@ -126,9 +133,10 @@ describe('a request under zip', () => {
 
   it('goes down the ladder rung by rung, but for requests that do not allow it', async () => {
     const settings = {
+      ...promptsFirst,
       kv: 'exact',
       kvPressure: 'zip',
-      kvMemory: 60 * 196_608,
+      kvMemory: 54 * 196_608,
       prefixCache: false,
       swapMemory: 1 << 30,
     } as const;
@@ -136,10 +144,10 @@ describe('a request under zip', () => {
       (length: number, over = {}) =>
       (engine: Engine) =>
         generate(engine, requestFor(prompt.slice(0, 480), { maxTokens: length, ignoreEos: true, ...over }));
-    const expected = await withEngine({ kv: 'exact' }, run(200));
+    const expected = await withEngine({ kv: 'exact' }, run(300));
     await withEngine(settings, async (engine) => {
       const answers = await Promise.all([
-        run(200, { kvPressure: 'off' })(engine),
+        run(300, { kvPressure: 'off' })(engine),
         ...[1, 2, 3].map(() => run(300)(engine)),
       ]);
       expect(answers[0]!.choices).toEqual(expected.choices);
@@ -155,6 +163,7 @@ describe('a request under zip', () => {
 
   it('ends the ladder in partitions, but for requests that do not allow it', async () => {
     const settings = {
+      ...promptsFirst,
       kv: 'exact',
       kvPressure: 'pack',
       kvMemory: 40 * 196_608,

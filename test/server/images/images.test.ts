@@ -286,7 +286,7 @@ describe('images of requests that give way to each other', () => {
     // Each comes to some 40 blocks.
     const tight = await testServer({
       model: { path: folder.at('model'), servedModelName: 'seer', weights: 'bf16' },
-      engine: { kvMemory: 60 * blockBytes(), prefixCache: false },
+      engine: { kvMemory: 46 * blockBytes(), prefixCache: false },
     });
     const answer = async (shift: number) => {
       const messages = [{ role: 'user', content: [image(dataUrl(wide(shift))), text('What is it?')] }];
