@@ -1,10 +1,9 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { Settings } from '../../config/schema.js';
-import { engineOn } from '../../engine/client.js';
-import { startProcess, startThread } from '../../engine/engine-host.js';
 import { demoFolder } from '../support/demo.js';
 import { eventually, type TestServer, testServer } from '../support/server.js';
+import { openMortal, serveUntilDeath } from './mortal-engine.js';
 import { expectNothingLeaked, expectOthersServed, isLong } from './support.js';
 
 let server: TestServer | undefined;
@@ -13,22 +12,10 @@ afterEach(async () => {
   server = undefined;
 });
 
-const { model, engine: settings } = Settings.parse({
+const settings = Settings.parse({
   model: { path: demoFolder },
   engine: { kvMemory: '64MiB', device: 'cpu', maxSequences: 64 },
 });
-
-/** An engine in a thread, as on a processor, or in a process, as on a GPU, and how to kill it. */
-const mortals = {
-  thread: async () => {
-    const host = startThread({ model, engine: settings, reportsDecisions: false });
-    return { engine: await engineOn(host), kill: () => void host.end() };
-  },
-  process: async () => {
-    const host = startProcess({ model, engine: settings, reportsDecisions: false });
-    return { engine: await engineOn(host), kill: () => process.kill(host.pid!, 'SIGKILL') };
-  },
-};
 
 const endless = { prompt: 'Hello', max_tokens: 1900, ignore_eos: true };
 
@@ -36,16 +23,8 @@ describe.each(['thread', 'process'] as const)("the engine's %s is killed while i
   it('tells every client, answers 503 until there is another, and goes on', async () => {
     const first = await testServer({}, false);
     server = first;
-    const mortal = await mortals[kind]();
-    const next = await mortals[kind]();
-    let reopen!: () => void;
-    const reopened = new Promise<void>((resolve) => {
-      reopen = resolve;
-    });
-    await first.serve(mortal.engine, async () => {
-      await reopened;
-      return next.engine;
-    });
+    const mortal = await openMortal(kind, settings);
+    const { reopen } = await serveUntilDeath(first, { mortal, next: await openMortal(kind, settings) });
 
     const streams = isLong ? 40 : 8;
     const streaming = await Promise.all(

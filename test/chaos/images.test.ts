@@ -1,12 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Settings } from '../../config/schema.js';
-import { engineOn } from '../../engine/client.js';
-import { startProcess, startThread } from '../../engine/engine-host.js';
 import { Folder } from '../scripts/support.js';
 import { dataUrl, png } from '../server/images/test-image.js';
 import { oneCore } from '../support/one-core.js';
 import { eventually, type TestServer, testServer } from '../support/server.js';
 import { makeVisionModel } from '../support/vision-model.js';
+import { openMortal, serveUntilDeath } from './mortal-engine.js';
 import { expectNothingLeaked } from './support.js';
 
 let folder: Folder;
@@ -20,21 +19,6 @@ afterEach(async () => {
   server = undefined;
 });
 afterAll(() => folder.close());
-
-/** An engine in a thread, as on a processor, or in a process, as on a GPU, and how to kill it. */
-async function open(kind: 'thread' | 'process') {
-  const { model, engine } = Settings.parse({
-    model: { path: folder.at('model'), weights: 'bf16' },
-    engine: { ...oneCore, kvMemory: '64MiB', device: 'cpu' },
-  });
-  const data = { model, engine, reportsDecisions: false };
-  if (kind === 'thread') {
-    const host = startThread(data);
-    return { engine: await engineOn(host), kill: () => void host.end() };
-  }
-  const host = startProcess(data);
-  return { engine: await engineOn(host), kill: () => process.kill(host.pid!, 'SIGKILL') };
-}
 
 const picture = (shade: number) => dataUrl(png(100, 50, (x, y) => [2 * x, 4 * y, shade]));
 
@@ -62,15 +46,12 @@ describe.each(['thread', 'process'] as const)("the engine's %s is killed among i
   it('tells who waits for answers and who waits for images, holds none, and reads the same ones anew', async () => {
     const first = await testServer({ model: { path: folder.at('model'), weights: 'bf16' } }, false);
     server = first;
-    const [mortal, next] = [await open(kind), await open(kind)];
-    let reopen!: () => void;
-    const reopened = new Promise<void>((resolve) => {
-      reopen = resolve;
+    const settings = Settings.parse({
+      model: { path: folder.at('model'), weights: 'bf16' },
+      engine: { ...oneCore, kvMemory: '64MiB', device: 'cpu' },
     });
-    await first.serve(mortal.engine, async () => {
-      await reopened;
-      return next.engine;
-    });
+    const mortal = await openMortal(kind, settings);
+    const { reopen } = await serveUntilDeath(first, { mortal, next: await openMortal(kind, settings) });
     const ask = (shades: readonly number[], tokens: number, stream = false) =>
       first.post('/v1/chat/completions', { ...about(shades, tokens), stream });
     const before = (await (await ask([1], 6)).json()) as Answer;
