@@ -62,20 +62,18 @@ __device__ inline T* computedAnew(T* address) {
   return address;
 }
 
-// Reads what no kernel writes meanwhile and this one reads once, past L1.
-__device__ inline uint4 loadOnce(const uint4* address) {
-  uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(address));
-  return value;
+// Reads, if it is `wanted`, what no kernel writes meanwhile and this one reads once, past L1. Without a
+// branch: behind one the compiler copies what was read, and so waits for it.
+__device__ inline void loadOnce(uint4& value, const uint4* address, bool wanted) {
+  asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %5, 0; @p ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4]; }"
+      : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w)
+      : "l"(address), "r"(static_cast<int>(wanted)));
 }
-__device__ inline uint2 loadOnce(const uint2* address) {
-  uint2 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];"
-               : "=r"(value.x), "=r"(value.y)
-               : "l"(address));
-  return value;
+__device__ inline void loadOnce(uint2& value, const uint2* address, bool wanted) {
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %3, 0; @p ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2]; }"
+               : "+r"(value.x), "+r"(value.y)
+               : "l"(address), "r"(static_cast<int>(wanted)));
 }
 
 // Begins to copy 16 bytes from global to shared memory. Copies are waited for in groups, oldest first.

@@ -12,8 +12,12 @@ namespace tandem::cuda::wgmma_prefill {
 template <int kHeadDim>
 class Attender {
  public:
+  // Leaves the queries in shared memory; all that attend must have done so before one runs.
   __device__ Attender(const Block<kHeadDim>& block, float scale)
-      : block_(block), scale_(scale), lane_(static_cast<int>(threadIdx.x) % 32) {
+      : block_(block),
+        scale_(scale),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        group_(__shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x) / 128, 0)) {
     const PageFormat& format = block.problem.tables.format;
     const std::int64_t cols = std::int64_t{block.problem.heads + 2 * format.kvHeads} * kHeadDim;
 #pragma unroll
@@ -26,46 +30,53 @@ class Attender {
         const uint2 words = query < block.queries
                                 ? *reinterpret_cast<const uint2*>(head + 16 * depth + 4 * (lane_ % 4))
                                 : make_uint2(0, 0);
-        q_[depth][half] = words.x;
-        q_[depth][2 + half] = words.y;
+        std::byte* row = block.memory.queries() + depth / 4 * Layout<kHeadDim>::kQueryHalfBytes + 128 * query;
+        const int chunk = 2 * (depth % 4), place = 4 * (lane_ % 4);
+        *reinterpret_cast<std::uint32_t*>(row + 16 * (chunk ^ query % 8) + place) = words.x;
+        *reinterpret_cast<std::uint32_t*>(row + 16 * ((chunk + 1) ^ query % 8) + place) = words.y;
       }
       seen_[half] = block.seenBy(query);
     }
+    publishToTensorCores();
     const int firstOfWarp = static_cast<int>(threadIdx.x) / 32 * 16;
     seenByAll_ = {block.seenBy(firstOfWarp + 15).begin, block.seenBy(firstOfWarp).end};
   }
 
+  // The scores of a step are multiplied together with the values of the step before, and those still are
+  // while the scores are weighed.
   __device__ void run() {
     const Seen seen = block_.seen();
-    const int first = seen.begin / kStepTokens * kStepTokens;
-    auto& barriers = block_.memory.barriers();
+    int token = seen.begin / kStepTokens * kStepTokens;
+    bool totals = false;
     Turn turn;
     beginRun();
-    bool totals = false;
-    int lastStage = -1;
+    beginScores(turn);
+    endProductGroup();
+    finishProducts<0>();
+    weigh(token, turn);
 #pragma unroll 1
-    for (int token = first; token < seen.end; token += kStepTokens) {
-      const TokenScales& scales = block_.memory.scales(turn.stage);
-      waitFor(barriers.keys[turn.stage], turn.parity);
-      // Both pages' at once, while products are made.
-      const std::uint32_t traits = *reinterpret_cast<const std::uint32_t*>(scales.traits);
-      score(turn.stage);
-      // The values of the step before have been multiplied as well.
-      if (lastStage >= 0 && lane_ == 0) arrive(barriers.used[lastStage]);
-      lastStage = turn.stage;
-      weigh(token, traits, scales);
-      waitFor(barriers.values[turn.stage], turn.parity);
-      addValues(turn.stage, traits, scales);
+    for (token += kStepTokens; token < seen.end; token += kStepTokens) {
+      const int before = turn.stage;
       turn.advance();
-      const int next = token + kStepTokens;
-      if (next % kRunTokens == 0 && next < seen.end) {
-        finishProducts();
+      beginScores(turn);
+      endProductGroup();
+      addValues(before);
+      endProductGroup();
+      if (token % kRunTokens == 0) {
+        finishProducts<0>();
         endRun(totals, false);
         totals = true;
         beginRun();
+      } else {
+        finishProducts<1>();
       }
+      weigh(token, turn);
+      if (lane_ == 0) arrive(block_.memory.barriers().used[before]);
     }
-    finishProducts();
+    beginProducts();
+    addValues(turn.stage);
+    endProductGroup();
+    finishProducts<0>();
     endRun(totals, true);
   }
 
@@ -89,46 +100,72 @@ class Attender {
     }
   }
 
-  __device__ void score(int stage) {
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) p_[j][i] = 0;
-    }
+  __device__ void beginScores(const Turn& turn) {
+    waitFor(block_.memory.barriers().keys[turn.stage], turn.parity);
     settle(p_);
+    settle(out_);
     beginProducts();
-    const auto keys = operandAt(block_.memory.keys(stage), 0);
+    using Layout = Layout<kHeadDim>;
+    // Eight operands are more than there are registers for.
+    const auto queries = operandAt(block_.memory.queries() + 64 * 128 * computedAnew(group_), 0);
+    const auto keys = operandAt(block_.memory.keys(turn.stage), 0);
 #pragma unroll
     for (int depth = 0; depth < kHeadDim / 16; ++depth) {
-      multiply(p_, q_[depth], operandBehind(keys, depth / 4 * Layout<kHeadDim>::kHalfBytes + depth % 4 * 32));
+      const int half = depth / 4, bytes = depth % 4 * 32;
+      multiply(p_, operandBehind(queries, half * Layout::kQueryHalfBytes + bytes),
+               operandBehind(keys, half * Layout::kHalfBytes + bytes), depth > 0);
     }
-    endProductGroup();
-    finishProducts();
-    settle(p_);
   }
 
+  __device__ void addValues(int stage) {
+    const auto values = operandAt(block_.memory.values(stage), 0);
+#pragma unroll
+    for (int depth = 0; depth < 4; ++depth)
+      multiply(out_, weights_[depth], operandBehind(values, 32 * depth));
+  }
+
+  // All but so many groups.
+  template <int kLeft>
   __device__ void finishProducts() {
-    waitForProducts<0>();
-    settle(out_);
+    waitForProducts<kLeft>();
+    settle(p_);
+    if constexpr (kLeft == 0) settle(out_);
   }
 
-  __device__ void weigh(int token, std::uint32_t traits, const TokenScales& scales) {
+  // Makes weights of the scores, and has what was summed up before follow them.
+  __device__ void weigh(int token, const Turn& turn) {
+    const TokenScales& scales = block_.memory.scales(turn.stage);
+    // Both pages' at once.
+    const std::uint32_t traits = *reinterpret_cast<const std::uint32_t*>(scales.traits);
+    float factors[2];
     if (token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end && isThere(traits, 0) &&
         isThere(traits, 1)) {
-      weighSeen(traits, scales, [](int, int) { return true; });
+      weighSeen(traits, scales, factors, [](int, int) { return true; });
     } else {
-      weighSeen(traits, scales, [&](int j, int i) {
+      weighSeen(traits, scales, factors, [&](int j, int i) {
         const int at = token + 32 * (j / 4) + 4 * (2 * (lane_ % 4) + i % 2) + j % 4;
         return isThere(traits, j / 4) && at >= seen_[i / 2].begin && at < seen_[i / 2].end;
       });
     }
+    settle(p_);
+    settle(p_);
+    finishProducts<0>();
+#pragma unroll
+    for (int j = 0; j < kHeadDim / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) out_[j][i] = __fmul_rn(out_[j][i], factors[i / 2]);
+    }
+    waitFor(block_.memory.barriers().values[turn.stage], turn.parity);
+    packWeights(traits, scales);
   }
 
   // isSeen(j, i): whether the row of p_[j][i] sees its token.
   template <class IsSeen>
-  __device__ void weighSeen(std::uint32_t traits, const TokenScales& scales, const IsSeen& isSeen) {
+  __device__ void weighSeen(std::uint32_t traits, const TokenScales& scales, float (&factors)[2],
+                            const IsSeen& isSeen) {
     const int t = lane_ % 4;
-    float highest[2] = {highest_[0], highest_[1]};
+    // Even and odd columns apart: chains half as long.
+    float highest[2][2] = {{highest_[0], highest_[0]}, {highest_[1], highest_[1]}};
     const auto ofPage = [&](int page, const auto& body) {
 #pragma unroll
       for (int j = 4 * page; j < 4 * page + 4; ++j) {
@@ -141,35 +178,40 @@ class Attender {
     for (int page = 0; page < 2; ++page) {
       if (isScaled(traits, page)) {
         ofPage(page, [&](int j, int i) {
-          if (isSeen(j, i)) highest[i / 2] = fmaxf(highest[i / 2], __fmul_rn(p_[j][i], scaleOf(j, i)));
+          float& top = highest[i / 2][i % 2];
+          if (isSeen(j, i)) top = fmaxf(top, __fmul_rn(p_[j][i], scaleOf(j, i)));
         });
       } else {
         // The highest product has the highest score.
-        float products[2] = {-INFINITY, -INFINITY};
+        float products[2][2] = {{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}};
         ofPage(page, [&](int j, int i) {
-          if (isSeen(j, i)) products[i / 2] = fmaxf(products[i / 2], p_[j][i]);
+          float& top = products[i / 2][i % 2];
+          if (isSeen(j, i)) top = fmaxf(top, p_[j][i]);
         });
-        highest[0] = fmaxf(highest[0], __fmul_rn(products[0], scale_));
-        highest[1] = fmaxf(highest[1], __fmul_rn(products[1], scale_));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          float& top = highest[i / 2][i % 2];
+          top = fmaxf(top, __fmul_rn(products[i / 2][i % 2], scale_));
+        }
       }
     }
-    float factors[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      highest[half] = fmaxf(highest[half], __shfl_xor_sync(kWholeWarp, highest[half], 1));
-      highest[half] = fmaxf(highest[half], __shfl_xor_sync(kWholeWarp, highest[half], 2));
-      factors[half] = exp2Fast(highest_[half] - highest[half]);
-      highest_[half] = highest[half];
+      float top = fmaxf(highest[half][0], highest[half][1]);
+      top = fmaxf(top, __shfl_xor_sync(kWholeWarp, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(kWholeWarp, top, 2));
+      factors[half] = exp2Fast(highest_[half] - top);
+      highest_[half] = top;
     }
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
       if (isScaled(traits, page)) {
         ofPage(page, [&](int j, int i) {
-          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scaleOf(j, i), highest[i / 2]) : 0;
+          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scaleOf(j, i), highest_[i / 2]) : 0;
         });
       } else {
         ofPage(page, [&](int j, int i) {
-          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scale_, highest[i / 2]) : 0;
+          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scale_, highest_[i / 2]) : 0;
         });
       }
     }
@@ -181,11 +223,6 @@ class Attender {
         sum = __fmaf_rn(sum, factors[i / 2], p_[2 * quarter][i] + p_[2 * quarter + 1][i]);
       }
     }
-#pragma unroll
-    for (int j = 0; j < kHeadDim / 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) out_[j][i] = __fmul_rn(out_[j][i], factors[i / 2]);
-    }
   }
 
   __device__ static bool isScaled(std::uint32_t traits, int page) { return traits >> (16 * page) & kScaled; }
@@ -193,7 +230,7 @@ class Attender {
     return (traits >> (16 * page) & kNotThere) == 0;
   }
 
-  __device__ void addValues(int stage, std::uint32_t traits, const TokenScales& scales) {
+  __device__ void packWeights(std::uint32_t traits, const TokenScales& scales) {
     const int t = lane_ % 4;
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
@@ -204,25 +241,26 @@ class Attender {
         for (int i = 0; i < 4; ++i) p_[j][i] *= scales.values[8 * j + 2 * t + i % 2];
       }
     }
-    std::uint32_t weights[4][4];
 #pragma unroll
     for (int depth = 0; depth < 4; ++depth) {
       const float(&even)[4] = p_[2 * depth], (&odd)[4] = p_[2 * depth + 1];
-      weights[depth][0] = packBf16(even[0], odd[0]);
-      weights[depth][1] = packBf16(even[2], odd[2]);
-      weights[depth][2] = packBf16(even[1], odd[1]);
-      weights[depth][3] = packBf16(even[3], odd[3]);
+      weights_[depth][0] = packBf16(even[0], odd[0]);
+      weights_[depth][1] = packBf16(even[2], odd[2]);
+      weights_[depth][2] = packBf16(even[1], odd[1]);
+      weights_[depth][3] = packBf16(even[3], odd[3]);
     }
-    settle(out_);
-    beginProducts();
-    const auto values = operandAt(block_.memory.values(stage), 0);
-#pragma unroll
-    for (int depth = 0; depth < 4; ++depth) multiply(out_, weights[depth], operandBehind(values, 32 * depth));
-    endProductGroup();
   }
 
   // Adds the run to what the runs before have left, there or, if it is the last, on its way out.
   __device__ void endRun(bool totals, bool last) {
+    // What is left of channels 32 b + 8 t and the next seven, brought while those before are added.
+    struct Left {
+      float4 four[2];
+    };
+    constexpr int kBlocks = kHeadDim / 32;
+    const auto place = [&](int block, int e) -> float4& { return block_.memory.total(2 * block + e); };
+    const auto leftOf = [&](int block) { return totals ? Left{place(block, 0), place(block, 1)} : Left{}; };
+    Left next = leftOf(0);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const auto& sum = sum_[half];
@@ -236,19 +274,20 @@ class Attender {
                     block_.kvHead * block_.group + query % block_.group) *
                        kHeadDim;
 #pragma unroll
-      for (int b = 0; b < kHeadDim / 32; ++b) {
-        // Channels 32 b + 8 t + 4 e + i.
+      for (int b = 0; b < kBlocks; ++b) {
+        const int block = half * kBlocks + b;
+        const Left left = next;
+        if (block + 1 < 2 * kBlocks) next = leftOf(block + 1);
         float eight[8];
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          float4& place = block_.memory.total((half * (kHeadDim / 32) + b) * 2 + e);
-          const float4 before = totals ? place : float4{0, 0, 0, 0};
-          const float earlier[4] = {before.x, before.y, before.z, before.w};
+          const float earlier[4] = {left.four[e].x, left.four[e].y, left.four[e].z, left.four[e].w};
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             eight[4 * e + i] = factors.combine(earlier[i], out_[4 * b + i][2 * half + e]);
           }
-          if (!last) place = float4{eight[4 * e], eight[4 * e + 1], eight[4 * e + 2], eight[4 * e + 3]};
+          if (!last)
+            place(block, e) = float4{eight[4 * e], eight[4 * e + 1], eight[4 * e + 2], eight[4 * e + 3]};
         }
         if (!last || query >= block_.queries) continue;
         *reinterpret_cast<uint4*>(head + 32 * b + 8 * (lane_ % 4)) =
@@ -268,10 +307,10 @@ class Attender {
 
   const Block<kHeadDim>& block_;
   const float scale_;
-  const int lane_;
-  std::uint32_t q_[kHeadDim / 16][4];
+  const int lane_, group_;
   Seen seen_[2], seenByAll_;
-  float p_[8][4];  // scores, then probabilities
+  float p_[8][4];                // scores, then probabilities
+  std::uint32_t weights_[4][4];  // pairs of them, as an operand
   float out_[kHeadDim / 8][4];
   float highest_[2];
   float sum_[2][kQuarters][2];  // of the lane's two classes

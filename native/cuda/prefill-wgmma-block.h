@@ -7,7 +7,7 @@
 // of attention-warp.h and 16 bytes of a page are one thread's:
 //
 //   score column 32 page + 8 j + c      token 4 c + j of the page
-//   key slots 16 depth + 8 half + 2 i   channels 16 depth + 2 half + 4 i and the next
+//   key slots 16 depth + 8 half + 2 i   channels 16 depth + 2 half + 4 i and the next, of queries as of keys
 //   out column 32 block + 8 i + c       channel 32 block + 4 c + i
 //   value slots 32 page + 16 m + 8 half + 2 i   tokens 8 i + 4 half + 2 m and the next
 
@@ -28,7 +28,7 @@ inline constexpr int kStages = 4;
 inline constexpr std::uint16_t kScaled = 1;    // it has scales of tokens
 inline constexpr std::uint16_t kNotThere = 2;  // nobody sees it
 
-struct alignas(1024) TokenScales {
+struct TokenScales {
   // By score column.
   float keys[kStepTokens];
   float values[kStepTokens];
@@ -41,28 +41,34 @@ struct Layout {
   static constexpr int kHalfBytes = kStepTokens * 128;
   static constexpr int kKeyBytes = kHalves * kHalfBytes;
   static constexpr int kValueBytes = kHeadDim * 2 * kStepTokens;
-  static constexpr int kStageBytes = kKeyBytes + kValueBytes + static_cast<int>(sizeof(TokenScales));
+  static constexpr int kStageBytes = kKeyBytes + kValueBytes;
+  static constexpr int kQueryHalfBytes = kPrefillRows * 128;
+  static constexpr int kQueryBytes = kHalves * kQueryHalfBytes;
   static constexpr int kTotalBytes = kPrefillRows * kHeadDim * static_cast<int>(sizeof(float));
-  static constexpr int kBytes = kStages * kStageBytes + kTotalBytes + 1024;
 
   struct Barriers {
     Barrier keys[kStages], values[kStages], used[kStages];
   };
+  // Behind all operands, which are aligned.
+  struct Rest {
+    TokenScales scales[kStages];
+    Barriers barriers;
+  };
+  static constexpr int kRestBegin = kStages * kStageBytes + kQueryBytes + kTotalBytes;
+  static constexpr int kBytes = kRestBegin + static_cast<int>(sizeof(Rest));
 
   std::byte* begin;
 
   __device__ std::byte* keys(int stage) const { return begin + stage * kStageBytes; }
   __device__ std::byte* values(int stage) const { return keys(stage) + kKeyBytes; }
-  __device__ TokenScales& scales(int stage) const {
-    return *reinterpret_cast<TokenScales*>(values(stage) + kValueBytes);
-  }
+  __device__ std::byte* queries() const { return begin + kStages * kStageBytes; }
   // Four elements of a thread, the sums of earlier runs.
   __device__ float4& total(int index) const {
-    return reinterpret_cast<float4*>(begin + kStages * kStageBytes)[index * kAttending + threadIdx.x];
+    return reinterpret_cast<float4*>(queries() + kQueryBytes)[index * kAttending + threadIdx.x];
   }
-  __device__ Barriers& barriers() const {
-    return *reinterpret_cast<Barriers*>(begin + kStages * kStageBytes + kTotalBytes);
-  }
+  __device__ Rest& rest() const { return *reinterpret_cast<Rest*>(begin + kRestBegin); }
+  __device__ TokenScales& scales(int stage) const { return rest().scales[stage]; }
+  __device__ Barriers& barriers() const { return rest().barriers; }
 };
 
 // Tokens that a row sees.

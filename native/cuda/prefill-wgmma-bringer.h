@@ -20,33 +20,33 @@ class Bringer {
         thread_(static_cast<int>(threadIdx.x) - kAttending),
         seen_(block.seen()),
         entries_(block.problem.tables.entries +
-                 block.problem.tables.slots[block.tile.sequence] * block.problem.tables.slotStride) {}
+                 block.problem.tables.slots[block.tile.sequence] * block.problem.tables.slotStride),
+        window_(seen_.begin / kPageTokens / 32),
+        mine_(entryOf(32 * window_ + thread_ % 32)),
+        ahead_(entryOf(32 * (window_ + 1) + thread_ % 32)) {}
 
   __device__ void run() {
     auto& barriers = block_.memory.barriers();
     Turn turn;
     int token = seen_.begin / kStepTokens * kStepTokens;
-    Pages pages = pagesOf(token), next = pagesOf(token + kStepTokens);
-    Raw keys, values;
-    if (pages.plain()) {
-      load<true>(keys, pages);
-      load<false>(values, pages);
-    }
+    Pages pages = pagesOf(token);
+    Raw keys = {}, values = {};
+    load<true>(keys, pages);
+    load<false>(values, pages);
 #pragma unroll 1
     for (; token < seen_.end; token += kStepTokens) {
-      const Pages later = pagesOf(token + 2 * kStepTokens);
-      const bool plain = pages.plain(), nextPlain = next.plain();
+      const Pages next = pagesOf(token + kStepTokens);
+      const bool plain = pages.plain();
       waitFor(barriers.used[turn.stage], turn.parity ^ 1);
       plain ? store<true>(keys, pages, turn.stage) : bring<true>(pages, turn.stage);
       publishToTensorCores();
       arrive(barriers.keys[turn.stage]);
-      if (nextPlain) load<true>(keys, next);
+      load<true>(keys, next);
       plain ? store<false>(values, pages, turn.stage) : bring<false>(pages, turn.stage);
       publishToTensorCores();
       arrive(barriers.values[turn.stage]);
-      if (nextPlain) load<false>(values, next);
+      load<false>(values, next);
       pages = next;
-      next = later;
       turn.advance();
     }
   }
@@ -63,11 +63,19 @@ class Bringer {
              PageTables::classOf(entry[1]) == kPool;
     }
   };
-  __device__ Pages pagesOf(int token) const {
-    const auto entryOf = [&](int at) {
-      return at < seen_.end && at + kPageTokens > seen_.begin ? entries_[at / kPageTokens] : 0;
-    };
-    return {entryOf(token), entryOf(token + kPageTokens)};
+  // Steps are asked for in turn.
+  __device__ Pages pagesOf(int token) {
+    const int page = token / kPageTokens;
+    if (page / 32 != window_) {
+      ++window_;
+      mine_ = ahead_;
+      ahead_ = entryOf(32 * (window_ + 1) + thread_ % 32);
+    }
+    return {__shfl_sync(kWholeWarp, mine_, page % 32), __shfl_sync(kWholeWarp, mine_, page % 32 + 1)};
+  }
+  __device__ std::uint64_t entryOf(int page) const {
+    const int at = page * kPageTokens;
+    return at < seen_.end && at + kPageTokens > seen_.begin ? entries_[page] : 0;
   }
 
   // A thread's part of the keys or values of two pages of the pool's class, as they lie there.
@@ -107,7 +115,7 @@ class Bringer {
 
   template <bool kKeys>
   __device__ void load(Raw& raw, const Pages& pages) const {
-    if (thread_ >= kHeadDim) return;
+    const bool wanted = pages.plain() && thread_ < kHeadDim;
     const Part<kKeys> part{thread_};
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
@@ -115,7 +123,8 @@ class Bringer {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int words = part.pair(i) * (kKeys ? kPageTokens : kHeadDim) + 4 * part.four();
-        raw.words[page][i] = loadOnce(reinterpret_cast<const Words*>(begin + words * bitsOf(kPool) / 4));
+        loadOnce(raw.words[page][i], reinterpret_cast<const Words*>(begin + words * bitsOf(kPool) / 4),
+                 wanted);
       }
     }
   }
@@ -226,6 +235,9 @@ class Bringer {
   const int thread_;
   const Seen seen_;
   const std::uint64_t* const entries_;  // of the sequence
+  // Of 32 pages the entry of one is the lane's, and of the 32 behind, read long before they are asked for.
+  int window_;
+  std::uint64_t mine_, ahead_;
 };
 
 }  // namespace tandem::cuda::wgmma_prefill

@@ -1,7 +1,7 @@
 // One block for each tile and KV head: its rows are the query heads of the group of each token. A warpgroup
 // brings pages from global memory and lays them out for wgmma, as bf16 whatever their class; two more attend
-// with 64 rows each, so that one's softmax is beside the other's products. Sums are those of
-// attention-order.h; what is left of the runs before waits in shared memory.
+// with 64 rows each, so that one's softmax is beside the other's products, and beside its own of the step
+// before. Sums are those of attention-order.h; what is left of the runs before waits in shared memory.
 //
 // FLOP: 4 * headDim a pair of tokens and head. Bytes: a block reads every page that one of its rows sees,
 // mostly from L2: 32 KB of bf16 a step of 4.2 MFLOP, for 128 channels.
@@ -18,11 +18,11 @@ namespace {
 
 using namespace wgmma_prefill;
 
-// Of the 65536 registers of an SM.
+// Of the 65536 registers of an SM. Those that bring pages of bf16 hold twice as many words of the next ones.
 template <PrecisionClass kPool>
-constexpr int kAttendingRegisters = kPool == PrecisionClass::bf16 ? 192 : 184;
+constexpr int kAttendingRegisters = kPool == PrecisionClass::bf16 ? 184 : 192;
 template <PrecisionClass kPool>
-constexpr int kBringingRegisters = kPool == PrecisionClass::bf16 ? 120 : 136;
+constexpr int kBringingRegisters = kPool == PrecisionClass::bf16 ? 136 : 120;
 
 template <int kHeadDim, PrecisionClass kPool>
 __global__ void __launch_bounds__(kThreads, 1) attendTile(const PrefillAttention problem, float scale) {
@@ -37,11 +37,13 @@ __global__ void __launch_bounds__(kThreads, 1) attendTile(const PrefillAttention
     }
     publishBarriers();
   }
-  __syncthreads();
   if (threadIdx.x < kAttending) {
+    Attender<kHeadDim> attender(block, scale);
+    __syncthreads();
     takeRegisters<kAttendingRegisters<kPool>>();
-    Attender<kHeadDim>(block, scale).run();
+    attender.run();
   } else {
+    __syncthreads();
     giveRegisters<kBringingRegisters<kPool>>();
     Bringer<kHeadDim, kPool>(block).run();
   }

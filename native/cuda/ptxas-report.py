@@ -3,7 +3,8 @@
 
     native/cuda/ptxas-report.py BUILD [--json FILE]
 
-Fails if a kernel spills registers or keeps arrays in local memory, unless it stands in `allowed` with the reason.
+Fails if a kernel spills registers or keeps arrays in local memory, unless it stands in `allowed` with the reason; and if
+one waits for each of its products on tensor cores before it begins the next, which ptxas says in passing.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 
 # Kernel: why it may. A spilled register goes through L1 at every use, which no hot loop can afford.
 allowed = {
-    "attendTile": "prefill attention: by mma.sync the sums of the run and of those before fill the registers, to be moved to shared memory; by wgmma up to 64 bytes in the branch for pages of another class",
+    "attendTile": "prefill attention: by mma.sync the sums of the run and of those before fill the registers, to be moved to shared memory; by wgmma some 100 bytes, most of them where a row does not see all of a step",
     "fillAngles": "the float64 sine of a huge angle keeps its quotient in local memory; once a step, never in decode's loop",
 }
 
@@ -25,6 +26,7 @@ warps_per_sm = {"sm_80": 64, "sm_89": 48, "sm_90a": 64}
 
 patterns = {
     "entry": re.compile(r"Compiling entry function '(\w+)' for '(\w+)'"),
+    "serialized": re.compile(r"wgmma\.mma_async instructions are serialized.* in the function '(\w+)'"),
     "stack": re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"),
     "used": re.compile(r"Used (\d+) registers(?:.*?(\d+) bytes smem)?"),
 }
@@ -33,10 +35,12 @@ patterns = {
 def read_kernels(build):
     kernels = []
     for log in sorted(pathlib.Path(build).rglob("*.cu.o.ptxas")):
+        serialized = set(patterns["serialized"].findall(log.read_text()))
         for line in log.read_text().splitlines():
             if entry := patterns["entry"].search(line):
                 kernel = {"file": log.name.removesuffix(".o.ptxas"), "name": entry[1], "arch": entry[2]}
-                kernels.append(kernel | {"stackBytes": 0, "spillBytes": 0})
+                kernel |= {"stackBytes": 0, "spillBytes": 0, "serialized": entry[1] in serialized}
+                kernels.append(kernel)
             elif stack := patterns["stack"].search(line):
                 # Of the kernel, and of each function that it calls.
                 kernels[-1]["stackBytes"] += int(stack[1])
@@ -89,7 +93,14 @@ def main():
             f"{kernel['stackBytes']} of local memory; give it fewer registers to hold, or allow it with the reason",
             file=sys.stderr,
         )
-    sys.exit(1 if failed else 0)
+    serialized = [kernel for kernel in kernels if kernel["serialized"]]
+    for kernel in serialized:
+        print(
+            f"{kernel['file']}: {kernel['name']} waits for each wgmma before it begins the next; keep others' hands off the "
+            f"sums from a group's first product until it is waited for (ptxas's log says which rule was broken)",
+            file=sys.stderr,
+        )
+    sys.exit(1 if failed or serialized else 0)
 
 
 main()

@@ -84,14 +84,16 @@ __device__ inline void multiply(float (&sums)[4][4], std::uint64_t a, std::uint6
       : "l"(a), "l"(b));
 }
 
-__device__ inline void multiply(float (&sums)[8][4], std::uint64_t a, std::uint64_t b) {
+// Unless it `adds`, what the sums were before does not count.
+__device__ inline void multiply(float (&sums)[8][4], std::uint64_t a, std::uint64_t b, bool adds = true) {
   asm volatile(
+      "{ .reg .pred p; setp.ne.b32 p, %34, 0; "
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "%32, %33, 1, 1, 1, 0, 0;"
+      "%32, %33, p, 1, 1, 0, 0; }"
       : TANDEM_SUMS32(0)
-      : "l"(a), "l"(b));
+      : "l"(a), "l"(b), "r"(static_cast<int>(adds)));
 }
 
 __device__ inline void multiply(float (&sums)[16][4], std::uint64_t a, std::uint64_t b) {

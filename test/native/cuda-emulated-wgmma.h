@@ -90,7 +90,8 @@ void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b)
 }
 
 template <int kEights>
-void multiply(float (&sums)[kEights][4], Operand a, Operand b) {
+void multiply(float (&sums)[kEights][4], Operand a, Operand b, bool adds = true) {
+  if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
   double left[2][16];
   for (int half = 0; half < 2; ++half) {

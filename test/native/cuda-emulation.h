@@ -291,8 +291,10 @@ T* computedAnew(T* address) {
   return address;
 }
 
-inline uint4 loadOnce(const uint4* address) { return *address; }
-inline uint2 loadOnce(const uint2* address) { return *address; }
+template <class Words>
+void loadOnce(Words& value, const Words* address, bool wanted) {
+  if (wanted) value = *address;
+}
 
 inline void copyAsync(void* shared, const void* global) { std::memcpy(shared, global, 16); }
 inline void copyAsyncOrZero(void* shared, const void* global, bool there) {
