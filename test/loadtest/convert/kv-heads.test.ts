@@ -10,6 +10,7 @@ import { Folder } from '../../scripts/support.js';
 import { TandemProcess } from '../../server/commands/tandem-process.js';
 import { demoFolder } from '../../support/demo.js';
 import { makeVisionModel } from '../../support/vision-model.js';
+import { convertHere } from '../run-here.js';
 import { Float64Model } from './float64-model.js';
 import { alikeHeads, writeTinyModel } from './tiny-attention-model.js';
 
@@ -35,11 +36,7 @@ afterAll(() => folder.close());
 
 const small = ['--window', '48', '--windows', '8'];
 
-async function convert(...args: string[]) {
-  const run = new TandemProcess(['convert', 'kv-heads', ...args]);
-  const code = await run.exit;
-  return { code, stdout: run.stdout, stderr: run.stderr };
-}
+const convert = (...args: string[]) => convertHere('kv-heads', ...args);
 
 /** Converts with the test's text; throws an Error with the output if that failed. */
 async function converted(model: string, out: string, ...args: string[]): Promise<string> {
