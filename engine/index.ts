@@ -1,36 +1,12 @@
-/** The engine's public face: all that `server/`, `loadtest/` and the commands may know of it. */
+/**
+ * The engine's public face: all that `server/`, `loadtest/` and the commands may know of it, but for the converters
+ * (`convert/index.ts`). Threads that need a part of it load that alone: `prompts.ts`, `errors.ts`.
+ */
 export { type Calibration, calibrate } from './calibration/calibrate.js';
 export { openCalibrationDevice } from './calibration/open-calibration-device.js';
 export { type LoadedConstants, loadConstants, saveConstants } from './calibration/stored-constants.js';
 export { chooseDevice, type DeviceChoice } from './choose-device.js';
 export { openEngine } from './client.js';
-export { attend } from './convert/attention.js';
-export { type AttentionWeights, attentionName, readAttention } from './convert/attention-weights.js';
-export {
-  convertKvHeads,
-  type KvHeadReport,
-  keptKvHeads,
-} from './convert/convert-kv-heads.js';
-export { type Grouping, groupings, type MergeMethod, mergeMethods } from './convert/convert-layer.js';
-export { addFeedForward, addProjection, attentionInputs, readFeedForward } from './convert/hidden-states.js';
-export { embed } from './convert/kv-head-conversion.js';
-export { solveSymmetric } from './convert/linear-algebra.js';
-export {
-  colBlock,
-  compact,
-  copyInto,
-  type Matrix,
-  matrix,
-  multiply,
-  rowBlock,
-  stack,
-  subtract,
-  sumOfSquares,
-  transposed,
-} from './convert/matrix.js';
-export { Rotation } from './convert/rotation.js';
-export { perplexity } from './convert/text-perplexity.js';
-export { WeightReader } from './convert/weight-reader.js';
 export { architectureName, howToBuild, whyNotOn } from './device/cuda-kernels.js';
 export {
   type BornClass,
@@ -71,23 +47,13 @@ export { pageTokens } from './kv/page-tokens.js';
 export { PartitionRule } from './kv/partition-rule.js';
 export { Saliency } from './kv/saliency.js';
 export { PrefillSight, type SeenPages, SparsePrefill } from './kv/sparse-prefill.js';
-export { openChatTemplate } from './model/chat-template.js';
 export { readCheckpoint } from './model/checkpoint.js';
-export { readGenerationDefaults } from './model/generation-defaults.js';
-export { type ImageProcessing, readImageProcessing } from './model/image-processing.js';
 export type { Checkpoint, ModelSpec, VisionSpec } from './model/model-spec.js';
 export { fromBf16, toBf16, toF16 } from './model/number-formats.js';
-export type {
-  ChatMessage,
-  ChatTemplate,
-  GenerationDefaults,
-  Tokenizer,
-  TokenStream,
-} from './model/text.js';
-export { openTokenizer } from './model/tokenizer.js';
 export { packedWeightBytes, visionWeightBytes } from './model/weight-bytes.js';
 export { openDevice, packingRule, sparsePrefill } from './open-device.js';
 export type { EngineListeners } from './open-local-engine.js';
+export * from './prompts.js';
 export { greedySampling } from './sampling/greedy.js';
 export { correctedModel } from './scheduler/corrected-model.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';

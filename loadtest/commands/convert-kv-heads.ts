@@ -8,9 +8,8 @@ import {
   keptKvHeads,
   type MergeMethod,
   mergeMethods,
-  openTokenizer,
-  readCheckpoint,
-} from '../../engine/index.js';
+} from '../../engine/convert/index.js';
+import { openTokenizer, readCheckpoint } from '../../engine/index.js';
 import { renderKvHeads } from '../convert/kv-head-report.js';
 import { addKvHeadRows } from '../convert/kv-head-rows.js';
 import { ownText } from '../convert/own-text.js';

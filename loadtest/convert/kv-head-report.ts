@@ -1,4 +1,4 @@
-import type { KvHeadReport } from '../../engine/index.js';
+import type { KvHeadReport } from '../../engine/convert/index.js';
 import { type Chart, escapeHtml, renderBars, renderChart, type Series } from '../report/chart.js';
 import { renderPage } from '../report/page.js';
 import { renderRowsTable } from '../report/rows-table.js';

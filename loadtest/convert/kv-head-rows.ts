@@ -1,4 +1,4 @@
-import type { KvHeadReport } from '../../engine/index.js';
+import type { KvHeadReport } from '../../engine/convert/index.js';
 import type { Rows } from '../rows.js';
 
 /** What a conversion saves and costs, measured on the part of the calibration text that no fit has seen. */

@@ -1,4 +1,4 @@
-import { type Matrix, matrix, rowBlock, stack } from '../../engine/index.js';
+import { type Matrix, matrix, rowBlock, stack } from '../../engine/convert/index.js';
 
 const rounds = 8;
 const sweeps = 100;

@@ -4,11 +4,9 @@ import {
   attend,
   attentionInputs,
   attentionName,
-  type Checkpoint,
   compact,
   embed,
   type Matrix,
-  type PartitionRule,
   perplexity,
   Rotation,
   readAttention,
@@ -17,7 +15,8 @@ import {
   subtract,
   sumOfSquares,
   WeightReader,
-} from '../../engine/index.js';
+} from '../../engine/convert/index.js';
+import type { Checkpoint, PartitionRule } from '../../engine/index.js';
 import { attentionMatching, blockMean, centroids } from './page-summary.js';
 import { attendPartitions, type Rest } from './partitioned-attention.js';
 

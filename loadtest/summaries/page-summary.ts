@@ -6,7 +6,7 @@ import {
   solveSymmetric,
   stack,
   transposed,
-} from '../../engine/index.js';
+} from '../../engine/convert/index.js';
 import { clusters, meanRow, nonNegativeWeights, pickRows } from './fits.js';
 
 /** What stands in for the tokens of a page, of one KV head: some keys, each with a bias on its scores and a value. */

@@ -4,15 +4,14 @@ import {
   compact,
   copyInto,
   type Matrix,
-  type ModelSpec,
   matrix,
   multiply,
-  type PartitionRule,
   type Rotation,
   rowBlock,
   stack,
   transposed,
-} from '../../engine/index.js';
+} from '../../engine/convert/index.js';
+import type { ModelSpec, PartitionRule } from '../../engine/index.js';
 import type { PageSummary, Summarize } from './page-summary.js';
 
 /** What the mid pages that a row does not select contribute: nothing, all of their tokens, or a summary. */

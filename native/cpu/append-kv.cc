@@ -12,8 +12,6 @@
 namespace tandem::cpu {
 namespace {
 
-constexpr int kMaxHeadDim = 256;
-
 struct Problem {
   Tensor qkv;
   std::span<const EntryRows> entries;

@@ -11,7 +11,6 @@
 namespace tandem::cuda {
 namespace {
 
-constexpr int kMaxHeadDim = 256;
 constexpr int kMostPairs = kMaxHeadDim / 4 / 32;  // pairs of channels of a half head, a lane
 constexpr int kThreads = 128;
 

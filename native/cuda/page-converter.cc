@@ -10,13 +10,13 @@ namespace {
 // A sequence of 4000 tokens in 32 layers.
 constexpr std::size_t kAtOnce = 4096;
 
-constexpr const char* kPurpose = "lists of pages to convert";
+constexpr const char* kListsPurpose = "lists of pages to convert";
 
 }  // namespace
 
 PageConverter::PageConverter()
-    : host_(kAtOnce * sizeof(PageConversion), kPurpose),
-      device_(kAtOnce * sizeof(PageConversion), kPurpose) {}
+    : host_(kAtOnce * sizeof(PageConversion), kListsPurpose),
+      device_(kAtOnce * sizeof(PageConversion), kListsPurpose) {}
 
 void PageConverter::convert(std::span<const PageConversion> conversions, Stream stream) {
   if (conversions.empty()) return;

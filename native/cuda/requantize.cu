@@ -17,7 +17,6 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kMaxHeadDim = 256;
 constexpr int kPairs = kPageTokens / 2;  // of tokens
 
 constexpr bf16 kNan = 0x7fc0;

@@ -5,12 +5,13 @@
 namespace tandem::cuda {
 namespace {
 
-constexpr const char* kPurpose = "where probes look; lower the longest sequence";
+constexpr const char* kSightsPurpose = "where probes look; lower the longest sequence";
 
 }  // namespace
 
 SaliencySums::SaliencySums(std::size_t values)
-    : device_(values * sizeof(std::uint32_t), kPurpose), host_(values * sizeof(std::uint32_t), kPurpose) {}
+    : device_(values * sizeof(std::uint32_t), kSightsPurpose),
+      host_(values * sizeof(std::uint32_t), kSightsPurpose) {}
 
 void SaliencySums::clear() {
   used_ = 0;

@@ -14,7 +14,7 @@
 namespace tandem::cuda {
 namespace {
 
-constexpr const char* kPurpose = "sampling";
+constexpr const char* kSamplingPurpose = "sampling";
 constexpr std::size_t kFirstUpload = std::size_t{64} << 10;  // bytes; grows where many tokens are adjusted
 
 // Divides a block of memory into arrays; with none, says how much they need.
@@ -118,7 +118,7 @@ T* append(T* to, const std::vector<T>& values) {
 
 template <class Memory>
 void makeRoom(Memory& memory, std::size_t bytes) {
-  if (memory.bytes() < bytes) memory = Memory(std::max(bytes, 2 * memory.bytes()), kPurpose);
+  if (memory.bytes() < bytes) memory = Memory(std::max(bytes, 2 * memory.bytes()), kSamplingPurpose);
 }
 
 void checkFound(std::int32_t token) {
@@ -136,9 +136,9 @@ DeviceSampler::DeviceSampler(int vocab, int maxRows) : vocab_(vocab), maxRows_(m
                 " tokens, and this one has " + std::to_string(vocab));
   }
   const Scratch scratch(nullptr, maxRows, vocab);
-  scratch_ = DeviceMemory(scratch.bytes, kPurpose);
+  scratch_ = DeviceMemory(scratch.bytes, kSamplingPurpose);
   resultBytes_ = Results(nullptr, static_cast<std::size_t>(maxRows), kMaxBest).bytes;
-  results_ = DeviceMemory(resultBytes_, kPurpose);
+  results_ = DeviceMemory(resultBytes_, kSamplingPurpose);
   setBytes(scratch_.data(), 0, scratch.zeroBytes, nullptr);
   synchronize(nullptr);
 }

@@ -6,7 +6,7 @@ namespace tandem {
 namespace {
 
 // A mask of 128k tokens has 16 KiB, and the rules of JSON have 170 states.
-constexpr std::size_t kMostBytes = std::size_t{32} << 20;
+constexpr std::size_t kMostTokenBytes = std::size_t{32} << 20;
 constexpr std::size_t kMostKeyBytes = std::size_t{4} << 20;
 
 }  // namespace
@@ -32,11 +32,11 @@ const StateTokens* RuleTokens::keep(std::int32_t state, StateTokens& tokens) {
 }
 
 RuleCache::RuleCache(std::shared_ptr<const Vocabulary> vocabulary)
-    : vocabulary_(std::move(vocabulary)), room_(std::make_shared<TokenRoom>(kMostBytes)) {}
+    : vocabulary_(std::move(vocabulary)), room_(std::make_shared<TokenRoom>(kMostTokenBytes)) {}
 
 std::shared_ptr<RuleTokens> RuleCache::find(std::string key, std::size_t states) {
   if (const auto found = rules_.find(key); found != rules_.end()) return found->second;
-  if (room_->bytes > kMostBytes / 2 || keyBytes_ > kMostKeyBytes) dropUnused();
+  if (room_->bytes > kMostTokenBytes / 2 || keyBytes_ > kMostKeyBytes) dropUnused();
   auto tokens = std::make_shared<RuleTokens>(states, room_);
   keyBytes_ += key.size();
   rules_.emplace(std::move(key), tokens);

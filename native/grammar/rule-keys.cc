@@ -10,7 +10,7 @@ namespace tandem {
 namespace {
 
 // Of all keys of a grammar together; the rules of JSON take a hundredth of it.
-constexpr std::size_t kMostBytes = std::size_t{1} << 20;
+constexpr std::size_t kMostBytesOfKeys = std::size_t{1} << 20;
 
 struct Rule {
   std::string states;                 // as bytes
@@ -92,13 +92,13 @@ std::vector<std::string> ruleKeys(const GrammarTables& tables) {
   std::vector<std::string> keys(tables.ruleStarts.size());
   Reader reader(tables);
   std::size_t bytes = 0;
-  for (std::size_t index = 1; index < keys.size() && bytes < kMostBytes; ++index) {
+  for (std::size_t index = 1; index < keys.size() && bytes < kMostBytesOfKeys; ++index) {
     std::string key;
     std::vector<std::int32_t> reached{static_cast<std::int32_t>(index)};
     bool isWhole = true;
     for (std::size_t at = 0; at < reached.size() && isWhole; ++at) {
       const Rule* rule = reached[at] == 0 ? nullptr : reader.rule(reached[at]);
-      isWhole = rule != nullptr && bytes + key.size() < kMostBytes;
+      isWhole = rule != nullptr && bytes + key.size() < kMostBytesOfKeys;
       if (!isWhole) break;
       put(key, static_cast<std::int32_t>(rule->states.size()));
       key += rule->states;

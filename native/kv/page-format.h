@@ -35,6 +35,9 @@ namespace tandem {
 
 inline constexpr int kPageTokens = 32;
 
+// Channels of a head at most.
+inline constexpr int kMaxHeadDim = 256;
+
 // `none`: the page was given up. It has no bytes and no address, and nobody sees its tokens any more.
 enum class PrecisionClass : std::uint8_t { bf16, int8, int4, int2, none };
 

@@ -2,7 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { addSettingFlags, givenFlags } from '../../config/flags.js';
 import { loadConfig } from '../../config/load.js';
 import { ConfigError, type ResolvedConfig } from '../../config/resolve.js';
-import { EngineError } from '../../engine/index.js';
+import { EngineError } from '../../engine/errors.js';
 
 /** A mistake of the person at the terminal, or of the machine, that one line explains. */
 export class CommandError extends Error {

@@ -1,4 +1,5 @@
-import { EngineError, type Tokenizer, type VisionSpec } from '../../engine/index.js';
+import { EngineError } from '../../engine/errors.js';
+import type { Tokenizer, VisionSpec } from '../../engine/index.js';
 import { type TileGrid, tileCount } from './tiles.js';
 
 const fakeToken = '<fake_token_around_image>';

@@ -1,4 +1,4 @@
-import { EngineError, type EngineErrorCode } from '../../engine/index.js';
+import { EngineError, type EngineErrorCode } from '../../engine/errors.js';
 
 /** An error as a client sees it. */
 export class ApiError extends Error {

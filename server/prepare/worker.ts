@@ -2,7 +2,7 @@
 import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { answerCalls } from '../worker-calls.js';
-import { type ContextSource, openContext, type PrepareCall, prepareWith } from './preparer.js';
+import { type ContextSource, openContext, type PrepareCall, prepareWith } from './preparations.js';
 
 const context = await openContext(workerData as ContextSource);
 

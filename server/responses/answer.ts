@@ -1,7 +1,7 @@
 import type { ApiKey } from '../keys/api-key.js';
 import type { ApiError } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
-import type { PreparationResult } from '../prepare/preparer.js';
+import type { PreparationResult } from '../prepare/preparations.js';
 import { PromptRun } from '../prompt-run.js';
 import type { Service } from '../service.js';
 import type { AnswerEvent } from '../tools/tool-call-events.js';

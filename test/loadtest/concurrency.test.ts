@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { cacheContenders } from '../../loadtest/concurrency/contenders.js';
 import { concurrencyFigures } from '../../loadtest/concurrency/figures.js';
 import { serveSettings } from '../../loadtest/serve/serve-settings.js';
-import { bench, measure } from './bench.js';
+import { measure } from './bench.js';
+import { benchHere } from './run-here.js';
 import { traceOf } from './trace.js';
 
 describe('caches that are compared', () => {
@@ -71,7 +72,7 @@ describe('tandem bench concurrency', () => {
   });
 
   it('says what is wrong with its options', async () => {
-    const { code, stderr } = await bench('concurrency', '--kv', 'exact,int3');
+    const { code, stderr } = await benchHere('concurrency', '--kv', 'exact,int3');
     expect(code).toBe(1);
     expect(stderr).toContain('"int3" is none of exact');
   });

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Folder } from '../scripts/support.js';
 import { demoFolder } from '../support/demo.js';
-import { bench, measure } from './bench.js';
+import { measure } from './bench.js';
+import { benchHere } from './run-here.js';
 
 describe('tandem bench engine', () => {
   it('reads prompts and extends sequences, with each class of weights compared to the first', async () => {
@@ -60,7 +61,7 @@ describe('tandem bench engine', () => {
     const shape = '--layers 1 --hidden 64 --heads 2 --kv-heads 1 --head-dim 32 --ffn 96 --vocab 512'.split(
       ' ',
     );
-    expect(await bench('random-model', model, ...shape)).toMatchObject({ code: 0, stdout: '' });
+    expect(await benchHere('random-model', model, ...shape)).toMatchObject({ code: 0, stdout: '' });
     const { row } = await measure(
       ...['engine', '--model', model, '--repetitions', '1'],
       ...['--prompts', '32', '--sequences', '1', '--context', '4', '--generate', '2'],
@@ -70,7 +71,7 @@ describe('tandem bench engine', () => {
 
   it('names contexts that do not rise', async () => {
     const args = ['--model', demoFolder, '--growth', '--step-tokens', '32', '--contexts', '64,80'];
-    expect(await bench('engine', ...args)).toMatchObject({
+    expect(await benchHere('engine', ...args)).toMatchObject({
       code: 1,
       stderr: expect.stringContaining('80 after 64: expected at least 48 more'),
     });

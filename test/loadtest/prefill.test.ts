@@ -10,8 +10,9 @@ import { Perplexity } from '../../loadtest/quality/perplexity.js';
 import { teacherForce } from '../../loadtest/quality/teacher-forcing.js';
 import { Rows } from '../../loadtest/rows.js';
 import { demoFolder } from '../support/demo.js';
-import { bench, measure } from './bench.js';
+import { measure } from './bench.js';
 import { origin } from './origin.js';
+import { benchHere } from './run-here.js';
 
 describe('tandem bench prefill', () => {
   it('times sparse prefill beside dense, and says what rows look at and what is lost', async () => {
@@ -51,7 +52,7 @@ describe('tandem bench prefill', () => {
     [['--text', 'no-such-file.txt'], 'the text no-such-file.txt cannot be read'],
     [['no-such-folder'], 'no-such-folder'],
   ])('says what is wrong with %j', async (args, message) => {
-    const { code, stderr } = await bench('prefill', ...args);
+    const { code, stderr } = await benchHere('prefill', ...args);
     expect(code).toBe(1);
     expect(stderr).toContain(message);
   });

@@ -19,8 +19,9 @@ import { inTurns } from '../../loadtest/schedulers/in-turns.js';
 import { serveSettings } from '../../loadtest/serve/serve-settings.js';
 import { Folder } from '../scripts/support.js';
 import { pretendCalibrated } from '../support/calibrated.js';
-import { bench, measure } from './bench.js';
+import { measure } from './bench.js';
 import { origin } from './origin.js';
+import { benchHere } from './run-here.js';
 import { traceOf } from './trace.js';
 
 describe('contenders', () => {
@@ -217,7 +218,7 @@ describe('tandem bench schedulers', () => {
     const args = ['schedulers', '--policies', 'nexus,chunked-fcfs', '--repetitions', '1', '--simulated'];
     const cores = ['--cores', '1'];
     const trace = ['--trace', folder.at('trace.jsonl'), '--', '--context-length', '1024', ...cores];
-    const refused = await bench(...args, ...trace);
+    const refused = await benchHere(...args, ...trace);
     expect(refused.stderr).toContain('run "tandem calibrate');
     await pretendCalibrated(serveSettings(undefined, cores).settings);
     const { names, row } = await measure(...args, ...trace);
@@ -249,9 +250,8 @@ describe('tandem bench schedulers', () => {
       [['--peer'], '--peer needs MODEL as GGUF too'],
       [['--policies', 'fastest'], '"fastest" is none of nexus'],
     ];
-    const outcomes = await Promise.all(cases.map(([args]) => bench('schedulers', ...args)));
-    for (const [index, { code, stdout, stderr }] of outcomes.entries()) {
-      const [args, message] = cases[index]!;
+    for (const [args, message] of cases) {
+      const { code, stdout, stderr } = await benchHere('schedulers', ...args);
       expect({ code, stdout }, args.join(' ')).toEqual({ code: 1, stdout: '' });
       expect(stderr).toContain(message);
     }

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Folder } from '../scripts/support.js';
 import { eventually, type TestServer, testServer } from '../support/server.js';
 import { bench, measure } from './bench.js';
+import { benchHere } from './run-here.js';
 
 describe('tandem bench serve', () => {
   let server: TestServer;
@@ -105,7 +106,7 @@ describe('tandem bench serve', () => {
     expect(row('TTFT, first answer of each schema, p50').baseline).toBe(row('TTFT, free answers, p50').value);
 
     folder.write('broken.json', '{');
-    const { code, stderr } = await bench(...running, ...structured, folder.path);
+    const { code, stderr } = await benchHere(...running, ...structured, folder.path);
     expect([code, stderr]).toEqual([1, expect.stringContaining('broken.json is no JSON')]);
   });
 
@@ -161,9 +162,8 @@ describe('tandem bench serve, when it cannot', () => {
       [[...nowhere, '--', '--kv', 'int8'], 'with --url there is none'],
       [['--model', '/nowhere'], 'the server ended before it was ready'],
     ];
-    const outcomes = await Promise.all(cases.map(([args]) => bench('serve', ...args)));
-    for (const [index, { code, stdout, stderr }] of outcomes.entries()) {
-      const [args, message] = cases[index]!;
+    for (const [args, message] of cases) {
+      const { code, stdout, stderr } = await benchHere('serve', ...args);
       expect({ code, stdout }, args.join(' ')).toEqual({ code: 1, stdout: '' });
       expect(stderr.trimEnd().split('\n').at(-1)).toContain(message);
     }
@@ -171,10 +171,10 @@ describe('tandem bench serve, when it cannot', () => {
 
   it("refuses a wrong key with the server's words, and a prompt that is longer than the context", async () => {
     const server = await testServer({ server: { apiKey: ['secret'] } });
-    const stranger = await bench('serve', '--url', server.url);
+    const stranger = await benchHere('serve', '--url', server.url);
     expect(stranger).toMatchObject({ code: 1, stderr: expect.stringContaining('/v1/models: 401 ') });
     const args = ['--api-key', 'secret', '--scenario', 'mixed', '--long-prompt', '5000'];
-    const long = await bench('serve', '--url', server.url, ...args);
+    const long = await benchHere('serve', '--url', server.url, ...args);
     expect(long).toMatchObject({
       code: 1,
       stderr: expect.stringContaining('--long-prompt 5000: the context of demo leaves room for 2046 tokens'),

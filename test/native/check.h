@@ -62,10 +62,10 @@ void throws(Action action, std::string_view part) {
 
 }  // namespace tandem::test
 
-#define TANDEM_TEST_JOIN2(a, b) a##b
-#define TANDEM_TEST_JOIN(a, b) TANDEM_TEST_JOIN2(a, b)
-#define TEST(name)                                                                     \
-  static void TANDEM_TEST_JOIN(test_, __LINE__)();                                     \
-  static const ::tandem::test::Registration TANDEM_TEST_JOIN(registration_, __LINE__){ \
-      name, TANDEM_TEST_JOIN(test_, __LINE__)};                                        \
-  static void TANDEM_TEST_JOIN(test_, __LINE__)()
+#define TANDEM_TEST(name, number)                                                       \
+  static void test_##number();                                                          \
+  static const ::tandem::test::Registration registration_##number{name, test_##number}; \
+  static void test_##number()
+#define TANDEM_NUMBERED_TEST(name, number) TANDEM_TEST(name, number)
+// Counted and not by lines: several files are compiled as one (TANDEM_UNITY).
+#define TEST(name) TANDEM_NUMBERED_TEST(name, __COUNTER__)

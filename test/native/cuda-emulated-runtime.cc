@@ -10,7 +10,9 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -24,13 +26,16 @@
 #include "cuda/runtime.h"
 
 struct CUevent_st {
-  std::chrono::steady_clock::time_point at;
+  // What is written when the event is reached, which may be after its end.
+  struct Reached {
+    std::chrono::steady_clock::time_point at;
+    std::atomic<std::uint64_t> order{0};  // among events and copies to the host
+  };
+  std::shared_ptr<Reached> reached = std::make_shared<Reached>();
   tandem::cuda::Stream stream = nullptr;
   bool isTimed = false;
-  std::uint64_t work = 0;               // that was enqueued before it, itself included
-  std::atomic<std::uint64_t> order{0};  // among events and copies to the host, once it is reached
+  std::uint64_t work = 0;  // that was enqueued before it, itself included
 };
-struct CUstream_st {};
 struct CUgraphExec_st {
   std::vector<std::function<void()>> launches;
 };
@@ -42,10 +47,9 @@ constexpr std::size_t kDeviceBytes = std::size_t{4} << 30;
 constexpr SmLimits kSms{16, 2, 2};
 constexpr std::align_val_t kAlignment{256};
 
-std::atomic<bool> isLost = false;
-
 void checkDevice() {
-  if (isLost) throw DeviceLost("the CUDA device is lost: an illegal memory access was encountered");
+  if (emulation::isLost())
+    throw DeviceLost("the CUDA device is lost: an illegal memory access was encountered");
 }
 
 std::mutex mutex;
@@ -68,7 +72,7 @@ void checkNotRecording(Stream stream) {
 
 // Blocks until so much of what was enqueued is done.
 void await(std::uint64_t work) {
-  emulation::awaitWork(work, [] { return isLost.load(); });
+  emulation::awaitWork(work);
   checkDevice();
 }
 
@@ -89,10 +93,21 @@ std::byte* freshMemory(std::size_t bytes) {
   return data;
 }
 
+// Pinned memory, by address.
+std::map<const std::byte*, std::size_t, std::less<>> pinned;
+
+bool isPinned(const void* address) {
+  const std::lock_guard lock(mutex);
+  const auto* at = static_cast<const std::byte*>(address);
+  const auto behind = pinned.upper_bound(at);
+  return behind != pinned.begin() && at < std::prev(behind)->first + std::prev(behind)->second;
+}
+
 }  // namespace
 
+// Memory of both kinds is freed behind all that was enqueued, as CUDA does.
 void OnDevice::free(std::byte* data) noexcept {
-  emulation::awaitWork(emulation::enqueuedWork(), [] { return isLost.load(); });
+  emulation::awaitWork(emulation::enqueuedWork());
   const std::lock_guard lock(mutex);
   std::size_t bytes;
   std::memcpy(&bytes, data - 256, sizeof bytes);
@@ -113,14 +128,36 @@ std::byte* OnDevice::allocate(std::size_t bytes, const char* purpose) {
   return block + 256;
 }
 
-void PinnedOnHost::free(std::byte* data) noexcept { ::operator delete(data, kAlignment); }
+void PinnedOnHost::free(std::byte* data) noexcept {
+  emulation::awaitWork(emulation::enqueuedWork());
+  const std::lock_guard lock(mutex);
+  // What nobody has waited for does not arrive in what is there later.
+  const std::byte* end = data + pinned.at(data);
+  for (auto& [stream, all] : underWay) {
+    std::erase_if(all, [&](const Arrival& arrival) { return arrival.to >= data && arrival.to < end; });
+  }
+  pinned.erase(data);
+  ::operator delete(data, kAlignment);
+}
 
-std::byte* PinnedOnHost::allocate(std::size_t bytes, const char*) { return freshMemory(bytes); }
+std::byte* PinnedOnHost::allocate(std::size_t bytes, const char*) {
+  std::byte* data = freshMemory(bytes);
+  const std::lock_guard lock(mutex);
+  pinned.emplace(data, bytes);
+  return data;
+}
 
 void copyToDevice(void* to, const void* from, std::size_t bytes, Stream stream) {
   checkDevice();
   checkNotRecording(stream);
-  if (bytes > 0) emulation::enqueueWork([=] { std::memcpy(to, from, bytes); });
+  if (bytes == 0) return;
+  if (isPinned(from)) {
+    emulation::enqueueWork([=] { std::memcpy(to, from, bytes); });
+  } else {
+    const auto* begin = static_cast<const std::byte*>(from);
+    emulation::enqueueWork(
+        [to, read = std::vector(begin, begin + bytes)] { std::memcpy(to, read.data(), read.size()); });
+  }
 }
 
 void copyToHost(void* to, const void* from, std::size_t bytes, Stream stream) {
@@ -157,9 +194,9 @@ void Event::record(Stream stream) {
   checkNotRecording(stream);
   event_->stream = stream;
   event_->work = emulation::enqueueWork(
-      [event = event_.get()] {
-        event->at = std::chrono::steady_clock::now();
-        event->order = ++lastOrder;
+      [reached = event_->reached] {
+        reached->at = std::chrono::steady_clock::now();
+        reached->order = ++lastOrder;
       },
       !event_->isTimed);
 }
@@ -167,14 +204,17 @@ void Event::holdBack(Stream) const {}
 void Event::wait() const {
   checkDevice();
   await(event_->work);
-  arrive(event_->stream, event_->order);
+  arrive(event_->stream, event_->reached->order);
 }
 double Event::secondsSince(const Event& earlier) const {
-  return std::chrono::duration<double>(event_->at - earlier.event_->at).count();
+  return std::chrono::duration<double>(event_->reached->at - earlier.event_->reached->at).count();
 }
 
-void OwnStream::Destroy::operator()(CUstream_st* stream) const noexcept { delete stream; }
-OwnStream::OwnStream() : stream_(new CUstream_st) {}
+void OwnStream::Destroy::operator()(CUstream_st* stream) const noexcept {
+  const std::lock_guard lock(mutex);
+  underWay.erase(stream);
+}
+OwnStream::OwnStream() : stream_(test::FakeDriver::freshStream()) {}
 
 void Graph::Destroy::operator()(CUgraphExec_st* graph) const noexcept { delete graph; }
 
@@ -242,10 +282,7 @@ void record(cuda::Stream stream, std::function<void()> launch) {
   cuda::recordings.at(stream).push_back(std::move(launch));
 }
 
-LostDevice::LostDevice() {
-  cuda::isLost = true;
-  wakeWaiting();
-}
-LostDevice::~LostDevice() { cuda::isLost = false; }
+LostDevice::LostDevice() { setLost(true); }
+LostDevice::~LostDevice() { setLost(false); }
 
 }  // namespace tandem::emulation

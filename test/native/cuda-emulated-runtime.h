@@ -13,8 +13,8 @@ class LostDevice {
 };
 
 // While it lives, the emulated device does nothing of what is enqueued from now on, in any stream, and who
-// waits for that goes on waiting. It is done when this ends, in the order in which it was enqueued; host
-// memory is read and written only then.
+// waits for that goes on waiting. It is done when this ends, in the order in which it was enqueued; pinned
+// host memory is read and written only then.
 class BusyDevice {
  public:
   BusyDevice();

@@ -1,5 +1,6 @@
 #include "cuda-emulated-work.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -22,23 +23,24 @@ constexpr std::chrono::minutes kPatience{10};
 struct Work {
   std::function<void()> run;
   bool endsStep;
+  std::uint64_t number;  // of what had to wait
 };
 
 std::mutex mutex;
 std::condition_variable changed;
-std::atomic<bool> busy = false;
+std::atomic<bool> busy = false, lost = false;
 std::deque<Work> waiting;
 std::uint64_t enqueued = 0, done = 0;  // of what had to wait
 std::map<std::string, int> launches;   // since the device is busy
 
-// The first that waits; it counts as waiting while it runs. True if it ends a step.
+// The first that waits. True if it ends a step.
 bool doNext(std::unique_lock<std::mutex>& lock) {
-  const Work work = waiting.front();
+  const Work work = std::move(waiting.front());
+  waiting.pop_front();
   lock.unlock();
   work.run();
   lock.lock();
-  waiting.pop_front();
-  ++done;
+  done = std::max(done, work.number);
   changed.notify_all();
   return work.endsStep;
 }
@@ -50,10 +52,11 @@ bool isBusy() { return busy; }
 std::uint64_t enqueueWork(std::function<void()> work, bool endsStep) {
   {
     const std::lock_guard lock(mutex);
+    if (lost) return 0;
     if (busy) {
-      waiting.push_back({std::move(work), endsStep});
+      waiting.push_back({std::move(work), endsStep, ++enqueued});
       changed.notify_all();
-      return ++enqueued;
+      return enqueued;
     }
   }
   work();
@@ -72,13 +75,19 @@ std::uint64_t enqueuedWork() {
   return enqueued;
 }
 
-void awaitWork(std::uint64_t mark, const std::function<bool()>& isOver) {
+void awaitWork(std::uint64_t mark) {
   std::unique_lock lock(mutex);
-  changed.wait(lock, [&] { return done >= mark || isOver(); });
+  changed.wait(lock, [&] { return done >= mark || lost; });
 }
 
-void wakeWaiting() {
+bool isLost() { return lost; }
+
+void setLost(bool isNow) {
   const std::lock_guard lock(mutex);
+  lost = isNow;
+  if (!lost) return;
+  waiting.clear();
+  done = enqueued;
   changed.notify_all();
 }
 

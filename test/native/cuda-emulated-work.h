@@ -1,6 +1,7 @@
 #pragma once
 
-// What is enqueued on the emulated device: done at once, or, where it is busy, later (BusyDevice).
+// What is enqueued on the emulated device: done at once, or, where it is busy, later (BusyDevice), or, once
+// it is lost (LostDevice), never.
 
 #include <cstdint>
 #include <functional>
@@ -12,9 +13,11 @@ std::uint64_t enqueueWork(std::function<void()> work, bool endsStep = false);
 
 // All that was enqueued so far, to be waited for.
 std::uint64_t enqueuedWork();
-// Blocks until so much is done, or `isOver`.
-void awaitWork(std::uint64_t enqueued, const std::function<bool()>& isOver);
-// Has those who wait ask `isOver` again.
-void wakeWaiting();
+// Blocks until so much is done, or the device is lost.
+void awaitWork(std::uint64_t enqueued);
+
+// A lost device does nothing any more, of what waits either: the memory of that may be gone.
+bool isLost();
+void setLost(bool lost);
 
 }  // namespace tandem::emulation

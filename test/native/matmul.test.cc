@@ -10,22 +10,15 @@
 #include "core/bf16.h"
 #include "core/half.h"
 #include "core/thread-team.h"
+#include "cuda/random.h"
 
 using namespace tandem;
 
 namespace {
 
-struct Problem {
+struct MatmulProblem {
   std::int64_t rows, inputs, outputs;
 };
-
-std::vector<float> randomFloats(std::size_t count, unsigned seed, float scale = 1) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, scale);
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 CheckpointMatrix matrixOf(const std::vector<float>& values, std::int64_t rows, std::int64_t cols) {
   return {reinterpret_cast<const std::byte*>(values.data()), CheckpointType::f32, rows, cols};
@@ -80,11 +73,12 @@ std::vector<double> roundedInputs(const std::vector<float>& x, std::int64_t inpu
 }
 
 const std::array kClasses{WeightClass::bf16, WeightClass::int8, WeightClass::int4};
-const std::array kProblems{Problem{1, 2, 1},     Problem{1, 128, 64},   Problem{2, 130, 65},
-                           Problem{7, 256, 100}, Problem{16, 704, 256}, Problem{17, 1000, 70},
-                           Problem{65, 514, 33}, Problem{300, 64, 129}};
+const std::array kProblems{MatmulProblem{1, 2, 1},      MatmulProblem{1, 128, 64},
+                           MatmulProblem{2, 130, 65},   MatmulProblem{7, 256, 100},
+                           MatmulProblem{16, 704, 256}, MatmulProblem{17, 1000, 70},
+                           MatmulProblem{65, 514, 33},  MatmulProblem{300, 64, 129}};
 
-std::vector<float> multiply(Isa isa, ThreadTeam& team, const std::vector<float>& x, const Problem& p,
+std::vector<float> multiply(Isa isa, ThreadTeam& team, const std::vector<float>& x, const MatmulProblem& p,
                             const Weight& w, std::span<const float> bias = {}) {
   cpu::Workspace workspace;
   std::vector<float> input = x, y(p.rows * p.outputs, NAN);
@@ -97,7 +91,7 @@ std::vector<float> multiply(Isa isa, ThreadTeam& team, const std::vector<float>&
 TEST("matmul: every class and instruction set equals float64 within its rounding") {
   ThreadTeam team(2);
   team.pin(std::array{0, 1});
-  for (const Problem& p : kProblems) {
+  for (const MatmulProblem& p : kProblems) {
     const auto x = randomFloats(p.rows * p.inputs, 1), w = randomFloats(p.outputs * p.inputs, 2, 0.05f);
     const auto bias = randomFloats(p.outputs, 3);
     const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
@@ -154,7 +148,7 @@ TEST("matmul: sums of rounded operands equal float64 within the rounding of floa
 
 TEST("matmul: NaN and infinity are never rounded to a number") {
   ThreadTeam team(1);
-  const Problem p{3, 300, 66};
+  const MatmulProblem p{3, 300, 66};
   const auto w = randomFloats(p.outputs * p.inputs, 22);
   const auto x = randomFloats(p.rows * p.inputs, 23);
   const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
@@ -180,7 +174,7 @@ TEST("matmul: NaN and infinity are never rounded to a number") {
 
 TEST("matmul: takes values near the ends of float32's range, and zero") {
   ThreadTeam team(1);
-  const Problem p{4, 256, 40};
+  const MatmulProblem p{4, 256, 40};
   const auto w = randomFloats(p.outputs * p.inputs, 24, 1e-3f);
   auto x = randomFloats(p.rows * p.inputs, 25);
   constexpr std::array kScales{1e35f, 1e-30f, 1e-40f, 0.0f};
@@ -207,7 +201,7 @@ TEST("matmul: takes values near the ends of float32's range, and zero") {
 // weights' rounding and nothing else.
 TEST("matmul: packing keeps weights within the error of their class") {
   ThreadTeam team(1);
-  const Problem p{300, 300, 70};
+  const MatmulProblem p{300, 300, 70};
   const auto w = randomFloats(p.outputs * p.inputs, 4);
   std::vector<float> identity(p.rows * p.inputs);
   for (std::int64_t i = 0; i < p.rows; ++i) identity[i * p.inputs + i] = 1;
@@ -236,7 +230,7 @@ TEST("matmul: packing keeps weights within the error of their class") {
 
 TEST("matmul: a row alone is bit-equal to the row among others, on any team") {
   const std::array cores{0, 1, 0};
-  const Problem p{37, 704, 200};
+  const MatmulProblem p{37, 704, 200};
   const auto x = randomFloats(p.rows * p.inputs, 5), w = randomFloats(p.outputs * p.inputs, 6);
   const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
   for (const WeightClass weightClass : kClasses) {
@@ -264,7 +258,7 @@ TEST("matmul: a row alone is bit-equal to the row among others, on any team") {
 
 TEST("matmul: integer classes agree bit for bit between instruction sets but for the activations' rounding") {
   ThreadTeam team(1);
-  const Problem p{9, 384, 128};
+  const MatmulProblem p{9, 384, 128};
   const auto x = randomFloats(p.rows * p.inputs, 7), w = randomFloats(p.outputs * p.inputs, 8);
   const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
   for (const WeightClass weightClass : {WeightClass::int8, WeightClass::int4}) {
@@ -296,7 +290,7 @@ TEST("matmul: linearAdd adds to what is there") {
 
 TEST("matmul: stacked matrices are multiplied as each alone") {
   ThreadTeam team(1);
-  const Problem p{3, 200, 150};
+  const MatmulProblem p{3, 200, 150};
   const std::array<std::int64_t, 3> heights{90, 1, 59};
   const auto x = randomFloats(p.rows * p.inputs, 30), w = randomFloats(p.outputs * p.inputs, 31);
   std::vector<CheckpointMatrix> parts;
@@ -347,7 +341,7 @@ TEST("matmul: linearSwiGlu is silu of the gate times up, for every class") {
       std::vector<float> y(rows * outputs, NAN);
       cpu::linearSwiGlu(isa, team, workspace, tensorOf(x, rows), *both, bias, tensorOf(y, rows));
       const std::span<const float> biases = bias;
-      const Problem p{rows, inputs, outputs};
+      const MatmulProblem p{rows, inputs, outputs};
       const auto gates = multiply(isa, team, x, p, *gateAlone, biases.first(outputs));
       const auto ups = multiply(isa, team, x, p, *upAlone, biases.last(outputs));
       for (std::size_t i = 0; i < y.size(); ++i) {
@@ -379,7 +373,7 @@ TEST("matmul: reads fp8 checkpoints, every pattern of them, block by block") {
 
 TEST("matmul: reads f16 and bf16 checkpoints, unaligned") {
   ThreadTeam team(1);
-  const Problem p{1, 4, 2};
+  const MatmulProblem p{1, 4, 2};
   const std::vector<float> expected{1, -2, 0.5f, 65504, 0, 3, 6.103515625e-5f, 5.9604645e-8f};
   const std::array<std::uint16_t, 8> half{0x3c00, 0xc000, 0x3800, 0x7bff, 0x0000, 0x4200, 0x0400, 0x0001};
   std::vector<std::byte> bytes(17);

@@ -13,18 +13,18 @@ using namespace tandem;
 
 namespace {
 
-const PageFormat kFormat{PrecisionClass::bf16, 1, 16};
-constexpr int kLayers = 3;
+const PageFormat kPageFormat{PrecisionClass::bf16, 1, 16};
+constexpr int kPageLayers = 3;
 constexpr int kSlots = 5;
 
 // What the cache should hold, page by page, kept in the plainest way. A page is written once, with a number
 // of its own.
-struct Model {
+struct ClassModel {
   struct Page {
     PrecisionClass precision;
     int content;
   };
-  using Block = std::array<int, kLayers>;  // identities of pages
+  using Block = std::array<int, kPageLayers>;  // identities of pages
 
   std::vector<Page> pages;  // by identity
   std::map<int, std::vector<Block>> slots;
@@ -42,7 +42,7 @@ struct Model {
   std::size_t bytesOf(const std::vector<Block>& blocks) const {
     std::size_t bytes = 0;
     for (const Block& block : blocks) {
-      for (const int page : block) bytes += kFormat.in(pages[page].precision).pageBytes();
+      for (const int page : block) bytes += kPageFormat.in(pages[page].precision).pageBytes();
     }
     return bytes;
   }
@@ -54,21 +54,21 @@ struct Model {
     }
     for (const auto& [id, block] : published) alive.insert(block.begin(), block.end());
     std::size_t bytes = 0;
-    for (const int page : alive) bytes += kFormat.in(pages[page].precision).pageBytes();
+    for (const int page : alive) bytes += kPageFormat.in(pages[page].precision).pageBytes();
     return bytes;
   }
 };
 
 void writeMark(std::byte* page, PrecisionClass precision, int content) {
   if (precision == PrecisionClass::none) return;
-  const std::size_t bytes = kFormat.in(precision).pageBytes();
+  const std::size_t bytes = kPageFormat.in(precision).pageBytes();
   std::memcpy(page, &content, sizeof content);
   std::memcpy(page + bytes - sizeof content, &content, sizeof content);
 }
 
-void expectMarks(const KvCache& cache, int slot, const std::vector<Model::Block>& blocks,
-                 const Model& model) {
-  for (int layer = 0; layer < kLayers; ++layer) {
+void expectMarks(const KvCache& cache, int slot, const std::vector<ClassModel::Block>& blocks,
+                 const ClassModel& model) {
+  for (int layer = 0; layer < kPageLayers; ++layer) {
     const KvView view = cache.viewOf(slot, layer);
     test::equal(view.pages.size(), blocks.size(), "pages of a slot");
     test::equal(view.classes.size(), blocks.size(), "classes of a slot");
@@ -79,7 +79,7 @@ void expectMarks(const KvCache& cache, int slot, const std::vector<Model::Block>
         test::isTrue(view.pages[i] == nullptr, "a page that was given up has no address");
         continue;
       }
-      const std::size_t bytes = kFormat.in(precision).pageBytes();
+      const std::size_t bytes = kPageFormat.in(precision).pageBytes();
       const bool same = std::memcmp(view.pages[i], &content, sizeof content) == 0 &&
                         std::memcmp(view.pages[i] + bytes - sizeof content, &content, sizeof content) == 0;
       test::isTrue(same, "a page keeps its bytes");
@@ -91,15 +91,15 @@ void expectMarks(const KvCache& cache, int slot, const std::vector<Model::Block>
 
 TEST("page classes: random operations over all classes report the bytes they hold, and lose none") {
   constexpr std::size_t kBytes = 150 * 1024;
-  KvCache cache(kFormat, kLayers, kSlots, allocateHostKv(kBytes));
+  KvCache cache(kPageFormat, kPageLayers, kSlots, allocateHostKv(kBytes));
   const std::int64_t total = cache.totalBlocks();
-  Model model;
+  ClassModel model;
   std::mt19937 random(19);
   const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
   int refused = 0, converted = 0, compacted = 0;
   for (int round = 0; round < 200'000; ++round) {
     const int slot = below(kSlots);
-    std::vector<Model::Block>& blocks = model.slots[slot];
+    std::vector<ClassModel::Block>& blocks = model.slots[slot];
     switch (below(11)) {
       case 0: {  // reserve, write and fill
         const std::int64_t wanted = static_cast<std::int64_t>(blocks.size()) + below(6);
@@ -115,8 +115,8 @@ TEST("page classes: random operations over all classes report the bytes they hol
           break;
         }
         for (std::int64_t i = 0; i < missing; ++i) {
-          Model::Block& block = blocks.emplace_back();
-          for (int layer = 0; layer < kLayers; ++layer) {
+          ClassModel::Block& block = blocks.emplace_back();
+          for (int layer = 0; layer < kPageLayers; ++layer) {
             block[layer] = model.page(born, model.contents++);
             writeMark(cache.viewOf(slot, layer).pages[blocks.size() - 1], born,
                       model.pages[block[layer]].content);
@@ -179,10 +179,10 @@ TEST("page classes: random operations over all classes report the bytes they hol
         }
         swap->copies.run(cache.memory());
         cache.finishSwap(slot);
-        for (const Model::Block& block : model.swapped[id].blocks) {
-          Model::Block& own = blocks.emplace_back();
-          for (int layer = 0; layer < kLayers; ++layer) {
-            const Model::Page page = model.pages[block[layer]];
+        for (const ClassModel::Block& block : model.swapped[id].blocks) {
+          ClassModel::Block& own = blocks.emplace_back();
+          for (int layer = 0; layer < kPageLayers; ++layer) {
+            const ClassModel::Page page = model.pages[block[layer]];
             own[layer] = model.page(page.precision, page.content);
           }
         }
@@ -214,7 +214,7 @@ TEST("page classes: random operations over all classes report the bytes they hol
         const int begin = below(static_cast<int>(blocks.size()) + 1);
         const int end = begin + below(static_cast<int>(blocks.size()) - begin + 1);
         std::vector<PrecisionClass> classes;
-        for (int page = 0; page < (end - begin) * kLayers; ++page) {
+        for (int page = 0; page < (end - begin) * kPageLayers; ++page) {
           classes.push_back(static_cast<PrecisionClass>(below(static_cast<int>(PrecisionClass::none) + 1)));
         }
         const std::size_t before = cache.heldBytes();
@@ -228,10 +228,10 @@ TEST("page classes: random operations over all classes report the bytes they hol
         test::throws([&] { cache.finishConversion(slot); }, "still written");
         const bool dropped = below(4) == 0;
         std::size_t next = 0;
-        for (int at = 0; at < kLayers; ++at) {
+        for (int at = 0; at < kPageLayers; ++at) {
           for (int index = begin; index < end; ++index) {
             int& page = blocks[index][at];
-            const PrecisionClass to = classes[(index - begin) * kLayers + at];
+            const PrecisionClass to = classes[(index - begin) * kPageLayers + at];
             if (bitsOf(model.pages[page].precision) < 8 ||
                 bitsOf(to) >= bitsOf(model.pages[page].precision)) {
               continue;
@@ -308,19 +308,20 @@ TEST(
 TEST("page classes: pages that others have left scattered are moved together until what is free is of use") {
   constexpr int kBlocks = 96;
   constexpr int kMany = 4 * kBlocks;
-  KvCache cache(kFormat, kLayers, kMany, allocateHostKv(kBlocks * kLayers * kFormat.pageBytes()));
+  KvCache cache(kPageFormat, kPageLayers, kMany,
+                allocateHostKv(kBlocks * kPageLayers * kPageFormat.pageBytes()));
   int packed = 0;
   for (int slot = 0; slot < kMany && cache.reserve(slot, kPageTokens); ++slot) {
     cache.startStep(slot, kPageTokens);
     cache.finishStep(slot, kPageTokens);
-    const std::vector<PrecisionClass> classes(kLayers,
+    const std::vector<PrecisionClass> classes(kPageLayers,
                                               slot % 2 == 0 ? PrecisionClass::int4 : PrecisionClass::int2);
     const auto pages = cache.startConversion(slot, 0, 1, classes);
     if (!pages) break;
     cache.conversionWritten(slot);
     cache.finishConversion(slot);
-    for (int layer = 0; layer < kLayers; ++layer) {
-      writeMark(cache.pagesOf(slot, layer)[0], classes[layer], slot * kLayers + layer);
+    for (int layer = 0; layer < kPageLayers; ++layer) {
+      writeMark(cache.pagesOf(slot, layer)[0], classes[layer], slot * kPageLayers + layer);
     }
     ++packed;
   }
@@ -331,39 +332,40 @@ TEST("page classes: pages that others have left scattered are moved together unt
   const std::size_t held = cache.heldBytes();
   const auto chunk = static_cast<std::int64_t>(kChunkPages);
   const std::int64_t unused = cache.totalBlocks() - static_cast<std::int64_t>(held / cache.blockBytes());
-  test::isTrue(unused - cache.freeBlocks() > 2 * chunk / kLayers, "much of what is unused lies scattered");
+  test::isTrue(unused - cache.freeBlocks() > 2 * chunk / kPageLayers,
+               "much of what is unused lies scattered");
   test::isTrue(!cache.compact(kBlocks), "nothing is moved for what cannot be had");
   // But for less than a chunk of either class, and what does not fill one.
-  const std::int64_t most = unused - 3 * chunk / kLayers;
+  const std::int64_t most = unused - 3 * chunk / kPageLayers;
   test::isTrue(cache.compact(most - cache.freeBlocks()), "there is something to move");
   test::isTrue(cache.freeBlocks() >= most, "nearly all that is unused is free");
   test::equal(cache.heldBytes(), held, "bytes in use");
   for (int slot = 0; slot < packed; ++slot) {
     if (slot % 8 >= 2) continue;
-    for (int layer = 0; layer < kLayers; ++layer) {
-      const int mark = slot * kLayers + layer;
+    for (int layer = 0; layer < kPageLayers; ++layer) {
+      const int mark = slot * kPageLayers + layer;
       test::equal(std::memcmp(cache.pagesOf(slot, layer)[0], &mark, sizeof mark), 0,
                   "a page keeps its bytes");
     }
   }
   cache.release(4);
   cache.attach(4, {&shared, 1});
-  const int mark = 4 * kLayers;
+  const int mark = 4 * kPageLayers;
   test::equal(std::memcmp(cache.pagesOf(4, 0)[0], &mark, sizeof mark), 0, "a published page too");
 }
 
 TEST("page classes: misuse is refused by name") {
-  KvCache cache(kFormat, kLayers, 2, allocateHostKv(100 * kFormat.pageBytes()));
+  KvCache cache(kPageFormat, kPageLayers, 2, allocateHostKv(100 * kPageFormat.pageBytes()));
   cache.reserve(0, 70);
   cache.startStep(0, 70);
   cache.finishStep(0, 70);
-  const std::vector<PrecisionClass> classes(kLayers, PrecisionClass::int4);
+  const std::vector<PrecisionClass> classes(kPageLayers, PrecisionClass::int4);
   test::throws([&] { cache.startConversion(0, 0, 3, classes); }, "not all full");
   test::throws([&] { cache.startConversion(0, 0, 2, classes); }, "a class for each page");
   test::throws([&] { cache.finishConversion(0); }, "slot 0 is not being converted");
   test::throws([&] { cache.reserve(0, 100, PrecisionClass::int4); }, "cannot be written to pages in int4");
   test::throws([&] { cache.startConversion(0, 2, 3, classes); }, "not all full");
-  const std::vector<PrecisionClass> int8(kLayers, PrecisionClass::int8);
+  const std::vector<PrecisionClass> int8(kPageLayers, PrecisionClass::int8);
   test::throws([&] { cache.startConversion(0, 3, 4, int8); }, "not all full");
   cache.startConversion(0, 2, 3, int8);
   test::throws([&] { cache.checkTakesTokens(0); }, "takes no tokens till then");
@@ -381,9 +383,10 @@ TEST("page classes: misuse is refused by name") {
   const std::int32_t packed = cache.publish(0, 1);
   test::throws([&] { cache.replace(0, 2, packed); }, "not full");
   cache.replace(0, 0, packed);
-  test::equal(cache.heldBytes(PrecisionClass::int4), kLayers * kFormat.in(PrecisionClass::int4).pageBytes(),
+  test::equal(cache.heldBytes(PrecisionClass::int4),
+              kPageLayers * kPageFormat.in(PrecisionClass::int4).pageBytes(),
               "bytes of a block that two places share");
-  test::equal(cache.heldBytes(PrecisionClass::bf16), kLayers * kFormat.pageBytes(),
+  test::equal(cache.heldBytes(PrecisionClass::bf16), kPageLayers * kPageFormat.pageBytes(),
               "bytes of the last block");
   test::isTrue(cache.fork(0, 1, 64), "a fork after the packed block");
 }

@@ -1,7 +1,7 @@
 #include "cpu/sampling/sampler.h"
 
 #include <algorithm>
-#include <limits>
+#include <cmath>
 #include <map>
 #include <random>
 
@@ -14,8 +14,6 @@ using namespace tandem::cpu;
 using namespace tandem::test;
 
 namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 std::vector<float> randomLogits(std::size_t count, unsigned seed, float spread = 3) {
   std::mt19937 random(seed);
@@ -216,7 +214,7 @@ TEST("sampling: each penalty, the bias and suppression change logits as document
   near(logits[2], 1, 0, "unseen");
   near(logits[3], 2, 0, "biased");
   near(logits[4], 1.5, 0, "in the prompt only: repetition alone");
-  test::equal(logits[5], -kInfinity, "suppressed");
+  test::equal(logits[5], -INFINITY, "suppressed");
 }
 
 TEST("sampling: suppressed tokens are never drawn, and none left is an error") {
@@ -227,7 +225,7 @@ TEST("sampling: suppressed tokens are never drawn, and none left is an error") {
         SampleParams{.temperature = 1, .topP = 0.99f}}) {
     std::vector<float> logits = {5, 1, 5};
     test::equal(sampler.sample(logits, {&params, 1, {}, suppressed}).token, 1, "the one that is left");
-    std::vector<float> none = {5, -kInfinity, 5};
+    std::vector<float> none = {5, -INFINITY, 5};
     throws([&] { sampler.sample(none, {&params, 1, {}, suppressed}); }, "no token may be drawn");
   }
 }
@@ -241,7 +239,7 @@ TEST("sampling: NaN and infinity are refused by name wherever they stand") {
         std::vector<float> logits = randomLogits(200, 7);
         logits[at] = NAN;
         throws([&] { sampler.sample(logits, {&params, 0, {}, {}}); }, "the model produced NaN logits");
-        logits[at] = kInfinity;
+        logits[at] = INFINITY;
         throws([&] { sampler.sample(logits, {&params, 0, {}, {}}); }, "the model produced infinite logits");
       }
     }

@@ -10,8 +10,6 @@
 namespace tandem::cpu {
 namespace {
 
-constexpr int kMaxHeadDim = 256;
-
 // A vector of bf16 pairs as two of float32: the first of each pair, and the second.
 [[gnu::always_inline]] inline __m256 firsts(__m256i pairs) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));

@@ -16,7 +16,6 @@ namespace tandem::cpu {
 
 inline constexpr int kSpanPages = kSpanTokens / kPageTokens;
 
-inline constexpr int kMaxHeadDim = 256;
 static_assert(kMaxHeadDim <= kNumbersStride);
 
 // Queries of a block at most. A page is loaded (and its codes expanded) once for all tiles of a block, so its

@@ -8,8 +8,6 @@
 namespace tandem::cpu {
 namespace {
 
-constexpr int kMaxHeadDim = 256;
-
 void validate(const PageConversion& conversion) {
   const PageFormat& from = conversion.fromFormat;
   const PageFormat& to = conversion.toFormat;

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { offeredPolicies } from '../../../loadtest/quality/policies.js';
 import { Folder } from '../../scripts/support.js';
 import { demoFolder } from '../../support/demo.js';
-import { bench, measure } from '../bench.js';
+import { measure } from '../bench.js';
+import { benchHere } from '../run-here.js';
 
 const tiny = [
   ...['--window', '48', '--windows', '2', '--contexts', '96,128', '--depths', '0,100', '--samples', '1'],
@@ -69,7 +70,7 @@ describe('tandem bench quality', () => {
     expect(row("copy: answers that are exact's, token for token").value).toBe(100);
 
     writeFileSync(folder.at('copy/tokenizer.json'), '{}');
-    const { code, stderr } = await bench('quality', ...tiny, ...timed, '--beside', folder.at('copy'));
+    const { code, stderr } = await benchHere('quality', ...tiny, ...timed, '--beside', folder.at('copy'));
     expect(code).toBe(1);
     expect(stderr).toContain('its tokenizer.json is not that of');
   });
@@ -85,7 +86,7 @@ describe('tandem bench quality', () => {
     [['--text', 'no-such-file.txt'], 'the text no-such-file.txt cannot be read'],
     [['no-such-folder'], 'no-such-folder'],
   ])('says what is wrong with %j', async (args, message) => {
-    const { code, stderr } = await bench('quality', ...args);
+    const { code, stderr } = await benchHere('quality', ...args);
     expect(code).toBe(1);
     expect(stderr).toContain(message);
   });

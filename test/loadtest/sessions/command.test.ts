@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { bench, measure } from '../bench.js';
+import { measure } from '../bench.js';
+import { benchHere } from '../run-here.js';
 
 const small = ['--sink-tokens', '32', '--recent-tokens', '128', '--mid-tokens', '256', '--top-pages', '4'];
 
@@ -26,7 +27,7 @@ describe('tandem bench sessions', () => {
   });
 
   it('refuses partitions that cannot be', async () => {
-    const { code, stderr } = await bench('sessions', '--top-pages', '100');
+    const { code, stderr } = await benchHere('sessions', '--top-pages', '100');
     expect(code).not.toBe(0);
     expect(stderr).toContain('Lower --pack-top-pages');
   });

@@ -12,7 +12,8 @@ import {
 } from '../../../loadtest/summaries/page-summary.js';
 import { attendPartitions, type Rest } from '../../../loadtest/summaries/partitioned-attention.js';
 import { randomOf } from '../../engine/scheduler/history.js';
-import { bench, measure } from '../bench.js';
+import { measure } from '../bench.js';
+import { benchHere } from '../run-here.js';
 
 const below = randomOf(3);
 const random = (rows: number, cols: number, scale = 1): Matrix =>
@@ -144,7 +145,7 @@ describe('tandem bench summaries', () => {
   });
 
   it('refuses windows in which every page is selected', async () => {
-    const { code, stderr } = await bench('summaries', '--tokens', '512');
+    const { code, stderr } = await benchHere('summaries', '--tokens', '512');
     expect(code).not.toBe(0);
     expect(stderr).toContain('lower --recent-tokens or --top-pages');
   });

@@ -7,16 +7,12 @@ using namespace tandem::test;
 
 namespace {
 
-constexpr PrecisionClass kBf16 = PrecisionClass::bf16, kInt8 = PrecisionClass::int8;
-
-constexpr PrecisionClass kInt4 = PrecisionClass::int4, kInt2 = PrecisionClass::int2;
-
-const std::vector<std::vector<PrecisionClass>> kPools{
+const std::vector<std::vector<PrecisionClass>> kDecodePools{
     {kBf16}, {kInt8}, {kBf16, kInt4, kInt4}, {kInt8, kInt2, kInt2}, {kBf16, kInt8, kInt4, kInt2, kInt4}};
 
 // The last tokens of sequences of these lengths, together.
-void expectReference(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
-                     const std::vector<std::int64_t>& contexts) {
+void expectDecode(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
+                  const std::vector<std::int64_t>& contexts) {
   PagedAttentionCase problem(shape, classes, contexts);
   std::vector<Chunk> tokens;
   for (std::size_t i = 0; i < contexts.size(); ++i) {
@@ -32,24 +28,24 @@ void expectReference(const AttentionShape& shape, const std::vector<PrecisionCla
 }  // namespace
 
 TEST("cuda decode attention: equals float64 and the CPU for contexts around pages, steps and runs") {
-  for (const auto& classes : kPools) {
-    expectReference({4, 2, 64}, classes, {1, 31, 32, 33, 64, 65, 255, 256, 257, 600});
+  for (const auto& classes : kDecodePools) {
+    expectDecode({4, 2, 64}, classes, {1, 31, 32, 33, 64, 65, 255, 256, 257, 600});
   }
 }
 
 TEST("cuda decode attention: takes every head dimension, and groups of one to sixteen") {
-  for (const auto& classes : kPools) {
-    expectReference({3, 3, 32}, classes, {70});
-    expectReference({8, 1, 96}, classes, {70});
-    expectReference({8, 2, 128}, classes, {140});
-    expectReference({9, 1, 64}, classes, {70});
-    expectReference({16, 1, 128}, classes, {140});
+  for (const auto& classes : kDecodePools) {
+    expectDecode({3, 3, 32}, classes, {70});
+    expectDecode({8, 1, 96}, classes, {70});
+    expectDecode({8, 2, 128}, classes, {140});
+    expectDecode({9, 1, 64}, classes, {70});
+    expectDecode({16, 1, 128}, classes, {140});
   }
 }
 
 TEST("cuda decode attention: a window hides older tokens, whole runs of them too") {
-  for (const auto& classes : kPools) {
-    for (const int window : {1, 40, 300}) expectReference({4, 2, 32, window}, classes, {1, 40, 290, 600});
+  for (const auto& classes : kDecodePools) {
+    for (const int window : {1, 40, 300}) expectDecode({4, 2, 32, window}, classes, {1, 40, 290, 600});
   }
 }
 
@@ -58,13 +54,13 @@ TEST("cuda decode attention: passes over pages that were given up, whole runs of
   mostly[0] = kBf16;
   const std::vector<std::vector<PrecisionClass>> pools{mostly, {kInt8, PrecisionClass::none, kInt4}};
   for (const auto& classes : pools) {
-    expectReference({4, 2, 64}, classes, {64, 96, 700});
-    expectReference({4, 2, 32, 100}, classes, {700});
+    expectDecode({4, 2, 64}, classes, {64, 96, 700});
+    expectDecode({4, 2, 32, 100}, classes, {700});
   }
 }
 
 TEST("cuda decode attention: a sequence's bits do not depend on its neighbours") {
-  for (const auto& classes : kPools) {
+  for (const auto& classes : kDecodePools) {
     PagedAttentionCase problem({4, 2, 32}, classes, {700, 5, 1300, 64});
     const std::vector<Chunk> tokens{{0, 699}, {1, 4}, {2, 1299}, {3, 63}, {2, 400}};
     const std::vector<std::vector<bf16>> together = problem.decode(tokens);
@@ -76,7 +72,7 @@ TEST("cuda decode attention: a sequence's bits do not depend on its neighbours")
 
 // So many sequences that a block takes several runs of one, which a few sequences do not let it.
 TEST("cuda decode attention: a sequence's bits are the same in a crowd of hundreds") {
-  for (const auto& [classes, others] : {std::pair{kPools[0], 1400}, {kPools[4], 700}}) {
+  for (const auto& [classes, others] : {std::pair{kDecodePools[0], 1400}, {kDecodePools[4], 700}}) {
     PagedAttentionCase problem({4, 4, 32}, classes, {1300, 5});
     std::vector<Chunk> tokens{{0, 1299}, {0, 530}};
     tokens.resize(tokens.size() + others, {1, 4});

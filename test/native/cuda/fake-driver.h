@@ -4,6 +4,7 @@
 // told to.
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -20,6 +21,12 @@ class FakeDriver final : public cuda::SplitDriver {
   explicit FakeDriver(cuda::SmLimits limits) : limits_(limits) {}
 
   using Stream = cuda::Stream;
+
+  // One that no driver has had before: what was enqueued in a stream may outlive it.
+  static Stream freshStream() {
+    static std::atomic<std::uintptr_t> last = 0;
+    return reinterpret_cast<Stream>(++last);
+  }
 
   std::string refusal;        // what whyNoSplit says
   int failingContext = -1;    // the how-manieth context cannot be made
@@ -56,7 +63,7 @@ class FakeDriver final : public cuda::SplitDriver {
   }
 
   Stream createStream(Context context, bool isUrgent) override {
-    const auto stream = reinterpret_cast<Stream>(++handle_);
+    const Stream stream = freshStream();
     sms[stream] = context ? contexts.at(context) : limits_.sms;
     urgent[stream] = isUrgent;
     if (context) owners_[stream] = context;

@@ -19,6 +19,9 @@
 
 namespace tandem::test {
 
+inline constexpr PrecisionClass kBf16 = PrecisionClass::bf16, kInt8 = PrecisionClass::int8,
+                                kInt4 = PrecisionClass::int4, kInt2 = PrecisionClass::int2;
+
 using PrefillKernel = void(const cuda::PrefillAttention&, cuda::Stream);
 
 // Tokens [position, position + count) of a sequence.

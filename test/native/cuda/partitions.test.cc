@@ -22,9 +22,6 @@ using namespace tandem::test;
 
 namespace {
 
-constexpr PrecisionClass kBf16 = PrecisionClass::bf16, kInt8 = PrecisionClass::int8;
-constexpr PrecisionClass kInt4 = PrecisionClass::int4, kInt2 = PrecisionClass::int2;
-
 // A session whose tokens from `first` on see a selection, with its pages on the device. Queries are bf16 for
 // both.
 class PartitionCase {

@@ -8,11 +8,8 @@ using namespace tandem::test;
 
 namespace {
 
-constexpr PrecisionClass kBf16 = PrecisionClass::bf16, kInt8 = PrecisionClass::int8;
-
-constexpr PrecisionClass kInt4 = PrecisionClass::int4, kInt2 = PrecisionClass::int2;
-
-const std::vector<std::vector<PrecisionClass>> kPools{{kBf16}, {kInt8}, {kBf16, kInt8, kInt4, kInt2, kInt4}};
+const std::vector<std::vector<PrecisionClass>> kPrefillPools{
+    {kBf16}, {kInt8}, {kBf16, kInt8, kInt4, kInt2, kInt4}};
 
 using Rows = std::vector<std::vector<bf16>>;
 
@@ -24,8 +21,8 @@ std::vector<std::int64_t> someOf(std::int64_t count) {
 }
 
 // A chunk against float64 and the CPU, and bit for bit against decode of some of its tokens.
-void expectReference(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
-                     std::int64_t position, std::int64_t count) {
+void expectPrefill(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
+                   std::int64_t position, std::int64_t count) {
   PagedAttentionCase problem(shape, classes, {position + count});
   const Rows out = problem.prefill({{0, position, count}});
   std::vector<Chunk> tokens;
@@ -47,29 +44,29 @@ void expectReference(const AttentionShape& shape, const std::vector<PrecisionCla
 }  // namespace
 
 TEST("cuda prefill attention: equals float64 and the CPU, and decode bit for bit, wherever a chunk begins") {
-  for (const auto& classes : kPools) {
-    expectReference({4, 2, 64}, classes, 0, 100);
-    expectReference({4, 2, 64}, classes, 33, 40);
-    expectReference({4, 2, 64}, classes, 250, 70);
-    expectReference({4, 2, 64}, classes, 544, 1);
+  for (const auto& classes : kPrefillPools) {
+    expectPrefill({4, 2, 64}, classes, 0, 100);
+    expectPrefill({4, 2, 64}, classes, 33, 40);
+    expectPrefill({4, 2, 64}, classes, 250, 70);
+    expectPrefill({4, 2, 64}, classes, 544, 1);
   }
 }
 
 TEST("cuda prefill attention: takes every head dimension, and groups of one to sixteen") {
-  for (const auto& classes : kPools) {
-    expectReference({3, 3, 32}, classes, 5, 65);
-    expectReference({8, 1, 96}, classes, 5, 65);
-    expectReference({4, 1, 128}, classes, 5, 135);
-    expectReference({9, 1, 64}, classes, 5, 30);
-    expectReference({16, 1, 128}, classes, 300, 20);
+  for (const auto& classes : kPrefillPools) {
+    expectPrefill({3, 3, 32}, classes, 5, 65);
+    expectPrefill({8, 1, 96}, classes, 5, 65);
+    expectPrefill({4, 1, 128}, classes, 5, 135);
+    expectPrefill({9, 1, 64}, classes, 5, 30);
+    expectPrefill({16, 1, 128}, classes, 300, 20);
   }
 }
 
 TEST("cuda prefill attention: a window hides older tokens, whole runs of them too") {
-  for (const auto& classes : kPools) {
+  for (const auto& classes : kPrefillPools) {
     for (const int window : {1, 40, 300}) {
-      expectReference({4, 2, 32, window}, classes, 0, 90);
-      expectReference({4, 2, 32, window}, classes, 560, 40);
+      expectPrefill({4, 2, 32, window}, classes, 0, 90);
+      expectPrefill({4, 2, 32, window}, classes, 560, 40);
     }
   }
 }
@@ -79,13 +76,13 @@ TEST("cuda prefill attention: passes over pages that were given up, whole runs o
   mostly[0] = kBf16;
   const std::vector<std::vector<PrecisionClass>> pools{mostly, {kInt8, PrecisionClass::none, kInt4}};
   for (const auto& classes : pools) {
-    expectReference({4, 2, 64}, classes, 650, 30);
-    expectReference({4, 2, 32, 100}, classes, 650, 30);
+    expectPrefill({4, 2, 64}, classes, 650, 30);
+    expectPrefill({4, 2, 32, 100}, classes, 650, 30);
   }
 }
 
 TEST("cuda prefill attention: chunks of any size, alone or in a crowd, give a prompt's rows") {
-  for (const auto& classes : kPools) {
+  for (const auto& classes : kPrefillPools) {
     PagedAttentionCase problem({4, 1, 32}, classes, {400, 90});
     const Rows whole = problem.prefill({{0, 0, 400}});
     const Rows crowd = problem.prefill({{1, 10, 80}, {0, 0, 77}, {1, 0, 10}, {0, 77, 200}, {0, 277, 123}});

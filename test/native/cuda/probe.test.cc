@@ -7,19 +7,15 @@ using namespace tandem::test;
 
 namespace {
 
-constexpr PrecisionClass kBf16 = PrecisionClass::bf16, kInt8 = PrecisionClass::int8;
-
-constexpr PrecisionClass kInt4 = PrecisionClass::int4, kInt2 = PrecisionClass::int2;
-
 constexpr PrecisionClass kNone = PrecisionClass::none;
 
-const std::vector<std::vector<PrecisionClass>> kPools{{kBf16, kInt4, kInt8, kInt2, kNone},
-                                                      {kInt8, kNone, kInt2, kInt4}};
+const std::vector<std::vector<PrecisionClass>> kProbePools{{kBf16, kInt4, kInt8, kInt2, kNone},
+                                                           {kInt8, kNone, kInt2, kInt4}};
 
-void expectReference(const AttentionShape& shape, const std::vector<Chunk>& chunks) {
+void expectProbe(const AttentionShape& shape, const std::vector<Chunk>& chunks) {
   std::int64_t tokens = 0;
   for (const Chunk& chunk : chunks) tokens = std::max(tokens, chunk.position + chunk.count);
-  for (const auto& classes : kPools) {
+  for (const auto& classes : kProbePools) {
     PagedAttentionCase problem(shape, classes, {tokens});
     const auto sums = problem.probe(chunks, cuda::probeTileTokens(shape.heads, shape.kvHeads));
     for (std::size_t i = 0; i < chunks.size(); ++i) {
@@ -34,11 +30,11 @@ void expectReference(const AttentionShape& shape, const std::vector<Chunk>& chun
 }  // namespace
 
 TEST("cuda probe: parts of a row's attention equal float64 and the CPU, over pages of every class and none") {
-  expectReference({4, 2, 64}, {{0, 0, 1}, {0, 31, 2}, {0, 300, 30}});
-  expectReference({3, 3, 32}, {{0, 1070, 3}});
-  expectReference({4, 2, 32, 100}, {{0, 90, 1}, {0, 250, 30}});
-  expectReference({8, 1, 96}, {{0, 69, 1}});
-  expectReference({16, 1, 128}, {{0, 130, 3}});
+  expectProbe({4, 2, 64}, {{0, 0, 1}, {0, 31, 2}, {0, 300, 30}});
+  expectProbe({3, 3, 32}, {{0, 1070, 3}});
+  expectProbe({4, 2, 32, 100}, {{0, 90, 1}, {0, 250, 30}});
+  expectProbe({8, 1, 96}, {{0, 69, 1}});
+  expectProbe({16, 1, 128}, {{0, 130, 3}});
 }
 
 TEST("cuda probe: sums are the same bits alone and in a crowd, for any cut of the rows") {
@@ -48,7 +44,7 @@ TEST("cuda probe: sums are the same bits alone and in a crowd, for any cut of th
       {{0, 260, 1}, {0, 261, 30}, {0, 291, 9}, {1, 3, 1}},
   };
   for (const int window : {0, 150}) {
-    PagedAttentionCase problem({4, 2, 32, window}, kPools[0], {300, 70});
+    PagedAttentionCase problem({4, 2, 32, window}, kProbePools[0], {300, 70});
     std::vector<std::uint32_t> whole;
     for (const auto& chunks : cuts) {
       for (const int tileRows : {1, 3, cuda::probeTileTokens(4, 2)}) {

@@ -32,7 +32,7 @@ Bytes randomPage(PageFormat format, unsigned seed, const std::vector<float>& spe
 }
 
 // Pages of the class, together, to each class below it, against the CPU's bytes.
-void expectTwin(PageFormat format, const std::vector<Bytes>& pages) {
+void expectSamePages(PageFormat format, const std::vector<Bytes>& pages) {
   for (const PrecisionClass precision : kPrecisionClasses) {
     if (bitsOf(precision) >= bitsOf(format.precision)) continue;
     const PageFormat to = format.in(precision);
@@ -72,7 +72,7 @@ TEST("cuda requantize: writes the CPU's bytes, for every pair of classes and hea
   for (const PrecisionClass from : kSources) {
     for (const int headDim : {16, 32, 80, 128, 256}) {
       const PageFormat format{from, 2, headDim};
-      expectTwin(format, {randomPage(format, 1), randomPage(format, 2), randomPage(format, 3)});
+      expectSamePages(format, {randomPage(format, 1), randomPage(format, 2), randomPage(format, 3)});
     }
   }
 }
@@ -82,8 +82,8 @@ TEST("cuda requantize: equal elements, zeros, NaN, infinity and huge ranges beco
   for (const PrecisionClass from : kSources) {
     const PageFormat format{from, 1, 64};
     Bytes zeros(format.pageBytes() / sizeof(float), 0.0f);
-    expectTwin(format, {zeros, randomPage(format, 4, {NAN, infinity, -infinity}),
-                        randomPage(format, 5, {most, -most, 1e-38f, 1e-40f, -0.0f, 0.0f})});
+    expectSamePages(format, {zeros, randomPage(format, 4, {NAN, infinity, -infinity}),
+                             randomPage(format, 5, {most, -most, 1e-38f, 1e-40f, -0.0f, 0.0f})});
   }
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <string>
 
@@ -17,8 +16,6 @@ using namespace tandem;
 using namespace tandem::test;
 
 namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Request {
   SampleParams params = {};
@@ -177,7 +174,7 @@ TEST("cuda sample: extreme temperatures and logits") {
   expectAsOnProcessor(randomFloats(requests.size() * vocab, 16, 1e-30f), requests, "tiny logits");
   auto holes = randomFloats(requests.size() * vocab, 17, 2);
   for (std::size_t i = 0; i < holes.size(); ++i) {
-    if (i % vocab % 997 != 3) holes[i] = -kInfinity;
+    if (i % vocab % 997 != 3) holes[i] = -INFINITY;
   }
   expectAsOnProcessor(holes, requests, "few that are not minus infinity");
 }
@@ -259,9 +256,8 @@ TEST("cuda sample: a draw is the inverse of the cumulative distribution, exact b
   const std::vector<float> logits = randomFloats(kVocab, 19, 1);
   std::vector<float> weights(kVocab);
   const float highest = *std::max_element(logits.begin(), logits.end());
-  const double total =
-      cpu::rowKernels(Isa::portable)
-          .exponentials(logits.data(), kVocab, highest, 1 / 0.8f, -kInfinity, weights.data());
+  const double total = cpu::rowKernels(Isa::portable)
+                           .exponentials(logits.data(), kVocab, highest, 1 / 0.8f, -INFINITY, weights.data());
   std::vector<Request> requests;
   for (int position = 0; position < 40; ++position) {
     requests.push_back({.params = {.temperature = 0.8f, .seed = 9}, .position = position});
@@ -365,11 +361,11 @@ TEST("cuda sample: logits that no token can be drawn from are refused by name, a
       auto logits = right;
       logits[kVocab + at] = NAN;
       throws([&] { sampleWith(sampler, logits, requests); }, "the model produced NaN logits");
-      logits[kVocab + at] = kInfinity;
+      logits[kVocab + at] = INFINITY;
       throws([&] { sampleWith(sampler, logits, requests); }, "the model produced infinite logits");
     }
     auto none = right;
-    std::fill(none.begin(), none.begin() + kVocab, -kInfinity);
+    std::fill(none.begin(), none.begin() + kVocab, -INFINITY);
     throws([&] { sampleWith(sampler, none, requests); }, "no token may be drawn");
     cpu::Sampler processor(cpu::rowKernels(Isa::portable));
     const auto outcomes = sampleWith(sampler, right, requests);
@@ -382,14 +378,14 @@ TEST("cuda sample: logits that no token can be drawn from are refused by name, a
   std::vector<Request> requests(1);
   requests[0].params.temperature = 1;
   requests[0].suppressed = {0, 2};
-  isTrue(sampleOnDevice({NAN, 1, kInfinity, 1}, requests)[0].token % 2 == 1, "NaN and infinity suppressed");
+  isTrue(sampleOnDevice({NAN, 1, INFINITY, 1}, requests)[0].token % 2 == 1, "NaN and infinity suppressed");
   requests[0].suppressed = {0, 1, 2, 3};
-  throws([&] { sampleOnDevice({NAN, 1, kInfinity, 1}, requests); }, "no token may be drawn");
+  throws([&] { sampleOnDevice({NAN, 1, INFINITY, 1}, requests); }, "no token may be drawn");
   requests[0].suppressed.clear();
   requests[0].allowed = {0b1010};
-  isTrue(sampleOnDevice({NAN, 1, kInfinity, 1}, requests)[0].token % 2 == 1, "NaN and infinity not allowed");
+  isTrue(sampleOnDevice({NAN, 1, INFINITY, 1}, requests)[0].token % 2 == 1, "NaN and infinity not allowed");
   requests[0].allowed = {0};
-  throws([&] { sampleOnDevice({NAN, 1, kInfinity, 1}, requests); }, "suppressed or not allowed");
+  throws([&] { sampleOnDevice({NAN, 1, INFINITY, 1}, requests); }, "suppressed or not allowed");
 }
 
 TEST("cuda sample: what is asked for in vain is refused by name") {
@@ -422,7 +418,7 @@ TEST("cuda logprobs: of targets and of the best, as on the processor") {
     auto logits = randomFloats(kRows * static_cast<std::size_t>(vocab), 23, 4);
     // Equals in several parts, and a row with fewer tokens than are asked for.
     logits[0] = logits[vocab / 2] = logits[vocab - 1] = 30;
-    for (int token = 2; token < vocab; ++token) logits[static_cast<std::size_t>(vocab) + token] = -kInfinity;
+    for (int token = 2; token < vocab; ++token) logits[static_cast<std::size_t>(vocab) + token] = -INFINITY;
     const std::vector<std::int32_t> targets = {vocab / 2, -1, 0, vocab - 1, 1};
     DeviceArray<float> on(logits);
     cuda::DeviceSampler sampler(vocab, kRows);

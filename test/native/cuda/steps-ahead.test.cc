@@ -70,13 +70,13 @@ std::vector<StepResult> decodeAhead(Device& device, int lane, const std::vector<
 }
 
 // Tokens and log probabilities of a slot's life, told apart by a prompt's length.
-struct Sequence {
+struct PlannedSequence {
   std::int32_t promptTokens;
   SlotOptions options;
 };
 
-std::vector<Sequence> sequences() {
-  Sequence drawn{30, {}}, penalized{9, {}}, late{64, {}};
+std::vector<PlannedSequence> sequences() {
+  PlannedSequence drawn{30, {}}, penalized{9, {}}, late{64, {}};
   drawn.options.params.temperature = 1;
   drawn.options.params.seed = 5;
   drawn.options.params.frequencyPenalty = 0.7f;
@@ -94,10 +94,10 @@ std::vector<Sequence> sequences() {
 }
 
 // All have read their prompts and drawn a token, on this lane.
-std::vector<std::int32_t> openAll(Device& device, int lane, const std::vector<Sequence>& all) {
+std::vector<std::int32_t> openAll(Device& device, int lane, const std::vector<PlannedSequence>& all) {
   std::vector<std::int32_t> slots;
   partitionFor(device, lane);
-  for (const Sequence& sequence : all) {
+  for (const PlannedSequence& sequence : all) {
     const auto slot = static_cast<std::int32_t>(slots.size());
     openSlot(device, slot, sequence.promptTokens, sequence.options);
     start(device, lane,
@@ -193,7 +193,7 @@ TEST("cuda steps ahead: a step is behind the running one on the device at once, 
 TEST("cuda steps ahead: a step with a grammar, whose mask the token decides, waits for the one before it") {
   const TinyModel model(llama(), 46);
   const auto device = open(model);
-  std::vector<Sequence> all = sequences();
+  std::vector<PlannedSequence> all = sequences();
   all[0].options.grammar = lettersInTurn(*device);
   const std::vector<std::int32_t> slots = openAll(*device, 1, all);
   const std::vector<StepResult> expected = decodeWaiting(*device, 1, slots, 2);

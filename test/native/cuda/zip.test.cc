@@ -14,10 +14,10 @@ using namespace tandem::test;
 
 namespace {
 
-constexpr std::int64_t kPrompt = 200, kProbes = 32;
+constexpr std::int64_t kZipPrompt = 200, kZipProbes = 32;
 
-std::vector<std::int32_t> partOf(const std::vector<std::int32_t>& tokens, std::int64_t begin,
-                                 std::int64_t end) {
+std::vector<std::int32_t> promptPart(const std::vector<std::int32_t>& tokens, std::int64_t begin,
+                                     std::int64_t end) {
   return {tokens.begin() + begin, tokens.begin() + end};
 }
 
@@ -31,7 +31,7 @@ std::vector<std::uint32_t> read(Device& device, int slot, const std::vector<std:
   std::vector<std::uint32_t> sums(layers * pages);
   for (std::int64_t at = begin; at < end; at += chunk) {
     const std::int64_t next = std::min(end, at + chunk), row = std::max<std::int64_t>(0, firstProbe - at);
-    Step step{{slot}, {static_cast<std::int32_t>(next - at)}, partOf(tokens, at, next), {0}};
+    Step step{{slot}, {static_cast<std::int32_t>(next - at)}, promptPart(tokens, at, next), {0}};
     if (row < next - at) {
       step.probes = {{0, static_cast<std::int32_t>(row), static_cast<std::int32_t>(next - at - row)}};
     }
@@ -67,7 +67,7 @@ std::vector<PrecisionClass> classesBy(const std::vector<std::uint32_t>& sums, st
 
 Step sparseStep(const std::vector<std::int32_t>& tokens, std::int64_t begin, std::int64_t end,
                 const std::vector<std::uint8_t>& isSeen) {
-  Step step{{0}, {static_cast<std::int32_t>(end - begin)}, partOf(tokens, begin, end), {kWantLogits}};
+  Step step{{0}, {static_cast<std::int32_t>(end - begin)}, promptPart(tokens, begin, end), {kWantLogits}};
   step.sparse = {{0, static_cast<std::int32_t>(isSeen.size() / 2), isSeen}};
   return step;
 }
@@ -77,9 +77,9 @@ std::vector<float> sparseLogits(Device& device, const std::vector<std::int32_t>&
                                 const std::vector<std::uint8_t>& isSeen, std::int64_t chunk) {
   const auto end = static_cast<std::int64_t>(tokens.size());
   openSlot(device, 0, end);
-  append(device, 0, partOf(tokens, 0, kPrompt), 100);
+  append(device, 0, promptPart(tokens, 0, kZipPrompt), 100);
   std::vector<float> logits;
-  for (std::int64_t at = kPrompt; at < end; at += chunk) {
+  for (std::int64_t at = kZipPrompt; at < end; at += chunk) {
     logits = run(device, 0, sparseStep(tokens, at, std::min(end, at + chunk), isSeen)).entries[0].logits;
   }
   device.closeSlot(0);
@@ -89,7 +89,7 @@ std::vector<float> sparseLogits(Device& device, const std::vector<std::int32_t>&
 }  // namespace
 
 TEST("cuda zip: a sequence that is probed, packed and in part given up goes on near the processor's") {
-  const std::vector<std::int32_t> tokens = prompt(kPrompt + 20, 37);
+  const std::vector<std::int32_t> tokens = prompt(kZipPrompt + 20, 37);
   const auto end = static_cast<std::int64_t>(tokens.size());
   for (const Family& family : {families()[0], families()[3]}) {
     const TinyModel model(family.spec, 31);
@@ -101,7 +101,7 @@ TEST("cuda zip: a sequence that is probed, packed and in part given up goes on n
     std::vector<std::uint32_t> expectedSums, sums;
     for (Device* each : {&processor, device.get()}) {
       openSlot(*each, 0, end);
-      const auto found = read(*each, 0, tokens, 0, kPrompt, 100, kPrompt - kProbes);
+      const auto found = read(*each, 0, tokens, 0, kZipPrompt, 100, kZipPrompt - kZipProbes);
       if (each == &processor) {
         expectedSums = found;
         classes = classesBy(found, layers, 6);
@@ -113,11 +113,11 @@ TEST("cuda zip: a sequence that is probed, packed and in part given up goes on n
         sums = found;
       }
       isTrue(test::convert(*each, 0, 0, 6, classes), "room");
-      (each == &processor ? expected : logits) = append(*each, 0, partOf(tokens, kPrompt, end), 11);
+      (each == &processor ? expected : logits) = append(*each, 0, promptPart(tokens, kZipPrompt, end), 11);
     }
     for (std::size_t i = 0; i < sums.size(); ++i) {
-      const double part = static_cast<double>(expectedSums[i]) / kSaliencyUnits / kProbes;
-      near(static_cast<double>(sums[i]) / kSaliencyUnits / kProbes, part, 0.03 * part + 1e-3,
+      const double part = static_cast<double>(expectedSums[i]) / kSaliencyUnits / kZipProbes;
+      near(static_cast<double>(sums[i]) / kSaliencyUnits / kZipProbes, part, 0.03 * part + 1e-3,
            std::string(family.name) + ", what falls on page " + std::to_string(i));
     }
     const double apart = relativeError(logits, expected);
@@ -128,7 +128,7 @@ TEST("cuda zip: a sequence that is probed, packed and in part given up goes on n
 }
 
 TEST("cuda zip: sums and what follows are the same bits in any chunks, alone and in a crowd") {
-  const std::vector<std::int32_t> tokens = prompt(kPrompt + 12, 41), other = prompt(70, 29);
+  const std::vector<std::int32_t> tokens = prompt(kZipPrompt + 12, 41), other = prompt(70, 29);
   const auto end = static_cast<std::int64_t>(tokens.size());
   const TinyModel model(llama(), 32);
   const auto layers = static_cast<std::size_t>(model.spec().layers);
@@ -138,12 +138,13 @@ TEST("cuda zip: sums and what follows are the same bits in any chunks, alone and
   for (const std::int64_t chunk : {100, 23, 1}) {
     openSlot(*device, 0, end);
     // Before the probes chunks are of no matter here.
-    append(*device, 0, partOf(tokens, 0, kPrompt - kProbes - 4), 128);
-    const auto sums = read(*device, 0, tokens, kPrompt - kProbes - 4, kPrompt, chunk, kPrompt - kProbes);
+    append(*device, 0, promptPart(tokens, 0, kZipPrompt - kZipProbes - 4), 128);
+    const auto sums =
+        read(*device, 0, tokens, kZipPrompt - kZipProbes - 4, kZipPrompt, chunk, kZipPrompt - kZipProbes);
     if (expectedSums.empty()) expectedSums = sums;
     isTrue(sums == expectedSums, "sums, in chunks of " + std::to_string(chunk));
     isTrue(test::convert(*device, 0, 0, 6, classesBy(sums, layers, 6)), "room");
-    const std::vector<float> logits = append(*device, 0, partOf(tokens, kPrompt, end),
+    const std::vector<float> logits = append(*device, 0, promptPart(tokens, kZipPrompt, end),
                                              static_cast<std::size_t>(std::min<std::int64_t>(chunk, 12)));
     if (expected.empty()) expected = logits;
     expectSame(logits, expected, "logits, in chunks of " + std::to_string(chunk));
@@ -158,18 +159,18 @@ TEST("cuda zip: sums and what follows are the same bits in any chunks, alone and
   openSlot(narrow, 0, end);
   openSlot(narrow, 1, 80);
   openSlot(narrow, 2, 80);
-  append(narrow, 0, partOf(tokens, 0, kPrompt - kProbes), 128);
+  append(narrow, 0, promptPart(tokens, 0, kZipPrompt - kZipProbes), 128);
   append(narrow, 2, other, 128);
   std::vector<std::int32_t> all{5};
   all.insert(all.end(), other.begin(), other.end());
-  all.insert(all.end(), tokens.begin() + kPrompt - kProbes, tokens.begin() + kPrompt);
+  all.insert(all.end(), tokens.begin() + kZipPrompt - kZipProbes, tokens.begin() + kZipPrompt);
   const StepResult result =
       run(narrow, 0,
           {{2, 1, 0},
-           {1, 70, static_cast<std::int32_t>(kProbes)},
+           {1, 70, static_cast<std::int32_t>(kZipProbes)},
            all,
            {0, 0, 0},
-           {{0, 0, 1}, {1, 3, 40}, {2, 0, static_cast<std::int32_t>(kProbes)}, {1, 60, 2}}});
+           {{0, 0, 1}, {1, 3, 40}, {2, 0, static_cast<std::int32_t>(kZipProbes)}, {1, 60, 2}}});
   isTrue(result.saliency[2] == expectedSums, "sums in a crowd");
   for (const std::size_t index : {0, 3}) {
     double total = 0;
@@ -178,11 +179,11 @@ TEST("cuda zip: sums and what follows are the same bits in any chunks, alone and
          "all of the rows' attention");
   }
   isTrue(test::convert(narrow, 0, 0, 6, classesBy(expectedSums, layers, 6)), "room");
-  expectSame(append(narrow, 0, partOf(tokens, kPrompt, end), 12), expected, "logits, read in a crowd");
+  expectSame(append(narrow, 0, promptPart(tokens, kZipPrompt, end), 12), expected, "logits, read in a crowd");
 }
 
 TEST("cuda zip: rows that do not look everywhere are near the processor's, and the same bits in any chunks") {
-  const std::vector<std::int32_t> tokens = prompt(kPrompt + 12, 43);
+  const std::vector<std::int32_t> tokens = prompt(kZipPrompt + 12, 43);
   // By layer and page of the first five.
   const std::vector<std::uint8_t> isSeen{1, 0, 0, 1, 0, 1, 1, 0, 0, 0}, everywhere(10, 1);
   for (const Family& family : {families()[0], families()[3]}) {
@@ -203,27 +204,27 @@ TEST("cuda zip: rows that do not look everywhere are near the processor's, and t
 }
 
 TEST("cuda zip: a row that does not look everywhere leaves those beside it as they are") {
-  const std::vector<std::int32_t> tokens = prompt(kPrompt + 12, 47);
+  const std::vector<std::int32_t> tokens = prompt(kZipPrompt + 12, 47);
   const std::vector<std::uint8_t> isSeen{1, 0, 0, 1, 0, 0, 1, 0, 0, 0};
   const TinyModel model(llama(), 34);
   const auto device = open(model);
   const std::vector<float> dense = logitsOf(*device, tokens, 100),
                            sparse = sparseLogits(*device, tokens, isSeen, 12);
   for (const int slot : {0, 1, 2, 3}) {
-    openSlot(*device, slot, kPrompt + 12);
-    append(*device, slot, partOf(tokens, 0, slot == 3 ? kPrompt + 11 : kPrompt), 100);
+    openSlot(*device, slot, kZipPrompt + 12);
+    append(*device, slot, promptPart(tokens, 0, slot == 3 ? kZipPrompt + 11 : kZipPrompt), 100);
   }
   // A sparse and a dense sequence whose rows come together, one of each with its last row alone.
   const auto readSparse = [&](int slot, std::int64_t count) {
-    Step step = sparseStep(tokens, kPrompt, kPrompt + count, isSeen);
+    Step step = sparseStep(tokens, kZipPrompt, kZipPrompt + count, isSeen);
     step.slots = {slot};
     run(*device, 0, std::move(step));
   };
   readSparse(0, 1);
   readSparse(1, 11);
   std::vector<std::int32_t> all{tokens.back()};
-  all.insert(all.end(), tokens.begin() + kPrompt + 1, tokens.end());
-  all.insert(all.end(), tokens.begin() + kPrompt, tokens.end());
+  all.insert(all.end(), tokens.begin() + kZipPrompt + 1, tokens.end());
+  all.insert(all.end(), tokens.begin() + kZipPrompt, tokens.end());
   all.push_back(tokens.back());
   Step step{{1, 0, 2, 3}, {1, 11, 12, 1}, all, {kWantLogits, kWantLogits, kWantLogits, kWantLogits}};
   step.sparse = {{0, 5, isSeen}, {1, 5, isSeen}};

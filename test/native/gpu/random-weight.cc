@@ -9,7 +9,6 @@
 namespace tandem::gpu {
 namespace {
 
-constexpr std::size_t kPattern = std::size_t{1} << 16;
 constexpr std::size_t kBeyondCaches = kTiny ? 1 << 16 : std::size_t{256} << 20;
 
 }  // namespace

@@ -1,11 +1,15 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <vector>
 
 #include "cuda/matmul.h"
 
 namespace tandem::gpu {
+
+// Values that are drawn; more of them repeat these.
+inline constexpr std::size_t kPattern = std::size_t{1} << 16;
 
 struct WeightShape {
   int outputs, inputs;

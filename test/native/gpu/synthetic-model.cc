@@ -20,7 +20,6 @@ namespace {
 using test::DeviceArray;
 using test::repeated;
 
-constexpr std::size_t kPattern = std::size_t{1} << 16;
 constexpr float kEps = 1e-5f;
 
 DeviceArray<bf16> randomMatrix(std::size_t elements, float deviation) {
