@@ -27,7 +27,7 @@ enum : int {
   kFork,
   kReturned,
   kLeaving,
-  kForked = 12,
+  kForked = 36,
   kShared = 20,
   kSlots = 40
 };
