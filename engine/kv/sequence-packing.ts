@@ -54,20 +54,27 @@ function classesAtOnce(forms: readonly PackedForm[]): number {
   return forms.some(decidesByAttention) ? 2 : 1;
 }
 
-/**
- * Blocks to keep free beside a sequence that starts, so that those that run can be packed: of each class that a batch brings
- * the chunk which it may begin. More would only keep sequences out: what does not fit now is tried again, in smaller parts,
- * when something has come free, and a sequence that waits for it for too long has a younger one give way.
- */
-export function roomBeside(kv: PoolSizes, forms: readonly PackedForm[]): number {
-  return Math.min(classesAtOnce(forms) * kv.chunkBlocks, packingRoom(kv, forms));
+/** Blocks that a batch becomes, at most. */
+function batchRoom(kv: PoolSizes, forms: readonly PackedForm[]): number {
+  return Math.ceil((batchBlocks * mostBytes(kv, forms)) / kv.blockBytes);
 }
 
-/** Blocks that the longest sequence leaves free, so that it can be packed while it holds its exact pages and is alone. */
+/**
+ * Blocks to keep free beside a sequence that starts, so that those that run can be packed: the chunks that one batch begins at
+ * most. More would only keep sequences out, since packing begins ahead of time: what finds no room is tried again, in smaller
+ * parts, before each of the steps that are left until it is due.
+ */
+export function roomBeside(kv: PoolSizes, forms: readonly PackedForm[]): number {
+  const { chunkBlocks } = kv;
+  const wanted = classesAtOnce(forms) * chunkBlocks + Math.max(0, batchRoom(kv, forms) - chunkBlocks);
+  return Math.min(wanted, packingRoom(kv, forms));
+}
+
+/** Blocks that the longest sequence leaves free, so that it can be packed while it holds its exact pages, and is alone. */
 export function packingRoom(kv: PoolSizes, forms: readonly PackedForm[]): number {
   // A packed page needs a chunk of its class, and pages of another class may lie at both ends of what is free.
   const least = (classesAtOnce(forms) + 1) * kv.chunkBlocks;
-  const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, forms)) / kv.blockBytes);
+  const wanted = least + batchRoom(kv, forms);
   return Math.max(least, Math.min(wanted, Math.floor(kv.totalBlocks / 8)));
 }
 

@@ -27,14 +27,14 @@ enum : int {
   kFork,
   kReturned,
   kLeaving,
-  kForked = 36,
+  kForked = 28,
   kShared = 20,
-  kSlots = 40
+  kSlots = 30
 };
 
 bool stays(int slot) { return slot < kLeaving || slot % 8 == 4; }
 
-constexpr int kRead = 100, kAll = 130;
+constexpr int kRead = 70, kAll = 90;
 // Full ones of those that were read.
 constexpr std::int64_t kBlocks = kRead / kPageTokens;
 
