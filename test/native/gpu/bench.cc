@@ -1,12 +1,14 @@
 // Times each kernel against the copy bandwidth of the same run.
 //
-//   gpu-bench FILE.json [seconds]
+//   gpu-bench FILE.json [seconds] [part of a name]
 //
 // A memory-bound kernel's ratio is of copy bandwidth, counting what it must read and write; for a matmul of
 // more than 64 rows the value is FLOP/s. PyTorch's times of the same shapes come from torch-baselines.py.
 
 #include <cstdlib>
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/append-kv.h"
@@ -39,7 +41,7 @@ namespace {
 
 class Bench {
  public:
-  explicit Bench(double seconds) : end_(now() + seconds) {
+  Bench(double seconds, std::string only) : end_(now() + seconds), only_(std::move(only)) {
     const std::size_t bytes = kTiny ? 1 << 20 : std::size_t{1} << 30;
     DeviceArray<std::byte> from(bytes), to(bytes);
     const double time =
@@ -50,19 +52,19 @@ class Bench {
 
   // A kernel that moves so many bytes. What no time is left for is named and left out.
   void memoryBound(const std::string& name, double bytes, const std::function<void()>& enqueue) {
-    if (now() > end_) return skipped_.push_back(name);
+    if (!isWanted(name)) return;
     const double rate = bytes / secondsOf(kStream, kBudget, enqueue);
     rows_.push_back({name, 1e-9 * rate, "GB/s", 1e-9 * copyBytesPerSecond_, rate / copyBytesPerSecond_});
   }
 
   // Seconds, to be compared with another program's.
   void timed(const std::string& name, const std::function<void()>& enqueue) {
-    if (now() > end_) return skipped_.push_back(name);
+    if (!isWanted(name)) return;
     rows_.push_back({name, 1e6 * secondsOf(kStream, kBudget, enqueue), "us"});
   }
 
   void computeBound(const std::string& name, double flop, const std::function<void()>& enqueue) {
-    if (now() > end_) return skipped_.push_back(name);
+    if (!isWanted(name)) return;
     rows_.push_back({name, 1e-12 * flop / secondsOf(kStream, kBudget, enqueue), "TFLOP/s"});
   }
 
@@ -75,9 +77,18 @@ class Bench {
   }
 
  private:
+  // Notes what is not measured because no time is left.
+  bool isWanted(const std::string& name) {
+    if (name.find(only_) == std::string::npos) return false;
+    if (now() <= end_) return true;
+    skipped_.push_back(name);
+    return false;
+  }
+
   static constexpr double kBudget = kTiny ? 0.001 : 0.15;
 
   double end_;
+  std::string only_;
   double copyBytesPerSecond_ = 0;
   std::vector<Row> rows_;
   std::vector<std::string> skipped_;
@@ -462,9 +473,9 @@ void benchSteps(Bench& bench, int sms) {
 
 int main(int argc, char** argv) {
   try {
-    if (argc < 2) throw Error("usage: gpu-bench FILE.json [seconds]");
+    if (argc < 2) throw Error("usage: gpu-bench FILE.json [seconds] [part of a name]");
     const OpenDevice device = openDevice();
-    Bench bench(argc > 2 ? std::atof(argv[2]) : 120);
+    Bench bench(argc > 2 ? std::atof(argv[2]) : 120, argc > 3 ? argv[3] : "");
     benchAttention(bench);
     benchPrefillAttention(bench);
     benchProbe(bench);
