@@ -3,7 +3,13 @@ import path from 'node:path';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import { chooseDevice } from './choose-device.js';
 import type { BornClass, Device, DeviceInfo, PrecisionClass } from './device/device.js';
-import { cpuInfo, cudaInfo, type NativeDeviceSettings, openNativeDevice } from './device/native.js';
+import {
+  chunkPages,
+  cpuInfo,
+  cudaInfo,
+  type NativeDeviceSettings,
+  openNativeDevice,
+} from './device/native.js';
 import { EngineError } from './errors.js';
 import { checkFits } from './gpu-memory.js';
 import { blocksFor } from './kv/admission.js';
@@ -12,7 +18,7 @@ import { byAttention, type PackedForm, uniform } from './kv/page-classes.js';
 import { pageTokens } from './kv/page-tokens.js';
 import { PartitionRule } from './kv/partition-rule.js';
 import { PressureRule } from './kv/pressure-rule.js';
-import { chunkPages, mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
+import { mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
 import { SparsePrefill } from './kv/sparse-prefill.js';
 import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
@@ -215,9 +221,9 @@ function defaultKvBytes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | '
 function partitionBytes(spec: ModelSpec, rule: PartitionRule, sequences: number): number {
   const of = (precision: PrecisionClass) => blockBytes(spec, precision);
   const classBlockBytes = { bf16: of('bf16'), int8: of('int8'), int4: of('int4'), int2: of('int2') };
-  const sizes = { blockBytes: classBlockBytes.bf16, classBlockBytes };
+  const sizes = { blockBytes: classBlockBytes.bf16, classBlockBytes, chunkPages: chunkPages() };
   const blocks = mostBlocks(sizes, rule, Number.POSITIVE_INFINITY) * sequences;
-  const chunkBlocks = Math.ceil(chunkPages / spec.layers);
+  const chunkBlocks = Math.ceil(sizes.chunkPages / spec.layers);
   const room = partitionRoom({ ...sizes, chunkBlocks, totalBlocks: Number.POSITIVE_INFINITY });
   return (blocks + room) * sizes.blockBytes;
 }

@@ -19,6 +19,8 @@ import type {
 export interface NativeAddon {
   /** What this process may use of the machine; `isas` best first. */
   cpuInfo(): { cores: number; isas: NativeIsa[] };
+  /** Pages of a KV pool's own class that lie together and serve one class at a time: the same for every device. */
+  readonly chunkPages: number;
   /** What is found of CUDA now. Never throws: what is wrong is said in `problem`. */
   cudaInfo(): CudaInfo;
   /** out = a b, or out += a b, in float64 on all cores; returns when it is done. */
@@ -174,6 +176,7 @@ export interface NativeDevice {
     pageTokens: number;
     blockBytes: number;
     totalBlocks: number;
+    chunkPages: number;
     chunkBlocks: number;
     classBlockBytes: Record<PrecisionClass, number>;
   };

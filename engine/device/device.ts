@@ -261,7 +261,9 @@ export interface KvPool {
   /** The same of each class. */
   readonly classBlockBytes: Readonly<Record<PrecisionClass, number>>;
   readonly totalBlocks: number;
-  /** Blocks whose memory serves one class at a time, rounded up. */
+  /** Pages of `precision` that lie together and serve one class at a time. */
+  readonly chunkPages: number;
+  /** The same in blocks, rounded up. */
   readonly chunkBlocks: number;
   /** Blocks that could be reserved now. */
   freeBlocks(): number;

@@ -39,6 +39,11 @@ export interface CpuInfo {
   readonly isas: readonly NativeIsa[];
 }
 
+/** `KvPool.chunkPages` of any device. */
+export function chunkPages(): number {
+  return loadAddon().chunkPages;
+}
+
 export function cpuInfo(): CpuInfo {
   return { name: cpuName(), ...loadAddon().cpuInfo() };
 }

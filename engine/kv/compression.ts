@@ -8,7 +8,7 @@ export interface Compression {
   readonly convertedBlocks: number;
   /** Tokens that were given up, since the start. */
   readonly droppedTokens: number;
-  /** Blocks to keep free, so that sequences can be packed while they hold their exact pages. */
+  /** Blocks to keep free beside a sequence that starts, so that others can be packed while they hold their exact pages. */
   readonly room: number;
   mustPack(sequence: Sequence): boolean;
   /** Tokens that a step may bring before more must be packed. */

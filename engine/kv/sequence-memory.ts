@@ -262,8 +262,8 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#freeSlots.length > 0;
   }
 
-  get isTight(): boolean {
-    return this.#options.pressure !== undefined && !this.free.make(this.#packRoom + 1);
+  makeRoomToSqueeze(): boolean {
+    return this.#options.pressure === undefined || this.free.make(this.#packRoom + 1);
   }
 
   squeezable(sequence: Sequence): Squeezable | undefined {

@@ -18,9 +18,10 @@ import type { PrefixCache } from './prefix-cache.js';
 
 /**
  * A growing sequence has its next pages converted so many tokens before that is due: not more, because so long it holds both
- * forms of them; not less, because a conversion may have to wait for others, and then the sequence would.
+ * forms of them; not less, because a conversion may have to wait for others, or until there is room, and then the sequence
+ * would.
  */
-const aheadTokens = 8;
+const aheadTokens = 12;
 /** Blocks of one sequence that are converted at once; for a while there are both forms of them. */
 const batchBlocks = 8;
 
@@ -48,11 +49,32 @@ function mostBytes({ classBlockBytes }: PoolSizes, forms: readonly PackedForm[])
 /** What the room depends on. */
 export type PoolSizes = Pick<KvPool, 'blockBytes' | 'classBlockBytes' | 'chunkBlocks' | 'totalBlocks'>;
 
-/** Blocks to keep free, so that sequences can be packed while they hold their exact pages. */
+/** Classes that pages are packed into at once, at most. */
+function classesAtOnce(forms: readonly PackedForm[]): number {
+  return forms.some(decidesByAttention) ? 2 : 1;
+}
+
+/** Blocks that a batch becomes, at most. */
+function batchRoom(kv: PoolSizes, forms: readonly PackedForm[]): number {
+  return Math.ceil((batchBlocks * mostBytes(kv, forms)) / kv.blockBytes);
+}
+
+/**
+ * Blocks to keep free beside a sequence that starts, so that those that run can be packed: the chunks that one batch begins at
+ * most. More would only keep sequences out, since packing begins ahead of time: what finds no room is tried again, in smaller
+ * parts, before each of the steps that are left until it is due.
+ */
+export function roomBeside(kv: PoolSizes, forms: readonly PackedForm[]): number {
+  const { chunkBlocks } = kv;
+  const wanted = classesAtOnce(forms) * chunkBlocks + Math.max(0, batchRoom(kv, forms) - chunkBlocks);
+  return Math.min(wanted, packingRoom(kv, forms));
+}
+
+/** Blocks that the longest sequence leaves free, so that it can be packed while it holds its exact pages, and is alone. */
 export function packingRoom(kv: PoolSizes, forms: readonly PackedForm[]): number {
   // A packed page needs a chunk of its class, and pages of another class may lie at both ends of what is free.
-  const least = (forms.some(decidesByAttention) ? 3 : 2) * kv.chunkBlocks;
-  const wanted = least + Math.ceil((batchBlocks * mostBytes(kv, forms)) / kv.blockBytes);
+  const least = (classesAtOnce(forms) + 1) * kv.chunkBlocks;
+  const wanted = least + batchRoom(kv, forms);
   return Math.max(least, Math.min(wanted, Math.floor(kv.totalBlocks / 8)));
 }
 
@@ -76,7 +98,7 @@ export class SequencePacking implements Compression {
     const { kv, schedule, layers } = options;
     this.#options = options;
     this.#blockRatio = mostBytes(kv, schedule.forms) / kv.blockBytes;
-    this.room = packingRoom(kv, schedule.forms);
+    this.room = roomBeside(kv, schedule.forms);
     const chosen = schedule.forms.find(decidesByAttention);
     this.#pages = chosen && new PageCounts(layers, chosen);
   }

@@ -25,14 +25,11 @@ export interface SequencePartitionsOptions {
 }
 
 /** What the sizes of blocks say about a pool. */
-export type BlockSizes = Pick<KvPool, 'blockBytes' | 'classBlockBytes'>;
-
-/** Exact pages that lie together and serve one class at a time: see native/kv/page-pool.h. */
-export const chunkPages = 16;
+export type BlockSizes = Pick<KvPool, 'blockBytes' | 'classBlockBytes' | 'chunkPages'>;
 
 /** The most blocks that one sequence takes when it has `tokens` tokens: no more from some length on. */
 export function mostBlocks(
-  { blockBytes, classBlockBytes }: BlockSizes,
+  { blockBytes, classBlockBytes, chunkPages }: BlockSizes,
   rule: PartitionRule,
   tokens: number,
 ): number {

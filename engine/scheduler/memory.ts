@@ -29,8 +29,11 @@ export interface Memory<W> {
   reserve(work: W, tokens: number): boolean;
   /** Whether a slot is free. */
   readonly hasSlot: boolean;
-  /** Whether what is free is no more than it takes to squeeze someone. */
-  readonly isTight: boolean;
+  /**
+   * Has as much be free as it takes to squeeze someone, from what lies scattered or is only kept for others. False if that
+   * cannot be had: whoever is to be squeezed must be now. True where nobody ever is.
+   */
+  makeRoomToSqueeze(): boolean;
   /** What `squeeze` would do to a sequence that has a slot; undefined: nothing. */
   squeezable(work: W): Squeezable | undefined;
   /**

@@ -51,7 +51,7 @@ export class Room<W extends Work> {
   /** Room for so many more tokens of a sequence that has a slot, whoever must give way for it. */
   make(work: W, tokens: number): boolean {
     // Where nothing is left there is no room to squeeze either.
-    if (this.memory.isTight) this.#squeeze();
+    if (!this.memory.makeRoomToSqueeze()) this.#squeeze();
     return this.#press(work, () => this.memory.reserve(work, work.computedTokens + tokens));
   }
 

@@ -2,8 +2,10 @@ import { Command, Option } from 'commander';
 import { cacheContenders } from '../concurrency/contenders.js';
 import { concurrencyFigures, concurrencyRows } from '../concurrency/figures.js';
 import { watchRunning } from '../concurrency/running-watch.js';
+import { TextPrompts } from '../concurrency/text-prompts.js';
 import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
+import { demoText } from '../quality/held-out-text.js';
 import { Random } from '../random.js';
 import { Rows } from '../rows.js';
 import type { Contender } from '../schedulers/contenders.js';
@@ -24,6 +26,7 @@ interface ConcurrencyOptions {
   requests: number;
   prompt: LengthDistribution;
   output: LengthDistribution;
+  text?: string;
   repetitions: number;
   seed: number;
   json?: string;
@@ -48,6 +51,7 @@ export function concurrencyCommand(argv: readonly string[]): Command {
     .option('--requests <n>', 'in all', wholeNumber(1), 192)
     .addOption(lengths('--prompt <length>', 'tokens of a prompt, as 512, 128-1024 or exp:512', '1536'))
     .addOption(lengths('--output <length>', 'tokens to generate, likewise', '512'))
+    .option('--text <file>', "that prompts are stretches of; the demo model's held-out text if absent")
     .option('--repetitions <n>', 'turns of each', wholeNumber(1), 1)
     .option('--seed <n>', 'of lengths and prompts', wholeNumber(0), 1)
     .option('--json <file>', 'write the rows to a file')
@@ -93,16 +97,21 @@ async function runConcurrency(
 }
 
 /** As many requests at once as there are clients, on a server that has not room for all of them. */
-function askLoad({ clients, requests, prompt, output, seed }: ConcurrencyOptions): Ask {
+function askLoad({ clients, requests, prompt, output, text, seed }: ConcurrencyOptions): Ask {
   return async ({ target, model, prompts }) => {
     // The same for every server.
     const random = new Random(seed);
+    const stretches = await TextPrompts.open(target, text ?? demoText, new Random(seed));
     let shortened = 0;
     const drawn = Array.from({ length: requests }, () => {
       const outputTokens = output(random);
       const lengths = withinContext(model, { outputTokens, promptTokens: prompt(random) });
       if (lengths.isShortened) shortened += 1;
-      return { model: model.id, prompt: prompts.next(lengths.promptTokens), maxTokens: lengths.outputTokens };
+      return {
+        model: model.id,
+        prompt: stretches.next(lengths.promptTokens),
+        maxTokens: lengths.outputTokens,
+      };
     });
     const warning = shorteningNotice(model, shortened, requests);
     if (warning !== undefined) notice(warning);

@@ -9,6 +9,7 @@ const against = 'reference';
 export const concurrencyRows: readonly FigureRow[] = [
   { figure: 'peak', title: 'sequences at once, peak', unit: 'sequences', against },
   { figure: 'usual', title: 'sequences at once, median while requests wait', unit: 'sequences', against },
+  { figure: 'mean', title: 'sequences at once, mean while requests wait', unit: 'sequences', against },
   { figure: 'exact', title: 'KV memory in exact pages', unit: '%' },
   { figure: 'smaller', title: 'KV memory in smaller pages', unit: '%' },
   { figure: 'scattered', title: 'KV memory that lies scattered', unit: '%' },
@@ -42,6 +43,7 @@ export function concurrencyFigures({ traces, seconds }: LoadResult, looks: reado
   return {
     peak: most,
     usual: median(full.map(({ running }) => running)),
+    mean: mean(full.map(({ running }) => running)),
     exact: part('exact'),
     smaller: part('smaller'),
     scattered: part('scattered'),

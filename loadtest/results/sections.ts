@@ -111,9 +111,9 @@ export const sections: Readonly<Record<string, Section>> = {
     title: 'More sequences in the same memory',
     about:
       'The server with the demo model and the same `--kv-memory` under each `--kv`, and `zip` at other values of tau ' +
-      '(`zip-0.975`), loaded by more clients than have room, each with one request at a time. Sequences at once are those ' +
-      'that have a slot and their KV on the device: no waiting request and none that gave way. Their median, and what the ' +
-      'memory is taken by on average, are those from the end of the first answer on while requests wait; the rest of the ' +
+      '(`zip-0.975`), loaded by more clients than have room, each with one request at a time, whose prompt is a stretch of a text. Sequences at ' +
+      'once are those that have a slot and their KV on the device: no waiting request and none that gave way. Their median and ' +
+      'mean, and what the memory is taken by on average, are those from the end of the first answer on while requests wait; the rest of the ' +
       'memory is free. TTFT counts from when a client asked, so it holds the wait for room. Baseline is the exact cache.',
   },
   'prefill-demo': {

@@ -7,6 +7,7 @@
 #include "cuda-info.h"
 #include "device-wrap.h"
 #include "instance.h"
+#include "kv/page-pool.h"
 #include "multiply.h"
 #include "open-device.h"
 #include "vision-encoder-wrap.h"
@@ -27,6 +28,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* instance = new Instance;
   instance->deviceClass = Napi::Persistent(DeviceWrap::define(env));
   env.SetInstanceData(instance);  // freed with the environment
+  exports.Set("chunkPages", static_cast<double>(kChunkPages));
   exports.Set("cpuInfo", Napi::Function::New(env, cpuInfo));
   exports.Set("cudaInfo", Napi::Function::New(env, cudaInfo));
   exports.Set("multiply", Napi::Function::New(env, multiply));

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { cacheContenders } from '../../loadtest/concurrency/contenders.js';
 import { concurrencyFigures } from '../../loadtest/concurrency/figures.js';
+import { TextPrompts } from '../../loadtest/concurrency/text-prompts.js';
+import { Random } from '../../loadtest/random.js';
 import { serveSettings } from '../../loadtest/serve/serve-settings.js';
 import { measure } from './bench.js';
 import { benchHere } from './run-here.js';
@@ -14,6 +16,24 @@ describe('caches that are compared', () => {
     expect(serveSettings(undefined, zip!.flags).settings.engine).toMatchObject({ kv: 'zip', zipTau: 0.9 });
     expect(() => cacheContenders(['int3'])).toThrow(/^"int3" is none of exact, int8/);
     expect(() => cacheContenders(['zip-2'])).toThrow(/zip-0\.9/);
+  });
+});
+
+describe('prompts from a text', () => {
+  const ids = Array.from({ length: 40 }, (_, place) => place);
+
+  it('are stretches of it that begin at places of their own, the same for the same seed', () => {
+    const prompts = TextPrompts.of('a.txt', ids, new Random(1));
+    const begun = Array.from({ length: 31 }, () => {
+      const prompt = prompts.next(10);
+      expect(prompt).toEqual(ids.slice(prompt[0]!, prompt[0]! + 10));
+      return prompt[0];
+    });
+    expect(new Set(begun).size).toBe(31);
+    const again = TextPrompts.of('a.txt', ids, new Random(1));
+    expect(begun).toEqual(begun.map(() => again.next(10)[0]));
+    expect(() => prompts.next(10)).toThrow('a.txt has 40 tokens, too few for one more prompt of 10');
+    expect(() => prompts.next(41)).toThrow('give a longer --text');
   });
 });
 
@@ -31,7 +51,7 @@ describe('figures of concurrency', () => {
     clientCpuShare: 0,
   };
 
-  it('have the peak of all looks, and the median of those at which requests wait since the first has ended', () => {
+  it('have the peak of all looks, and median and mean of those at which requests wait since the first has ended', () => {
     const found = concurrencyFigures(load, [
       look(0, 0, 0, 1),
       look(100, 1, 2, 1),
@@ -41,6 +61,7 @@ describe('figures of concurrency', () => {
       look(250, 5, 3, 3),
       look(300, 6, 0, 3),
     ]);
+    expect(found.mean).toBeCloseTo(14 / 3);
     expect(found).toMatchObject({ peak: 6, usual: 5, preemptions: 2, ttftP50: 200, tbtP50: 10, rate: 3 });
     expect(found.exact).toBeCloseTo(50);
     expect(found.smaller).toBeCloseTo(20);

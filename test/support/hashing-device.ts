@@ -259,6 +259,7 @@ export class HashingDevice implements Device {
       blockBytes: classBlockBytes.bf16,
       classBlockBytes,
       totalBlocks: blocks,
+      chunkPages: layers,
       chunkBlocks: 1,
       freeBlocks: () => Math.floor(free() / classBlockBytes.bf16),
       compact: (count) => {

@@ -22,7 +22,6 @@ export interface SimulatedMemoryOptions<W> {
 export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   readonly pageTokens = pageTokens;
   readonly packs = false;
-  readonly isTight = false;
   readonly totalPages: number;
   readonly hostPages: number;
   readonly cache: SimulatedCache;
@@ -119,6 +118,10 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
 
   squeeze(): boolean {
     return false;
+  }
+
+  makeRoomToSqueeze(): boolean {
+    return true;
   }
 
   mustPack(): boolean {

@@ -83,8 +83,8 @@ export class CountedMemory implements Memory<CountedWork> {
     return this.held.size < this.slots;
   }
 
-  get isTight(): boolean {
-    return this.squeezes && this.pages - this.used <= 4;
+  makeRoomToSqueeze(): boolean {
+    return !this.squeezes || this.pages - this.used > 4;
   }
 
   /** Pages that are squeezed when memory is short, the newest excepted. */

@@ -4,6 +4,7 @@
 
 #include <future>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -263,6 +264,63 @@ TEST("cuda backend: what a slot's grammar allows is drawn, beside a slot without
   auto together = drawnBy({0, 1});
   for (int i = 0; i < 10; ++i) test::equal(together[0][i] % 5, i % 2, "the grammar's next letter");
   isTrue(drawnBy({0})[0] == together[0] && drawnBy({1})[1] == together[1], "as each alone");
+}
+
+TEST("cuda backend: a step of more sequences than it has rows of logits draws for each what it draws alone") {
+  constexpr int kMany = 260;
+  const TinyModel model(llama(), 27);
+  const auto optionsOf = [&] {
+    DeviceOptions options = optionsFor(model);
+    options.slots = options.maxStepTokens = kMany;
+    options.kvBytes = 8 << 20;
+    return options;
+  };
+  Device device(cuda::makeCudaBackend({}), optionsOf());
+  isTrue(kMany > device.backend().logitRows(), "rounds");
+  std::vector<std::int32_t> slots(kMany);
+  std::iota(slots.begin(), slots.end(), 0);
+  const auto openAll = [&](Device& on) {
+    for (const std::int32_t slot : slots) {
+      SlotOptions options;
+      options.params.seed = 1000 + slot;
+      options.params.temperature = slot % 3 == 0 ? 0.0f : 0.9f;
+      options.params.logprobs = slot % 2 == 0 ? 2 : -1;
+      openSlot(on, slot, 16, options);
+    }
+  };
+  const auto prompts = prompt(kMany, 41);
+  // What each draws in steps of all, or in its own.
+  const auto together = [&](Device& on) {
+    openAll(on);
+    const std::vector<std::uint8_t> wants(kMany, kWantSample);
+    std::vector<std::vector<EntryResult>> steps;
+    steps.push_back(run(on, 0, {slots, std::vector<std::int32_t>(kMany, 1), prompts, wants}).entries);
+    for (int step = 0; step < 2; ++step) steps.push_back(run(on, 1, decodeStep(slots)).entries);
+    for (const std::int32_t slot : slots) on.closeSlot(slot);
+    return steps;
+  };
+  const auto steps = together(device);
+  openAll(device);
+  // Of the first round some, of the second all.
+  for (const std::int32_t slot : slots) {
+    if (slot % 16 != 0 && slot < device.backend().logitRows()) continue;
+    const auto place = static_cast<std::size_t>(slot);
+    for (std::size_t step = 0; step < steps.size(); ++step) {
+      const StepResult alone = step == 0 ? run(device, 0, {{slot}, {1}, {prompts[place]}, {kWantSample}})
+                                         : run(device, 1, decodeStep({slot}));
+      const EntryResult& drawn = steps[step][place];
+      const std::string what = "sequence " + std::to_string(slot) + ", step " + std::to_string(step);
+      test::equal(drawn.token, alone.entries[0].token, what);
+      isTrue(drawn.topTokens == alone.entries[0].topTokens, what + ": most likely tokens");
+      if (slot % 2 == 0) test::equal(drawn.logprob, alone.entries[0].logprob, what);
+    }
+  }
+  Device processor(makeCpuBackend(1), optionsOf());
+  const auto expected = together(processor);
+  // Near ties may fall either way in bf16, and answers go apart then.
+  int same = 0;
+  for (std::size_t slot = 0; slot < kMany; ++slot) same += steps[0][slot].token == expected[0][slot].token;
+  isTrue(same >= kMany * 9 / 10, "of 260 first tokens " + std::to_string(same) + " are the processor's");
 }
 
 TEST("cuda backend: a prompt is scored in chunks as in one") {
