@@ -6,15 +6,17 @@ const time = '([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]([01]\\d|2[
 const label = '[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?';
 const hex = '[0-9a-fA-F]';
 
-export const formats: Readonly<Record<string, string>> = {
-  date: `^${date}$`,
-  time: `^${time}$`,
-  'date-time': `^${date}T${time}$`,
-  duration: '^P(\\d{1,4}W|\\d{1,4}D|\\d{1,4}Y|T\\d{1,4}[HMS]|\\d{1,4}DT\\d{1,4}[HMS])$',
-  email: `^[a-zA-Z0-9_+-]{1,32}(\\.[a-zA-Z0-9_+-]{1,32}){0,3}@${label}(\\.${label}){0,3}\\.[a-z]{2,8}$`,
-  hostname: `^${label}(\\.${label}){0,5}$`,
-  ipv4: `^(${octet}\\.){3}${octet}$`,
-  ipv6: `^(${hex}{1,4}:){7}${hex}{1,4}$`,
-  uuid: `^${hex}{8}-${hex}{4}-${hex}{4}-${hex}{4}-${hex}{12}$`,
-  uri: `^https?://${label}(\\.${label}){0,3}(:\\d{1,4})?(/[a-zA-Z0-9._~-]{0,64}){0,8}$`,
-};
+export const formats: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    date: `^${date}$`,
+    time: `^${time}$`,
+    'date-time': `^${date}T${time}$`,
+    duration: '^P(\\d{1,4}W|\\d{1,4}D|\\d{1,4}Y|T\\d{1,4}[HMS]|\\d{1,4}DT\\d{1,4}[HMS])$',
+    email: `^[a-zA-Z0-9_+-]{1,32}(\\.[a-zA-Z0-9_+-]{1,32}){0,3}@${label}(\\.${label}){0,3}\\.[a-z]{2,8}$`,
+    hostname: `^${label}(\\.${label}){0,5}$`,
+    ipv4: `^(${octet}\\.){3}${octet}$`,
+    ipv6: `^(${hex}{1,4}:){7}${hex}{1,4}$`,
+    uuid: `^${hex}{8}-${hex}{4}-${hex}{4}-${hex}{4}-${hex}{12}$`,
+    uri: `^https?://${label}(\\.${label}){0,3}(:\\d{1,4})?(/[a-zA-Z0-9._~-]{0,64}){0,8}$`,
+  }),
+);

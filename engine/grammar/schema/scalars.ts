@@ -26,7 +26,7 @@ function expressionOf(reading: Reading, schema: SchemaObject, path: Path): Patte
   const { pattern, format } = schema;
   let expression: string | undefined;
   if (format !== undefined) {
-    expression = formats[String(format)];
+    expression = formats.get(String(format));
     if (expression === undefined) {
       reading.cannot(`the format ${JSON.stringify(format)} is not supported`, [...path, 'format']);
     }
