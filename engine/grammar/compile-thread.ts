@@ -4,7 +4,7 @@ import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { compileGrammar, InvalidGrammar } from './compile.js';
 import type { CompileReply } from './compile-reply.js';
-import { knownJson } from './known-json.js';
+import { knownRules } from './known-rules.js';
 import type { GrammarSource } from './source.js';
 
 // Streams that run do not wait for what is to be written next, which at the lowest priority would wait for seconds on a
@@ -18,7 +18,7 @@ if (process.platform === 'linux') {
   (workerData as Int32Array)[0] = Number(readlinkSync('/proc/thread-self').split('/').at(-1));
 }
 
-knownJson(); // before anybody waits for it
+knownRules(); // before anybody waits for it
 
 parentPort!.on('message', ({ call, source }: { call: number; source: GrammarSource }) => {
   parentPort!.postMessage({ call, result: replyTo(source) });

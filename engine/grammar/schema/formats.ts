@@ -1,4 +1,6 @@
-/** Formats of strings that are enforced, as regular expressions. Others are refused where a schema is strict. */
+import { type Pattern, rule, sequence } from '../pattern.js';
+import { stringMatching } from './regex.js';
+
 const octet = '(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
 const date =
   '\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))';
@@ -6,7 +8,8 @@ const time = '([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]([01]\\d|2[
 const label = '[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?';
 const hex = '[0-9a-fA-F]';
 
-export const formats: ReadonlyMap<string, string> = new Map(
+/** Formats of strings that are enforced, as regular expressions. Others are refused where a schema is strict. */
+const formats: ReadonlyMap<string, string> = new Map(
   Object.entries({
     date: `^${date}$`,
     time: `^${time}$`,
@@ -20,3 +23,16 @@ export const formats: ReadonlyMap<string, string> = new Map(
     uri: `^https?://${label}(\\.${label}){0,3}(:\\d{1,4})?(/[a-zA-Z0-9._~-]{0,64}){0,8}$`,
   }),
 );
+
+const prefix = 'format ';
+
+/** Calls the rule of a format; undefined if it is not enforced. */
+export function formatRule(format: unknown): Pattern | undefined {
+  return typeof format === 'string' && formats.has(format) ? rule(prefix + format) : undefined;
+}
+
+/** What a rule stands for, quotes included; undefined if it is not that of a format. */
+export function formatPattern(name: string): Pattern | undefined {
+  const expression = name.startsWith(prefix) ? formats.get(name.slice(prefix.length)) : undefined;
+  return expression === undefined ? undefined : sequence('"', stringMatching(expression), '"');
+}
