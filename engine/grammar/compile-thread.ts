@@ -4,8 +4,8 @@ import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { compileGrammar, InvalidGrammar } from './compile.js';
 import type { CompileReply } from './compile-reply.js';
-import { knownRules } from './known-rules.js';
 import type { GrammarSource } from './source.js';
+import { warmUp } from './warm-up.js';
 
 // Streams that run do not wait for what is to be written next, which at the lowest priority would wait for seconds on a
 // busy machine. On Linux the priority is the thread's own; elsewhere it would be the whole server's.
@@ -18,11 +18,16 @@ if (process.platform === 'linux') {
   (workerData as Int32Array)[0] = Number(readlinkSync('/proc/thread-self').split('/').at(-1));
 }
 
-knownRules(); // before anybody waits for it
-
 parentPort!.on('message', ({ call, source }: { call: number; source: GrammarSource }) => {
   parentPort!.postMessage({ call, result: replyTo(source) });
 });
+
+const warming = warmUp();
+function goOn(): void {
+  // Whoever asks meanwhile is answered in between.
+  if (!warming.next().done) setImmediate(goOn);
+}
+goOn();
 
 function replyTo(source: GrammarSource): CompileReply {
   try {

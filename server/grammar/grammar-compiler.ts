@@ -29,7 +29,7 @@ const mostTimes = 6;
 
 /**
  * Compiles grammars in a thread of their own, one after another, and keeps the last ones. What takes too long or too much
- * memory ends with the thread, and is refused.
+ * memory ends with the thread, and is refused; what waits behind it begins again in the next thread.
  */
 export class GrammarCompiler {
   readonly #limits: CompilerLimits;
@@ -70,7 +70,7 @@ export class GrammarCompiler {
     }
     let compiled = this.#pending.get(key);
     if (!compiled) {
-      compiled = this.#last.then(() => this.#compile(source)).finally(() => this.#pending.delete(key));
+      compiled = this.#compile(source, this.#last).finally(() => this.#pending.delete(key));
       this.#pending.set(key, compiled);
       this.#last = compiled.catch(() => undefined);
     }
@@ -81,10 +81,35 @@ export class GrammarCompiler {
     return this.#worker.close();
   }
 
-  async #compile(source: GrammarSource): Promise<CompiledGrammar> {
+  /** The thread is told at once, and does not wait for this one between two grammars. The time counts from `turn` on. */
+  async #compile(source: GrammarSource, turn: Promise<unknown>): Promise<CompiledGrammar> {
+    const early = this.#ask(source);
+    let isLost = false;
+    early.catch(() => {
+      isLost = true;
+    });
+    await turn;
+    try {
+      const reply = await this.#inTime(source, isLost ? this.#ask(source) : early);
+      if ('invalid' in reply) throw invalid(reply.invalid);
+      this.#keep(reply.compiled);
+      return reply.compiled;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
+        throw tooLarge(source, `compiling it took more than ${this.#limits.memoryMb} MB`);
+      }
+      throw error;
+    }
+  }
+
+  #ask(source: GrammarSource): Promise<CompileReply> {
+    if (!this.#worker.isRunning) this.#thread[0] = 0;
+    return this.#worker.call<CompileReply>({ source });
+  }
+
+  async #inTime(source: GrammarSource, reply: Promise<CompileReply>): Promise<CompileReply> {
     const { timeMs } = this.#limits;
     let timer: NodeJS.Timeout | undefined;
-    if (!this.#worker.isRunning) this.#thread[0] = 0;
     const [begin, computed] = [performance.now(), this.#computedMs() ?? 0];
     const late = new Promise<never>((_, reject) => {
       const check = (): void => {
@@ -101,15 +126,7 @@ export class GrammarCompiler {
       timer = setTimeout(check, timeMs);
     });
     try {
-      const reply = await Promise.race([this.#worker.call<CompileReply>({ source }), late]);
-      if ('invalid' in reply) throw invalid(reply.invalid);
-      this.#keep(reply.compiled);
-      return reply.compiled;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
-        throw tooLarge(source, `compiling it took more than ${this.#limits.memoryMb} MB`);
-      }
-      throw error;
+      return await Promise.race([reply, late]);
     } finally {
       clearTimeout(timer);
     }

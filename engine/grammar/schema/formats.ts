@@ -24,6 +24,8 @@ const formats: ReadonlyMap<string, string> = new Map(
   }),
 );
 
+export const formatNames: readonly string[] = [...formats.keys()];
+
 const prefix = 'format ';
 
 /** Calls the rule of a format; undefined if it is not enforced. */

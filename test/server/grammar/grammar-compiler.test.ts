@@ -68,4 +68,24 @@ describe('the compiler of grammars', () => {
     await expect(poor.compile(endless)).rejects.toMatchObject({ details: { code: 'grammar_too_large' } });
     expect(accepts((await poor.compile(gbnf('root ::= "a"'))).tables, 'a')).toBe(true);
   });
+
+  it.each<[string, Partial<CompilerLimits>]>([
+    ['late', { timeMs: 1000 }],
+    ['large', { memoryMb: 16 }],
+  ])('does not refuse what waits behind what is too %s', async (_, limits) => {
+    const compiler = compilerWith(limits);
+    const small = ['a', 'b'].map((text) => gbnf(`root ::= "${text}"`));
+    const [first, refused, ...others] = await Promise.allSettled(
+      [small[0]!, endless, small[1]!, gbnf('root ::= x'), gbnf('root ::= "c"')].map((source) =>
+        compiler.compile(source),
+      ),
+    );
+    expect(first!.status).toBe('fulfilled');
+    expect(refused).toMatchObject({ reason: { details: { code: 'grammar_too_large' } } });
+    expect(others).toMatchObject([
+      { status: 'fulfilled' },
+      { reason: { details: { code: 'invalid_grammar' } } },
+      { status: 'fulfilled' },
+    ]);
+  });
 });
