@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { makeTables } from './automaton.js';
+import { Effort } from './effort.js';
 import { GrammarError } from './errors.js';
 import { readGbnf } from './gbnf.js';
 import * as json from './json.js';
+import { noKnownRules } from './known-rule.js';
 import { knownRules } from './known-rules.js';
 import {
   chars,
@@ -42,17 +44,19 @@ export function grammarKey(source: GrammarSource): string {
   return createHash('sha256').update(JSON.stringify(source)).digest('base64url');
 }
 
-/** Compiles a grammar for every vocabulary. Throws `InvalidGrammar`. */
-export function compileGrammar(source: GrammarSource): CompiledGrammar {
-  return { key: grammarKey(source), tables: shared(tablesOf(source)) };
+/** Compiles a grammar for every vocabulary. Throws `InvalidGrammar`, and `TooMuchEffort` where that is bounded. */
+export function compileGrammar(source: GrammarSource, effort = new Effort()): CompiledGrammar {
+  return { key: grammarKey(source), tables: shared(tablesOf(source, effort)) };
 }
 
-function tablesOf(source: GrammarSource): GrammarTables {
-  if (source.type === 'gbnf') return naming(source.param, () => makeTables(readGbnf(source.text)));
+function tablesOf(source: GrammarSource, effort: Effort): GrammarTables {
+  if (source.type === 'gbnf') {
+    return naming(source.param, () => makeTables(readGbnf(source.text), noKnownRules, effort));
+  }
   const rules = new Map<string, Pattern>();
   const root = patternOf(source, rules);
   const { reached, others } = reachable(new Map([['root', root], ...rules]));
-  return naming(paramOf(source), () => makeTables(reached, knownRules(others)));
+  return naming(paramOf(source), () => makeTables(reached, knownRules(others), effort));
 }
 
 function naming<T>(param: string | undefined, work: () => T): T {

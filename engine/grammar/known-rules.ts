@@ -1,5 +1,6 @@
 import { statesOf } from './automaton.js';
 import { classesOf } from './classes.js';
+import { Effort } from './effort.js';
 import { jsonRules } from './json.js';
 import { type KnownRule, type KnownRules, noKnownRules } from './known-rule.js';
 import { nullableRules } from './left-recursion.js';
@@ -37,7 +38,7 @@ function knownFormat(name: string): KnownRule | undefined {
 
 /** Rules that call none but each other. */
 function compiled(patterns: Rules): KnownRules {
-  const { states, starts } = statesOf(patterns);
+  const { states, starts } = statesOf(patterns, new Effort());
   const nullable = nullableRules(states, starts, noKnownRules);
   const placesFrom = placesBounds(states, starts, noKnownRules);
   const rules = starts.map(({ name, start }, index): KnownRule => {
