@@ -82,7 +82,7 @@ export class GrammarCompiler {
       const small = await this.#small.compile(source).catch(leftToLarge);
       const reply = 'tooMuch' in small ? await this.#large.compile(source) : small;
       if ('invalid' in reply) throw invalid(reply.invalid);
-      if ('tooMuch' in reply) throw new Error('a thread without a bound of effort has met it');
+      if ('tooMuch' in reply) throw new TooLarge('compiling it took too many steps');
       this.#keep(reply.compiled);
       return reply.compiled;
     } catch (error) {
