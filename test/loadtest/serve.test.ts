@@ -106,9 +106,11 @@ describe('tandem bench serve', () => {
       'first answer of each schema',
       'the same again',
     ]) {
-      for (const time of ['decode step, *', 'TBT, *, mean', 'TBT, *, p50', 'TTFT, *, p50']) {
-        expect(row(time.replace('*', kind)).baseline).toBeGreaterThan(0);
+      for (const name of [`decode step, ${kind}`, `TTFT, ${kind}, p50`]) {
+        expect(row(name).baseline).toBeGreaterThan(0);
       }
+      // Tokens of so short an answer may arrive together.
+      for (const part of ['mean', 'p50']) expect(row(`TBT, ${kind}, ${part}`).baseline).not.toBeNull();
     }
 
     folder.write('broken.json', '{');
