@@ -39,7 +39,7 @@ export {
   grammarKey,
   InvalidGrammar,
 } from './grammar/compile.js';
-export { type CompileReply, compileThread } from './grammar/compile-reply.js';
+export { type CompileReply, type CompileSettings, compileThread } from './grammar/compile-reply.js';
 export type { GrammarPart, GrammarSource } from './grammar/source.js';
 export { PackingRule } from './kv/packing-rule.js';
 export { byAttention, byScore, chooseClasses, followedBy, type PackedForm } from './kv/page-classes.js';

@@ -1,5 +1,6 @@
 import { classesOf } from './classes.js';
 import { Dfa, type DfaState } from './dfa.js';
+import { Effort } from './effort.js';
 import { GrammarError } from './errors.js';
 import { calledOf, type KnownRule, type KnownRules, noKnownRules } from './known-rule.js';
 import { refuseLeftRecursion } from './left-recursion.js';
@@ -22,8 +23,12 @@ export interface RuleStates {
  * Makes deterministic automata of rules, of which the first is the whole; they may call `known` ones too. Throws
  * `GrammarError` if they are too large, one calls itself before anything else, or nothing fits them.
  */
-export function makeTables(rules: Rules, known: KnownRules = noKnownRules): GrammarTables {
-  const { states, starts } = statesOf(rules);
+export function makeTables(
+  rules: Rules,
+  known: KnownRules = noKnownRules,
+  effort = new Effort(),
+): GrammarTables {
+  const { states, starts } = statesOf(rules, effort);
   const names = new Set(rules.keys());
   const called = new Set<string>();
   for (const { calls } of states) {
@@ -39,11 +44,11 @@ export function makeTables(rules: Rules, known: KnownRules = noKnownRules): Gram
 }
 
 /** The states of all rules, one rule behind another. */
-export function statesOf(rules: Rules): { states: DfaState[]; starts: RuleStates[] } {
+export function statesOf(rules: Rules, effort: Effort): { states: DfaState[]; starts: RuleStates[] } {
   const states: DfaState[] = [];
   const starts: RuleStates[] = [];
   for (const [name, pattern] of rules) {
-    const dfa = new Dfa(new Nfa(pattern), states.length);
+    const dfa = new Dfa(new Nfa(pattern, effort), states.length, effort);
     starts.push({ name, start: states.length });
     for (const state of dfa.states) states.push(state);
   }

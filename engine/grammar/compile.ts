@@ -1,10 +1,23 @@
 import { createHash } from 'node:crypto';
 import { makeTables } from './automaton.js';
+import { Effort } from './effort.js';
 import { GrammarError } from './errors.js';
 import { readGbnf } from './gbnf.js';
 import * as json from './json.js';
-import { knownJson } from './known-json.js';
-import { chars, choice, complement, oneOf, type Pattern, repeat, rule, sequence, text } from './pattern.js';
+import { noKnownRules } from './known-rule.js';
+import { knownRules } from './known-rules.js';
+import {
+  chars,
+  choice,
+  complement,
+  oneOf,
+  type Pattern,
+  type Rules,
+  repeat,
+  rule,
+  sequence,
+  text,
+} from './pattern.js';
 import { SchemaReader } from './schema/schema-reader.js';
 import type { GrammarPart, GrammarSource } from './source.js';
 import { type GrammarTables, shared } from './tables.js';
@@ -31,17 +44,19 @@ export function grammarKey(source: GrammarSource): string {
   return createHash('sha256').update(JSON.stringify(source)).digest('base64url');
 }
 
-/** Compiles a grammar for every vocabulary. Throws `InvalidGrammar`. */
-export function compileGrammar(source: GrammarSource): CompiledGrammar {
-  return { key: grammarKey(source), tables: shared(tablesOf(source)) };
+/** Compiles a grammar for every vocabulary. Throws `InvalidGrammar`, and `TooMuchEffort` where that is bounded. */
+export function compileGrammar(source: GrammarSource, effort = new Effort()): CompiledGrammar {
+  return { key: grammarKey(source), tables: shared(tablesOf(source, effort)) };
 }
 
-function tablesOf(source: GrammarSource): GrammarTables {
-  if (source.type === 'gbnf') return naming(source.param, () => makeTables(readGbnf(source.text)));
+function tablesOf(source: GrammarSource, effort: Effort): GrammarTables {
+  if (source.type === 'gbnf') {
+    return naming(source.param, () => makeTables(readGbnf(source.text), noKnownRules, effort));
+  }
   const rules = new Map<string, Pattern>();
   const root = patternOf(source, rules);
-  const all = new Map([['root', root], ...rules]);
-  return naming(paramOf(source), () => makeTables(reachable(all), knownJson()));
+  const { reached, others } = reachable(new Map([['root', root], ...rules]));
+  return naming(paramOf(source), () => makeTables(reached, knownRules(others), effort));
 }
 
 function naming<T>(param: string | undefined, work: () => T): T {
@@ -88,17 +103,19 @@ function patternOf(part: GrammarPart, rules: Map<string, Pattern>): Pattern {
   }
 }
 
-/** The rules that the first one calls, or those call. */
-function reachable(rules: ReadonlyMap<string, Pattern>): Map<string, Pattern> {
-  const found = new Map<string, Pattern>();
+/** The rules that the first one calls, or those call; and the names of those that are not among them. */
+function reachable(rules: Rules): { reached: Rules; others: ReadonlySet<string> } {
+  const reached = new Map<string, Pattern>();
+  const others = new Set<string>();
   const visit = (name: string): void => {
     const pattern = rules.get(name);
-    if (!pattern || found.has(name)) return;
-    found.set(name, pattern);
+    if (!pattern) others.add(name);
+    if (!pattern || reached.has(name)) return;
+    reached.set(name, pattern);
     forEachCall(pattern, visit);
   };
   visit([...rules.keys()][0]!);
-  return found;
+  return { reached, others };
 }
 
 function forEachCall(pattern: Pattern, visit: (rule: string) => void): void {

@@ -1,3 +1,4 @@
+import type { Effort } from './effort.js';
 import { GrammarError } from './errors.js';
 import type { ByteEdge, CallEdge, Nfa } from './nfa.js';
 
@@ -24,6 +25,7 @@ export class Dfa {
   constructor(
     private readonly nfa: Nfa,
     private readonly base: number,
+    private readonly effort: Effort,
   ) {
     this.#seenIn = new Int32Array(nfa.states.length);
     this.#stateOf([nfa.start]);
@@ -65,6 +67,7 @@ export class Dfa {
       if (seen[state] === round) continue;
       seen[state] = round;
       const { bytes, calls, free } = states[state]!;
+      this.effort.spend(1 + free.length);
       if (bytes.length > 0 || calls.length > 0 || state === end) set.push(state);
       for (const next of free) open.push(next);
     }
@@ -83,6 +86,7 @@ export class Dfa {
         else calls.set(rule, [target]);
       }
     }
+    this.effort.spend(edges.length);
     const state = this.states[index]!;
     state.bytes = this.#disjoint(edges);
     if (calls.size === 0) return;

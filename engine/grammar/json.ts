@@ -47,10 +47,9 @@ const escaped = sequence(
 /** One character of a string, however it is written. */
 export const stringChar = choice([chars(...plainChars), escaped]);
 
-export const natural = choice([text('0'), sequence(chars([0x31, 0x39]), repeat(digit, 0, 14))]);
-export const minus = repeat(text('-'), 0, 1);
-export const integer = sequence(minus, natural);
-export const number = sequence(
+const natural = choice([text('0'), sequence(chars([0x31, 0x39]), repeat(digit, 0, 14))]);
+const integer = sequence(repeat(text('-'), 0, 1), natural);
+const number = sequence(
   integer,
   repeat(sequence('.', repeat(digit, 1, 15)), 0, 1),
   repeat(sequence(oneOf('eE'), repeat(oneOf('+-'), 0, 1), repeat(digit, 1, 2)), 0, 1),
@@ -88,13 +87,15 @@ export const jsonRules = {
   /** Nothing, a space, or a new line and its indent. */
   space: choice([sequence(), text(' '), sequence('\n', repeat(oneOf(' \t'), 0, 32))]),
   string: sequence('"', repeat(stringChar, 0), '"'),
+  integer,
+  number,
   object: object(anyMany(member(rule('string'), rule('value')))),
   array: array(anyMany(rule('value'))),
   value: choice([
     rule('string'),
     rule('object'),
     rule('array'),
-    number,
+    rule('number'),
     text('true'),
     text('false'),
     text('null'),

@@ -1,3 +1,4 @@
+import type { Effort } from './effort.js';
 import { GrammarError } from './errors.js';
 import { type List, nothing, type Pattern } from './pattern.js';
 import { type ByteSequence, byteSequences } from './utf8.js';
@@ -44,7 +45,10 @@ export class Nfa {
   readonly #repeats = new Map<Pattern, Map<number, Repeats>>();
   readonly #sequences = new Map<Pattern, readonly ByteSequence[]>();
 
-  constructor(pattern: Pattern) {
+  constructor(
+    pattern: Pattern,
+    private readonly effort: Effort,
+  ) {
     this.end = this.#add({});
     this.start = this.#build(pattern, this.end);
   }
@@ -55,6 +59,7 @@ export class Nfa {
         'the grammar is too large: reduce its limits of lengths and counts, or its choices',
       );
     }
+    this.effort.spend(1);
     this.states.push({ bytes, free, calls });
     return this.states.length - 1;
   }

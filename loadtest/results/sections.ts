@@ -218,10 +218,12 @@ export const sections: Readonly<Record<string, Section>> = {
   'serve-structured': {
     title: 'Answers that follow a schema',
     about:
-      'Answers by schemas of the JSON Schema Test Suite, as many at once as the command says; then free answers of the same ' +
-      'lengths that begin as far apart, and the first ones once more, whose masks are known by then. Before them the server, ' +
-      'which has just started, answers by other schemas: each of these as the only item of an array. Baseline is the free ' +
-      'answers. Each answer that ended was validated with ajv.',
+      'Answers by schemas of the JSON Schema Test Suite, as many at once as the command says, all asked for at the same moment. ' +
+      'Baseline is free answers to the same prompt that are asked for in the same way and are as long, right behind them, so ' +
+      'that as many streams begin, run and end together, and the machine is the same. The first answers of the schemas come ' +
+      'first; then the same requests again, whose masks are known by then, five times, each followed by the free ones. Before ' +
+      'them the server, which has just started, answers by other schemas: each of these as the only item of an array. Each ' +
+      'answer that ended was validated with ajv.',
   },
   'serve-structured-1b': {
     title: 'Answers that follow a schema, the shape of Llama-3.2-1B',

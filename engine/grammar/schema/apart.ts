@@ -49,5 +49,6 @@ function requiredIn(a: Record<string, unknown>, b: Record<string, unknown>): str
 
 function propertyOf(schema: Record<string, unknown>, name: string): Schema | undefined {
   const properties = schema.properties;
-  return isSchemaObject(properties) ? (properties[name] as Schema | undefined) : undefined;
+  const isNamed = isSchemaObject(properties) && Object.hasOwn(properties, name);
+  return isNamed ? (properties[name] as Schema) : undefined;
 }

@@ -17,14 +17,15 @@ export function both(a: Schema, b: Schema, path: Path): Schema {
       path,
     );
   }
-  const merged: Record<string, unknown> = { ...a };
+  // Names are whatever the client says, `__proto__` too.
+  const merged = new Map(Object.entries(a));
   for (const [keyword, value] of Object.entries(b)) {
-    if (value === undefined || same(merged[keyword], value)) continue;
-    if (merged[keyword] === undefined) merged[keyword] = value;
-    else merged[keyword] = combined(keyword, merged[keyword], value, path);
+    const own = merged.get(keyword);
+    if (value === undefined || same(own, value)) continue;
+    merged.set(keyword, own === undefined ? value : combined(keyword, own, value, path));
   }
   restrictProperties(a, b, merged);
-  return merged;
+  return Object.fromEntries(merged);
 }
 
 function combined(keyword: string, a: unknown, b: unknown, path: Path): unknown {
@@ -71,8 +72,8 @@ function combined(keyword: string, a: unknown, b: unknown, path: Path): unknown 
 }
 
 /** What one of them says of further properties holds for those that only the other one names. */
-function restrictProperties(a: SchemaObject, b: SchemaObject, merged: Record<string, unknown>): void {
-  const properties: Record<string, unknown> = { ...(merged.properties as SchemaObject | undefined) };
+function restrictProperties(a: SchemaObject, b: SchemaObject, merged: Map<string, unknown>): void {
+  const properties = new Map(Object.entries((merged.get('properties') as SchemaObject | undefined) ?? {}));
   for (const [named, other] of [
     [a, b],
     [b, a],
@@ -82,10 +83,10 @@ function restrictProperties(a: SchemaObject, b: SchemaObject, merged: Record<str
     const own = isSchemaObject(other.properties) ? other.properties : {};
     const names = [...Object.keys((named.properties as SchemaObject | undefined) ?? {})];
     for (const name of names) {
-      if (!(name in own)) properties[name] = allOf(properties[name], additionalProperties);
+      if (!Object.hasOwn(own, name)) properties.set(name, allOf(properties.get(name), additionalProperties));
     }
   }
-  if (Object.keys(properties).length > 0) merged.properties = properties;
+  if (properties.size > 0) merged.set('properties', Object.fromEntries(properties));
 }
 
 function commonTypes(a: readonly string[], b: readonly string[]): string[] {
@@ -95,10 +96,9 @@ function commonTypes(a: readonly string[], b: readonly string[]): string[] {
 }
 
 function eachOf(a: SchemaObject, b: SchemaObject): SchemaObject {
-  const merged: Record<string, unknown> = { ...a };
-  for (const [name, value] of Object.entries(b))
-    merged[name] = name in merged ? allOf(merged[name], value) : value;
-  return merged;
+  const merged = new Map(Object.entries(a));
+  for (const [name, value] of Object.entries(b)) merged.set(name, allOf(merged.get(name), value));
+  return Object.fromEntries(merged);
 }
 
 function allOf(a: unknown, b: unknown): unknown {

@@ -1,5 +1,4 @@
-import { integer, number } from '../json.js';
-import { chars, choice, nothing, optional, type Pattern, repeat, sequence, text } from '../pattern.js';
+import { chars, choice, nothing, optional, type Pattern, repeat, rule, sequence, text } from '../pattern.js';
 
 /** Numbers between bounds, as patterns of their digits. */
 export interface Bounds {
@@ -19,7 +18,7 @@ const largest = 10 ** 15 - 1;
 const mostDecimals = 15;
 
 export function integers({ least, most }: Bounds): Pattern {
-  if (!least && !most) return integer;
+  if (!least && !most) return rule('integer');
   const low = least ? Math.max(-largest, wholeFrom(least)) : -largest;
   const high = most ? Math.min(largest, wholeTo(most)) : largest;
   return choice([
@@ -37,7 +36,7 @@ function wholeTo({ value, exclusive }: Bound): number {
 }
 
 export function numbers({ least, most }: Bounds): Pattern {
-  if (!least && !most) return number;
+  if (!least && !most) return rule('number');
   const options: Pattern[] = [];
   const zeroIn =
     (!least || (least.exclusive ? least.value < 0 : least.value <= 0)) &&

@@ -1,7 +1,7 @@
 import { GrammarError } from '../errors.js';
 import * as json from '../json.js';
 import { nothing, type Pattern, repeat, rule, sequence } from '../pattern.js';
-import { formats } from './formats.js';
+import { formatRule } from './formats.js';
 import type { Path, SchemaObject } from './keywords.js';
 import { type Bound, integers, numbers } from './numbers.js';
 import { countOf, type Reading } from './reading.js';
@@ -10,33 +10,30 @@ import { stringMatching } from './regex.js';
 export function stringPattern(reading: Reading, schema: SchemaObject, path: Path): Pattern {
   const least = countOf(schema, 'minLength', path) ?? 0;
   const most = countOf(schema, 'maxLength', path) ?? Number.POSITIVE_INFINITY;
-  const expression = expressionOf(reading, schema, path);
-  if (expression !== undefined) {
+  const described = describedPattern(reading, schema, path);
+  if (described) {
     if (least > 0 || most !== Number.POSITIVE_INFINITY) {
       reading.cannot("lengths beside 'pattern' or 'format' are not supported", path);
     }
-    return sequence('"', expression, '"');
+    return described;
   }
   if (least > most) return nothing;
   if (least === 0 && most === Number.POSITIVE_INFINITY) return rule('string');
   return sequence('"', repeat(json.stringChar, least, most), '"');
 }
 
-function expressionOf(reading: Reading, schema: SchemaObject, path: Path): Pattern | undefined {
+/** By `format` or `pattern`; undefined if there is neither that can be enforced. */
+function describedPattern(reading: Reading, schema: SchemaObject, path: Path): Pattern | undefined {
   const { pattern, format } = schema;
-  let expression: string | undefined;
-  if (format !== undefined) {
-    expression = formats[String(format)];
-    if (expression === undefined) {
-      reading.cannot(`the format ${JSON.stringify(format)} is not supported`, [...path, 'format']);
-    }
+  const formatted = formatRule(format);
+  if (format !== undefined && !formatted) {
+    reading.cannot(`the format ${JSON.stringify(format)} is not supported`, [...path, 'format']);
   }
-  if (pattern === undefined) return expression === undefined ? undefined : stringMatching(expression);
+  if (pattern === undefined) return formatted;
   if (typeof pattern !== 'string') throw new GrammarError('expected a text', [...path, 'pattern']);
-  if (expression !== undefined)
-    reading.cannot("'pattern' beside 'format' is not supported", [...path, 'pattern']);
+  if (formatted) reading.cannot("'pattern' beside 'format' is not supported", [...path, 'pattern']);
   try {
-    return stringMatching(pattern);
+    return sequence('"', stringMatching(pattern), '"');
   } catch (error) {
     if (!(error instanceof GrammarError)) throw error;
     reading.cannot(error.message, [...path, 'pattern']);

@@ -228,6 +228,8 @@ describe('a JSON schema', () => {
     [{ $defs: { a: { pattern: '(?=x)' } }, $ref: '#/$defs/a' }, 'looking ahead', 'schema.$defs.a.pattern'],
     [{ pattern: '(' }, 'Invalid regular expression', 'schema.pattern'],
     [{ format: 'iri' }, 'the format "iri"', 'schema.format'],
+    [{ format: 'constructor' }, 'the format "constructor"', 'schema.format'],
+    [{ format: '__proto__' }, 'the format "__proto__"', 'schema.format'],
     [{ $ref: '#/nope' }, "'#/nope' is not there", 'schema.$ref'],
     [{ $ref: 'https://example.org/x' }, 'only references of the form #/', 'schema.$ref'],
     [{ minLength: -1 }, 'expected a whole number', 'schema.minLength'],
@@ -246,6 +248,34 @@ describe('a JSON schema', () => {
     expect(refused.message).toContain(message);
     expect(refused.param).toBe(param);
   });
+
+  it.each(['constructor', 'toString', '__proto__'])(
+    'takes %s, which every object has, for what it is in the schema alone',
+    (name) => {
+      const named = (value: unknown): unknown =>
+        JSON.parse(`{${JSON.stringify(name)}:${JSON.stringify(value)}}`);
+      const only = (value: unknown) => object(named(value) as object, [name]);
+      const answers = [1, 3, null].map((value) => `{${JSON.stringify(name)}:${value}}`);
+      const accepted = (schema: unknown) => answers.map((answer) => accepts(compile(schema), answer));
+
+      const inBoth = {
+        allOf: [only({ type: 'integer', minimum: 2 }), { properties: named({ maximum: 5 }) }],
+      };
+      expect(accepted(inBoth)).toEqual([false, true, false]);
+      const inOne = {
+        allOf: [only({ type: 'integer' }), { properties: { a: {} }, additionalProperties: { minimum: 2 } }],
+      };
+      expect(accepted(inOne)).toEqual([false, true, false]);
+      const asKeyword = { allOf: [only({ type: 'integer' }), { ...(named(1) as object), maxProperties: 1 }] };
+      expect(accepted(asKeyword)).toEqual([true, true, false]);
+      const apart = { oneOf: [{ const: 1 }, { const: null }].map((value) => only(value)) };
+      expect(accepted(apart)).toEqual([true, false, true]);
+      const notApart = {
+        oneOf: [{ required: [name] }, only({ type: 'integer' })].map((one) => ({ type: 'object', ...one })),
+      };
+      expect(refusal(notApart).message).toContain('cannot be ruled out');
+    },
+  );
 
   it('may ask for long texts', () => {
     const tables = compile({ type: 'string', minLength: 3000, maxLength: 3001 });

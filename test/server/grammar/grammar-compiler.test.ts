@@ -18,6 +18,8 @@ function compilerWith(limits: Partial<CompilerLimits> = {}): GrammarCompiler {
 const gbnf = (text: string): GrammarSource => ({ type: 'gbnf', text, param: 'grammar' });
 /** Takes far longer than the limits here. */
 const endless = gbnf(`root ::= (${'("a" | "b" | [a-c]){500} | '.repeat(40)} "x"){4}`);
+/** Not for the thread of small ones. */
+const large = gbnf('root ::= (("a" | "b" | "c"){0,1000} "x"){4}');
 
 describe('the compiler of grammars', () => {
   it('compiles in a thread, once for all that ask the same', async () => {
@@ -30,9 +32,30 @@ describe('the compiler of grammars', () => {
     expect(compiler.size).toBe(2);
   });
 
-  it.runIf(process.platform === 'linux')('goes behind the other threads', async () => {
-    await compilerWith().compile(gbnf('root ::= "a"'));
-    expect(threads().filter(({ nice }) => nice > 0)).toEqual([{ nice: 10, isIdle: false }]);
+  it.runIf(process.platform === 'linux')(
+    'has another thread for large ones, which goes behind the others',
+    async () => {
+      const compiler = compilerWith();
+      const low = () => threads().filter(({ nice }) => nice > 0);
+      await compiler.compile(gbnf('root ::= "a"'));
+      expect(low()).toEqual([]);
+      const { tables } = await compiler.compile(large);
+      expect(['abxcxxx', 'abxc'].map((text) => accepts(tables, text))).toEqual([true, false]);
+      expect(low()).toEqual([{ nice: 10, isIdle: false }]);
+    },
+  );
+
+  it('lets small ones pass one that is large', async () => {
+    const compiler = compilerWith();
+    const done: string[] = [];
+    const asked = { large, small: gbnf('root ::= "a"'), other: gbnf('root ::= "b"') };
+    await Promise.all(
+      Object.entries(asked).map(async ([name, source]) => {
+        await compiler.compile(source);
+        done.push(name);
+      }),
+    );
+    expect(done).toEqual(['small', 'other', 'large']);
   });
 
   it('keeps the last ones, up to a number of bytes', async () => {
@@ -67,5 +90,26 @@ describe('the compiler of grammars', () => {
     const poor = compilerWith({ memoryMb: 16 });
     await expect(poor.compile(endless)).rejects.toMatchObject({ details: { code: 'grammar_too_large' } });
     expect(accepts((await poor.compile(gbnf('root ::= "a"'))).tables, 'a')).toBe(true);
+  });
+
+  it.each<[string, Partial<CompilerLimits>]>([
+    ['late', { timeMs: 300 }],
+    ['large', { memoryMb: 16 }],
+  ])('does not refuse what waits behind what is too %s', async (_, limits) => {
+    const compiler = compilerWith(limits);
+    await compiler.compile(gbnf('root ::= "begin"')); // the thread's start takes time too
+    const small = ['a', 'b'].map((text) => gbnf(`root ::= "${text}"`));
+    const [first, refused, ...others] = await Promise.allSettled(
+      [small[0]!, endless, small[1]!, gbnf('root ::= x'), gbnf('root ::= "c"')].map((source) =>
+        compiler.compile(source),
+      ),
+    );
+    expect(first!.status).toBe('fulfilled');
+    expect(refused).toMatchObject({ reason: { details: { code: 'grammar_too_large' } } });
+    expect(others).toMatchObject([
+      { status: 'fulfilled' },
+      { reason: { details: { code: 'invalid_grammar' } } },
+      { status: 'fulfilled' },
+    ]);
   });
 });

@@ -1,20 +1,44 @@
 import { statesOf } from './automaton.js';
 import { classesOf } from './classes.js';
+import { Effort } from './effort.js';
 import { jsonRules } from './json.js';
 import { type KnownRule, type KnownRules, noKnownRules } from './known-rule.js';
 import { nullableRules } from './left-recursion.js';
+import type { Rules } from './pattern.js';
 import { placesBounds } from './places.js';
+import { formatPattern } from './schema/formats.js';
 
-let made: KnownRules | undefined;
+let json: KnownRules | undefined;
+const formats = new Map<string, KnownRule>();
 
-/** JSON's own rules, which all schemas have in common. Compiled when they are first asked for; nothing ever changes them. */
-export function knownJson(): KnownRules {
-  made ??= compiled();
-  return made;
+/**
+ * The rules that schemas have in common: those of JSON itself, and of the formats of strings those that are called, since
+ * some have many states. Compiled when they are first asked for, for all schemas; nothing ever changes them.
+ */
+export function knownRules(called: Iterable<string> = []): KnownRules {
+  json ??= compiled(new Map(Object.entries(jsonRules)));
+  const known = new Map(json);
+  for (const name of called) {
+    const format = known.has(name) ? undefined : knownFormat(name);
+    if (format) known.set(name, format);
+  }
+  return known;
 }
 
-function compiled(): KnownRules {
-  const { states, starts } = statesOf(new Map(Object.entries(jsonRules)));
+function knownFormat(name: string): KnownRule | undefined {
+  let format = formats.get(name);
+  if (!format) {
+    const pattern = formatPattern(name);
+    if (!pattern) return undefined;
+    format = compiled(new Map([[name, pattern]])).get(name)!;
+    formats.set(name, format);
+  }
+  return format;
+}
+
+/** Rules that call none but each other. */
+function compiled(patterns: Rules): KnownRules {
+  const { states, starts } = statesOf(patterns, new Effort());
   const nullable = nullableRules(states, starts, noKnownRules);
   const placesFrom = placesBounds(states, starts, noKnownRules);
   const rules = starts.map(({ name, start }, index): KnownRule => {
