@@ -1,5 +1,5 @@
 import { operatorClasses } from '../device/device.js';
-import { type CostModel, factorRow } from './cost-model.js';
+import { besideRow, type CostModel, factorCount, factorRow } from './cost-model.js';
 import type { FinishedStep } from './policy.js';
 
 const classes = operatorClasses.length;
@@ -15,14 +15,15 @@ const largestFactor = Math.log(4);
 
 /**
  * Learns online what constants miss: a factor on predicted seconds for each lane and operator class, moved slowly by
- * measured / predicted. Where the device does not measure operator classes, a step's error falls on each by its part.
+ * measured / predicted, and another on what steps take beside the other lane. Where the device does not measure operator
+ * classes, a step's error falls on each by its part.
  *
  *     const correction = new Correction();
  *     const model = new CostModel(work, constants, units, { factors: correction.factors });
  */
 export class Correction {
-  /** `[lane][operator class]`, prefill first. */
-  readonly factors = new Float64Array(2 * classes).fill(1);
+  /** `[alone, beside][lane][operator class]`, prefill first. */
+  readonly factors = new Float64Array(factorCount).fill(1);
   readonly #predicted = new Float64Array(classes);
   /** Smoothed ln(measured / predicted) by lane, and whether there was a step. */
   readonly #shown = new Float64Array(2);
@@ -33,17 +34,23 @@ export class Correction {
     const predicted = this.#predicted;
     model.byClass(load, units, other, predicted);
     const row = factorRow(load);
+    // A step beside the other lane tells of contention; what it would have taken alone is known from others.
+    const moved = other ? besideRow(row) : row;
     let total = 0;
-    for (let index = 0; index < classes; index++) total += predicted[index]! * this.factors[row + index]!;
+    for (let index = 0; index < classes; index++) {
+      const alone = predicted[index]! * this.factors[row + index]!;
+      predicted[index] = other ? alone * this.factors[moved + index]! : alone;
+      total += predicted[index]!;
+    }
     if (!(total > 0 && total < Number.POSITIVE_INFINITY)) return;
     const error = clamp(Math.log(seconds / total), largestError);
     this.#show(row === 0 ? 0 : 1, error);
     for (let index = 0; index < classes; index++) {
-      const foreseen = predicted[index]! * this.factors[row + index]!;
+      const foreseen = predicted[index]!;
       if (foreseen === 0) continue;
       const measured = opSeconds?.[index];
-      if (measured === undefined) this.#move(row + index, (error * foreseen) / total);
-      else if (measured > 0) this.#move(row + index, clamp(Math.log(measured / foreseen), largestError));
+      if (measured === undefined) this.#move(moved + index, (error * foreseen) / total);
+      else if (measured > 0) this.#move(moved + index, clamp(Math.log(measured / foreseen), largestError));
     }
   }
 

@@ -6,7 +6,7 @@ import type { StepLoad } from './step-load.js';
 export interface CostModelOptions {
   /** Whether lanes that run at once slow each other down. Off: the ablation that shows what this is worth. */
   readonly contention?: boolean;
-  /** Factors on predicted seconds, `[lane][operator class]`, as `Correction` learns them. */
+  /** Factors on predicted seconds, as `Correction` learns them: `factorCount` of them, at `factorRow` and `besideRow`. */
   readonly factors?: Float64Array;
 }
 
@@ -19,6 +19,7 @@ const other = 3;
 /** Rows of `CostModelOptions.factors`. */
 const prefillLane = 0;
 const decodeLane = classes;
+export const factorCount = 4 * classes;
 
 /**
  * Seconds of a step from its load and its share of the device (docs/nexus.md, "The cost model"). Per operator class the
@@ -75,7 +76,7 @@ export class CostModel {
    */
   alone(load: StepLoad, units: number): number {
     this.#roofline(load, units, this.#a, 0);
-    return this.#total(this.#a, factorRow(load));
+    return this.#total(this.#a, factorRow(load), false);
   }
 
   /** Seconds of a step of either lane, both lanes busy all the time on their units. */
@@ -93,8 +94,8 @@ export class CostModel {
       this.#contend(this.#a, this.#b, this.#b.total);
       this.#contend(this.#b, this.#a, alone);
     }
-    out.prefill = this.#total(this.#a, prefillLane);
-    out.decode = this.#total(this.#b, decodeLane);
+    out.prefill = this.#total(this.#a, prefillLane, true);
+    out.decode = this.#total(this.#b, decodeLane, true);
   }
 
   /**
@@ -117,11 +118,14 @@ export class CostModel {
     return this.#a.total;
   }
 
-  #total(lane: LaneCost, row: number): number {
+  #total(lane: LaneCost, row: number, beside: boolean): number {
     const factors = this.#factors;
     if (factors === null) return lane.total;
     let total = 0;
-    for (let index = 0; index < classes; index++) total += lane.seconds[index]! * factors[row + index]!;
+    for (let index = 0; index < classes; index++) {
+      const seconds = lane.seconds[index]! * factors[row + index]!;
+      total += beside ? seconds * factors[besideRow(row) + index]! : seconds;
+    }
     return total;
   }
 
@@ -248,4 +252,12 @@ function kvBytes(load: StepLoad): number {
 /** Where a step's factors begin: one with prompts counts as prefill, whatever else it holds. */
 export function factorRow(load: StepLoad): number {
   return load.prefillTokens > 0 ? prefillLane : decodeLane;
+}
+
+/**
+ * And where those begin that count on top while the other lane is busy. They are apart, so that contention which is not as
+ * foreseen does not change what a step would take alone, by which `--decode-slack` is measured.
+ */
+export function besideRow(row: number): number {
+  return 2 * classes + row;
 }

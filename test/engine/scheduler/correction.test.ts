@@ -44,7 +44,7 @@ describe('the correction', () => {
       const seconds = opSeconds.reduce((a, b) => a + b);
       correction.observe(finished({ load, seconds, opSeconds }), model);
     }
-    const learned = [...correction.factors.subarray(4)];
+    const learned = [...correction.factors.subarray(4, 8)];
     for (const index of [0, 2, 3]) expect(learned[index]).toBeCloseTo(wrong[index]!, 2);
   });
 
@@ -57,6 +57,37 @@ describe('the correction', () => {
       correction.observe(finished({ load, other, seconds }), model);
     }
     expect(Math.max(...correction.factors)).toBeCloseTo(1, 9);
+  });
+
+  it('learns what steps cost each other apart from what each takes alone', () => {
+    const { correction, model } = corrected();
+    const prefill = prefillLoad(512);
+    const decode = decodeLoad(8, 1000);
+    const alone = model.alone(decode, 100);
+    const foreseen = { prefill: 0, decode: 0 };
+    truth.together(prefill, decode, 50, foreseen);
+    for (let step = 0; step < 400; step++) {
+      const other = { load: prefill, units: 50 };
+      correction.observe(finished({ load: decode, other, seconds: 1.4 * foreseen.decode }), model);
+    }
+    expect(model.alone(decode, 100)).toBe(alone);
+    const learned = { prefill: 0, decode: 0 };
+    model.together(prefill, decode, 50, learned);
+    expect(learned.decode / foreseen.decode).toBeCloseTo(1.4, 2);
+    expect(learned.prefill).toBe(foreseen.prefill);
+  });
+
+  it('expects of a device that is slower than foreseen alone that it is with both lanes busy, too', () => {
+    const { correction, model } = corrected();
+    const decode = decodeLoad(8, 1000);
+    for (let step = 0; step < 400; step++) {
+      correction.observe(finished({ load: decode, seconds: 1.4 * truth.alone(decode, 50) }), model);
+    }
+    const foreseen = { prefill: 0, decode: 0 };
+    const learned = { prefill: 0, decode: 0 };
+    truth.together(prefillLoad(512), decode, 50, foreseen);
+    model.together(prefillLoad(512), decode, 50, learned);
+    expect(learned.decode / foreseen.decode).toBeCloseTo(1.4, 2);
   });
 
   it('is not thrown off by one step that the machine stopped in', () => {
@@ -77,6 +108,6 @@ describe('the correction', () => {
   it('ignores a step that took no time', () => {
     const { correction, model } = corrected();
     correction.observe(finished({ seconds: 0 }), model);
-    expect([...correction.factors]).toEqual(Array(8).fill(1));
+    expect([...correction.factors]).toEqual(Array(16).fill(1));
   });
 });

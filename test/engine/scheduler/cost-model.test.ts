@@ -221,13 +221,19 @@ describe('steps on both lanes', () => {
 });
 
 describe('learned factors', () => {
-  it('apply by lane and operator class', () => {
-    const factors = new Float64Array([2, 2, 2, 2, 3, 3, 3, 3]);
+  it('apply by lane and operator class, and those of contention on top', () => {
+    const factors = new Float64Array([2, 2, 2, 2, 3, 3, 3, 3, 5, 5, 5, 5, 7, 7, 7, 7]);
     const plain = new CostModel(work, plainConstants({}), units);
     const model = new CostModel(work, plainConstants({}), units, { factors });
     expect(model.alone(prefillLoad(64), 50)).toBeCloseTo(2 * plain.alone(prefillLoad(64), 50), 12);
     expect(model.alone(decodeLoad(4, 9), 50)).toBeCloseTo(3 * plain.alone(decodeLoad(4, 9), 50), 12);
     const mixed = StepLoad.sum(prefillLoad(64), decodeLoad(4, 9));
     expect(model.alone(mixed, 50)).toBeCloseTo(2 * plain.alone(mixed, 50), 12);
+    const foreseen = { prefill: 0, decode: 0 };
+    const learned = { prefill: 0, decode: 0 };
+    plain.together(prefillLoad(64), decodeLoad(4, 9), 50, foreseen);
+    model.together(prefillLoad(64), decodeLoad(4, 9), 50, learned);
+    expect(learned.prefill).toBeCloseTo(10 * foreseen.prefill, 12);
+    expect(learned.decode).toBeCloseTo(21 * foreseen.decode, 12);
   });
 });
