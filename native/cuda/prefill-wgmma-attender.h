@@ -51,7 +51,6 @@ class Attender {
     Turn turn;
     beginRun();
     beginScores(turn);
-    endProductGroup();
     finishProducts<0>();
     weigh(token, turn);
 #pragma unroll 1
@@ -59,9 +58,7 @@ class Attender {
       const int before = turn.stage;
       turn.advance();
       beginScores(turn);
-      endProductGroup();
       addValues(before);
-      endProductGroup();
       if (token % kRunTokens == 0) {
         finishProducts<0>();
         endRun(totals, false);
@@ -75,7 +72,6 @@ class Attender {
     }
     beginProducts();
     addValues(turn.stage);
-    endProductGroup();
     finishProducts<0>();
     endRun(totals, true);
   }
@@ -115,6 +111,7 @@ class Attender {
       multiply(p_, operandBehind(queries, half * Layout::kQueryHalfBytes + bytes),
                operandBehind(keys, half * Layout::kHalfBytes + bytes), depth > 0);
     }
+    endProductGroup();
   }
 
   __device__ void addValues(int stage) {
@@ -122,6 +119,7 @@ class Attender {
 #pragma unroll
     for (int depth = 0; depth < 4; ++depth)
       multiply(out_, weights_[depth], operandBehind(values, 32 * depth));
+    endProductGroup();
   }
 
   // All but so many groups.
@@ -147,7 +145,6 @@ class Attender {
         return isThere(traits, j / 4) && at >= seen_[i / 2].begin && at < seen_[i / 2].end;
       });
     }
-    settle(p_);
     settle(p_);
     finishProducts<0>();
 #pragma unroll
