@@ -37,7 +37,7 @@ export function freeParameters({ shares, hasContention, hasOpSeconds }: Freedom)
     'cacheBytes',
     'cacheSpeedup',
     ...growth,
-    ...(hasContention ? (['shared', 'interference'] as const) : []),
+    ...(hasContention ? (['shared', 'interference', 'crowding'] as const) : []),
   ];
   const attention: (keyof OperatorConstants)[] = [
     'flopsPerSecond',

@@ -156,6 +156,7 @@ export class CostModel {
     bytes[other] = rows * work.rowBytes + load.logitRows * work.logitBytes;
 
     const share = units / this.#units;
+    lane.share = share;
     const memory = this.#memory;
     lane.gain = this.#cacheGain(bytes[matmul]! + kvBytes(load) + besideBytes);
     const reach = memory.bytesPerSecond * growth(share, memory.saturation, memory.slope) * lane.gain;
@@ -206,13 +207,15 @@ export class CostModel {
   /**
    * Lets the other lane slow this one down. An operator that asks the memory for more than the other lane leaves gets
    * its part in proportion to what both ask for. The other lane is in each of its classes with the probability of that
-   * class's part of its step: the slowdown is the mean over them, not the worst case.
+   * class's part of its step: the slowdown is the mean over them, not the worst case. Memory's part takes longer, too,
+   * beside units that compute: tiles of matmuls come through the same cache and links as what this lane reads.
    */
   #contend(lane: LaneCost, beside: LaneCost, besideTotal: number): void {
     if (!(besideTotal > 0 && besideTotal < Number.POSITIVE_INFINITY)) return;
     // Both lanes read the same bytes through the same cache, so its gain is the same for what they share.
     const available = this.#memory.bytesPerSecond * this.#memory.shared * lane.gain;
     const stretch = 1 + this.#memory.interference;
+    const crowding = 1 + this.#memory.crowding * beside.share * busyPart(beside, besideTotal);
     lane.total = 0;
     for (let index = 0; index < classes; index++) {
       let slowdown = 0;
@@ -221,7 +224,7 @@ export class CostModel {
         const probability = beside.aloneSeconds[at]! / besideTotal;
         slowdown += probability * (asked > available ? asked / available : 1);
       }
-      this.#settle(lane, index, lane.compute[index]! * stretch, lane.memory[index]! * slowdown);
+      this.#settle(lane, index, lane.compute[index]! * stretch, lane.memory[index]! * slowdown * crowding);
     }
   }
 }
@@ -240,6 +243,8 @@ class LaneCost {
   readonly demand = new Float64Array(classes);
   readonly aloneSeconds = new Float64Array(classes);
   readonly seconds = new Float64Array(classes);
+  /** Of the device's units. */
+  share = 0;
   /** Of the cache. */
   gain = 1;
   total = 0;
@@ -247,6 +252,13 @@ class LaneCost {
 
 function kvBytes(load: StepLoad): number {
   return load.prefillKvBytes + load.decodeKvBytes;
+}
+
+/** Of a lane's time alone, what its units spend on arithmetic. */
+function busyPart({ compute }: LaneCost, total: number): number {
+  let seconds = 0;
+  for (let index = 0; index < classes; index++) seconds += compute[index]!;
+  return Math.min(1, seconds / total);
 }
 
 /** Where a step's factors begin: one with prompts counts as prefill, whatever else it holds. */

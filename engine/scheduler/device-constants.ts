@@ -23,6 +23,8 @@ export interface MemoryConstants {
   readonly shared: number;
   /** How much longer arithmetic takes while the other lane computes: clocks and caches are shared too. */
   readonly interference: number;
+  /** How much longer reading takes beside all units at arithmetic; beside a part of them, that part of it. */
+  readonly crowding: number;
   /** Bytes of weights and KV that, read again each step, half come from a cache. 0: none do. */
   readonly cacheBytes: number;
   /** How much faster those are. */
@@ -83,6 +85,7 @@ export const memoryRanges: Record<keyof MemoryConstants, Range> = {
   slope: [0, 1],
   shared: [0.05, 4],
   interference: [0, 4],
+  crowding: [0, 4],
   cacheBytes: [0, 1e12],
   cacheSpeedup: [1, 100],
 };
@@ -112,7 +115,8 @@ export function parseConstants(value: unknown, source: string): DeviceConstants 
     name: asText(root.name, source, 'name'),
     units: asCount(root.units, source, 'units'),
     smallestGroup: asCount(root.smallestGroup, source, 'smallestGroup'),
-    memory: asNumbers(memory, memoryRanges, source, 'memory'),
+    // Constants that were stored before there was a term for it: it was none.
+    memory: asNumbers({ crowding: 0, ...memory }, memoryRanges, source, 'memory'),
     team: asNumbers(team, teamRanges, source, 'team'),
     operators: Object.fromEntries(
       operatorClasses.map((name) => {

@@ -51,6 +51,8 @@ function gpu(sheet: GpuSheet): DeviceConstants {
       // Disjoint SMs still cost each other up to 20 to 30% where both read memory; proportional division is most of it.
       shared: 0.95,
       interference: 0.03,
+      // No data sheet tells: calibration or the correction learns it.
+      crowding: 0,
       // 50 MB of L2 hold no model's weights.
       cacheBytes: 0,
       cacheSpeedup: 1,
@@ -108,6 +110,7 @@ export function cpuPreset(cores: number, isa: string, weights: WeightClass): Dev
       slope: 0.05,
       shared: 1,
       interference: 0.05,
+      crowding: 0,
       // What is usual of L3 for a few cores; it is about twice as fast as memory.
       cacheBytes: 16 * 2 ** 20,
       cacheSpeedup: 2,

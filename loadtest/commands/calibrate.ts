@@ -148,7 +148,7 @@ function formatConstants({ memory, operators }: DeviceConstants): string {
     ...alignColumns([head, ...lines]),
     `memory: ${readable(memory.bytesPerSecond / 1e9)} GB/s, saturates at ${readable(memory.saturation)}, slope ` +
       `${readable(memory.slope)}; both lanes together ${readable(memory.shared)} of it; arithmetic beside a busy lane ` +
-      `takes ${readable(memory.interference * 100)}% longer`,
+      `takes ${readable(memory.interference * 100)}% longer, memory beside arithmetic on all units ${readable(memory.crowding * 100)}%`,
   ].join('\n');
 }
 

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { errorsOf, fitConstants, predictionErrors } from '../../../engine/calibration/fit.js';
-import { type Sample, splitSamples } from '../../../engine/calibration/sample.js';
+import { loadOf, type Sample, splitSamples } from '../../../engine/calibration/sample.js';
 import type { ModelSpec } from '../../../engine/index.js';
+import { CostModel } from '../../../engine/scheduler/cost-model.js';
 import { modelWork, type WeightClass } from '../../../engine/scheduler/model-work.js';
 import { type PresetQuestion, presetFor } from '../../../engine/scheduler/presets.js';
 
@@ -53,5 +54,35 @@ describe('the contention term', () => {
       ) / together.length;
     expect(together.length).toBeGreaterThan(8);
     expect(mean(true)).toBeLessThan(mean(false));
+  });
+});
+
+describe('decode beside prefill on disjoint SMs of an H200', () => {
+  /** Four layers of the same model, timed by another program: `native/gpu-check.sh --only nexus`. */
+  const file = new URL('../scheduler/data/lanes-h200.json', import.meta.url);
+  const lanes = JSON.parse(readFileSync(file, 'utf8')) as Pick<Recording, 'spec' | 'samples'>;
+
+  it('is foreseen to slow down as it does, by constants that were calibrated elsewhere', () => {
+    const { constants } = recording('llama-8b-bf16-h200');
+    const model = new CostModel(modelWork(lanes.spec, 'bf16'), constants, constants.units);
+    const classes = new Float64Array(4);
+    const errors = lanes.samples.flatMap(({ load, units, other, seconds }) => {
+      if (other === null || load.decodeSequences === 0) return [];
+      const alone = lanes.samples.find(
+        (sample) =>
+          sample.other === null &&
+          sample.units === units &&
+          JSON.stringify(sample.load) === JSON.stringify(load),
+      )!;
+      const beside = { load: loadOf(other.load), units: other.units };
+      const foreseen =
+        model.byClass(loadOf(load), units, beside, classes) /
+        model.byClass(loadOf(load), units, null, classes);
+      return [Math.abs(foreseen / (seconds / alone.seconds) - 1)];
+    });
+    errors.sort((a, b) => a - b);
+    expect(errors.length).toBe(20);
+    expect(errors[10]).toBeLessThan(0.06);
+    expect(errors[18]).toBeLessThan(0.1);
   });
 });

@@ -173,6 +173,22 @@ describe('steps on both lanes', () => {
     expect(decode / model.alone(decodeLoad(1, 10), 50)).toBeLessThan(1.02);
   });
 
+  it('read more slowly beside arithmetic, by the units that compute', () => {
+    const beside = (crowding: number, prefillUnits: number) => {
+      const constants = plainConstants({
+        memory: { saturation: 0.1, slope: 0, bytesPerSecond: 1e11, shared: 4, crowding },
+      });
+      const model = new CostModel(plainWork, constants, units);
+      return both(model, prefillLoad(4096), decodeLoad(1, 10), prefillUnits);
+    };
+    for (const prefillUnits of [20, 80]) {
+      const without = beside(0, prefillUnits);
+      const crowded = beside(0.5, prefillUnits);
+      expect(crowded.decode / without.decode).toBeCloseTo(1 + (0.5 * prefillUnits) / units, 3);
+      expect(crowded.prefill).toBeCloseTo(without.prefill, 12);
+    }
+  });
+
   it('never make each other faster, and do not see each other without the contention term', () => {
     fc.assert(
       fc.property(

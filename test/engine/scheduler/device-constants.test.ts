@@ -23,6 +23,11 @@ describe('stored constants', () => {
     expect(parseConstants(stored(), 'file.json')).toEqual(plainConstants({}));
   });
 
+  it('are read without crowding, as they were stored before it was known', () => {
+    const { crowding: _, ...memory } = stored().memory;
+    expect(parseConstants({ ...stored(), memory }, 'file.json').memory.crowding).toBe(0);
+  });
+
   it.each([
     ['a text', 'x', 'file.json: the constants: expected an object, found "x"'],
     ['no units', { ...stored(), units: 0 }, 'file.json: units: expected a whole number above 0, found 0'],
