@@ -104,6 +104,8 @@ async function measureAll(
   const began = clock();
   const tries = new Map<MicroRun, Measured[]>(runs.map((run) => [run, []]));
   const isQuiet = (run: MicroRun) => tries.get(run)!.some((measured) => measured.isQuiet);
+  // More runs are worth more than more steps of each.
+  const runSeconds = Math.min(longestRunSeconds, (seconds * firstRoundPart) / runs.length);
   for (let round = 0; round < (quick ? 1 : mostRounds); round++) {
     const turn = [...runs].sort((a, b) => Number(isQuiet(a)) - Number(isQuiet(b)));
     for (const [index, run] of turn.entries()) {
@@ -111,7 +113,7 @@ async function measureAll(
       if (round > 0 && used > seconds) break;
       const begin = clock();
       const before = otherPrograms();
-      const samples = await runner.measure(run, quick ? 0.05 : longestRunSeconds);
+      const samples = await runner.measure(run, quick ? 0.05 : runSeconds);
       const disturbance = (otherPrograms() - before) / (clock() - begin);
       tries.get(run)!.push({ samples, isQuiet: disturbance <= allowedDisturbance });
       onProgress(Math.max((index + 1) / runs.length / mostRounds, Math.min(1, used / seconds)));
@@ -122,7 +124,11 @@ async function measureAll(
   const samples = kept.flatMap((run) => {
     const measured = tries.get(run)!;
     const quiet = measured.filter((one) => one.isQuiet);
-    return medianSamples((quiet.length > 0 ? quiet : measured).map((one) => one.samples));
+    const { heldOut = false } = run;
+    return medianSamples((quiet.length > 0 ? quiet : measured).map((one) => one.samples)).map((sample) => ({
+      ...sample,
+      heldOut,
+    }));
   });
   return { samples, disturbedRuns: runs.length - quietRuns.length };
 }

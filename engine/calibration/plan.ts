@@ -1,4 +1,4 @@
-import { nearestSplit } from '../scheduler/splits.js';
+import { mixedGrain } from '../scheduler/chunks.js';
 import { StepLoad } from '../scheduler/step-load.js';
 
 /** What one step of a micro-run holds: chunks of prompts, and sequences that decode. */
@@ -9,14 +9,18 @@ export interface Shape {
   readonly context: number;
 }
 
-export type MicroRun =
+export type MicroRun = {
+  /** Kept from the fit, to see how well it predicts what it has not seen. */
+  readonly heldOut?: boolean;
+} & (
   | { readonly mode: 'alone'; readonly shape: Shape; readonly units: number }
   | {
       readonly mode: 'together';
       readonly prefill: Shape;
       readonly decode: Shape;
       readonly prefillUnits: number;
-    };
+    }
+);
 
 export interface PlanLimits {
   readonly units: number;
@@ -35,56 +39,54 @@ export interface PlanLimits {
 /** Chunks in one step at most. */
 export const maxChunks = 4;
 
+/** Runs that a full plan holds: with all of them the fit takes some seconds. */
+const plannedRuns = 320;
+const quickRuns = 16;
+/** Of so many runs one is drawn at random, to judge the fit by. */
+const heldOutEvery = 4;
+
+type Kind = (place: Place, region: Region) => MicroRun;
+
 /**
- * Steps over the sizes that serving meets: prompts and decoding sequences alone, in one step, and on both lanes at once,
- * on several shares of the device.
+ * What the scheduler asks about, in turn, so that each beginning of the plan holds all of it: steps of either lane on its
+ * part of a split, both at once, and one lane with every unit, for prompts, for streams and for both in one step.
+ */
+const splitKinds: readonly Kind[] = [
+  together,
+  mixed,
+  decode,
+  prefillOnSplit,
+  together,
+  prefill,
+  mixed,
+  decodeOnSplit,
+  together,
+  decode,
+];
+
+/** Where the device cannot be split. */
+const wholeKinds: readonly Kind[] = [mixed, decode, prefill];
+
+/**
+ * Steps over all that the scheduler asks about. Their places are spread evenly over its dimensions together (splits, tokens,
+ * contexts, streams), and each beginning of the plan is spread as evenly as a plan of that length can be: what a budget
+ * cuts off leaves no corner without a step, as it does with a grid. Those that the fit is judged by are drawn at random
+ * and know nothing of the others. The same each time.
  */
 export function planMicroRuns(limits: PlanLimits): MicroRun[] {
-  const { units, maxStepTokens, maxSequences, contextLength, pageTokens, quick } = limits;
-  const pick = (values: readonly number[], most: number) => values.filter((value) => value <= most);
-  const tokens = pick(quick ? [16, 64] : [16, 48, 128, 256, 512, 2048], maxStepTokens);
-  const sequences = pick(quick ? [1, 4] : [1, 2, 4, 8, 16, 32, 64], maxSequences);
-  // The last of a context's tokens is the first one's that is generated behind it.
-  const contexts = pick(quick ? [0, 256] : [0, 256, 1024, 4096, 16384], contextLength - maxStepTokens).map(
-    (context) => context - (context % pageTokens),
-  );
-  const decodeContexts = contexts.map((context) => Math.max(context, pageTokens));
-
-  const prompts = tokens.flatMap((count) => [
-    ...contexts.map((context) => promptOf([{ tokens: count, context }])),
-    // Several short prompts in one step.
-    ...(count >= 64 ? [promptOf(Array(maxChunks).fill({ tokens: count / maxChunks, context: 0 }))] : []),
-  ]);
-  const decodes = sequences.flatMap((count) => decodeContexts.map((context) => decodeOf(count, context)));
-  const someContext = middle(contexts);
-
-  const runs: MicroRun[] = [];
-  for (const share of [...someSplits(limits), units]) {
-    for (const shape of prompts) runs.push({ mode: 'alone', shape, units: share });
-  }
-  // Decode has what a split leaves.
-  for (const share of [...someSplits(limits).map((split) => units - split), units]) {
-    for (const shape of decodes) runs.push({ mode: 'alone', shape, units: share });
-  }
-  for (const count of few(tokens)) {
-    for (const decoding of few(sequences)) {
-      if (count + decoding > maxStepTokens) continue;
-      const context = Math.max(someContext, pageTokens);
-      const shape = { chunks: [{ tokens: count, context: 0 }], sequences: decoding, context };
-      runs.push({ mode: 'alone', shape, units });
-    }
-  }
-  for (const prefillUnits of someSplits(limits)) {
-    for (const count of few(tokens)) {
-      for (const decoding of few(sequences)) {
-        for (const context of [decodeContexts[0]!, decodeContexts.at(-1)!]) {
-          const prefill = promptOf([{ tokens: count, context: someContext }]);
-          runs.push({ mode: 'together', prefill, decode: decodeOf(decoding, context), prefillUnits });
-        }
-      }
-    }
-  }
-  return shuffled(unique(runs));
+  const region = regionOf(limits);
+  const kinds = limits.splits.length > 0 ? splitKinds : wholeKinds;
+  const random = randomPlaces();
+  const turns = new Map<Kind, number>();
+  const runs = Array.from({ length: limits.quick ? quickRuns : plannedRuns }, (_, index) => {
+    const kind = kinds[index % kinds.length]!;
+    const turn = turns.get(kind) ?? 0;
+    turns.set(kind, turn + 1);
+    // Each kind has its own turns, so that those that are held out are of all kinds.
+    const heldOut = turn % heldOutEvery === heldOutEvery / 2;
+    return { ...kind(heldOut ? random() : evenPlace(turn), region), heldOut };
+  });
+  return unique(runs);
 }
 
 /** Of the runs, in their order, those that fit into `seconds` together; none takes more than a fifteenth of it. */
@@ -120,34 +122,151 @@ function decodeOf(sequences: number, context: number): Shape {
   return { chunks: [], sequences, context };
 }
 
-/** The splits nearest to a quarter, half and three quarters of the units for prefill. */
-function someSplits({ units, splits }: PlanLimits): number[] {
-  const nearest = [0.25, 0.5, 0.75].flatMap((part) => nearestSplit(splits, units * part) ?? []);
-  return [...new Set(nearest)];
+/** What the plan's steps may hold. */
+interface Region {
+  readonly limits: PlanLimits;
+  readonly mostTokens: number;
+  readonly mostSequences: number;
+  readonly mostContext: number;
 }
 
-function middle<T>(values: readonly T[]): T {
-  return values[Math.floor(values.length / 2)]!;
+/** Longer contexts of a step cost the time of many others, and add nothing that attention at this length does not show. */
+const mostContext = 16384;
+/** Of a chunk beside streams. */
+const leastTokens = mixedGrain;
+
+function regionOf(limits: PlanLimits): Region {
+  const { maxStepTokens, maxSequences, contextLength, pageTokens, quick } = limits;
+  // The last of a context's tokens is the first one's that is generated behind it.
+  const context = Math.min(quick ? 256 : mostContext, contextLength - maxStepTokens);
+  return {
+    limits,
+    mostTokens: Math.min(quick ? 64 : maxStepTokens, maxStepTokens),
+    mostSequences: Math.min(quick ? 4 : maxSequences, maxStepTokens, maxSequences),
+    mostContext: Math.max(0, context - (context % pageTokens)),
+  };
 }
 
-/** The ends and the middle. */
-function few<T>(values: readonly T[]): T[] {
-  return [values[0]!, middle(values), values.at(-1)!];
+/** A point of the region, each part from 0 to 1. */
+interface Place {
+  readonly split: number;
+  readonly tokens: number;
+  readonly context: number;
+  readonly sequences: number;
+  readonly decodeContext: number;
+}
+
+const dimensions = 5;
+/**
+ * Fractional parts of the multiples of powers of 1 / phi, the root of x^6 = x + 1: what the golden section is for one dimension
+ * (Roberts, "The Unreasonable Effectiveness of Quasirandom Sequences", 2018).
+ */
+const phi = 1.1347241384015194;
+
+function evenPlace(turn: number): Place {
+  return placeOf(Array.from({ length: dimensions }, (_, at) => (0.5 + (turn + 1) / phi ** (at + 1)) % 1));
+}
+
+function randomPlaces(): () => Place {
+  // Park and Miller's generator.
+  let state = 1;
+  const next = () => {
+    state = (state * 48271) % 2147483647;
+    return state / 2147483647;
+  };
+  return () => placeOf(Array.from({ length: dimensions }, next));
+}
+
+function placeOf(parts: readonly number[]): Place {
+  const [split, tokens, context, sequences, decodeContext] = parts as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  return { split, tokens, context, sequences, decodeContext };
+}
+
+function prefill(place: Place, region: Region): MicroRun {
+  return aloneOf(promptAt(place, region), region.limits.units);
+}
+
+function prefillOnSplit(place: Place, region: Region): MicroRun {
+  return aloneOf(promptAt(place, region), splitAt(place, region));
+}
+
+function decode(place: Place, region: Region): MicroRun {
+  return aloneOf(decodeAt(place, region), region.limits.units);
+}
+
+/** It has what a split leaves. */
+function decodeOnSplit(place: Place, region: Region): MicroRun {
+  return aloneOf(decodeAt(place, region), region.limits.units - splitAt(place, region));
+}
+
+function aloneOf(shape: Shape, units: number): MicroRun {
+  return { mode: 'alone', shape, units };
+}
+
+function together(place: Place, region: Region): MicroRun {
+  const chunk = chunkAt(place, region, region.mostTokens);
+  const prefillUnits = splitAt(place, region);
+  return { mode: 'together', prefill: promptOf([chunk]), decode: decodeAt(place, region), prefillUnits };
+}
+
+function mixed(place: Place, region: Region): MicroRun {
+  const { limits, mostTokens } = region;
+  const sequences = Math.min(sequencesAt(place, region), Math.max(1, mostTokens - leastTokens));
+  const chunks = [chunkAt(place, region, Math.max(1, mostTokens - sequences))];
+  return aloneOf({ chunks, sequences, context: decodeContextAt(place, region) }, limits.units);
+}
+
+/** Of the longer steps of prompts, some read several short ones. */
+function promptAt(place: Place, region: Region): Shape {
+  const chunk = chunkAt(place, region, region.mostTokens);
+  const tokens = Math.floor(chunk.tokens / maxChunks);
+  if (chunk.tokens < 64 || place.decodeContext > 0.25) return promptOf([chunk]);
+  return promptOf(Array(maxChunks).fill({ tokens, context: chunk.context }));
+}
+
+function chunkAt({ tokens, context }: Place, { limits, mostContext: most }: Region, mostTokens: number) {
+  // A prompt's first chunk is as common as all others of it.
+  const behind =
+    context < 0.25 || most === 0
+      ? 0
+      : wholePages(between(limits.pageTokens, most, (context - 0.25) / 0.75), limits, 0);
+  return {
+    tokens: Math.round(between(Math.min(leastTokens, mostTokens), mostTokens, tokens)),
+    context: behind,
+  };
+}
+
+function decodeAt(place: Place, region: Region): Shape {
+  return decodeOf(sequencesAt(place, region), decodeContextAt(place, region));
+}
+
+function sequencesAt({ sequences }: Place, { mostSequences }: Region): number {
+  return Math.round(between(1, mostSequences, sequences));
+}
+
+function decodeContextAt({ decodeContext }: Place, { limits, mostContext: most }: Region): number {
+  return wholePages(between(limits.pageTokens, most, decodeContext), limits, limits.pageTokens);
+}
+
+function splitAt({ split }: Place, { limits }: Region): number {
+  return limits.splits[Math.min(limits.splits.length - 1, Math.floor(split * limits.splits.length))]!;
+}
+
+/** From least to most, evenly in the logarithm: what is twice as long matters as much wherever it is. */
+function between(least: number, most: number, part: number): number {
+  return most <= least ? least : least * (most / least) ** part;
+}
+
+function wholePages(tokens: number, { pageTokens }: PlanLimits, least: number): number {
+  return Math.max(least, pageTokens * Math.round(tokens / pageTokens));
 }
 
 function unique(runs: readonly MicroRun[]): MicroRun[] {
-  return [...new Map(runs.map((run) => [JSON.stringify(run), run])).values()];
-}
-
-/** The same order each time, in which neighbours have nothing in common: a slow minute of the machine hits all kinds. */
-function shuffled<T>(values: readonly T[]): T[] {
-  const result = [...values];
-  let state = 1;
-  for (let index = result.length - 1; index > 0; index--) {
-    // Park and Miller's generator.
-    state = (state * 48271) % 2147483647;
-    const other = state % (index + 1);
-    [result[index], result[other]] = [result[other]!, result[index]!];
-  }
-  return result;
+  return [...new Map(runs.map((run) => [JSON.stringify({ ...run, heldOut: false }), run])).values()];
 }

@@ -19,6 +19,8 @@ export interface Sample {
   /** What the other lane was busy with all the time; null: nothing. */
   readonly other: { readonly load: LoadCounts; readonly units: number } | null;
   readonly seconds: number;
+  /** Kept from the fit: see `MicroRun`. */
+  readonly heldOut?: boolean;
   /** By operator class, where the device measures it. */
   readonly opSeconds?: readonly number[];
 }
@@ -27,10 +29,10 @@ export function loadOf(counts: LoadCounts): StepLoad {
   return Object.assign(new StepLoad(), counts);
 }
 
-/** Every fourth sample is kept from the fit, to see how well it predicts what it has not seen. */
+/** What the fit may see, and what judges it. */
 export function splitSamples(samples: readonly Sample[]): { fitted: Sample[]; heldOut: Sample[] } {
   return {
-    fitted: samples.filter((_, index) => index % 4 !== 3),
-    heldOut: samples.filter((_, index) => index % 4 === 3),
+    fitted: samples.filter(({ heldOut }) => heldOut !== true),
+    heldOut: samples.filter(({ heldOut }) => heldOut === true),
   };
 }

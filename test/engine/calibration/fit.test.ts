@@ -62,7 +62,12 @@ function synthetic(constants: DeviceConstants, noise: number, withClasses: boole
     return state / 2147483647;
   };
   const counts = (load: StepLoad): LoadCounts => ({ ...load });
-  const step = (load: StepLoad, units: number, other: { load: StepLoad; units: number } | null): Sample => {
+  const step = (
+    load: StepLoad,
+    units: number,
+    other: { load: StepLoad; units: number } | null,
+    heldOut = false,
+  ): Sample => {
     const classes = new Float64Array(4);
     const factor = 1 + noise * (random() + random() + random() - 1.5);
     const seconds = model.byClass(load, units, other, classes) * factor;
@@ -71,18 +76,23 @@ function synthetic(constants: DeviceConstants, noise: number, withClasses: boole
       units,
       other: other && { load: counts(other.load), units: other.units },
       seconds,
+      heldOut,
       ...(withClasses && { opSeconds: [...classes].map((value) => value * factor) }),
     };
   };
-  // In the plan's order neighbours have nothing in common, so a part of it is a sample of all kinds.
+  // Each beginning of the plan is spread over all that there is.
   return plan.slice(0, 120).flatMap((run) => {
-    if (run.mode === 'alone') return [step(loadOfShape(run.shape, 1, kvBytesPerToken), run.units, null)];
+    if (run.mode === 'alone')
+      return [step(loadOfShape(run.shape, 1, kvBytesPerToken), run.units, null, run.heldOut)];
     const prefill = { load: loadOfShape(run.prefill, 0, kvBytesPerToken), units: run.prefillUnits };
     const decode = {
       load: loadOfShape(run.decode, 1, kvBytesPerToken),
       units: constants.units - run.prefillUnits,
     };
-    return [step(prefill.load, prefill.units, decode), step(decode.load, decode.units, prefill)];
+    return [
+      step(prefill.load, prefill.units, decode, run.heldOut),
+      step(decode.load, decode.units, prefill, run.heldOut),
+    ];
   });
 }
 

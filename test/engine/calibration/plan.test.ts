@@ -3,6 +3,7 @@ import {
   type MicroRun,
   type PlanLimits,
   planMicroRuns,
+  type Shape,
   withinBudget,
 } from '../../../engine/calibration/plan.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
@@ -21,18 +22,72 @@ const limits: PlanLimits = {
 const shapesOf = (run: MicroRun) => (run.mode === 'alone' ? [run.shape] : [run.prefill, run.decode]);
 
 describe('the plan of micro-runs', () => {
-  it('holds prompts, decoding and both in one step, alone and beside a busy lane, on several shares', () => {
+  it('asks each split for prompts and streams alone and at once, and the whole device for each and for both in a step', () => {
     const plan = planMicroRuns(limits);
     const alone = plan.flatMap((run) => (run.mode === 'alone' ? [run] : []));
     const sharesOf = (isKind: (run: (typeof alone)[number]) => boolean) =>
-      [...new Set(alone.filter(isKind).map(({ units }) => units))].sort((a, b) => a - b);
-    expect(sharesOf(({ shape }) => shape.chunks.length > 0)).toEqual([32, 64, 96, 132]);
+      new Set(alone.filter(isKind).map(({ units }) => units));
+    expect(sharesOf(({ shape }) => shape.sequences === 0)).toEqual(new Set([...limits.splits, 132]));
     // Of 132 units that are split in groups of 8, decode has the odd four too.
-    expect(sharesOf(({ shape }) => shape.chunks.length === 0)).toEqual([36, 68, 100, 132]);
-    expect(alone.some(({ shape }) => shape.chunks.length > 0 && shape.sequences > 0)).toBe(true);
+    expect(sharesOf(({ shape }) => shape.chunks.length === 0)).toEqual(
+      new Set([...limits.splits.map((split) => 132 - split), 132]),
+    );
+    expect(sharesOf(({ shape }) => shape.chunks.length > 0 && shape.sequences > 0)).toEqual(new Set([132]));
     expect(alone.some(({ shape }) => shape.chunks.length > 1)).toBe(true);
     const together = plan.flatMap((run) => (run.mode === 'together' ? [run.prefillUnits] : []));
-    expect(new Set(together)).toEqual(new Set([32, 64, 96]));
+    expect(new Set(together)).toEqual(new Set(limits.splits));
+  });
+
+  it.each([40, 80, 160])('leaves no corner out where a budget ends it after %i runs', (count) => {
+    const runs = planMicroRuns(limits).slice(0, count);
+    const chunk = (shape: Shape) => shape.chunks.length > 0;
+    const inHalves = (values: readonly number[], middle: number) => {
+      const part = values.filter((value) => value < middle).length / values.length;
+      expect(part).toBeGreaterThan(0.2);
+      expect(part).toBeLessThan(0.8);
+    };
+    const together = runs.flatMap((run) => (run.mode === 'together' ? [run] : []));
+    inHalves(
+      together.map((run) => run.prefillUnits),
+      68,
+    );
+    for (const shapes of [
+      together.map(({ prefill }) => prefill),
+      runs.flatMap((run) => (run.mode === 'alone' && chunk(run.shape) ? [run.shape] : [])),
+    ]) {
+      inHalves(
+        shapes.map(({ chunks }) => chunks.reduce((sum, { tokens }) => sum + tokens, 0)),
+        Math.sqrt(8 * 512),
+      );
+    }
+    for (const shapes of [
+      together.map(({ decode }) => decode),
+      runs.flatMap((run) => (run.mode === 'alone' && run.shape.sequences > 0 ? [run.shape] : [])),
+    ]) {
+      inHalves(
+        shapes.map(({ sequences }) => sequences),
+        Math.sqrt(32),
+      );
+      inHalves(
+        shapes.map(({ context }) => context),
+        Math.sqrt(32 * 1536),
+      );
+    }
+  });
+
+  it('draws a quarter of each kind at random, to judge the fit by', () => {
+    const plan = planMicroRuns(limits);
+    for (const mode of ['alone', 'together']) {
+      const ofMode = plan.filter((run) => run.mode === mode);
+      const part = ofMode.filter(({ heldOut }) => heldOut).length / ofMode.length;
+      expect(part).toBeGreaterThan(0.2);
+      expect(part).toBeLessThan(0.3);
+    }
+    const shapes = (heldOut: boolean) =>
+      plan.filter((run) => run.heldOut === heldOut).map((run) => JSON.stringify(shapesOf(run)));
+    const fitted = new Set(shapes(false));
+    // Small shapes are met by chance.
+    expect(shapes(true).filter((shape) => fitted.has(shape)).length).toBeLessThan(fitted.size / 20);
   });
 
   it.each([
