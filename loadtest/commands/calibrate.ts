@@ -39,7 +39,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     )
     .argument('[MODEL]', 'model folder in Hugging Face layout (default: the built-in demo model)')
     .option('--seconds <n>', 'what the measurement may take, about', wholeNumber(1), 60)
-    .option('--quick', 'a dozen steps only, to see that it works')
+    .option('--quick', 'some steps only, to see that it works')
     .option('--json <file>', 'write the held-out errors to a file')
     .option('--record <file>', 'write every measured step to a file')
     .showHelpAfterError('(--help lists all options)')
