@@ -40,42 +40,62 @@ constexpr std::size_t kStackBytes = 256 << 10;
 constexpr int kMostRoundsOfWaiting = 10000;
 constexpr std::size_t kMostShared = 227 << 10, kSharedAlignment = 1024;
 
-enum class State { running, atWarp, atBlock, ended };
+enum State { running, atWarp, atBlock, ended };
 
 struct Fiber {
   std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
   void* top = nullptr;
-  State state = State::ended;
+  State state = ended;
   bool secondTurn = false;
+};
+
+struct Warp {
+  std::array<std::array<Shown, kWarp>, 2> exchanges;
+  std::array<unsigned, 4> lanes;  // in each state
 };
 
 struct Block {
   std::vector<Fiber> fibers;
-  std::vector<std::array<std::array<Shown, kWarp>, 2>> exchanges;  // of each warp
+  std::vector<Warp> warps;
   void* scheduler = nullptr;
   const std::function<void()>* body = nullptr;
   unsigned current = 0;
+  // Of the turns that a warp's lanes take: where they end, and the way there.
+  unsigned turnsEnd = 0, stride = 1;
   std::vector<std::byte> shared;
   int roundsOfWaiting = 0;
 
-  void enter(unsigned thread) {
+  Warp& warp() { return warps[current / kWarp]; }
+
+  // Gives the turn to the first lane from here on that runs, or to the scheduler behind the last.
+  void passTurn(unsigned thread, void** from) {
+    while (thread != turnsEnd && fibers[thread].state != running) thread += stride;
+    if (thread == turnsEnd) {
+      if (from != &scheduler) tandemSwitchFiber(from, scheduler);
+      return;
+    }
     current = thread;
-    threadIdx = dim3(thread, 0, 0);
-    tandemSwitchFiber(&scheduler, fibers[thread].top);
+    threadIdx.x = thread;
+    tandemSwitchFiber(from, fibers[thread].top);
   }
 
+  // A lane passes its turn to the next itself: by way of the scheduler it would take two switches.
   void leave(State state) {
     Fiber& fiber = fibers[current];
+    Warp& own = warp();
     fiber.state = state;
-    tandemSwitchFiber(&fiber.top, scheduler);
+    --own.lanes[running];
+    ++own.lanes[state];
+    passTurn(current + stride, &fiber.top);
   }
 };
 
-thread_local Block block;
+// Behind a pointer, which needs no look at whether it is there: every barrier and shuffle comes here.
+constinit thread_local Block* block = nullptr;
 
 void startFiber() {
-  (*block.body)();
-  block.leave(State::ended);
+  (*block->body)();
+  block->leave(ended);
 }
 
 void prepare(Fiber& fiber) {
@@ -87,52 +107,52 @@ void prepare(Fiber& fiber) {
   *--words = reinterpret_cast<void*>(&startFiber);
   for (int i = 0; i < 6; ++i) *--words = nullptr;
   fiber.top = words;
-  fiber.state = State::running;
+  fiber.state = running;
   fiber.secondTurn = false;
+}
+
+// Lets the lanes of a warp that are in the state run on.
+void wake(unsigned first, unsigned end, State state) {
+  auto& lanes = block->warps[first / kWarp].lanes;
+  lanes[running] += lanes[state];
+  lanes[state] = 0;
+  for (unsigned i = first; i < end; ++i) {
+    if (block->fibers[i].state == state) block->fibers[i].state = running;
+  }
 }
 
 // Runs a warp until every thread has ended or waits for the block.
 void runWarp(unsigned first, unsigned end, bool descending) {
+  const auto& lanes = block->warps[first / kWarp].lanes;
   for (;;) {
-    for (unsigned i = first; i < end; ++i) {
-      const unsigned thread = descending ? end - 1 - (i - first) : i;
-      if (block.fibers[thread].state == State::running) block.enter(thread);
-    }
-    unsigned running = 0, atWarp = 0, atBlock = 0;
-    for (unsigned i = first; i < end; ++i) {
-      const State state = block.fibers[i].state;
-      running += state == State::running;
-      atWarp += state == State::atWarp;
-      atBlock += state == State::atBlock;
-    }
+    block->stride = descending ? -1u : 1u;
+    block->turnsEnd = descending ? first - 1 : end;
+    block->passTurn(descending ? end - 1 : first, &block->scheduler);
     // Who still runs waits for another warp's doing.
-    if (atWarp == 0 || running > 0) return;
-    check(atBlock == 0, "lanes of a warp wait for the block while others wait for the warp");
-    for (unsigned i = first; i < end; ++i) {
-      if (block.fibers[i].state == State::atWarp) block.fibers[i].state = State::running;
-    }
+    if (lanes[atWarp] == 0 || lanes[running] > 0) return;
+    check(lanes[atBlock] == 0, "lanes of a warp wait for the block while others wait for the warp");
+    wake(first, end, atWarp);
   }
 }
 
 void runBlock(unsigned threads, bool descending) {
-  for (unsigned i = 0; i < threads; ++i) prepare(block.fibers[i]);
+  const auto endOf = [threads](unsigned first) { return std::min(threads, first + kWarp); };
+  for (unsigned i = 0; i < threads; ++i) prepare(block->fibers[i]);
+  for (unsigned first = 0; first < threads; first += kWarp) {
+    block->warps[first / kWarp].lanes = {endOf(first) - first, 0, 0, 0};
+  }
   for (;;) {
     for (unsigned i = 0; i < threads; i += kWarp) {
       const unsigned first = descending ? (threads - 1) / kWarp * kWarp - i : i;
-      runWarp(first, std::min(threads, first + kWarp), descending);
+      runWarp(first, endOf(first), descending);
     }
-    const auto begin = block.fibers.begin();
-    if (std::any_of(begin, begin + threads, [](const Fiber& f) { return f.state == State::running; })) {
-      check(++block.roundsOfWaiting < kMostRoundsOfWaiting, "threads wait for each other for ever");
+    const auto begin = block->warps.begin(), end = begin + (threads + kWarp - 1) / kWarp;
+    if (std::any_of(begin, end, [](const Warp& warp) { return warp.lanes[running] > 0; })) {
+      check(++block->roundsOfWaiting < kMostRoundsOfWaiting, "threads wait for each other for ever");
       continue;
     }
-    bool left = false;
-    for (unsigned i = 0; i < threads; ++i) {
-      if (block.fibers[i].state != State::atBlock) continue;
-      block.fibers[i].state = State::running;
-      left = true;
-    }
-    if (!left) return;
+    if (std::none_of(begin, end, [](const Warp& warp) { return warp.lanes[atBlock] > 0; })) return;
+    for (unsigned first = 0; first < threads; first += kWarp) wake(first, endOf(first), atBlock);
   }
 }
 
@@ -141,19 +161,22 @@ void runBlock(unsigned threads, bool descending) {
 void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes) {
   check(threads > 0 && threads <= 1024, "a block has 1 to 1024 threads");
   check(sharedBytes <= kMostShared, "a block has 227 KB of shared memory at most");
-  block.shared.resize(sharedBytes + kSharedAlignment);
-  if (block.fibers.size() < threads) {
-    block.fibers.resize(threads);
-    block.exchanges.resize((threads + kWarp - 1) / kWarp);
+  static thread_local Block own;
+  block = &own;
+  own.shared.resize(sharedBytes + kSharedAlignment);
+  if (own.fibers.size() < threads) {
+    own.fibers.resize(threads);
+    own.warps.resize((threads + kWarp - 1) / kWarp);
   }
-  block.body = &body;
+  own.body = &body;
+  threadIdx = dim3(0, 0, 0);
   gridDim = grid;
   blockDim = dim3(threads);
   for (unsigned z = 0; z < grid.z; ++z) {
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = dim3(x, y, z);
-        std::fill(block.shared.begin(), block.shared.end(), std::byte{0xff});
+        std::fill(own.shared.begin(), own.shared.end(), std::byte{0xff});
         runBlock(threads, (x + y + z) % 2 == 1);
       }
     }
@@ -161,19 +184,19 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::si
 }
 
 std::byte* dynamicShared() {
-  const auto address = reinterpret_cast<std::uintptr_t>(block.shared.data());
-  return block.shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;
+  const auto address = reinterpret_cast<std::uintptr_t>(block->shared.data());
+  return block->shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;
 }
 
-void letOthersRun() { block.leave(State::running); }
-void noteProgress() { block.roundsOfWaiting = 0; }
+void letOthersRun() { block->leave(running); }
+void noteProgress() { block->roundsOfWaiting = 0; }
 
-void waitForBlock() { block.leave(State::atBlock); }
-void waitForWarp() { block.leave(State::atWarp); }
+void waitForBlock() { block->leave(atBlock); }
+void waitForWarp() { block->leave(atWarp); }
 
 Shown* beginExchange() {
-  const bool second = block.fibers[block.current].secondTurn ^= true;
-  return block.exchanges[block.current / kWarp][second].data();
+  const bool second = block->fibers[block->current].secondTurn ^= true;
+  return block->warp().exchanges[second].data();
 }
 
 }  // namespace tandem::emulation
