@@ -1,10 +1,8 @@
-import { afterEach } from 'vitest';
+import { onTestFinished } from 'vitest';
 import type { Device, Lane, StepResult } from '../../engine/device/device.js';
 import { cpuInfo, type NativeDeviceSettings, openNativeDevice } from '../../engine/device/native.js';
 import { readCheckpoint } from '../../engine/model/checkpoint.js';
 import { demoFolder } from './demo.js';
-
-const open: Device[] = [];
 
 /** The demo model on this machine, until the test's end. */
 export function openDemo(settings: Partial<NativeDeviceSettings> = {}): Promise<Device> {
@@ -29,13 +27,9 @@ export async function openModel(
     checkFinite: true,
     ...settings,
   });
-  open.push(device);
+  onTestFinished(() => device.close());
   return device;
 }
-
-afterEach(async () => {
-  for (const device of open.splice(0)) await device.close();
-});
 
 /** A step of one entry. */
 export function step(

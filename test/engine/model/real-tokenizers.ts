@@ -32,13 +32,13 @@ const split = (regex: string) => ({
   ],
 });
 
-const alphabetText = (bytes: string) => Array.from(bytes, (char) => charOfByte[char.charCodeAt(0)]).join('');
+const alphabetText = (bytes: Buffer) => Array.from(bytes, (byte) => charOfByte[byte]).join('');
 
 function fromRanks(ranksFile: Buffer): { vocab: Record<string, number>; merges: string[] } {
   const ranks = new Map<string, number>();
   for (const line of ranksFile.toString('ascii').split('\n')) {
     const [token, rank] = line.split(' ');
-    if (token && rank) ranks.set(Buffer.from(token, 'base64').toString('latin1'), Number(rank));
+    if (token && rank) ranks.set(alphabetText(Buffer.from(token, 'base64')), Number(rank));
   }
   const merges: string[] = [];
   // The file is in order of rank, so only a token's own splits are to be sorted.
@@ -50,14 +50,9 @@ function fromRanks(ranksFile: Buffer): { vocab: Record<string, number>; merges: 
       if (left !== undefined && right !== undefined) splits.push({ left, right, at });
     }
     splits.sort((a, b) => a.left - b.left || a.right - b.right);
-    for (const { at } of splits) {
-      merges.push(`${alphabetText(token.slice(0, at))} ${alphabetText(token.slice(at))}`);
-    }
+    for (const { at } of splits) merges.push(`${token.slice(0, at)} ${token.slice(at)}`);
   }
-  return {
-    vocab: Object.fromEntries([...ranks].map(([token, rank]) => [alphabetText(token), rank])),
-    merges,
-  };
+  return { vocab: Object.fromEntries(ranks), merges };
 }
 
 function byteLevelFolder(preTokenizer: object, model: object, rest: object = {}) {
