@@ -171,18 +171,25 @@ TEST("attention: pages of one class equal float64 over what they hold, from bf16
 }
 
 TEST("attention: with pages of every class, neither chunks nor the team change a bit") {
+  const std::vector<std::vector<PrecisionClass>> mixtures{
+      kAllClasses,
+      {PrecisionClass::int4},
+      {PrecisionClass::int2, PrecisionClass::int2, PrecisionClass::int2, PrecisionClass::int4,
+       PrecisionClass::int4}};
   for (const Isa isa : availableIsas()) {
-    for (const AttentionShape shape : {AttentionShape{4, 1, 64}, AttentionShape{3, 1, 80},
-                                       AttentionShape{16, 2, 32, 200}, AttentionShape{20, 1, 16}}) {
-      AttentionLane single(isa);
-      Sequence whole(shape, 430, 23);
-      mixed(single, whole, 390, 40, kAllClasses);
-      for (const std::int64_t chunk : {1, 7, 32}) {
-        AttentionLane lane(isa, static_cast<int>(chunk % 3) + 1);
-        Sequence chunked(shape, 430, 23);
-        mixed(lane, chunked, 390, chunk, kAllClasses);
-        expectSameBits(chunked, whole,
-                       describe(isa, shape, PrecisionClass::bf16) + ", chunks of " + std::to_string(chunk));
+    for (const std::vector<PrecisionClass>& mixture : mixtures) {
+      for (const AttentionShape shape : {AttentionShape{4, 1, 64}, AttentionShape{3, 1, 80},
+                                         AttentionShape{16, 2, 32, 200}, AttentionShape{20, 1, 16}}) {
+        AttentionLane single(isa);
+        Sequence whole(shape, 430, 23);
+        mixed(single, whole, 390, 40, mixture);
+        for (const std::int64_t chunk : {1, 7, 32}) {
+          AttentionLane lane(isa, static_cast<int>(chunk % 3) + 1);
+          Sequence chunked(shape, 430, 23);
+          mixed(lane, chunked, 390, chunk, mixture);
+          expectSameBits(chunked, whole,
+                         describe(isa, shape, mixture.back()) + ", chunks of " + std::to_string(chunk));
+        }
       }
     }
   }
