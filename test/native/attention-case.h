@@ -154,6 +154,7 @@ struct Sequence {
   std::vector<float> out;      // [tokens, heads * headDim]
   Pages pages;
   std::int64_t done = 0;
+  Isa isa = Isa::portable;  // that attended last
 };
 
 // The lane of a test: a team and its scratch memory.
@@ -207,6 +208,7 @@ struct AttentionLane {
       std::copy_n(out.begin() + entries[i].row * outCols, parts[i].count * outCols,
                   sequence.out.begin() + sequence.done * outCols);
       sequence.done += parts[i].count;
+      if (attends) sequence.isa = isa;
     }
   }
 };
@@ -214,7 +216,7 @@ struct AttentionLane {
 // Attention of one row and head in float64 over the values that lie in the pages, and by how much a result
 // may differ because probabilities are rounded to bf16: half a unit in the 8th place of each; and because
 // queries are, after a packed page's key steps were multiplied into them: four standard deviations of the
-// sum of such roundings.
+// sum of such roundings. AVX-512 rounds the latter to bytes, the largest of which is 127.
 struct Expected {
   std::vector<double> out, tolerance;
   std::vector<double> parts;  // of the attention, by page
@@ -232,16 +234,18 @@ inline Expected reference(const Sequence& sequence, std::int64_t row, int head) 
     const PrecisionClass precision = pages.formatOf(token).precision;
     if (precision == PrecisionClass::none) continue;
     tokens.push_back(token);
-    double score = 0, squares = 0;
+    double score = 0, squares = 0, largest = 0;
     for (int c = 0; c < d; ++c) {
       const double q = toFloat(toBf16(sequence.rotated[row * sequence.cols + std::int64_t{head} * d + c]));
       score += q * pages.key(kvHead, token, c);
       if (!isPacked(precision)) continue;
       const double most = q * pages.keyStep(kvHead, token, c) * ((1 << bitsOf(precision)) - 1) / 2;
       squares += most * most;
+      largest = std::max(largest, std::abs(most));
     }
     weights.push_back(score / std::sqrt(static_cast<double>(d)));
-    doubts.push_back(4 * 0x1p-9 / std::sqrt(3.0) * std::sqrt(squares / d));
+    const double rounding = sequence.isa == Isa::avx512 ? largest / 127 / 2 : 0x1p-9 * std::sqrt(squares / d);
+    doubts.push_back(4 / std::sqrt(3.0) * rounding);
     highest = std::max(highest, weights.back());
   }
   for (double& weight : weights) total += weight = std::exp(weight - highest);

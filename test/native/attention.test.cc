@@ -1,5 +1,6 @@
 #include "cpu/attention/attention.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "attention-case.h"
@@ -171,18 +172,25 @@ TEST("attention: pages of one class equal float64 over what they hold, from bf16
 }
 
 TEST("attention: with pages of every class, neither chunks nor the team change a bit") {
+  const std::vector<std::vector<PrecisionClass>> mixtures{
+      kAllClasses,
+      {PrecisionClass::int4},
+      {PrecisionClass::int2, PrecisionClass::int2, PrecisionClass::int2, PrecisionClass::int4,
+       PrecisionClass::int4}};
   for (const Isa isa : availableIsas()) {
-    for (const AttentionShape shape : {AttentionShape{4, 1, 64}, AttentionShape{3, 1, 80},
-                                       AttentionShape{16, 2, 32, 200}, AttentionShape{20, 1, 16}}) {
-      AttentionLane single(isa);
-      Sequence whole(shape, 430, 23);
-      mixed(single, whole, 390, 40, kAllClasses);
-      for (const std::int64_t chunk : {1, 7, 32}) {
-        AttentionLane lane(isa, static_cast<int>(chunk % 3) + 1);
-        Sequence chunked(shape, 430, 23);
-        mixed(lane, chunked, 390, chunk, kAllClasses);
-        expectSameBits(chunked, whole,
-                       describe(isa, shape, PrecisionClass::bf16) + ", chunks of " + std::to_string(chunk));
+    for (const std::vector<PrecisionClass>& mixture : mixtures) {
+      for (const AttentionShape shape : {AttentionShape{4, 1, 64}, AttentionShape{3, 1, 80},
+                                         AttentionShape{16, 2, 32, 200}, AttentionShape{20, 1, 16}}) {
+        AttentionLane single(isa);
+        Sequence whole(shape, 430, 23);
+        mixed(single, whole, 390, 40, mixture);
+        for (const std::int64_t chunk : {1, 7, 32}) {
+          AttentionLane lane(isa, static_cast<int>(chunk % 3) + 1);
+          Sequence chunked(shape, 430, 23);
+          mixed(lane, chunked, 390, chunk, mixture);
+          expectSameBits(chunked, whole,
+                         describe(isa, shape, mixture.back()) + ", chunks of " + std::to_string(chunk));
+        }
       }
     }
   }
@@ -263,6 +271,41 @@ TEST("attention: channels far above the others, in keys and in queries, equal fl
       }
       mixed(lane, sequence, 130, 1, {precision});
       expectReference(sequence, 3, describe(isa, shape, precision) + ", outliers", 130);
+    }
+  }
+}
+
+TEST("attention: arithmetic adds less than a quarter of the error that a packed page's codes have") {
+  constexpr std::int64_t kBefore = 330, kRows = 6;
+  for (const Isa isa : availableIsas()) {
+    AttentionLane lane(isa);
+    for (const float outlier : {1.0f, 10.0f}) {
+      for (const PrecisionClass precision : {PrecisionClass::int4, PrecisionClass::int2}) {
+        const AttentionShape shape{4, 1, 128};
+        Sequence packed(shape, kBefore + kRows, 3), exact(shape, kBefore + kRows, 3);
+        for (Sequence* sequence : {&packed, &exact}) {
+          for (std::int64_t row = 0; row < sequence->tokens; ++row) {
+            float* x = sequence->qkv.data() + row * sequence->cols;
+            for (int head = 0; head < shape.heads; ++head) x[head * 128 + 7] *= outlier;
+            for (int head = 0; head < shape.kvHeads; ++head) x[(shape.heads + head) * 128 + 50] *= outlier;
+          }
+        }
+        mixed(lane, packed, kBefore, 1, {precision});
+        mixed(lane, exact, kBefore, 1, {PrecisionClass::bf16});
+        double ofCodes = 0, ofArithmetic = 0;
+        for (std::int64_t row = kBefore; row < packed.tokens; ++row) {
+          for (int head = 0; head < shape.heads; ++head) {
+            const Expected held = reference(packed, row, head), original = reference(exact, row, head);
+            const float* out = packed.out.data() + (row * shape.heads + head) * shape.headDim;
+            for (int c = 0; c < shape.headDim; ++c) {
+              ofCodes += std::pow(held.out[c] - original.out[c], 2);
+              ofArithmetic += std::pow(out[c] - held.out[c], 2);
+            }
+          }
+        }
+        isTrue(ofArithmetic < ofCodes / 16,
+               describe(isa, shape, precision) + ": " + std::to_string(std::sqrt(ofArithmetic / ofCodes)));
+      }
     }
   }
 }

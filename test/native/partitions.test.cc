@@ -86,18 +86,22 @@ TEST("partitions: where nothing is absent the bits are those of full attention")
   for (const Isa isa : availableIsas()) {
     AttentionLane lane(isa);
     const AttentionShape shape{4, 2, 64};
-    const auto run = [&](bool always) {
-      Session session(shape, 9 * kPageTokens + 5, 22, {2, 4});
-      session.step(lane, 8 * kPageTokens);
-      session.move(isa, 5, 0);
-      session.always = always;
-      session.all(lane, 8);
-      return session;
-    };
-    const Session full = run(false), selected = run(true);
-    test::equal(std::memcmp(full.sequence.out.data(), selected.sequence.out.data(),
-                            full.sequence.out.size() * sizeof(float)),
-                0, describe(isa, shape));
+    for (const std::int64_t sinkPages : {1, 2}) {
+      for (const std::int64_t midEnd : {5, cpu::kSpanTokens / kPageTokens + 3}) {
+        const auto run = [&](bool always) {
+          Session session(shape, (midEnd + 4) * kPageTokens + 5, 22, {sinkPages, midEnd});
+          session.step(lane, (midEnd + 3) * kPageTokens);
+          session.move(isa, midEnd, 0);
+          session.always = always;
+          session.all(lane, 8);
+          return session;
+        };
+        const Session full = run(false), selected = run(true);
+        test::equal(std::memcmp(full.sequence.out.data(), selected.sequence.out.data(),
+                                full.sequence.out.size() * sizeof(float)),
+                    0, describe(isa, shape) + ", mid until page " + std::to_string(midEnd));
+      }
+    }
   }
 }
 

@@ -2,10 +2,12 @@
 
 #include <cstring>
 
-#include "cpu/attention/integer-attention-avx512.h"
+#include "cpu/attention/int8-attention-avx512.h"
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/packed-attention-avx512.h"
 #include "cpu/attention/page-promise.inl"
 #include "cpu/attention/softmax-avx512.h"
+#include "cpu/attention/whole-numbers-avx512.h"
 #include "cpu/unroll.h"
 
 namespace tandem::cpu {
@@ -134,12 +136,21 @@ void attend(const QueryTile& tile, const PageTile& pageTile, Prefetch& next) {
   if (rest & 1) addAllValues<1>(tile, page, weights, query, next);
 }
 
+void quantizeQueries(const QueryNumbers& queries) {
+  for (int query = 0; query < queries.queries; ++query) {
+    const std::size_t row = static_cast<std::size_t>(query) * queries.stride;
+    const float largest = largestOf(queries.q + row, queries.stride);
+    toNumbers(queries.q + row, queries.stride, numbersPer(largest), queries.numbers + query * kNumbersStride);
+    queries.units[query] = largest / kTopNumber;
+  }
+}
+
 }  // namespace
 
 const AttentionKernels kAvx512Attention = {
     .attendPage = attend,
     .promiseOfPage = promiseOfPage,
-    .quantizeQueries = quantizeQueriesAvx512,
+    .quantizeQueries = quantizeQueries,
     .attendCodes = {nullptr, attendInt8Avx512, attendInt4Avx512, attendInt2Avx512}};
 
 }  // namespace tandem::cpu

@@ -17,6 +17,7 @@ namespace tandem::cpu {
 inline constexpr int kSpanPages = kSpanTokens / kPageTokens;
 
 static_assert(kMaxHeadDim <= kNumbersStride);
+static_assert(kSpanPages % kMostTogether == 0);
 
 // Queries of a block at most. A page is loaded (and its codes expanded) once for all tiles of a block, so its
 // bytes move from the outer caches once per this many queries; more would push the block's own sums out of

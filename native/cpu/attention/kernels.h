@@ -67,7 +67,7 @@ struct PageCodes {
   const std::byte* keyScales = nullptr;
   const std::byte* valueScales = nullptr;
   const std::uint32_t* visible = nullptr;
-  // Where the first tile of a block writes the codes down one by one, for itself and those behind it:
+  // Where the first tile of a block writes int8 codes down as int16, for itself and those behind it:
   // [2 * kPageTokens * headDim]. Null where a page meets one tile only.
   std::int16_t* unpacked = nullptr;
   bool isUnpacked = false;
@@ -110,11 +110,16 @@ struct PagePromise {
 // `next` is fetched meanwhile.
 using AttendPage = void (*)(const QueryTile& tile, const PageTile& page, Prefetch& next);
 
-// Up to kPagesTogether pages, one after the other. As many `next`, one is fetched with each page. The
-// softmaxes of several would wait for each other less; but what is fetched for four has left L1 before it is
-// read, which makes int8 a third slower where pages come from memory.
+// Up to pagesTogether(class) neighbouring pages. As many `next`, one is fetched with each page.
 using AttendCodes = void (*)(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next);
-inline constexpr int kPagesTogether = 1;
+
+// Two neighbouring pages of int4 and four of int2 have one softmax together: a query's sums are read and
+// written once for them, and what makes bytes of queries and probabilities waits less. Of more, or of two of
+// int8, the first would have left L1 before they are read, with those that are fetched meanwhile.
+inline constexpr int kMostTogether = 4;
+constexpr int pagesTogether(PrecisionClass precision) {
+  return isPacked(precision) ? 8 / bitsOf(precision) : 1;
+}
 
 // Pages that have codes are attended to by these, in products of whole numbers, or their elements are written
 // down as bf16. Which of them follows from the instruction set alone: their arithmetic differs.

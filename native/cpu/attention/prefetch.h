@@ -8,13 +8,15 @@ namespace tandem::cpu {
 // of outstanding misses and then leave it empty while computing.
 struct Prefetch {
   const char* at = nullptr;
-  const char* end = nullptr;
+  int lines = 0;    // left
+  int stride = 64;  // -64: from the last line to the first
 
   template <int Lines>
   [[gnu::always_inline]] void step() {
-    if (at >= end) return;
-    for (int line = 0; line < Lines; ++line) __builtin_prefetch(at + line * 64, 0, 3);
-    at += Lines * 64;
+    if (lines <= 0) return;
+    for (int line = 0; line < Lines; ++line) __builtin_prefetch(at + line * stride, 0, 3);
+    at += Lines * stride;
+    lines -= Lines;
   }
 };
 

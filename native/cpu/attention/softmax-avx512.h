@@ -28,6 +28,31 @@ namespace tandem::cpu {
   return _mm512_maskz_scalef_ps(normal, p, n);
 }
 
+// What a tile's maxima become when a page (or a few) is added whose probabilities are relative to its own
+// highest score `tops`: what was summed so far shrinks by `factors`, what the page adds by `locals`.
+struct SoftmaxRise {
+  alignas(16) float tops[4], factors[4], locals[4];
+};
+
+// For the queries of a mask of four from `first` on. One of the highest score here and the one before is the
+// new maximum, and what belongs to the other shrinks.
+[[gnu::always_inline]] inline SoftmaxRise raiseMaximum(const QueryTile& tile, int first, __mmask8 queries,
+                                                       __m128 highestHere) {
+  SoftmaxRise rise;
+  const __m128 before = _mm_maskz_loadu_ps(queries, tile.maximum + first);
+  const __m128 here = _mm_max_ps(highestHere, _mm_set1_ps(kNothingSeen));
+  const __mmask8 rises = _mm_cmp_ps_mask(here, before, _CMP_GT_OQ);
+  const __m128 highest = _mm_mask_mov_ps(before, rises, here), lower = _mm_mask_mov_ps(here, rises, before);
+  const __m128 shrunk =
+      _mm512_castps512_ps128(exp2Avx512(_mm512_zextps128_ps512(_mm_sub_ps(lower, highest))));
+  const __m128 one = _mm_set1_ps(1);
+  _mm_store_ps(rise.tops, here);
+  _mm_store_ps(rise.factors, _mm_mask_mov_ps(one, rises, shrunk));
+  _mm_store_ps(rise.locals, _mm_mask_mov_ps(shrunk, rises, one));
+  _mm_mask_storeu_ps(tile.maximum + first, queries, highest);
+  return rise;
+}
+
 // softmaxPage for R queries from `first` on, step by step together: one query's steps wait for each other.
 template <int R>
 [[gnu::always_inline]] inline void softmaxQueries(const QueryTile tile, const PageTile page, int first,

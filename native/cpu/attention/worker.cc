@@ -78,6 +78,10 @@ void AttentionWorker::weighPages(const AttentionKernels& kernels, const Attentio
 void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const AttentionProblem& problem,
                                        const AttentionBlock& block, const PagePartitions& partitions,
                                        const PageTurns& turns, const Turn& sinkTurn) {
+  if (partitions.absentPages() == 0) {
+    attendBlock(kernels, problem, block);
+    return;
+  }
   const int headDim = problem.shape.headDim;
   const std::int64_t midEnd = partitions.midEnd;
   const SoftmaxState total = SoftmaxState::in(total_.data(), block.queries(), headDim);
@@ -225,10 +229,11 @@ void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const Attent
       continue;
     }
     const PrecisionClass precision = view.formatOf(page).precision;
+    // Which pages are together follows from their numbers and classes, so where blocks end changes no bit.
     const bool byCodes = kernels.attendCodes[static_cast<int>(precision)] != nullptr;
-    const int most = byCodes && block.queries() <= kTileQueries ? kPagesTogether : 1;
+    const int most = byCodes ? pagesTogether(precision) : 1;
     int count = 1;
-    while (count < most && page + count < end && view.pages[page + count] != nullptr &&
+    while ((page + count) % most != 0 && page + count < end && view.pages[page + count] != nullptr &&
            view.formatOf(page + count).precision == precision) {
       ++count;
     }
@@ -244,7 +249,7 @@ void AttentionWorker::attendPages(const AttentionKernels& kernels, const Attenti
   const KvView& view = problem.views[block.entry];
   const PageFormat format = view.formatOf(page);
   const std::int64_t position = problem.entries[block.entry].position + block.firstRow;
-  Prefetch ahead[kPagesTogether];
+  Prefetch ahead[kMostTogether];
   for (int i = 0; i < count; ++i) {
     std::uint32_t* visible = visible_[i];
     for (int row = 0; row < block.rows; ++row) {
@@ -253,8 +258,12 @@ void AttentionWorker::attendPages(const AttentionKernels& kernels, const Attenti
     }
     if (next >= 0 && next + i < block.endPage && view.pages[next + i] != nullptr) {
       const PageFormat other = view.formatOf(next + i);
-      ahead[i].at = reinterpret_cast<const char*>(view.pages[next + i] + other.keys(block.kvHead));
-      ahead[i].end = ahead[i].at + other.headBytes();
+      const auto* begin = reinterpret_cast<const char*>(view.pages[next + i] + other.keys(block.kvHead));
+      // Of packed pages the scales are read first, which lie behind.
+      const bool backwards = isPacked(other.precision);
+      ahead[i].lines = static_cast<int>(other.headBytes() / 64);
+      ahead[i].at = backwards ? begin + (ahead[i].lines - 1) * 64 : begin;
+      ahead[i].stride = backwards ? -64 : 64;
     }
   }
   if (const AttendCodes attend = kernels.attendCodes[static_cast<int>(format.precision)]) {
@@ -269,7 +278,7 @@ void AttentionWorker::attendCodes(AttendCodes attend, const AttentionProblem& pr
                                   const SoftmaxState& state) {
   const KvView& view = problem.views[block.entry];
   const PageFormat format = view.formatOf(page);
-  PageCodes codes[kPagesTogether];
+  PageCodes codes[kMostTogether];
   for (int i = 0; i < count; ++i) {
     const std::byte* bytes = view.pages[page + i];
     codes[i].keys = bytes + format.keys(block.kvHead);

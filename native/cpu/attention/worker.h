@@ -86,8 +86,8 @@ class AttentionWorker {
   AlignedArray<std::int16_t> numbers_;   // the queries as whole numbers, where the kernels take them
   AlignedArray<std::int16_t> unpacked_;  // a page's codes, where several tiles meet them
   float units_[kBlockQueries];
-  std::uint32_t visible_[kPagesTogether][kBlockQueries];  // of the pages at hand
-  float scale_ = 0;                                       // of the queries that were loaded
+  std::uint32_t visible_[kMostTogether][kBlockQueries];  // of the pages at hand
+  float scale_ = 0;                                      // of the queries that were loaded
   AlignedArray<float> total_, part_;
   std::vector<float> promises_;         // of each mid page
   std::vector<std::int64_t> selected_;  // pages

@@ -1,0 +1,178 @@
+#include "cpu/attention/packed-attention-avx512.h"
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "cpu/attention/packed-queries-avx512.h"
+#include "cpu/attention/packed-softmax-avx512.h"
+#include "cpu/unroll.h"
+
+namespace tandem::cpu {
+namespace {
+
+// Four neighbouring bytes in every lane.
+template <class Byte>
+[[gnu::always_inline]] inline __m512i broadcastFour(const Byte* four) {
+  std::int32_t bits;
+  std::memcpy(&bits, four, sizeof bits);
+  return _mm512_set1_epi32(bits);
+}
+
+// A page's codes as vectors of bytes that `vpdpbusd` takes as they are. The words of a page hold elements of
+// several vectors of pairs, so a mask leaves two of those side by side: in each lane, four channels of a
+// token or four tokens of a channel, in the order of PackedOrder.
+template <int Bits>
+class PackedCodes {
+ public:
+  static constexpr int kMask = 0x101 * ((1 << Bits) - 1);
+  // Of eight channels: vectors 0 and 2 have tokens 0..15, 1 and 3 have tokens 16..31. They stay where they
+  // lay in their byte, so they are this many bits too large.
+  static constexpr int keyLift(int i) { return Bits == 4 ? i % 2 * 4 : i * 2; }
+
+  explicit PackedCodes(const PageCodes& page) : keys_(page.keys), values_(page.values) {}
+
+  template <int I>
+  [[gnu::always_inline]] __m512i key(int eight) const {
+    return _mm512_and_si512(words<I>(keys_ + eight * kEightBytes),
+                            _mm512_set1_epi16(static_cast<short>(kMask << keyLift(I))));
+  }
+
+  // Of 16 channels and half a page: four tokens.
+  template <int I>
+  [[gnu::always_inline]] __m512i value(int column, int half) const {
+    const __m512i lifted = words<I>(values_ + (column * 2 + half) * kEightBytes);
+    return _mm512_and_si512(keyLift(I) == 0 ? lifted : _mm512_srli_epi16(lifted, keyLift(I)),
+                            _mm512_set1_epi16(kMask));
+  }
+
+ private:
+  static constexpr int kEightBytes = 32 * Bits;
+
+  template <int I>
+  [[gnu::always_inline]] static __m512i words(const std::byte* codes) {
+    return _mm512_loadu_si512(codes + (Bits == 4 ? I / 2 * 64 : 0));
+  }
+
+  const std::byte* keys_;
+  const std::byte* values_;
+};
+
+// q kt of R queries.
+template <int R, int Bits>
+void scoreQueries(const QueryTile& tile, const PackedCodes<Bits>& page, const PackedQueries& queries,
+                  const std::uint32_t* visible, int first, float* scores, float* highest, Prefetch& next) {
+  __m512i sums[4 * R];
+  unroll<4 * R>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
+  const std::int8_t* q = queries.numbers + first * kMaxHeadDim;
+  for (int eight = 0; eight < tile.headDim / 8; ++eight) {
+    const std::int8_t* numbers = q + placeOfEight(eight);
+    next.step<Bits / 2>();
+    unroll<2>([&](auto four) {
+      const __m512i low = page.template key<2 * four>(eight), high = page.template key<2 * four + 1>(eight);
+      unroll<R>([&](auto r) {
+        const __m512i channels = broadcastFour(numbers + r * kMaxHeadDim + 4 * four);
+        sums[4 * r + 2 * four] = _mm512_dpbusd_epi32(sums[4 * r + 2 * four], low, channels);
+        sums[4 * r + 2 * four + 1] = _mm512_dpbusd_epi32(sums[4 * r + 2 * four + 1], high, channels);
+      });
+    });
+  }
+  const __m512 unseen = _mm512_set1_ps(-__builtin_inff());
+  unroll<R>([&](auto r) {
+    const int query = first + r;
+    __m512 most = _mm512_loadu_ps(highest + query * kSumLanes);
+    unroll<2>([&](auto half) {
+      // Both are made of whole codes: what is shifted out is zero.
+      const __m512i second = _mm512_srai_epi32(
+          sums[4 * r + 2 + half], PackedCodes<Bits>::keyLift(2 + half) - PackedCodes<Bits>::keyLift(half));
+      const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(sums[4 * r + half], second));
+      constexpr float kUnlift = 1.0f / (1 << PackedCodes<Bits>::keyLift(half));
+      const __m512 score = _mm512_fmadd_ps(sum, _mm512_set1_ps(queries.units[query] * kUnlift),
+                                           _mm512_set1_ps(queries.offsets[query]));
+      const __m512 seen =
+          _mm512_mask_mov_ps(unseen, static_cast<__mmask16>(visible[query] >> (16 * half)), score);
+      most = _mm512_max_ps(most, seen);
+      _mm512_storeu_ps(scores + query * kPageTokens + half * 16, seen);
+    });
+    _mm512_storeu_ps(highest + query * kSumLanes, most);
+  });
+}
+
+// out = out * factor + offset + unit * (p v) for R queries and C vectors of channels.
+template <int R, int C, int Bits>
+void addValues(const QueryTile& tile, std::span<const PageCodes> pages, const PackedWeights& weights,
+               int first, int channel, Prefetch* next) {
+  __m512i sums[R * C];
+  unroll<R * C>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
+  for (std::size_t i = 0; i < pages.size(); ++i) {
+    const PackedCodes<Bits> page(pages[i]);
+    const std::uint8_t* p = weights.numbers[i] + first * kPageTokens;
+    for (int half = 0; half < 2; ++half, p += kPageTokens / 2) {
+      next[i].step<4>();
+      unroll<4>([&](auto four) {
+        __m512i v[C];
+        unroll<C>([&](auto c) { v[c] = page.template value<four>(channel / 16 + c, half); });
+        unroll<R>([&](auto r) {
+          const __m512i numbers = broadcastFour(p + r * kPageTokens + 4 * four);
+          unroll<C>([&](auto c) { sums[r * C + c] = _mm512_dpbusd_epi32(sums[r * C + c], numbers, v[c]); });
+        });
+      });
+    }
+  }
+  unroll<R>([&](auto r) {
+    const __m512 factor = _mm512_set1_ps(weights.factors[first + r]);
+    const __m512 offset = _mm512_set1_ps(weights.offsets[first + r]);
+    const __m512 unit = _mm512_set1_ps(weights.units[first + r]);
+    float* out = tile.out + static_cast<std::size_t>(first + r) * tile.headDim + channel;
+    unroll<C>([&](auto c) {
+      const __m512 before = _mm512_fmadd_ps(_mm512_loadu_ps(out + c * 16), factor, offset);
+      _mm512_storeu_ps(out + c * 16, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r * C + c]), unit, before));
+    });
+  });
+}
+
+template <int R, int Bits>
+void addAllValues(const QueryTile& tile, std::span<const PageCodes> pages, const PackedWeights& weights,
+                  int first, Prefetch* next) {
+  int channel = 0;
+  for (; channel + 64 <= tile.headDim; channel += 64) {
+    addValues<R, 4, Bits>(tile, pages, weights, first, channel, next);
+  }
+  const int rest = tile.headDim - channel;
+  if (rest & 32) addValues<R, 2, Bits>(tile, pages, weights, first, channel, next), channel += 32;
+  if (rest & 16) addValues<R, 1, Bits>(tile, pages, weights, first, channel, next);
+}
+
+template <int Bits>
+void attend(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next) {
+  PackedScores scores;
+  byFours(tile.queries, [&](auto r, int first) {
+    unroll<r>([&](auto i) {
+      _mm512_storeu_ps(scores.highest + (first + i) * kSumLanes, _mm512_set1_ps(kNothingSeen));
+    });
+  });
+  PackedQueries queries[kMostTogether];
+  foldQueries<Bits>(tile, pages, queries, next);
+  for (std::size_t i = 0; i < pages.size(); ++i) {
+    const PackedCodes<Bits> page(pages[i]);
+    byFours(tile.queries, [&](auto r, int first) {
+      scoreQueries<r, Bits>(tile, page, queries[i], pages[i].visible, first, scores.of[i], scores.highest,
+                            next[i]);
+    });
+  }
+  PackedWeights weights;
+  packedSoftmax<Bits>(tile, pages, scores, weights, next);
+  if (!tile.out) return;
+  byFours(tile.queries, [&](auto r, int first) { addAllValues<r, Bits>(tile, pages, weights, first, next); });
+}
+
+}  // namespace
+
+void attendInt4Avx512(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next) {
+  attend<4>(tile, pages, next);
+}
+void attendInt2Avx512(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next) {
+  attend<2>(tile, pages, next);
+}
+
+}  // namespace tandem::cpu

@@ -1,0 +1,233 @@
+#pragma once
+
+// Queries as bytes for the keys of packed pages. A page's scales are per channel, so they meet the queries
+// instead of the keys. Include only from files compiled for AVX-512.
+
+#include <immintrin.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include "cpu/attention/kernels.h"
+#include "cpu/attention/whole-numbers-avx512.h"
+#include "cpu/unroll.h"
+
+namespace tandem::cpu {
+
+// Calls body(std::integral_constant<int, R>, first) for groups of at most four queries.
+template <class Body>
+[[gnu::always_inline]] inline void byFours(int queries, Body&& body) {
+  int query = 0;
+  for (; query + 4 <= queries; query += 4) body(std::integral_constant<int, 4>{}, query);
+  if (queries & 2) body(std::integral_constant<int, 2>{}, query), query += 2;
+  if (queries & 1) body(std::integral_constant<int, 1>{}, query);
+}
+
+// score = unit * (numbers . codes) + offset, in base 2.
+struct PackedQueries {
+  // Channels in the order of placeOfEight and orderOfEight.
+  alignas(64) std::int8_t numbers[kTileQueries * kMaxHeadDim];
+  alignas(64) float units[kTileQueries + 3], offsets[kTileQueries + 3];  // written by fours
+};
+
+// Which of eight channels follow each other where the codes of four and four are masked out of their words:
+// a mask leaves one code in each byte, and a lane of a product has the bytes of two words.
+template <int Bits>
+constexpr std::array<int, 8> orderOfEight() {
+  if constexpr (Bits == 4) return {0, 2, 1, 3, 4, 6, 5, 7};
+  return {0, 4, 1, 5, 2, 6, 3, 7};
+}
+
+template <int Bits>
+struct EightPlaces {
+  alignas(64) std::int8_t places[64];
+
+  constexpr EightPlaces() : places() {
+    for (int i = 0; i < 64; ++i) {
+      places[i] = static_cast<std::int8_t>(i % 16 / 8 * 8 + orderOfEight<Bits>()[i % 8]);
+    }
+  }
+};
+
+template <int Bits>
+inline constexpr EightPlaces<Bits> kEightPlaces;
+
+// Where the bytes of eight channels lie: packing 64 of them puts eight of the second half behind eight of the
+// first.
+constexpr int placeOfEight(int eight) { return eight / 8 * 64 + eight % 4 * 16 + eight / 4 % 2 * 8; }
+
+// The steps of a page's channels as int16, the largest at least 2^14: exact, but for the last bits of those
+// that are less than 2^-7 of it.
+struct StepNumbers {
+  alignas(64) std::int16_t numbers[kMaxHeadDim];
+  float unit;
+};
+
+[[gnu::always_inline]] inline __mmask32 channelsAt(int channel, int headDim) {
+  return headDim - channel >= 32 ? 0xffffffffu : headDim > channel ? 0xffffu : 0;
+}
+
+[[gnu::always_inline]] inline void toStepNumbers(const bf16* steps, int headDim, StepNumbers& out) {
+  const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+  __m512i largest = _mm512_setzero_si512();
+#pragma GCC unroll 4
+  for (int channel = 0; channel < headDim; channel += 32) {
+    const __m512i step = _mm512_maskz_loadu_epi16(channelsAt(channel, headDim), steps + channel);
+    largest = _mm512_max_epu16(largest, _mm512_and_si512(step, magnitude));
+  }
+  const float most = largestOf(largest);
+  const int exponent = static_cast<int>(__builtin_bit_cast(std::uint32_t, most) >> 23);
+  // A number of 2^14 stands for 2^(exponent - 127).
+  out.unit = exponent == 255  ? most - most
+             : exponent <= 14 ? 0.0f
+                              : __builtin_bit_cast(float, static_cast<std::uint32_t>(exponent - 14) << 23);
+  const __m512i highest = _mm512_set1_epi16(static_cast<short>(exponent));
+#pragma GCC unroll 4
+  for (int channel = 0; channel < headDim; channel += 32) {
+    const __m512i step = _mm512_maskz_loadu_epi16(channelsAt(channel, headDim), steps + channel);
+    const __m512i below = _mm512_sub_epi16(highest, _mm512_srli_epi16(_mm512_and_si512(step, magnitude), 7));
+    const __m512i mantissa = _mm512_or_si512(
+        _mm512_slli_epi16(_mm512_and_si512(step, _mm512_set1_epi16(0x7f)), 7), _mm512_set1_epi16(1 << 14));
+    _mm512_store_si512(out.numbers + channel, _mm512_srlv_epi16(mantissa, below));
+  }
+}
+
+// What makes bytes of the products of R queries with the steps: 127 * 2^15 / the largest of each, which fits
+// int16.
+template <int R>
+[[gnu::always_inline]] inline void findFactors(const QueryTile& tile, int headDim, const StepNumbers& steps,
+                                               int first, std::int32_t* factors) {
+  __m512i largest[4];
+  unroll<4>([&](auto r) { largest[r] = _mm512_setzero_si512(); });
+  const std::int16_t* numbers = tile.numbers + first * kNumbersStride;
+#pragma GCC unroll 4
+  for (int channel = 0; channel < headDim; channel += 32) {
+    const __m512i step = _mm512_load_si512(steps.numbers + channel);
+    unroll<R>([&](auto r) {
+      const __m512i product =
+          _mm512_mulhrs_epi16(_mm512_loadu_si512(numbers + r * kNumbersStride + channel), step);
+      largest[r] = _mm512_max_epi16(largest[r], _mm512_abs_epi16(product));
+    });
+  }
+  __m512 four[4];
+  unroll<4>([&](auto r) {
+    four[r] = _mm512_cvtepi32_ps(_mm512_max_epi32(_mm512_srli_epi32(largest[r], 16),
+                                                  _mm512_and_si512(largest[r], _mm512_set1_epi32(0xffff))));
+  });
+  const __m128 most =
+      _mm_max_ps(reduceFour(four, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); }), _mm_set1_ps(128));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(factors + first),
+                   _mm_cvttps_epi32(_mm_div_ps(_mm_set1_ps(127 * 32768.0f), most)));
+}
+
+// For R queries from `first` on.
+template <int R, int Bits>
+[[gnu::always_inline]] inline void foldGroup(const QueryTile& tile, int headDim, const StepNumbers& steps,
+                                             const std::int32_t* allFactors, const bf16* middles, int first,
+                                             PackedQueries& queries, Prefetch& next) {
+  constexpr __mmask8 kQueries = (1 << R) - 1;
+  const int stride = (headDim + 31) / 32 * 32;
+  const __m128i factor = _mm_loadu_si128(reinterpret_cast<const __m128i*>(allFactors + first));
+  __m512i factors[R], sums[R];
+  __m512 four[4];
+  unroll<R>([&](auto r) {
+    factors[r] = _mm512_permutexvar_epi16(_mm512_set1_epi16(2 * r), _mm512_zextsi128_si512(factor));
+    sums[r] = _mm512_setzero_si512();
+  });
+  unroll<4>([&](auto r) { four[r] = _mm512_setzero_ps(); });
+  const __m512i ones = _mm512_set1_epi16(1);
+  const std::int16_t* numbers = tile.numbers + first * kNumbersStride;
+  const bf16* q = tile.q + static_cast<std::size_t>(first) * stride;
+  // Bytes of 32 channels, still as int16.
+  const auto numbersAt = [&](auto r, int channel) __attribute__((always_inline)) {
+    const __m512i product = _mm512_mulhrs_epi16(_mm512_loadu_si512(numbers + r * kNumbersStride + channel),
+                                                _mm512_load_si512(steps.numbers + channel));
+    const __m512i number = _mm512_mulhrs_epi16(product, factors[r]);
+    sums[r] = _mm512_dpwssd_epi32(sums[r], number, ones);
+    return number;
+  };
+  const auto addMiddles = [&](auto r, int channel, __m512bh middle) __attribute__((always_inline)) {
+    const auto two = (__m512bh)_mm512_loadu_si512(q + r * stride + channel);
+    four[r] = _mm512_dpbf16_ps(four[r], two, middle);
+  };
+  const auto store = [&](auto r, int channel, __m512i low, __m512i high) __attribute__((always_inline)) {
+    _mm512_store_si512(
+        queries.numbers + (first + r) * kMaxHeadDim + channel,
+        _mm512_shuffle_epi8(_mm512_packs_epi16(low, high), _mm512_load_si512(kEightPlaces<Bits>.places)));
+  };
+  int channel = 0;
+#pragma GCC unroll 2
+  for (; channel + 64 <= headDim; channel += 64) {
+    next.step<2 * Bits>();
+    const auto low = (__m512bh)_mm512_loadu_si512(middles + channel);
+    const auto high = (__m512bh)_mm512_loadu_si512(middles + channel + 32);
+    unroll<R>([&](auto r) {
+      store(r, channel, numbersAt(r, channel), numbersAt(r, channel + 32));
+      addMiddles(r, channel, low);
+      addMiddles(r, channel + 32, high);
+    });
+  }
+  if (channel < headDim) {
+    const int second = channel + 32;
+    const auto low = (__m512bh)_mm512_maskz_loadu_epi16(channelsAt(channel, headDim), middles + channel);
+    const auto high = (__m512bh)_mm512_maskz_loadu_epi16(channelsAt(second, headDim), middles + second);
+    unroll<R>([&](auto r) {
+      const __m512i rest = second < headDim ? numbersAt(r, second) : _mm512_setzero_si512();
+      store(r, channel, numbersAt(r, channel), rest);
+      addMiddles(r, channel, low);
+      if (second < headDim) addMiddles(r, second, high);
+    });
+  }
+  // A step is number * unit, a product loses 15 bits, and so does a number of the query.
+  const __m128 units = _mm_mul_ps(
+      _mm_div_ps(_mm_set1_ps(32768.0f), _mm_cvtepi32_ps(factor)),
+      _mm_mul_ps(_mm_set1_ps(32768.0f * steps.unit), _mm_maskz_loadu_ps(kQueries, tile.units + first)));
+  unroll<R>([&](auto r) {
+    const __m512 unit = _mm512_permutexvar_ps(_mm512_set1_epi32(r), _mm512_zextps128_ps512(units));
+    const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r]), unit);
+    four[r] = _mm512_fnmadd_ps(sum, _mm512_set1_ps(levelOf(Bits, (1 << Bits) - 1)), four[r]);
+  });
+  const __m128 all = reduceFour(four, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); });
+  const __m128 scale = _mm_set1_ps(tile.scale);
+  _mm_storeu_ps(queries.units + first, _mm_mul_ps(units, scale));
+  _mm_storeu_ps(queries.offsets + first, _mm_mul_ps(all, scale));
+}
+
+// Each of these steps is a chain in which one thing waits for another, so pages take turns.
+template <int Bits>
+[[gnu::always_inline]] inline void foldPages(const QueryTile& tile, int headDim,
+                                             std::span<const PageCodes> pages, PackedQueries* queries,
+                                             Prefetch* next) {
+  StepNumbers steps[kMostTogether];
+  alignas(16) std::int32_t factors[kMostTogether][kTileQueries + 4];
+  const auto scalesOf = [&](std::size_t i) { return reinterpret_cast<const bf16*>(pages[i].keyScales); };
+  for (std::size_t i = 0; i < pages.size(); ++i) toStepNumbers(scalesOf(i), headDim, steps[i]);
+  byFours(
+      tile.queries, [&](auto r, int first) __attribute__((always_inline)) {
+        for (std::size_t i = 0; i < pages.size(); ++i) {
+          findFactors<r>(tile, headDim, steps[i], first, factors[i]);
+        }
+        for (std::size_t i = 0; i < pages.size(); ++i) {
+          foldGroup<r, Bits>(tile, headDim, steps[i], factors[i], scalesOf(i) + headDim, first, queries[i],
+                             next[i]);
+        }
+      });
+}
+
+// With the usual head dimensions known, loops over channels are straight code.
+template <int Bits>
+void foldQueries(const QueryTile& tile, std::span<const PageCodes> pages, PackedQueries* queries,
+                 Prefetch* next) {
+  switch (tile.headDim) {
+    case 64:
+      return foldPages<Bits>(tile, 64, pages, queries, next);
+    case 128:
+      return foldPages<Bits>(tile, 128, pages, queries, next);
+    default:
+      return foldPages<Bits>(tile, tile.headDim, pages, queries, next);
+  }
+}
+
+}  // namespace tandem::cpu
