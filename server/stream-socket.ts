@@ -3,7 +3,7 @@ import type { WebSocket } from 'ws';
 import type { ApiKey } from './keys/api-key.js';
 import { ApiError, errorBody, invalidRequest, toApiError } from './openai/errors.js';
 import { chatLogprobs } from './openai/logprobs.js';
-import { parseBody } from './openai/parse.js';
+import { checked, parseJson } from './openai/parse.js';
 import { usageBody } from './openai/usage.js';
 import { chatToolCallDelta } from './openai/wire-format.js';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
@@ -74,8 +74,9 @@ export class StreamSocket {
   async #onFrame(data: Buffer): Promise<void> {
     let id: string | null = null;
     try {
-      const frame = parseBody(ClientFrame, data);
-      id = frame.id;
+      const json = parseJson(data);
+      id = idOf(json);
+      const frame = checked(ClientFrame, json);
       switch (frame.type) {
         case 'generate':
           await this.#begin(frame);
@@ -182,9 +183,12 @@ export class StreamSocket {
     }
   }
 
-  #prepare(request: object, turn: Turn | undefined): Promise<Prepared> {
+  async #prepare(request: object, turn: Turn | undefined): Promise<Prepared> {
     const { preparer } = this.service.model;
     const isChat = 'messages' in request;
+    if (!isChat && !('prompt' in request)) {
+      throw invalidRequest("'request' needs 'messages' or a 'prompt'.", 'request');
+    }
     const goesOn = turn === 'next';
     const body = {
       ...request,
@@ -265,6 +269,12 @@ export class StreamSocket {
   #send(frame: ServerFrame): void {
     this.#link.send(frame);
   }
+}
+
+/** Of a frame that may be wrong otherwise, so that whoever waits for an answer under it learns of that. */
+function idOf(frame: unknown): string | null {
+  const id = typeof frame === 'object' && frame !== null && 'id' in frame ? frame.id : null;
+  return typeof id === 'string' ? id : null;
 }
 
 /** The prompt as the next of the session: its messages bring the end of an answer that the model may have brought itself. */

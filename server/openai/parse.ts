@@ -9,17 +9,20 @@ const deepest = 512;
 
 /** Parses and checks a body. Throws `ApiError` 400 that names the field, or where the JSON breaks. */
 export function parseBody<T>(schema: z.ZodType<T>, body: Uint8Array): T {
+  return checked(schema, parseJson(body));
+}
+
+/** Throws `ApiError` 400 that says where the JSON breaks. */
+export function parseJson(body: Uint8Array): unknown {
   if (isDeeper(body, deepest)) {
     throw invalidRequest(`The body is nested deeper than ${deepest} levels.`, undefined, 'body_too_deep');
   }
-  let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch (error) {
     const reason = error instanceof SyntaxError ? error.message : 'it is not valid UTF-8';
     throw invalidRequest(`The body is not valid JSON: ${reason}`, undefined, 'invalid_json');
   }
-  return checked(schema, json);
 }
 
 /** Throws `ApiError` 400 that names the field. */
