@@ -27,10 +27,11 @@ export function parseJson(body: Uint8Array): unknown {
 
 /** Throws `ApiError` 400 that names the field. */
 export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(value, { reportInput: true });
   if (parsed.success) return parsed.data;
-  const { path, message } = innermost(parsed.error.issues[0]!);
+  const { path, message, input } = innermost(parsed.error.issues[0]!);
   const param = path.map(String).join('.');
+  if (param && input === undefined) throw invalidRequest(`'${param}' is missing.`, param);
   throw invalidRequest(param ? `Invalid '${param}': ${message}` : message, param || undefined);
 }
 
@@ -55,13 +56,21 @@ function isDeeper(body: Uint8Array, limit: number): boolean {
   return false;
 }
 
-type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'>;
+type Issue = Pick<z.core.$ZodIssue, 'path' | 'message' | 'input'>;
 
 /** Where a value may be one of several, the fault of the kind that it comes closest to: the one that fails furthest in. */
 function innermost(issue: z.core.$ZodIssue): Issue {
+  if (issue.code === 'invalid_key') return { ...issue, message: issue.issues[0]?.message ?? issue.message };
   if (issue.code !== 'invalid_union') return issue;
-  const faults = issue.errors.flatMap(([first]) => (first ? innermost(first) : []));
-  const furthest = faults.toSorted((a, b) => b.path.length - a.path.length)[0];
-  if (!furthest || furthest.path.length === 0) return issue;
-  return { path: [...issue.path, ...furthest.path], message: furthest.message };
+  const faults = issue.errors.flatMap(([first]) => first ?? []);
+  const closest = faults.map(innermost).toSorted((a, b) => b.path.length - a.path.length)[0];
+  if (closest && closest.path.length > 0) {
+    return { path: [...issue.path, ...closest.path], message: closest.message, input: closest.input };
+  }
+  // What has one of the types is told what else is wrong with it; what has none, which there are.
+  const ofItsType = faults.find(({ code }) => code !== 'invalid_type');
+  const types = faults.flatMap((fault) => (fault.code === 'invalid_type' ? fault.expected : []));
+  const message =
+    ofItsType?.message ?? (types.length > 0 ? `expected ${[...new Set(types)].join(' or ')}` : issue.message);
+  return { path: issue.path, message, input: issue.input };
 }

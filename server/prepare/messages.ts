@@ -124,6 +124,11 @@ export function toTemplateMessage(given: ChatBody['messages'][number], index: nu
   const { tool_calls: calls, ...message } = given;
   const role = message.role === 'developer' ? 'system' : message.role;
   const toolCalls = calls && calls.length > 0 && { tool_calls: calls.map(toTemplateCall) };
+  // Only a model may have said nothing, as where it called tools.
+  if (message.content == null && message.role !== 'assistant') {
+    const param = `messages.${index}.content`;
+    throw invalidRequest(`'${param}' is missing: a message of the ${message.role} says something.`, param);
+  }
   if (!Array.isArray(message.content)) {
     return { ...message, role, content: message.content ?? '', ...toolCalls };
   }

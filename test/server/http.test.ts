@@ -1,7 +1,8 @@
 import { connect } from 'node:net';
+import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { kvBody } from '../../server/openai/kv-usage.js';
-import { type TestServer, testServer } from '../support/server.js';
+import { eventually, type TestServer, testServer } from '../support/server.js';
 
 interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string | null };
@@ -43,6 +44,13 @@ describe('http', () => {
         {},
         { status: 413, code: 'body_too_large' },
       ],
+      ['/v1/completions', { prompt: 'x', stop_token_ids: [99_999_999] }, {}, { param: 'stop_token_ids' }],
+      [
+        '/v1/chat/completions',
+        { messages: [{ role: 'user', contents: 'x' }] },
+        {},
+        { status: 400, param: 'messages.0.content' },
+      ],
       ['/v1/nothing', {}, {}, { status: 404, code: 'not_found' }],
       ['/health', {}, {}, { status: 405, code: 'method_not_allowed' }],
     ];
@@ -50,6 +58,28 @@ describe('http', () => {
       expect(await errorOf(await server.post(path, body, headers)), path).toMatchObject(expected);
     }
     expect((await fetch(`${server.url}/v1/completions`)).headers.get('allow')).toBe('POST');
+  });
+
+  it('says what was expected', async () => {
+    const cases: [string, unknown, string][] = [
+      ['/v1/chat/completions', {}, "'messages' is missing."],
+      ['/v1/completions', {}, "'prompt' is missing."],
+      ['/v1/completions', { prompt: {} }, "Invalid 'prompt': expected string or array"],
+      ['/v1/completions', { prompt: 'x', stop: 5 }, "Invalid 'stop': expected string or array"],
+      [
+        '/v1/completions',
+        { prompt: 'x', stop: ['1', '2', '3', '4', '5'] },
+        "Invalid 'stop': Too big: expected array to have <=4 items",
+      ],
+      ['/v1/completions', { prompt: 'x', logit_bias: { a: 1 } }, 'expected token ids as keys'],
+      ['/v1/completions', { prompt: 'x', tandem: { kv_pressure: 'far' } }, '"off"|"int8"'],
+    ];
+    for (const [path, body, message] of cases) {
+      expect((await errorOf(await server.post(path, body))).message, JSON.stringify(body)).toContain(message);
+    }
+    const elsewhere = await errorOf(await fetch(`${server.url}/v1/models/gpt`));
+    expect(elsewhere).toMatchObject({ status: 404, code: 'model_not_found' });
+    expect(elsewhere.message).toContain("there is 'demo'");
   });
 
   it('says how the device is shared', async () => {
@@ -174,6 +204,18 @@ describe('before and after serving', () => {
     expect(refused.headers.get('retry-after')).toBe('5');
     expect(await errorOf(refused)).toMatchObject({ status: 503, code: 'model_loading' });
     await server.close();
+  });
+
+  it('logs no fault where a probe is told that the server is not ready', async () => {
+    const lines: string[] = [];
+    const logger = pino({ level: 'info' }, { write: (line) => void lines.push(line) });
+    const server = await testServer({}, false, logger);
+    for (const path of ['/ready', '/v1/models/demo']) await fetch(server.url + path);
+    await eventually(async () => lines.length > 0);
+    await server.close();
+    expect(lines.filter((line) => line.includes('"msg":"request"'))).toEqual([
+      expect.stringContaining('"path":"/v1/models/demo","status":503'),
+    ]);
   });
 
   it('drains: streams end whole, new requests get 503', async () => {
