@@ -82,6 +82,26 @@ describe('http', () => {
     expect(elsewhere.message).toContain("there is 'demo'");
   });
 
+  it('refuses what others call otherwise, and says what it is called here', async () => {
+    const completion = { prompt: 'x', max_tokens: 1 };
+    const cases: [string, object, string, string][] = [
+      ['/v1/chat/completions', { ...chat, guided_json: {} }, 'guided_json', "'response_format'"],
+      ['/v1/completions', { ...completion, guided_choice: ['a'] }, 'guided_choice', "'grammar'"],
+      ['/v1/completions', { ...completion, use_beam_search: true }, 'use_beam_search', 'not supported'],
+      ['/v1/completions', { prompt: 'x', n_predict: 5 }, 'n_predict', "'max_tokens'"],
+      ['/v1/chat/completions', { ...chat, modalities: ['text', 'audio'] }, 'modalities', 'text'],
+      ['/v1/responses', { input: 'x', max_tokens: 5 }, 'max_tokens', "'max_output_tokens'"],
+      ['/v1/responses', { messages: chat.messages }, 'messages', "'input'"],
+    ];
+    for (const [path, body, param, message] of cases) {
+      const error = await errorOf(await server.post(path, body));
+      expect(error, param).toMatchObject({ status: 400, code: 'unsupported_parameter', param });
+      expect(error.message).toContain(message);
+    }
+    const asksForNothing = { use_beam_search: false, guided_json: null, modalities: ['text'], suffix: '' };
+    expect((await server.post('/v1/completions', { ...completion, ...asksForNothing })).status).toBe(200);
+  });
+
   it('says how the device is shared', async () => {
     const report = await (await fetch(`${server.url}/debug/scheduler`)).json();
     expect(report).toMatchObject({ policy: 'nexus', prefillOrder: 'spf', share: expect.any(Object) });
