@@ -102,6 +102,29 @@ describe('http', () => {
     expect((await server.post('/v1/completions', { ...completion, ...asksForNothing })).status).toBe(200);
   });
 
+  it('lets the model go on with the last message', async () => {
+    const messages = [
+      { role: 'user', content: 'Count to 10.' },
+      { role: 'assistant', content: '1, 2, 3, 4, 5' },
+    ];
+    const body = { messages, continue_final_message: true, temperature: 0 };
+    const answer = (await (await server.post('/v1/chat/completions', body)).json()) as {
+      choices: { message: { content: string } }[];
+    };
+    expect(answer.choices[0]!.message.content).toBe(', 6, 7, 8, 9, 10.');
+    const { tokens } = (await (await server.post('/tokenize', body)).json()) as { tokens: number[] };
+    const { prompt } = (await (await server.post('/detokenize', { tokens })).json()) as { prompt: string };
+    expect(prompt.endsWith('assistant\n1, 2, 3, 4, 5')).toBe(true);
+    const asks = (over: object) => server.post('/v1/chat/completions', { ...body, ...over }).then(errorOf);
+    expect(await asks({ add_generation_prompt: true })).toMatchObject({ param: 'continue_final_message' });
+    expect(await asks({ messages: messages.slice(0, 1) })).toMatchObject({
+      status: 400,
+      param: 'messages.0',
+    });
+    const empty = [messages[0], { role: 'assistant', content: '' }];
+    expect(await asks({ messages: empty })).toMatchObject({ status: 400, param: 'messages.1' });
+  });
+
   it('says how the device is shared', async () => {
     const report = await (await fetch(`${server.url}/debug/scheduler`)).json();
     expect(report).toMatchObject({ policy: 'nexus', prefillOrder: 'spf', share: expect.any(Object) });
