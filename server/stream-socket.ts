@@ -6,12 +6,13 @@ import { chatLogprobs } from './openai/logprobs.js';
 import { checked, parseJson } from './openai/parse.js';
 import { usageBody } from './openai/usage.js';
 import { chatToolCallDelta } from './openai/wire-format.js';
-import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
+import type { Prepared } from './prepare/prepared.js';
 import { PromptRun } from './prompt-run.js';
 import type { Service } from './service.js';
 import { SocketLink } from './socket-link.js';
 import { PieceStream } from './stream-pieces.js';
 import { ClientFrame, type ServerFrame } from './stream-protocol.js';
+import { inSession, noteEnd, type Session } from './stream-session.js';
 import type { AnswerEvent } from './tools/tool-call-events.js';
 
 const streamsPerSocket = 256;
@@ -29,13 +30,6 @@ interface Stream {
    * busy; a client that gave a window must not notice.
    */
   readonly held: (DeltaFrame | DoneFrame)[];
-}
-
-interface Session {
-  /** That the engine knows it by. */
-  readonly name: string;
-  /** The token that the model ended its last answer with, if it did. */
-  endToken?: number | undefined;
 }
 
 /** What a request of a session is. */
@@ -275,36 +269,4 @@ export class StreamSocket {
 function idOf(frame: unknown): string | null {
   const id = typeof frame === 'object' && frame !== null && 'id' in frame ? frame.id : null;
   return typeof id === 'string' ? id : null;
-}
-
-/** The prompt as the next of the session: its messages bring the end of an answer that the model may have brought itself. */
-function inSession(
-  { request, ...rest }: PreparedPrompt,
-  kind: Prepared['kind'],
-  { name, endToken }: Session,
-  goesOn: boolean,
-): PreparedPrompt {
-  const { prompt, images } = request;
-  const isEnded = goesOn && kind === 'chat' && endToken !== undefined && prompt[0] === endToken;
-  const cut = isEnded ? 1 : 0;
-  return {
-    ...rest,
-    request: {
-      ...request,
-      session: name,
-      goesOn,
-      prompt: prompt.subarray(cut),
-      ...(images && {
-        images: images.map((image) => ({ ...image, positions: image.positions.map((at) => at - cut) })),
-      }),
-    },
-  };
-}
-
-function noteEnd(session: Session, events: readonly AnswerEvent[]): void {
-  for (const event of events) {
-    // Until the model ends this answer too.
-    if (event.type === 'tokens') session.endToken = undefined;
-    if (event.type === 'finish' && typeof event.stoppedBy === 'number') session.endToken = event.stoppedBy;
-  }
 }
