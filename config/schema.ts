@@ -220,9 +220,11 @@ export const ServerSettings = z.strictObject({
     .describe('frames a second that are read from a WebSocket; what is sent faster waits'),
   adminKey: z
     .string()
-    .min(16)
+    .min(16, 'must have at least 16 characters')
     .optional()
-    .describe('key of /v1/admin, better given as an environment variable; there is no /v1/admin if absent'),
+    .describe(
+      'key of /v1/admin, at least 16 characters, better given as an environment variable; there is no /v1/admin if absent',
+    ),
   bodyLimit: bytes.default(16 * 1024 * 1024).describe('largest request body'),
   maxChoices: z.int().min(1).max(128).default(16).describe('largest n'),
   maxImages: z

@@ -1,23 +1,16 @@
 import { AnswerLength } from './answer-length.js';
-import {
-  type Device,
-  DeviceLostError,
-  type FollowingStep,
-  type Step,
-  type StepResult,
-  Want,
-} from './device/device.js';
+import { type Device, DeviceLostError, type FollowingStep, type StepResult } from './device/device.js';
 import { EngineError } from './errors.js';
 import type { PackingRule } from './kv/packing-rule.js';
 import type { PartitionRule } from './kv/partition-rule.js';
 import { PrefixCache } from './kv/prefix-cache.js';
 import type { PressureRule } from './kv/pressure-rule.js';
-import type { Look } from './kv/probes.js';
 import { SequenceMemory } from './kv/sequence-memory.js';
 import type { ParkedKv } from './kv/session.js';
-import type { SeenPages, SparsePrefill } from './kv/sparse-prefill.js';
+import type { SparsePrefill } from './kv/sparse-prefill.js';
 import type { Tokenizer } from './model/text.js';
 import type { Scheduling } from './open-scheduling.js';
+import { type Probe, plannedStep } from './planned-step.js';
 import type { RequestState } from './request-state.js';
 import { tokenLogprob } from './sampling/logprobs.js';
 import type { Explanation } from './scheduler/policy.js';
@@ -25,8 +18,7 @@ import type { PrefillOrder } from './scheduler/prefill-queue.js';
 import { Scheduler } from './scheduler/scheduler.js';
 import type { Chunk, Lane, StepPlan } from './scheduler/work.js';
 import type { Sequence } from './sequence.js';
-import { StepBuilder } from './step-builder.js';
-import type { EngineStats, KvUsage, SchedulerReport } from './types.js';
+import type { EngineStats, SchedulerReport } from './types.js';
 import { UnitUse } from './unit-use.js';
 
 export interface LoopParts extends Scheduling {
@@ -57,18 +49,6 @@ export interface LoopParts extends Scheduling {
 }
 
 type Plan = StepPlan<Sequence>;
-
-/** Rows of a sequence whose attention a step looks at. */
-interface Probe {
-  readonly work: Sequence;
-  readonly look: Look;
-}
-
-/** What the rows of one of a step's sequences look at, and which of them are looked at. */
-interface Sight {
-  readonly looks: readonly Look[];
-  readonly seen: SeenPages | undefined;
-}
 
 /**
  * Keeps both lanes busy: asks the scheduler what to run, turns its plans into steps of the device, and the steps' results
@@ -285,14 +265,7 @@ export class EngineLoop {
     for (const { work } of plan.chunks) this.#noteStart(work.request, work);
     this.#unitUse.begin(plan, this.#parts.now());
     this.#device.partition(lane === 'prefill' ? units : this.#device.info.units - units);
-    const sights = plan.chunks.map(({ work, tokens }) => ({
-      looks: this.#memory.sights.looksAmong(work, tokens),
-      seen: this.#memory.sights.seenBy(work),
-    }));
-    const step = stepOf(plan, sights);
-    const probes = plan.chunks.flatMap(({ work }, entry) =>
-      sights[entry]!.looks.map((look) => ({ work, look })),
-    );
+    const { step, probes } = plannedStep(plan, this.#memory.sights);
     this.#device[lane].run(step).then(
       (result) => this.#complete(plan, probes, result),
       (error: Error) => this.#fail(plan, error),
@@ -416,7 +389,7 @@ export class EngineLoop {
     const { request, choice } = sequence;
     request.emit({ type: 'finish', choice, ...finish });
     this.#answerLength.add(sequence.generatedTokens);
-    if (request.request.reportsKv) request.kv = sumOfKv(request.kv, this.#memory.kvUsage(sequence));
+    if (request.request.reportsKv) request.addKv(this.#memory.kvUsage(sequence));
     this.#scheduler.end(sequence);
     if (request.sequences.every(({ phase }) => phase === 'ended')) {
       this.#requests.delete(request);
@@ -457,37 +430,4 @@ export class EngineLoop {
       this.#scheduler.isBusy('prefill') || this.#scheduler.isBusy('decode') || this.#memory.isCopying;
     if (!isBusy) this.#closing?.();
   }
-}
-
-function sumOfKv(a: KvUsage, b: KvUsage): KvUsage {
-  return {
-    tokens: a.tokens + b.tokens,
-    droppedTokens: a.droppedTokens + b.droppedTokens,
-    bytes: a.bytes + b.bytes,
-    layers: b.layers.map(({ high, all }, layer) => ({
-      high: high + (a.layers[layer]?.high ?? 0),
-      all: all + (a.layers[layer]?.all ?? 0),
-    })),
-  };
-}
-
-/** @param sights of each chunk */
-function stepOf({ chunks }: Plan, sights: readonly Sight[]): Step {
-  const builder = new StepBuilder();
-  for (const [entry, { work, tokens, isPrompt }] of chunks.entries()) {
-    const { slot, computedTokens } = work;
-    if (isPrompt)
-      builder.prefill(slot, work.tokens.view(computedTokens, computedTokens + tokens), wantsOf(work, tokens));
-    else builder.decode(slot);
-    const { looks, seen } = sights[entry]!;
-    for (const { run } of looks) builder.probe(run.position - computedTokens, run.count);
-    if (seen) builder.see(seen);
-  }
-  return builder.build();
-}
-
-function wantsOf(work: Sequence, tokens: number): number {
-  const isLast = tokens === work.remainingTokens;
-  const isScored = work.isScored && work.choice === 0 && work.generatedTokens === 0;
-  return (isScored ? Want.promptLogprobs : 0) | (isLast && work.remainingOutput > 0 ? Want.sample : 0);
 }

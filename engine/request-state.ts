@@ -24,7 +24,7 @@ export class RequestState {
   ended = false;
   cachedTokens = 0;
   completionTokens = 0;
-  kv: KvUsage = { tokens: 0, droppedTokens: 0, bytes: 0, layers: [] };
+  #kv: KvUsage = { tokens: 0, droppedTokens: 0, bytes: 0, layers: [] };
   /** NaN until it happened. */
   startedMs = Number.NaN;
   firstTokenMs = Number.NaN;
@@ -50,6 +50,24 @@ export class RequestState {
 
   emit(event: TokenEvent): void {
     if (!this.ended) this.#events.push(event);
+  }
+
+  get kv(): KvUsage {
+    return this.#kv;
+  }
+
+  /** Of a sequence that has ended. */
+  addKv({ tokens, droppedTokens, bytes, layers }: KvUsage): void {
+    const { layers: before } = this.#kv;
+    this.#kv = {
+      tokens: this.#kv.tokens + tokens,
+      droppedTokens: this.#kv.droppedTokens + droppedTokens,
+      bytes: this.#kv.bytes + bytes,
+      layers: layers.map(({ high, all }, layer) => ({
+        high: high + (before[layer]?.high ?? 0),
+        all: all + (before[layer]?.all ?? 0),
+      })),
+    };
   }
 
   fail(error: EngineError): void {

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
  * @param {{ numPassedTests: number, numFailedTests: number,
  *   testResults: { status: string, assertionResults: unknown[] }[] }} report
  */
-export function countTests({ numPassedTests, numFailedTests, testResults }) {
+function countTests({ numPassedTests, numFailedTests, testResults }) {
   const broken = testResults.filter(
     ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
   );

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 
-export const minimumNode = 20;
+const minimumNode = 20;
 const minimumCmake = [3, 20];
 
 /** A tool that is missing or too old; the message is one sentence that says what to install. */

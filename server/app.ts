@@ -48,7 +48,8 @@ export function createApp(service: Service): Express {
   });
   app.use(healthRouter(service));
   app.use(pagesRouter());
-  if (adminKey !== undefined) app.use(adminRouter(service, adminKey));
+  const isNowhere = notFound(published);
+  if (adminKey !== undefined) app.use(adminRouter(service, adminKey, isNowhere));
   app.use(requireKey(service.keys));
   app.use(modelsRouter(service));
   app.use(debugRouter(service));
@@ -72,7 +73,7 @@ export function createApp(service: Service): Express {
   );
   app.use(responsesRouter(service));
   app.use(tokenizeRouter(service));
-  app.use(notFound(published));
+  app.use(isNowhere);
   app.use(errorHandler(logger));
   return app;
 }

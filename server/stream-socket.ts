@@ -3,15 +3,16 @@ import type { WebSocket } from 'ws';
 import type { ApiKey } from './keys/api-key.js';
 import { ApiError, errorBody, invalidRequest, toApiError } from './openai/errors.js';
 import { chatLogprobs } from './openai/logprobs.js';
-import { parseBody } from './openai/parse.js';
+import { checked, parseJson } from './openai/parse.js';
 import { usageBody } from './openai/usage.js';
 import { chatToolCallDelta } from './openai/wire-format.js';
-import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
+import type { Prepared } from './prepare/prepared.js';
 import { PromptRun } from './prompt-run.js';
 import type { Service } from './service.js';
 import { SocketLink } from './socket-link.js';
 import { PieceStream } from './stream-pieces.js';
 import { ClientFrame, type ServerFrame } from './stream-protocol.js';
+import { inSession, noteEnd, type Session } from './stream-session.js';
 import type { AnswerEvent } from './tools/tool-call-events.js';
 
 const streamsPerSocket = 256;
@@ -29,13 +30,6 @@ interface Stream {
    * busy; a client that gave a window must not notice.
    */
   readonly held: (DeltaFrame | DoneFrame)[];
-}
-
-interface Session {
-  /** That the engine knows it by. */
-  readonly name: string;
-  /** The token that the model ended its last answer with, if it did. */
-  endToken?: number | undefined;
 }
 
 /** What a request of a session is. */
@@ -74,8 +68,9 @@ export class StreamSocket {
   async #onFrame(data: Buffer): Promise<void> {
     let id: string | null = null;
     try {
-      const frame = parseBody(ClientFrame, data);
-      id = frame.id;
+      const json = parseJson(data);
+      id = idOf(json);
+      const frame = checked(ClientFrame, json);
       switch (frame.type) {
         case 'generate':
           await this.#begin(frame);
@@ -182,9 +177,12 @@ export class StreamSocket {
     }
   }
 
-  #prepare(request: object, turn: Turn | undefined): Promise<Prepared> {
+  async #prepare(request: object, turn: Turn | undefined): Promise<Prepared> {
     const { preparer } = this.service.model;
     const isChat = 'messages' in request;
+    if (!isChat && !('prompt' in request)) {
+      throw invalidRequest("'request' needs 'messages' or a 'prompt'.", 'request');
+    }
     const goesOn = turn === 'next';
     const body = {
       ...request,
@@ -267,34 +265,8 @@ export class StreamSocket {
   }
 }
 
-/** The prompt as the next of the session: its messages bring the end of an answer that the model may have brought itself. */
-function inSession(
-  { request, ...rest }: PreparedPrompt,
-  kind: Prepared['kind'],
-  { name, endToken }: Session,
-  goesOn: boolean,
-): PreparedPrompt {
-  const { prompt, images } = request;
-  const isEnded = goesOn && kind === 'chat' && endToken !== undefined && prompt[0] === endToken;
-  const cut = isEnded ? 1 : 0;
-  return {
-    ...rest,
-    request: {
-      ...request,
-      session: name,
-      goesOn,
-      prompt: prompt.subarray(cut),
-      ...(images && {
-        images: images.map((image) => ({ ...image, positions: image.positions.map((at) => at - cut) })),
-      }),
-    },
-  };
-}
-
-function noteEnd(session: Session, events: readonly AnswerEvent[]): void {
-  for (const event of events) {
-    // Until the model ends this answer too.
-    if (event.type === 'tokens') session.endToken = undefined;
-    if (event.type === 'finish' && typeof event.stoppedBy === 'number') session.endToken = event.stoppedBy;
-  }
+/** Of a frame that may be wrong otherwise, so that whoever waits for an answer under it learns of that. */
+function idOf(frame: unknown): string | null {
+  const id = typeof frame === 'object' && frame !== null && 'id' in frame ? frame.id : null;
+  return typeof id === 'string' ? id : null;
 }

@@ -194,7 +194,7 @@ function headQuery(
 }
 
 /** The columns of these heads, beside each other. */
-export function headsOf(m: Matrix, heads: readonly number[], headDim: number): Matrix {
+function headsOf(m: Matrix, heads: readonly number[], headDim: number): Matrix {
   const out = matrix(m.rows, heads.length * headDim);
   for (const [index, head] of heads.entries()) {
     for (let row = 0; row < m.rows; row += 1) {

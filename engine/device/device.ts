@@ -237,12 +237,10 @@ export interface SlotGrammar {
 }
 
 /** Precision classes of KV pages, the largest first. */
-export const precisionClasses = ['bf16', 'int8', 'int4', 'int2'] as const;
+const precisionClasses = ['bf16', 'int8', 'int4', 'int2'] as const;
 export type PrecisionClass = (typeof precisionClasses)[number];
 /** Classes that tokens are computed into. */
 export type BornClass = 'bf16' | 'int8';
-/** Classes that are made from full pages of another one. */
-export type PackedClass = 'int4' | 'int2';
 /** What a page may become: of a class, or `none`: given up, so that nobody sees its tokens any more. */
 export const pageClasses = [...precisionClasses, 'none'] as const;
 export type PageClass = (typeof pageClasses)[number];

@@ -29,7 +29,7 @@ interface Repeats {
 }
 
 /** Beyond it a grammar is refused: a schema of usual size has some thousands. */
-export const mostNfaStates = 400_000;
+const mostNfaStates = 400_000;
 
 const none: readonly never[] = [];
 

@@ -65,7 +65,7 @@ export function rule(name: string): Pattern {
   return { kind: 'rule', name };
 }
 
-export const lastCodePoint = 0x10ffff;
+const lastCodePoint = 0x10ffff;
 
 /** In order, without overlaps. */
 export function joined(ranges: readonly CharRange[]): CharRange[] {

@@ -4,7 +4,7 @@
  */
 export const tailProbes = 16;
 /** Behind a prompt every so manyeth row is a probe. */
-export const probeEvery = 8;
+const probeEvery = 8;
 
 /** Neighbouring rows whose attention is looked at, as positions in the sequence. */
 export interface ProbeRun {

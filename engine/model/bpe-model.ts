@@ -94,7 +94,7 @@ interface UnknownRules {
 
 const utf8 = new TextEncoder();
 
-export function byteLevelText(word: string): string {
+function byteLevelText(word: string): string {
   let text = '';
   for (const byte of utf8.encode(word)) text += charOfByte[byte];
   return text;

@@ -5,7 +5,7 @@
 export const charOfByte: readonly string[] = buildAlphabet();
 
 /** Char code to byte, -1 for characters outside the alphabet; the largest is U+0143. */
-export const byteOfCharCode: Int16Array = buildInverse();
+const byteOfCharCode: Int16Array = buildInverse();
 
 function buildAlphabet(): string[] {
   const alphabet: string[] = [];

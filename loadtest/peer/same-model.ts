@@ -40,7 +40,7 @@ export async function checkSameModel(a: Runner, b: Runner, vocab: number): Promi
   return { correlation, sameBest, prompts: promptCount };
 }
 
-export function correlationOf(a: readonly number[], b: readonly number[]): number {
+function correlationOf(a: readonly number[], b: readonly number[]): number {
   const meanA = a.reduce((sum, value) => sum + value, 0) / a.length;
   const meanB = b.reduce((sum, value) => sum + value, 0) / b.length;
   let product = 0;

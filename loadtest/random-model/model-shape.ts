@@ -34,7 +34,7 @@ export const llama1b: ModelShape = {
 };
 
 /** Llama-3.1-8B, likewise. */
-export const llama8b: ModelShape = {
+const llama8b: ModelShape = {
   ...llama1b,
   layers: 32,
   hidden: 4096,
@@ -44,7 +44,7 @@ export const llama8b: ModelShape = {
 };
 
 /** SmolVLM-256M: SmolLM2-135M, and SigLIP's base tower over tiles of 512 pixels. */
-export const smolVlm256m: ModelShape = {
+const smolVlm256m: ModelShape = {
   layers: 30,
   hidden: 576,
   heads: 9,

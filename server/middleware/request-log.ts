@@ -29,8 +29,9 @@ export function requestLog(logger: Logger, { httpRequests }: Metrics): RequestHa
         status,
         ms: Math.round((performance.now() - begin) * 10) / 10,
       };
-      if (status >= 500) logger.error(line, 'request');
-      else if (quietPaths.has(request.path)) logger.debug(line, 'request');
+      // Who asks every few seconds is told by the answer; a fault of the server has a line of its own.
+      if (quietPaths.has(request.path)) logger.debug(line, 'request');
+      else if (status >= 500) logger.error(line, 'request');
       else logger.info(line, 'request');
     });
     next();

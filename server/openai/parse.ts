@@ -9,25 +9,29 @@ const deepest = 512;
 
 /** Parses and checks a body. Throws `ApiError` 400 that names the field, or where the JSON breaks. */
 export function parseBody<T>(schema: z.ZodType<T>, body: Uint8Array): T {
+  return checked(schema, parseJson(body));
+}
+
+/** Throws `ApiError` 400 that says where the JSON breaks. */
+export function parseJson(body: Uint8Array): unknown {
   if (isDeeper(body, deepest)) {
     throw invalidRequest(`The body is nested deeper than ${deepest} levels.`, undefined, 'body_too_deep');
   }
-  let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch (error) {
     const reason = error instanceof SyntaxError ? error.message : 'it is not valid UTF-8';
     throw invalidRequest(`The body is not valid JSON: ${reason}`, undefined, 'invalid_json');
   }
-  return checked(schema, json);
 }
 
 /** Throws `ApiError` 400 that names the field. */
 export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(value, { reportInput: true });
   if (parsed.success) return parsed.data;
-  const { path, message } = innermost(parsed.error.issues[0]!);
+  const { path, message, input } = innermost(parsed.error.issues[0]!);
   const param = path.map(String).join('.');
+  if (param && input === undefined) throw invalidRequest(`'${param}' is missing.`, param);
   throw invalidRequest(param ? `Invalid '${param}': ${message}` : message, param || undefined);
 }
 
@@ -52,13 +56,21 @@ function isDeeper(body: Uint8Array, limit: number): boolean {
   return false;
 }
 
-type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'>;
+type Issue = Pick<z.core.$ZodIssue, 'path' | 'message' | 'input'>;
 
 /** Where a value may be one of several, the fault of the kind that it comes closest to: the one that fails furthest in. */
 function innermost(issue: z.core.$ZodIssue): Issue {
+  if (issue.code === 'invalid_key') return { ...issue, message: issue.issues[0]?.message ?? issue.message };
   if (issue.code !== 'invalid_union') return issue;
-  const faults = issue.errors.flatMap(([first]) => (first ? innermost(first) : []));
-  const furthest = faults.toSorted((a, b) => b.path.length - a.path.length)[0];
-  if (!furthest || furthest.path.length === 0) return issue;
-  return { path: [...issue.path, ...furthest.path], message: furthest.message };
+  const faults = issue.errors.flatMap(([first]) => first ?? []);
+  const closest = faults.map(innermost).toSorted((a, b) => b.path.length - a.path.length)[0];
+  if (closest && closest.path.length > 0) {
+    return { path: [...issue.path, ...closest.path], message: closest.message, input: closest.input };
+  }
+  // What has one of the types is told what else is wrong with it; what has none, which there are.
+  const ofItsType = faults.find(({ code }) => code !== 'invalid_type');
+  const types = faults.flatMap((fault) => (fault.code === 'invalid_type' ? fault.expected : []));
+  const message =
+    ofItsType?.message ?? (types.length > 0 ? `expected ${[...new Set(types)].join(' or ')}` : issue.message);
+  return { path: issue.path, message, input: issue.input };
 }

@@ -80,6 +80,7 @@ export const ChatBody = z.looseObject({
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   add_generation_prompt: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
   ...chatToolFields,
 });
@@ -104,6 +105,7 @@ export const TokenizeBody = z.looseObject({
   messages: z.array(message).min(1).optional(),
   add_special_tokens: z.boolean().nullish(),
   add_generation_prompt: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
 });
 
 export const DetokenizeBody = z.looseObject({ model: z.string().nullish(), tokens: tokenIds });

@@ -125,7 +125,7 @@ export const endpoints: readonly Endpoint[] = [
     summary: 'A model by its name.',
     access: 'key',
     answer: { status: 200, json: { name: 'Model', schema: Model } },
-    refusals: [404],
+    refusals: ofModel,
   },
   {
     method: 'POST',

@@ -41,10 +41,9 @@ export function sharedFields(
   | 'kvPressure'
 > {
   const logitBias = new Map(Object.entries(body.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias]));
-  for (const id of logitBias.keys()) {
-    if (id >= tokenizer.vocabSize)
-      throw invalidRequest(`'logit_bias' names token ${id}, which is not there.`, 'logit_bias');
-  }
+  const stopTokenIds = body.stop_token_ids ?? [];
+  checkNamed(tokenizer, [...logitBias.keys()], 'logit_bias');
+  checkNamed(tokenizer, stopTokenIds, 'stop_token_ids');
   const stop = typeof body.stop === 'string' ? [body.stop] : (body.stop ?? []);
   if (stop.includes('')) throw invalidRequest("'stop' cannot be an empty string.", 'stop');
   const deadlineMs = body.tandem?.deadline_ms;
@@ -62,7 +61,7 @@ export function sharedFields(
     },
     minTokens: body.min_tokens ?? 0,
     stop,
-    stopTokenIds: body.stop_token_ids ?? [],
+    stopTokenIds,
     ignoreEos: body.ignore_eos ?? false,
     priority: body.tandem?.priority ?? 0,
     ...(deadlineMs !== undefined && { deadlineMs }),
@@ -71,13 +70,19 @@ export function sharedFields(
   };
 }
 
+function checkNamed({ vocabSize }: Tokenizer, ids: readonly number[], param: string): void {
+  const unknown = ids.find((id) => id >= vocabSize);
+  if (unknown === undefined) return;
+  throw invalidRequest(`'${param}' names token ${unknown}; the vocabulary has ${vocabSize} tokens.`, param);
+}
+
 function kvPressureOf({ tandem }: SharedBody): Pick<GenerateRequest, 'kvPressure'> {
   const asked = tandem?.kv_pressure ?? true;
   if (asked === true) return {};
   return { kvPressure: asked === false ? 'off' : asked };
 }
 
-export function checkModel({ model }: PrepareContext, asked: string | null | undefined): void {
+export function checkModel({ model }: Pick<PrepareContext, 'model'>, asked: string | null | undefined): void {
   if (asked == null || asked === '' || asked === model) return;
   throw new ApiError(
     404,

@@ -4,7 +4,7 @@ import type { SharedBody } from '../openai/schemas.js';
 import { type GivenTool, prepareTools } from '../tools/prepare-tools.js';
 import type { ToolChoice } from '../tools/schemas.js';
 import { defaultMaxTokens, type PrepareContext, sharedFields } from './context.js';
-import { renderPrompt } from './messages.js';
+import { renderPrompt, type TurnEnd } from './messages.js';
 import type { Prepared } from './prepared.js';
 
 /** What bodies that answer a conversation have in common. */
@@ -22,7 +22,7 @@ interface Conversation {
   readonly tools: readonly GivenTool[];
   /** Where the parameters of a tool are, in the body. */
   readonly parametersAt: (index: number) => string;
-  readonly addGenerationPrompt: boolean;
+  readonly turnEnd: TurnEnd;
   /** Further variables of the chat template. */
   readonly variables: Record<string, unknown>;
   readonly choices: number;
@@ -40,7 +40,7 @@ export function prepareConversation(
   body: ConversationBody,
   conversation: Conversation,
 ): Prepared {
-  const { messages, addGenerationPrompt, variables, choices, logprobs, includeUsage } = conversation;
+  const { messages, turnEnd, variables, choices, logprobs, includeUsage } = conversation;
   const tools = prepareTools(context, {
     tools: conversation.tools,
     choice: body.tool_choice,
@@ -50,7 +50,7 @@ export function prepareConversation(
   const { render = renderPrompt } = conversation;
   const { prompt, images } = render(context, messages, {
     tools: tools.forTemplate,
-    addGenerationPrompt,
+    ...turnEnd,
     variables,
   });
   const request = {

@@ -16,9 +16,18 @@ import {
 import type { PrepareContext } from './context.js';
 import type { PromptImages } from './prepared.js';
 
-interface RenderOptions {
-  readonly tools?: readonly object[];
+/** What stands at the end of a prompt. */
+export interface TurnEnd {
+  /** The beginning of an answer. */
   readonly addGenerationPrompt: boolean;
+  /** The last message without what the template closes it with, so that the model goes on with it. */
+  readonly continuesLast: boolean;
+}
+
+export const answerBegins: TurnEnd = { addGenerationPrompt: true, continuesLast: false };
+
+interface RenderOptions extends TurnEnd {
+  readonly tools?: readonly object[];
   readonly variables: Record<string, unknown>;
 }
 
@@ -111,12 +120,33 @@ function render(
       'no_chat_template',
     );
   }
-  const { tools = [], ...rest } = options;
+  const { tools = [], continuesLast, ...rest } = options;
   const readable = messages.map((message) => ({
     ...message,
     content: contentFor(message.content, templateWantsParts),
   }));
-  return template.render({ messages: readable, ...rest, ...(tools.length > 0 && { tools }) });
+  const text = template.render({ messages: readable, ...rest, ...(tools.length > 0 && { tools }) });
+  return continuesLast ? untilEndOf(messages, text) : text;
+}
+
+/** Ends where the text of the last message does. Many templates trim the texts of messages. */
+function untilEndOf(messages: readonly ChatMessage[], rendered: string): string {
+  const last = messages.at(-1);
+  const param = `messages.${messages.length - 1}`;
+  if (last?.role !== 'assistant' || typeof last.content !== 'string' || last.tool_calls) {
+    throw invalidRequest(
+      "'continue_final_message' needs a last message of the assistant that is a text and calls no tools.",
+      param,
+    );
+  }
+  for (const written of [last.content, last.content.trim()]) {
+    const at = written === '' ? -1 : rendered.lastIndexOf(written);
+    if (at >= 0) return rendered.slice(0, at + written.length);
+  }
+  throw invalidRequest(
+    "The last message cannot be continued: it is empty, or this model's chat template rewrites it.",
+    param,
+  );
 }
 
 /** Most templates know texts: parts are joined where none is an image. `developer` is the newer name of `system`. */
@@ -124,6 +154,11 @@ export function toTemplateMessage(given: ChatBody['messages'][number], index: nu
   const { tool_calls: calls, ...message } = given;
   const role = message.role === 'developer' ? 'system' : message.role;
   const toolCalls = calls && calls.length > 0 && { tool_calls: calls.map(toTemplateCall) };
+  // Only a model may have said nothing, as where it called tools.
+  if (message.content == null && message.role !== 'assistant') {
+    const param = `messages.${index}.content`;
+    throw invalidRequest(`'${param}' is missing: a message of the ${message.role} says something.`, param);
+  }
   if (!Array.isArray(message.content)) {
     return { ...message, role, content: message.content ?? '', ...toolCalls };
   }

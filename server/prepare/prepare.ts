@@ -6,7 +6,7 @@ import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../opena
 import { refuseUnsupported } from '../openai/unsupported.js';
 import { checkModel, type PrepareContext, sharedFields } from './context.js';
 import { prepareConversation } from './conversation.js';
-import { renderBehindAnswer, renderPrompt, toTemplateMessage } from './messages.js';
+import { renderBehindAnswer, renderPrompt, type TurnEnd, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
 
 const maxPrompts = 128;
@@ -33,7 +33,7 @@ function prepareChatWith(render: typeof renderPrompt, context: PrepareContext, b
     messages: body.messages.map(toTemplateMessage),
     tools: (body.tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
     parametersAt: (index) => `tools.${index}.function.parameters`,
-    addGenerationPrompt: body.add_generation_prompt ?? true,
+    turnEnd: turnEnd(body),
     variables: body.chat_template_kwargs ?? {},
     choices: choicesOf(context, body.n),
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
@@ -96,9 +96,8 @@ export function prepareTokens(context: PrepareContext, bytes: Uint8Array): Prepa
     throw invalidRequest("Give either 'prompt' or 'messages'.", 'prompt');
   }
   if (body.messages) {
-    const addGenerationPrompt = body.add_generation_prompt ?? true;
     const { prompt, images } = renderPrompt(context, body.messages.map(toTemplateMessage), {
-      addGenerationPrompt,
+      ...turnEnd(body),
       variables: {},
     });
     return { tokens: prompt, ...(images && { images }) };
@@ -130,6 +129,20 @@ function promptsOf(
     checkVocabulary(context, item, 'prompt');
     return Int32Array.from(item);
   });
+}
+
+/** What stands at the end of the prompt: the beginning of an answer, that of the last message, or nothing. */
+function turnEnd({
+  add_generation_prompt: addPrompt,
+  continue_final_message: goesOn,
+}: Pick<ChatBody, 'add_generation_prompt' | 'continue_final_message'>): TurnEnd {
+  if (addPrompt && goesOn) {
+    throw invalidRequest(
+      "'continue_final_message' cannot go with 'add_generation_prompt'.",
+      'continue_final_message',
+    );
+  }
+  return { addGenerationPrompt: addPrompt ?? !goesOn, continuesLast: goesOn ?? false };
 }
 
 function isTokenIds(prompt: CompletionBody['prompt']): prompt is number[] {

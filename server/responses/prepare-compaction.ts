@@ -2,6 +2,7 @@ import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { checkModel, type PrepareContext } from '../prepare/context.js';
 import { prepareConversation } from '../prepare/conversation.js';
+import { answerBegins } from '../prepare/messages.js';
 import { summaryRequest, summaryTokens } from './compaction.js';
 import { conversationItems, paramsBehind, parsedItems } from './conversation-items.js';
 import type { FoundItems } from './found-items.js';
@@ -33,7 +34,7 @@ export function prepareCompaction(
       messages,
       tools: [],
       parametersAt: (index) => `tools.${index}.parameters`,
-      addGenerationPrompt: true,
+      turnEnd: answerBegins,
       variables: {},
       choices: 1,
       maxTokens: undefined,

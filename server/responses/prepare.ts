@@ -4,6 +4,7 @@ import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { checkModel, type PrepareContext } from '../prepare/context.js';
 import { prepareConversation } from '../prepare/conversation.js';
+import { answerBegins } from '../prepare/messages.js';
 import type { GivenTool } from '../tools/prepare-tools.js';
 import { conversationItems, paramsBehind, parsedItems } from './conversation-items.js';
 import type { FoundItems } from './found-items.js';
@@ -66,7 +67,7 @@ function preparedFrom(
     messages,
     tools: (body.tools ?? []).map(givenTool),
     parametersAt: (index) => `tools.${index}.parameters`,
-    addGenerationPrompt: true,
+    turnEnd: answerBegins,
     variables: {},
     choices: 1,
     maxTokens: body.max_output_tokens ?? undefined,

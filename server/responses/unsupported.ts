@@ -1,8 +1,16 @@
 import { invalidRequest } from '../openai/errors.js';
-import { unsupported } from '../openai/unsupported.js';
+import { refuseOtherNames, unsupported } from '../openai/unsupported.js';
 import type { ResponseBody } from './schemas.js';
 
 const includes = new Set(['message.output_text.logprobs', 'reasoning.encrypted_content']);
+
+/** What chat completions call what has another name here. */
+const otherNames = {
+  messages: "'input'",
+  max_tokens: "'max_output_tokens'",
+  max_completion_tokens: "'max_output_tokens'",
+  response_format: "'text.format'",
+};
 
 /** Refuses by name what would change a response and is not there. */
 export function refuseUnsupported(body: ResponseBody): void {
@@ -20,6 +28,7 @@ export function refuseUnsupported(body: ResponseBody): void {
   for (const name of ['conversation', 'prompt', 'context_management', 'moderation']) {
     if (body[name] != null) throw unsupported(name);
   }
+  refuseOtherNames(body, otherNames);
   // What there is to include of reasoning is nothing; clients ask for it of every model.
   const unknown = body.include?.find((name) => !includes.has(name));
   if (unknown !== undefined) {

@@ -1,4 +1,4 @@
-import { Router } from 'express';
+import { type RequestHandler, Router } from 'express';
 import { z } from 'zod';
 import { LogSettings } from '../../config/schema.js';
 import type { PolicyChange } from '../../engine/index.js';
@@ -21,7 +21,7 @@ export const LogLevelBody = z.strictObject({ level: LogSettings.shape.logLevel.u
 const bodyLimit = 16 * 1024;
 
 /** `/v1/admin`: what those who run the server see and change while it runs. It has a key of its own. */
-export function adminRouter(service: Service, adminKey: string): Router {
+export function adminRouter(service: Service, adminKey: string, isNowhere: RequestHandler): Router {
   const { logger } = service;
   const router = Router();
   router.use('/v1/admin', requireAdminKey(adminKey));
@@ -46,6 +46,8 @@ export function adminRouter(service: Service, adminKey: string): Router {
     logger.warn({ level }, 'the log level was changed by /v1/admin/log-level');
     response.json({ level });
   });
+  // Not to be asked for an API key, which opens nothing here.
+  router.all('/v1/admin{/*path}', isNowhere);
   return router;
 }
 

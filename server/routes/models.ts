@@ -1,7 +1,7 @@
 import { Router } from 'express';
 import type { Settings } from '../../config/schema.js';
 import { imageTypes } from '../images/image-source.js';
-import { ApiError } from '../openai/errors.js';
+import { checkModel } from '../prepare/context.js';
 import type { LoadedModel, Service } from '../service.js';
 
 /** `GET /v1/models` and `/v1/models/:id`. */
@@ -12,19 +12,9 @@ export function modelsRouter(service: Service): Router {
     response.json({ object: 'list', data: loaded ? [describe(loaded, service.settings)] : [] });
   });
   router.get('/v1/models/:id', (request, response) => {
-    const { loaded } = service;
-    if (loaded?.engine.info.model !== request.params.id) {
-      throw new ApiError(
-        404,
-        'invalid_request_error',
-        `The model '${request.params.id}' does not exist here.`,
-        {
-          param: 'model',
-          code: 'model_not_found',
-        },
-      );
-    }
-    response.json(describe(loaded, service.settings));
+    const { model } = service;
+    checkModel(model.engine.info, request.params.id);
+    response.json(describe(model, service.settings));
   });
   return router;
 }

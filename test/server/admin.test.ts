@@ -19,6 +19,9 @@ describe('/v1/admin', () => {
     expect((await get(adminKey)).status).toBe(200);
     expect((await get('a key')).status).toBe(401);
     expect((await get('')).status).toBe(401);
+    const nowhere = await server.post('/v1/admin/nothing', {}, admin);
+    expect(nowhere.status).toBe(404);
+    expect((await fetch(`${server.url}/v1/admin/drain`, { headers: admin })).status).toBe(405);
     // The admin key answers no prompts: it is not one of those with limits.
     expect((await fetch(`${server.url}/v1/models`, { headers: admin })).status).toBe(401);
     await server.close();

@@ -1,7 +1,8 @@
 import { connect } from 'node:net';
+import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { kvBody } from '../../server/openai/kv-usage.js';
-import { type TestServer, testServer } from '../support/server.js';
+import { eventually, type TestServer, testServer } from '../support/server.js';
 
 interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string | null };
@@ -43,6 +44,13 @@ describe('http', () => {
         {},
         { status: 413, code: 'body_too_large' },
       ],
+      ['/v1/completions', { prompt: 'x', stop_token_ids: [99_999_999] }, {}, { param: 'stop_token_ids' }],
+      [
+        '/v1/chat/completions',
+        { messages: [{ role: 'user', contents: 'x' }] },
+        {},
+        { status: 400, param: 'messages.0.content' },
+      ],
       ['/v1/nothing', {}, {}, { status: 404, code: 'not_found' }],
       ['/health', {}, {}, { status: 405, code: 'method_not_allowed' }],
     ];
@@ -50,6 +58,71 @@ describe('http', () => {
       expect(await errorOf(await server.post(path, body, headers)), path).toMatchObject(expected);
     }
     expect((await fetch(`${server.url}/v1/completions`)).headers.get('allow')).toBe('POST');
+  });
+
+  it('says what was expected', async () => {
+    const cases: [string, unknown, string][] = [
+      ['/v1/chat/completions', {}, "'messages' is missing."],
+      ['/v1/completions', {}, "'prompt' is missing."],
+      ['/v1/completions', { prompt: {} }, "Invalid 'prompt': expected string or array"],
+      ['/v1/completions', { prompt: 'x', stop: 5 }, "Invalid 'stop': expected string or array"],
+      [
+        '/v1/completions',
+        { prompt: 'x', stop: ['1', '2', '3', '4', '5'] },
+        "Invalid 'stop': Too big: expected array to have <=4 items",
+      ],
+      ['/v1/completions', { prompt: 'x', logit_bias: { a: 1 } }, 'expected token ids as keys'],
+      ['/v1/completions', { prompt: 'x', tandem: { kv_pressure: 'far' } }, '"off"|"int8"'],
+    ];
+    for (const [path, body, message] of cases) {
+      expect((await errorOf(await server.post(path, body))).message, JSON.stringify(body)).toContain(message);
+    }
+    const elsewhere = await errorOf(await fetch(`${server.url}/v1/models/gpt`));
+    expect(elsewhere).toMatchObject({ status: 404, code: 'model_not_found' });
+    expect(elsewhere.message).toContain("there is 'demo'");
+  });
+
+  it('refuses what others call otherwise, and says what it is called here', async () => {
+    const completion = { prompt: 'x', max_tokens: 1 };
+    const cases: [string, object, string, string][] = [
+      ['/v1/chat/completions', { ...chat, guided_json: {} }, 'guided_json', "'response_format'"],
+      ['/v1/completions', { ...completion, guided_choice: ['a'] }, 'guided_choice', "'grammar'"],
+      ['/v1/completions', { ...completion, use_beam_search: true }, 'use_beam_search', 'not supported'],
+      ['/v1/completions', { prompt: 'x', n_predict: 5 }, 'n_predict', "'max_tokens'"],
+      ['/v1/chat/completions', { ...chat, modalities: ['text', 'audio'] }, 'modalities', 'text'],
+      ['/v1/responses', { input: 'x', max_tokens: 5 }, 'max_tokens', "'max_output_tokens'"],
+      ['/v1/responses', { messages: chat.messages }, 'messages', "'input'"],
+    ];
+    for (const [path, body, param, message] of cases) {
+      const error = await errorOf(await server.post(path, body));
+      expect(error, param).toMatchObject({ status: 400, code: 'unsupported_parameter', param });
+      expect(error.message).toContain(message);
+    }
+    const asksForNothing = { use_beam_search: false, guided_json: null, modalities: ['text'], suffix: '' };
+    expect((await server.post('/v1/completions', { ...completion, ...asksForNothing })).status).toBe(200);
+  });
+
+  it('lets the model go on with the last message', async () => {
+    const messages = [
+      { role: 'user', content: 'Count to 10.' },
+      { role: 'assistant', content: '1, 2, 3, 4, 5' },
+    ];
+    const body = { messages, continue_final_message: true, temperature: 0 };
+    const answer = (await (await server.post('/v1/chat/completions', body)).json()) as {
+      choices: { message: { content: string } }[];
+    };
+    expect(answer.choices[0]!.message.content).toBe(', 6, 7, 8, 9, 10.');
+    const { tokens } = (await (await server.post('/tokenize', body)).json()) as { tokens: number[] };
+    const { prompt } = (await (await server.post('/detokenize', { tokens })).json()) as { prompt: string };
+    expect(prompt.endsWith('assistant\n1, 2, 3, 4, 5')).toBe(true);
+    const asks = (over: object) => server.post('/v1/chat/completions', { ...body, ...over }).then(errorOf);
+    expect(await asks({ add_generation_prompt: true })).toMatchObject({ param: 'continue_final_message' });
+    expect(await asks({ messages: messages.slice(0, 1) })).toMatchObject({
+      status: 400,
+      param: 'messages.0',
+    });
+    const empty = [messages[0], { role: 'assistant', content: '' }];
+    expect(await asks({ messages: empty })).toMatchObject({ status: 400, param: 'messages.1' });
   });
 
   it('says how the device is shared', async () => {
@@ -174,6 +247,18 @@ describe('before and after serving', () => {
     expect(refused.headers.get('retry-after')).toBe('5');
     expect(await errorOf(refused)).toMatchObject({ status: 503, code: 'model_loading' });
     await server.close();
+  });
+
+  it('logs no fault where a probe is told that the server is not ready', async () => {
+    const lines: string[] = [];
+    const logger = pino({ level: 'info' }, { write: (line) => void lines.push(line) });
+    const server = await testServer({}, false, logger);
+    for (const path of ['/ready', '/v1/models/demo']) await fetch(server.url + path);
+    await eventually(async () => lines.length > 0);
+    await server.close();
+    expect(lines.filter((line) => line.includes('"msg":"request"'))).toEqual([
+      expect.stringContaining('"path":"/v1/models/demo","status":503'),
+    ]);
   });
 
   it('drains: streams end whole, new requests get 503', async () => {

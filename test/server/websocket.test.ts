@@ -124,6 +124,13 @@ describe('WS /v1/stream', () => {
     expect((await client.end('none')).error!.message).toContain("no session 'none'");
     client.send({ type: 'generate', id: 'exact', session: true, request: { prompt: 'Hello' } });
     expect((await client.end('exact')).error!.message).toContain('--kv pack');
+    client.send({ type: 'generate', id: 'windowless', request: chat, window: 0 });
+    expect((await client.end('windowless')).error).toMatchObject({ param: 'window' });
+    client.send({ type: 'generate', id: 'empty', request: {} });
+    expect((await client.end('empty')).error).toMatchObject({
+      message: "'request' needs 'messages' or a 'prompt'.",
+      param: 'request',
+    });
     client.send('no json');
     expect((await client.end(null)).error).toMatchObject({ code: 'invalid_json' });
   });

@@ -136,7 +136,7 @@ function tails(
 }
 
 /** Whole numbers from 0 on. */
-export function naturals(low: number, high: number): Pattern {
+function naturals(low: number, high: number): Pattern {
   if (low > high) return nothing;
   const options: Pattern[] = [];
   for (let length = String(low).length; length <= String(high).length; length++) {

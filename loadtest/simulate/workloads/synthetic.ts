@@ -65,7 +65,7 @@ export function syntheticWorkload(name: string, burstiness = 1): Workload {
   };
 }
 
-export function drawRequest(
+function drawRequest(
   mix: readonly (readonly [keyof typeof kinds, number])[],
   random: Random,
 ): Omit<Arrival, 'atSeconds'> {

@@ -144,7 +144,7 @@ describe('structured output', () => {
         `${at}.schema`,
         'more than 262144 bytes',
       ],
-      ['chat/completions', { response_format: { type: 'json_schema' } }, `${at}`, 'expected object'],
+      ['chat/completions', { response_format: { type: 'json_schema' } }, `${at}`, 'is missing'],
       ['chat/completions', { response_format: { type: 'yaml' } }, 'response_format.type', 'expected a type'],
       ['chat/completions', { grammar: 'root ::= "a' }, 'grammar', 'line 1, column'],
       ['chat/completions', { grammar: 'root ::= "a"', response_format: format }, 'grammar', 'another format'],
@@ -156,7 +156,8 @@ describe('structured output', () => {
       ],
     ];
     for (const [where, body, param, message] of cases) {
-      const { error } = await ask(where, { messages, input: 'x', ...body }, 400);
+      const asked = where === 'responses' ? { input: 'x' } : { messages };
+      const { error } = await ask(where, { ...asked, ...body }, 400);
       expect(error.param).toBe(param);
       expect(error.message).toContain(message);
     }
