@@ -52,5 +52,5 @@ export function unsupported(name: string, instead?: string): ApiError {
 
 /** Some clients send all that they know, with values that ask for nothing. */
 function isAskedFor(value: unknown): boolean {
-  return value != null && value !== '' && value !== false;
+  return value != null && value !== '' && value !== false && !(Array.isArray(value) && value.length === 0);
 }

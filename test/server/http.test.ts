@@ -98,7 +98,13 @@ describe('http', () => {
       expect(error, param).toMatchObject({ status: 400, code: 'unsupported_parameter', param });
       expect(error.message).toContain(message);
     }
-    const asksForNothing = { use_beam_search: false, guided_json: null, modalities: ['text'], suffix: '' };
+    const asksForNothing = {
+      use_beam_search: false,
+      bad_words: [],
+      guided_json: null,
+      modalities: ['text'],
+      suffix: '',
+    };
     expect((await server.post('/v1/completions', { ...completion, ...asksForNothing })).status).toBe(200);
   });
 
