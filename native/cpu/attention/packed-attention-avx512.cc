@@ -21,28 +21,28 @@ template <class Byte>
 
 // A page's codes as vectors of bytes that `vpdpbusd` takes as they are. The words of a page hold elements of
 // several vectors of pairs, so a mask leaves two of those side by side: in each lane, four channels of a
-// token or four tokens of a channel, in the order of PackedOrder.
+// token, in the order of orderOfEight, or four tokens of a channel, in that of SixteenPlaces.
 template <int Bits>
 class PackedCodes {
  public:
   static constexpr int kMask = 0x101 * ((1 << Bits) - 1);
-  // Of eight channels: vectors 0 and 2 have tokens 0..15, 1 and 3 have tokens 16..31. They stay where they
-  // lay in their byte, so they are this many bits too large.
-  static constexpr int keyLift(int i) { return Bits == 4 ? i % 2 * 4 : i * 2; }
+  // How many bits too large the codes of vector i are while they stay where they lie in their byte.
+  static constexpr int liftOf(int i) { return Bits == 4 ? i % 2 * 4 : i * 2; }
 
   explicit PackedCodes(const PageCodes& page) : keys_(page.keys), values_(page.values) {}
 
+  // Of eight channels: vectors 0 and 2 have tokens 0..15, 1 and 3 have tokens 16..31. They stay lifted.
   template <int I>
   [[gnu::always_inline]] __m512i key(int eight) const {
     return _mm512_and_si512(words<I>(keys_ + eight * kEightBytes),
-                            _mm512_set1_epi16(static_cast<short>(kMask << keyLift(I))));
+                            _mm512_set1_epi16(static_cast<short>(kMask << liftOf(I))));
   }
 
   // Of 16 channels and half a page: four tokens.
   template <int I>
   [[gnu::always_inline]] __m512i value(int column, int half) const {
     const __m512i lifted = words<I>(values_ + (column * 2 + half) * kEightBytes);
-    return _mm512_and_si512(keyLift(I) == 0 ? lifted : _mm512_srli_epi16(lifted, keyLift(I)),
+    return _mm512_and_si512(liftOf(I) == 0 ? lifted : _mm512_srli_epi16(lifted, liftOf(I)),
                             _mm512_set1_epi16(kMask));
   }
 
@@ -84,9 +84,9 @@ void scoreQueries(const QueryTile& tile, const PackedCodes<Bits>& page, const Pa
     unroll<2>([&](auto half) {
       // Both are made of whole codes: what is shifted out is zero.
       const __m512i second = _mm512_srai_epi32(
-          sums[4 * r + 2 + half], PackedCodes<Bits>::keyLift(2 + half) - PackedCodes<Bits>::keyLift(half));
+          sums[4 * r + 2 + half], PackedCodes<Bits>::liftOf(2 + half) - PackedCodes<Bits>::liftOf(half));
       const __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(sums[4 * r + half], second));
-      constexpr float kUnlift = 1.0f / (1 << PackedCodes<Bits>::keyLift(half));
+      constexpr float kUnlift = 1.0f / (1 << PackedCodes<Bits>::liftOf(half));
       const __m512 score = _mm512_fmadd_ps(sum, _mm512_set1_ps(queries.units[query] * kUnlift),
                                            _mm512_set1_ps(queries.offsets[query]));
       const __m512 seen =

@@ -16,6 +16,7 @@
 
 namespace tandem::cpu {
 
+// Base 2; -inf where a query does not see a token.
 struct PackedScores {
   alignas(64) float of[kMostTogether][kTileQueries * kPageTokens];
   alignas(64) float highest[kTileQueries * kSumLanes];
@@ -24,7 +25,7 @@ struct PackedScores {
 // What the values of a few pages are weighted by, and what becomes of their sums so far:
 // out = out * factor + offset + unit * (numbers . codes).
 struct PackedWeights {
-  // Of each 16 tokens in the order of orderOfSixteen.
+  // [query][kPageTokens], each 16 tokens in the order of SixteenPlaces.
   alignas(64) std::uint8_t numbers[kMostTogether][kTileQueries * kPageTokens];
   float factors[kTileQueries], offsets[kTileQueries + 3], units[kTileQueries];
 };
@@ -45,6 +46,7 @@ inline constexpr float kTopByte = 255;
   return _mm512_scalef_ps(p, n);
 }
 
+// Which of 16 tokens follow each other, four by four, as masks leave them side by side: see PackedCodes.
 template <int Bits>
 struct SixteenPlaces {
   alignas(64) std::int8_t places[64];
