@@ -1,7 +1,5 @@
 #include <immintrin.h>
 
-#include <cstring>
-
 #include "cpu/attention/int8-attention-avx512.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/packed-attention-avx512.h"
@@ -12,13 +10,6 @@
 
 namespace tandem::cpu {
 namespace {
-
-// Two neighbouring bf16 in every lane.
-[[gnu::always_inline]] inline __m512bh broadcastPair(const bf16* pair) {
-  std::int32_t bits;
-  std::memcpy(&bits, pair, sizeof bits);
-  return (__m512bh)_mm512_set1_epi32(bits);
-}
 
 // A page's keys and values, vector by vector. Keys come eight vectors at a time, four channel pairs of 32
 // tokens; values by 16 channels and half a page, eight token pairs.
@@ -53,7 +44,7 @@ void scoreQueries(const QueryTile& tile, const Elements& page, int first, float*
       next.step<2>();
       const __m512bh keys0 = page.key<2 * pair>(eight), keys1 = page.key<2 * pair + 1>(eight);
       unroll<R>([&](auto r) {
-        const __m512bh two = broadcastPair(q + static_cast<std::size_t>(r) * tile.stride + 2 * pair);
+        const auto two = (__m512bh)broadcastFour(q + static_cast<std::size_t>(r) * tile.stride + 2 * pair);
         sums[2 * r] = _mm512_dpbf16_ps(sums[2 * r], keys0, two);
         sums[2 * r + 1] = _mm512_dpbf16_ps(sums[2 * r + 1], keys1, two);
       });
@@ -89,7 +80,7 @@ void addValues(const QueryTile& tile, const Elements& page, const Weights& weigh
       __m512bh v[C];
       unroll<C>([&](auto c) { v[c] = page.value<pair>(channel / 16 + c, half); });
       unroll<R>([&](auto r) {
-        const __m512bh two = broadcastPair(p + r * kPageTokens + 2 * pair);
+        const auto two = (__m512bh)broadcastFour(p + r * kPageTokens + 2 * pair);
         unroll<C>([&](auto c) { sums[r * C + c] = _mm512_dpbf16_ps(sums[r * C + c], v[c], two); });
       });
     });
@@ -101,39 +92,17 @@ void addValues(const QueryTile& tile, const Elements& page, const Weights& weigh
   });
 }
 
-template <int R>
-void addAllValues(const QueryTile& tile, const Elements& page, const Weights& weights, int first,
-                  Prefetch& next) {
-  int channel = 0;
-  for (; channel + 64 <= tile.headDim; channel += 64) {
-    addValues<R, 4>(tile, page, weights, first, channel, next);
-  }
-  const int rest = tile.headDim - channel;
-  if (rest & 32) addValues<R, 2>(tile, page, weights, first, channel, next), channel += 32;
-  if (rest & 16) addValues<R, 1>(tile, page, weights, first, channel, next);
-}
-
-void scoreTile(const QueryTile& tile, const Elements& page, float* scores, Prefetch& next) {
-  int query = 0;
-  for (; query + 8 <= tile.queries; query += 8) scoreQueries<8>(tile, page, query, scores, next);
-  const int rest = tile.queries - query;
-  if (rest & 4) scoreQueries<4>(tile, page, query, scores, next), query += 4;
-  if (rest & 2) scoreQueries<2>(tile, page, query, scores, next), query += 2;
-  if (rest & 1) scoreQueries<1>(tile, page, query, scores, next);
-}
-
 void attend(const QueryTile& tile, const PageTile& pageTile, Prefetch& next) {
   alignas(64) float scores[kTileQueries * kPageTokens];
   Weights weights;
   const Elements page(tile, pageTile);
-  scoreTile(tile, page, scores, next);
+  byGroups<8>(tile.queries, [&](auto r, int first) { scoreQueries<r>(tile, page, first, scores, next); });
   softmaxPage(tile, pageTile, scores, weights.probabilities, weights.factors, weights.offsets);
   if (!tile.out) return;
-  int query = 0;
-  for (; query + 4 <= tile.queries; query += 4) addAllValues<4>(tile, page, weights, query, next);
-  const int rest = tile.queries - query;
-  if (rest & 2) addAllValues<2>(tile, page, weights, query, next), query += 2;
-  if (rest & 1) addAllValues<1>(tile, page, weights, query, next);
+  byGroups<4>(tile.queries, [&](auto r, int first) {
+    byGroups<4>(tile.headDim / 16,
+                [&](auto c, int column) { addValues<r, c>(tile, page, weights, first, column * 16, next); });
+  });
 }
 
 void quantizeQueries(const QueryNumbers& queries) {

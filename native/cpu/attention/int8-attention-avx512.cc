@@ -2,21 +2,12 @@
 
 #include <immintrin.h>
 
-#include <cstring>
-
 #include "cpu/attention/int8-softmax-avx512.h"
 #include "cpu/attention/whole-numbers-avx512.h"
 #include "cpu/unroll.h"
 
 namespace tandem::cpu {
 namespace {
-
-// Two neighbouring numbers in every lane.
-[[gnu::always_inline]] inline __m512i broadcastPair(const std::int16_t* pair) {
-  std::int32_t bits;
-  std::memcpy(&bits, pair, sizeof bits);
-  return _mm512_set1_epi32(bits);
-}
 
 // A page's keys and values as vectors of int16. Keys come eight vectors at a time, four channel pairs of
 // twice 16 tokens; values by 16 channels and half a page, eight token pairs.
@@ -96,7 +87,7 @@ void scoreQueries(const QueryTile& tile, const Page& page, int first, std::int32
                     keys1 = page.template key<2 * pair + 1>(eight);
       unroll<R>([&](auto r) {
         constexpr int kSum = pair % kChains * 2 * R + 2 * r;
-        const __m512i two = broadcastPair(q + r * kNumbersStride + 2 * pair);
+        const __m512i two = broadcastFour(q + r * kNumbersStride + 2 * pair);
         sums[kSum] = _mm512_dpwssd_epi32(sums[kSum], keys0, two);
         sums[kSum + 1] = _mm512_dpwssd_epi32(sums[kSum + 1], keys1, two);
       });
@@ -124,7 +115,7 @@ void addValues(const QueryTile& tile, const Page& page, const Int8Weights& weigh
       __m512i v[C];
       unroll<C>([&](auto c) { v[c] = page.template value<pair>(channel / 16 + c, half); });
       unroll<R>([&](auto r) {
-        const __m512i two = broadcastPair(p + r * kPageTokens + placeOfPair(half, pair));
+        const __m512i two = broadcastFour(p + r * kPageTokens + placeOfPair(half, pair));
         unroll<C>([&](auto c) {
           constexpr int kSum = pair % kChains * R * C + r * C + c;
           sums[kSum] = _mm512_dpwssd_epi32(sums[kSum], v[c], two);
@@ -143,31 +134,6 @@ void addValues(const QueryTile& tile, const Page& page, const Int8Weights& weigh
       _mm512_storeu_ps(out + c * 16, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), unit, before));
     });
   });
-}
-
-// For R queries; C vectors of channels together.
-template <int R, int C, class Page>
-void addAllValues(const QueryTile& tile, const Page& page, const Int8Weights& weights, int first,
-                  Prefetch& next) {
-  int channel = 0;
-  for (; channel + C * 16 <= tile.headDim; channel += C * 16) {
-    addValues<R, C>(tile, page, weights, first, channel, next);
-  }
-  const int rest = tile.headDim - channel;
-  if constexpr (C > 2) {
-    if (rest & 32) addValues<R, 2>(tile, page, weights, first, channel, next), channel += 32;
-  }
-  if (rest & 16) addValues<R, 1>(tile, page, weights, first, channel, next);
-}
-
-template <class Page>
-void scoreTile(const QueryTile& tile, const Page& page, std::int32_t* scores, Prefetch& next) {
-  int query = 0;
-  for (; query + 8 <= tile.queries; query += 8) scoreQueries<8>(tile, page, query, scores, next);
-  const int rest = tile.queries - query;
-  if (rest & 4) scoreQueries<4>(tile, page, query, scores, next), query += 4;
-  if (rest & 2) scoreQueries<2>(tile, page, query, scores, next), query += 2;
-  if (rest & 1) scoreQueries<1>(tile, page, query, scores, next);
 }
 
 TokenScales tokenScales(const std::byte* scales, float factor) {
@@ -191,22 +157,19 @@ void softmaxTile(const QueryTile& tile, const PageCodes& codes, const std::int32
 }
 
 template <class Page>
-void addTile(const QueryTile& tile, const Page& page, const Int8Weights& weights, Prefetch& next) {
-  int query = 0;
-  for (; query + 8 <= tile.queries; query += 8) addAllValues<8, 2>(tile, page, weights, query, next);
-  const int rest = tile.queries - query;
-  if (rest & 4) addAllValues<4, 4>(tile, page, weights, query, next), query += 4;
-  if (rest & 2) addAllValues<2, 4>(tile, page, weights, query, next), query += 2;
-  if (rest & 1) addAllValues<1, 4>(tile, page, weights, query, next);
-}
-
-template <class Page>
 void attend(const QueryTile& tile, const Page& page, const PageCodes& codes, Prefetch& next) {
   alignas(64) std::int32_t scores[kTileQueries * kPageTokens];
   Int8Weights weights;
-  scoreTile(tile, page, scores, next);
+  byGroups<8>(tile.queries, [&](auto r, int first) { scoreQueries<r>(tile, page, first, scores, next); });
   softmaxTile(tile, codes, scores, weights);
-  if (tile.out) addTile(tile, page, weights, next);
+  if (!tile.out) return;
+  byGroups<8>(tile.queries, [&](auto r, int first) {
+    // As many sums as there are registers.
+    constexpr int kColumns = r == 8 ? 2 : 4;
+    byGroups<kColumns>(tile.headDim / 16, [&](auto c, int column) {
+      addValues<r, c>(tile, page, weights, first, column * 16, next);
+    });
+  });
 }
 
 }  // namespace

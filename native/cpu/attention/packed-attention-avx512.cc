@@ -2,22 +2,13 @@
 
 #include <immintrin.h>
 
-#include <cstring>
-
 #include "cpu/attention/packed-queries-avx512.h"
 #include "cpu/attention/packed-softmax-avx512.h"
+#include "cpu/attention/whole-numbers-avx512.h"
 #include "cpu/unroll.h"
 
 namespace tandem::cpu {
 namespace {
-
-// Four neighbouring bytes in every lane.
-template <class Byte>
-[[gnu::always_inline]] inline __m512i broadcastFour(const Byte* four) {
-  std::int32_t bits;
-  std::memcpy(&bits, four, sizeof bits);
-  return _mm512_set1_epi32(bits);
-}
 
 // A page's codes as vectors of bytes that `vpdpbusd` takes as they are. The words of a page hold elements of
 // several vectors of pairs, so a mask leaves two of those side by side: in each lane, four channels of a
@@ -131,31 +122,17 @@ void addValues(const QueryTile& tile, std::span<const PageCodes> pages, const Pa
   });
 }
 
-template <int R, int Bits>
-void addAllValues(const QueryTile& tile, std::span<const PageCodes> pages, const PackedWeights& weights,
-                  int first, Prefetch* next) {
-  int channel = 0;
-  for (; channel + 64 <= tile.headDim; channel += 64) {
-    addValues<R, 4, Bits>(tile, pages, weights, first, channel, next);
-  }
-  const int rest = tile.headDim - channel;
-  if (rest & 32) addValues<R, 2, Bits>(tile, pages, weights, first, channel, next), channel += 32;
-  if (rest & 16) addValues<R, 1, Bits>(tile, pages, weights, first, channel, next);
-}
-
 template <int Bits>
 void attend(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next) {
   PackedScores scores;
-  byFours(tile.queries, [&](auto r, int first) {
-    unroll<r>([&](auto i) {
-      _mm512_storeu_ps(scores.highest + (first + i) * kSumLanes, _mm512_set1_ps(kNothingSeen));
-    });
-  });
+  for (int query = 0; query < tile.queries; ++query) {
+    _mm512_store_ps(scores.highest + query * kSumLanes, _mm512_set1_ps(kNothingSeen));
+  }
   PackedQueries queries[kMostTogether];
   foldQueries<Bits>(tile, pages, queries, next);
   for (std::size_t i = 0; i < pages.size(); ++i) {
     const PackedCodes<Bits> page(pages[i]);
-    byFours(tile.queries, [&](auto r, int first) {
+    byGroups<4>(tile.queries, [&](auto r, int first) {
       scoreQueries<r, Bits>(tile, page, queries[i], pages[i].visible, first, scores.of[i], scores.highest,
                             next[i]);
     });
@@ -163,7 +140,11 @@ void attend(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* n
   PackedWeights weights;
   packedSoftmax<Bits>(tile, pages, scores, weights, next);
   if (!tile.out) return;
-  byFours(tile.queries, [&](auto r, int first) { addAllValues<r, Bits>(tile, pages, weights, first, next); });
+  byGroups<4>(tile.queries, [&](auto r, int first) {
+    byGroups<4>(tile.headDim / 16, [&](auto c, int column) {
+      addValues<r, c, Bits>(tile, pages, weights, first, column * 16, next);
+    });
+  });
 }
 
 }  // namespace

@@ -16,15 +16,6 @@
 
 namespace tandem::cpu {
 
-// Calls body(std::integral_constant<int, R>, first) for groups of at most four queries.
-template <class Body>
-[[gnu::always_inline]] inline void byFours(int queries, Body&& body) {
-  int query = 0;
-  for (; query + 4 <= queries; query += 4) body(std::integral_constant<int, 4>{}, query);
-  if (queries & 2) body(std::integral_constant<int, 2>{}, query), query += 2;
-  if (queries & 1) body(std::integral_constant<int, 1>{}, query);
-}
-
 // score = unit * (numbers . codes) + offset, in base 2.
 struct PackedQueries {
   // Channels in the order of placeOfEight and orderOfEight.
@@ -70,24 +61,18 @@ struct StepNumbers {
 }
 
 [[gnu::always_inline]] inline void toStepNumbers(const bf16* steps, int headDim, StepNumbers& out) {
-  const __m512i magnitude = _mm512_set1_epi16(0x7fff);
-  __m512i largest = _mm512_setzero_si512();
-#pragma GCC unroll 4
-  for (int channel = 0; channel < headDim; channel += 32) {
-    const __m512i step = _mm512_maskz_loadu_epi16(channelsAt(channel, headDim), steps + channel);
-    largest = _mm512_max_epu16(largest, _mm512_and_si512(step, magnitude));
-  }
-  const float most = largestOf(largest);
-  const int exponent = static_cast<int>(__builtin_bit_cast(std::uint32_t, most) >> 23);
+  const float largest = largestOf(steps, headDim);
+  const int exponent = static_cast<int>(__builtin_bit_cast(std::uint32_t, largest) >> 23);
   // A number of 2^14 stands for 2^(exponent - 127).
-  out.unit = exponent == 255  ? most - most
+  out.unit = exponent == 255  ? largest - largest
              : exponent <= 14 ? 0.0f
                               : __builtin_bit_cast(float, static_cast<std::uint32_t>(exponent - 14) << 23);
   const __m512i highest = _mm512_set1_epi16(static_cast<short>(exponent));
 #pragma GCC unroll 4
   for (int channel = 0; channel < headDim; channel += 32) {
     const __m512i step = _mm512_maskz_loadu_epi16(channelsAt(channel, headDim), steps + channel);
-    const __m512i below = _mm512_sub_epi16(highest, _mm512_srli_epi16(_mm512_and_si512(step, magnitude), 7));
+    const __m512i below =
+        _mm512_sub_epi16(highest, _mm512_srli_epi16(_mm512_and_si512(step, _mm512_set1_epi16(0x7fff)), 7));
     const __m512i mantissa = _mm512_or_si512(
         _mm512_slli_epi16(_mm512_and_si512(step, _mm512_set1_epi16(0x7f)), 7), _mm512_set1_epi16(1 << 14));
     _mm512_store_si512(out.numbers + channel, _mm512_srlv_epi16(mantissa, below));
@@ -204,7 +189,7 @@ template <int Bits>
   alignas(16) std::int32_t factors[kMostTogether][kTileQueries + 4];
   const auto scalesOf = [&](std::size_t i) { return reinterpret_cast<const bf16*>(pages[i].keyScales); };
   for (std::size_t i = 0; i < pages.size(); ++i) toStepNumbers(scalesOf(i), headDim, steps[i]);
-  byFours(
+  byGroups<4>(
       tile.queries, [&](auto r, int first) __attribute__((always_inline)) {
         for (std::size_t i = 0; i < pages.size(); ++i) {
           findFactors<r>(tile, headDim, steps[i], first, factors[i]);

@@ -80,11 +80,12 @@ template <int Bits>
   return visible == 0xffffffffu;
 }
 
-// The largest value step among tokens that a query sees; NaN if there is one.
-[[gnu::always_inline]] inline float largestStep(std::span<const PageCodes> pages, int query) {
+// The largest value step among the tokens of each page that visibleOf(page) has; NaN if there is one.
+template <class VisibleOf>
+[[gnu::always_inline]] inline float largestStep(std::span<const PageCodes> pages, VisibleOf visibleOf) {
   __m512i largest = _mm512_setzero_si512();
   for (const PageCodes& page : pages) {
-    const __m512i steps = _mm512_maskz_loadu_epi16(page.visible[query], page.valueScales);
+    const __m512i steps = _mm512_maskz_loadu_epi16(visibleOf(page), page.valueScales);
     largest = _mm512_max_epu16(largest, _mm512_and_si512(steps, _mm512_set1_epi16(0x7fff)));
   }
   return largestOf(largest);
@@ -106,8 +107,11 @@ template <int R, int Bits>
   __m512 per[R], tops[R], sums[R];
   __m512i numberSums[(R + 1) / 2];
   unroll<R>([&](auto r) {
-    largest[r] = seesAll(pages, first + r) ? allSteps : largestStep(pages, first + r);
-    per[r] = _mm512_set1_ps(largest[r] >= 1e-30f && largest[r] <= 1e30f ? kTopByte / largest[r] : 0.0f);
+    const int query = first + r;
+    largest[r] = seesAll(pages, query)
+                     ? allSteps
+                     : largestStep(pages, [query](const PageCodes& page) { return page.visible[query]; });
+    per[r] = _mm512_set1_ps(numbersPer(largest[r], kTopByte));
     tops[r] = _mm512_set1_ps(rise.tops[r]);
     sums[r] = _mm512_setzero_ps();
   });
@@ -116,19 +120,23 @@ template <int R, int Bits>
   const __m512i ones = _mm512_set1_epi8(1);
   for (std::size_t i = 0; i < pages.size(); ++i) {
     next[i].step<8>();
+    __m512 p0[R], p1[R];
+    unroll<R>([&](auto r) {
+      const float* score = scores.of[i] + (first + r) * kPageTokens;
+      p0[r] = exp2Packed(_mm512_sub_ps(_mm512_load_ps(score), tops[r]));
+      p1[r] = exp2Packed(_mm512_sub_ps(_mm512_load_ps(score + 16), tops[r]));
+      sums[r] = _mm512_add_ps(sums[r], _mm512_add_ps(p0[r], p1[r]));
+    });
+    if (!tile.out) continue;
     const auto* scales = reinterpret_cast<const __m256i*>(pages[i].valueScales);
     const __m512 low = widened(_mm256_loadu_si256(scales)), high = widened(_mm256_loadu_si256(scales + 1));
     const __m512 lowMiddles = widened(_mm256_loadu_si256(scales + 2)),
                  highMiddles = widened(_mm256_loadu_si256(scales + 3));
     __m512i numbers[2 * R];
     unroll<R>([&](auto r) {
-      const float* score = scores.of[i] + (first + r) * kPageTokens;
-      const __m512 p0 = exp2Packed(_mm512_sub_ps(_mm512_load_ps(score), tops[r]));
-      const __m512 p1 = exp2Packed(_mm512_sub_ps(_mm512_load_ps(score + 16), tops[r]));
-      sums[r] = _mm512_add_ps(sums[r], _mm512_add_ps(p0, p1));
-      four[r] = _mm512_fmadd_ps(p1, highMiddles, _mm512_fmadd_ps(p0, lowMiddles, four[r]));
-      numbers[2 * r] = _mm512_cvtps_epi32(_mm512_mul_ps(p0, _mm512_mul_ps(low, per[r])));
-      numbers[2 * r + 1] = _mm512_cvtps_epi32(_mm512_mul_ps(p1, _mm512_mul_ps(high, per[r])));
+      four[r] = _mm512_fmadd_ps(p1[r], highMiddles, _mm512_fmadd_ps(p0[r], lowMiddles, four[r]));
+      numbers[2 * r] = _mm512_cvtps_epi32(_mm512_mul_ps(p0[r], _mm512_mul_ps(low, per[r])));
+      numbers[2 * r + 1] = _mm512_cvtps_epi32(_mm512_mul_ps(p1[r], _mm512_mul_ps(high, per[r])));
     });
     unroll<(R + 1) / 2>([&](auto two) {
       std::uint8_t* place = weights.numbers[i] + (first + 2 * two) * kPageTokens;
@@ -167,13 +175,8 @@ template <int R, int Bits>
 template <int Bits>
 void packedSoftmax(const QueryTile& tile, std::span<const PageCodes> pages, const PackedScores& scores,
                    PackedWeights& weights, Prefetch* next) {
-  __m512i largest = _mm512_setzero_si512();
-  for (const PageCodes& page : pages) {
-    const __m512i steps = _mm512_loadu_si512(page.valueScales);
-    largest = _mm512_max_epu16(largest, _mm512_and_si512(steps, _mm512_set1_epi16(0x7fff)));
-  }
-  const float allSteps = largestOf(largest);
-  byFours(tile.queries, [&](auto r, int first) {
+  const float allSteps = largestStep(pages, [](const PageCodes&) { return 0xffffffffu; });
+  byGroups<4>(tile.queries, [&](auto r, int first) {
     packedSoftmaxGroup<r, Bits>(tile, pages, scores, allSteps, first, weights, next);
   });
 }

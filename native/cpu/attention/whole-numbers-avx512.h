@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "core/bf16.h"
 
@@ -14,9 +15,16 @@ namespace tandem::cpu {
 // The largest of a group of numbers becomes this one.
 inline constexpr float kTopNumber = 32767;
 
-// What to multiply by so that `largest` becomes kTopNumber. 0 where it vanishes or is none.
-[[gnu::always_inline]] inline float numbersPer(float largest) {
-  return largest >= 1e-30f && largest <= 1e30f ? kTopNumber / largest : 0.0f;
+// What to multiply by so that `largest` becomes `top`. 0 where it vanishes or is none.
+[[gnu::always_inline]] inline float numbersPer(float largest, float top = kTopNumber) {
+  return largest >= 1e-30f && largest <= 1e30f ? top / largest : 0.0f;
+}
+
+// Four neighbouring bytes in every lane.
+[[gnu::always_inline]] inline __m512i broadcastFour(const void* bytes) {
+  std::int32_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return _mm512_set1_epi32(bits);
 }
 
 // 16 bf16 as float32.
