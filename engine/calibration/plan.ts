@@ -141,8 +141,8 @@ function regionOf(limits: PlanLimits): Region {
   const context = Math.min(quick ? 256 : mostContext, contextLength - maxStepTokens);
   return {
     limits,
-    mostTokens: Math.min(quick ? 64 : maxStepTokens, maxStepTokens),
-    mostSequences: Math.min(quick ? 4 : maxSequences, maxStepTokens, maxSequences),
+    mostTokens: quick ? Math.min(64, maxStepTokens) : maxStepTokens,
+    mostSequences: Math.min(maxSequences, quick ? Math.min(4, maxStepTokens) : maxStepTokens),
     mostContext: Math.max(0, context - (context % pageTokens)),
   };
 }
@@ -156,7 +156,6 @@ interface Place {
   readonly decodeContext: number;
 }
 
-const dimensions = 5;
 /**
  * Fractional parts of the multiples of powers of 1 / phi, the root of x^6 = x + 1: what the golden section is for one dimension
  * (Roberts, "The Unreasonable Effectiveness of Quasirandom Sequences", 2018).
@@ -164,7 +163,7 @@ const dimensions = 5;
 const phi = 1.1347241384015194;
 
 function evenPlace(turn: number): Place {
-  return placeOf(Array.from({ length: dimensions }, (_, at) => (0.5 + (turn + 1) / phi ** (at + 1)) % 1));
+  return placeOf((part) => (0.5 + (turn + 1) / phi ** part) % 1);
 }
 
 function randomPlaces(): () => Place {
@@ -174,18 +173,12 @@ function randomPlaces(): () => Place {
     state = (state * 48271) % 2147483647;
     return state / 2147483647;
   };
-  return () => placeOf(Array.from({ length: dimensions }, next));
+  return () => placeOf(next);
 }
 
-function placeOf(parts: readonly number[]): Place {
-  const [split, tokens, context, sequences, decodeContext] = parts as [
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  return { split, tokens, context, sequences, decodeContext };
+/** @param at the parts, asked for in turn from 1 on */
+function placeOf(at: (part: number) => number): Place {
+  return { split: at(1), tokens: at(2), context: at(3), sequences: at(4), decodeContext: at(5) };
 }
 
 function prefill(place: Place, region: Region): MicroRun {
