@@ -16,6 +16,8 @@ import { preset } from '../../../engine/scheduler/presets.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
 import type { StepLoad } from '../../../engine/scheduler/step-load.js';
 import type { Lane } from '../../../engine/scheduler/work.js';
+import { Random } from '../../../loadtest/random.js';
+import { median } from '../../../loadtest/statistics.js';
 
 const gpu = gpus.h200;
 const model = simulatedModels['llama-3.1-8b'];
@@ -31,19 +33,6 @@ const limits: PlanLimits = {
   kvBytesPerToken: 2 * 2 * model.layers * model.kvHeads * model.headDim,
   quick: false,
 };
-
-function randomSource(seed: number): RandomSource {
-  let state = seed;
-  const uniform = () => {
-    state = (state * 48271) % 2147483647;
-    return state / 2147483647;
-  };
-  const normal = () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
-  return { uniform, normal };
-}
-
-const median = (values: readonly number[]) =>
-  [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 2)]!;
 
 /** The run's median steps on a machine that behaves like `truth`, which the cost model's form does not hold wholly. */
 function measure(run: MicroRun, truth: Truth, random: RandomSource): Sample[] {
@@ -78,7 +67,8 @@ function measure(run: MicroRun, truth: Truth, random: RandomSource): Sample[] {
 }
 
 /** A run of any kind at any place, whatever the plan holds. */
-function anyRun({ uniform }: RandomSource): MicroRun {
+function anyRun(random: RandomSource): MicroRun {
+  const uniform = () => random.uniform();
   const from = (least: number, most: number) => least * (most / least) ** uniform();
   const pages = () => 32 * Math.round(from(32, 16384) / 32);
   const split = limits.splits[Math.floor(uniform() * limits.splits.length)]!;
@@ -97,7 +87,7 @@ function anyRun({ uniform }: RandomSource): MicroRun {
 describe.each([1, 2])(
   'a simulated H200 on which arithmetic suffers beside reading, drawn with seed %i',
   (seed) => {
-    const random = randomSource(seed * 31 + 7);
+    const random = new Random(seed * 31 + 7);
     const truth = { ...drawTruth(gpu, random), cacheLoss: 0.5 };
     const samples = planMicroRuns(limits)
       .slice(0, 125)
