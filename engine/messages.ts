@@ -1,5 +1,6 @@
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import { EngineError, type EngineErrorCode } from './errors.js';
+import type { ModelDescription } from './model/description.js';
 import type { Explanation } from './scheduler/policy.js';
 import type {
   EngineInfo,
@@ -14,6 +15,7 @@ import type {
 export interface WorkerData {
   readonly model: ModelSettings;
   readonly engine: EngineSettings;
+  readonly description: ModelDescription;
   /** Whether each of the scheduler's decisions is reported. */
   readonly reportsDecisions: boolean;
 }

@@ -3,7 +3,7 @@ import { chooseDevice } from '../choose-device.js';
 import type { Device } from '../device/device.js';
 import { cudaInfo } from '../device/native.js';
 import { readCheckpoint } from '../model/checkpoint.js';
-import { type DeviceSettings, openDevice, stepTokens } from '../open-device.js';
+import { type DeviceSettings, openDeviceFor, stepTokens } from '../open-device.js';
 import { kvBytesFor, slotsFor } from './micro-runner.js';
 
 /** More sequences at once cost no more than these teach. */
@@ -20,7 +20,8 @@ export interface CalibrationDevice {
 
 /** A device as the engine would open it, with the KV memory and the slots that micro-runs need. */
 export async function openCalibrationDevice(settings: DeviceSettings): Promise<CalibrationDevice> {
-  const { spec } = await readCheckpoint(path.resolve(settings.model.path));
+  const checkpoint = await readCheckpoint(path.resolve(settings.model.path));
+  const { spec } = checkpoint;
   const { kind } = chooseDevice(settings.engine, cudaInfo);
   const maxSequences = Math.min(settings.engine.maxSequences, mostSequences);
   const contextLength = Math.min(settings.engine.contextLength ?? spec.contextLength, spec.contextLength);
@@ -30,7 +31,7 @@ export async function openCalibrationDevice(settings: DeviceSettings): Promise<C
     Math.max(stepTokens(settings.engine, kind), slotsFor(maxSequences)),
     contextLength,
   );
-  const { device, notes } = await openDevice({
+  const { device, notes } = await openDeviceFor(checkpoint, {
     model: settings.model,
     engine: {
       ...settings.engine,
