@@ -67,8 +67,8 @@ describe('a request under packed KV', () => {
   it('has the same bits among others, with cancelled neighbours, and from the cache', async () => {
     const engine = await open();
     const crowd = Array.from({ length: 32 }, (_, i) => {
-      const prompt = i % 4 === 0 ? long[0]!.prompt : long[i % long.length]!.prompt.slice(0, 40 + 97 * i);
-      const request = requestFor(encode(prompt), { maxTokens: 8 + 7 * i, ignoreEos: true });
+      const prompt = i % 4 === 0 ? long[0]!.prompt : long[i % long.length]!.prompt.slice(0, 40 + 49 * i);
+      const request = requestFor(encode(prompt), { maxTokens: 8 + 4 * i, ignoreEos: true });
       if (i % 5 !== 2) return generate(engine, request);
       return new Promise<void>((resolve, reject) => {
         generate(engine, request, (count) => {
