@@ -52,7 +52,7 @@ export type { Checkpoint, ModelSpec, VisionSpec } from './model/model-spec.js';
 export { fromBf16, toBf16, toF16 } from './model/number-formats.js';
 export { packedWeightBytes, visionWeightBytes } from './model/weight-bytes.js';
 export { packingRule, sparsePrefill } from './open-device.js';
-export { openDevice } from './open-folder.js';
+export { openDevice } from './open-model-device.js';
 export type { EngineListeners } from './open-local-engine.js';
 export * from './prompts.js';
 export { greedySampling } from './sampling/greedy.js';

@@ -19,7 +19,7 @@ export interface ModelConfig {
 
 /**
  * What the small files of a model's folder say, checked. It crosses threads, so that one that runs an engine does not load
- * what checks them: that takes as long as all the rest of its start.
+ * what checks them, which would be a third of its start.
  */
 export interface ModelDescription extends ModelConfig {
   readonly generation: GenerationDefaults;

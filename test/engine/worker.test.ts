@@ -14,7 +14,7 @@ function loadedBy(file: URL, found = new Set<string>()): Set<string> {
   return found;
 }
 
-it('starts with what it needs for every model alone, since what checks files takes as long to load as all of it', () => {
+it('loads no package at its start: what checks files is loaded where engines are opened, all else when it is used', () => {
   const loaded = [...loadedBy(new URL('../../dist/engine/worker.js', import.meta.url))];
   expect(loaded.length).toBeGreaterThan(50);
   expect(loaded.filter((name) => !name.startsWith('file:') && !name.startsWith('node:'))).toEqual([]);
