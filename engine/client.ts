@@ -1,7 +1,9 @@
+import path from 'node:path';
 import { type EngineHost, startHost } from './engine-host.js';
 import { EngineError } from './errors.js';
 import { unpackBatch } from './event-batch.js';
 import { type Command, engineError, type Report } from './messages.js';
+import { describeModel } from './model/description.js';
 import type { DeviceSettings } from './open-device.js';
 import type { EngineListeners } from './open-local-engine.js';
 import type {
@@ -18,12 +20,13 @@ type Answer = EngineStats | SchedulerReport | undefined;
 type Listener = (events: readonly TokenEvent[]) => void;
 
 /** Starts the engine beside this thread and loads the model there. Rejects with `EngineError` if it cannot be loaded. */
-export function openEngine(
+export async function openEngine(
   { model, engine }: DeviceSettings,
   listeners: EngineListeners = {},
 ): Promise<Engine> {
   const reportsDecisions = listeners.onDecision !== undefined;
-  return engineOn(startHost({ model, engine, reportsDecisions }), listeners);
+  const description = await describeModel(path.resolve(model.path));
+  return engineOn(startHost({ model, engine, description, reportsDecisions }), listeners);
 }
 
 /** The engine of a host that has been started. */

@@ -236,16 +236,14 @@ export class LocalEngine implements Engine {
     if (this.#requests.has(request.id)) {
       return new EngineError('invalid_request', `A request with the id ${request.id} is running already.`);
     }
-    if (request.prompt.length === 0) return new EngineError('invalid_request', 'The prompt has no tokens.');
+    const prompted = (message: string) => new EngineError('invalid_request', message, undefined, 'prompt');
+    if (request.prompt.length === 0) return prompted('The prompt has no tokens.');
     const vocab = this.info.spec.vocab;
     // What came before in its session was looked at then, and may be a million tokens.
     const added = request.prompt.subarray(session?.tokens.length ?? 0);
     const unknown = added.find((token) => token < 0 || token >= vocab);
     if (unknown !== undefined) {
-      return new EngineError(
-        'invalid_request',
-        `The prompt has token ${unknown}; the vocabulary has ${vocab} tokens.`,
-      );
+      return prompted(`The prompt has token ${unknown}; the vocabulary has ${vocab} tokens.`);
     }
     const needed = request.prompt.length + request.maxTokens;
     if (needed > this.info.contextLength) {
@@ -254,6 +252,8 @@ export class LocalEngine implements Engine {
         `This model's context length is ${this.info.contextLength} tokens, but ${needed} were asked for ` +
           `(${request.prompt.length} in the prompt, ${request.maxTokens} for the completion). ` +
           'Shorten the prompt or the completion.',
+        undefined,
+        request.prompt.length < this.info.contextLength ? 'maxTokens' : 'prompt',
       );
     }
     if (this.#waiting >= this.#parts.maxQueue) {

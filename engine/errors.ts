@@ -9,6 +9,9 @@ export type EngineErrorCode =
   | 'device_unavailable'
   | 'model_invalid';
 
+/** What of a request is at fault. */
+export type RequestPart = 'prompt' | 'maxTokens';
+
 export class EngineError extends Error {
   override readonly name = 'EngineError';
 
@@ -17,6 +20,7 @@ export class EngineError extends Error {
     message: string,
     /** For `queue_full` and `device_unavailable`: when a retry may succeed. */
     readonly retryAfterSeconds?: number,
+    readonly part?: RequestPart,
   ) {
     super(message);
   }

@@ -1,5 +1,6 @@
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
-import { EngineError, type EngineErrorCode } from './errors.js';
+import { EngineError, type EngineErrorCode, type RequestPart } from './errors.js';
+import type { ModelDescription } from './model/description.js';
 import type { Explanation } from './scheduler/policy.js';
 import type {
   EngineInfo,
@@ -14,6 +15,7 @@ import type {
 export interface WorkerData {
   readonly model: ModelSettings;
   readonly engine: EngineSettings;
+  readonly description: ModelDescription;
   /** Whether each of the scheduler's decisions is reported. */
   readonly reportsDecisions: boolean;
 }
@@ -44,14 +46,20 @@ export interface WireError {
   readonly code: EngineErrorCode;
   readonly message: string;
   readonly retryAfterSeconds?: number;
+  readonly part?: RequestPart;
 }
 
-export function wireError({ code, message, retryAfterSeconds }: EngineError): WireError {
-  return { code, message, ...(retryAfterSeconds !== undefined && { retryAfterSeconds }) };
+export function wireError({ code, message, retryAfterSeconds, part }: EngineError): WireError {
+  return {
+    code,
+    message,
+    ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
+    ...(part && { part }),
+  };
 }
 
-export function engineError({ code, message, retryAfterSeconds }: WireError): EngineError {
-  return new EngineError(code, message, retryAfterSeconds);
+export function engineError({ code, message, retryAfterSeconds, part }: WireError): EngineError {
+  return new EngineError(code, message, retryAfterSeconds, part);
 }
 
 type WireEvent =

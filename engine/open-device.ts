@@ -1,5 +1,4 @@
 import os from 'node:os';
-import path from 'node:path';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import { chooseDevice } from './choose-device.js';
 import type { BornClass, Device, DeviceInfo, PrecisionClass } from './device/device.js';
@@ -20,7 +19,6 @@ import { PartitionRule } from './kv/partition-rule.js';
 import { PressureRule } from './kv/pressure-rule.js';
 import { mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
 import { SparsePrefill } from './kv/sparse-prefill.js';
-import { readCheckpoint } from './model/checkpoint.js';
 import type { Checkpoint, ModelSpec } from './model/model-spec.js';
 import { packedWeightBytes } from './model/weight-bytes.js';
 
@@ -41,18 +39,17 @@ export function stepTokens({ maxStepTokens }: EngineSettings, kind: DeviceInfo['
 
 export interface OpenedDevice {
   readonly device: Device;
-  readonly checkpoint: Checkpoint;
   /** What a person should know of how the device was chosen. */
   readonly notes: readonly string[];
 }
 
-/** The demo model's and every other folder's device, ready to run steps. */
-export async function openDevice(
+/** A device with these weights, ready to run steps. */
+export async function openDeviceFor(
+  checkpoint: Checkpoint,
   { model, engine }: DeviceSettings,
   onProgress?: (doneBytes: number, totalBytes: number) => void,
 ): Promise<OpenedDevice> {
   const choice = chooseDevice(engine, cudaInfo);
-  const checkpoint = await readCheckpoint(path.resolve(model.path));
   const { spec } = checkpoint;
   const partitions = partitionRule(engine);
   if (partitions) checkSeen(spec, partitions);
@@ -83,7 +80,7 @@ export async function openDevice(
     },
     onProgress,
   );
-  return { device, checkpoint, notes: choice.notes };
+  return { device, notes: choice.notes };
 }
 
 export interface DeviceSizes {

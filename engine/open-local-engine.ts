@@ -8,15 +8,16 @@ import { ImageStore } from './images/image-store.js';
 import type { PartitionRule } from './kv/partition-rule.js';
 import { packingRoom } from './kv/sequence-packing.js';
 import { mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
-import { readGenerationDefaults } from './model/generation-defaults.js';
-import { readImageProcessing } from './model/image-processing.js';
+import type { ModelDescription } from './model/description.js';
+import type { ImageProcessing } from './model/image-processing.js';
 import type { Checkpoint } from './model/model-spec.js';
 import { openTokenizer } from './model/tokenizer.js';
+import { openWeights } from './model/weights.js';
 import {
   cpuUnits,
   type DeviceSettings,
   largestClass,
-  openDevice,
+  openDeviceFor,
   packingRule,
   partitionRule,
   pressureRule,
@@ -40,6 +41,7 @@ export interface EngineListeners {
 /** Loads model and device in the calling thread. */
 export async function openLocalEngine(
   settings: DeviceSettings,
+  description: ModelDescription,
   { onProgress, onDecision }: EngineListeners = {},
 ): Promise<LocalEngine> {
   const { model, engine } = settings;
@@ -50,9 +52,9 @@ export async function openLocalEngine(
   const folder = path.resolve(model.path);
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
-  const generation = await readGenerationDefaults(folder);
-  const { device, checkpoint, notes } = await openDevice(settings, onProgress);
-  const { spec } = device.info;
+  const { spec, generation, imageProcessing } = description;
+  const checkpoint = await openWeights(folder, description);
+  const { device, notes } = await openDeviceFor(checkpoint, settings, onProgress);
   if (tokenizer.vocabSize > spec.vocab) {
     await device.close();
     throw new EngineError(
@@ -61,7 +63,7 @@ export async function openLocalEngine(
     );
   }
   device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
-  const images = await openImages(checkpoint, settings, device);
+  const images = await openImages(checkpoint, imageProcessing, settings, device);
   const { kv } = device;
   const forms = packing ? [packing.form] : pressure?.rungs;
   if (partitions) await checkHolds(device, partitions);
@@ -118,13 +120,13 @@ export async function openLocalEngine(
 /** What makes rows of images, where the model reads them; the device is closed where it cannot be opened. */
 async function openImages(
   checkpoint: Checkpoint,
+  processing: ImageProcessing | undefined,
   { model, engine }: DeviceSettings,
   device: Device,
 ): Promise<ImageStore | undefined> {
   const { vision, hidden } = checkpoint.spec;
-  if (!vision) return undefined;
+  if (!vision || !processing) return undefined;
   try {
-    const processing = await readImageProcessing(checkpoint.folder, vision);
     const { checkFinite } = model;
     const encoder = openVisionEncoder(checkpoint, {
       checkFinite,

@@ -46,8 +46,8 @@ async function processPort(): Promise<Port> {
 }
 
 try {
-  const { reportsDecisions, ...settings } = port.data;
-  const engine = await openLocalEngine(settings, {
+  const { reportsDecisions, description, ...settings } = port.data;
+  const engine = await openLocalEngine(settings, description, {
     onProgress: (doneBytes, totalBytes) => port.report({ type: 'progress', doneBytes, totalBytes }),
     ...(reportsDecisions && { onDecision: (decision) => port.report({ type: 'decision', decision }) }),
   });

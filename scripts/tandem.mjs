@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import process from 'node:process';
+import { endProcess } from './end-process.mjs';
 import { inRoot } from './paths.mjs';
 import { setupOrExit } from './setup.mjs';
 
@@ -25,7 +26,7 @@ const commands = {
   },
 };
 
-process.exitCode = await main(process.argv.slice(2));
+endProcess(await main(process.argv.slice(2)));
 
 async function main([name, ...args]) {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {

@@ -3,6 +3,7 @@ import { milder } from '../config/kv-pressure.js';
 import type { Usage } from '../engine/index.js';
 import { Generation } from './generation.js';
 import type { ApiKey } from './keys/api-key.js';
+import { toApiError } from './openai/errors.js';
 import type { PreparedPrompt } from './prepare/prepared.js';
 import type { Service } from './service.js';
 import { type AnswerEvent, ToolCallEvents } from './tools/tool-call-events.js';
@@ -27,7 +28,7 @@ export class PromptRun {
       this.#reject = reject;
     });
     let open = prompts.length;
-    this.#generations = prompts.map(({ request, toolCalls }, prompt) => {
+    this.#generations = prompts.map(({ request, toolCalls, partNames }, prompt) => {
       const calls = toolCalls && new ToolCallEvents(toolCalls);
       const ownId = prompts.length > 1 ? `${id}-${prompt}` : id;
       const allowed = {
@@ -37,7 +38,7 @@ export class PromptRun {
       return new Generation(service, key, { ...request, ...allowed, id: ownId }, (events) => {
         this.#onEvents(prompt, calls ? calls.next(events) : events);
         const last = events.at(-1);
-        if (last?.type === 'error') this.#fail(last.error);
+        if (last?.type === 'error') this.#fail(toApiError(last.error, partNames));
         if (last?.type === 'done' && --open === 0) this.#resolve();
       });
     });

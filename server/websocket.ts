@@ -15,6 +15,9 @@ interface Path {
   readonly isAlwaysOpen?: boolean;
 }
 
+/** What clients have to answer the close of the server in; one that does not read would hold it for long. */
+const closeMs = 1000;
+
 /** Serves WebSockets on the server's upgrades. Returns what closes all of them. */
 export function serveWebSockets(server: Server, service: Service): () => void {
   const feed = new LiveFeed(service);
@@ -51,6 +54,9 @@ export function serveWebSockets(server: Server, service: Service): () => void {
   return () => {
     for (const socket of sockets.clients) socket.close(1001, 'The server is shutting down.');
     sockets.close();
+    setTimeout(() => {
+      for (const socket of sockets.clients) socket.terminate();
+    }, closeMs).unref();
   };
 }
 

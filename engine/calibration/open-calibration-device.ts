@@ -4,7 +4,7 @@ import type { Device } from '../device/device.js';
 import { cudaInfo } from '../device/native.js';
 import { readCheckpoint } from '../model/checkpoint.js';
 import { packedWeightBytes } from '../model/weight-bytes.js';
-import { type DeviceSettings, openDevice, stepTokens } from '../open-device.js';
+import { type DeviceSettings, openDeviceFor, stepTokens } from '../open-device.js';
 import { kvBytesFor, slotsFor } from './micro-runner.js';
 import { poolBytesFor } from './pool-bytes.js';
 
@@ -46,7 +46,7 @@ export async function openCalibrationDevice(settings: DeviceSettings): Promise<C
         }
       : undefined,
   );
-  const { device, notes } = await openDevice({
+  const { device, notes } = await openDeviceFor(checkpoint, {
     model: settings.model,
     engine: {
       ...settings.engine,

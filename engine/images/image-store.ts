@@ -171,6 +171,8 @@ export class ImageStore {
         'invalid_request',
         `The images of the request take ${bytes} bytes, and ${capacityBytes} are there for all (--image-memory). ` +
           "Send fewer, or with 'detail': 'low'.",
+        undefined,
+        'prompt',
       );
     }
     for (const entry of this.#images.values()) {

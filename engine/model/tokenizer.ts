@@ -1,7 +1,6 @@
 import { EngineError } from '../errors.js';
 import { Detokenizer } from './detokenizer.js';
 import { IdSink } from './id-sink.js';
-import { LibraryEncoder } from './library-encoder.js';
 import { wellFormed } from './normalizer.js';
 import { type Surroundings, surroundings } from './post-processor.js';
 import type { Tokenizer } from './text.js';
@@ -17,14 +16,20 @@ export async function openTokenizer(folder: string): Promise<Tokenizer> {
   return makeTokenizer(await readTokenizerFiles(folder));
 }
 
-function makeTokenizer(files: TokenizerFiles): Tokenizer {
+async function makeTokenizer(files: TokenizerFiles): Promise<Tokenizer> {
   const vocabulary = readVocabulary(files);
   const addedIds = new Map(files.addedTokens.map((token) => [token.content, token.id]));
   return new TextTokenizer(
-    openBpeEncoder(files, vocabulary) ?? new LibraryEncoder(files),
+    openBpeEncoder(files, vocabulary) ?? (await openLibraryEncoder(files)),
     new Detokenizer(files, vocabulary),
     surroundings(files, (content) => addedIds.get(content) ?? vocabulary.index.get(content)),
   );
+}
+
+/** Few models need the library, so that it is loaded for these alone. */
+async function openLibraryEncoder(files: TokenizerFiles): Promise<PlainEncoder> {
+  const { LibraryEncoder } = await import('./library-encoder.js');
+  return new LibraryEncoder(files);
 }
 
 class TextTokenizer implements Tokenizer {

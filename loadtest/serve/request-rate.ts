@@ -1,4 +1,3 @@
-import autocannon from 'autocannon';
 import type { Rows } from '../rows.js';
 import type { ServedModel, Target } from './target.js';
 
@@ -24,6 +23,8 @@ export async function measureRequestRate(
     },
     body: JSON.stringify({ model: model.id, prompt: 'Hello', max_tokens: 1, temperature: 0 }),
   };
+  // It takes a third of a second to load, and no other scenario needs it.
+  const { default: autocannon } = await import('autocannon');
   // Compiles what runs and fills the prefix cache; not counted.
   await autocannon({ ...options, duration: Math.min(2, plan.seconds) });
   const cpu = process.cpuUsage();

@@ -1,4 +1,4 @@
-import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
+import type { Ajv2020, ValidateFunction } from 'ajv/dist/2020.js';
 import { compileGrammar, InvalidGrammar } from '../../engine/index.js';
 import type { Rows } from '../rows.js';
 import { AnswerTimes, type DecodeSteps } from './answer-times.js';
@@ -57,6 +57,7 @@ export async function runStructured(
   rows: Rows,
 ): Promise<void> {
   const prompt = prompts.next(promptTokens);
+  const { Ajv2020 } = await import('ajv/dist/2020.js');
   const ajv = new Ajv2020({ strict: false, validateFormats: false });
   const [started, first, known] = [new Compared(), new Compared(), new Compared()];
   let [ended, valid] = [0, 0];

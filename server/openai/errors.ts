@@ -1,4 +1,4 @@
-import { EngineError, type EngineErrorCode } from '../../engine/errors.js';
+import { EngineError, type EngineErrorCode, type RequestPart } from '../../engine/errors.js';
 
 /** An error as a client sees it. */
 export class ApiError extends Error {
@@ -33,13 +33,17 @@ const engineErrors: Record<EngineErrorCode, { status: number; type: string; code
   model_invalid: { status: 503, type: 'service_unavailable_error', code: 'model_invalid' },
 };
 
+/** What a body calls the parts of a request. */
+export type PartNames = Readonly<Record<RequestPart, string>>;
+
 /** Any thrown value as an `ApiError`. What is not ours shows no detail. */
-export function toApiError(error: unknown): ApiError {
+export function toApiError(error: unknown, names?: PartNames): ApiError {
   if (error instanceof ApiError) return error;
   if (error instanceof EngineError) {
     const { status, type, code } = engineErrors[error.code];
     const retryAfterSeconds = error.retryAfterSeconds ?? (status === 503 ? 5 : undefined);
     return new ApiError(status, type, error.message, {
+      ...(error.part && names && { param: names[error.part] }),
       ...(code && { code }),
       ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
     });

@@ -1,6 +1,6 @@
 import type { ChatTemplate, GenerateRequest, GenerationDefaults, Tokenizer } from '../../engine/index.js';
 import type { ImageMarkup } from '../images/image-markup.js';
-import { ApiError, invalidRequest } from '../openai/errors.js';
+import { ApiError, invalidRequest, type PartNames } from '../openai/errors.js';
 import type { SharedBody } from '../openai/schemas.js';
 import type { ToolCallFormatName } from '../tools/tool-call-format.js';
 
@@ -92,6 +92,19 @@ export function checkModel({ model }: Pick<PrepareContext, 'model'>, asked: stri
       param: 'model',
       code: 'model_not_found',
     },
+  );
+}
+
+/** Throws `ApiError` where an answer shall be longer than it may be. */
+export function checkLeast(
+  { min_tokens: least }: Pick<SharedBody, 'min_tokens'>,
+  most: number,
+  { maxTokens }: PartNames,
+): void {
+  if (least == null || least <= most) return;
+  throw invalidRequest(
+    `'min_tokens' of ${least} is greater than '${maxTokens}', which is ${most}.`,
+    'min_tokens',
   );
 }
 

@@ -1,9 +1,10 @@
 import type { ChatMessage, GrammarPart } from '../../engine/index.js';
 import { answerGrammar } from '../grammar/answer-grammar.js';
+import type { PartNames } from '../openai/errors.js';
 import type { SharedBody } from '../openai/schemas.js';
 import { type GivenTool, prepareTools } from '../tools/prepare-tools.js';
 import type { ToolChoice } from '../tools/schemas.js';
-import { defaultMaxTokens, type PrepareContext, sharedFields } from './context.js';
+import { checkLeast, defaultMaxTokens, type PrepareContext, sharedFields } from './context.js';
 import { renderPrompt, type TurnEnd } from './messages.js';
 import type { Prepared } from './prepared.js';
 
@@ -27,6 +28,7 @@ interface Conversation {
   readonly variables: Record<string, unknown>;
   readonly choices: number;
   readonly maxTokens: number | undefined;
+  readonly partNames: PartNames;
   /** -1: none. */
   readonly logprobs: number;
   readonly includeUsage: boolean;
@@ -40,13 +42,14 @@ export function prepareConversation(
   body: ConversationBody,
   conversation: Conversation,
 ): Prepared {
-  const { messages, turnEnd, variables, choices, logprobs, includeUsage } = conversation;
+  const { messages, turnEnd, variables, choices, partNames, logprobs, includeUsage } = conversation;
   const tools = prepareTools(context, {
     tools: conversation.tools,
     choice: body.tool_choice,
     parallel: body.parallel_tool_calls,
     parametersAt: conversation.parametersAt,
   });
+  if (conversation.maxTokens !== undefined) checkLeast(body, conversation.maxTokens, partNames);
   const { render = renderPrompt } = conversation;
   const { prompt, images } = render(context, messages, {
     tools: tools.forTemplate,
@@ -73,6 +76,7 @@ export function prepareConversation(
     prompts: [
       {
         echoText: '',
+        partNames,
         ...(images && { images, isUnlimited }),
         ...tools.prompt,
         ...answerGrammar(body, conversation.format, tools.grammar),

@@ -4,7 +4,7 @@ import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
 import { refuseUnsupported } from '../openai/unsupported.js';
-import { checkModel, type PrepareContext, sharedFields } from './context.js';
+import { checkLeast, checkModel, type PrepareContext, sharedFields } from './context.js';
 import { prepareConversation } from './conversation.js';
 import { renderBehindAnswer, renderPrompt, type TurnEnd, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
@@ -37,6 +37,10 @@ function prepareChatWith(render: typeof renderPrompt, context: PrepareContext, b
     variables: body.chat_template_kwargs ?? {},
     choices: choicesOf(context, body.n),
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+    partNames: {
+      prompt: 'messages',
+      maxTokens: body.max_completion_tokens == null ? 'max_tokens' : 'max_completion_tokens',
+    },
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : -1,
     includeUsage: body.stream_options?.include_usage ?? false,
     format: formatGrammar(body.response_format),
@@ -61,10 +65,13 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
   if (maxTokens === 0 && !echo) {
     throw invalidRequest("'max_tokens' of 0 is of use only with 'echo'.", 'max_tokens');
   }
+  const partNames = { prompt: 'prompt', maxTokens: 'max_tokens' };
+  checkLeast(body, maxTokens, partNames);
   const grammar = answerGrammar(body, formatGrammar(body.response_format));
   const prompts = promptsOf(context, body).map(
     (prompt): PreparedPrompt => ({
       echoText: echo ? context.tokenizer.decode(prompt, { skipSpecial: false }) : '',
+      partNames,
       ...grammar,
       request: {
         prompt,

@@ -1,5 +1,6 @@
 import type { GenerateRequest, GrammarSource } from '../../engine/index.js';
 import type { ImageSource } from '../images/image-source.js';
+import type { PartNames } from '../openai/errors.js';
 import type { ToolCallFormatName } from '../tools/tool-call-format.js';
 
 /** A body that has become requests for the engine. Crosses threads, so it is plain data. */
@@ -24,6 +25,8 @@ export interface PromptImages {
 export interface PreparedPrompt {
   /** All but the id, which the server gives. */
   readonly request: Omit<GenerateRequest, 'id'>;
+  /** For what the engine refuses of it. */
+  readonly partNames: PartNames;
   readonly images?: PromptImages;
   /** Whether the answer may be as long as the context allows, since nobody said how long. */
   readonly isUnlimited?: boolean;

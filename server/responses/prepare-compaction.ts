@@ -7,6 +7,7 @@ import { summaryRequest, summaryTokens } from './compaction.js';
 import { conversationItems, paramsBehind, parsedItems } from './conversation-items.js';
 import type { FoundItems } from './found-items.js';
 import { type Item, toMessages } from './items.js';
+import { responseParts } from './prepare.js';
 import type { CompactionPreparation } from './prepared.js';
 import { CompactBody } from './schemas.js';
 
@@ -38,6 +39,7 @@ export function prepareCompaction(
       variables: {},
       choices: 1,
       maxTokens: undefined,
+      partNames: responseParts,
       logprobs: -1,
       includeUsage: true,
       format: undefined,

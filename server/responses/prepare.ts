@@ -71,6 +71,7 @@ function preparedFrom(
     variables: {},
     choices: 1,
     maxTokens: body.max_output_tokens ?? undefined,
+    partNames: responseParts,
     logprobs: shows ? (body.top_logprobs ?? 0) : -1,
     includeUsage: true,
     format: textFormatGrammar(body.text?.format),
@@ -105,6 +106,9 @@ function preparedFrom(
     },
   };
 }
+
+/** What a body calls the parts of its request. */
+export const responseParts = { prompt: 'input', maxTokens: 'max_output_tokens' };
 
 type ResponseTool = NonNullable<ResponseBody['tools']>[number];
 

@@ -4,17 +4,24 @@ import { LogSettings } from '../../config/schema.js';
 import type { PolicyChange } from '../../engine/index.js';
 import { requireAdminKey } from '../middleware/auth.js';
 import { jsonBody } from '../middleware/json-body.js';
+import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import type { Service } from '../service.js';
 
-/** Other ways to share the device, as the settings of the same names. */
-export const PolicyBody = z.strictObject({
-  scheduler: z.enum(['nexus', 'chunked', 'prefill-first', 'static', 'reactive']).optional(),
-  decode_slack: z.number().min(1).max(100).optional(),
-  prefill_share: z.number().min(0.01).max(0.99).optional(),
-  tbt_target_ms: z.int().min(1).optional(),
-  ttft_target_ms: z.int().min(1).optional(),
-});
+/** Other ways to share the device, as the settings of the same names; at least one. */
+export const PolicyBody = z
+  .strictObject({
+    scheduler: z.enum(['nexus', 'chunked', 'prefill-first', 'static', 'reactive']).optional(),
+    decode_slack: z.number().min(1).max(100).optional(),
+    prefill_share: z.number().min(0.01).max(0.99).optional(),
+    tbt_target_ms: z.int().min(1).optional(),
+    ttft_target_ms: z.int().min(1).optional(),
+  })
+  .meta({ minProperties: 1 });
+
+const policyFields = Object.keys(PolicyBody.shape)
+  .map((field) => `'${field}'`)
+  .join(', ');
 
 export const LogLevelBody = z.strictObject({ level: LogSettings.shape.logLevel.unwrap() });
 
@@ -35,6 +42,7 @@ export function adminRouter(service: Service, adminKey: string, isNowhere: Reque
   });
   router.post('/v1/admin/policy', ...jsonBody(bodyLimit), async (request, response) => {
     const body = parseBody(PolicyBody, request.body as Buffer);
+    if (Object.keys(body).length === 0) throw invalidRequest(`Give at least one of ${policyFields}.`);
     const { engine } = service.model;
     await service.changePolicy(toChange(body));
     logger.warn({ policy: body }, 'the policy was changed by /v1/admin/policy');

@@ -1,6 +1,7 @@
 import type { Settings } from '../../config/schema.js';
 import { engineOn } from '../../engine/client.js';
 import { startProcess, startThread } from '../../engine/engine-host.js';
+import { describeModel } from '../../engine/model/description.js';
 import type { TestServer } from '../support/server.js';
 
 /** An engine in a thread, as on a processor, or in a process, as on a GPU, and how to kill it. */
@@ -8,7 +9,8 @@ export async function openMortal(
   kind: 'thread' | 'process',
   { model, engine }: Pick<Settings, 'model' | 'engine'>,
 ) {
-  const data = { model, engine, reportsDecisions: false };
+  const description = await describeModel(model.path);
+  const data = { model, engine, description, reportsDecisions: false };
   if (kind === 'thread') {
     const host = startThread(data);
     return { engine: await engineOn(host), kill: () => void host.end() };

@@ -7,6 +7,7 @@ import { startProcess } from '../../engine/engine-host.js';
 import { ImageStore } from '../../engine/images/image-store.js';
 import type { EngineInfo, PromptImage, VisionSpec } from '../../engine/index.js';
 import { uniform } from '../../engine/kv/page-classes.js';
+import { describeModel } from '../../engine/model/description.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { ChunkedPolicy } from '../../engine/scheduler/policies/chunked.js';
 import { demoFolder, goldenCases } from '../support/demo.js';
@@ -171,14 +172,16 @@ describe('a device that is lost among images', () => {
   });
 });
 
-describe('an engine in a process of its own, as on a GPU', () => {
+describe('an engine in a process of its own, as on a GPU', async () => {
   const { model, engine: settings } = Settings.parse({
     model: { path: demoFolder },
     engine: { kvMemory: '64MiB', device: 'cpu' },
   });
+  const description = await describeModel(model.path);
+  const data = { model, engine: settings, description, reportsDecisions: false };
 
   it('answers as one in a thread, and tells who waits when the process is gone', async () => {
-    const host = startProcess({ model, engine: settings, reportsDecisions: false });
+    const host = startProcess(data);
     const engine = await engineOn(host);
     const [golden] = goldenCases();
     const { choices } = await generate(engine, requestFor(golden!.prompt_ids, { maxTokens: 64 }));
@@ -199,7 +202,7 @@ describe('an engine in a process of its own, as on a GPU', () => {
   });
 
   it('ends with the engine', async () => {
-    const host = startProcess({ model, engine: settings, reportsDecisions: false });
+    const host = startProcess(data);
     const engine = await engineOn(host);
     await engine.close();
     expect(() => process.kill(host.pid!, 0)).toThrow();
@@ -207,7 +210,7 @@ describe('an engine in a process of its own, as on a GPU', () => {
 
   it('says why it cannot be opened', async () => {
     const broken = { ...model, path: '/nowhere/at/all' };
-    const host = startProcess({ model: broken, engine: settings, reportsDecisions: false });
+    const host = startProcess({ ...data, model: broken });
     await expect(engineOn(host)).rejects.toMatchObject({ code: 'model_invalid' });
   });
 });

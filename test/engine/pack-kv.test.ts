@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Settings } from '../../config/schema.js';
 import { type Engine, openEngine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
@@ -36,6 +36,15 @@ function open(engine: EngineOver = {}, model = demoFolder): Promise<Engine> {
   );
 }
 
+/** Has the settings of `open()`, for all that leaves nothing behind there. */
+let plain: Engine;
+beforeAll(async () => {
+  plain = await open();
+});
+afterEach(() => expectNothingHeld(plain));
+afterAll(() => plain.close());
+
+/** An engine of its own. */
 async function withEngine<T>(over: EngineOver, work: (engine: Engine) => Promise<T>): Promise<T> {
   const engine = await open(over);
   try {
@@ -72,11 +81,9 @@ async function answerOf(engine: Engine, request = subject()): Promise<Generated[
 describe('a request under pack', () => {
   let alone: Generated['choices'];
   beforeAll(async () => {
-    await withEngine({}, async (engine) => {
-      alone = await answerOf(engine);
-      expect((await engine.stats()).kvDroppedTokens).toBeGreaterThan(subject().prompt.length - 300);
-      await expectNothingHeld(engine);
-    });
+    alone = await answerOf(plain);
+    expect((await plain.stats()).kvDroppedTokens).toBeGreaterThan(subject().prompt.length - 300);
+    await expectNothingHeld(plain);
   });
 
   it('has the bits of the exact cache while all of it is sink and recent', async () => {
@@ -133,27 +140,21 @@ describe('a request under pack', () => {
   });
 
   it('gives each of its choices what it would have alone', async () => {
-    await withEngine({}, async (engine) => {
-      const { choices } = await generate(engine, subject({ n: 3 }));
-      expect(choices[0]).toEqual(alone[0]);
-      expect(new Set(choices.map(({ text }) => text)).size).toBe(3);
-      const short = subject({ prompt: encode(long[0]!.prompt).slice(0, 70), n: 3, maxTokens: 90 });
-      expect((await generate(engine, short)).choices[0]).toEqual(
-        (await answerOf(engine, { ...short, n: 1 }))[0],
-      );
-      await expectNothingHeld(engine);
-    });
+    const { choices } = await generate(plain, subject({ n: 3 }));
+    expect(choices[0]).toEqual(alone[0]);
+    expect(new Set(choices.map(({ text }) => text)).size).toBe(3);
+    const short = subject({ prompt: encode(long[0]!.prompt).slice(0, 70), n: 3, maxTokens: 90 });
+    expect((await generate(plain, short)).choices[0]).toEqual((await answerOf(plain, { ...short, n: 1 }))[0]);
   });
 
   it('scores a prompt the same in any steps', async () => {
-    const scores = (over: EngineOver) =>
-      withEngine(over, async (engine) => {
-        const { prompt } = await generate(engine, subject({ promptLogprobs: true, maxTokens: 0 }));
-        return prompt!.map(({ logprob }) => logprob);
-      });
-    const one = await scores({});
+    const scores = async (engine: Engine) => {
+      const { prompt } = await generate(engine, subject({ promptLogprobs: true, maxTokens: 0 }));
+      return prompt!.map(({ logprob }) => logprob);
+    };
+    const one = await scores(plain);
     expect(one).toHaveLength(subject().prompt.length);
-    expect(await scores({ maxStepTokens: 40 })).toEqual(one);
+    expect(await withEngine({ maxStepTokens: 40 }, scores)).toEqual(one);
   });
 
   it('is swapped or computed anew when memory is short, with the same bits', async () => {
@@ -170,7 +171,7 @@ describe('a request under pack', () => {
       (await Promise.all(requests().map((request) => generate(engine, request)))).map(
         ({ choices }) => choices,
       );
-    const expected = await withEngine({}, answers);
+    const expected = await answers(plain);
     for (const swapMemory of [0, 1 << 30]) {
       await withEngine({ ...promptsFirst, swapMemory, kvMemory: 20 * blockBytes.bf16 }, async (engine) => {
         expect(await answers(engine)).toEqual(expected);
@@ -205,45 +206,50 @@ describe('a request under pack', () => {
   });
 
   it('is told what its KV came to', async () => {
-    await withEngine({}, async (engine) => {
-      const request = subject({ maxTokens: 100, reportsKv: true });
-      const { usage } = await generate(engine, request);
-      const tokens = request.prompt.length + 99;
-      const { kv } = usage;
-      expect(kv!.tokens).toBe(tokens);
-      expect(kv!.droppedTokens).toBe(Math.floor((tokens - 1) / 64) * 64 - 64 - 32 - 128);
-      const exact = Math.ceil((tokens - kv!.droppedTokens - 128) / 32);
-      expect(kv!.bytes).toBe(exact * blockBytes.bf16 + 4 * blockBytes.int4);
-    });
+    const request = subject({ maxTokens: 100, reportsKv: true });
+    const { usage } = await generate(plain, request);
+    const tokens = request.prompt.length + 99;
+    const { kv } = usage;
+    expect(kv!.tokens).toBe(tokens);
+    expect(kv!.droppedTokens).toBe(Math.floor((tokens - 1) / 64) * 64 - 64 - 32 - 128);
+    const exact = Math.ceil((tokens - kv!.droppedTokens - 128) / 32);
+    expect(kv!.bytes).toBe(exact * blockBytes.bf16 + 4 * blockBytes.int4);
   });
 });
 
 describe('the prefix cache under pack', () => {
   const caching = { prefixCache: true };
-  const whole = () => encode(long.map(({ prompt }) => prompt).join('\n'));
+  let whole: Int32Array;
+  beforeAll(() => {
+    whole = encode(
+      long
+        .slice(0, 8)
+        .map(({ prompt }) => prompt)
+        .join('\n'),
+    );
+  });
   const turn = (prompt: ArrayLike<number>) =>
     requestFor(prompt, { maxTokens: 50, ignoreEos: true, logprobs: 1, sampling: drawing });
-  const alone = (request: ReturnType<typeof turn>) =>
-    withEngine({}, async (engine) => (await generate(engine, request)).choices);
+  const alone = (request: ReturnType<typeof turn>) => answerOf(plain, request);
 
   it('has the turns of a conversation read once, with the same bits', async () => {
     await withEngine(caching, async (engine) => {
-      let tokens = whole().slice(0, 500);
+      let tokens = whole.slice(0, 500);
       let computed = 0;
       for (const added of [45, 130, 0]) {
         const { choices, usage } = await generate(engine, turn(tokens));
         expect(usage.cachedTokens).toBe(Math.floor(computed / 32) * 32);
         expect(choices).toEqual(await alone(turn(tokens)));
         computed = tokens.length + 49;
-        tokens = Int32Array.from([...tokens, ...choices[0]!.tokens, ...whole().slice(2000, 2000 + added)]);
+        tokens = Int32Array.from([...tokens, ...choices[0]!.tokens, ...whole.slice(2000, 2000 + added)]);
       }
     });
   });
 
   it('shares what prompts that begin alike have read while all of it was exact', async () => {
-    const other = Int32Array.from([...whole().slice(0, 300), ...whole().slice(1000, 1200)]);
+    const other = Int32Array.from([...whole.slice(0, 300), ...whole.slice(1000, 1200)]);
     await withEngine(caching, async (engine) => {
-      await generate(engine, turn(whole().slice(0, 500)));
+      await generate(engine, turn(whole.slice(0, 500)));
       const { choices, usage } = await generate(engine, turn(other));
       // Before position 128 nothing moves from the 96 tokens of sink and recent.
       expect(usage.cachedTokens).toBe(128);
@@ -256,7 +262,7 @@ describe('the prefix cache under pack', () => {
   it('gives up what ended first when memory is wanted', async () => {
     // Each takes some 8 of the 60 blocks, of which some are kept free to pack in.
     await withEngine({ ...caching, kvMemory: 60 * blockBytes.bf16 }, async (engine) => {
-      const prompts = Array.from({ length: 14 }, (_, i) => whole().slice(100 * i, 100 * i + 400));
+      const prompts = Array.from({ length: 14 }, (_, i) => whole.slice(100 * i, 100 * i + 400));
       const answers: number[][] = [];
       for (const prompt of prompts) answers.push((await generate(engine, turn(prompt))).choices[0]!.tokens);
       const goOn = async (i: number) =>
@@ -290,7 +296,7 @@ describe('a session', () => {
     );
 
   it('has the bits of one prompt that holds all before, read once, swapped or read anew', async () => {
-    const { answers } = await withEngine({}, expected);
+    const { answers } = await expected(plain);
     for (const swapMemory of [1 << 30, 0]) {
       await withEngine({ swapMemory }, async (engine) => {
         let computed = 0;

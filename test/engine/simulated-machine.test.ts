@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { EngineSettings, ModelSettings } from '../../config/schema.js';
-import { openDevice } from '../../engine/open-device.js';
+import { openDevice } from '../../engine/open-model-device.js';
 import { openSimulatedMachine } from '../../engine/simulated-machine.js';
 import { pretendCalibrated } from '../support/calibrated.js';
 import { demoFolder } from '../support/demo.js';

@@ -8,7 +8,7 @@ import { PackingRule } from '../../engine/kv/packing-rule.js';
 import { uniform } from '../../engine/kv/page-classes.js';
 import type { Tokenizer } from '../../engine/model/text.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
-import { openDevice } from '../../engine/open-device.js';
+import { openDevice } from '../../engine/open-model-device.js';
 import { openPolicy, policyNames } from '../../engine/scheduler/open-policy.js';
 import { ChunkedPolicy } from '../../engine/scheduler/policies/chunked.js';
 import type { LanePolicy } from '../../engine/scheduler/policy.js';

@@ -74,6 +74,10 @@ describe('/v1/admin', () => {
     const refused = await server.post('/v1/admin/policy', { scheduler: 'fastest' }, admin);
     expect(refused.status).toBe(400);
     expect(await refused.json()).toMatchObject({ error: { param: 'scheduler' } });
+    const empty = await server.post('/v1/admin/policy', {}, admin);
+    expect(empty.status).toBe(400);
+    const fields = "'scheduler', 'decode_slack', 'prefill_share', 'tbt_target_ms', 'ttft_target_ms'";
+    expect(await empty.json()).toMatchObject({ error: { message: `Give at least one of ${fields}.` } });
   });
 
   it('changes what is logged, and drains: what runs ends whole, and the process with 0', async () => {

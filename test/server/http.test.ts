@@ -82,6 +82,41 @@ describe('http', () => {
     expect(elsewhere.message).toContain("there is 'demo'");
   });
 
+  it('names the field that asks for more than the context, and for more tokens than at most', async () => {
+    const { contextLength } = server.engine.info;
+    const long = 'word '.repeat(contextLength);
+    const most = contextLength;
+    const chatOf = (content: string) => ({ messages: [{ role: 'user', content }] });
+    const cases: [string, object, string][] = [
+      ['/v1/chat/completions', chatOf(long), 'messages'],
+      ['/v1/chat/completions', { ...chatOf('x'), max_tokens: most }, 'max_tokens'],
+      ['/v1/chat/completions', { ...chatOf('x'), max_completion_tokens: most }, 'max_completion_tokens'],
+      ['/v1/completions', { prompt: long }, 'prompt'],
+      ['/v1/completions', { prompt: 'x', max_tokens: most }, 'max_tokens'],
+      ['/v1/completions', { prompt: long, stream: true }, 'prompt'],
+      ['/v1/responses', { input: long }, 'input'],
+      ['/v1/responses', { input: 'x', max_output_tokens: most }, 'max_output_tokens'],
+      ['/v1/responses/compact', { input: long, model: 'demo' }, 'input'],
+    ];
+    for (const [path, body, param] of cases) {
+      const error = await errorOf(await server.post(path, body));
+      expect(error, path).toMatchObject({ status: 400, code: 'context_length_exceeded', param });
+    }
+    const nothing = await errorOf(await server.post('/v1/completions', { prompt: '' }));
+    expect(nothing).toMatchObject({ status: 400, param: 'prompt' });
+    const atLeast: [string, object, string][] = [
+      ['/v1/chat/completions', { ...chat, max_tokens: 3 }, "'max_tokens', which is 3"],
+      ['/v1/chat/completions', { ...chat, max_completion_tokens: 4 }, "'max_completion_tokens', which is 4"],
+      ['/v1/completions', { prompt: 'x' }, "'max_tokens', which is 16"],
+      ['/v1/responses', { input: 'x', max_output_tokens: 16 }, "'max_output_tokens', which is 16"],
+    ];
+    for (const [path, body, message] of atLeast) {
+      const error = await errorOf(await server.post(path, { ...body, min_tokens: 17 }));
+      expect(error, path).toMatchObject({ status: 400, param: 'min_tokens' });
+      expect(error.message).toContain(`'min_tokens' of 17 is greater than ${message}`);
+    }
+  });
+
   it('refuses what others call otherwise, and says what it is called here', async () => {
     const completion = { prompt: 'x', max_tokens: 1 };
     const cases: [string, object, string, string][] = [

@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { once } from 'node:events';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { eventually, type TestServer, testServer } from '../support/server.js';
 
@@ -298,4 +299,22 @@ describe('a session on WS /v1/stream', () => {
     await eventually(async () => (await server.metric('kv_swapped_bytes')) === 0);
     await server.close();
   });
+});
+
+describe('a server with sockets', () => {
+  it('is not held back from its end by one that reads nothing', async () => {
+    const server = await testServer({}, false);
+    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/debug/live`);
+    await once(socket, 'open');
+    socket.pause();
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    try {
+      const closed = server.close();
+      await vi.advanceTimersByTimeAsync(1000);
+      await closed;
+    } finally {
+      vi.useRealTimers();
+      socket.terminate();
+    }
+  }, 10_000);
 });
