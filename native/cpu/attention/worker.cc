@@ -187,9 +187,9 @@ void AttentionWorker::writeOut(const AttentionProblem& problem, const AttentionB
                                const SoftmaxState& state) {
   const int headDim = problem.shape.headDim;
   for (int query = 0; query < block.queries(); ++query) {
-    const std::int64_t row = problem.entries[block.entry].row + block.firstRow + query / block.heads;
-    const std::int64_t head = block.firstHead + query % block.heads;
-    state.finish(query, headDim, problem.out.floats() + row * problem.out.cols + head * headDim);
+    const std::int64_t row = problem.entries[block.entry].row + block.rowOf(query);
+    state.finish(query, headDim,
+                 problem.out.floats() + row * problem.out.cols + std::int64_t{block.headOf(query)} * headDim);
   }
 }
 
@@ -199,9 +199,9 @@ void AttentionWorker::loadQueries(const AttentionKernels& kernels, const Attenti
   float turned[kMaxHeadDim];
   scale_ = problem.scale();
   for (int query = 0; query < block.queries(); ++query) {
-    const std::int64_t row = problem.entries[block.entry].row + block.firstRow + query / block.heads;
-    const std::int64_t head = block.firstHead + query % block.heads;
-    const float* source = problem.qkv.floats() + row * problem.qkv.cols + head * headDim;
+    const std::int64_t row = problem.entries[block.entry].row + block.rowOf(query);
+    const float* source =
+        problem.qkv.floats() + row * problem.qkv.cols + std::int64_t{block.headOf(query)} * headDim;
     if (turn) {
       std::copy_n(source, headDim, turned);
       rotateHead({turned, static_cast<std::size_t>(headDim)}, turn->cosines, turn->sines);
@@ -247,48 +247,56 @@ void AttentionWorker::attendPages(const AttentionKernels& kernels, const Attenti
                                   const AttentionBlock& block, std::int64_t page, int count,
                                   std::int64_t next, const SoftmaxState& state) {
   const KvView& view = problem.views[block.entry];
-  const PageFormat format = view.formatOf(page);
   const std::int64_t position = problem.entries[block.entry].position + block.firstRow;
-  Prefetch ahead[kMostTogether];
   for (int i = 0; i < count; ++i) {
     std::uint32_t* visible = visible_[i];
     for (int row = 0; row < block.rows; ++row) {
       const std::uint32_t tokens = visibleTokens(page + i, position + row, problem.shape.window);
       for (int head = 0; head < block.heads; ++head) *visible++ = tokens;
     }
-    if (next >= 0 && next + i < block.endPage && view.pages[next + i] != nullptr) {
-      const PageFormat other = view.formatOf(next + i);
-      const auto* begin = reinterpret_cast<const char*>(view.pages[next + i] + other.keys(block.kvHead));
-      // Of packed pages the scales are read first, which lie behind.
-      const bool backwards = isPacked(other.precision);
-      ahead[i].lines = static_cast<int>(other.headBytes() / 64);
-      ahead[i].at = backwards ? begin + (ahead[i].lines - 1) * 64 : begin;
-      ahead[i].stride = backwards ? -64 : 64;
-    }
   }
-  if (const AttendCodes attend = kernels.attendCodes[static_cast<int>(format.precision)]) {
-    attendCodes(attend, problem, block, page, count, ahead, state);
-  } else {
-    attendElements(kernels, problem, block, page, ahead[0], state);
+  const AttendCodes attend = kernels.attendCodes[static_cast<int>(view.formatOf(page).precision)];
+  for (int i = 0; i < block.kvHeads; ++i) {
+    const int kvHead = block.kvHead + i;
+    const bool isLast = i + 1 == block.kvHeads;
+    Prefetch ahead[kMostTogether];
+    for (int j = 0; j < count; ++j) {
+      const std::int64_t wanted = isLast ? next + j : page + j;
+      if ((isLast && next < 0) || wanted >= block.endPage || view.pages[wanted] == nullptr) continue;
+      const PageFormat format = view.formatOf(wanted);
+      const auto* begin =
+          reinterpret_cast<const char*>(view.pages[wanted] + format.keys(isLast ? block.kvHead : kvHead + 1));
+      // Of packed pages the scales are read first, which lie behind.
+      const bool backwards = isPacked(format.precision);
+      ahead[j].lines = static_cast<int>(format.headBytes() / 64);
+      ahead[j].at = backwards ? begin + (ahead[j].lines - 1) * 64 : begin;
+      ahead[j].stride = backwards ? -64 : 64;
+    }
+    if (attend) {
+      attendCodes(attend, problem, block, i, page, count, ahead, state);
+    } else {
+      attendElements(kernels, problem, block, i, page, ahead[0], state);
+    }
   }
 }
 
 void AttentionWorker::attendCodes(AttendCodes attend, const AttentionProblem& problem,
-                                  const AttentionBlock& block, std::int64_t page, int count, Prefetch* ahead,
-                                  const SoftmaxState& state) {
+                                  const AttentionBlock& block, int head, std::int64_t page, int count,
+                                  Prefetch* ahead, const SoftmaxState& state) {
   const KvView& view = problem.views[block.entry];
   const PageFormat format = view.formatOf(page);
+  const int kvHead = block.kvHead + head, queries = block.queriesOfKvHead();
   PageCodes codes[kMostTogether];
   for (int i = 0; i < count; ++i) {
     const std::byte* bytes = view.pages[page + i];
-    codes[i].keys = bytes + format.keys(block.kvHead);
-    codes[i].values = bytes + format.values(block.kvHead);
-    codes[i].keyScales = bytes + format.keyScales(block.kvHead);
-    codes[i].valueScales = bytes + format.valueScales(block.kvHead);
+    codes[i].keys = bytes + format.keys(kvHead);
+    codes[i].values = bytes + format.values(kvHead);
+    codes[i].keyScales = bytes + format.keyScales(kvHead);
+    codes[i].valueScales = bytes + format.valueScales(kvHead);
   }
-  if (block.queries() > kTileQueries) codes[0].unpacked = unpacked_.data();
-  for (int query = 0; query < block.queries(); query += kTileQueries) {
-    const QueryTile tile = tileFrom(problem, block, query, state);
+  if (queries > kTileQueries) codes[0].unpacked = unpacked_.data();
+  for (int query = 0; query < queries; query += kTileQueries) {
+    const QueryTile tile = tileFrom(problem, block, head, query, state);
     if (isHidden(count, query, tile.queries)) continue;
     for (int i = 0; i < count; ++i) codes[i].visible = visible_[i] + query;
     attend(tile, {codes, static_cast<std::size_t>(count)}, ahead);
@@ -297,15 +305,15 @@ void AttentionWorker::attendCodes(AttendCodes attend, const AttentionProblem& pr
 }
 
 void AttentionWorker::attendElements(const AttentionKernels& kernels, const AttentionProblem& problem,
-                                     const AttentionBlock& block, std::int64_t page, Prefetch& next,
+                                     const AttentionBlock& block, int head, std::int64_t page, Prefetch& next,
                                      const SoftmaxState& state) {
   const KvView& view = problem.views[block.entry];
   const PageFormat format = view.formatOf(page);
   const int stride = problem.stride();
-  PageTile elements = elementsOf(kernels, view.pages[page], format, block.kvHead, next);
-  setScales(kernels, view.pages[page], format, block, stride, elements);
-  for (int query = 0; query < block.queries(); query += kTileQueries) {
-    QueryTile tile = tileFrom(problem, block, query, state);
+  PageTile elements = elementsOf(kernels, view.pages[page], format, block.kvHead + head, next);
+  setScales(kernels, view.pages[page], format, block, head, stride, elements);
+  for (int query = 0; query < block.queriesOfKvHead(); query += kTileQueries) {
+    QueryTile tile = tileFrom(problem, block, head, query, state);
     if (isHidden(1, query, tile.queries)) continue;
     elements.visible = visible_[0] + query;
     if (isPacked(format.precision)) {
@@ -316,20 +324,21 @@ void AttentionWorker::attendElements(const AttentionKernels& kernels, const Atte
   }
 }
 
-QueryTile AttentionWorker::tileFrom(const AttentionProblem& problem, const AttentionBlock& block, int query,
-                                    const SoftmaxState& state) const {
-  const std::size_t first = static_cast<std::size_t>(query);
+QueryTile AttentionWorker::tileFrom(const AttentionProblem& problem, const AttentionBlock& block, int head,
+                                    int query, const SoftmaxState& state) const {
+  const int queries = block.queriesOfKvHead();
+  const auto first = static_cast<std::size_t>(head * queries + query);
   QueryTile tile;
-  tile.queries = std::min(kTileQueries, block.queries() - query);
+  tile.queries = std::min(kTileQueries, queries - query);
   tile.headDim = problem.shape.headDim;
   tile.stride = problem.stride();
   tile.scale = scale_;
   tile.q = q_.data() + first * tile.stride;
-  tile.maximum = state.maximum + query;
+  tile.maximum = state.maximum + first;
   tile.sum = state.sum + first * kSumLanes;
   if (state.out) tile.out = state.out + first * tile.headDim;
   tile.numbers = numbers_.data() + first * kNumbersStride;
-  tile.units = units_ + query;
+  tile.units = units_ + first;
   return tile;
 }
 
@@ -365,17 +374,19 @@ PageTile AttentionWorker::elementsOf(const AttentionKernels& kernels, const std:
 }
 
 void AttentionWorker::setScales(const AttentionKernels& kernels, const std::byte* page,
-                                const PageFormat& format, const AttentionBlock& block, int stride,
+                                const PageFormat& format, const AttentionBlock& block, int head, int stride,
                                 PageTile& tile) {
-  const std::byte* keyScales = page + format.keyScales(block.kvHead);
-  const std::byte* valueScales = page + format.valueScales(block.kvHead);
+  const std::byte* keyScales = page + format.keyScales(block.kvHead + head);
+  const std::byte* valueScales = page + format.valueScales(block.kvHead + head);
   if (format.precision == PrecisionClass::int8) {
     tile.keyScales = reinterpret_cast<const float*>(keyScales);
     tile.valueScales = reinterpret_cast<const float*>(valueScales);
   } else if (isPacked(format.precision)) {
     const auto* steps = reinterpret_cast<const bf16*>(keyScales);
-    kernels.foldQueries({block.queries(), format.headDim, stride, q_.data(), steps, steps + format.headDim,
-                         folded_.data(), offsets_});
+    const int queries = block.queriesOfKvHead();
+    const bf16* q = q_.data() + static_cast<std::size_t>(head) * queries * stride;
+    kernels.foldQueries(
+        {queries, format.headDim, stride, q, steps, steps + format.headDim, folded_.data(), offsets_});
     const auto* scales = reinterpret_cast<const bf16*>(valueScales);
     for (int i = 0; i < 2 * kPageTokens; ++i) valueScales_[i] = toFloat(scales[i]);
     tile.valueScales = valueScales_;

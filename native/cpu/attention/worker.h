@@ -62,14 +62,15 @@ class AttentionWorker {
   void attendPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                    const AttentionBlock& block, std::int64_t page, int count, std::int64_t next,
                    const SoftmaxState& state);
-  // The pages of attendPages by their codes, and its only page by its elements.
-  void attendCodes(AttendCodes attend, const AttentionProblem& problem, const AttentionBlock& block,
+  // The pages of attendPages by their codes, and its only page by its elements, of one of the block's KV
+  // heads.
+  void attendCodes(AttendCodes attend, const AttentionProblem& problem, const AttentionBlock& block, int head,
                    std::int64_t page, int count, Prefetch* ahead, const SoftmaxState& state);
   void attendElements(const AttentionKernels& kernels, const AttentionProblem& problem,
-                      const AttentionBlock& block, std::int64_t page, Prefetch& next,
+                      const AttentionBlock& block, int head, std::int64_t page, Prefetch& next,
                       const SoftmaxState& state);
-  // The queries from `query` on that are a tile.
-  QueryTile tileFrom(const AttentionProblem& problem, const AttentionBlock& block, int query,
+  // The queries of one of the block's KV heads from `query` on that are a tile.
+  QueryTile tileFrom(const AttentionProblem& problem, const AttentionBlock& block, int head, int query,
                      const SoftmaxState& state) const;
   // Whether none of a tile's queries sees any of the pages.
   bool isHidden(int pages, int query, int queries) const;
@@ -77,7 +78,7 @@ class AttentionWorker {
   PageTile elementsOf(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
                       int kvHead, Prefetch& next);
   void setScales(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
-                 const AttentionBlock& block, int stride, PageTile& tile);
+                 const AttentionBlock& block, int head, int stride, PageTile& tile);
 
   AlignedArray<bf16> folded_;     // the queries with a packed page's key steps in them
   float offsets_[kBlockQueries];  // and what its key middles add to their scores
