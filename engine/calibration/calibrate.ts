@@ -15,6 +15,8 @@ export interface CalibrationOptions {
   readonly seconds: number;
   readonly quick: boolean;
   readonly maxSequences: number;
+  /** KV memory that contexts are made of (`poolBytesFor`); the device has room for it beside what else runs need. */
+  readonly poolBytes: number;
   /** Longest sequence. */
   readonly contextLength: number;
   /** In seconds. */
@@ -51,7 +53,7 @@ const longestRunSeconds = 0.3;
 /** Measures micro-runs on a device that nothing else uses, and fits constants to them. */
 export async function calibrate(device: Device, options: CalibrationOptions): Promise<Calibration> {
   const { info, kv } = device;
-  const { weights, seconds, quick, maxSequences, contextLength, clock } = options;
+  const { weights, seconds, quick, maxSequences, poolBytes, contextLength, clock } = options;
   const work = modelWork(info.spec, weights);
   const preset = presetFor(info, weights);
   const limits: PlanLimits = {
@@ -64,7 +66,7 @@ export async function calibrate(device: Device, options: CalibrationOptions): Pr
     kvBytesPerToken: kv.blockBytes / kv.pageTokens,
     quick,
   };
-  const runner = await MicroRunner.open(device, seconds * poolPart, clock);
+  const runner = await MicroRunner.open(device, poolBytes, seconds * poolPart, clock);
   try {
     const grid = planMicroRuns(limits);
     const scale = await slowness(runner, grid, new CostModel(work, preset, info.units), limits);

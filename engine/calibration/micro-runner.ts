@@ -5,8 +5,6 @@ import type { StepLoad } from '../scheduler/step-load.js';
 import { loadOfShape, type MicroRun, maxChunks, type Shape } from './plan.js';
 import type { LoadCounts, Sample } from './sample.js';
 
-/** KV that contexts are made of: more than a processor's caches hold, so that attention reads memory as it does in use. */
-const poolBytes = 128 * 2 ** 20;
 /** Tokens of one prompt that fills the pool: short, so that attention costs little. */
 const poolPromptTokens = 512;
 /** Tokens that decoding sequences may grow by before they start anew. */
@@ -19,11 +17,11 @@ export function slotsFor(maxSequences: number): number {
   return maxSequences + 2 * maxChunks;
 }
 
-/** Bytes of KV memory that runs with so many decoding sequences need. */
+/** Bytes of KV memory that runs with so many decoding sequences need beside the pool. */
 export function kvBytesFor(maxSequences: number, maxStepTokens: number, kvBytesPerToken: number): number {
   const grown = maxSequences * (decodeRoom + 2 * pageTokens);
   const chunks = 2 * (maxStepTokens + maxChunks * pageTokens);
-  return poolBytes + (grown + chunks + 2 * poolPromptTokens) * kvBytesPerToken;
+  return (grown + chunks + 2 * poolPromptTokens) * kvBytesPerToken;
 }
 
 interface TimedStep {
@@ -56,8 +54,13 @@ export class MicroRunner {
     this.#kvBytesPerToken = device.kv.blockBytes / device.kv.pageTokens;
   }
 
-  /** Fills the pool, for at most `seconds`. `clock` is in seconds. */
-  static async open(device: Device, seconds: number, clock: () => number): Promise<MicroRunner> {
+  /** Fills a pool of so many bytes, for at most `seconds`. `clock` is in seconds. */
+  static async open(
+    device: Device,
+    poolBytes: number,
+    seconds: number,
+    clock: () => number,
+  ): Promise<MicroRunner> {
     const { info, kv } = device;
     const blocks: number[] = [];
     const prompt = Math.min(

@@ -97,6 +97,7 @@ export interface CudaDevice {
   readonly name: string;
   readonly computeCapability: string;
   readonly memoryBytes: number;
+  readonly l2Bytes: number;
   readonly sms: number;
   /** SMs of the smallest green context; 0 where there are none. */
   readonly smallestGroup: number;

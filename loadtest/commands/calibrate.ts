@@ -78,7 +78,7 @@ async function runCalibrate(
   const { weights } = settings.model;
   const rows = new Rows({ ...originOf([]), command: commandLine(argv) });
   notice(`opening ${settings.model.path} with ${weights} weights`);
-  const { device, maxSequences, contextLength, notes } = await openCalibrationDevice(settings);
+  const { device, maxSequences, poolBytes, contextLength, notes } = await openCalibrationDevice(settings);
   const bar = new ProgressBar('measuring', process.stderr);
   try {
     const { info } = device;
@@ -89,6 +89,7 @@ async function runCalibrate(
       seconds: options.seconds,
       quick: options.quick ?? false,
       maxSequences,
+      poolBytes,
       contextLength,
       clock: () => performance.now() / 1000,
       otherPrograms,

@@ -18,6 +18,7 @@ Napi::Object toObject(Napi::Env env, const cuda::DeviceFacts& device) {
   object.Set("name", device.name);
   object.Set("computeCapability", std::to_string(device.major) + "." + std::to_string(device.minor));
   object.Set("memoryBytes", static_cast<double>(device.memoryBytes));
+  object.Set("l2Bytes", static_cast<double>(device.l2Bytes));
   object.Set("sms", device.limits.sms);
   object.Set("smallestGroup", device.limits.smallest);
   object.Set("problem", device.problem);

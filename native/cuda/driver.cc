@@ -105,6 +105,7 @@ DeviceFacts factsOf(const DriverApi& api, int device) {
   facts.major = properties.major;
   facts.minor = properties.minor;
   facts.memoryBytes = properties.totalGlobalMem;
+  facts.l2Bytes = static_cast<std::size_t>(properties.l2CacheSize);
   facts.limits.sms = attribute(cudaDevAttrMultiProcessorCount, device);
   if (facts.major < kLeastMajor) {
     facts.problem = "compute capability " + std::to_string(facts.major) + "." + std::to_string(facts.minor) +

@@ -16,7 +16,7 @@ struct DeviceFacts {
   int index = 0;
   std::string name;
   int major = 0, minor = 0;  // compute capability
-  std::size_t memoryBytes = 0;
+  std::size_t memoryBytes = 0, l2Bytes = 0;
   SmLimits limits;
   std::string problem;     // why the kernels cannot run on it, and what to do; else empty
   std::string whyNoSplit;  // why lanes share it without green contexts; else empty

@@ -7,6 +7,8 @@
 
 #include "cuda/matmul-wgmma.h"
 
+#include <utility>
+
 #include "core/error.h"
 #include "cuda/bulk-copies.h"
 #include "cuda/kernel.h"
@@ -26,7 +28,7 @@ struct Work {
 };
 
 struct TilePlace {
-  std::int64_t firstRow;
+  int firstRow, endRow;
   int firstEight, eights;
 };
 
@@ -38,9 +40,11 @@ __device__ TilePlace placeOf(const Work& work, int item) {
   const MatmulPlan& plan = work.plan;
   const int band = item / (kBandTiles * plan.columnTiles), inBand = item % (kBandTiles * plan.columnTiles);
   const int left = plan.rowTiles - band * kBandTiles, height = left < kBandTiles ? left : kBandTiles;
+  const int row = band * kBandTiles + inBand % height, rows = static_cast<int>(work.problem.rows);
   const int column = inBand / height, eights = work.problem.eights();
   const int first = firstEightOf(column, plan.columnTiles, eights, work.problem.granularity());
-  return {std::int64_t{kRows} * (band * kBandTiles + inBand % height), first,
+  return {firstRowOf(row, plan.boxRows, plan.tallTiles),
+          min(rows, firstRowOf(row + 1, plan.boxRows, plan.tallTiles)), first,
           firstEightOf(column + 1, plan.columnTiles, eights, work.problem.granularity()) - first};
 }
 
@@ -122,8 +126,8 @@ struct Kernel {
       if (lane == 0) arriveExpecting(loaded, count * xBytes);
       __syncwarp();
       if (lane < count) {
-        copyBox(shared.stages + stage.place * work.plan.stageBytes + lane * xBytes, x,
-                static_cast<int>(tile.firstRow), (step + lane) * kTileInputs, loaded);
+        copyBox(shared.stages + stage.place * work.plan.stageBytes + lane * xBytes, x, tile.firstRow,
+                (step + lane) * kTileInputs, loaded);
       }
       stage.advance(work.plan.stages);
     });
@@ -295,36 +299,52 @@ struct Kernel {
       if constexpr (kEights == 2) {
         const int column = first / 2 * kOutputsOfUnit + g;
         const float gate = biasOf(column), up = biasOf(width + column);
-        storeColumns<1>(problem, tile.firstRow, first / 2, 1,
-                        [&](int, int j, int k) { return silu(sums[j][k] + gate) * (sums[j][2 + k] + up); });
+        storeColumns<1>(problem, tile, first / 2, 1, sums, [&](int, const float(&of)[4], int k) {
+          return silu(of[k] + gate) * (of[2 + k] + up);
+        });
       }
       return;
     }
     float bias[kEights];
 #pragma unroll
     for (int i = 0; i < kEights; ++i) bias[i] = biasOf((first + i) * kOutputsOfUnit + g);
-    storeColumns<kEights>(problem, tile.firstRow, first, eights,
-                          [&](int i, int j, int k) { return sums[j][2 * i + k] + bias[i]; });
+    storeColumns<kEights>(problem, tile, first, eights, sums,
+                          [&](int i, const float(&of)[4], int k) { return of[2 * i + k] + bias[i]; });
   }
 
-  // Columns [8 first, 8 (first + count)) of y's rows from firstRow on. Rows are computed anew, or the
-  // addresses of all of them would be computed at once. valueOf(i, j, k): of the lane's column of eight i, in
-  // row 8j + 2t + k.
+  // Columns [8 first, 8 (first + count)) of the tile's rows of y. Rows are computed anew, or the addresses of
+  // all of them would be computed at once. valueOf(i, sums[j], k): of the lane's column of eight i, in row
+  // 8j + 2t + k of the tile.
   template <int kCount, class ValueOf>
-  __device__ static void storeColumns(const MatmulProblem& problem, std::int64_t firstRow, int first,
-                                      int count, const ValueOf& valueOf) {
+  __device__ static void storeColumns(const MatmulProblem& problem, const TilePlace& tile, int first,
+                                      int count, const float (&sums)[kRows / 8][4], const ValueOf& valueOf) {
     const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4, width = problem.width();
     if (problem.epilogue == Epilogue::logits || width % kOutputsOfUnit != 0) {
+      // Eight eights of rows at a time, in a loop: as one long text for all sums this was most of what nvcc
+      // had to do, and of the code.
+      constexpr int kAtOnce = kRows / 8 < 8 ? kRows / 8 : 8, kTurns = (kRows / 8 + kAtOnce - 1) / kAtOnce;
+#pragma unroll 1
+      for (int turn = 0; turn < kTurns; ++turn) {
+        bool is[kTurns];  // or the compiler would have the sums in memory, to choose among them by address
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        const int column = (first + i) * kOutputsOfUnit + g;
-        if (i >= count || column >= width) return;
+        for (int i = 0; i < kTurns; ++i) is[i] = computedAnew(turn) == i;
 #pragma unroll
-        for (int j = 0; j < kRows / 8; ++j) {
+        for (int at = 0; at < kAtOnce; ++at) {
+          float of[4] = {};
 #pragma unroll
-          for (int k = 0; k < 2; ++k) {
-            const std::int64_t row = firstRow + computedAnew(8 * j + k) + 2 * t;
-            if (row < problem.rows) storeValue(problem, row * width + column, valueOf(i, j, k));
+          for (int j = at; j < kRows / 8; j += kAtOnce) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) of[i] = is[j / kAtOnce] ? sums[j][i] : of[i];
+          }
+#pragma unroll
+          for (int i = 0; i < kCount; ++i) {
+            const int column = (first + i) * kOutputsOfUnit + g;
+            if (i >= count || column >= width) continue;
+#pragma unroll
+            for (int k = 0; k < 2; ++k) {
+              const std::int64_t row = tile.firstRow + computedAnew(8 * at + k) + 8 * kAtOnce * turn + 2 * t;
+              if (row < tile.endRow) storeValue(problem, row * width + column, valueOf(i, of, k));
+            }
           }
         }
       }
@@ -337,8 +357,8 @@ struct Kernel {
 #pragma unroll
     for (int begin = 0; begin < kRows / 8; begin += kRowsOf) {
       const int ofRow = t / kCount, ofColumn = t % kCount;
-      const std::int64_t row = firstRow + computedAnew(8 * begin) + 8 * ofRow + g;
-      const bool there = begin + ofRow < kRows / 8 && row < problem.rows && ofColumn < count;
+      const std::int64_t row = tile.firstRow + computedAnew(8 * begin) + 8 * ofRow + g;
+      const bool there = begin + ofRow < kRows / 8 && row < tile.endRow && ofColumn < count;
       auto* y = reinterpret_cast<uint4*>(static_cast<bf16*>(problem.y) + row * width +
                                          (first + ofColumn) * kOutputsOfUnit);
       std::uint32_t words[4] = {};
@@ -351,7 +371,7 @@ struct Kernel {
       for (int block = 0; block < 4; ++block) {
         const int j = begin + block / kCount, i = block % kCount;
         if (j >= kRows / 8) continue;
-        float low = valueOf(i, j, 0), high = valueOf(i, j, 1);
+        float low = valueOf(i, sums[j], 0), high = valueOf(i, sums[j], 1);
         if (adds) {
           const std::uint32_t before = transposeMatrix(words[block]);
           low += lowFloat(before);
@@ -437,12 +457,17 @@ bool launchFew(const Work& work, Stream stream) {
   }
 }
 
+template <WeightClass kClass, std::size_t... kAt>
+bool launchMany(const Work& work, Stream stream, std::index_sequence<kAt...>) {
+  return (launchIf<2, 2, kManyRows[kAt + 1], kClass>(work, stream) || ...);
+}
+
 template <WeightClass kClass>
 void launchClass(const Work& work, Stream stream) {
+  static_assert(kManyRows[0] == kFewRows);  // the first is among the few
   const bool launched = launchFew<kClass, 8>(work, stream) || launchFew<kClass, 16>(work, stream) ||
                         launchFew<kClass, 32>(work, stream) || launchFew<kClass, 64>(work, stream) ||
-                        launchIf<2, 2, 128, kClass>(work, stream) ||
-                        launchIf<2, 2, 256, kClass>(work, stream);
+                        launchMany<kClass>(work, stream, std::make_index_sequence<kManyRows.size() - 1>());
   check(launched, "there is no kernel for a matmul's plan");
 }
 

@@ -1,5 +1,5 @@
-// One block for each page and KV head. A warp has a pair's row of 32 tokens (keys) or four channels a lane of
-// a pair's row (values), so that what shares a step is in one warp or, for keys of int8, in one lane of each.
+// One block for each page and KV head. What shares a step is in one lane (keys), in one warp (values: four
+// channels a lane of a pair's row) or, for keys of int8, in one lane of each warp.
 // The arithmetic is that of native/cpu/requantize/kernels.inl, operation by operation.
 //
 // Bytes: the page read (keys to int8 twice, mostly from L1) and written in its new class.
@@ -43,14 +43,18 @@ struct Source {
   const std::byte* tile;
   const float* scales;  // of tokens, or null: the elements are bf16
 
+  // As it lies there.
+  __device__ std::uint32_t raw(int index) const {
+    return scales == nullptr ? reinterpret_cast<const std::uint32_t*>(tile)[index]
+                             : reinterpret_cast<const std::uint16_t*>(tile)[index];
+  }
+  __device__ Two meaning(std::uint32_t pair, int evenToken, int oddToken) const {
+    if (scales == nullptr) return {lowFloat(pair), highFloat(pair)};
+    return {__fmul_rn(static_cast<float>(static_cast<std::int8_t>(pair & 0xff)), scales[evenToken]),
+            __fmul_rn(static_cast<float>(static_cast<std::int8_t>(pair >> 8)), scales[oddToken])};
+  }
   __device__ Two at(int index, int evenToken, int oddToken) const {
-    if (scales == nullptr) {
-      const std::uint32_t pair = reinterpret_cast<const std::uint32_t*>(tile)[index];
-      return {lowFloat(pair), highFloat(pair)};
-    }
-    const auto* codes = reinterpret_cast<const std::int8_t*>(tile) + 2 * index;
-    return {__fmul_rn(static_cast<float>(codes[0]), scales[evenToken]),
-            __fmul_rn(static_cast<float>(codes[1]), scales[oddToken])};
+    return meaning(raw(index), evenToken, oddToken);
   }
   __device__ Two key(int pair, int token) const { return at(pair * kPageTokens + token, token, token); }
   __device__ Two value(int pair, int channel, int headDim) const {
@@ -77,9 +81,10 @@ struct Group {
     inverse = inverted(lowFloat(step));
   }
 
-  // fitLevels of the CPU, of the warp's `all` values; a lane has the first `held` of `values`.
-  template <int kMost>
-  __device__ void fit(const float (&values)[kMost], int held, int all) {
+  // fitLevels of the CPU, of `all` values, of which a lane has the first `held` of `values`. sumOf(x): the
+  // sum over the lanes that share them.
+  template <int kMost, class SumOf>
+  __device__ void fit(const float (&values)[kMost], int held, int all, const SumOf& sumOf) {
     if (!whole) return;
     int fine[kMost];
     unsigned sum = 0;
@@ -91,7 +96,7 @@ struct Group {
       fine[i] = static_cast<int>(__fadd_rn(__fmul_rn(__fadd_rn(inside, 1.0f), kFine), 0.5f));
       sum += static_cast<unsigned>(fine[i]);
     }
-    const auto parts = static_cast<int>(__reduce_add_sync(kWholeWarp, sum));
+    const auto parts = static_cast<int>(sumOf(sum));
     float begin = 0, width = 1;
     for (int round = 0; round < kFitRounds; ++round) {
       int borders[3];
@@ -108,8 +113,8 @@ struct Group {
         both += code | code * code << 16;
         product += code * static_cast<unsigned>(fine[i]);
       }
-      both = __reduce_add_sync(kWholeWarp, both);
-      const auto products = static_cast<int>(__reduce_add_sync(kWholeWarp, product));
+      both = sumOf(both);
+      const auto products = static_cast<int>(sumOf(product));
       const int codes = static_cast<int>(both & 0xffffu), squares = static_cast<int>(both >> 16);
       const int spread = all * squares - codes * codes;
       if (spread == 0) continue;
@@ -143,37 +148,63 @@ __device__ Group<kBits> groupOfWarp(float low, float high, bool finite) {
   return {warpMin(low), warpMax(high), !__any_sync(kWholeWarp, !finite)};
 }
 
-// A lane is a token. Words hold neighbouring pairs of channels, each for tokens 0-15 and for 16-31.
+// A lane is a channel, so that what all of a channel's tokens share is computed once and not by every lane. A
+// warp lays 16 pairs out by token, and then 32 channels' codes, of which words hold those of neighbouring
+// pairs, for the tokens 0-15 and for 16-31. Rows are a word longer than they need be, or lanes would meet in
+// a bank.
 template <int kBits>
 __device__ void packKeys(const Source& from, int headDim, std::byte* tile, std::byte* scales) {
-  constexpr int kRows = 8 / kBits;
+  constexpr int kRows = 8 / kBits, kPairsOfWarp = 16, kWordsOfGroup = kPageTokens / 2;
+  constexpr int kRow = kPageTokens + 1, kCodesRow = kWordsOfGroup + 1;
+  __shared__ std::uint32_t shared[kWarps][32 * kCodesRow];
+  static_assert(kPairsOfWarp * kRow <= 32 * kCodesRow);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  std::uint32_t *rows = shared[warp], *codes = rows;
   auto* steps = reinterpret_cast<bf16*>(scales);
-  for (int first = warp * kRows; first < headDim / 2; first += kWarps * kRows) {
-    Two rows[kRows];
+  const int half = lane % 2, place = lane / 2 % kRows, pairs = headDim / 2;
+  for (int first = warp * kPairsOfWarp; first < pairs; first += kWarps * kPairsOfWarp) {
+    const int count = min(kPairsOfWarp, pairs - first);
+    for (int pair = 0; pair < count; ++pair)
+      rows[pair * kRow + lane] = from.raw((first + pair) * kPageTokens + lane);
+    __syncwarp();
+    float values[kPageTokens];
+    float low = 0, high = 0;
+    bool finite = true;
+    const bool holds = lane < 2 * count;
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) rows[i] = from.key(first + i, lane);
-    std::uint32_t words = 0;
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const auto [even, odd] = rows[i];
-      Group<kBits> ofEven = groupOfWarp<kBits>(even, even, isFinite(even));
-      Group<kBits> ofOdd = groupOfWarp<kBits>(odd, odd, isFinite(odd));
-      if constexpr (kBits == 2) {
-        ofEven.fit({even}, 1, kPageTokens);
-        ofOdd.fit({odd}, 1, kPageTokens);
-      }
-      words |= (ofEven.codeOf(even) | ofOdd.codeOf(odd) << 16) << (2 * kBits * i);
-      if (lane == 0) {
-        const int channel = 2 * (first + i);
-        steps[channel] = ofEven.step;
-        steps[channel + 1] = ofOdd.step;
-        steps[headDim + channel] = ofEven.middle;
-        steps[headDim + channel + 1] = ofOdd.middle;
-      }
+    for (int token = 0; token < kPageTokens; ++token) {
+      const auto [even, odd] = from.meaning(rows[(holds ? lane / 2 : 0) * kRow + token], token, token);
+      const float value = half == 0 ? even : odd;
+      values[token] = value;
+      low = token == 0 ? value : fminf(low, value);
+      high = token == 0 ? value : fmaxf(high, value);
+      finite = finite && isFinite(value);
     }
-    words |= __shfl_xor_sync(kWholeWarp, words, 16) << kBits;
-    if (lane < 16) reinterpret_cast<std::uint32_t*>(tile)[16 * (first / kRows) + lane] = words;
+    __syncwarp();
+    Group<kBits> group(low, high, finite);
+    if constexpr (kBits == 2) {
+      group.fit(values, kPageTokens, kPageTokens, [](unsigned sum) { return sum; });
+    }
+    if (holds) {
+      steps[2 * first + lane] = group.step;
+      steps[headDim + 2 * first + lane] = group.middle;
+    }
+#pragma unroll
+    for (int i = 0; i < kWordsOfGroup; ++i) {
+      const std::uint32_t two = group.codeOf(values[i]) | group.codeOf(values[i + kWordsOfGroup]) << kBits;
+      codes[lane * kCodesRow + i] = two << (16 * half + 2 * kBits * place);
+    }
+    __syncwarp();
+    for (int i = lane; i < count / kRows * kWordsOfGroup; i += 32) {
+      const int channels = i / kWordsOfGroup * 2 * kRows;
+      std::uint32_t word = 0;
+#pragma unroll
+      for (int channel = 0; channel < 2 * kRows; ++channel) {
+        word |= codes[(channels + channel) * kCodesRow + i % kWordsOfGroup];
+      }
+      reinterpret_cast<std::uint32_t*>(tile)[kWordsOfGroup * (first / kRows) + i] = word;
+    }
+    __syncwarp();
   }
 }
 
@@ -224,8 +255,9 @@ __device__ void packValues(const Source& from, int headDim, std::byte* tile, std
           for (int c = 0; c < 4; ++c)
             evens[4 * four + c] = row[four][c].even, odds[4 * four + c] = row[four][c].odd;
         }
-        ofEven.fit(evens, held, headDim);
-        ofOdd.fit(odds, held, headDim);
+        const auto sumOf = [](unsigned sum) { return __reduce_add_sync(kWholeWarp, sum); };
+        ofEven.fit(evens, held, headDim, sumOf);
+        ofOdd.fit(odds, held, headDim, sumOf);
       }
       if (lane == 0) {
         steps[2 * pair] = ofEven.step;

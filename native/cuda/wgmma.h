@@ -54,150 +54,70 @@ __device__ inline void giveRegisters() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-// sums [64, N] += a [64, 16] bt [N, 16]. With g = lane / 4 and t = lane % 4 warp w of the group holds in
-// sums[j] rows 16w + g (0, 1) and 16w + g + 8 (2, 3) of columns 8j + 2t and the next.
+// The operands of a product's sums, of N / 8 eights with four registers each, and their names.
 #define TANDEM_SUMS4(j) "+f"(sums[j][0]), "+f"(sums[j][1]), "+f"(sums[j][2]), "+f"(sums[j][3])
-#define TANDEM_SUMS16(j) TANDEM_SUMS4(j), TANDEM_SUMS4(j + 1), TANDEM_SUMS4(j + 2), TANDEM_SUMS4(j + 3)
+#define TANDEM_SUMS8(j) TANDEM_SUMS4(j), TANDEM_SUMS4(j + 1)
+#define TANDEM_SUMS16(j) TANDEM_SUMS8(j), TANDEM_SUMS8(j + 2)
 #define TANDEM_SUMS32(j) TANDEM_SUMS16(j), TANDEM_SUMS16(j + 4)
 #define TANDEM_SUMS64(j) TANDEM_SUMS32(j), TANDEM_SUMS32(j + 8)
+#define TANDEM_NAMES4 "%0, %1, %2, %3"
+#define TANDEM_NAMES8 TANDEM_NAMES4 ", %4, %5, %6, %7"
+#define TANDEM_NAMES16 TANDEM_NAMES8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define TANDEM_NAMES32 \
+  TANDEM_NAMES16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define TANDEM_NAMES40 TANDEM_NAMES32 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define TANDEM_NAMES48 TANDEM_NAMES40 ", %40, %41, %42, %43, %44, %45, %46, %47"
+#define TANDEM_NAMES52 TANDEM_NAMES48 ", %48, %49, %50, %51"
+#define TANDEM_NAMES64 TANDEM_NAMES52 ", %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define TANDEM_NAMES68 TANDEM_NAMES64 ", %64, %65, %66, %67"
+#define TANDEM_NAMES96                                                                                   \
+  TANDEM_NAMES68                                                                                         \
+  ", %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87" \
+  ", %88, %89, %90, %91, %92, %93, %94, %95"
+#define TANDEM_NAMES128                                                                          \
+  TANDEM_NAMES96                                                                                 \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111" \
+  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-__device__ inline void multiply(float (&sums)[1][4], std::uint64_t a, std::uint64_t b) {
-  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, 1, 1, 1, 0, 0;"
-               : TANDEM_SUMS4(0)
-               : "l"(a), "l"(b));
-}
+// multiply(sums, a, b): sums [64, N] += a [64, 16] bt [N, 16]. With g = lane / 4 and t = lane % 4 warp w of
+// the group holds in sums[j] rows 16w + g (0, 1) and 16w + g + 8 (2, 3) of columns 8j + 2t and the next.
+//
+// `a` lies in shared memory too, or in registers: of a lane rows g (0, 2) and g + 8 (1, 3) of its warp's 16,
+// columns 2t, 2t+1 (0, 1) and 2t+8, 2t+9 (2, 3). p0 to p4 are the numbers of what comes behind the sums.
+#define TANDEM_PRODUCT(n, eights, names, p0, p1, p2, p3, p4, ...)                                         \
+  __device__ inline void multiply(float(&sums)[eights][4], std::uint64_t a, std::uint64_t b) {            \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, %" #p0 ", %" #p1  \
+                 ", 1, 1, 1, 0, 0;"                                                                       \
+                 : __VA_ARGS__                                                                            \
+                 : "l"(a), "l"(b));                                                                       \
+  }                                                                                                       \
+  __device__ inline void multiply(float(&sums)[eights][4], const std::uint32_t(&a)[4], std::uint64_t b) { \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, {%" #p0 ", %" #p1 \
+                 ", %" #p2 ", %" #p3 "}, %" #p4 ", 1, 1, 1, 0;"                                           \
+                 : __VA_ARGS__                                                                            \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                   \
+  }
 
-__device__ inline void multiply(float (&sums)[2][4], std::uint64_t a, std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, 1, 1, 1, 0, 0;"
-      : TANDEM_SUMS4(0), TANDEM_SUMS4(1)
-      : "l"(a), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[4][4], std::uint64_t a, std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-      "%16, %17, 1, 1, 1, 0, 0;"
-      : TANDEM_SUMS16(0)
-      : "l"(a), "l"(b));
-}
+TANDEM_PRODUCT(8, 1, TANDEM_NAMES4, 4, 5, 6, 7, 8, TANDEM_SUMS4(0))
+TANDEM_PRODUCT(16, 2, TANDEM_NAMES8, 8, 9, 10, 11, 12, TANDEM_SUMS8(0))
+TANDEM_PRODUCT(32, 4, TANDEM_NAMES16, 16, 17, 18, 19, 20, TANDEM_SUMS16(0))
+TANDEM_PRODUCT(64, 8, TANDEM_NAMES32, 32, 33, 34, 35, 36, TANDEM_SUMS32(0))
+TANDEM_PRODUCT(80, 10, TANDEM_NAMES40, 40, 41, 42, 43, 44, TANDEM_SUMS32(0), TANDEM_SUMS8(8))
+TANDEM_PRODUCT(96, 12, TANDEM_NAMES48, 48, 49, 50, 51, 52, TANDEM_SUMS32(0), TANDEM_SUMS16(8))
+TANDEM_PRODUCT(104, 13, TANDEM_NAMES52, 52, 53, 54, 55, 56, TANDEM_SUMS32(0), TANDEM_SUMS16(8),
+               TANDEM_SUMS4(12))
+TANDEM_PRODUCT(128, 16, TANDEM_NAMES64, 64, 65, 66, 67, 68, TANDEM_SUMS64(0))
+TANDEM_PRODUCT(136, 17, TANDEM_NAMES68, 68, 69, 70, 71, 72, TANDEM_SUMS64(0), TANDEM_SUMS4(16))
+TANDEM_PRODUCT(192, 24, TANDEM_NAMES96, 96, 97, 98, 99, 100, TANDEM_SUMS64(0), TANDEM_SUMS32(16))
+TANDEM_PRODUCT(256, 32, TANDEM_NAMES128, 128, 129, 130, 131, 132, TANDEM_SUMS64(0), TANDEM_SUMS64(16))
 
 // Unless it `adds`, what the sums were before does not count.
-__device__ inline void multiply(float (&sums)[8][4], std::uint64_t a, std::uint64_t b, bool adds = true) {
+__device__ inline void multiply(float (&sums)[8][4], std::uint64_t a, std::uint64_t b, bool adds) {
   asm volatile(
-      "{ .reg .pred p; setp.ne.b32 p, %34, 0; "
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "%32, %33, p, 1, 1, 0, 0; }"
+      "{ .reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{" TANDEM_NAMES32 "}, %32, %33, p, 1, 1, 0, 0; }"
       : TANDEM_SUMS32(0)
       : "l"(a), "l"(b), "r"(static_cast<int>(adds)));
-}
-
-__device__ inline void multiply(float (&sums)[16][4], std::uint64_t a, std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, 1, 1, 1, 0, 0;"
-      : TANDEM_SUMS64(0)
-      : "l"(a), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[32][4], std::uint64_t a, std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
-      "%128, %129, 1, 1, 1, 0, 0;"
-      : TANDEM_SUMS64(0), TANDEM_SUMS64(16)
-      : "l"(a), "l"(b));
-}
-
-// The same with `a` in registers: of a lane rows g (0, 2) and g + 8 (1, 3) of its warp's 16, columns 2t, 2t+1
-// (0, 1) and 2t+8, 2t+9 (2, 3).
-__device__ inline void multiply(float (&sums)[1][4], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, 1, 1, 1, 0;"
-      : TANDEM_SUMS4(0)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[2][4], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, 1, 1, 1, 0;"
-      : TANDEM_SUMS4(0), TANDEM_SUMS4(1)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[4][4], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-      "{%16, %17, %18, %19}, %20, 1, 1, 1, 0;"
-      : TANDEM_SUMS16(0)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[8][4], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
-      : TANDEM_SUMS32(0)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[12][4], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}, "
-      "{%48, %49, %50, %51}, %52, 1, 1, 1, 0;"
-      : TANDEM_SUMS32(0), TANDEM_SUMS16(8)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[16][4], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "{%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
-      : TANDEM_SUMS64(0)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-__device__ inline void multiply(float (&sums)[32][4], const std::uint32_t (&a)[4], std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
-      "{%128, %129, %130, %131}, %132, 1, 1, 1, 0;"
-      : TANDEM_SUMS64(0), TANDEM_SUMS64(16)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
 // Keeps what comes before and after from changing places with uses of these sums, which a wait alone does
@@ -209,9 +129,22 @@ __device__ inline void settle(float (&sums)[kEights][4]) {
 }
 
 #undef TANDEM_SUMS4
+#undef TANDEM_SUMS8
 #undef TANDEM_SUMS16
 #undef TANDEM_SUMS32
 #undef TANDEM_SUMS64
+#undef TANDEM_NAMES4
+#undef TANDEM_NAMES8
+#undef TANDEM_NAMES16
+#undef TANDEM_NAMES32
+#undef TANDEM_NAMES40
+#undef TANDEM_NAMES48
+#undef TANDEM_NAMES52
+#undef TANDEM_NAMES64
+#undef TANDEM_NAMES68
+#undef TANDEM_NAMES96
+#undef TANDEM_NAMES128
+#undef TANDEM_PRODUCT
 
 #endif
 

@@ -198,7 +198,8 @@ TEST("cuda matmul: equals float64 for outputs and inputs that fill no tile, and 
 
 TEST("cuda matmul: stores bf16, or adds to what is there, by every kernel") {
   for (const std::int64_t outputs : {40, 41}) {  // 41: no row but the first is aligned
-    for (const int rows : {5, 67}) {
+    // Of 200 rows, tiles of 64 are of unequal height, so that a box holds rows of the next one.
+    for (const int rows : {5, 67, 200}) {
       const Problem problem(rows, outputs, 128, WeightClass::int8);
       const std::vector<bf16> before = randomBf16s(rows * outputs, 4);
       const auto exact = problem.logits();
@@ -252,10 +253,15 @@ TEST("cuda matmul: all kernels gate alike") {
 
 TEST("cuda matmul: a row's bits do not depend on the rows beside it nor on the SMs") {
   for (const WeightClass weightClass : kClasses) {
-    const Problem problem(150, 72, 264, weightClass);
+    const Problem problem(280, 72, 264, weightClass);
     const auto together = problem.logits();
-    for (const auto& [first, count, sms] :
-         {std::tuple{0, 1, 1}, {149, 1, 132}, {3, 9, 2}, {64, 65, 8}, {0, 150, 1}, {0, 150, 64}}) {
+    for (const auto& [first, count, sms] : {std::tuple{0, 1, 1},
+                                            {279, 1, 132},
+                                            {3, 9, 2},
+                                            {64, 65, 8},
+                                            {7, 257, 132},
+                                            {0, 280, 1},
+                                            {0, 280, 64}}) {
       const auto some = problem.logits(first, count, sms);
       isTrue(std::equal(some.begin(), some.end(), together.begin() + first * problem.outputs),
              std::to_string(count) + " rows from " + std::to_string(first) + " on " + std::to_string(sms));
@@ -267,8 +273,12 @@ TEST("cuda matmul: a row's bits do not depend on the rows beside it nor on the S
 TEST("cuda matmul: all kernels give the same bits") {
   std::size_t turn = 0;
   for (const WeightClass weightClass : kClasses) {
-    for (const auto& [rows, outputs, inputs] :
-         {std::tuple{1, 24, 72}, {9, 136, 200}, {70, 264, 136}, {130, 520, 64}, {200, 72, 328}}) {
+    for (const auto& [rows, outputs, inputs] : {std::tuple{1, 24, 72},
+                                                {9, 136, 200},
+                                                {70, 264, 136},
+                                                {130, 520, 64},
+                                                {200, 72, 328},
+                                                {265, 40, 128}}) {
       const Problem problem(rows, outputs, inputs, weightClass);
       const auto first = problem.logitsBy(kernels(rows, weightClass)[0]);
       expectLogits(problem, first, true, shapeOf(problem));

@@ -15,6 +15,7 @@
 #include "cuda/argmax.h"
 #include "cuda/decode-attention.h"
 #include "cuda/gather-pages.h"
+#include "cuda/matmul-plan.h"
 #include "cuda/matmul.h"
 #include "cuda/partition-attention.h"
 #include "cuda/partition-runs.h"
@@ -410,8 +411,16 @@ std::vector<MatrixShape> matrices() {
           {"head", kShape.vocab, kShape.hidden}};
 }
 
-// Of at most so many rows a matmul is bound by reading W once.
-constexpr int kFewRows = 64;
+// The head multiplies the rows that are sampled, and those are few. One matrix shows rows between the tiles:
+// a prompt's chunk often comes with some streams.
+std::vector<int> rowCounts(const MatrixShape& matrix) {
+  if (kTiny) return matrix.outputs == kShape.vocab ? std::vector{1} : std::vector{1, 65};
+  if (matrix.outputs == kShape.vocab) return {1, 8, 16, 64};
+  if (matrix.outputs == 2 * kShape.ffn) {
+    return {1, 8, 16, 64, 192, 256, 257, 264, 320, 384, 512, 2048, 4096};
+  }
+  return {1, 8, 16, 64, 256, 512, 2048, 4096};
+}
 
 void benchMatmul(Bench& bench, const MatrixShape& matrix, WeightClass weightClass, int rows, int sms,
                  bool share, WeightsInTurn& weights, bf16* x, void* y) {
@@ -426,7 +435,7 @@ void benchMatmul(Bench& bench, const MatrixShape& matrix, WeightClass weightClas
         {x, &weights.next(), nullptr, y, head ? cuda::Epilogue::logits : cuda::Epilogue::store, rows}, sms,
         kStream);
   };
-  if (rows <= kFewRows) {
+  if (rows <= cuda::kFewRows) {
     bench.memoryBound(title, static_cast<double>(weights.bytesEach()), enqueue);
   } else {
     bench.computeBound(title, 2.0 * rows * outputs * inputs, enqueue);
@@ -434,19 +443,15 @@ void benchMatmul(Bench& bench, const MatrixShape& matrix, WeightClass weightClas
 }
 
 void benchMatmuls(Bench& bench, int sms) {
-  const std::vector<int> rowCounts =
-      kTiny ? std::vector<int>{1, 65} : std::vector<int>{1, 8, 16, 64, 256, 512, 2048, 4096};
-  const int most = rowCounts.back(), widest = std::max(2 * kShape.ffn, kShape.hidden);
+  const int most = kTiny ? 65 : 4096, widest = std::max(2 * kShape.ffn, kShape.hidden);
   DeviceArray<bf16> x =
       test::repeated(test::randomBf16s(1 << 16, 5), static_cast<std::size_t>(most) * widest);
   DeviceArray<bf16> y(std::max(static_cast<std::size_t>(most) * widest,
-                               static_cast<std::size_t>(kFewRows) * kShape.vocab * 2));
+                               static_cast<std::size_t>(cuda::kFewRows) * kShape.vocab * 2));
   for (const WeightClass weightClass : {WeightClass::bf16, WeightClass::int8}) {
     for (const MatrixShape& matrix : matrices()) {
       WeightsInTurn weights({matrix.outputs, matrix.inputs}, weightClass);
-      for (const int rows : rowCounts) {
-        // The head multiplies the rows that are sampled, and those are few.
-        if (matrix.outputs == kShape.vocab && rows > kFewRows) continue;
+      for (const int rows : rowCounts(matrix)) {
         benchMatmul(bench, matrix, weightClass, rows, sms, false, weights, x.data(), y.data());
         if (matrix.outputs != kShape.qkvWidth()) continue;
         benchMatmul(bench, matrix, weightClass, rows, sms / 2, true, weights, x.data(), y.data());

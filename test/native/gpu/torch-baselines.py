@@ -75,13 +75,21 @@ def matmul(rows, outputs, inputs):
     return work
 
 
+def rows_of(name):
+    """Those of gpu-bench."""
+    if name == "head":
+        return (1, 8, 16, 64)
+    between = (192, 256, 257, 264, 320, 384, 512) if name == "gate-up" else (256, 512)
+    return (1, 8, 16, 64, *between, 2048, 4096)
+
+
 def cases():
     for sequences, tokens in ((64, 8192), (16, 2048), (1, 8192), (1, 32768)):
         yield f"decodeAttention bf16 {sequences} x {tokens}", lambda s=sequences, t=tokens: attention(s, t)
     for tokens, context in PREFILLS:
         yield f"prefillAttention bf16 {tokens} behind {context}", lambda a=(tokens, context): prefill(*a)
     for name, (outputs, inputs) in MATRICES.items():
-        for rows in (1, 8, 16, 64) if name == "head" else (1, 8, 16, 64, 256, 512, 2048, 4096):
+        for rows in rows_of(name):
             yield f"matmul bf16 {name} {rows} x {outputs} x {inputs}", lambda a=(rows, outputs, inputs): matmul(*a)
 
 

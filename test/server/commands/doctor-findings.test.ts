@@ -89,6 +89,7 @@ describe('doctor', () => {
       name: 'NVIDIA X',
       computeCapability: '9.0',
       memoryBytes: 80 * 2 ** 30,
+      l2Bytes: 50 * 2 ** 20,
       sms: 132,
       smallestGroup: 8,
       problem: '',
