@@ -41,6 +41,12 @@ void attendSpans(const AttentionKernels& kernels, ThreadTeam& team, AttentionWor
   }
 }
 
+std::int64_t spansOf(const std::vector<AttentionBlock>& blocks) {
+  std::int64_t spans = 0;
+  for (const AttentionBlock& block : blocks) spans += block.spans();
+  return spans;
+}
+
 }  // namespace
 
 void attention(Isa isa, ThreadTeam& team, AttentionWorkspace& workspace, Tensor qkv,
@@ -50,14 +56,13 @@ void attention(Isa isa, ThreadTeam& team, AttentionWorkspace& workspace, Tensor 
   validate(problem);
   const AttentionKernels kernels = attentionKernels(isa);
   AttentionWorkspace::Impl& scratch = workspace.impl();
-  scratch.prepare(team.size(), problem);
-  std::int64_t spans = 0;
-  for (const AttentionBlock& block : scratch.blocks) spans += block.spans();
+  // How heads are cut into blocks, and blocks into spans, changes no bit, so it may depend on the team. Below
+  // four pieces of work a thread, the last ones to finish would leave too much of the team idle.
+  const std::int64_t enough = team.size() > 1 ? 4 * team.size() : 1;
+  scratch.prepare(team.size(), problem, true);
+  if (spansOf(scratch.blocks) < enough) scratch.prepare(team.size(), problem, false);
   const auto blocks = static_cast<std::int64_t>(scratch.blocks.size());
-
-  // Which way is taken changes no bit, so it may depend on the team. Below four blocks a thread, the last
-  // ones to finish would leave too much of the team idle.
-  if (team.size() > 1 && blocks < 4 * team.size() && spans > blocks) {
+  if (blocks < enough && spansOf(scratch.blocks) > blocks) {
     attendSpans(kernels, team, scratch, problem);
     return;
   }

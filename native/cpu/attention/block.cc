@@ -33,7 +33,8 @@ void validate(const AttentionProblem& problem) {
   }
 }
 
-void appendBlocks(const AttentionProblem& problem, int entryIndex, std::vector<AttentionBlock>& blocks) {
+void appendBlocks(const AttentionProblem& problem, int entryIndex, bool wholePages,
+                  std::vector<AttentionBlock>& blocks) {
   const EntryRows& entry = problem.entries[entryIndex];
   const AttentionShape& shape = problem.shape;
   const int group = shape.heads / shape.kvHeads;
@@ -44,10 +45,13 @@ void appendBlocks(const AttentionProblem& problem, int entryIndex, std::vector<A
     const std::int64_t oldest =
         shape.window > 0 ? std::max<std::int64_t>(0, entry.position + row - shape.window + 1) : 0;
     const std::int64_t newest = entry.position + end - 1;
-    for (int kvHead = 0; kvHead < shape.kvHeads; ++kvHead) {
+    const int count = static_cast<int>(end - row);
+    const int together = wholePages && count * shape.heads <= kBlockQueries ? shape.kvHeads : 1;
+    for (int kvHead = 0; kvHead < shape.kvHeads; kvHead += together) {
       for (int first = 0; first < group; first += heads) {
-        blocks.push_back({entryIndex, kvHead, kvHead * group + first, std::min(heads, group - first), row,
-                          static_cast<int>(end - row), oldest / kPageTokens, newest / kPageTokens + 1});
+        blocks.push_back({entryIndex, kvHead, together, kvHead * group + first,
+                          std::min(heads, group - first), row, count, oldest / kPageTokens,
+                          newest / kPageTokens + 1});
       }
     }
   }

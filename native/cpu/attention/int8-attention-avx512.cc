@@ -82,7 +82,7 @@ void scoreQueries(const QueryTile& tile, const Page& page, int first, std::int32
   const std::int16_t* q = tile.numbers + first * kNumbersStride;
   for (int eight = 0; eight < tile.headDim / 8; ++eight, q += 8) {
     unroll<4>([&](auto pair) {
-      next.step<2>();
+      next.step<1>();
       const __m512i keys0 = page.template key<2 * pair>(eight),
                     keys1 = page.template key<2 * pair + 1>(eight);
       unroll<R>([&](auto r) {
@@ -111,7 +111,7 @@ void addValues(const QueryTile& tile, const Page& page, const Int8Weights& weigh
   const std::int16_t* p = weights.numbers + first * kPageTokens;
   for (int half = 0; half < 2; ++half) {
     unroll<8>([&](auto pair) {
-      next.step<4>();
+      next.step<3>();
       __m512i v[C];
       unroll<C>([&](auto c) { v[c] = page.template value<pair>(channel / 16 + c, half); });
       unroll<R>([&](auto r) {

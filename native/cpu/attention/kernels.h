@@ -71,6 +71,12 @@ struct PageCodes {
   // [2 * kPageTokens * headDim]. Null where a page meets one tile only.
   std::int16_t* unpacked = nullptr;
   bool isUnpacked = false;
+
+  // To the next KV head.
+  void advance(std::size_t headBytes) {
+    for (const std::byte** part : {&keys, &values, &keyScales, &valueScales}) *part += headBytes;
+    isUnpacked = false;
+  }
 };
 
 // Queries as whole numbers of 15 bits and a sign, the largest of each 32767: number = q / unit, rounded.

@@ -24,6 +24,30 @@ float higherOf(float highest, float promise) {
   return promise == promise ? std::max(highest, promise) : std::numeric_limits<float>::infinity();
 }
 
+PageCodes codesIn(const std::byte* page, const PageFormat& format, int kvHead) {
+  PageCodes codes;
+  codes.keys = page + format.keys(kvHead);
+  codes.values = page + format.values(kvHead);
+  codes.keyScales = page + format.keyScales(kvHead);
+  codes.valueScales = page + format.valueScales(kvHead);
+  return codes;
+}
+
+Prefetch prefetchOf(const std::byte* headBlock, std::size_t bytes, PrecisionClass precision) {
+  Prefetch ahead;
+  ahead.lines = static_cast<int>(bytes / 64);
+  // Of packed pages the scales are read first, which lie behind.
+  const bool backwards = isPacked(precision);
+  ahead.at = reinterpret_cast<const char*>(headBlock) + (backwards ? (ahead.lines - 1) * 64 : 0);
+  ahead.stride = backwards ? -64 : 64;
+  return ahead;
+}
+
+// Tiles are of one KV head's queries.
+int tilesOfKvHead(const AttentionBlock& block) {
+  return (block.queriesOfKvHead() + kTileQueries - 1) / kTileQueries;
+}
+
 }  // namespace
 
 void AttentionWorker::reserve(int headDim, int stride) {
@@ -66,8 +90,8 @@ void AttentionWorker::weighPages(const AttentionKernels& kernels, const Attentio
     std::fill_n(maxima, queries, kNothingSeen);
     std::fill_n(lanes, queries * kSumLanes, 0.0f);
     if (problem.views[block.entry].pages[page] != nullptr) {
-      attendPages(kernels, problem, block, page, 1, page + 1 < block.endPage ? page + 1 : -1,
-                  {maxima, lanes, nullptr});
+      setTiles(problem, block, {maxima, lanes, nullptr});
+      attendPages(kernels, problem, block, page, 1, page + 1 < block.endPage ? page + 1 : -1);
     }
     for (int query = 0; query < queries; ++query) {
       sums[query] = std::accumulate(lanes + query * kSumLanes, lanes + (query + 1) * kSumLanes, 0.0f);
@@ -87,8 +111,9 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
   const SoftmaxState total = SoftmaxState::in(total_.data(), block.queries(), headDim);
   total.clear(block.queries(), headDim);
   const auto attendAll = [&](std::int64_t first, std::int64_t end) {
+    setTiles(problem, block, total);
     for (std::int64_t page = first; page < end; ++page) {
-      attendPages(kernels, problem, block, page, 1, page + 1 < end ? page + 1 : -1, total);
+      attendPages(kernels, problem, block, page, 1, page + 1 < end ? page + 1 : -1);
     }
   };
   loadQueries(kernels, problem, block, &sinkTurn);
@@ -102,6 +127,7 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
     const SoftmaxState state{total.maximum + first, total.sum + first * kSumLanes,
                              total.out + first * headDim};
     const auto count = static_cast<std::int64_t>(selected_.size());
+    setTiles(problem, own, state);
     std::int64_t loaded = -1;
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t absent = midEnd - selected_[i] - (count - i);
@@ -110,7 +136,7 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
         loadQueries(kernels, problem, own, &turn);
         loaded = absent;
       }
-      attendPages(kernels, problem, own, selected_[i], 1, i + 1 < count ? selected_[i + 1] : -1, state);
+      attendPages(kernels, problem, own, selected_[i], 1, i + 1 < count ? selected_[i + 1] : -1);
     }
   }
   loadQueries(kernels, problem, block);
@@ -177,7 +203,8 @@ float AttentionWorker::highestScore(const AttentionKernels& kernels, const Atten
   std::fill_n(maxima, block.queries(), kNothingSeen);
   std::fill_n(sums, block.queries() * kSumLanes, 0.0f);
   loadQueries(kernels, problem, block, &turn);
-  attendPages(kernels, problem, block, page, 1, -1, {maxima, sums, nullptr});
+  setTiles(problem, block, {maxima, sums, nullptr});
+  attendPages(kernels, problem, block, page, 1, -1);
   float highest = -std::numeric_limits<float>::infinity();
   for (int query = 0; query < block.queries(); ++query) highest = higherOf(highest, maxima[query]);
   return highest;
@@ -187,9 +214,9 @@ void AttentionWorker::writeOut(const AttentionProblem& problem, const AttentionB
                                const SoftmaxState& state) {
   const int headDim = problem.shape.headDim;
   for (int query = 0; query < block.queries(); ++query) {
-    const std::int64_t row = problem.entries[block.entry].row + block.firstRow + query / block.heads;
-    const std::int64_t head = block.firstHead + query % block.heads;
-    state.finish(query, headDim, problem.out.floats() + row * problem.out.cols + head * headDim);
+    const std::int64_t row = problem.entries[block.entry].row + block.rowOf(query);
+    state.finish(query, headDim,
+                 problem.out.floats() + row * problem.out.cols + std::int64_t{block.headOf(query)} * headDim);
   }
 }
 
@@ -199,9 +226,9 @@ void AttentionWorker::loadQueries(const AttentionKernels& kernels, const Attenti
   float turned[kMaxHeadDim];
   scale_ = problem.scale();
   for (int query = 0; query < block.queries(); ++query) {
-    const std::int64_t row = problem.entries[block.entry].row + block.firstRow + query / block.heads;
-    const std::int64_t head = block.firstHead + query % block.heads;
-    const float* source = problem.qkv.floats() + row * problem.qkv.cols + head * headDim;
+    const std::int64_t row = problem.entries[block.entry].row + block.rowOf(query);
+    const float* source =
+        problem.qkv.floats() + row * problem.qkv.cols + std::int64_t{block.headOf(query)} * headDim;
     if (turn) {
       std::copy_n(source, headDim, turned);
       rotateHead({turned, static_cast<std::size_t>(headDim)}, turn->cosines, turn->sines);
@@ -222,6 +249,7 @@ void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const Attent
   const std::int64_t first = std::max(block.firstPage, span * kSpanPages);
   const std::int64_t end = std::min(block.endPage, (span + 1) * kSpanPages);
   state.clear(block.queries(), problem.shape.headDim);
+  setTiles(problem, block, state);
   const KvView& view = problem.views[block.entry];
   for (std::int64_t page = first; page < end;) {
     if (view.pages[page] == nullptr) {  // given up
@@ -238,99 +266,111 @@ void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const Attent
       ++count;
     }
     const std::int64_t next = page + count;
-    attendPages(kernels, problem, block, page, count, next < end ? next : -1, state);
+    attendPages(kernels, problem, block, page, count, next < end ? next : -1);
     page = next;
   }
 }
 
 void AttentionWorker::attendPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                                   const AttentionBlock& block, std::int64_t page, int count,
-                                  std::int64_t next, const SoftmaxState& state) {
+                                  std::int64_t next) {
   const KvView& view = problem.views[block.entry];
   const PageFormat format = view.formatOf(page);
-  const std::int64_t position = problem.entries[block.entry].position + block.firstRow;
+  const std::size_t headBytes = format.headBytes();
+  const bool isSeenWhole = setVisible(problem, block, page, count);
+  const AttendCodes attend = kernels.attendCodes[static_cast<int>(format.precision)];
+  PageCodes codes[kMostTogether];
   Prefetch ahead[kMostTogether];
-  for (int i = 0; i < count; ++i) {
-    std::uint32_t* visible = visible_[i];
-    for (int row = 0; row < block.rows; ++row) {
-      const std::uint32_t tokens = visibleTokens(page + i, position + row, problem.shape.window);
-      for (int head = 0; head < block.heads; ++head) *visible++ = tokens;
+  for (int i = 0; i < count; ++i) codes[i] = codesIn(view.pages[page + i], format, block.kvHead);
+  for (int head = 0; head < block.kvHeads; ++head) {
+    const bool isLast = head + 1 == block.kvHeads;
+    for (int i = 0; i < count; ++i) {
+      if (!isLast) {
+        ahead[i] = prefetchOf(codes[i].keys + headBytes, headBytes, format.precision);
+      } else if (next >= 0 && next + i < block.endPage && view.pages[next + i] != nullptr) {
+        const PageFormat other = view.formatOf(next + i);
+        ahead[i] =
+            prefetchOf(view.pages[next + i] + other.keys(block.kvHead), other.headBytes(), other.precision);
+      } else {
+        ahead[i] = {};
+      }
     }
-    if (next >= 0 && next + i < block.endPage && view.pages[next + i] != nullptr) {
-      const PageFormat other = view.formatOf(next + i);
-      const auto* begin = reinterpret_cast<const char*>(view.pages[next + i] + other.keys(block.kvHead));
-      // Of packed pages the scales are read first, which lie behind.
-      const bool backwards = isPacked(other.precision);
-      ahead[i].lines = static_cast<int>(other.headBytes() / 64);
-      ahead[i].at = backwards ? begin + (ahead[i].lines - 1) * 64 : begin;
-      ahead[i].stride = backwards ? -64 : 64;
+    if (attend) {
+      attendCodes(attend, block, head, {codes, static_cast<std::size_t>(count)}, isSeenWhole, ahead);
+    } else {
+      attendElements(kernels, block, head, format, codes[0], isSeenWhole, ahead[0]);
     }
-  }
-  if (const AttendCodes attend = kernels.attendCodes[static_cast<int>(format.precision)]) {
-    attendCodes(attend, problem, block, page, count, ahead, state);
-  } else {
-    attendElements(kernels, problem, block, page, ahead[0], state);
+    for (int i = 0; i < count; ++i) codes[i].advance(headBytes);
   }
 }
 
-void AttentionWorker::attendCodes(AttendCodes attend, const AttentionProblem& problem,
-                                  const AttentionBlock& block, std::int64_t page, int count, Prefetch* ahead,
-                                  const SoftmaxState& state) {
-  const KvView& view = problem.views[block.entry];
-  const PageFormat format = view.formatOf(page);
-  PageCodes codes[kMostTogether];
-  for (int i = 0; i < count; ++i) {
-    const std::byte* bytes = view.pages[page + i];
-    codes[i].keys = bytes + format.keys(block.kvHead);
-    codes[i].values = bytes + format.values(block.kvHead);
-    codes[i].keyScales = bytes + format.keyScales(block.kvHead);
-    codes[i].valueScales = bytes + format.valueScales(block.kvHead);
-  }
-  if (block.queries() > kTileQueries) codes[0].unpacked = unpacked_.data();
-  for (int query = 0; query < block.queries(); query += kTileQueries) {
-    const QueryTile tile = tileFrom(problem, block, query, state);
-    if (isHidden(count, query, tile.queries)) continue;
-    for (int i = 0; i < count; ++i) codes[i].visible = visible_[i] + query;
-    attend(tile, {codes, static_cast<std::size_t>(count)}, ahead);
+void AttentionWorker::attendCodes(AttendCodes attend, const AttentionBlock& block, int head,
+                                  std::span<PageCodes> codes, bool isSeenWhole, Prefetch* ahead) {
+  const int tiles = tilesOfKvHead(block);
+  if (tiles > 1) codes[0].unpacked = unpacked_.data();
+  for (int i = 0; i < tiles; ++i) {
+    const QueryTile& tile = tiles_[head * tiles + i];
+    const int query = i * kTileQueries;
+    if (!isSeenWhole && isHidden(static_cast<int>(codes.size()), query, tile.queries)) continue;
+    for (std::size_t j = 0; j < codes.size(); ++j) codes[j].visible = visible_[j] + query;
+    attend(tile, codes, ahead);
     codes[0].isUnpacked = true;
   }
 }
 
-void AttentionWorker::attendElements(const AttentionKernels& kernels, const AttentionProblem& problem,
-                                     const AttentionBlock& block, std::int64_t page, Prefetch& next,
-                                     const SoftmaxState& state) {
-  const KvView& view = problem.views[block.entry];
-  const PageFormat format = view.formatOf(page);
-  const int stride = problem.stride();
-  PageTile elements = elementsOf(kernels, view.pages[page], format, block.kvHead, next);
-  setScales(kernels, view.pages[page], format, block, stride, elements);
-  for (int query = 0; query < block.queries(); query += kTileQueries) {
-    QueryTile tile = tileFrom(problem, block, query, state);
-    if (isHidden(1, query, tile.queries)) continue;
+void AttentionWorker::attendElements(const AttentionKernels& kernels, const AttentionBlock& block, int head,
+                                     const PageFormat& format, const PageCodes& codes, bool isSeenWhole,
+                                     Prefetch& next) {
+  const int tiles = tilesOfKvHead(block);
+  PageTile elements = elementsOf(kernels, codes, format, next);
+  setScales(kernels, codes, format, block, head, elements);
+  for (int i = 0; i < tiles; ++i) {
+    QueryTile tile = tiles_[head * tiles + i];
+    const int query = i * kTileQueries;
+    if (!isSeenWhole && isHidden(1, query, tile.queries)) continue;
     elements.visible = visible_[0] + query;
     if (isPacked(format.precision)) {
-      tile.q = folded_.data() + static_cast<std::size_t>(query) * stride;
+      tile.q = folded_.data() + static_cast<std::size_t>(query) * tile.stride;
       elements.keyOffsets = offsets_ + query;
     }
     kernels.attendPage(tile, elements, next);
   }
 }
 
-QueryTile AttentionWorker::tileFrom(const AttentionProblem& problem, const AttentionBlock& block, int query,
-                                    const SoftmaxState& state) const {
-  const std::size_t first = static_cast<std::size_t>(query);
-  QueryTile tile;
-  tile.queries = std::min(kTileQueries, block.queries() - query);
-  tile.headDim = problem.shape.headDim;
-  tile.stride = problem.stride();
-  tile.scale = scale_;
-  tile.q = q_.data() + first * tile.stride;
-  tile.maximum = state.maximum + query;
-  tile.sum = state.sum + first * kSumLanes;
-  if (state.out) tile.out = state.out + first * tile.headDim;
-  tile.numbers = numbers_.data() + first * kNumbersStride;
-  tile.units = units_ + query;
-  return tile;
+void AttentionWorker::setTiles(const AttentionProblem& problem, const AttentionBlock& block,
+                               const SoftmaxState& state) {
+  const int queries = block.queriesOfKvHead();
+  QueryTile* tile = tiles_;
+  for (int head = 0; head < block.kvHeads; ++head) {
+    for (int query = 0; query < queries; query += kTileQueries, ++tile) {
+      const auto first = static_cast<std::size_t>(head * queries + query);
+      tile->queries = std::min(kTileQueries, queries - query);
+      tile->headDim = problem.shape.headDim;
+      tile->stride = problem.stride();
+      tile->scale = scale_;
+      tile->q = q_.data() + first * tile->stride;
+      tile->maximum = state.maximum + first;
+      tile->sum = state.sum + first * kSumLanes;
+      tile->out = state.out ? state.out + first * tile->headDim : nullptr;
+      tile->numbers = numbers_.data() + first * kNumbersStride;
+      tile->units = units_ + first;
+    }
+  }
+}
+
+bool AttentionWorker::setVisible(const AttentionProblem& problem, const AttentionBlock& block,
+                                 std::int64_t page, int count) {
+  const std::int64_t position = problem.entries[block.entry].position + block.firstRow;
+  std::uint32_t byAll = 0xffffffffu;
+  for (int i = 0; i < count; ++i) {
+    std::uint32_t* visible = visible_[i];
+    for (int row = 0; row < block.rows; ++row) {
+      const std::uint32_t tokens = visibleTokens(page + i, position + row, problem.shape.window);
+      for (int head = 0; head < block.heads; ++head) *visible++ = tokens;
+      byAll &= tokens;
+    }
+  }
+  return byAll == 0xffffffffu;
 }
 
 bool AttentionWorker::isHidden(int pages, int query, int queries) const {
@@ -342,41 +382,38 @@ bool AttentionWorker::isHidden(int pages, int query, int queries) const {
   return true;
 }
 
-PageTile AttentionWorker::elementsOf(const AttentionKernels& kernels, const std::byte* page,
-                                     const PageFormat& format, int kvHead, Prefetch& next) {
-  const std::byte* keys = page + format.keys(kvHead);
-  const std::byte* values = page + format.values(kvHead);
+PageTile AttentionWorker::elementsOf(const AttentionKernels& kernels, const PageCodes& codes,
+                                     const PageFormat& format, Prefetch& next) {
   PageTile tile;
   tile.keys = keys_.data();
   tile.values = values_.data();
   if (isPacked(format.precision)) {
     const int bits = bitsOf(format.precision);
-    kernels.unpackCodes(bits, keys, format.headDim, 0, keys_.data(), next);
-    kernels.unpackCodes(bits, values, format.headDim, format.headDim / 16, values_.data(), next);
+    kernels.unpackCodes(bits, codes.keys, format.headDim, 0, keys_.data(), next);
+    kernels.unpackCodes(bits, codes.values, format.headDim, format.headDim / 16, values_.data(), next);
   } else if (format.precision == PrecisionClass::int8) {
-    const auto codes = [](const std::byte* bytes) { return reinterpret_cast<const std::int8_t*>(bytes); };
-    kernels.expandCodes(codes(keys), keys_.data(), format.tileElements(), next);
-    kernels.expandCodes(codes(values), values_.data(), format.tileElements(), next);
+    const auto int8 = [](const std::byte* bytes) { return reinterpret_cast<const std::int8_t*>(bytes); };
+    kernels.expandCodes(int8(codes.keys), keys_.data(), format.tileElements(), next);
+    kernels.expandCodes(int8(codes.values), values_.data(), format.tileElements(), next);
   } else {
-    tile.keys = reinterpret_cast<const bf16*>(keys);
-    tile.values = reinterpret_cast<const bf16*>(values);
+    tile.keys = reinterpret_cast<const bf16*>(codes.keys);
+    tile.values = reinterpret_cast<const bf16*>(codes.values);
   }
   return tile;
 }
 
-void AttentionWorker::setScales(const AttentionKernels& kernels, const std::byte* page,
-                                const PageFormat& format, const AttentionBlock& block, int stride,
+void AttentionWorker::setScales(const AttentionKernels& kernels, const PageCodes& codes,
+                                const PageFormat& format, const AttentionBlock& block, int head,
                                 PageTile& tile) {
-  const std::byte* keyScales = page + format.keyScales(block.kvHead);
-  const std::byte* valueScales = page + format.valueScales(block.kvHead);
   if (format.precision == PrecisionClass::int8) {
-    tile.keyScales = reinterpret_cast<const float*>(keyScales);
-    tile.valueScales = reinterpret_cast<const float*>(valueScales);
+    tile.keyScales = reinterpret_cast<const float*>(codes.keyScales);
+    tile.valueScales = reinterpret_cast<const float*>(codes.valueScales);
   } else if (isPacked(format.precision)) {
-    const auto* steps = reinterpret_cast<const bf16*>(keyScales);
-    kernels.foldQueries({block.queries(), format.headDim, stride, q_.data(), steps, steps + format.headDim,
-                         folded_.data(), offsets_});
-    const auto* scales = reinterpret_cast<const bf16*>(valueScales);
+    const auto* steps = reinterpret_cast<const bf16*>(codes.keyScales);
+    const QueryTile& first = tiles_[head * tilesOfKvHead(block)];
+    kernels.foldQueries({block.queriesOfKvHead(), format.headDim, first.stride, first.q, steps,
+                         steps + format.headDim, folded_.data(), offsets_});
+    const auto* scales = reinterpret_cast<const bf16*>(codes.valueScales);
     for (int i = 0; i < 2 * kPageTokens; ++i) valueScales_[i] = toFloat(scales[i]);
     tile.valueScales = valueScales_;
     tile.valueMiddles = valueScales_ + kPageTokens;

@@ -56,28 +56,27 @@ class AttentionWorker {
   // The pages of a span, of the queries that were loaded.
   void attendLoaded(const AttentionKernels& kernels, const AttentionProblem& problem,
                     const AttentionBlock& block, std::int64_t span, const SoftmaxState& state);
-  // `count` neighbouring pages, none given up: more than one where their class is the same and is attended to
-  // by its codes, and the block is no more than a tile. `next`: those that follow, to be fetched ahead; -1:
-  // none.
+  // The block's queries that were loaded, tile by tile, adding to a state.
+  void setTiles(const AttentionProblem& problem, const AttentionBlock& block, const SoftmaxState& state);
+  // The tiles that were set meet `count` neighbouring pages, none given up: more than one where their class
+  // is the same and is attended to by its codes, and the block is no more than a tile of each KV head.
+  // `next`: those that follow, to be fetched ahead; -1: none.
   void attendPages(const AttentionKernels& kernels, const AttentionProblem& problem,
-                   const AttentionBlock& block, std::int64_t page, int count, std::int64_t next,
-                   const SoftmaxState& state);
-  // The pages of attendPages by their codes, and its only page by its elements.
-  void attendCodes(AttendCodes attend, const AttentionProblem& problem, const AttentionBlock& block,
-                   std::int64_t page, int count, Prefetch* ahead, const SoftmaxState& state);
-  void attendElements(const AttentionKernels& kernels, const AttentionProblem& problem,
-                      const AttentionBlock& block, std::int64_t page, Prefetch& next,
-                      const SoftmaxState& state);
-  // The queries from `query` on that are a tile.
-  QueryTile tileFrom(const AttentionProblem& problem, const AttentionBlock& block, int query,
-                     const SoftmaxState& state) const;
+                   const AttentionBlock& block, std::int64_t page, int count, std::int64_t next);
+  // The pages of attendPages by their codes, and its only page by its elements: those of one KV head.
+  void attendCodes(AttendCodes attend, const AttentionBlock& block, int head, std::span<PageCodes> codes,
+                   bool isSeenWhole, Prefetch* ahead);
+  void attendElements(const AttentionKernels& kernels, const AttentionBlock& block, int head,
+                      const PageFormat& format, const PageCodes& codes, bool isSeenWhole, Prefetch& next);
+  // What each row sees of the pages. Whether all rows see all of them.
+  bool setVisible(const AttentionProblem& problem, const AttentionBlock& block, std::int64_t page, int count);
   // Whether none of a tile's queries sees any of the pages.
   bool isHidden(int pages, int query, int queries) const;
   // The page's keys and values as bf16: where they lie, or written down.
-  PageTile elementsOf(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
-                      int kvHead, Prefetch& next);
-  void setScales(const AttentionKernels& kernels, const std::byte* page, const PageFormat& format,
-                 const AttentionBlock& block, int stride, PageTile& tile);
+  PageTile elementsOf(const AttentionKernels& kernels, const PageCodes& codes, const PageFormat& format,
+                      Prefetch& next);
+  void setScales(const AttentionKernels& kernels, const PageCodes& codes, const PageFormat& format,
+                 const AttentionBlock& block, int head, PageTile& tile);
 
   AlignedArray<bf16> folded_;     // the queries with a packed page's key steps in them
   float offsets_[kBlockQueries];  // and what its key middles add to their scores
@@ -86,8 +85,10 @@ class AttentionWorker {
   AlignedArray<std::int16_t> numbers_;   // the queries as whole numbers, where the kernels take them
   AlignedArray<std::int16_t> unpacked_;  // a page's codes, where several tiles meet them
   float units_[kBlockQueries];
-  std::uint32_t visible_[kMostTogether][kBlockQueries];  // of the pages at hand
-  float scale_ = 0;                                      // of the queries that were loaded
+  float scale_ = 0;  // of the queries that were loaded
+  QueryTile tiles_[kBlockQueries];
+  // By the queries of one KV head, of the pages at hand: heads see alike.
+  std::uint32_t visible_[kMostTogether][kBlockQueries];
   AlignedArray<float> total_, part_;
   std::vector<float> promises_;         // of each mid page
   std::vector<std::int64_t> selected_;  // pages

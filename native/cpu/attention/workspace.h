@@ -27,14 +27,16 @@ struct AttentionWorkspace::Impl {
   PageTurns turns;
   std::vector<float> sinkTurns;  // of each entry [headDim]
 
-  // Workers for a team, and the blocks of a problem.
-  void prepare(int threads, const AttentionProblem& problem) {
+  // Workers for a team, and the blocks of a problem: see appendBlocks.
+  void prepare(int threads, const AttentionProblem& problem, bool wholePages = false) {
     const auto team = static_cast<std::size_t>(threads);
     if (workers.size() < team) workers.resize(team);
     if (pageWeights.size() < team) pageWeights.resize(team);
     for (AttentionWorker& worker : workers) worker.reserve(problem.shape.headDim, problem.stride());
     blocks.clear();
-    for (int i = 0; i < static_cast<int>(problem.entries.size()); ++i) appendBlocks(problem, i, blocks);
+    for (int i = 0; i < static_cast<int>(problem.entries.size()); ++i) {
+      appendBlocks(problem, i, wholePages, blocks);
+    }
   }
 };
 

@@ -1,7 +1,7 @@
-// Attention alone, on heads as Llama-3's have them (32 heads, 8 KV heads of 128): decode in GB/s of pages
-// read, where the ratio to bf16's is how much of what a class saves in bytes it saves in time; prefill in
-// GFLOP/s of the products it must make (4 * headDim a row, head and visible token). Prints a line of JSON a
-// measurement; `tandem bench attention` reads them.
+// Attention alone, on heads as Llama-3's have them (32 heads, 8 KV heads of 128), and decode also on heads
+// that share no KV head, as Llama-2's: decode in GB/s of pages read, where the ratio to bf16's is how much of
+// what a class saves in bytes it saves in time; prefill in GFLOP/s of the products it must make (4 * headDim
+// a row, head and visible token). Prints a line of JSON a measurement; `tandem bench attention` reads them.
 //
 //   bench-attention [threads, 0: all] [isa]
 
@@ -28,9 +28,7 @@ using namespace tandem;
 
 namespace {
 
-constexpr AttentionShape kShape{32, 8, 128};
-constexpr std::int64_t kCols = (kShape.heads + 2 * kShape.kvHeads) * kShape.headDim;
-constexpr std::int64_t kOutCols = kShape.heads * kShape.headDim;
+constexpr AttentionShape kShared{32, 8, 128}, kUnshared{32, 32, 128};
 
 // Medians of the seconds of each in alternation, which takes about two seconds together, after one that is
 // not counted.
@@ -57,8 +55,8 @@ std::vector<double> measure(const std::vector<std::function<void()>>& bodies) {
 // The pages of one layer of some sequences, full of plausible values.
 class Cache {
  public:
-  Cache(PrecisionClass precision, int sequences, std::int64_t tokens)
-      : format_{precision, kShape.kvHeads, kShape.headDim}, tables_(sequences) {
+  Cache(const AttentionShape& shape, PrecisionClass precision, int sequences, std::int64_t tokens)
+      : format_{precision, shape.kvHeads, shape.headDim}, tables_(sequences) {
     const std::size_t pages = static_cast<std::size_t>((tokens + kPageTokens - 1) / kPageTokens);
     const std::size_t bytes = pages * sequences * format_.pageBytes();
     memory_.reset(static_cast<std::byte*>(::operator new(bytes, kHugePage)));
@@ -69,7 +67,7 @@ class Cache {
     // One random page, repeated: drawing gigabytes of numbers would take longer than the measurement.
     std::vector<std::byte> page(format_.pageBytes());
     for (std::byte& byte : page) byte = static_cast<std::byte>(random() % 255 - 127);
-    for (int head = 0; head < kShape.kvHeads; ++head) {
+    for (int head = 0; head < shape.kvHeads; ++head) {
       std::byte* scales = page.data() + format_.keyScales(head);
       const std::size_t scaleBytes = format_.keyScaleBytes() + format_.valueScaleBytes();
       if (precision == PrecisionClass::bf16) {
@@ -111,11 +109,14 @@ class Cache {
 };
 
 // Steps of `count` tokens for each sequence, at the end of `tokens`; by cache.
-std::vector<double> measureSteps(Isa isa, ThreadTeam& team, const std::vector<Cache>& caches, int sequences,
-                                 std::int64_t tokens, std::int64_t count) {
+std::vector<double> measureSteps(Isa isa, ThreadTeam& team, const AttentionShape& shape,
+                                 const std::vector<Cache>& caches, int sequences, std::int64_t tokens,
+                                 std::int64_t count) {
+  const std::int64_t cols = std::int64_t{shape.heads + 2 * shape.kvHeads} * shape.headDim;
+  const std::int64_t outCols = std::int64_t{shape.heads} * shape.headDim;
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
-  std::vector<float> qkv(sequences * count * kCols), out(sequences * count * kOutCols);
+  std::vector<float> qkv(sequences * count * cols), out(sequences * count * outCols);
   for (float& x : qkv) x = normal(random);
   cpu::AttentionWorkspace workspace;
   const std::int64_t rows = sequences * count;
@@ -128,16 +129,18 @@ std::vector<double> measureSteps(Isa isa, ThreadTeam& team, const std::vector<Ca
         entries.push_back({i * count, count, tokens - count});
         views.push_back(cache.view(i));
       }
-      cpu::attention(isa, team, workspace, {qkv.data(), rows, kCols}, entries, views, kShape,
-                     {out.data(), rows, kOutCols});
+      cpu::attention(isa, team, workspace, {qkv.data(), rows, cols}, entries, views, shape,
+                     {out.data(), rows, outCols});
     });
   }
   return measure(steps);
 }
 
-std::vector<Cache> cachesOf(int sequences, std::int64_t tokens) {
+std::vector<Cache> cachesOf(const AttentionShape& shape, int sequences, std::int64_t tokens) {
   std::vector<Cache> caches;
-  for (const PrecisionClass precision : kPrecisionClasses) caches.emplace_back(precision, sequences, tokens);
+  for (const PrecisionClass precision : kPrecisionClasses) {
+    caches.emplace_back(shape, precision, sequences, tokens);
+  }
   return caches;
 }
 
@@ -163,20 +166,24 @@ int main(int argc, char** argv) {
   ThreadTeam team(threads);
   team.pin(std::span(cores).first(threads));
 
+  const auto decode = [&](const AttentionShape& shape, int sequences, std::int64_t tokens,
+                          const std::string& heads) {
+    const std::vector<Cache> caches = cachesOf(shape, sequences, tokens);
+    std::vector<double> bytes;
+    for (const Cache& cache : caches) bytes.push_back(static_cast<double>(cache.bytes(sequences, tokens)));
+    printRows("decode, " + std::to_string(sequences) + " x " + std::to_string(tokens) + " tokens" + heads,
+              "GB/s", measureSteps(isa, team, shape, caches, sequences, tokens, 1), bytes);
+  };
   for (const std::int64_t tokens : {1024, 8192}) {
-    for (const int sequences : {1, 8}) {
-      const std::vector<Cache> caches = cachesOf(sequences, tokens);
-      std::vector<double> bytes;
-      for (const Cache& cache : caches) bytes.push_back(static_cast<double>(cache.bytes(sequences, tokens)));
-      printRows("decode, " + std::to_string(sequences) + " x " + std::to_string(tokens) + " tokens", "GB/s",
-                measureSteps(isa, team, caches, sequences, tokens, 1), bytes);
-    }
+    for (const int sequences : {1, 8}) decode(kShared, sequences, tokens, "");
   }
+  decode(kUnshared, 1, 8192, " on 32 KV heads");
   for (const std::int64_t tokens : {512, 2048}) {
-    const std::vector<Cache> caches = cachesOf(1, tokens);
-    const double flop = 4.0 * kShape.headDim * kShape.heads * static_cast<double>(tokens) *
+    const std::vector<Cache> caches = cachesOf(kShared, 1, tokens);
+    const double flop = 4.0 * kShared.headDim * kShared.heads * static_cast<double>(tokens) *
                         static_cast<double>(tokens + 1) / 2;
     printRows("prefill, " + std::to_string(tokens) + " rows", "GFLOP/s",
-              measureSteps(isa, team, caches, 1, tokens, tokens), std::vector<double>(caches.size(), flop));
+              measureSteps(isa, team, kShared, caches, 1, tokens, tokens),
+              std::vector<double>(caches.size(), flop));
   }
 }
