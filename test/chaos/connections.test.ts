@@ -106,7 +106,7 @@ describe('a process that may open few files', () => {
     using folder = new Folder();
     const child = new TandemProcess(
       ['serve', '--port', '0', '--log-level', 'warn', '--store-file', folder.at('responses.db')],
-      { openFiles: 384 },
+      { shell: 'ulimit -n 384 && exec "$@"' },
     );
     try {
       const [, url] = await child.until('stdout', /on (http:\/\/\S+) /);

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -43,6 +45,19 @@ describe('tandem serve', () => {
     server.child.kill('SIGTERM');
     expect(await server.exit).toBe(0);
     await expect(fetch(`${url}/health`)).rejects.toThrow();
+  });
+
+  it('ends with 0 too when npm started it, which gives the signal to its shell alone', async () => {
+    const { start } = JSON.parse(
+      readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
+    ).scripts;
+    const server = new TandemProcess(['serve', '--port', '0'], {
+      shell: start.replace('node scripts/start.mjs', '"$@"'),
+    });
+    running.push(server);
+    await ready(server);
+    server.child.kill('SIGTERM');
+    expect(await once(server.child, 'exit')).toEqual([0, null]);
   });
 
   it('lets running streams finish after the first signal', async () => {

@@ -15,11 +15,11 @@ export class TandemProcess {
 
   constructor(
     args: readonly string[],
-    options: { stdin?: string; env?: Record<string, string>; openFiles?: number } = {},
+    /** `shell`: what starts it, as `"$@"`. */
+    options: { stdin?: string; env?: Record<string, string>; shell?: string } = {},
   ) {
     const command = [process.execPath, runCommand, ...args];
-    const limited = ['sh', '-c', `ulimit -n ${options.openFiles} && exec "$@"`, 'sh', ...command];
-    const [program, ...rest] = options.openFiles === undefined ? command : limited;
+    const [program, ...rest] = options.shell ? ['sh', '-c', options.shell, 'sh', ...command] : command;
     this.child = spawn(program!, rest, {
       env: { TANDEM_CORES: String(oneCore.cores), ...process.env, ...options.env },
     });
