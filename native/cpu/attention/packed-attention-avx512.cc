@@ -49,25 +49,31 @@ class PackedCodes {
   const std::byte* values_;
 };
 
-// q kt of R queries.
+// q kt of R queries; one alone in two sums, since one product waits for another.
 template <int R, int Bits>
 void scoreQueries(const QueryTile& tile, const PackedCodes<Bits>& page, const PackedQueries& queries,
                   const std::uint32_t* visible, int first, float* scores, float* highest, Prefetch& next) {
-  __m512i sums[4 * R];
-  unroll<4 * R>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
+  constexpr int kChains = R == 1 ? 2 : 1;
+  __m512i sums[kChains * 4 * R];
+  unroll<kChains * 4 * R>([&](auto i) { sums[i] = _mm512_setzero_si512(); });
   const std::int8_t* q = queries.numbers + first * kMaxHeadDim;
-  for (int eight = 0; eight < tile.headDim / 8; ++eight) {
-    const std::int8_t* numbers = q + placeOfEight(eight);
-    next.step<Bits / 2>();
-    unroll<2>([&](auto four) {
-      const __m512i low = page.template key<2 * four>(eight), high = page.template key<2 * four + 1>(eight);
-      unroll<R>([&](auto r) {
-        const __m512i channels = broadcastFour(numbers + r * kMaxHeadDim + 4 * four);
-        sums[4 * r + 2 * four] = _mm512_dpbusd_epi32(sums[4 * r + 2 * four], low, channels);
-        sums[4 * r + 2 * four + 1] = _mm512_dpbusd_epi32(sums[4 * r + 2 * four + 1], high, channels);
+  for (int pair = 0; pair < tile.headDim / 8; pair += kChains) {
+    unroll<kChains>([&](auto chain) {
+      const int eight = pair + chain;
+      const std::int8_t* numbers = q + placeOfEight(eight);
+      next.step<Bits / 2>();
+      unroll<2>([&](auto four) {
+        const __m512i low = page.template key<2 * four>(eight), high = page.template key<2 * four + 1>(eight);
+        unroll<R>([&](auto r) {
+          constexpr int kSum = (chain * R + r) * 4 + 2 * four;
+          const __m512i channels = broadcastFour(numbers + r * kMaxHeadDim + 4 * four);
+          sums[kSum] = _mm512_dpbusd_epi32(sums[kSum], low, channels);
+          sums[kSum + 1] = _mm512_dpbusd_epi32(sums[kSum + 1], high, channels);
+        });
       });
     });
   }
+  if constexpr (kChains == 2) unroll<4>([&](auto i) { sums[i] = _mm512_add_epi32(sums[i], sums[4 + i]); });
   const __m512 unseen = _mm512_set1_ps(-__builtin_inff());
   unroll<R>([&](auto r) {
     const int query = first + r;
@@ -99,7 +105,7 @@ void addValues(const QueryTile& tile, std::span<const PageCodes> pages, const Pa
     const PackedCodes<Bits> page(pages[i]);
     const std::uint8_t* p = weights.numbers[i] + first * kPageTokens;
     for (int half = 0; half < 2; ++half, p += kPageTokens / 2) {
-      next[i].step<4>();
+      next[i].step<(C > 4 ? C : 4)>();
       unroll<4>([&](auto four) {
         __m512i v[C];
         unroll<C>([&](auto c) { v[c] = page.template value<four>(channel / 16 + c, half); });
@@ -141,7 +147,9 @@ void attend(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* n
   packedSoftmax<Bits>(tile, pages, scores, weights, next);
   if (!tile.out) return;
   byGroups<4>(tile.queries, [&](auto r, int first) {
-    byGroups<4>(tile.headDim / 16, [&](auto c, int column) {
+    // As many sums as keep products from waiting for each other.
+    constexpr int kColumns = r == 1 ? 8 : 4;
+    byGroups<kColumns>(tile.headDim / 16, [&](auto c, int column) {
       addValues<r, c, Bits>(tile, pages, weights, first, column * 16, next);
     });
   });
