@@ -51,7 +51,8 @@ export const sections: Readonly<Record<string, Section>> = {
   attention: {
     title: 'Attention on the processor',
     about:
-      'Heads as Llama-3 has them (32, on 8 KV heads of 128). Decode in bytes of pages read; baseline is bf16 pages, so a ratio ' +
+      'Heads as Llama-3 has them (32, on 8 KV heads of 128), but where 32 KV heads are named. Decode in bytes of pages read; ' +
+      'baseline is bf16 pages, so a ratio ' +
       'is the part of what a class saves in bytes that it saves in time. The smaller the codes, the more they are bound by ' +
       'their products, which are as many whatever the class ' +
       '([why, and by how much](kv-cache.md#how-fast-attention-reads-them)).',
