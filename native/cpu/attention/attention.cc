@@ -60,7 +60,7 @@ void attention(Isa isa, ThreadTeam& team, AttentionWorkspace& workspace, Tensor 
   // four pieces of work a thread, the last ones to finish would leave too much of the team idle.
   const std::int64_t enough = team.size() > 1 ? 4 * team.size() : 1;
   scratch.prepare(team.size(), problem, true);
-  if (spansOf(scratch.blocks) < enough) scratch.prepare(team.size(), problem, false);
+  if (spansOf(scratch.blocks) < enough) scratch.cutBlocks(problem, false);
   const auto blocks = static_cast<std::int64_t>(scratch.blocks.size());
   if (blocks < enough && spansOf(scratch.blocks) > blocks) {
     attendSpans(kernels, team, scratch, problem);

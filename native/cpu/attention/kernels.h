@@ -60,7 +60,7 @@ struct PageTile {
   const std::uint32_t* visible = nullptr;
 };
 
-// The same block as it lies in a page of int8, int4 or int2.
+// The same block as it lies in a page; one of bf16 has no scales.
 struct PageCodes {
   const std::byte* keys = nullptr;
   const std::byte* values = nullptr;

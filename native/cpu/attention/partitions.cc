@@ -39,7 +39,7 @@ void attendPartitions(Isa isa, ThreadTeam& team, AttentionWorkspace& workspace, 
   validatePartitions(problem, partitions, rope);
   const AttentionKernels kernels = attentionKernels(isa);
   AttentionWorkspace::Impl& scratch = workspace.impl();
-  scratch.prepare(team.size(), problem);
+  scratch.prepare(team.size(), problem, false);
   std::int64_t longest = 0;
   for (const PagePartitions& one : partitions) longest = std::max(longest, one.midPages());
   scratch.turns.prepare(rope, longest + 1);

@@ -66,7 +66,7 @@ void probe(Isa isa, ThreadTeam& team, AttentionWorkspace& workspace, Tensor qkv,
   }
   const AttentionKernels kernels = attentionKernels(isa);
   AttentionWorkspace::Impl& scratch = workspace.impl();
-  scratch.prepare(team.size(), problem);
+  scratch.prepare(team.size(), problem, false);
   team.forEach(static_cast<std::int64_t>(scratch.blocks.size()), [&](std::int64_t i, int thread) {
     const AttentionBlock& block = scratch.blocks[i];
     const auto cells = static_cast<std::size_t>(block.endPage - block.firstPage) * block.queries();

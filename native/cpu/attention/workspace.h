@@ -27,12 +27,17 @@ struct AttentionWorkspace::Impl {
   PageTurns turns;
   std::vector<float> sinkTurns;  // of each entry [headDim]
 
-  // Workers for a team, and the blocks of a problem: see appendBlocks.
-  void prepare(int threads, const AttentionProblem& problem, bool wholePages = false) {
+  // Workers for a team, and the blocks of a problem.
+  void prepare(int threads, const AttentionProblem& problem, bool wholePages) {
     const auto team = static_cast<std::size_t>(threads);
     if (workers.size() < team) workers.resize(team);
     if (pageWeights.size() < team) pageWeights.resize(team);
     for (AttentionWorker& worker : workers) worker.reserve(problem.shape.headDim, problem.stride());
+    cutBlocks(problem, wholePages);
+  }
+
+  // See appendBlocks.
+  void cutBlocks(const AttentionProblem& problem, bool wholePages) {
     blocks.clear();
     for (int i = 0; i < static_cast<int>(problem.entries.size()); ++i) {
       appendBlocks(problem, i, wholePages, blocks);
