@@ -32,8 +32,8 @@ using Sums = std::int32_t __attribute__((vector_size(64)));
 // Asks for a step's lines of what is read later.
 template <int Lines>
 [[gnu::always_inline]] inline void prefetchStep(const char*& ahead) {
-  // What is read next belongs near; what other rows' tiles come before would push these rows' panel out.
-  constexpr auto kWhere = Lines == kVectors ? _MM_HINT_T0 : _MM_HINT_T1;
+  // What many tiles ask for, a line each, comes long before it is read, and would push their panel out.
+  constexpr auto kWhere = Lines == 1 ? _MM_HINT_T1 : _MM_HINT_T0;
   unroll<Lines>([&](auto line) __attribute__((always_inline)) { _mm_prefetch(ahead + line * 64, kWhere); });
   ahead += Lines * 64;
 }

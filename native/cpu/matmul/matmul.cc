@@ -15,8 +15,9 @@ namespace {
 // A block of rows is small enough for its sums [rows][kPanel] to stay in the L2 cache, and large enough that
 // a panel is read from memory few times.
 constexpr std::int64_t kRowBlock = 256;
-// As much of a panel is used for all rows before the next: two thirds of an L1 cache.
-constexpr std::size_t kPanelBlockBytes = 32 << 10;
+// As much of a panel is used for all rows before the next: two thirds of an L1 cache. Two tiles are done with
+// a block before memory has brought another, which must come to that cache while this one still is there.
+constexpr std::size_t kBlockBytes = 32 << 10, kBlockBytesOfTwo = 8 << 10;
 
 }  // namespace
 
@@ -105,36 +106,39 @@ struct PanelBlocks {
   const std::uint8_t* codes;
   std::size_t bytes;         // of the panel
   const std::uint8_t* next;  // the panel that this thread most likely takes next
+  std::int64_t tiles;        // that use a block
+  std::size_t blockBytes;
 
-  // What tile `tile` of `count` prefetches while it multiplies the block at byte `at`. One tile reads its
-  // panel as a stream. More tiles read the first time from memory and then from a cache; so that memory does
-  // not rest meanwhile, each asks for its share of the following block.
-  Ahead ahead(std::size_t at, std::int64_t tile, std::int64_t count) const {
+  // What tile `tile` prefetches while it multiplies the block at byte `at`. One tile reads its panel as a
+  // stream. More tiles read the first time from memory and then from a cache; so that memory does not rest
+  // meanwhile, each asks for its share of the following block.
+  Ahead ahead(std::size_t at, std::int64_t tile) const {
     constexpr std::size_t kStream = 4096;
     constexpr int kStepLines = kPanel * 4 / 64;
-    if (count == 1) return {reinterpret_cast<const char*>(codes + at + kStream), kStepLines};
-    const int lines = count < kStepLines ? kStepLines / 2 : 1;
+    if (tiles == 1) return {reinterpret_cast<const char*>(codes + at + kStream), kStepLines};
+    const int lines = tiles < kStepLines ? kStepLines / 2 : 1;
     if (tile * lines >= kStepLines) return {nullptr, 0};
-    const std::size_t following = at + kPanelBlockBytes;
+    const std::size_t following = at + blockBytes;
     const std::uint8_t* from = following < bytes ? codes + following : next;
-    return {reinterpret_cast<const char*>(from) + tile * lines * (kPanelBlockBytes / kStepLines), lines};
+    return {reinterpret_cast<const char*>(from) + tile * lines * (blockBytes / kStepLines), lines};
   }
 };
 
 // sums [rows][kPanel] of one panel for the rows [rowBegin, rowBegin + rows); `next` is the panel after it.
 void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight& w, std::size_t panel,
               std::size_t next, std::int64_t rowBegin, std::int64_t rows, float* sums) {
-  const PanelBlocks blocks{w.panel(panel), w.panelBytes(), w.panel(next)};
-  const std::size_t inputBytes = w.panelBytes() / w.paddedInputs();
-  const std::size_t blockInputs = kPanelBlockBytes / inputBytes;
   // Tiles of nearly equal height: 8 rows are 4 and 4, since the fewer rows a tile has, the more it waits for
   // the panel. Three would share a step's lines unevenly, where they are asked for.
   std::int64_t count = (rows + kernels.tileRows - 1) / kernels.tileRows;
   if (count == 3 && kernels.readsAhead) count = 4;
+  const std::size_t blockBytes = count == 2 && kernels.readsAhead ? kBlockBytesOfTwo : kBlockBytes;
+  const PanelBlocks blocks{w.panel(panel), w.panelBytes(), w.panel(next), count, blockBytes};
+  const std::size_t inputBytes = w.panelBytes() / w.paddedInputs();
+  const std::size_t blockInputs = blockBytes / inputBytes;
   const auto tiles = [&](std::size_t input, auto&& body) {
     for (std::int64_t tile = 0; tile < count; ++tile) {
       const std::int64_t row = rows * tile / count, end = rows * (tile + 1) / count;
-      body(rowBegin + row, static_cast<int>(end - row), blocks.ahead(input * inputBytes, tile, count),
+      body(rowBegin + row, static_cast<int>(end - row), blocks.ahead(input * inputBytes, tile),
            sums + row * kPanel);
     }
   };
