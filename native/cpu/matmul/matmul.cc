@@ -166,6 +166,15 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
   }
 }
 
+// Panels that a thread takes at once. A step of few rows waits for memory, and must know what to ask it for
+// next: the panel behind is sure, while who takes the one after that changes with every delay. The more often
+// threads come back, the less they wait for each other in the end.
+std::int64_t panelsTogether(std::int64_t panels, std::int64_t rows, int threads) {
+  constexpr std::int64_t kFewRows = 64, kMost = 8, kTurns = 8;
+  if (rows > kFewRows) return 1;
+  return std::clamp<std::int64_t>(panels / (threads * kTurns), 1, kMost);
+}
+
 // Runs every panel over every row block; `finish(panel, row, sums)` takes a row's kPanel sums.
 template <class Finish>
 void multiply(Isa isa, ThreadTeam& team, Workspace& workspace, Tensor x, const PackedWeight& w,
@@ -181,16 +190,21 @@ void multiply(Isa isa, ThreadTeam& team, Workspace& workspace, Tensor x, const P
 
   const auto panels = static_cast<std::int64_t>(w.panels());
   const std::int64_t blocks = (x.rows + rowBlock - 1) / rowBlock;
+  const std::int64_t together = panelsTogether(panels, x.rows, team.size());
+  const std::int64_t items = (panels + together - 1) / together * blocks;
   // Row blocks within a panel follow one another, so that the panel is still in a cache for the next.
-  team.forEach(panels * blocks, [&](std::int64_t item, int thread) {
-    const std::int64_t panel = item / blocks, row = item % blocks * rowBlock;
+  team.forEach(items, [&](std::int64_t item, int thread) {
+    const std::int64_t row = item % blocks * rowBlock;
     const std::int64_t rows = std::min(rowBlock, x.rows - row);
     auto address = reinterpret_cast<std::uintptr_t>(work.sums[thread].data());
     auto* sums = reinterpret_cast<float*>((address + 63) / 64 * 64);
-    // The threads take items in turn.
-    const std::int64_t next = std::min(item + team.size(), panels * blocks - 1) / blocks;
-    sumPanel(kernels, operand, w, panel, next, row, rows, sums);
-    for (std::int64_t i = 0; i < rows; ++i) finish(panel, row + i, sums + i * kPanel);
+    const std::int64_t begin = item / blocks * together, end = std::min(begin + together, panels);
+    // The threads take items more or less in turn.
+    const std::int64_t after = std::min(item + team.size(), items - 1) / blocks * together;
+    for (std::int64_t panel = begin; panel < end; ++panel) {
+      sumPanel(kernels, operand, w, panel, panel + 1 < end ? panel + 1 : after, row, rows, sums);
+      for (std::int64_t i = 0; i < rows; ++i) finish(panel, row + i, sums + i * kPanel);
+    }
   });
 }
 
