@@ -24,7 +24,6 @@ import { UnitUse } from './unit-use.js';
 export interface LoopParts extends Scheduling {
   readonly device: Device;
   readonly tokenizer: Tokenizer;
-  readonly eosTokenIds: readonly number[];
   readonly prefixCache: boolean;
   /** Absent: all KV stays in the class that steps write. */
   readonly packing?: PackingRule | undefined;
@@ -92,7 +91,6 @@ export class EngineLoop {
       pressure,
       sparse: parts.sparse,
       partitions,
-      eosTokenIds: parts.eosTokenIds,
       swapBytes: parts.swapBytes,
       onSwappedOut: (sequence) => {
         this.#scheduler.swappedOut(sequence);
@@ -339,7 +337,7 @@ export class EngineLoop {
 
   /** A prompt has been read; its first token is about to be accepted. */
   #afterPrompt(sequence: Sequence): void {
-    this.#memory.share(sequence);
+    this.#memory.sharing.share(sequence);
     if (sequence.choice !== 0 || sequence.generatedTokens > 0) return;
     const state = sequence.request;
     if (state.promptScore) state.emit({ type: 'prompt', promptLogprobs: state.promptScore.scores() });
@@ -389,7 +387,7 @@ export class EngineLoop {
     const { request, choice } = sequence;
     request.emit({ type: 'finish', choice, ...finish });
     this.#answerLength.add(sequence.generatedTokens);
-    if (request.request.reportsKv) request.addKv(this.#memory.kvUsage(sequence));
+    if (request.request.reportsKv) request.addKv(this.#memory.size.usageOf(sequence));
     this.#scheduler.end(sequence);
     if (request.sequences.every(({ phase }) => phase === 'ended')) {
       this.#requests.delete(request);

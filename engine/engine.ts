@@ -86,7 +86,6 @@ export class LocalEngine implements Engine {
     });
     this.#loop = new EngineLoop({
       ...parts,
-      eosTokenIds: parts.info.eosTokenIds,
       onEvents: (request) => this.#afterEvents(request),
       onDeviceLost: (error) => this.#lose(error),
     });
