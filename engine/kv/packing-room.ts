@@ -4,14 +4,14 @@ import { decidesByAttention, type PackedForm } from './page-classes.js';
 /** Blocks of one sequence that are converted at once; for a while there are both forms of them. */
 export const batchBlocks = 8;
 
+/** What the room depends on. */
+export type PoolSizes = Pick<KvPool, 'blockBytes' | 'classBlockBytes' | 'chunkBlocks' | 'totalBlocks'>;
+
 /** Bytes of a block at most, whatever of it is picked. */
 export function mostBytes({ classBlockBytes }: PoolSizes, forms: readonly PackedForm[]): number {
   const bytesOf = (name: PageClass) => (name === 'none' ? 0 : classBlockBytes[name]);
   return Math.max(...forms.flatMap(({ high, low }) => [bytesOf(high), bytesOf(low)]));
 }
-
-/** What the room depends on. */
-export type PoolSizes = Pick<KvPool, 'blockBytes' | 'classBlockBytes' | 'chunkBlocks' | 'totalBlocks'>;
 
 /** Classes that pages are packed into at once, at most. */
 function classesAtOnce(forms: readonly PackedForm[]): number {

@@ -34,7 +34,7 @@ export class SequenceSize {
     return packedBytes + unpacked;
   }
 
-  /** Bytes that a token's attention reads of one that it sees, as a mean. */
+  /** Bytes of one token's K and V in all layers, as a mean over those that its next rows attend to. */
   bytesPerToken(sequence: Sequence): number {
     const { kv, packing } = this.options;
     const { packedTokens, packedBytes, unpackedTokens } = sequence;
@@ -45,7 +45,7 @@ export class SequenceSize {
     return (seenPacked * packed + unpackedTokens * unpacked) / (seenPacked + unpackedTokens);
   }
 
-  /** Tokens that its next rows see of those that are computed. */
+  /** Tokens that its next rows attend to before their own, as a mean. */
   contextOf(sequence: Sequence): number {
     const { sights } = this.options;
     return sights.contextOf(sequence) ?? this.#seenPacked(sequence) + sequence.unpackedTokens;
