@@ -1,3 +1,4 @@
+import { acceptToken } from './accept-token.js';
 import { AnswerLength } from './answer-length.js';
 import { type Device, DeviceLostError, type FollowingStep, type StepResult } from './device/device.js';
 import { EngineError } from './errors.js';
@@ -12,19 +13,17 @@ import type { Tokenizer } from './model/text.js';
 import type { Scheduling } from './open-scheduling.js';
 import { type Probe, plannedStep } from './planned-step.js';
 import type { RequestState } from './request-state.js';
-import { tokenLogprob } from './sampling/logprobs.js';
 import type { Explanation } from './scheduler/policy.js';
 import type { PrefillOrder } from './scheduler/prefill-queue.js';
 import { Scheduler } from './scheduler/scheduler.js';
-import type { Chunk, Lane, StepPlan } from './scheduler/work.js';
+import type { Chunk, StepPlan } from './scheduler/work.js';
 import type { Sequence } from './sequence.js';
+import { Totals } from './totals.js';
 import type { EngineStats, SchedulerReport } from './types.js';
-import { UnitUse } from './unit-use.js';
 
 export interface LoopParts extends Scheduling {
   readonly device: Device;
   readonly tokenizer: Tokenizer;
-  readonly eosTokenIds: readonly number[];
   readonly prefixCache: boolean;
   /** Absent: all KV stays in the class that steps write. */
   readonly packing?: PackingRule | undefined;
@@ -34,6 +33,7 @@ export interface LoopParts extends Scheduling {
   readonly sparse?: SparsePrefill | undefined;
   /** In place of both: sequences may be of any length. */
   readonly partitions?: PartitionRule | undefined;
+  /** Host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly prefillOrder: PrefillOrder;
   /** Whether a decode step waits on the device for the one before it, so that the device does not wait for this thread. */
@@ -61,12 +61,7 @@ export class EngineLoop {
   readonly #memory: SequenceMemory;
   readonly #scheduler: Scheduler<Sequence>;
   readonly #requests = new Set<RequestState>();
-  readonly #busySeconds: Record<Lane, number> = { prefill: 0, decode: 0 };
-  readonly #unitUse = new UnitUse();
-  #promptTokens = 0;
-  #readTokens = 0;
-  #generatedTokens = 0;
-  #schedulerMs = 0;
+  readonly #totals = new Totals();
   #stepSeconds: Scheduling['stepSeconds'];
   readonly #answerLength = new AnswerLength();
   #reported: Explanation | undefined;
@@ -92,7 +87,6 @@ export class EngineLoop {
       pressure,
       sparse: parts.sparse,
       partitions,
-      eosTokenIds: parts.eosTokenIds,
       swapBytes: parts.swapBytes,
       onSwappedOut: (sequence) => {
         this.#scheduler.swappedOut(sequence);
@@ -168,7 +162,7 @@ export class EngineLoop {
         else this.#run(plan);
       }
     } while (this.#withdrawOutdated());
-    this.#schedulerMs += performance.now() - begin;
+    this.#totals.addScheduling(performance.now() - begin);
     this.#reportDecision();
   }
 
@@ -224,13 +218,8 @@ export class EngineLoop {
       ...(this.#memory.pages && { kvPages: this.#memory.pages }),
       kvSwappedBytes: this.#memory.swapped.bytes,
       cache: this.#memory.free.cacheStats,
-      promptTokens: this.#promptTokens,
-      promptTokensRead: this.#readTokens,
-      generatedTokens: this.#generatedTokens,
-      laneBusySeconds: { ...this.#busySeconds },
+      ...this.#totals.stats(this.#parts.now()),
       laneUnits: scheduler.share,
-      unitSeconds: this.#unitUse.until(this.#parts.now()),
-      schedulerSeconds: this.#schedulerMs / 1000,
       ...(scheduler.policy.errorRatio !== undefined && {
         costModelErrorRatio: scheduler.policy.errorRatio,
       }),
@@ -263,7 +252,7 @@ export class EngineLoop {
   #run(plan: Plan): void {
     const { lane, units } = plan;
     for (const { work } of plan.chunks) this.#noteStart(work.request, work);
-    this.#unitUse.begin(plan, this.#parts.now());
+    this.#totals.begin(plan, this.#parts.now());
     this.#device.partition(lane === 'prefill' ? units : this.#device.info.units - units);
     const { step, probes } = plannedStep(plan, this.#memory.sights);
     this.#device[lane].run(step).then(
@@ -287,7 +276,7 @@ export class EngineLoop {
 
   /** A step of the decode lane has ended, and what waited for that has begun. */
   #beginFollowing(now: number): void {
-    if (this.#following) this.#unitUse.begin(this.#following.plan, now);
+    if (this.#following) this.#totals.begin(this.#following.plan, now);
     this.#following = undefined;
   }
 
@@ -295,7 +284,7 @@ export class EngineLoop {
     if (!Number.isNaN(state.startedMs)) return;
     state.startedMs = this.#parts.now();
     state.cachedTokens = Math.min(sequence.computedTokens, sequence.promptTokens);
-    this.#promptTokens += sequence.promptTokens;
+    this.#totals.addPrompt(sequence.promptTokens);
   }
 
   #complete(plan: Plan, probes: readonly Probe[], result: StepResult): void {
@@ -303,28 +292,27 @@ export class EngineLoop {
     const begin = performance.now();
     const now = this.#parts.now();
     const { seconds, opSeconds } = result;
-    this.#unitUse.end(plan.lane, now);
+    this.#totals.end(plan.lane, now);
     if (plan.lane === 'decode') this.#beginFollowing(now);
-    this.#busySeconds[plan.lane] += seconds;
+    this.#totals.add(plan, result);
     probes.forEach(({ work, look }, index) => {
       if (work.phase !== 'ended') this.#memory.sights.saw(work, look, result.saliency[index]!);
     });
     this.#scheduler.complete(plan, { seconds, ...(opSeconds && { opSeconds }), nowMs: now });
     plan.chunks.forEach((chunk, entry) => {
       const { work } = chunk;
-      if (chunk.isPrompt) this.#readTokens += chunk.tokens;
       if (work.phase === 'ended') return;
       if (chunk.isPrompt) this.#score(chunk, entry, result);
       if (work.phase !== 'decode') return;
       if (chunk.isPrompt) this.#afterPrompt(work);
       this.#accept(work, entry, result, now);
     });
-    this.#schedulerMs += performance.now() - begin;
+    this.#totals.addScheduling(performance.now() - begin);
     // The next step first: what this one brought is delivered while it runs.
     this.wake();
     const delivery = performance.now();
     for (const { work } of plan.chunks) this.#flush(work.request);
-    this.#schedulerMs += performance.now() - delivery;
+    this.#totals.addScheduling(performance.now() - delivery);
     this.#checkClosed();
   }
 
@@ -339,7 +327,7 @@ export class EngineLoop {
 
   /** A prompt has been read; its first token is about to be accepted. */
   #afterPrompt(sequence: Sequence): void {
-    this.#memory.share(sequence);
+    this.#memory.sharing.share(sequence);
     if (sequence.choice !== 0 || sequence.generatedTokens > 0) return;
     const state = sequence.request;
     if (state.promptScore) state.emit({ type: 'prompt', promptLogprobs: state.promptScore.scores() });
@@ -349,47 +337,22 @@ export class EngineLoop {
   }
 
   #accept(sequence: Sequence, entry: number, result: StepResult, now: number): void {
-    const { request, choice, stream } = sequence;
+    const { request } = sequence;
     if (sequence.remainingOutput <= 0) {
       this.#finish(sequence, { reason: 'length' });
       return;
     }
-    const token = result.tokens[entry]!;
     if (Number.isNaN(request.firstTokenMs)) request.firstTokenMs = now;
-    sequence.push(token);
-    request.completionTokens++;
-    this.#generatedTokens++;
-    const outcome = sequence.stops.next(
-      token,
-      (id) => stream.push(id),
-      () => stream.end(),
-    );
-    const logprobs =
-      request.request.logprobs < 0
-        ? undefined
-        : [
-            tokenLogprob(
-              this.#parts.tokenizer,
-              token,
-              result.logprobs[entry]!,
-              result.topLogprobs.get(entry),
-            ),
-          ];
-    request.emit({
-      type: 'tokens',
-      choice,
-      text: outcome.text,
-      tokens: [token],
-      ...(logprobs && { logprobs }),
-    });
-    if (outcome.finish) this.#finish(sequence, outcome.finish);
+    this.#totals.addGenerated();
+    const finish = acceptToken(sequence, entry, result, this.#parts.tokenizer);
+    if (finish) this.#finish(sequence, finish);
   }
 
   #finish(sequence: Sequence, finish: { reason: 'stop' | 'length'; stoppedBy?: string | number }): void {
     const { request, choice } = sequence;
     request.emit({ type: 'finish', choice, ...finish });
     this.#answerLength.add(sequence.generatedTokens);
-    if (request.request.reportsKv) request.addKv(this.#memory.kvUsage(sequence));
+    if (request.request.reportsKv) request.addKv(this.#memory.size.usageOf(sequence));
     this.#scheduler.end(sequence);
     if (request.sequences.every(({ phase }) => phase === 'ended')) {
       this.#requests.delete(request);
@@ -405,7 +368,7 @@ export class EngineLoop {
       return;
     }
     const now = this.#parts.now();
-    this.#unitUse.end(plan.lane, now);
+    this.#totals.end(plan.lane, now);
     if (plan.lane === 'decode') this.#beginFollowing(now);
     this.#scheduler.fail(plan);
     for (const { work } of plan.chunks) {

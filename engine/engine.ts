@@ -1,20 +1,15 @@
-import type { Device, DeviceLostError } from './device/device.js';
-import { EngineLoop } from './engine-loop.js';
+import { requestFault } from './check-request.js';
+import { Deadlines } from './deadlines.js';
+import type { DeviceLostError } from './device/device.js';
+import { EngineLoop, type LoopParts } from './engine-loop.js';
 import { EngineError } from './errors.js';
 import { OpenGrammars } from './grammar/open-grammars.js';
 import { embedPrompt, type PlacedImage } from './images/embed-prompt.js';
 import type { ImageStore } from './images/image-store.js';
-import type { PackingRule } from './kv/packing-rule.js';
-import type { PartitionRule } from './kv/partition-rule.js';
-import type { PressureRule } from './kv/pressure-rule.js';
 import type { Session } from './kv/session.js';
-import type { SparsePrefill } from './kv/sparse-prefill.js';
-import type { Tokenizer } from './model/text.js';
 import type { Scheduling } from './open-scheduling.js';
 import { RequestState } from './request-state.js';
 import { StopConditions } from './sampling/stop-conditions.js';
-import type { Explanation } from './scheduler/policy.js';
-import type { PrefillOrder } from './scheduler/prefill-queue.js';
 import { Sequence } from './sequence.js';
 import { type Listener, Sessions } from './sessions.js';
 import type {
@@ -27,33 +22,18 @@ import type {
   SchedulerReport,
 } from './types.js';
 
-export interface EngineParts extends Scheduling {
-  readonly device: Device;
-  readonly tokenizer: Tokenizer;
+export interface EngineParts extends Omit<LoopParts, 'onEvents' | 'onDeviceLost'> {
   readonly info: EngineInfo;
   /** Absent where the model reads no images. */
   readonly images?: ImageStore | undefined;
-  readonly prefixCache: boolean;
-  readonly packing?: PackingRule | undefined;
-  readonly pressure?: PressureRule | undefined;
-  readonly sparse?: SparsePrefill | undefined;
-  readonly partitions?: PartitionRule | undefined;
-  /** Host memory for the KV of pre-empted sequences. */
-  readonly swapBytes: number;
   /** With the settings changed, and those of earlier changes. */
   readonly reopenScheduling: (change: PolicyChange) => Scheduling;
-  readonly prefillOrder: PrefillOrder;
-  /** See `LoopParts`. */
-  readonly plansAhead?: boolean;
   /** How long it took to load, which is when a lost device may be back. */
   readonly reopenSeconds: number;
   /** Requests that may wait before new ones are refused. */
   readonly maxQueue: number;
   /** Longest wait to start, in ms; 0: no limit. */
   readonly queueTimeoutMs: number;
-  /** Milliseconds, monotonic. */
-  readonly now: () => number;
-  readonly onDecision?: (decision: Explanation) => void;
 }
 
 /** The engine in its own thread: admits requests, and hands their sequences to the loop that runs them. */
@@ -67,10 +47,10 @@ export class LocalEngine implements Engine {
   readonly #loop: EngineLoop;
   readonly #grammars: OpenGrammars;
   readonly #sessions: Sessions;
+  readonly #deadlines: Deadlines;
   #nextSerial = 0;
   #draining = false;
   #onIdle: (() => void) | undefined;
-  #timer: NodeJS.Timeout | undefined;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
@@ -86,9 +66,15 @@ export class LocalEngine implements Engine {
     });
     this.#loop = new EngineLoop({
       ...parts,
-      eosTokenIds: parts.info.eosTokenIds,
       onEvents: (request) => this.#afterEvents(request),
       onDeviceLost: (error) => this.#lose(error),
+    });
+    this.#deadlines = new Deadlines({
+      queueTimeoutMs: parts.queueTimeoutMs,
+      now: parts.now,
+      requests: () => this.#requests.values(),
+      retryAfterSeconds: () => this.#loop.retryAfterSeconds(),
+      fail: (state, error) => this.#fail(state, error),
     });
   }
 
@@ -112,7 +98,7 @@ export class LocalEngine implements Engine {
     const placed = [...(session?.images ?? []), ...state.images];
     if (placed.length > 0) void this.#startWithImages(state, placed);
     else this.#start(state);
-    this.#watchClock();
+    this.#deadlines.watch();
   }
 
   /** Its images are encoded before it waits for its turn; others go ahead meanwhile. */
@@ -211,7 +197,7 @@ export class LocalEngine implements Engine {
 
   async close(): Promise<void> {
     this.#draining = true;
-    clearTimeout(this.#timer);
+    this.#deadlines.close();
     this.#failAll(new EngineError('shutting_down', 'The server is shutting down.'));
     await this.#loop.close();
     await this.#parts.images?.close();
@@ -224,7 +210,7 @@ export class LocalEngine implements Engine {
     this.#loss = new EngineError(
       'device_unavailable',
       `The device was lost (${info.device.name}: ${message}).`,
-      reopenSeconds,
+      { retryAfterSeconds: reopenSeconds },
     );
     this.#failAll(this.#loss);
     this.#onLost(this.#loss);
@@ -232,32 +218,19 @@ export class LocalEngine implements Engine {
 
   #refusal(request: GenerateRequest, session: Session | undefined): EngineError | undefined {
     if (this.#loss) return this.#loss;
-    if (this.#draining) return new EngineError('shutting_down', 'The server is shutting down.', 5);
+    if (this.#draining) {
+      return new EngineError('shutting_down', 'The server is shutting down.', { retryAfterSeconds: 5 });
+    }
     if (this.#requests.has(request.id)) {
       return new EngineError('invalid_request', `A request with the id ${request.id} is running already.`);
     }
-    const prompted = (message: string) => new EngineError('invalid_request', message, undefined, 'prompt');
-    if (request.prompt.length === 0) return prompted('The prompt has no tokens.');
-    const vocab = this.info.spec.vocab;
     // What came before in its session was looked at then, and may be a million tokens.
-    const added = request.prompt.subarray(session?.tokens.length ?? 0);
-    const unknown = added.find((token) => token < 0 || token >= vocab);
-    if (unknown !== undefined) {
-      return prompted(`The prompt has token ${unknown}; the vocabulary has ${vocab} tokens.`);
-    }
-    const needed = request.prompt.length + request.maxTokens;
-    if (needed > this.info.contextLength) {
-      return new EngineError(
-        'context_length_exceeded',
-        `This model's context length is ${this.info.contextLength} tokens, but ${needed} were asked for ` +
-          `(${request.prompt.length} in the prompt, ${request.maxTokens} for the completion). ` +
-          'Shorten the prompt or the completion.',
-        undefined,
-        request.prompt.length < this.info.contextLength ? 'maxTokens' : 'prompt',
-      );
-    }
+    const fault = requestFault(request, this.info, session?.tokens.length ?? 0);
+    if (fault) return fault;
     if (this.#waiting >= this.#parts.maxQueue) {
-      return new EngineError('queue_full', 'Too many requests are waiting.', this.#loop.retryAfterSeconds());
+      return new EngineError('queue_full', 'Too many requests are waiting.', {
+        retryAfterSeconds: this.#loop.retryAfterSeconds(),
+      });
     }
     return undefined;
   }
@@ -330,38 +303,5 @@ export class LocalEngine implements Engine {
     this.#loop.end(state);
     state.flush();
     this.#forget(state);
-  }
-
-  /** Sleeps until the next deadline or queue time limit, and ends what is over it. */
-  #watchClock(): void {
-    clearTimeout(this.#timer);
-    let next = Number.POSITIVE_INFINITY;
-    for (const state of this.#requests.values()) next = Math.min(next, this.#limitMs(state));
-    if (next === Number.POSITIVE_INFINITY) return;
-    this.#timer = setTimeout(() => this.#endOverdue(), Math.max(0, next - this.#parts.now()) + 1);
-    this.#timer.unref();
-  }
-
-  #limitMs(state: RequestState): number {
-    const { queueTimeoutMs } = this.#parts;
-    if (queueTimeoutMs === 0 || !Number.isNaN(state.startedMs)) return state.deadlineMs;
-    return Math.min(state.deadlineMs, state.arrivalMs + queueTimeoutMs);
-  }
-
-  #endOverdue(): void {
-    const now = this.#parts.now();
-    for (const state of [...this.#requests.values()]) {
-      if (this.#limitMs(state) > now) continue;
-      const error =
-        state.deadlineMs <= now
-          ? new EngineError('deadline_exceeded', `The deadline of ${state.request.deadlineMs} ms has passed.`)
-          : new EngineError(
-              'queue_full',
-              `The request waited ${this.#parts.queueTimeoutMs} ms without starting.`,
-              this.#loop.retryAfterSeconds(),
-            );
-      this.#fail(state, error);
-    }
-    this.#watchClock();
   }
 }

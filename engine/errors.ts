@@ -12,16 +12,24 @@ export type EngineErrorCode =
 /** What of a request is at fault. */
 export type RequestPart = 'prompt' | 'maxTokens';
 
-export class EngineError extends Error {
+export interface EngineErrorDetails {
+  /** For `queue_full`, `shutting_down` and `device_unavailable`: when a retry may succeed. */
+  readonly retryAfterSeconds?: number | undefined;
+  readonly part?: RequestPart | undefined;
+}
+
+export class EngineError extends Error implements EngineErrorDetails {
   override readonly name = 'EngineError';
+  readonly retryAfterSeconds: number | undefined;
+  readonly part: RequestPart | undefined;
 
   constructor(
     readonly code: EngineErrorCode,
     message: string,
-    /** For `queue_full` and `device_unavailable`: when a retry may succeed. */
-    readonly retryAfterSeconds?: number,
-    readonly part?: RequestPart,
+    { retryAfterSeconds, part }: EngineErrorDetails = {},
   ) {
     super(message);
+    this.retryAfterSeconds = retryAfterSeconds;
+    this.part = part;
   }
 }

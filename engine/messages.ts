@@ -1,5 +1,5 @@
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
-import { EngineError, type EngineErrorCode, type RequestPart } from './errors.js';
+import { EngineError, type EngineErrorCode, type EngineErrorDetails } from './errors.js';
 import type { ModelDescription } from './model/description.js';
 import type { Explanation } from './scheduler/policy.js';
 import type {
@@ -42,24 +42,17 @@ export type Report =
   | { readonly type: 'done'; readonly call: number };
 
 /** An `EngineError` as it crosses threads, which keep no classes. */
-export interface WireError {
+export interface WireError extends EngineErrorDetails {
   readonly code: EngineErrorCode;
   readonly message: string;
-  readonly retryAfterSeconds?: number;
-  readonly part?: RequestPart;
 }
 
 export function wireError({ code, message, retryAfterSeconds, part }: EngineError): WireError {
-  return {
-    code,
-    message,
-    ...(retryAfterSeconds !== undefined && { retryAfterSeconds }),
-    ...(part && { part }),
-  };
+  return { code, message, retryAfterSeconds, part };
 }
 
-export function engineError({ code, message, retryAfterSeconds, part }: WireError): EngineError {
-  return new EngineError(code, message, retryAfterSeconds, part);
+export function engineError({ code, message, ...details }: WireError): EngineError {
+  return new EngineError(code, message, details);
 }
 
 type WireEvent =

@@ -5,11 +5,10 @@ import { LocalEngine } from './engine.js';
 import { EngineError } from './errors.js';
 import { vocabularyBytes } from './grammar/vocabulary-bytes.js';
 import { ImageStore } from './images/image-store.js';
+import { packingRoom } from './kv/packing-room.js';
 import type { PartitionRule } from './kv/partition-rule.js';
-import { packingRoom } from './kv/sequence-packing.js';
 import { mostBlocks, partitionRoom } from './kv/sequence-partitions.js';
-import type { ModelDescription } from './model/description.js';
-import type { ImageProcessing } from './model/image-processing.js';
+import type { ImageDescription, ModelDescription } from './model/description.js';
 import type { Checkpoint } from './model/model-spec.js';
 import { openTokenizer } from './model/tokenizer.js';
 import { openWeights } from './model/weights.js';
@@ -52,7 +51,7 @@ export async function openLocalEngine(
   const folder = path.resolve(model.path);
   // The small files first: what is wrong with them should not show only after minutes of loading.
   const tokenizer = await openTokenizer(folder);
-  const { spec, generation, imageProcessing } = description;
+  const { spec, generation } = description;
   const checkpoint = await openWeights(folder, description);
   const { device, notes } = await openDeviceFor(checkpoint, settings, onProgress);
   if (tokenizer.vocabSize > spec.vocab) {
@@ -63,7 +62,7 @@ export async function openLocalEngine(
     );
   }
   device.setVocabulary(vocabularyBytes(tokenizer, generation.eosTokenIds));
-  const images = await openImages(checkpoint, imageProcessing, settings, device);
+  const images = description.images && (await openImages(checkpoint, description.images, settings, device));
   const { kv } = device;
   const forms = packing ? [packing.form] : pressure?.rungs;
   if (partitions) await checkHolds(device, partitions);
@@ -117,15 +116,13 @@ export async function openLocalEngine(
   });
 }
 
-/** What makes rows of images, where the model reads them; the device is closed where it cannot be opened. */
+/** What makes rows of images; the device is closed where it cannot be opened. */
 async function openImages(
   checkpoint: Checkpoint,
-  processing: ImageProcessing | undefined,
+  { vision, processing }: ImageDescription,
   { model, engine }: DeviceSettings,
   device: Device,
-): Promise<ImageStore | undefined> {
-  const { vision, hidden } = checkpoint.spec;
-  if (!vision || !processing) return undefined;
+): Promise<ImageStore> {
   try {
     const { checkFinite } = model;
     const encoder = openVisionEncoder(checkpoint, {
@@ -133,6 +130,7 @@ async function openImages(
       threads: cpuUnits(engine),
       ...(engine.isa && { isa: engine.isa }),
     });
+    const { hidden } = checkpoint.spec;
     return new ImageStore({ encoder, vision, processing, hidden, capacityBytes: engine.imageMemory });
   } catch (error) {
     await device.close();

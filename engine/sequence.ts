@@ -1,3 +1,4 @@
+import type { PackingPlan } from './kv/packing-plan.js';
 import type { CacheNode } from './kv/prefix-cache.js';
 import type { Saliency } from './kv/saliency.js';
 import type { PrefillSight } from './kv/sparse-prefill.js';
@@ -7,15 +8,6 @@ import { choiceSeed } from './sampling/params.js';
 import type { StopConditions } from './sampling/stop-conditions.js';
 import type { Phase, Work } from './scheduler/work.js';
 import { TokenList } from './token-list.js';
-
-export interface PackingPlan {
-  readonly begin: number;
-  /** Blocks from here on take the class of recent tokens, and are packed later. */
-  readonly packedEnd: number;
-  readonly end: number;
-  /** [end - begin, layers] */
-  readonly classes: Uint8Array;
-}
 
 /** One choice of a request, from its arrival to its last token. The scheduler and its memory own the mutable fields. */
 export class Sequence implements Work {
@@ -39,7 +31,6 @@ export class Sequence implements Work {
   /** The classes of the pages of each such block, as keys (`keyOf`), and the bytes of all. */
   packedClasses: string[] = [];
   packedBytes = 0;
-  /** What is packed next, as it was decided: the blocks [begin, end) and the classes of their pages. */
   packingPlan: PackingPlan | undefined;
   /** Where it looks, if that decides how it is packed. */
   saliency: Saliency | undefined;

@@ -151,7 +151,7 @@ export class ImageStore {
       'queue_full',
       `The images of sessions take ${this.#sessionBytes + bytes} bytes with these, and may take ${most}, ` +
         `${100 * sessionShare}% of --image-memory. End a session, or send the conversation without one.`,
-      1,
+      { retryAfterSeconds: 1 },
     );
   }
 
@@ -171,8 +171,7 @@ export class ImageStore {
         'invalid_request',
         `The images of the request take ${bytes} bytes, and ${capacityBytes} are there for all (--image-memory). ` +
           "Send fewer, or with 'detail': 'low'.",
-        undefined,
-        'prompt',
+        { part: 'prompt' },
       );
     }
     for (const entry of this.#images.values()) {
@@ -180,7 +179,9 @@ export class ImageStore {
       if (entry.users === 0) this.#drop(entry);
     }
     if (this.#bytes + bytes <= capacityBytes) return;
-    throw new EngineError('queue_full', 'Too many images are waiting (--image-memory).', 1);
+    throw new EngineError('queue_full', 'Too many images are waiting (--image-memory).', {
+      retryAfterSeconds: 1,
+    });
   }
 
   #drop(entry: Entry): void {

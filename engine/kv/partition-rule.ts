@@ -71,11 +71,6 @@ export class PartitionRule {
     return Math.max(this.sinkTokens, moved - this.recentTokens);
   }
 
-  /** Tokens that are dropped by then: those that follow the sink. */
-  droppedAt(position: number): number {
-    return Math.max(0, this.midEndAt(position) - this.sinkTokens - this.midTokens);
-  }
-
   /** The first position behind `position` at which more moves. */
   nextAt(position: number): number {
     return (Math.floor(position / this.stride) + 1) * this.stride;

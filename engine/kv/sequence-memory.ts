@@ -1,24 +1,25 @@
-import type { BornClass, Device } from '../device/device.js';
-import { slotSampling } from '../sampling/params.js';
+import type { Device, KvPool } from '../device/device.js';
 import type { Memory, Squeezable } from '../scheduler/memory.js';
 import type { Sequence } from '../sequence.js';
-import type { KvUsage } from '../types.js';
 import { blocksFor } from './admission.js';
 import type { Compression } from './compression.js';
 import { FreeMemory } from './free-memory.js';
 import { type Continuation, KeptSequences } from './kept-sequences.js';
 import type { PackingRule } from './packing-rule.js';
 import { byRule, underPressure } from './packing-schedule.js';
-import { classesOf, decidesByAttention, type PackedForm } from './page-classes.js';
-import { type LayerPages, PageCounts } from './page-counts.js';
+import { decidesByAttention, type PackedForm } from './page-classes.js';
+import type { LayerPages } from './page-counts.js';
 import type { PartitionRule } from './partition-rule.js';
-import type { CacheNode, PrefixCache } from './prefix-cache.js';
-import type { PressureRule, Squeeze } from './pressure-rule.js';
-import { tailProbes } from './probes.js';
+import type { PrefixCache } from './prefix-cache.js';
+import { PrefixSharing } from './prefix-sharing.js';
+import type { PressureRule } from './pressure-rule.js';
 import { SequencePacking } from './sequence-packing.js';
 import { SequencePartitions } from './sequence-partitions.js';
+import { SequenceSize } from './sequence-size.js';
 import { Sights } from './sights.js';
+import { Slots } from './slots.js';
 import type { SparsePrefill } from './sparse-prefill.js';
+import { Squeezing } from './squeezing.js';
 import { SwappedSequences } from './swapped-sequences.js';
 
 export interface SequenceMemoryOptions {
@@ -32,7 +33,6 @@ export interface SequenceMemoryOptions {
   readonly sparse: SparsePrefill | undefined;
   /** In place of both: sequences of any length are held in a bounded number of blocks. */
   readonly partitions: PartitionRule | undefined;
-  readonly eosTokenIds: readonly number[];
   /** Bytes of host memory for the KV of pre-empted sequences. */
   readonly swapBytes: number;
   readonly onSwappedOut: (sequence: Sequence) => void;
@@ -51,64 +51,81 @@ export class SequenceMemory implements Memory<Sequence> {
   readonly free: FreeMemory;
   /** What lies in host memory. */
   readonly swapped: SwappedSequences;
-  readonly #device: Device;
+  /** What sequences hold. */
+  readonly size: SequenceSize;
+  /** What sequences have of the cache, and give to it. */
+  readonly sharing: PrefixSharing;
+  readonly #kv: KvPool;
   readonly #cache: PrefixCache | undefined;
   readonly #options: SequenceMemoryOptions;
-  readonly #freeSlots: number[];
-  /** What pages are packed into where attention decides on it. */
-  readonly #form: PackedForm | undefined;
+  readonly #slots: Slots;
   readonly #compression: Compression | undefined;
   readonly #packing: SequencePacking | undefined;
   readonly #partitions: SequencePartitions | undefined;
+  readonly #squeezing: Squeezing | undefined;
   /** Absent where sequences are not held in partitions, or nothing is kept for others. */
   readonly #kept: KeptSequences | undefined;
 
   constructor(options: SequenceMemoryOptions) {
     const { kv, info } = options.device;
-    this.#options = options;
-    this.#device = options.device;
-    this.#cache = options.cache;
-    this.pageTokens = kv.pageTokens;
-    const { cache, packing, pressure, partitions, onPacked } = options;
+    const { cache, packing, pressure, sparse, partitions, onPacked } = options;
     const { layers } = info.spec;
-    const schedule = packing ? byRule(packing) : pressure && underPressure(pressure);
-    if (schedule && !cache) throw new Error('packed sequences share their blocks through a prefix cache');
-    const share = (sequence: Sequence) => this.share(sequence);
+    const { pageTokens } = kv;
+    this.pageTokens = pageTokens;
+    this.#options = options;
+    this.#kv = kv;
+    this.#cache = cache;
+    this.#slots = new Slots(options.device);
+    const share = (sequence: Sequence) => this.sharing.share(sequence);
     const vacate = (blocks: number) => this.free.vacate(blocks);
-    if (schedule && cache) {
-      const partitions = pressure?.partitions;
+    const schedule = packing ? byRule(packing) : pressure && underPressure(pressure);
+    if (schedule) {
+      if (!cache) throw new Error('packed sequences share their blocks through a prefix cache');
       this.#packing = new SequencePacking({
         kv,
         layers,
         cache,
         schedule,
-        partitions,
+        partitions: pressure?.partitions,
         share,
         vacate,
         onPacked,
       });
     }
-    if (partitions && cache) this.#kept = new KeptSequences(kv, partitions, (path) => cache.leave(path));
-    this.free = new FreeMemory(kv, cache, this.#kept);
-    this.swapped = new SwappedSequences(kv, options.swapBytes);
     if (partitions) {
       const rule = partitions;
       this.#partitions = new SequencePartitions({ kv, layers, rule, cache, share, vacate, onPacked });
+      if (cache) this.#kept = new KeptSequences(kv, rule, (path) => cache.leave(path));
     }
-    this.#form = chosenForm(packing, pressure);
-    this.sights = new Sights({
-      layers,
-      pageTokens: this.pageTokens,
-      form: this.#form,
-      sparse: options.sparse,
-      partitions: pressure?.partitions,
-    });
     this.#compression = this.#packing ?? this.#partitions;
-    this.#freeSlots = Array.from({ length: info.slots }, (_, i) => info.slots - 1 - i);
+    this.free = new FreeMemory(kv, cache, this.#kept);
+    if (pressure && this.#packing) this.#squeezing = new Squeezing(pressure, this.#packing, this.free);
+    this.swapped = new SwappedSequences(kv, options.swapBytes);
+    const form = chosenForm(packing, pressure);
+    const sights = new Sights({ layers, pageTokens, form, sparse, partitions: pressure?.partitions });
+    this.sights = sights;
+    this.size = new SequenceSize({
+      kv,
+      layers,
+      packing: this.#packing,
+      partitions,
+      pressure,
+      form,
+      sights,
+    });
+    this.sharing = new PrefixSharing({
+      cache,
+      pageTokens,
+      sights,
+      sparse,
+      exactTokens: (promptTokens) =>
+        packing?.exactTokens(promptTokens) ?? partitions?.exactTokens ?? Number.POSITIVE_INFINITY,
+      probes: form !== undefined,
+    });
   }
 
   get openSlots(): number {
-    return this.#device.info.slots - this.#freeSlots.length;
+    return this.#slots.open;
   }
 
   /** Whether a copy to or from host memory, or a conversion, runs: the device must not be closed. */
@@ -132,40 +149,11 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   kvBytesPerToken(sequence: Sequence): number {
-    const exact = this.#device.kv.blockBytes / this.pageTokens;
-    const { packedTokens, packedBytes, unpackedTokens } = sequence;
-    if (packedTokens === 0) return exact;
-    const seenPacked = this.#seenPacked(sequence);
-    const packed = packedBytes / packedTokens;
-    const unpacked = this.#device.kv.classBlockBytes[this.#bornClass(sequence)] / this.pageTokens;
-    return (seenPacked * packed + unpackedTokens * unpacked) / (seenPacked + unpackedTokens);
-  }
-
-  /** Of the packed tokens, those that a token sees. */
-  #seenPacked({ packedTokens, droppedTokens }: Sequence): number {
-    const { partitions, pressure } = this.#options;
-    if (partitions) return Math.min(packedTokens, partitions.topPages * this.pageTokens);
-    const rule = pressure?.partitions;
-    if (!rule || droppedTokens === 0) return packedTokens;
-    return Math.min(packedTokens, rule.sinkTokens + rule.topPages * this.pageTokens);
+    return this.size.bytesPerToken(sequence);
   }
 
   contextOf(sequence: Sequence): number {
-    return this.sights.contextOf(sequence) ?? this.#seenPacked(sequence) + sequence.unpackedTokens;
-  }
-
-  /** What the sequence's KV has come to. */
-  kvUsage(sequence: Sequence): KvUsage {
-    const { computedTokens, droppedTokens, packedClasses } = sequence;
-    const { layers } = this.#device.info.spec;
-    const pages = this.#form && new PageCounts(layers, this.#form);
-    for (const key of packedClasses) pages?.add(classesOf(key, layers));
-    return {
-      tokens: computedTokens,
-      droppedTokens,
-      bytes: this.#heldBytes(sequence),
-      layers: pages?.byLayer ?? [],
-    };
+    return this.size.contextOf(sequence);
   }
 
   usage(): number {
@@ -173,16 +161,16 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   cachedTokens(sequence: Sequence): number {
-    return this.#continuation(sequence)?.tokens ?? this.#match(sequence).length * this.pageTokens;
+    return this.#continuation(sequence)?.tokens ?? this.sharing.match(sequence).length * this.pageTokens;
   }
 
   admit(sequence: Sequence, reserveTokens: number): boolean {
-    if (this.#freeSlots.length === 0) return false;
+    if (!this.#slots.hasFree) return false;
     const most = this.#mostBlocks(sequence, sequence.tokenCount + reserveTokens) + this.#packRoom;
     const continuation = this.#continuation(sequence);
     if (continuation) {
       if (this.free.make(most - this.#kept!.blocksOf(continuation), continuation)) {
-        this.#open(sequence);
+        this.#slots.give(sequence);
         this.#kept!.take(sequence, continuation);
         this.#cache!.count(sequence.tokenCount, continuation.tokens);
         return true;
@@ -190,12 +178,12 @@ export class SequenceMemory implements Memory<Sequence> {
       // What it holds lies in the way of a sequence that is alone.
       if (this.openSlots > 0) return false;
     }
-    const path = this.#match(sequence);
+    const path = this.sharing.match(sequence);
     const idle = path.filter((node) => node.users === 0).length;
     if (!this.free.make(most - path.length + idle)) return false;
-    this.#open(sequence);
+    this.#slots.give(sequence);
     if (path.length > 0) {
-      this.#device.kv.attach(
+      this.#kv.attach(
         sequence.slot,
         Int32Array.from(path, (node) => node.block),
       );
@@ -208,9 +196,8 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   reserve(sequence: Sequence, tokens: number): boolean {
-    const { kv } = this.#device;
-    const born = this.#bornClass(sequence);
-    while (!kv.reserve(sequence.slot, tokens - sequence.droppedTokens, born)) {
+    const born = this.#packing?.bornClass(sequence) ?? this.#kv.precision;
+    while (!this.#kv.reserve(sequence.slot, tokens - sequence.droppedTokens, born)) {
       const missing =
         blocksFor(tokens, this.pageTokens) - Math.floor(sequence.computedTokens / this.pageTokens);
       if (!this.free.vacate(missing)) return false;
@@ -219,13 +206,13 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   fork(from: Sequence, to: Sequence): boolean {
-    if (this.#freeSlots.length === 0) return false;
+    if (!this.#slots.hasFree) return false;
     // In partitions each choice reads a long prompt for itself.
     if (this.#partitions && (from.packing || from.convertedTokens > 0)) return false;
     // Only the prompt's last token is computed again, to sample what follows it.
     const shared = from.promptTokens - 1;
-    this.#open(to);
-    if (!this.#device.kv.fork(from.slot, to.slot, shared)) {
+    this.#slots.give(to);
+    if (!this.#kv.fork(from.slot, to.slot, shared)) {
       this.#close(to);
       return false;
     }
@@ -252,61 +239,26 @@ export class SequenceMemory implements Memory<Sequence> {
       return;
     }
     this.#compression?.abandon(sequence);
-    this.share(sequence);
+    this.sharing.share(sequence);
     if (sequence.phase === 'ended' && sequence.packedTokens > 0) this.#kept?.keep(sequence);
     this.#close(sequence);
     sequence.forget();
   }
 
   get hasSlot(): boolean {
-    return this.#freeSlots.length > 0;
+    return this.#slots.hasFree;
   }
 
   makeRoomToSqueeze(): boolean {
-    return this.#options.pressure === undefined || this.free.make(this.#packRoom + 1);
+    return this.#squeezing?.makeRoom() ?? true;
   }
 
   squeezable(sequence: Sequence): Squeezable | undefined {
-    const squeeze = this.#nextSqueeze(sequence);
-    if (!squeeze) return undefined;
-    const { rung, end } = squeeze;
-    if (this.#isDrop(squeeze)) return { rung, tokens: sequence.rungTokens - end };
-    return { rung, tokens: end - (rung === sequence.rung ? sequence.rungTokens : 0) };
+    return this.#squeezing?.squeezable(sequence);
   }
 
   squeeze(sequence: Sequence): boolean {
-    const squeeze = this.#nextSqueeze(sequence);
-    if (!squeeze) return false;
-    if (this.#isDrop(squeeze)) sequence.dropDueTokens = sequence.rungTokens - squeeze.end;
-    else this.#squeezeTo(sequence, squeeze);
-    if (sequence.packing || sequence.inFlight) return true;
-    this.#packing?.pack(sequence);
-    return sequence.packing;
-  }
-
-  #isDrop({ rung }: Squeeze): boolean {
-    return rung === this.#options.pressure?.rungs.length;
-  }
-
-  #squeezeTo(sequence: Sequence, squeeze: Squeeze): void {
-    if (squeeze.rung !== sequence.rung) {
-      sequence.rung = squeeze.rung;
-      sequence.rungTokens = 0;
-      sequence.convertedTokens = 0;
-      sequence.packingPlan = undefined;
-    }
-    sequence.squeezedTokens = squeeze.end;
-  }
-
-  #nextSqueeze(sequence: Sequence): Squeeze | undefined {
-    const { rung, rungTokens, squeezedTokens, packing, request } = sequence;
-    const { pressure } = this.#options;
-    const most = request.request.kvPressure;
-    if (!pressure || most === 'off') return undefined;
-    const next = pressure.next(sequence, most);
-    // What is under way frees memory too, and comes first.
-    const isUnderWay = packing || squeezedTokens > rungTokens;
-    return isUnderWay && next?.rung !== rung ? { rung, end: squeezedTokens } : next;
+    return this.#squeezing?.squeeze(sequence) ?? false;
   }
 
   get packs(): boolean {
@@ -330,25 +282,8 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#compression?.pack(sequence) ?? true;
   }
 
-  /** Lets the cache have the sequence's full blocks, as long as all of them are what any request would have computed. */
-  share(sequence: Sequence): void {
-    if (sequence.packedTokens > 0) return;
-    const { promptTokens, computedTokens, path, slot, identity } = sequence;
-    const { sparse } = this.#options;
-    const common = sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
-    const exact = this.#exactTokens(sequence);
-    this.#cache?.extend(path, slot, identity.view(0, Math.min(computedTokens, common, exact)));
-    this.sights.teach(sequence);
-  }
-
-  /** Tokens that are computed while all is exact. */
-  #exactTokens({ promptTokens }: Sequence): number {
-    const { packing, partitions } = this.#options;
-    return packing?.exactTokens(promptTokens) ?? partitions?.exactTokens ?? Number.POSITIVE_INFINITY;
-  }
-
   canSwap(sequence: Sequence): boolean {
-    return !sequence.isScored && this.swapped.hasRoom(this.#heldBytes(sequence));
+    return !sequence.isScored && this.swapped.hasRoom(this.size.heldBytes(sequence));
   }
 
   swapOut(sequence: Sequence): void {
@@ -357,7 +292,7 @@ export class SequenceMemory implements Memory<Sequence> {
 
   #copyOut(sequence: Sequence, onEnd: () => void): void {
     this.#compression?.abandon(sequence);
-    this.swapped.copyOut(sequence, this.#heldBytes(sequence), (isThere) => {
+    this.swapped.copyOut(sequence, this.size.heldBytes(sequence), (isThere) => {
       this.#close(sequence);
       if (!isThere) sequence.forget();
       onEnd();
@@ -365,12 +300,12 @@ export class SequenceMemory implements Memory<Sequence> {
   }
 
   swapIn(sequence: Sequence, reserveTokens: number): boolean {
-    if (this.#freeSlots.length === 0) return false;
+    if (!this.#slots.hasFree) return false;
     const tokens = sequence.tokenCount + reserveTokens;
     const needed = this.#mostBlocks(sequence, tokens);
     if (!this.free.make(needed + this.#packRoom)) return false;
     this.free.clear(needed);
-    this.#open(sequence);
+    this.#slots.give(sequence);
     this.swapped.copyIn(sequence, (isThere) => {
       if (!isThere) sequence.forget();
       this.#options.onSwappedIn(sequence);
@@ -389,19 +324,6 @@ export class SequenceMemory implements Memory<Sequence> {
     return isWanted && sequence.computedTokens > 0 && this.canSwap(sequence);
   }
 
-  #heldBytes(sequence: Sequence): number {
-    const { packedBytes, unpackedTokens, packedTokens } = sequence;
-    const unpacked =
-      this.#packing?.unpackedBytes(sequence, packedTokens + unpackedTokens) ??
-      blocksFor(unpackedTokens, this.pageTokens) * this.#device.kv.blockBytes;
-    return packedBytes + unpacked;
-  }
-
-  /** The class of the pages that the sequence's next tokens are written to. */
-  #bornClass(sequence: Sequence): BornClass {
-    return this.#packing?.bornClass(sequence) ?? this.#device.kv.precision;
-  }
-
   /** The most that the sequence takes from now on until it has `tokens` tokens. */
   #mostBlocks(sequence: Sequence, tokens: number): number {
     return this.#compression?.mostBlocks(sequence, tokens) ?? blocksFor(tokens, this.pageTokens);
@@ -411,52 +333,12 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#compression?.room ?? 0;
   }
 
-  #match(sequence: Sequence): CacheNode[] {
-    if (sequence.isScored || !this.#cache) return [];
-    const path = this.#cache.match(sequence.identity.view(0, this.#mostCached(sequence) + 1));
-    const { sparse } = this.#options;
-    if (!sparse) return path;
-    const usable = sparse.usableTokens(
-      sequence.promptTokens,
-      path.length * this.pageTokens,
-      (stretch) => path[stretch * sparse.stretchPages - 1]!.seen !== undefined,
-    );
-    return path.slice(0, usable / this.pageTokens);
-  }
-
-  /** Tokens that may come from the cache: one is always left over, to sample what follows it. */
-  #mostCached(sequence: Sequence): number {
-    const { promptTokens, tokenCount } = sequence;
-    const { sparse } = this.#options;
-    // What was computed by rows that look elsewhere is not what this prompt would compute.
-    const common = Math.min(tokenCount - 1, sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY);
-    // The probes must be seen anew.
-    if (this.#form) return Math.min(common, Math.max(0, promptTokens - tailProbes));
-    // What was computed behind packed tokens is not what a prompt of the same tokens holds there.
-    return Math.min(common, this.#exactTokens(sequence));
-  }
-
-  #open(sequence: Sequence): void {
-    const { request } = sequence.request;
-    const stops = new Set(request.stopTokenIds);
-    if (!request.ignoreEos || request.grammar) for (const id of this.#options.eosTokenIds) stops.add(id);
-    const generated = sequence.tokens.view(sequence.promptTokens);
-    const slot = this.#freeSlots.at(-1)!;
-    const { grammar, embeddedPrompt } = sequence.request;
-    const sampling = slotSampling(request, sequence.seed, stops, generated, grammar);
-    this.#device.openSlot(slot, sampling, embeddedPrompt?.embedded);
-    this.#freeSlots.pop();
-    sequence.slot = slot;
-  }
-
   #close(sequence: Sequence): void {
     this.#compression?.abandon(sequence);
-    this.#device.closeSlot(sequence.slot);
+    this.#slots.take(sequence);
     if (this.#compression) this.#compression.release(sequence);
     else this.#cache?.release(sequence.path);
     sequence.path = [];
-    this.#freeSlots.push(sequence.slot);
-    sequence.slot = -1;
     // Once its KV is where it belongs.
     queueMicrotask(() => sequence.request.session?.checkFree());
   }

@@ -1,17 +1,11 @@
-import type { BornClass, KvPool, PageClass } from '../device/device.js';
+import type { BornClass, KvPool } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
 import type { Compression } from './compression.js';
+import { PackingPlan } from './packing-plan.js';
+import { batchBlocks, mostBytes, roomBeside } from './packing-room.js';
 import type { PackingSchedule } from './packing-schedule.js';
-import {
-  bytesOfBlock,
-  chooseClasses,
-  classesOf,
-  decidesByAttention,
-  followedBy,
-  keyOf,
-  type PackedForm,
-} from './page-classes.js';
+import { bytesOfBlock, chooseClasses, classesOf, decidesByAttention, followedBy } from './page-classes.js';
 import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PartitionRule } from './partition-rule.js';
 import type { PrefixCache } from './prefix-cache.js';
@@ -22,8 +16,6 @@ import type { PrefixCache } from './prefix-cache.js';
  * would.
  */
 const aheadTokens = 12;
-/** Blocks of one sequence that are converted at once; for a while there are both forms of them. */
-const batchBlocks = 8;
 
 export interface SequencePackingOptions {
   readonly kv: KvPool;
@@ -38,44 +30,6 @@ export interface SequencePackingOptions {
   readonly vacate: (blocks: number) => boolean;
   /** A conversion has ended, and the sequence may be packed further, closed or moved. */
   readonly onPacked: (sequence: Sequence) => void;
-}
-
-/** Bytes of a block at most, whatever of it is picked. */
-function mostBytes({ classBlockBytes }: PoolSizes, forms: readonly PackedForm[]): number {
-  const bytesOf = (name: PageClass) => (name === 'none' ? 0 : classBlockBytes[name]);
-  return Math.max(...forms.flatMap(({ high, low }) => [bytesOf(high), bytesOf(low)]));
-}
-
-/** What the room depends on. */
-export type PoolSizes = Pick<KvPool, 'blockBytes' | 'classBlockBytes' | 'chunkBlocks' | 'totalBlocks'>;
-
-/** Classes that pages are packed into at once, at most. */
-function classesAtOnce(forms: readonly PackedForm[]): number {
-  return forms.some(decidesByAttention) ? 2 : 1;
-}
-
-/** Blocks that a batch becomes, at most. */
-function batchRoom(kv: PoolSizes, forms: readonly PackedForm[]): number {
-  return Math.ceil((batchBlocks * mostBytes(kv, forms)) / kv.blockBytes);
-}
-
-/**
- * Blocks to keep free beside a sequence that starts, so that those that run can be packed: the chunks that one batch begins at
- * most. More would only keep sequences out, since packing begins ahead of time: what finds no room is tried again, in smaller
- * parts, before each of the steps that are left until it is due.
- */
-export function roomBeside(kv: PoolSizes, forms: readonly PackedForm[]): number {
-  const { chunkBlocks } = kv;
-  const wanted = classesAtOnce(forms) * chunkBlocks + Math.max(0, batchRoom(kv, forms) - chunkBlocks);
-  return Math.min(wanted, packingRoom(kv, forms));
-}
-
-/** Blocks that the longest sequence leaves free, so that it can be packed while it holds its exact pages, and is alone. */
-export function packingRoom(kv: PoolSizes, forms: readonly PackedForm[]): number {
-  // A packed page needs a chunk of its class, and pages of another class may lie at both ends of what is free.
-  const least = (classesAtOnce(forms) + 1) * kv.chunkBlocks;
-  const wanted = least + batchRoom(kv, forms);
-  return Math.max(least, Math.min(wanted, Math.floor(kv.totalBlocks / 8)));
 }
 
 /**
@@ -235,18 +189,12 @@ export class SequencePacking implements Compression {
     const packed = chooseClasses(schedule.formOf(sequence), scores, begin, packedEnd);
     const recent = schedule.recent ?? kv.precision;
     const classes = followedBy(packed, recent, (end - packedEnd) * layers);
-    sequence.packingPlan = { begin, packedEnd, end, classes };
+    sequence.packingPlan = new PackingPlan(begin, packedEnd, end, classes, layers);
   }
 
-  /** Of blocks that were decided on: [count, layers]. */
-  #classesOf({ packingPlan }: Sequence, block: number, count = 1): Uint8Array {
-    const { begin, classes } = packingPlan!;
-    const { layers } = this.#options;
-    return classes.slice((block - begin) * layers, (block + count - begin) * layers);
-  }
-
-  #keyOf(sequence: Sequence, block: number): string {
-    return keyOf(this.#classesOf(sequence, block), sequence.packedClasses[block]);
+  /** Of a block that was decided on. */
+  #keyOf({ packingPlan, packedClasses }: Sequence, block: number): string {
+    return packingPlan!.keyOf(block, packedClasses[block]);
   }
 
   /** Takes over what other sequences have made of the same blocks. Whether that was all that is due. */
@@ -276,6 +224,7 @@ export class SequencePacking implements Compression {
   #convert(sequence: Sequence, end: number): boolean {
     const { kv, vacate } = this.#options;
     const { slot, rungTokens, path } = sequence;
+    const plan = sequence.packingPlan!;
     const { pageTokens } = kv;
     const first = rungTokens / pageTokens;
     let count = 1;
@@ -286,7 +235,7 @@ export class SequencePacking implements Compression {
     ) {
       count++;
     }
-    const begin = () => kv.convert(slot, first, first + count, this.#classesOf(sequence, first, count));
+    const begin = () => kv.convert(slot, first, first + count, plan.classesOf(first, count));
     let conversion = begin();
     while (!conversion) {
       if (vacate(Math.ceil(count * this.#blockRatio))) {
@@ -305,7 +254,7 @@ export class SequencePacking implements Compression {
     sequence.packing = true;
     sequence.convertedTokens = (first + count) * pageTokens;
     this.#running++;
-    const classes = this.#classesOf(sequence, first, count);
+    const classes = plan.classesOf(first, count);
     void conversion.then(() => {
       for (const { node, key } of made) node.packing.delete(key);
       sequence.packing = false;
@@ -353,24 +302,23 @@ export class SequencePacking implements Compression {
 
   /** The slot's blocks up to `end` are packed, or are to be taken over from others. */
   #becomePacked(sequence: Sequence, end: number): void {
-    const { cache, kv } = this.#options;
-    const { layers } = this.#options;
-    const { path, slot, packedClasses, packingPlan, computedTokens, droppedTokens } = sequence;
+    const { cache, kv, layers } = this.#options;
+    const { path, slot, packedClasses, computedTokens, droppedTokens } = sequence;
+    const plan = sequence.packingPlan!;
     if (sequence.packedTokens === 0) cache.unpin(path);
     for (let block = sequence.rungTokens / kv.pageTokens; block < end / kv.pageTokens; block++) {
       const before = packedClasses[block];
-      const classes = this.#classesOf(sequence, block);
-      const key = keyOf(classes, before);
+      const key = plan.keyOf(block, before);
       const node = path[block];
       if (node) cache.becamePacked(node, key, slot, block, before);
       packedClasses[block] = key;
-      sequence.packedBytes += bytesOfBlock(kv, classes);
+      sequence.packedBytes += bytesOfBlock(kv, plan.classesOf(block));
       if (before !== undefined) sequence.packedBytes -= bytesOfBlock(kv, classesOf(before, layers));
     }
     sequence.packedTokens = Math.max(sequence.packedTokens, Math.min(end, computedTokens - droppedTokens));
     // What is of the recent class now is packed later.
-    const isDone = end === packingPlan!.end * kv.pageTokens;
-    sequence.rungTokens = isDone ? packingPlan!.packedEnd * kv.pageTokens : end;
+    const isDone = end === plan.end * kv.pageTokens;
+    sequence.rungTokens = isDone ? plan.packedEnd * kv.pageTokens : end;
     sequence.convertedTokens = sequence.rungTokens;
   }
 }

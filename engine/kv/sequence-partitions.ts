@@ -2,10 +2,10 @@ import { type KvPool, pageClasses } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
 import { blocksFor } from './admission.js';
 import type { Compression } from './compression.js';
+import { type PoolSizes, packingRoom } from './packing-room.js';
 import { uniform } from './page-classes.js';
 import type { PartitionRule } from './partition-rule.js';
 import type { PrefixCache } from './prefix-cache.js';
-import { type PoolSizes, packingRoom } from './sequence-packing.js';
 
 /** Of mid pages. */
 const packedForm = uniform('int4');

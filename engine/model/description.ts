@@ -3,7 +3,7 @@ import { modelSpec } from './config.js';
 import { readGenerationDefaults } from './generation-defaults.js';
 import { type ImageProcessing, readImageProcessing } from './image-processing.js';
 import { invalidModel, readJsonIfThere, requireFolder } from './model-files.js';
-import type { ModelSpec } from './model-spec.js';
+import type { ModelSpec, VisionSpec } from './model-spec.js';
 import { type Fp8Format, fp8FormatOf } from './quantization.js';
 import { readStoredTensors } from './safetensors.js';
 import type { GenerationDefaults } from './text.js';
@@ -23,8 +23,14 @@ export interface ModelConfig {
  */
 export interface ModelDescription extends ModelConfig {
   readonly generation: GenerationDefaults;
-  /** Absent where the model reads no images. */
-  readonly imageProcessing: ImageProcessing | undefined;
+  /** Absent where the model reads none. */
+  readonly images: ImageDescription | undefined;
+}
+
+/** What reads a model's images, and what they must be made into for that. */
+export interface ImageDescription {
+  readonly vision: VisionSpec;
+  readonly processing: ImageProcessing;
 }
 
 /** Throws `EngineError('model_invalid')` that names the file, and what was expected. */
@@ -34,7 +40,7 @@ export async function describeModel(folder: string): Promise<ModelDescription> {
   return {
     ...config,
     generation: await readGenerationDefaults(folder),
-    imageProcessing: vision && (await readImageProcessing(folder, vision)),
+    images: vision && { vision, processing: await readImageProcessing(folder, vision) },
   };
 }
 

@@ -27,6 +27,11 @@ export class StopConditions {
 
   constructor(private readonly options: StopOptions) {}
 
+  /** Tokens that end a choice. */
+  get tokenIds(): ReadonlySet<number> {
+    return this.options.stopTokenIds;
+  }
+
   /** `decode` gives the text that this token made certain; it is not called for a token that ends the choice. */
   next(token: number, decode: (token: number) => string, flush: () => string): StopOutcome {
     this.#tokens++;

@@ -40,11 +40,14 @@ export interface StoreSource {
  */
 export class ResponseStore {
   readonly #worker: WorkerCalls<StoreCall>;
+  readonly #isInMemory: boolean;
+  #isClosed = false;
 
   private constructor(
     source: StoreSource,
     private readonly maxConversationBytes: number,
   ) {
+    this.#isInMemory = source.file === undefined;
     this.#worker = new WorkerCalls(new URL('./store-worker.js', import.meta.url), source);
   }
 
@@ -63,8 +66,13 @@ export class ResponseStore {
     return store;
   }
 
-  put(response: StoredResponse): Promise<void> {
-    return this.#worker.call({ do: 'put', response });
+  async put(response: StoredResponse): Promise<void> {
+    try {
+      await this.#worker.call({ do: 'put', response });
+    } catch (error) {
+      // What is in memory would be gone now in any case.
+      if (!this.#isInMemory || !this.#isClosed) throw error;
+    }
   }
 
   /** The response as JSON text; null if it is not there. */
@@ -87,8 +95,11 @@ export class ResponseStore {
     return this.#worker.call({ do: 'find', owner, needs, maxBytes: this.maxConversationBytes });
   }
 
+  /** What was put is in the file then. What is in memory goes with the thread, which may not even have loaded. */
   async close(): Promise<void> {
-    if (this.#worker.isRunning) await this.#worker.call({ do: 'close' }).catch(() => undefined);
+    this.#isClosed = true;
+    if (!this.#isInMemory && this.#worker.isRunning)
+      await this.#worker.call({ do: 'close' }).catch(() => undefined);
     await this.#worker.close();
   }
 }

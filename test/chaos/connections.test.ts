@@ -146,7 +146,7 @@ describe('a process that may open few files', () => {
       child.child.kill('SIGTERM');
       expect(await child.exit).toBe(0);
     } finally {
-      child.child.kill('SIGKILL');
+      await child.kill();
     }
   });
 });

@@ -124,7 +124,7 @@ describe('/v1/admin', () => {
       expect((await running.text()).trimEnd().endsWith('data: [DONE]')).toBe(true);
       expect(await child.exit).toBe(0);
     } finally {
-      child.child.kill('SIGKILL');
+      await child.kill();
     }
   });
 });

@@ -11,7 +11,9 @@ function fragile(engine: Engine): { engine: Engine; lose: () => void; closed: ()
   const lost = new Promise<EngineError>((resolve) => {
     onLost = resolve;
   });
-  const loss = new EngineError('device_unavailable', 'The device was lost (a test).', 9);
+  const loss = new EngineError('device_unavailable', 'The device was lost (a test).', {
+    retryAfterSeconds: 9,
+  });
   const listeners = new Set<Parameters<Engine['submit']>[1]>();
   let isLost = false;
   let isClosed = false;

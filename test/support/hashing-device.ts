@@ -16,6 +16,7 @@ import type { PartitionRule } from '../../engine/kv/partition-rule.js';
 import { Saliency } from '../../engine/kv/saliency.js';
 import { PrefillSight, type SeenPages, type SparsePrefill } from '../../engine/kv/sparse-prefill.js';
 import type { ModelSpec } from '../../engine/model/model-spec.js';
+import { droppedAt } from './dropped-tokens.js';
 
 /** A page of all layers: what its tokens stand for, and what form they have, layer by layer. */
 interface Block {
@@ -149,7 +150,7 @@ export function expectedInPartitions(
     while (values.length < tokens.length) {
       const position = values.length;
       const midEnd = rule.midEndAt(position);
-      const midBegin = rule.sinkTokens + rule.droppedAt(position);
+      const midBegin = rule.sinkTokens + droppedAt(rule, position);
       const read = [
         ...values.slice(0, rule.sinkTokens),
         ...values.slice(midBegin, midEnd).map((value) => packedValue(value, int4)),

@@ -4,6 +4,7 @@ import { KeptSequences } from '../../../engine/kv/kept-sequences.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
 import type { CacheNode } from '../../../engine/kv/prefix-cache.js';
 import type { Sequence } from '../../../engine/sequence.js';
+import { droppedAt } from '../../support/dropped-tokens.js';
 
 const rule = new PartitionRule({ sinkTokens: 32, recentTokens: 64, midTokens: 96, topPages: 1 }, 32);
 
@@ -32,7 +33,7 @@ const textOf = (length: number, seed = 1) => Int32Array.from({ length }, (_, i) 
 
 /** One that has computed all of its tokens, and moved on as the rule says. */
 function sequenceOf(tokens: Int32Array, path: CacheNode[] = []): Sequence {
-  const droppedTokens = rule.droppedAt(tokens.length);
+  const droppedTokens = droppedAt(rule, tokens.length);
   const packedTokens = rule.midEndAt(tokens.length) - rule.sinkTokens - droppedTokens;
   return {
     slot: 0,
@@ -57,7 +58,7 @@ describe('kept sequences', () => {
     const { pool, kept } = setUp();
     const tokens = textOf(600);
     kept.keep(sequenceOf(tokens));
-    expect(rule.droppedAt(600)).toBe(384);
+    expect(droppedAt(rule, 600)).toBe(384);
     // 18 pages, 12 of them dropped; 3 packed ones in 960 bytes.
     expect(kept.blocks).toBe(3);
     const next = textOf(700);

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { LocalEngine } from '../../../engine/engine.js';
+import { packingRoom } from '../../../engine/kv/packing-room.js';
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from '../../../engine/kv/page-classes.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
 import { PressureRule } from '../../../engine/kv/pressure-rule.js';
-import { packingRoom } from '../../../engine/kv/sequence-packing.js';
 import { SparsePrefill } from '../../../engine/kv/sparse-prefill.js';
 import type { Tokenizer } from '../../../engine/model/text.js';
 import { openPolicy, type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';

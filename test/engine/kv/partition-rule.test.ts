@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
+import { droppedAt } from '../../support/dropped-tokens.js';
 import fc from '../../support/fast-check.js';
 
 const pageTokens = 32;
@@ -15,7 +16,7 @@ describe('the rule of partitions', () => {
     expect([0, 767, 768, 1023, 1024, 1856, 2047, 2048].map((at) => rule.midEndAt(at))).toEqual([
       64, 64, 256, 256, 512, 1280, 1280, 1536,
     ]);
-    expect([0, 1024, 1792, 2048, 10_240].map((at) => rule.droppedAt(at))).toEqual([0, 0, 192, 448, 8640]);
+    expect([0, 1024, 1792, 2048, 10_240].map((at) => droppedAt(rule, at))).toEqual([0, 0, 192, 448, 8640]);
     expect([0, 255, 256].map((at) => rule.nextAt(at))).toEqual([256, 256, 512]);
   });
 
@@ -30,7 +31,7 @@ describe('the rule of partitions', () => {
       fc.property(sizes, fc.integer({ min: 0, max: 2 ** 24 }), (chosen, position) => {
         const rule = new PartitionRule(chosen, pageTokens);
         const midEnd = rule.midEndAt(position);
-        const dropped = rule.droppedAt(position);
+        const dropped = droppedAt(rule, position);
         const mid = midEnd - rule.sinkTokens - dropped;
         for (const tokens of [midEnd, dropped, mid, rule.stride]) expect(tokens % pageTokens).toBe(0);
         expect(mid).toBeGreaterThanOrEqual(0);
@@ -44,7 +45,7 @@ describe('the rule of partitions', () => {
         // Nothing moves before the next position at which something does, and nothing ever comes back.
         const next = rule.nextAt(position);
         expect(rule.midEndAt(next - 1)).toBe(midEnd);
-        expect(rule.droppedAt(next - 1)).toBe(dropped);
+        expect(droppedAt(rule, next - 1)).toBe(dropped);
         expect(rule.midEndAt(next)).toBeGreaterThanOrEqual(midEnd);
         // What moves next is full by now, so that it can be packed ahead.
         expect(rule.midEndAt(next)).toBeLessThanOrEqual(Math.max(rule.sinkTokens, position));

@@ -133,8 +133,7 @@ describe('tandem convert kv-heads', () => {
     const args = [demoFolder, folder.at('stopped'), ...few];
     const run = new TandemProcess(['convert', 'kv-heads', ...args]);
     await run.until('stderr', /layer 1 of 6/);
-    run.child.kill('SIGKILL');
-    await run.exit;
+    await run.kill();
     expect(existsSync(folder.at('stopped'))).toBe(false);
     const other = await convert(...args, '--method', 'mean');
     expect(other.code).toBe(1);

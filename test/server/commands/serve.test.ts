@@ -33,8 +33,7 @@ async function startStream(url: string, size: { n: number; max_tokens: number })
 }
 
 afterEach(async () => {
-  for (const { child } of running) child.kill('SIGKILL');
-  await Promise.all(running.splice(0).map(({ exit }) => exit));
+  await Promise.all(running.splice(0).map((server) => server.kill()));
 });
 
 describe('tandem serve', () => {

@@ -11,6 +11,9 @@ export class TandemProcess {
   stdout = '';
   stderr = '';
   readonly exit: Promise<number | string>;
+  readonly #isGroup: boolean;
+  /** It has ended, and nothing that it started holds its output open. */
+  #isOver = false;
   #onOutput: () => void = () => {};
 
   constructor(
@@ -22,6 +25,8 @@ export class TandemProcess {
     const [program, ...rest] = options.shell ? ['sh', '-c', options.shell, 'sh', ...command] : command;
     this.child = spawn(program!, rest, {
       env: { TANDEM_CORES: String(oneCore.cores), ...process.env, ...options.env },
+      // A group of its own, so that what the shell has started can be ended with it.
+      detached: options.shell !== undefined,
     });
     this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;
@@ -31,8 +36,19 @@ export class TandemProcess {
       this.stderr += text;
       this.#onOutput();
     });
-    this.exit = once(this.child, 'close').then(([code, signal]) => code ?? signal);
+    this.#isGroup = options.shell !== undefined;
+    this.exit = once(this.child, 'close').then(([code, signal]) => {
+      this.#isOver = true;
+      return code ?? signal;
+    });
     if (options.stdin !== undefined) this.child.stdin.end(options.stdin);
+  }
+
+  /** Ends it at once, with what a shell has started, which may have outlived that. */
+  async kill(): Promise<void> {
+    if (this.#isGroup && !this.#isOver) process.kill(-this.child.pid!, 'SIGKILL');
+    else this.child.kill('SIGKILL');
+    await this.exit;
   }
 
   /** Resolves when the output matches; rejects when the process ends before. */

@@ -53,8 +53,7 @@ describe('where sharp does not load', () => {
         expect((await ask(text)).status).toBe(200);
       }
     } finally {
-      server.child.kill('SIGKILL');
-      await server.exit;
+      await server.kill();
     }
   });
 

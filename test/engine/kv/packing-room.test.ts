@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { packingRoom, roomBeside } from '../../../engine/kv/packing-room.js';
 import { byAttention, type PackedForm, uniform } from '../../../engine/kv/page-classes.js';
-import { packingRoom, roomBeside } from '../../../engine/kv/sequence-packing.js';
 
 const zip: PackedForm = { high: 'int4', low: 'int2', pick: byAttention(0.99) };
 /** Of the demo model, whose chunks of 16 pages are less than three blocks of six layers. */
