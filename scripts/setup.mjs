@@ -133,15 +133,17 @@ async function buildNative(packages, tests, report) {
   const what = [...(addon ? [`addon${kernels}`] : []), ...(nativeTests ? ['tests'] : [])].join(' and ');
   const targets = [...(addon ? ['tandem-addon'] : []), ...(nativeTests ? ['host-tests'] : [])];
   const steps = [...(addon ? [addonStep] : []), ...(nativeTests ? [nativeTestsStep] : [])];
-  const work = (progress) => build.run(targets, ['-DTANDEM_ADDON=ON'], progress);
   await report.during(`building the native ${what}`, (progress) =>
-    steps.reduce(
-      (inner, step) => () => step.run(inner),
-      () => work(progress),
-    )(),
+    runAsAll(steps, () => build.run(targets, ['-DTANDEM_ADDON=ON'], progress)),
   );
 }
 
+/** Runs what takes several steps at once. */
+function runAsAll([step, ...others], work) {
+  return step ? step.run(() => runAsAll(others, work)) : work();
+}
+
+/** A build folder of CMake and the flags that it is configured with. */
 class NativeBuild {
   #folder;
   #generator;
