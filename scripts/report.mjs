@@ -1,45 +1,59 @@
 /**
- * Says what a long step is doing: one line that moves on a terminal, plain lines elsewhere. On stderr, so that a
- * command's own output stays clean.
+ * Says what long steps are doing, several beside each other: one line that moves on a terminal, plain lines elsewhere. On
+ * stderr, so that a command's own output stays clean.
  */
 export class Report {
   #stream;
   #tty;
-  #title = '';
-  #started = 0;
-  #lastQuarter = 0;
+  /** Of each step that runs, what the moving line says. */
+  #running = new Map();
 
   constructor(stream = process.stderr) {
     this.#stream = stream;
     this.#tty = stream.isTTY === true;
   }
 
-  start(title) {
-    this.#title = title;
-    this.#started = performance.now();
-    this.#lastQuarter = 0;
-    this.#stream.write(this.#tty ? `tandem: ${title}` : `tandem: ${title}\n`);
-  }
-
-  /** @param {number} fraction 0 to 1 */
-  progress(fraction) {
-    const percent = Math.floor(fraction * 100);
-    if (this.#tty) {
-      this.#stream.write(`\r\x1b[Ktandem: ${this.#title} ${percent}%`);
-    } else if (Math.floor(percent / 25) > this.#lastQuarter && percent < 100) {
-      this.#lastQuarter = Math.floor(percent / 25);
-      this.#stream.write(`tandem: ${this.#title} ${percent}%\n`);
+  /**
+   * Runs a step.
+   * @template T
+   * @param {string} title
+   * @param {(progress: (fraction: number) => void) => Promise<T>} work calls `progress` with 0 to 1
+   * @returns {Promise<T>}
+   */
+  async during(title, work) {
+    const started = performance.now();
+    this.#say(title, title, `${title}\n`);
+    let quarter = 0;
+    const progress = (fraction) => {
+      const percent = Math.floor(fraction * 100);
+      const isNext = Math.floor(percent / 25) > quarter && percent < 100;
+      if (isNext) quarter = Math.floor(percent / 25);
+      this.#say(title, `${title} ${percent}%`, isNext ? `${title} ${percent}%\n` : '');
+    };
+    try {
+      const result = await work(progress);
+      const seconds = ((performance.now() - started) / 1000).toFixed(1);
+      this.#end(title, `${title} (${seconds} s)`, `${title}: done (${seconds} s)`);
+      return result;
+    } catch (error) {
+      this.#end(title, `${title}: failed`, `${title}: failed`);
+      throw error;
     }
   }
 
-  done() {
-    const seconds = ((performance.now() - this.#started) / 1000).toFixed(1);
-    this.#stream.write(
-      this.#tty ? `\r\x1b[Ktandem: ${this.#title} (${seconds} s)\n` : `tandem: done (${seconds} s)\n`,
-    );
+  #say(title, moving, plain) {
+    this.#running.set(title, moving);
+    if (this.#tty) this.#draw();
+    else if (plain) this.#stream.write(`tandem: ${plain}`);
   }
 
-  failed() {
-    if (this.#tty) this.#stream.write('\n');
+  #end(title, onTerminal, plain) {
+    this.#running.delete(title);
+    this.#stream.write(this.#tty ? `\r\x1b[Ktandem: ${onTerminal}\n` : `tandem: ${plain}\n`);
+    if (this.#tty && this.#running.size > 0) this.#draw();
+  }
+
+  #draw() {
+    this.#stream.write(`\r\x1b[Ktandem: ${[...this.#running.values()].join(', ')}`);
   }
 }

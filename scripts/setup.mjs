@@ -73,29 +73,32 @@ export async function setup({ tests = false } = {}) {
   await withLock(inRoot('build/setup.lock'), () => runSteps(compile, tests, report), onWait);
 }
 
+/** What needs no package is built while they are installed, and TypeScript beside the rest: none keeps all cores busy. */
 async function runSteps(compile, tests, report) {
-  if (!packagesAreInstalled(root, { dev: tests })) await installPackages(tests, report);
-  if (!compile.isFresh() || outputsAreMissing(root, compiledFolders))
-    await compileTypeScript(compile, tests, report);
-  if (!addonStep.isFresh()) {
-    const title =
-      cudaFlags.length > 0 ? 'building the native addon with CUDA kernels' : 'building the native addon';
-    await buildNative(addonStep, 'tandem-addon', nativeFlags, title, report);
-  }
-  if (tests && !nativeTestsStep.isFresh()) {
-    const flags = [...nativeFlags, '-DTANDEM_TESTS=ON'];
-    await buildNative(nativeTestsStep, 'host-tests', flags, 'building the native tests', report);
+  const packages = installPackages(tests, report);
+  await allOrFirstFailure([
+    packages.then(() => compileTypeScript(compile, tests, report)),
+    buildNative(packages, tests, report),
+  ]);
+}
+
+/** As `Promise.all`, but what still runs has ended when it throws: nothing builds on behind a message. */
+async function allOrFirstFailure(promises) {
+  for (const { status, reason } of await Promise.allSettled(promises)) {
+    if (status === 'rejected') throw reason;
   }
 }
 
 async function installPackages(tests, report) {
+  if (packagesAreInstalled(root, { dev: tests })) return;
   const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error', ...(tests ? ['--include=dev'] : [])];
-  await reported(report, 'installing packages (npm ci)', () => runTool('npm', args, { cwd: root }));
+  await report.during('installing packages (npm ci)', () => runTool('npm', args, { cwd: root }));
 }
 
 async function compileTypeScript(compile, tests, report) {
+  if (compile.isFresh() && !outputsAreMissing(root, compiledFolders)) return;
   const what = tests ? 'compiling TypeScript and checking the tests' : 'compiling TypeScript';
-  await reported(report, what, () =>
+  await report.during(what, () =>
     compile.run(async () => {
       removeStaleOutputs(root, compiledFolders);
       const force = outputsAreMissing(root, compiledFolders) ? ['--force'] : [];
@@ -112,28 +115,53 @@ async function compileTypeScript(compile, tests, report) {
 }
 
 /** Addon and tests are targets of one build folder, which share the objects of the libraries. */
-async function buildNative(step, target, flags, title, report) {
+async function buildNative(packages, tests, report) {
+  const addon = !addonStep.isFresh();
+  const nativeTests = tests && !nativeTestsStep.isFresh();
+  if (!addon && !nativeTests) return;
   const { compiler, generator } = checkNativeTools();
   checkCpp20(compiler);
-  await reported(report, title, () =>
-    step.run(async () => {
-      const build = inRoot('build/native');
-      const chosen = dropForeignCache(build) ?? generator;
-      const configure = [
-        '-S',
-        inRoot('native'),
-        '-B',
-        build,
-        '-G',
-        chosen,
-        '-DCMAKE_BUILD_TYPE=Release',
-        ...flags,
-      ];
-      await runTool('cmake', configure, { cwd: root });
-      const make = ['--build', build, '--parallel', String(parallelJobs()), '--target', target];
-      await runTool('cmake', make, { cwd: root, onLine: (line) => showProgress(line, report) });
-    }),
+  const flags = nativeTests ? [...nativeFlags, '-DTANDEM_TESTS=ON'] : nativeFlags;
+  const build = new NativeBuild(inRoot('build/native'), generator, flags);
+  if (!packagesAreInstalled(root, { dev: tests })) {
+    await report.during('building the native libraries', (progress) =>
+      build.run(['tandem-core', 'tandem-cpu', 'tandem-vision'], ['-DTANDEM_ADDON=OFF'], progress),
+    );
+    await packages;
+  }
+  const kernels = addon && cudaFlags.length > 0 ? ' with CUDA kernels' : '';
+  const what = [...(addon ? [`addon${kernels}`] : []), ...(nativeTests ? ['tests'] : [])].join(' and ');
+  const targets = [...(addon ? ['tandem-addon'] : []), ...(nativeTests ? ['host-tests'] : [])];
+  const steps = [...(addon ? [addonStep] : []), ...(nativeTests ? [nativeTestsStep] : [])];
+  await report.during(`building the native ${what}`, (progress) =>
+    runAsAll(steps, () => build.run(targets, ['-DTANDEM_ADDON=ON'], progress)),
   );
+}
+
+/** Runs what takes several steps at once. */
+function runAsAll([step, ...others], work) {
+  return step ? step.run(() => runAsAll(others, work)) : work();
+}
+
+/** A build folder of CMake and the flags that it is configured with. */
+class NativeBuild {
+  #folder;
+  #generator;
+  #flags;
+
+  constructor(folder, generator, flags) {
+    this.#folder = folder;
+    this.#generator = dropForeignCache(folder) ?? generator;
+    this.#flags = flags;
+  }
+
+  async run(targets, flags, progress) {
+    const where = ['-S', inRoot('native'), '-B', this.#folder, '-G', this.#generator];
+    const configure = [...where, '-DCMAKE_BUILD_TYPE=Release', ...this.#flags, ...flags];
+    await runTool('cmake', configure, { cwd: root });
+    const make = ['--build', this.#folder, '--parallel', String(parallelJobs()), '--target', ...targets];
+    await runTool('cmake', make, { cwd: root, onLine: (line) => showProgress(line, progress) });
+  }
 }
 
 /** One job per core, but no more than memory allows: the optimizer takes up to 1 GB on a kernel file. */
@@ -159,22 +187,11 @@ function dropForeignCache(build) {
 }
 
 /** Ninja says `[3/40] …`, make says `[ 12%] …`. */
-function showProgress(line, report) {
+function showProgress(line, progress) {
   const ninja = /^\[(\d+)\/(\d+)\]/.exec(line);
-  if (ninja) report.progress(Number(ninja[1]) / Number(ninja[2]));
+  if (ninja) progress(Number(ninja[1]) / Number(ninja[2]));
   const make = /^\[\s*(\d+)%\]/.exec(line);
-  if (make) report.progress(Number(make[1]) / 100);
-}
-
-async function reported(report, title, work) {
-  report.start(title);
-  try {
-    await work();
-  } catch (error) {
-    report.failed();
-    throw error;
-  }
-  report.done();
+  if (make) progress(Number(make[1]) / 100);
 }
 
 /** Runs `setup`; on failure says why and ends the process with 1. */

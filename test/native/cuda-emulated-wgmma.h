@@ -36,20 +36,26 @@ struct RowOfOperand {
 };
 
 // Adds to the sums that this thread holds: rows lane / 4 and 8 below it of its warp, of which `left` are the
-// elements, and two columns of every eight.
+// elements, and two columns of every eight. The four sums of an eight grow beside each other, each in the
+// order of k: one alone waits for its last addition.
 template <int kEights>
 void addProducts(float (&sums)[kEights][4], const double (&left)[2][16], Operand b) {
   const int lane = static_cast<int>(emulation::laneIndex());
+  using Pair = double __attribute__((vector_size(16)));
+  Pair rows[16];
+  for (int k = 0; k < 16; ++k) rows[k] = Pair{left[0][k], left[1][k]};
   for (int eight = 0; eight < kEights; ++eight) {
-    for (int i = 0; i < 2; ++i) {
-      const RowOfOperand right(b, 8 * eight + lane % 4 * 2 + i);
-      for (int half = 0; half < 2; ++half) {
-        float& sum = sums[eight][2 * half + i];
-        double exact = sum;
-        for (int k = 0; k < 16; ++k) exact += left[half][k] * right.of[k];
-        sum = static_cast<float>(exact);
-      }
+    const RowOfOperand first(b, 8 * eight + lane % 4 * 2), second(b, 8 * eight + lane % 4 * 2 + 1);
+    float(&sum)[4] = sums[eight];
+    Pair ofFirst{sum[0], sum[2]}, ofSecond{sum[1], sum[3]};
+    for (int k = 0; k < 16; ++k) {
+      ofFirst += rows[k] * first.of[k];
+      ofSecond += rows[k] * second.of[k];
     }
+    sum[0] = static_cast<float>(ofFirst[0]);
+    sum[1] = static_cast<float>(ofSecond[0]);
+    sum[2] = static_cast<float>(ofFirst[1]);
+    sum[3] = static_cast<float>(ofSecond[1]);
   }
 }
 

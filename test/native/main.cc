@@ -5,6 +5,10 @@
 
 #include <unistd.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -42,6 +46,14 @@ void nameRunningAtDeath() {
   }
 }
 
+// Tests take and give megabytes again and again, whose pages the system would clear each time.
+void keepFreedMemory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 256 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -55,6 +67,7 @@ int main(int argc, char** argv) {
     names = 3;
   }
   nameRunningAtDeath();
+  keepFreedMemory();
   int number = 0;
   for (const auto& test : tandem::test::cases()) {
     bool chosen = argc == names;

@@ -283,14 +283,14 @@ describe('images in a session', () => {
 
 describe('images of requests that give way to each other', () => {
   it('are there when they go on', async () => {
-    // Each comes to some 40 blocks.
+    // Each comes to some 25 blocks.
     const tight = await testServer({
       model: { path: folder.at('model'), servedModelName: 'seer', weights: 'bf16' },
-      engine: { kvMemory: 46 * blockBytes(), prefixCache: false },
+      engine: { kvMemory: 34 * blockBytes(), prefixCache: false },
     });
     const answer = async (shift: number) => {
       const messages = [{ role: 'user', content: [image(dataUrl(wide(shift))), text('What is it?')] }];
-      const asked = { messages, max_tokens: 1000, ignore_eos: true, temperature: 0 };
+      const asked = { messages, max_tokens: 500, ignore_eos: true, temperature: 0 };
       const said = await (await tight.post('/v1/chat/completions', asked)).json();
       return (said as OpenAI.ChatCompletion).choices[0]!.message.content;
     };
