@@ -37,8 +37,8 @@ export const sections: Readonly<Record<string, Section>> = {
   'peer-bf16': {
     title: 'Against llama.cpp, bf16 weights',
     about:
-      'As above. Without AMX there is little to win: these two cores multiply 460 Gflop/s of bf16 out of registers ' +
-      '(`bench-matmul`), which is 236 tokens a second of this model, and llama.cpp reaches a part of it too.',
+      'As above. Without AMX there is little to win: these two cores multiply 850 Gflop/s of bf16 out of registers ' +
+      '(`bench-matmul`), which is 435 tokens a second of this model, and llama.cpp reaches a part of it too.',
   },
   'peer-quick': {
     title: 'Against llama.cpp, at a glance',
