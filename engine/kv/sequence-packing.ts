@@ -5,7 +5,14 @@ import type { Compression } from './compression.js';
 import { PackingPlan } from './packing-plan.js';
 import { batchBlocks, mostBytes, roomBeside } from './packing-room.js';
 import type { PackingSchedule } from './packing-schedule.js';
-import { bytesOfBlock, chooseClasses, classesOf, decidesByAttention, followedBy } from './page-classes.js';
+import {
+  bytesOfBlock,
+  chooseClasses,
+  classesOf,
+  decidesByAttention,
+  followedBy,
+  keyOf,
+} from './page-classes.js';
 import { type LayerPages, PageCounts } from './page-counts.js';
 import type { PartitionRule } from './partition-rule.js';
 import type { PrefixCache } from './prefix-cache.js';
@@ -308,11 +315,12 @@ export class SequencePacking implements Compression {
     if (sequence.packedTokens === 0) cache.unpin(path);
     for (let block = sequence.rungTokens / kv.pageTokens; block < end / kv.pageTokens; block++) {
       const before = packedClasses[block];
-      const key = plan.keyOf(block, before);
+      const classes = plan.classesOf(block);
+      const key = keyOf(classes, before);
       const node = path[block];
       if (node) cache.becamePacked(node, key, slot, block, before);
       packedClasses[block] = key;
-      sequence.packedBytes += bytesOfBlock(kv, plan.classesOf(block));
+      sequence.packedBytes += bytesOfBlock(kv, classes);
       if (before !== undefined) sequence.packedBytes -= bytesOfBlock(kv, classesOf(before, layers));
     }
     sequence.packedTokens = Math.max(sequence.packedTokens, Math.min(end, computedTokens - droppedTokens));

@@ -23,10 +23,11 @@ export class TandemProcess {
   ) {
     const command = [process.execPath, runCommand, ...args];
     const [program, ...rest] = options.shell ? ['sh', '-c', options.shell, 'sh', ...command] : command;
+    this.#isGroup = options.shell !== undefined;
     this.child = spawn(program!, rest, {
       env: { TANDEM_CORES: String(oneCore.cores), ...process.env, ...options.env },
       // A group of its own, so that what the shell has started can be ended with it.
-      detached: options.shell !== undefined,
+      detached: this.#isGroup,
     });
     this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;
@@ -36,7 +37,6 @@ export class TandemProcess {
       this.stderr += text;
       this.#onOutput();
     });
-    this.#isGroup = options.shell !== undefined;
     this.exit = once(this.child, 'close').then(([code, signal]) => {
       this.#isOver = true;
       return code ?? signal;
