@@ -1,5 +1,6 @@
 import type { KvPool } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
+import { commonPages } from './common-pages.js';
 import type { PartitionRule } from './partition-rule.js';
 import type { CacheNode } from './prefix-cache.js';
 
@@ -82,6 +83,13 @@ export class KeptSequences {
     return best;
   }
 
+  /** Where a sequence of these tokens could go on once `ended`, whose pages are still in use, is kept; 0: nowhere. */
+  endBehind(ended: Sequence, tokens: Int32Array): number {
+    const { computedTokens, droppedTokens, packedTokens, identity } = ended;
+    const own = identity.view(0, computedTokens - (computedTokens % this.rule.pageTokens));
+    return this.#commonEnd({ tokens: own, droppedTokens, packedTokens }, tokens);
+  }
+
   /** Of `blocks`, those that become a sequence's own when it goes on there. */
   blocksOf({ kept }: Continuation): number {
     return Math.floor(this.#ownBytes(kept) / this.kv.blockBytes);
@@ -121,12 +129,16 @@ export class KeptSequences {
   }
 
   /** 0 where they part before what was kept last moved: mid is farther then than it would be there. */
-  #commonEnd({ tokens: own, droppedTokens, packedTokens }: KeptSequence, tokens: Int32Array): number {
+  #commonEnd(
+    {
+      tokens: own,
+      droppedTokens,
+      packedTokens,
+    }: Pick<KeptSequence, 'tokens' | 'droppedTokens' | 'packedTokens'>,
+    tokens: Int32Array,
+  ): number {
     const { pageTokens, sinkTokens } = this.rule;
-    const most = Math.min(own.length, tokens.length - 1);
-    let common = 0;
-    while (common < most && own[common] === tokens[common]) common++;
-    const end = Math.floor(common / pageTokens) * pageTokens;
+    const end = commonPages(own, tokens.subarray(0, -1), pageTokens);
     return this.rule.midEndAt(end) >= sinkTokens + droppedTokens + packedTokens ? end : 0;
   }
 }

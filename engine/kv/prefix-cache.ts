@@ -67,7 +67,7 @@ export class PrefixCache {
   constructor(
     private readonly store: BlockStore,
     private readonly pageTokens: number,
-    private readonly keeps = true,
+    readonly keeps = true,
   ) {}
 
   /** Blocks whose memory would be free if they were given back. */

@@ -1,4 +1,5 @@
 import type { Sequence } from '../sequence.js';
+import { commonPages } from './common-pages.js';
 import type { CacheNode, PrefixCache } from './prefix-cache.js';
 import { tailProbes } from './probes.js';
 import type { Sights } from './sights.js';
@@ -38,11 +39,23 @@ export class PrefixSharing {
   /** Lets the cache have the sequence's full blocks, as long as all of them are what any request would have computed. */
   share(sequence: Sequence): void {
     if (sequence.packedTokens > 0) return;
-    const { cache, sparse, exactTokens, sights } = this.options;
-    const { promptTokens, computedTokens, path, slot, identity } = sequence;
+    const { path, slot, identity } = sequence;
+    this.options.cache?.extend(path, slot, identity.view(0, this.#sharedTokens(sequence)));
+    this.options.sights.teach(sequence);
+  }
+
+  /** Tokens that the sequence could begin with once the cache has what `ended` holds, whose pages are still in use. */
+  tokensBehind(ended: Sequence, sequence: Sequence): number {
+    if (!this.options.cache?.keeps) return 0;
+    const left = ended.identity.view(0, this.#sharedTokens(ended));
+    return commonPages(left, sequence.identity.view(0, this.#mostCached(sequence)), this.options.pageTokens);
+  }
+
+  /** Tokens of what is computed that any other would have computed alike. */
+  #sharedTokens({ promptTokens, computedTokens }: Sequence): number {
+    const { sparse, exactTokens } = this.options;
     const common = sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
-    cache?.extend(path, slot, identity.view(0, Math.min(computedTokens, common, exactTokens(promptTokens))));
-    sights.teach(sequence);
+    return Math.min(computedTokens, common, exactTokens(promptTokens));
   }
 
   /** Tokens that may come from the cache: one is always left over, to sample what follows it. */

@@ -164,6 +164,17 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#continuation(sequence)?.tokens ?? this.sharing.match(sequence).length * this.pageTokens;
   }
 
+  mustAwait(sequence: Sequence): boolean {
+    if (sequence.isScored) return false;
+    let cached: number | undefined;
+    for (const holder of this.#slots.holders) {
+      if (holder.phase !== 'ended' || this.#isParked(holder)) continue;
+      cached ??= this.cachedTokens(sequence);
+      if (this.#tokensBehind(holder, sequence) > cached) return true;
+    }
+    return false;
+  }
+
   admit(sequence: Sequence, reserveTokens: number): boolean {
     if (!this.#slots.hasFree) return false;
     const most = this.#mostBlocks(sequence, sequence.tokenCount + reserveTokens) + this.#packRoom;
@@ -227,6 +238,12 @@ export class SequenceMemory implements Memory<Sequence> {
   #continuation(sequence: Sequence): Continuation | undefined {
     if (sequence.isScored) return undefined;
     return this.#kept?.match(sequence.identity.view());
+  }
+
+  /** Tokens that the sequence could begin with once an ended one, whose pages are still in use, has given up its slot. */
+  #tokensBehind(ended: Sequence, sequence: Sequence): number {
+    if (ended.packedTokens === 0) return this.sharing.tokensBehind(ended, sequence);
+    return this.#kept?.endBehind(ended, sequence.identity.view()) ?? 0;
   }
 
   /** Frees the slot. What it computed stays in the cache for whoever asks the same, or in host memory for its session. */

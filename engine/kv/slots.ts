@@ -5,6 +5,7 @@ import type { Sequence } from '../sequence.js';
 /** A device's slots: which of them are free, and who has the others. */
 export class Slots {
   readonly #free: number[];
+  readonly #holders = new Set<Sequence>();
 
   constructor(private readonly device: Device) {
     const { slots } = device.info;
@@ -13,6 +14,10 @@ export class Slots {
 
   get open(): number {
     return this.device.info.slots - this.#free.length;
+  }
+
+  get holders(): ReadonlySet<Sequence> {
+    return this.#holders;
   }
 
   get hasFree(): boolean {
@@ -27,6 +32,7 @@ export class Slots {
     const sampling = slotSampling(request, seed, stops.tokenIds, tokens.view(promptTokens), grammar);
     this.device.openSlot(slot, sampling, embeddedPrompt?.embedded);
     this.#free.pop();
+    this.#holders.add(sequence);
     sequence.slot = slot;
   }
 
@@ -34,6 +40,7 @@ export class Slots {
   take(sequence: Sequence): void {
     this.device.closeSlot(sequence.slot);
     this.#free.push(sequence.slot);
+    this.#holders.delete(sequence);
     sequence.slot = -1;
   }
 }

@@ -21,6 +21,11 @@ export interface Memory<W> {
   /** Tokens of a waiting sequence's prompt that are cached now. Changes nothing. */
   cachedTokens(work: W): number;
   /**
+   * Whether a waiting sequence begins with what one that has ended holds, more than is cached: it will be when that one's
+   * last step or conversion is done.
+   */
+  mustAwait(work: W): boolean;
+  /**
    * Gives a waiting sequence a slot and what of its prompt is cached (`computedTokens`), if its tokens and `reserve`
    * more would fit. False, and nothing changed, if not.
    */

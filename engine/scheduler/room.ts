@@ -65,9 +65,9 @@ export class Room<W extends Work> {
     }
   }
 
-  /** A slot for a sequence that waits, unless one before it needs the memory. */
+  /** A slot for a sequence that waits, unless one before it needs the memory, or leaves what it begins with in a moment. */
   admit(work: W): boolean {
-    if (this.#mustYield(work) || this.#nextToReturn()) return false;
+    if (this.#mustYield(work) || this.#nextToReturn() || this.memory.mustAwait(work)) return false;
     return this.#withPausedOut(() => this.memory.admit(work, this.#reserveFor(work)));
   }
 

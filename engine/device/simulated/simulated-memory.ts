@@ -76,6 +76,11 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
     return this.cache.matching(work.blockHashes, work.promptTokens) * this.cache.blockTokens;
   }
 
+  /** Whoever ends in a step leaves what it held at once. */
+  mustAwait(): boolean {
+    return false;
+  }
+
   admit(work: W, reserveTokens: number): boolean {
     if (this.#openSlots === this.#options.slots) return false;
     if (work.arrivedTokens > 0) return this.#admitArrived(work, reserveTokens);

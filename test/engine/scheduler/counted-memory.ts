@@ -131,6 +131,13 @@ export class CountedMemory implements Memory<CountedWork> {
     return 0;
   }
 
+  /** Some begin alike. */
+  mustAwait(work: CountedWork): boolean {
+    return [...this.held.keys()].some(
+      ({ phase, serial }) => phase === 'ended' && (serial + work.serial) % 3 === 0,
+    );
+  }
+
   admit(work: CountedWork, reserveTokens: number): boolean {
     must(!this.held.has(work) && work.phase === 'waiting', 'who waits has no slot');
     if (this.held.size === this.slots) return false;

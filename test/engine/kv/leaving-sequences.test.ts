@@ -1,0 +1,108 @@
+import { describe, expect, it } from 'vitest';
+import { LocalEngine } from '../../../engine/engine.js';
+import { uniform } from '../../../engine/kv/page-classes.js';
+import { PartitionRule } from '../../../engine/kv/partition-rule.js';
+import type { Tokenizer } from '../../../engine/model/text.js';
+import { openPolicy } from '../../../engine/scheduler/open-policy.js';
+import { splitsOf } from '../../../engine/scheduler/splits.js';
+import type { EngineInfo } from '../../../engine/types.js';
+import { requestFor } from '../../support/generate.js';
+import { HashingDevice } from '../../support/hashing-device.js';
+import { simplePredictor } from '../scheduler/history.js';
+
+/** Tokens have no text here. */
+const tokenizer = {
+  vocabSize: 997,
+  stream: () => ({ push: () => '', end: () => '' }),
+} as unknown as Tokenizer;
+
+const scheduling = {
+  policy: openPolicy(
+    'chunked',
+    { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
+    splitsOf(2, 1),
+    simplePredictor(2),
+  ),
+  stepSeconds: () => 0.01,
+  constantsOrigin: 'a test',
+};
+
+/** An engine over a device whose steps and conversions end when the test says so. */
+function setUp(partitions?: PartitionRule) {
+  const device = new HashingDevice(200, 4, partitions ? [uniform('int4')] : []);
+  let now = 0;
+  const engine = new LocalEngine({
+    device,
+    tokenizer,
+    info: {
+      spec: device.info.spec,
+      contextLength: 10_000,
+      eosTokenIds: [] as number[],
+    } as unknown as EngineInfo,
+    prefixCache: true,
+    ...(partitions && { partitions }),
+    swapBytes: 0,
+    ...scheduling,
+    reopenScheduling: () => scheduling,
+    prefillOrder: 'fcfs',
+    reopenSeconds: 1,
+    maxQueue: 1000,
+    queueTimeoutMs: 0,
+    now: () => now++,
+  });
+  const ask = (prompt: number[], maxTokens: number) => {
+    const request = requestFor(prompt, { maxTokens, ignoreEos: true });
+    const asked = { id: request.id, tokens: [] as number[], cachedTokens: undefined as number | undefined };
+    engine.submit(request, (events) => {
+      for (const event of events) {
+        if (event.type === 'tokens') asked.tokens.push(...event.tokens);
+        if (event.type === 'error') throw event.error;
+        if (event.type === 'done') asked.cachedTokens = event.usage.cachedTokens;
+      }
+    });
+    return asked;
+  };
+  /** Ends what began last, so that a conversion goes on for as long as the steps beside it can do without its end. */
+  const until = async (isReached: () => boolean): Promise<void> => {
+    while (!isReached()) {
+      device.pending.pop()?.();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  return { engine, device, ask, until };
+}
+
+const prompt = Array.from({ length: 400 }, (_, i) => (i * i) % 997);
+
+describe('a request that goes on at once', () => {
+  it('from an answer whose last pages are still being packed, reads none of it again', async () => {
+    const rule = new PartitionRule({ sinkTokens: 32, recentTokens: 64, midTokens: 128, topPages: 1 }, 32);
+    let beingPacked = 0;
+    for (let maxTokens = 20; maxTokens < 60; maxTokens++) {
+      const { engine, device, ask, until } = setUp(rule);
+      const first = ask(prompt, maxTokens);
+      await until(() => first.cachedTokens !== undefined);
+      beingPacked += device.pending.length;
+      const second = ask([...prompt, ...first.tokens, 5], 1);
+      await until(() => second.cachedTokens !== undefined);
+      // The last token of an answer is never read.
+      const computed = prompt.length + maxTokens - 1;
+      expect(second.cachedTokens, `behind ${maxTokens} tokens`).toBe(computed - (computed % 32));
+      await until(() => device.pending.length === 0);
+      await engine.close();
+    }
+    expect(beingPacked).toBeGreaterThan(0);
+  });
+
+  it('from one that was cancelled in the middle of a step, reads none of it again', async () => {
+    const { engine, device, ask, until } = setUp();
+    const first = ask(prompt, 200);
+    await until(() => first.tokens.length === 100);
+    expect(device.pending).toHaveLength(1);
+    engine.cancel(first.id);
+    const second = ask([...prompt, ...first.tokens], 1);
+    await until(() => second.cachedTokens !== undefined);
+    expect(second.cachedTokens).toBe(480);
+    await engine.close();
+  });
+});
