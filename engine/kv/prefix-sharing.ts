@@ -37,7 +37,8 @@ export class PrefixSharing {
 
   /** Lets the cache have the sequence's full blocks, as long as all of them are what any request would have computed. */
   share(sequence: Sequence): void {
-    if (sequence.packedTokens > 0) return;
+    // While some of its blocks are converted, none can be exchanged for one of the cache; it is asked again when they are.
+    if (sequence.packedTokens > 0 || sequence.convertedTokens > 0) return;
     const { cache, sparse, exactTokens, sights } = this.options;
     const { promptTokens, computedTokens, path, slot, identity } = sequence;
     const common = sparse?.commonTokens(promptTokens) ?? Number.POSITIVE_INFINITY;
