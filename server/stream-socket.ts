@@ -202,10 +202,9 @@ export class StreamSocket {
     events: readonly AnswerEvent[],
   ): void {
     for (const { index, text, toolCall, finishReason, logprobs } of pieces.next(events)) {
-      if (finishReason !== null) {
-        reasons[index] = finishReason;
-        continue;
-      }
+      if (finishReason !== null) reasons[index] = finishReason;
+      // The last piece has no text; it may tell of tokens whose text is not shown.
+      if (finishReason !== null && !logprobs) continue;
       const call = toolCall && chatToolCallDelta(toolCall);
       if (toolCall && !call) continue;
       stream.held.push({

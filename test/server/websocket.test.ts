@@ -7,6 +7,8 @@ interface Frame {
   type: 'delta' | 'done' | 'error';
   id: string | null;
   text?: string;
+  choice?: number;
+  logprobs?: { token: string }[];
   finish_reasons?: string[];
   usage?: {
     prompt_tokens: number;
@@ -106,6 +108,22 @@ describe('WS /v1/stream', () => {
       return client.frames.some(({ id, type }) => id === 'slow' && type === 'done');
     });
     expect(client.textOf('slow')).toBe(client.textOf('quick'));
+  });
+
+  it('brings the log probability of every token, also where its text is not shown', async () => {
+    const cases = [{ max_tokens: 1 }, { stop: ['.'] }, { stop: [' a', 'e w'], n: 2 }];
+    for (const [i, over] of cases.entries()) {
+      const request = { prompt: 'Once upon a time', temperature: 1, seed: 7, logprobs: 0, ...over };
+      client.send({ type: 'generate', id: `scored-${i}`, request });
+      await client.end(`scored-${i}`);
+      const response = await server.post('/v1/completions', request);
+      const { choices } = (await response.json()) as { choices: { logprobs: { tokens: string[] } }[] };
+      for (const [choice, { logprobs }] of choices.entries()) {
+        const deltas = client.frames.filter((frame) => frame.id === `scored-${i}` && frame.choice === choice);
+        const tokens = deltas.flatMap((delta) => (delta.logprobs ?? []).map(({ token }) => token));
+        expect(tokens, JSON.stringify(over)).toEqual(logprobs.tokens);
+      }
+    }
   });
 
   it('cancels, and refuses by name', async () => {
