@@ -298,6 +298,45 @@ describe('a session on WS /v1/stream', () => {
     await server.close();
   });
 
+  it('is not there after a first request that the engine refused', async () => {
+    const server = await testServer({ engine: pack });
+    const client = new Client(server.url);
+    await client.opened;
+    for (const refused of [{ prompt: 'Hello', n: 2 }, { prompt: '' }]) {
+      client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, ...refused } });
+      expect((await client.end('a')).error).toMatchObject({ message: expect.any(String) });
+      client.forget('a');
+      client.send({ type: 'update', id: 'a', request: { ...greedy, prompt: 'Hello' } });
+      expect((await client.end('a')).error!.message).toContain("no session 'a'");
+      client.forget('a');
+    }
+    client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, prompt: 'Hello' } });
+    expect((await client.end('a')).error).toBeUndefined();
+    client.close();
+    await server.close();
+  });
+
+  it('begins with the next request where its first one is cancelled before it began', async () => {
+    const server = await testServer({ engine: pack });
+    const client = new Client(server.url);
+    await client.opened;
+    const first = { ...greedy, messages: [{ role: 'user', content: 'Hello' }] };
+    const faulty = { ...greedy, messages: [{ role: 'user' }] };
+    const alone = await server.post('/v1/chat/completions', first);
+    const { usage } = (await alone.json()) as { usage: { prompt_tokens: number } };
+    for (const cancelled of [first, faulty]) {
+      // All of it arrives before anything is prepared.
+      client.send({ type: 'generate', id: 'a', session: true, request: cancelled });
+      client.send({ type: 'cancel', id: 'a' });
+      client.send({ type: 'update', id: 'a', request: first });
+      expect(await client.end('a')).toMatchObject({ usage: { prompt_tokens: usage.prompt_tokens } });
+      client.send({ type: 'end', id: 'a' });
+      client.forget('a');
+    }
+    client.close();
+    await server.close();
+  });
+
   it('outlives a request that is cancelled, and ends with its socket', async () => {
     const server = await testServer({ engine: pack });
     const client = new Client(server.url);
