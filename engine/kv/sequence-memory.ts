@@ -282,6 +282,10 @@ export class SequenceMemory implements Memory<Sequence> {
     return this.#compression?.pack(sequence) ?? true;
   }
 
+  giveUpKept(): void {
+    this.free.clearAll();
+  }
+
   canSwap(sequence: Sequence): boolean {
     return !sequence.isScored && this.swapped.hasRoom(this.size.heldBytes(sequence));
   }
