@@ -299,6 +299,8 @@ describe('keys and origins', () => {
     expect((await models({})).status).toBe(401);
     expect((await models({ authorization: 'Bearer three' })).status).toBe(401);
     expect((await models({ authorization: 'Bearer two' })).status).toBe(200);
+    // The scheme may be written in any case (RFC 9110, section 11.1).
+    expect((await models({ authorization: 'bearer two' })).status).toBe(200);
     expect((await fetch(`${server.url}/health`)).status).toBe(200);
     await server.close();
   });
