@@ -81,7 +81,7 @@ export class PieceStream {
   #echo(choice: number, pieces: Piece[]): void {
     if (this.#echoed[choice]) return;
     this.#echoed[choice] = true;
-    this.#heldLogprobs[choice]!.unshift(...this.#promptTokens);
+    this.#heldLogprobs[choice] = [...this.#promptTokens, ...this.#heldLogprobs[choice]!];
     pieces.push(this.#piece(choice, this.prompt.echo!.text, null));
   }
 
