@@ -8,6 +8,9 @@ import { pressureLevels } from './kv-pressure.js';
  * `meta`: `flag` names a flag that differs from its key, `file` marks a path, which is relative to where it was written.
  */
 
+/** 24 days: a timer that is set for longer goes off at once. */
+const longestTimerMs = 2 ** 31 - 1;
+
 /** Accepts 1073741824, "512MiB", "4GB"; gives bytes. */
 const bytes = z
   .union([z.number(), z.string()])
@@ -259,7 +262,12 @@ export const ServerSettings = z.strictObject({
   storeLimit: bytes
     .default(256 * 1024 * 1024)
     .describe('bytes of responses kept; beyond it those go that were left alone for longest'),
-  gracePeriodMs: z.int().min(0).default(30_000).describe('time running streams get to finish at SIGTERM'),
+  gracePeriodMs: z
+    .int()
+    .min(0)
+    .max(longestTimerMs)
+    .default(30_000)
+    .describe('time running streams get to finish at SIGTERM'),
 });
 
 export const LogSettings = z.strictObject({

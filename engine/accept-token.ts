@@ -18,15 +18,24 @@ export function acceptToken(
   const token = result.tokens[entry]!;
   sequence.push(token);
   request.completionTokens++;
+  const before = sequence.decodedLength;
   const { text, finish } = stops.next(
     token,
-    (id) => stream.push(id),
+    (id) => sequence.decode(id),
     () => stream.end(),
   );
   const logprobs =
     request.request.logprobs < 0
       ? undefined
-      : [tokenLogprob(tokenizer, token, result.logprobs[entry]!, result.topLogprobs.get(entry))];
+      : [
+          tokenLogprob(
+            tokenizer,
+            token,
+            result.logprobs[entry]!,
+            { before, after: sequence.decodedLength },
+            result.topLogprobs.get(entry),
+          ),
+        ];
   request.emit({ type: 'tokens', choice, text, tokens: [token], ...(logprobs && { logprobs }) });
   return finish;
 }

@@ -13,6 +13,9 @@ export interface DeadlinesOptions {
   readonly fail: (request: RequestState, error: EngineError) => void;
 }
 
+/** A timer that is set for longer goes off at once. */
+const longestSleepMs = 2 ** 31 - 1;
+
 /** Ends requests whose deadline has passed, and those that have waited too long to start. Sleeps until the next of them. */
 export class Deadlines {
   #timer: NodeJS.Timeout | undefined;
@@ -26,7 +29,8 @@ export class Deadlines {
     let next = Number.POSITIVE_INFINITY;
     for (const request of requests()) next = Math.min(next, this.#limitMs(request));
     if (next === Number.POSITIVE_INFINITY) return;
-    this.#timer = setTimeout(() => this.#endOverdue(), Math.max(0, next - now()) + 1);
+    const sleepMs = Math.min(Math.max(0, next - now()) + 1, longestSleepMs);
+    this.#timer = setTimeout(() => this.#endOverdue(), sleepMs);
     this.#timer.unref();
   }
 

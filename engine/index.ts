@@ -56,6 +56,7 @@ export type { EngineListeners } from './open-local-engine.js';
 export { openDevice } from './open-model-device.js';
 export * from './prompts.js';
 export { greedySampling } from './sampling/greedy.js';
+export { codePointsIn } from './sampling/logprobs.js';
 export { correctedModel } from './scheduler/corrected-model.js';
 export type { DeviceConstants } from './scheduler/device-constants.js';
 export { type ModelSizes, modelWork } from './scheduler/model-work.js';

@@ -4,6 +4,7 @@ import type { Saliency } from './kv/saliency.js';
 import type { PrefillSight } from './kv/sparse-prefill.js';
 import type { TokenStream } from './model/text.js';
 import type { RequestState } from './request-state.js';
+import { codePointsIn } from './sampling/logprobs.js';
 import { choiceSeed } from './sampling/params.js';
 import type { StopConditions } from './sampling/stop-conditions.js';
 import type { Phase, Work } from './scheduler/work.js';
@@ -45,6 +46,8 @@ export class Sequence implements Work {
   /** Cached blocks it runs on, from the first; once it is packed, on the packed form of the first ones. */
   path: CacheNode[] = [];
   readonly seed: bigint;
+  /** Code points of its answer that are certain; counted where log probabilities are asked for. */
+  decodedLength = 0;
 
   constructor(
     readonly request: RequestState,
@@ -63,6 +66,13 @@ export class Sequence implements Work {
   push(token: number): void {
     this.tokens.push(token);
     if (this.identity !== this.tokens) this.identity.push(token);
+  }
+
+  /** The text that has become certain with this token of the answer. */
+  decode(token: number): string {
+    const text = this.stream.push(token);
+    if (this.request.request.logprobs >= 0) this.decodedLength += codePointsIn(text);
+    return text;
   }
 
   /** Nothing of it is computed any more. */

@@ -82,6 +82,8 @@ export interface TokenLogprob {
   /** The token alone, decoded; a part of a code point shows as U+FFFD. `bytes` has the truth. */
   readonly text: string;
   readonly bytes: Uint8Array;
+  /** Code points of the text before it: of the prompt, specials included, or of the answer. */
+  readonly offset: number;
   /** ln p; NaN for a prompt's first token. */
   readonly logprob: number;
   readonly top: readonly { token: number; text: string; bytes: Uint8Array; logprob: number }[];

@@ -75,9 +75,9 @@ export async function setup({ tests = false } = {}) {
 
 /** What needs no package is built while they are installed, and TypeScript beside the rest: none keeps all cores busy. */
 async function runSteps(compile, tests, report) {
-  const packages = installPackages(tests, report);
+  const packages = packagesAreInstalled(root, { dev: tests }) ? undefined : installPackages(tests, report);
   await allOrFirstFailure([
-    packages.then(() => compileTypeScript(compile, tests, report)),
+    compileTypeScript(packages, compile, tests, report),
     buildNative(packages, tests, report),
   ]);
 }
@@ -90,12 +90,13 @@ async function allOrFirstFailure(promises) {
 }
 
 async function installPackages(tests, report) {
-  if (packagesAreInstalled(root, { dev: tests })) return;
   const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error', ...(tests ? ['--include=dev'] : [])];
   await report.during('installing packages (npm ci)', () => runTool('npm', args, { cwd: root }));
 }
 
-async function compileTypeScript(compile, tests, report) {
+/** @param {Promise<void> | undefined} packages settles when those that were missing are installed */
+async function compileTypeScript(packages, compile, tests, report) {
+  await packages;
   if (compile.isFresh() && !outputsAreMissing(root, compiledFolders)) return;
   const what = tests ? 'compiling TypeScript and checking the tests' : 'compiling TypeScript';
   await report.during(what, () =>
@@ -114,7 +115,10 @@ async function compileTypeScript(compile, tests, report) {
   );
 }
 
-/** Addon and tests are targets of one build folder, which share the objects of the libraries. */
+/**
+ * Addon and tests are targets of one build folder, which share the objects of the libraries.
+ * @param {Promise<void> | undefined} packages settles when those that were missing are installed
+ */
 async function buildNative(packages, tests, report) {
   const addon = !addonStep.isFresh();
   const nativeTests = tests && !nativeTestsStep.isFresh();
@@ -123,7 +127,7 @@ async function buildNative(packages, tests, report) {
   checkCpp20(compiler);
   const flags = nativeTests ? [...nativeFlags, '-DTANDEM_TESTS=ON'] : nativeFlags;
   const build = new NativeBuild(inRoot('build/native'), generator, flags);
-  if (!packagesAreInstalled(root, { dev: tests })) {
+  if (packages) {
     await report.during('building the native libraries', (progress) =>
       build.run(['tandem-core', 'tandem-cpu', 'tandem-vision'], ['-DTANDEM_ADDON=OFF'], progress),
     );

@@ -1,4 +1,5 @@
 import type { TokenLogprob, Usage } from '../engine/index.js';
+import { answerTokens, promptTokens } from './echo.js';
 import type { Answer, ToolCall } from './openai/wire-format.js';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
 import type { AnswerEvent, ToolCallDelta } from './tools/tool-call-events.js';
@@ -13,7 +14,8 @@ interface Choice {
 /** Gathers a prompt's events into whole answers, for clients that do not stream. */
 export class AnswerCollector {
   readonly #choices: Choice[];
-  #promptLogprobs: readonly TokenLogprob[] = [];
+  /** Where the prompt is echoed. */
+  #promptTokens: readonly TokenLogprob[] = [];
   usage: Usage | undefined;
 
   constructor(
@@ -33,13 +35,13 @@ export class AnswerCollector {
     if (event.type === 'tokens') {
       const choice = this.#choices[event.choice]!;
       choice.text += event.text;
-      if (event.logprobs) choice.logprobs.push(...event.logprobs);
+      if (event.logprobs) choice.logprobs.push(...answerTokens(event.logprobs, this.prompt.echo));
     } else if (event.type === 'call') {
       addToCalls(this.#choices[event.choice]!.toolCalls, event.delta);
     } else if (event.type === 'finish') {
       this.#choices[event.choice]!.finishReason = event.reason;
     } else if (event.type === 'prompt') {
-      this.#promptLogprobs = event.promptLogprobs;
+      this.#promptTokens = promptTokens(event.promptLogprobs, this.prompt.echo!);
     } else if (event.type === 'done') {
       this.usage = event.usage;
     }
@@ -49,10 +51,10 @@ export class AnswerCollector {
     const { choices: shown, logprobs } = this.prepared;
     return this.#best(shown).map((choice, i) => ({
       index: this.promptIndex * shown + i,
-      text: this.prompt.echoText + choice.text,
+      text: (this.prompt.echo?.text ?? '') + choice.text,
       toolCalls: choice.toolCalls,
       finishReason: choice.finishReason,
-      logprobs: logprobs < 0 ? undefined : [...this.#promptLogprobs, ...choice.logprobs],
+      logprobs: logprobs < 0 ? undefined : [...this.#promptTokens, ...choice.logprobs],
     }));
   }
 

@@ -10,6 +10,7 @@ import { limitConnections } from './connection-limit.js';
 import { KeyRing } from './keys/key-ring.js';
 import { readKeys } from './keys/read-keys.js';
 import { Metrics } from './metrics.js';
+import { OpenAnswers } from './open-answers.js';
 import { ApiError } from './openai/errors.js';
 import { Preparer } from './prepare/preparer.js';
 import { ResponseStore } from './responses/store.js';
@@ -25,7 +26,7 @@ export interface RunningServer {
   serve(engine: Engine, reopen?: () => Promise<Engine>): Promise<void>;
   /** Resolves when an administrator asks that it drain. */
   readonly drainAsked: Promise<void>;
-  /** Takes no new work, lets what runs finish within the grace period, then closes everything. */
+  /** Takes no new work, lets what runs finish and be read within the grace period, then closes everything. */
   drain(): Promise<void>;
   /** Closes everything at once. */
   close(): Promise<void>;
@@ -54,6 +55,7 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
   );
   answerClientErrors(http, service.metrics);
   limitConnections(http, service.metrics, settings.server.maxConnections);
+  const answers = new OpenAnswers(http);
   http.on('connection', (socket) => {
     service.metrics.httpConnections.inc();
     socket.on('close', () => service.metrics.httpConnections.dec());
@@ -104,11 +106,14 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
       watch(service, engine, reopen);
     },
     async drain() {
+      const { gracePeriodMs } = settings.server;
+      const end = performance.now() + gracePeriodMs;
       service.draining = true;
-      http.closeIdleConnections();
-      await service.loaded?.engine.drain(settings.server.gracePeriodMs).catch(() => undefined);
+      // Idle connections stay: Node takes one for idle whose answer it has been given, sent or not.
+      await service.loaded?.engine.drain(gracePeriodMs).catch(() => undefined);
       // What the last events caused to be written is on its way out before the sockets close.
       await new Promise((resolve) => setImmediate(resolve));
+      await answers.sent(Math.max(0, end - performance.now()));
       await close();
     },
     close,

@@ -1,4 +1,5 @@
 import type { TokenLogprob } from '../engine/index.js';
+import { answerTokens, promptTokens } from './echo.js';
 import type { Piece } from './openai/wire-format.js';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
 import type { AnswerEvent, ToolCallDelta } from './tools/tool-call-events.js';
@@ -11,11 +12,10 @@ interface Joined {
 
 /** Turns a prompt's events into the pieces that a stream shows. */
 export class PieceStream {
-  readonly #offsets: number[];
   /** Tokens whose text is still withheld: their logprobs go with the piece that shows it. */
   readonly #heldLogprobs: TokenLogprob[][];
   readonly #echoed: boolean[];
-  #promptLogprobs: readonly TokenLogprob[] | undefined;
+  #promptTokens: readonly TokenLogprob[] = [];
 
   constructor(
     private readonly prepared: Prepared,
@@ -23,9 +23,8 @@ export class PieceStream {
     private readonly promptIndex: number,
   ) {
     const { n } = prompt.request;
-    this.#offsets = Array(n).fill(0);
     this.#heldLogprobs = Array.from({ length: n }, () => []);
-    this.#echoed = Array(n).fill(prompt.echoText === '');
+    this.#echoed = Array(n).fill(prompt.echo === undefined);
   }
 
   /** Pieces of all events of one step; text of one choice is joined, and so are the arguments of one call. */
@@ -53,10 +52,11 @@ export class PieceStream {
       joined.set(choice, { text, call });
     };
     for (const event of events) {
-      if (event.type === 'prompt') this.#promptLogprobs = event.promptLogprobs;
+      if (event.type === 'prompt') this.#promptTokens = promptTokens(event.promptLogprobs, this.prompt.echo!);
       if (event.type === 'tokens') {
         this.#echo(event.choice, pieces);
-        if (event.logprobs) this.#heldLogprobs[event.choice]!.push(...event.logprobs);
+        if (event.logprobs)
+          this.#heldLogprobs[event.choice]!.push(...answerTokens(event.logprobs, this.prompt.echo));
         join(event.choice, event.text);
       }
       if (event.type === 'call') {
@@ -81,14 +81,12 @@ export class PieceStream {
   #echo(choice: number, pieces: Piece[]): void {
     if (this.#echoed[choice]) return;
     this.#echoed[choice] = true;
-    if (this.#promptLogprobs) this.#heldLogprobs[choice]!.unshift(...this.#promptLogprobs);
-    pieces.push(this.#piece(choice, this.prompt.echoText, null));
+    this.#heldLogprobs[choice] = [...this.#promptTokens, ...this.#heldLogprobs[choice]!];
+    pieces.push(this.#piece(choice, this.prompt.echo!.text, null));
   }
 
   #piece(choice: number, text: string, finishReason: string | null, toolCall?: ToolCallDelta): Piece {
     const held = this.#heldLogprobs[choice]!;
-    const offset = this.#offsets[choice]!;
-    this.#offsets[choice] = offset + text.length;
     // Not every client hears that a call has ended.
     const shows = this.prepared.logprobs >= 0 && held.length > 0 && toolCall?.type !== 'end';
     const logprobs = shows ? held.splice(0) : undefined;
@@ -97,7 +95,6 @@ export class PieceStream {
       text,
       finishReason,
       logprobs,
-      offset,
       ...(toolCall && { toolCall }),
     };
   }

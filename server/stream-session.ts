@@ -5,6 +5,8 @@ import type { AnswerEvent } from './tools/tool-call-events.js';
 export interface Session {
   /** That the engine knows it by. */
   readonly name: string;
+  /** The engine has been asked for something of it. */
+  isBegun: boolean;
   /** The token that the model ended its last answer with, if it did. */
   endToken?: number | undefined;
 }

@@ -32,9 +32,6 @@ interface Stream {
   readonly held: (DeltaFrame | DoneFrame)[];
 }
 
-/** What a request of a session is. */
-type Turn = 'first' | 'next';
-
 /** A socket of `WS /v1/stream` and its streams. */
 export class StreamSocket {
   readonly #streams = new Map<string, Stream>();
@@ -104,13 +101,12 @@ export class StreamSocket {
     if (this.#sessions.size >= streamsPerSocket) {
       throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} sessions at once.`);
     }
-    const own: Session = { name: `session-${randomUUID()}` };
+    const own: Session = { name: `session-${randomUUID()}`, isBegun: false };
     this.#sessions.set(id, own);
     try {
-      await this.#generate(id, request, window, own, 'first');
+      await this.#generate(id, request, window, own);
     } catch (error) {
-      // Nothing of it is at the engine.
-      if (this.#sessions.get(id) === own) this.#sessions.delete(id);
+      this.#forget(id, own);
       throw error;
     }
   }
@@ -119,24 +115,22 @@ export class StreamSocket {
   async #update({ id, request, window }: Extract<ClientFrame, { type: 'update' }>): Promise<void> {
     const session = this.#sessions.get(id);
     if (!session) throw invalidRequest(`There is no session '${id}' on this socket to update.`, 'id');
-    await this.#generate(id, request, window, session, 'next');
+    await this.#generate(id, request, window, session);
   }
 
   #endSession(id: string): void {
     const session = this.#sessions.get(id);
     if (!session) throw invalidRequest(`There is no session '${id}' on this socket.`, 'id');
     this.#end(id);
-    this.#sessions.delete(id);
-    this.service.loaded?.engine.endSession(session.name);
+    this.#forget(id, session);
   }
 
-  async #generate(
-    id: string,
-    request: object,
-    window: number | undefined,
-    session?: Session,
-    turn?: Turn,
-  ): Promise<void> {
+  #forget(id: string, session: Session): void {
+    if (this.#sessions.get(id) === session) this.#sessions.delete(id);
+    if (session.isBegun) this.service.loaded?.engine.endSession(session.name);
+  }
+
+  async #generate(id: string, request: object, window: number | undefined, session?: Session): Promise<void> {
     if (this.#streams.has(id)) {
       const message = `A request with the id '${id}' is running on this socket: choose another id, or cancel it first.`;
       throw invalidRequest(message, 'id', 'id_in_use');
@@ -151,39 +145,46 @@ export class StreamSocket {
       held: [],
     };
     this.#streams.set(id, stream);
+    // What was cancelled before it began has left nothing to go on behind.
+    const goesOn = session?.isBegun === true;
     try {
-      const prepared = await this.#prepare(request, turn);
+      const prepared = await this.#prepare(request, goesOn);
       if (prepared.prompts.length > 1) throw invalidRequest('Send one prompt a request.', 'request.prompt');
       // Cancelled, or the socket closed, while it was prepared.
       if (this.#streams.get(id) !== stream) return;
       const [own] = prepared.prompts;
-      const prompt = session ? inSession(own!, prepared.kind, session, turn === 'next') : own!;
+      const prompt = session ? inSession(own!, prepared.kind, session, goesOn) : own!;
       const pieces = new PieceStream(prepared, prompt, 0);
       const reasons: string[] = [];
+      let answers = false;
+      if (session) session.isBegun = true;
       stream.run = new PromptRun(this.service, this.key, `stream-${randomUUID()}`, [prompt]);
       stream.run
         .run((_, events) => {
+          answers ||= events.some(({ type }) => type !== 'error');
           if (session) noteEnd(session, events);
           this.#onEvents(id, stream, pieces, reasons, events);
         })
         .catch((error: unknown) => {
           this.#end(id);
+          if (session && !goesOn && !answers) this.#forget(id, session);
           this.#sendError(id, error);
         });
     } catch (error) {
-      // Another may have its id since it was cancelled.
-      if (this.#streams.get(id) === stream) this.#streams.delete(id);
+      // Nobody waits for what was cancelled, and another may have its id since.
+      if (this.#streams.get(id) !== stream) return;
+      this.#streams.delete(id);
       throw error;
     }
   }
 
-  async #prepare(request: object, turn: Turn | undefined): Promise<Prepared> {
+  /** `goesOn`: in a session, behind what it has. */
+  async #prepare(request: object, goesOn: boolean): Promise<Prepared> {
     const { preparer } = this.service.model;
     const isChat = 'messages' in request;
     if (!isChat && !('prompt' in request)) {
       throw invalidRequest("'request' needs 'messages' or a 'prompt'.", 'request');
     }
-    const goesOn = turn === 'next';
     const body = {
       ...request,
       stream: true,
@@ -202,10 +203,9 @@ export class StreamSocket {
     events: readonly AnswerEvent[],
   ): void {
     for (const { index, text, toolCall, finishReason, logprobs } of pieces.next(events)) {
-      if (finishReason !== null) {
-        reasons[index] = finishReason;
-        continue;
-      }
+      if (finishReason !== null) reasons[index] = finishReason;
+      // The last piece has no text; it may tell of tokens whose text is not shown.
+      if (finishReason !== null && !logprobs) continue;
       const call = toolCall && chatToolCallDelta(toolCall);
       if (toolCall && !call) continue;
       stream.held.push({

@@ -52,6 +52,12 @@ export class FreeMemory {
     if (missing > 0) this.cache?.evict(missing);
   }
 
+  /** Has all be free that nobody runs on. */
+  clearAll(): void {
+    this.clear(this.kv.totalBlocks);
+    while (this.kept?.evict());
+  }
+
   /** Has so many more blocks be free, if they can be: what is kept for others goes last. False if none came free. */
   vacate(blocks: number): boolean {
     return this.kv.compact(blocks) || (this.cache?.evict(blocks) ?? 0) > 0 || (this.kept?.evict() ?? false);

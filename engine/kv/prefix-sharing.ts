@@ -38,7 +38,8 @@ export class PrefixSharing {
 
   /** Lets the cache have the sequence's full blocks, as long as all of them are what any request would have computed. */
   share(sequence: Sequence): void {
-    if (sequence.packedTokens > 0) return;
+    // While some of its blocks are converted, none can be exchanged for one of the cache; it is asked again when they are.
+    if (sequence.packedTokens > 0 || sequence.convertedTokens > 0) return;
     const { path, slot, identity } = sequence;
     this.options.cache?.extend(path, slot, identity.view(0, this.#sharedTokens(sequence)));
     this.options.sights.teach(sequence);

@@ -219,7 +219,7 @@ export class SequenceMemory implements Memory<Sequence> {
   fork(from: Sequence, to: Sequence): boolean {
     if (!this.#slots.hasFree) return false;
     // In partitions each choice reads a long prompt for itself.
-    if (this.#partitions && (from.packing || from.convertedTokens > 0)) return false;
+    if (this.#partitions && (from.packedTokens > 0 || from.convertedTokens > 0)) return false;
     // Only the prompt's last token is computed again, to sample what follows it.
     const shared = from.promptTokens - 1;
     this.#slots.give(to);
@@ -297,6 +297,10 @@ export class SequenceMemory implements Memory<Sequence> {
 
   pack(sequence: Sequence): boolean {
     return this.#compression?.pack(sequence) ?? true;
+  }
+
+  giveUpKept(): void {
+    this.free.clearAll();
   }
 
   canSwap(sequence: Sequence): boolean {

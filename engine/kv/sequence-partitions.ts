@@ -157,6 +157,7 @@ export class SequencePartitions implements Compression {
     const { slot, path } = sequence;
     const moved = sequence.convertedTokens - this.#midEnd(sequence);
     kv.finishConversion(slot);
+    sequence.convertedTokens = 0;
     if (sequence.packedTokens === 0) {
       // The last blocks that were computed behind exact ones.
       share(sequence);

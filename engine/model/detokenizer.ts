@@ -66,7 +66,7 @@ export class Detokenizer {
     return bytes.toString('utf8', leadingSpacesOf(bytes, this.#leadingSpaces));
   }
 
-  stream(shownSpecials: ReadonlySet<number> = new Set()): TokenStream {
+  stream(shownSpecials: ReadonlySet<number> | 'all' = new Set()): TokenStream {
     let held = new Uint8Array(0);
     let spacesToDrop = this.#leadingSpaces;
     const shown = (text: string) => {
@@ -77,9 +77,11 @@ export class Detokenizer {
       spacesToDrop = spaces === text.length ? spacesToDrop - spaces : 0;
       return text.slice(spaces);
     };
+    const isShown = (id: number) =>
+      this.#known(id) && (this.#special[id] !== 1 || shownSpecials === 'all' || shownSpecials.has(id));
     return {
       push: (id) => {
-        if (!this.#known(id) || (this.#special[id] === 1 && !shownSpecials.has(id))) return '';
+        if (!isShown(id)) return '';
         if (held.length === 0) {
           const seen = this.#texts[id];
           const text = seen === undefined ? this.#wholeText(id) : seen;

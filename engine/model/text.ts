@@ -17,7 +17,7 @@ export interface Tokenizer {
    * Incremental decoding. All `push` results and `end` together equal `decode` of the whole, skipping specials but those
    * in `shown`.
    */
-  stream(shown?: ReadonlySet<number>): TokenStream;
+  stream(shown?: ReadonlySet<number> | 'all'): TokenStream;
 }
 
 export interface TokenStream {

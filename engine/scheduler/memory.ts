@@ -62,6 +62,8 @@ export interface Memory<W> {
   fork(from: W, to: W): boolean;
   /** Frees the slot and all it holds. */
   release(work: W): void;
+  /** Gives up all that is only kept for others, so that who comes next finds the memory in one piece. */
+  giveUpKept(): void;
   /** Whether the sequence's KV may be copied to host memory now. */
   canSwap(work: W): boolean;
   /** Begins the copy; the slot and its pages are free when `Scheduler.swappedOut` is called. */

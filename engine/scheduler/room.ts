@@ -24,6 +24,8 @@ export class Room<W extends Work> {
   #leaving = 0;
   /** The oldest sequence that found no room for its next tokens. */
   #needy: W | undefined;
+  /** The one that left because its own pages lay in its way, until it has been packed. */
+  #reordered: W | undefined;
   #preemptions = 0;
   #swapsOut = 0;
   #swapsIn = 0;
@@ -61,6 +63,7 @@ export class Room<W extends Work> {
       this.memory.pack(work);
     } else if (!this.#press(work, () => this.memory.pack(work)) && this.#isLone(work)) {
       // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order.
+      this.#reordered = work;
       this.#preempt(work);
     }
   }
@@ -85,6 +88,7 @@ export class Room<W extends Work> {
   /** The copy to host memory is done; the slot is free. */
   swappedOut(work: W): void {
     this.#leaving--;
+    if (work === this.#reordered) this.memory.giveUpKept();
     if (work.phase === 'ended') {
       this.memory.dropSwapped(work);
       return;
@@ -122,6 +126,7 @@ export class Room<W extends Work> {
       return false;
     }
     if (this.#needy === work) this.#needy = undefined;
+    if (this.#reordered === work) this.#reordered = undefined;
     return true;
   }
 
@@ -146,7 +151,11 @@ export class Room<W extends Work> {
   }
 
   #isNeedy(work: W | undefined): work is W {
-    return work !== undefined && !work.paused && (work.phase === 'prefill' || work.phase === 'decode');
+    if (work === undefined || work.paused) return false;
+    const { phase } = work;
+    // Who came back beside it would lie in its way again.
+    const isOnItsWay = phase === 'swappingOut' || phase === 'swapped' || phase === 'swappingIn';
+    return phase === 'prefill' || phase === 'decode' || (work === this.#reordered && isOnItsWay);
   }
 
   /** Whether memory must be left to an older sequence that found no room for its next tokens. */
@@ -208,6 +217,7 @@ export class Room<W extends Work> {
       return false;
     }
     this.memory.release(work);
+    if (work === this.#reordered) this.memory.giveUpKept();
     work.phase = 'waiting';
     this.residents.mustStartAnew(work);
     return true;

@@ -38,8 +38,7 @@ export class KeyRing {
 
 /** What stands behind `Authorization: Bearer`. */
 export function bearerOf({ headers }: IncomingMessage): string | undefined {
-  const header = headers.authorization ?? '';
-  return header.startsWith('Bearer ') ? header.slice('Bearer '.length) : undefined;
+  return /^Bearer (.*)$/is.exec(headers.authorization ?? '')?.[1];
 }
 
 /** The key in a WebSocket's subprotocols. */

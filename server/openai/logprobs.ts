@@ -21,14 +21,8 @@ export function chatLogprobs(tokens: readonly TokenLogprob[]): object[] {
   }));
 }
 
-/** `choices[].logprobs` of a text completion; `offset` is where the first token begins in the whole text. */
-export function completionLogprobs(tokens: readonly TokenLogprob[], offset: number): object {
-  let at = offset;
-  const offsets = tokens.map(({ text }) => {
-    const begin = at;
-    at += text.length;
-    return begin;
-  });
+/** `choices[].logprobs` of a text completion. */
+export function completionLogprobs(tokens: readonly TokenLogprob[]): object {
   return {
     tokens: tokens.map(({ text }) => text),
     // The first token of a prompt has nothing before it.
@@ -36,6 +30,6 @@ export function completionLogprobs(tokens: readonly TokenLogprob[], offset: numb
     top_logprobs: tokens.map(({ top }) =>
       top.length === 0 ? null : Object.fromEntries(top.map(({ text, logprob }) => [text, finite(logprob)])),
     ),
-    text_offset: offsets,
+    text_offset: tokens.map(({ offset }) => offset),
   };
 }

@@ -24,8 +24,6 @@ export interface Piece {
   readonly text: string;
   readonly finishReason: string | null;
   readonly logprobs: readonly TokenLogprob[] | undefined;
-  /** Where the piece begins in the choice's text. */
-  readonly offset: number;
   readonly toolCall?: ToolCallDelta;
 }
 
@@ -94,13 +92,13 @@ export const completionFormat: WireFormat = {
   choice: ({ index, text, finishReason, logprobs }) => ({
     index,
     text,
-    logprobs: logprobs ? completionLogprobs(logprobs, 0) : null,
+    logprobs: logprobs ? completionLogprobs(logprobs) : null,
     finish_reason: finishReason,
   }),
-  piece: ({ index, text, finishReason, logprobs, offset }) => ({
+  piece: ({ index, text, finishReason, logprobs }) => ({
     index,
     text,
-    logprobs: logprobs ? completionLogprobs(logprobs, offset) : null,
+    logprobs: logprobs ? completionLogprobs(logprobs) : null,
     finish_reason: finishReason,
   }),
   opening: () => undefined,

@@ -72,10 +72,8 @@ export function prepareConversation(
     includeUsage,
     choices,
     logprobs,
-    echo: false,
     prompts: [
       {
-        echoText: '',
         partNames,
         ...(images && { images, isUnlimited }),
         ...tools.prompt,

@@ -1,3 +1,4 @@
+import { echoOf } from '../echo.js';
 import { answerGrammar } from '../grammar/answer-grammar.js';
 import { formatGrammar } from '../grammar/response-format.js';
 import { invalidRequest } from '../openai/errors.js';
@@ -69,8 +70,8 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
   checkLeast(body, maxTokens, partNames);
   const grammar = answerGrammar(body, formatGrammar(body.response_format));
   const prompts = promptsOf(context, body).map(
-    (prompt): PreparedPrompt => ({
-      echoText: echo ? context.tokenizer.decode(prompt, { skipSpecial: false }) : '',
+    ({ given, prompt }): PreparedPrompt => ({
+      ...(echo && { echo: echoOf(given, context.tokenizer.decode(prompt, { skipSpecial: false })) }),
       partNames,
       ...grammar,
       request: {
@@ -90,7 +91,6 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
     includeUsage: body.stream_options?.include_usage ?? false,
     choices,
     logprobs,
-    echo,
     prompts,
   };
 }
@@ -124,17 +124,17 @@ export function prepareText(context: PrepareContext, bytes: Uint8Array): { text:
 function promptsOf(
   context: PrepareContext,
   { prompt, add_special_tokens: addBos }: CompletionBody,
-): Int32Array[] {
+): { given: string | number[]; prompt: Int32Array }[] {
   const list: (string | number[])[] = isTokenIds(prompt) || typeof prompt === 'string' ? [prompt] : prompt;
   if (list.length === 0 || list.length > maxPrompts) {
     throw invalidRequest(`'prompt' must hold 1 to ${maxPrompts} prompts.`, 'prompt');
   }
-  return list.map((item) => {
-    if (typeof item === 'string') {
-      return context.tokenizer.encode(item, { special: true, addBos: addBos ?? true });
+  return list.map((given) => {
+    if (typeof given === 'string') {
+      return { given, prompt: context.tokenizer.encode(given, { special: true, addBos: addBos ?? true }) };
     }
-    checkVocabulary(context, item, 'prompt');
-    return Int32Array.from(item);
+    checkVocabulary(context, given, 'prompt');
+    return { given, prompt: Int32Array.from(given) };
   });
 }
 

@@ -1,4 +1,5 @@
 import type { GenerateRequest, GrammarSource } from '../../engine/index.js';
+import type { Echo } from '../echo.js';
 import type { ImageSource } from '../images/image-source.js';
 import type { PartNames } from '../openai/errors.js';
 import type { ToolCallFormatName } from '../tools/tool-call-format.js';
@@ -12,7 +13,6 @@ export interface Prepared {
   readonly choices: number;
   /** Logprobs the client wants: -1 none, else how many of the most likely. */
   readonly logprobs: number;
-  readonly echo: boolean;
   readonly prompts: readonly PreparedPrompt[];
 }
 
@@ -32,8 +32,8 @@ export interface PreparedPrompt {
   readonly isUnlimited?: boolean;
   /** What the answers have to follow; it is compiled before the request goes to the engine. */
   readonly grammar?: GrammarSource;
-  /** The prompt's text, where it is to be echoed. */
-  readonly echoText: string;
+  /** Where the prompt is to be shown too. */
+  readonly echo?: Echo;
   /** Where the answer may call tools. */
   readonly toolCalls?: ToolCallReading;
 }

@@ -101,6 +101,10 @@ describe('mistakes', () => {
     expect(problems(file({ engine: { contextLength: 1 } }))).toEqual([
       'engine.contextLength in tandem.config.json: must be at least 32',
     ]);
+    // A timer that is set for longer goes off at once, and would cut all streams off.
+    expect(problems({ flags: { 'server.gracePeriodMs': '2147483648' } })).toEqual([
+      '--grace-period-ms: must be 0 to 2147483647',
+    ]);
   });
 
   it('refuses what is no number, no switch and no size', () => {

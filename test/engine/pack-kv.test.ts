@@ -259,6 +259,18 @@ describe('the prefix cache under pack', () => {
     });
   });
 
+  it('is given no block of a prompt while others of it are packed, which would end the engine', async () => {
+    // Read to its end behind position 64, from where on what moves at 128 is packed ahead; both at once.
+    const prompt = whole.slice(0, 100);
+    await withEngine(caching, async (engine) => {
+      const answers = await Promise.all([1, 2].map(() => answerOf(engine, turn(prompt))));
+      expect(answers[0]).toEqual(answers[1]);
+      expect(answers[0]).toEqual(await alone(turn(prompt)));
+      // What moved first had all blocks go to the cache that are exact.
+      expect((await generate(engine, turn([...prompt, ...prompt]))).usage.cachedTokens).toBe(96);
+    });
+  });
+
   it('gives up what ended first when memory is wanted', async () => {
     // Each takes some 8 of the 60 blocks, of which some are kept free to pack in.
     await withEngine({ ...caching, kvMemory: 60 * blockBytes.bf16 }, async (engine) => {

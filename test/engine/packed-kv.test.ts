@@ -223,6 +223,25 @@ describe('packed KV with little memory', () => {
     await engine.close();
   });
 
+  it('gets on with whatever others have left scattered over it', async () => {
+    for (const kv of ['int4', 'zip'] as const) {
+      const engine = await open({ kv, kvMemory: 32 * blockBytes.bf16, cores: undefined });
+      const { contextLength } = engine.info;
+      const promptOf = (length: number, first: number) =>
+        Int32Array.from({ length }, (_, i) => 5 + ((7 * i + 131 * first + i * i * first) % 2000));
+      const answers = (first: number, over = {}) =>
+        generate(engine, requestFor(promptOf(contextLength - 20, first), { maxTokens: 20, ...over }));
+      for (let i = 0; i < 10; i++) {
+        await generate(engine, requestFor(promptOf(40 + 37 * i, i + 1), { maxTokens: 40, ignoreEos: true }));
+      }
+      // Each fills the memory by itself, and has to be packed in what is left.
+      await Promise.all([90, 91, 92, 93].map((first) => answers(first)));
+      // Nothing of it may be copied out or come from the cache.
+      await answers(99, { promptLogprobs: true, logprobs: 1 });
+      await engine.close();
+    }
+  });
+
   it('leaks nothing when requests are cancelled at any point', async () => {
     const engine = await open({ kvMemory: 60 * blockBytes.bf16 });
     const pending = Array.from({ length: 100 }, (_, i) => {

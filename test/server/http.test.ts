@@ -1,4 +1,4 @@
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { kvBody } from '../../server/openai/kv-usage.js';
@@ -10,6 +10,42 @@ interface ErrorBody {
 
 async function errorOf(response: Response): Promise<ErrorBody['error'] & { status: number }> {
   return { status: response.status, ...((await response.json()) as ErrorBody).error };
+}
+
+/** An answer whose reader has had the first of it, and waits. */
+class PausedAnswer {
+  readonly #socket: Socket;
+  #text = '';
+  readonly begun: Promise<void>;
+  readonly text: Promise<string>;
+
+  constructor(url: string, path: string, body: object) {
+    const json = JSON.stringify(body);
+    this.#socket = connect(Number(new URL(url).port), '127.0.0.1', () => {
+      this.#socket.write(
+        `POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n` +
+          `content-length: ${json.length}\r\n\r\n${json}`,
+      );
+    });
+    this.#socket.setEncoding('latin1');
+    this.#socket.on('data', (text: string) => {
+      this.#text += text;
+    });
+    this.begun = new Promise((resolve) => {
+      this.#socket.once('data', () => {
+        this.#socket.pause();
+        resolve();
+      });
+    });
+    this.text = new Promise((resolve) => {
+      this.#socket.on('error', () => undefined);
+      this.#socket.on('close', () => resolve(this.#text));
+    });
+  }
+
+  readOn(): void {
+    this.#socket.resume();
+  }
 }
 
 describe('http', () => {
@@ -263,6 +299,8 @@ describe('keys and origins', () => {
     expect((await models({})).status).toBe(401);
     expect((await models({ authorization: 'Bearer three' })).status).toBe(401);
     expect((await models({ authorization: 'Bearer two' })).status).toBe(200);
+    // The scheme may be written in any case (RFC 9110, section 11.1).
+    expect((await models({ authorization: 'bearer two' })).status).toBe(200);
     expect((await fetch(`${server.url}/health`)).status).toBe(200);
     await server.close();
   });
@@ -314,6 +352,40 @@ describe('before and after serving', () => {
     expect(text).toContain('"finish_reason":"length"');
     await drained;
     await expect(fetch(`${server.url}/health`)).rejects.toThrow();
+  });
+
+  it('drains: answers that are under way arrive whole, as long as they are read', async () => {
+    const server = await testServer({ server: { gracePeriodMs: 120_000 } });
+    const answer = new PausedAnswer(server.url, '/tokenize', { prompt: 'a b '.repeat(1_000_000) });
+    await answer.begun;
+    const drained = server.drain();
+    await new Promise(setImmediate);
+    answer.readOn();
+    await drained;
+    const [head, body] = (await answer.text).split('\r\n\r\n', 2);
+    expect(body!.length).toBe(Number(/content-length: (\d+)/i.exec(head!)![1]));
+
+    const hasty = await testServer({ server: { gracePeriodMs: 10 } });
+    const unread = new PausedAnswer(hasty.url, '/tokenize', { prompt: 'a b '.repeat(1_000_000) });
+    await unread.begun;
+    await hasty.drain();
+    unread.readOn();
+    await unread.text;
+  });
+
+  it('drains: who waits for something to be prepared is told', async () => {
+    const adminKey = 'only for those who run it';
+    const server = await testServer({ server: { gracePeriodMs: 120_000, adminKey } });
+    // A second of work for whoever compiles it.
+    const grammar = 'root ::= [a-c]* "a" [a-c]{10}';
+    const refused = server.post('/v1/completions', { prompt: 'Hello', grammar });
+    const headers = { authorization: `Bearer ${adminKey}` };
+    await eventually(async () => {
+      const response = await fetch(`${server.url}/v1/admin`, { headers });
+      return ((await response.json()) as { keys: { requests: number }[] }).keys[0]!.requests === 1;
+    });
+    await server.drain();
+    expect(await errorOf(await refused)).toMatchObject({ status: 503, code: 'shutting_down' });
   });
 
   it('answers 429 with a time to retry when the queue is full', async () => {

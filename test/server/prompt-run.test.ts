@@ -11,7 +11,7 @@ const keys = new KeyRing([], {}, () => 0);
 const service = () =>
   new Service(Settings.parse({}), new Metrics(), pino({ level: 'silent' }), keys, undefined);
 const partNames = { prompt: 'prompt', maxTokens: 'max_tokens' };
-const prompt = { request: requestFor([1], { maxTokens: 1 }), partNames, echoText: '' };
+const prompt = { request: requestFor([1], { maxTokens: 1 }), partNames };
 
 describe('a run of prompts', () => {
   it('counts nothing for a client that left before it began', async () => {

@@ -7,6 +7,8 @@ interface Frame {
   type: 'delta' | 'done' | 'error';
   id: string | null;
   text?: string;
+  choice?: number;
+  logprobs?: { token: string }[];
   finish_reasons?: string[];
   usage?: {
     prompt_tokens: number;
@@ -106,6 +108,22 @@ describe('WS /v1/stream', () => {
       return client.frames.some(({ id, type }) => id === 'slow' && type === 'done');
     });
     expect(client.textOf('slow')).toBe(client.textOf('quick'));
+  });
+
+  it('brings the log probability of every token, also where its text is not shown', async () => {
+    const cases = [{ max_tokens: 1 }, { stop: ['.'] }, { stop: [' a', 'e w'], n: 2 }];
+    for (const [i, over] of cases.entries()) {
+      const request = { prompt: 'Once upon a time', temperature: 1, seed: 7, logprobs: 0, ...over };
+      client.send({ type: 'generate', id: `scored-${i}`, request });
+      await client.end(`scored-${i}`);
+      const response = await server.post('/v1/completions', request);
+      const { choices } = (await response.json()) as { choices: { logprobs: { tokens: string[] } }[] };
+      for (const [choice, { logprobs }] of choices.entries()) {
+        const deltas = client.frames.filter((frame) => frame.id === `scored-${i}` && frame.choice === choice);
+        const tokens = deltas.flatMap((delta) => (delta.logprobs ?? []).map(({ token }) => token));
+        expect(tokens, JSON.stringify(over)).toEqual(logprobs.tokens);
+      }
+    }
   });
 
   it('cancels, and refuses by name', async () => {
@@ -276,6 +294,45 @@ describe('a session on WS /v1/stream', () => {
     client.forget('a');
     client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, prompt: 'Hello' } });
     expect((await client.end('a')).error).toBeUndefined();
+    client.close();
+    await server.close();
+  });
+
+  it('is not there after a first request that the engine refused', async () => {
+    const server = await testServer({ engine: pack });
+    const client = new Client(server.url);
+    await client.opened;
+    for (const refused of [{ prompt: 'Hello', n: 2 }, { prompt: '' }]) {
+      client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, ...refused } });
+      expect((await client.end('a')).error).toMatchObject({ message: expect.any(String) });
+      client.forget('a');
+      client.send({ type: 'update', id: 'a', request: { ...greedy, prompt: 'Hello' } });
+      expect((await client.end('a')).error!.message).toContain("no session 'a'");
+      client.forget('a');
+    }
+    client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, prompt: 'Hello' } });
+    expect((await client.end('a')).error).toBeUndefined();
+    client.close();
+    await server.close();
+  });
+
+  it('begins with the next request where its first one is cancelled before it began', async () => {
+    const server = await testServer({ engine: pack });
+    const client = new Client(server.url);
+    await client.opened;
+    const first = { ...greedy, messages: [{ role: 'user', content: 'Hello' }] };
+    const faulty = { ...greedy, messages: [{ role: 'user' }] };
+    const alone = await server.post('/v1/chat/completions', first);
+    const { usage } = (await alone.json()) as { usage: { prompt_tokens: number } };
+    for (const cancelled of [first, faulty]) {
+      // All of it arrives before anything is prepared.
+      client.send({ type: 'generate', id: 'a', session: true, request: cancelled });
+      client.send({ type: 'cancel', id: 'a' });
+      client.send({ type: 'update', id: 'a', request: first });
+      expect(await client.end('a')).toMatchObject({ usage: { prompt_tokens: usage.prompt_tokens } });
+      client.send({ type: 'end', id: 'a' });
+      client.forget('a');
+    }
     client.close();
     await server.close();
   });

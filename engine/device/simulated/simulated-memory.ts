@@ -161,6 +161,9 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
     this.#ownedPages -= given;
   }
 
+  /** Nobody is packed here, so nothing lies in anybody's way. */
+  giveUpKept(): void {}
+
   canSwap(work: W): boolean {
     // Of one that has computed nothing there is nothing to copy.
     const pages = blocksFor(work.computedTokens, pageTokens);

@@ -220,6 +220,8 @@ export class CountedMemory implements Memory<CountedWork> {
     work.convertedPages = 0;
   }
 
+  giveUpKept(): void {}
+
   canSwap(work: CountedWork): boolean {
     let inHost = 0;
     for (const pages of this.swapped.values()) inHost += pages;

@@ -27,14 +27,13 @@ function steps(text: string, reason: 'stop' | 'length' = 'stop'): TokenEvent[][]
 
 function prepare(single = false): { prepared: Prepared; prompt: PreparedPrompt; events: ToolCallEvents } {
   const toolCalls = { format: 'hermes', names: ['add', 'look_up'], single } as const;
-  const prompt = { echoText: '', toolCalls, request: { n: 1 } } as unknown as PreparedPrompt;
+  const prompt = { toolCalls, request: { n: 1 } } as unknown as PreparedPrompt;
   const prepared: Prepared = {
     kind: 'chat',
     stream: true,
     includeUsage: false,
     choices: 1,
     logprobs: -1,
-    echo: false,
     prompts: [prompt],
   };
   return { prepared, prompt, events: new ToolCallEvents(toolCalls) };
