@@ -48,7 +48,7 @@ struct StepArrays {
 // Steps of the same kind have the same arrays at the same places, on which recorded kernels rely.
 class StepLayout {
  public:
-  // With so much room for parts of attention and for sums of probes, each in turn.
+  // Where a launch has so many bytes for the parts of attention, or of probes, and room for so many sums.
   StepLayout(const LaneLimits& limits, SlotTables& tables, std::size_t partsBytes, std::size_t sums);
 
   StepArrays layOut(const StepPlan& plan, Stream stream);
