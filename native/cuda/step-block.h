@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
-#include <span>
+#include <functional>
+#include <ranges>
 #include <type_traits>
 
 #include "core/error.h"
@@ -25,31 +27,28 @@ class StepBlock {
     half_ ^= 1;
   }
 
-  // Room for an array, to be filled before the upload.
-  template <class T>
-  std::span<T> add(std::size_t count) {
+  // An array of these values, or of what `of` makes of them. Returns where it lies on the device once it is
+  // uploaded.
+  template <std::ranges::sized_range Values, class Of = std::identity>
+  auto* add(const Values& values, Of of = {}) {
+    using T = std::remove_cvref_t<std::invoke_result_t<Of&, std::ranges::range_reference_t<const Values>>>;
     static_assert(std::is_trivially_copyable_v<T>);
     const std::size_t begin = (used_ + kAlignment - 1) / kAlignment * kAlignment;
-    if (begin + count * sizeof(T) > device_.bytes()) throw Error("a step has more entries than it may have");
-    used_ = begin + count * sizeof(T);
-    return {reinterpret_cast<T*>(host() + begin), count};
-  }
-
-  template <class T>
-  T* onDevice(std::span<T> array) const {
-    return reinterpret_cast<T*>(device_.data() + (reinterpret_cast<const std::byte*>(array.data()) - host()));
+    const std::size_t bytes = std::ranges::size(values) * sizeof(T);
+    if (begin + bytes > device_.bytes()) throw Error("a step has more entries than it may have");
+    used_ = begin + bytes;
+    std::ranges::transform(values, reinterpret_cast<T*>(hosts_[half_].data() + begin), of);
+    return reinterpret_cast<T*>(device_.data() + begin);
   }
 
   // What was added since the last upload.
   void upload(Stream stream) {
-    copyToDevice(device_.data() + uploaded_, host() + uploaded_, used_ - uploaded_, stream);
+    copyToDevice(device_.data() + uploaded_, hosts_[half_].data() + uploaded_, used_ - uploaded_, stream);
     uploaded_ = used_;
   }
 
  private:
   static constexpr std::size_t kAlignment = 16;
-
-  std::byte* host() const { return hosts_[half_].data(); }
 
   std::array<PinnedMemory, 2> hosts_;
   DeviceMemory device_;

@@ -1,5 +1,6 @@
 #include "cuda/step-graphs.h"
 
+#include <array>
 #include <vector>
 
 #include "check.h"
@@ -91,14 +92,13 @@ TEST("step graphs: one that is replayed behind a running one finds its own array
   DeviceArray<bf16> first(kCols), second(kCols);
   const auto run = [&](std::int32_t token, Turn expected) {
     block.clear();
-    const auto tokens = block.add<std::int32_t>(1);
-    tokens[0] = token;
+    const std::int32_t* tokens = block.add(std::array{token});
     block.upload(steps.stream);
     isTrue(steps.graphs.next({steps.stream, 1, 256}) == expected,
            "the turn of token " + std::to_string(token));
     if (expected == Turn::record) steps.graphs.begin();
     if (expected != Turn::replay) {
-      cuda::embed({steps.table.data(), block.onDevice(tokens), steps.out.data(), 1, kCols}, steps.stream);
+      cuda::embed({steps.table.data(), tokens, steps.out.data(), 1, kCols}, steps.stream);
     }
     if (expected != Turn::run) steps.graphs.end();
   };
