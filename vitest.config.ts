@@ -19,10 +19,22 @@ const testWhatShips: Plugin = {
   },
 };
 
+const all = ['test/**/*.test.ts'];
+/** They look at the threads or the memory of their whole process. */
+const alone = [
+  'test/server/grammar/grammar-compiler.test.ts',
+  'test/server/grammar/structured-output.test.ts',
+  'test/e2e/robustness.test.ts',
+];
+
 export default defineConfig({
   plugins: [testWhatShips],
   test: {
-    include: ['test/**/*.test.ts'],
+    projects: [
+      // In as many processes as there are workers: to start one for each file takes as long as a fifth of all tests.
+      { extends: true, test: { name: 'together', include: all, exclude: alone, isolate: false } },
+      { extends: true, test: { name: 'alone', include: alone } },
+    ],
     pool: 'forks',
     maxWorkers: 2,
     // Loaded by Node itself: Vite would otherwise read and transform every compiled file anew for each test file.

@@ -105,6 +105,10 @@ const odd = fc.oneof(
 );
 
 describe('fuzzed tokenizer files', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
   it('are understood or refused, never anything else', async () => {
     // The general library warns of what it does not know.
     vi.spyOn(console, 'warn').mockImplementation(() => {});
