@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { EngineError, openTokenizer } from '../../../engine/index.js';
 import fc from '../../support/fast-check.js';
 import { modelFolder, removeFolders } from './model-folder.js';
