@@ -9,6 +9,7 @@
 #include "cuda/kernel.h"
 #include "cuda/matmul-plan.h"
 #include "cuda/matmul-problem.h"
+#include "cuda/ring-turn.h"
 
 namespace tandem::cuda::wgmma_matmul {
 
@@ -37,19 +38,6 @@ __device__ TilePlace placeOf(const Work& work, int item) {
           min(rows, firstRowOf(row + 1, plan.boxRows, plan.tallTiles)), first,
           firstEightOf(column + 1, plan.columnTiles, eights, work.problem.granularity()) - first};
 }
-
-// A place in a ring, and the parity of the phase that it is in.
-struct Turn {
-  int place = 0;
-  unsigned parity = 0;
-
-  __device__ void advance(int places) {
-    if (++place == places) {
-      place = 0;
-      parity ^= 1;
-    }
-  }
-};
 
 struct Barriers {
   Barrier loaded[kMostStages], used[kMostStages];  // stages

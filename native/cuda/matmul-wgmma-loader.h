@@ -16,7 +16,7 @@ namespace tandem::cuda::wgmma_matmul {
 template <class K>
 __device__ void loadX(const Work& work, const RowsMap& x, const Shared& shared) {
   const int lane = static_cast<int>(threadIdx.x) % 32, xBytes = work.plan.boxRows * 128;
-  Turn stage;
+  RingTurn stage;
   forStages<K>(work, [&](const TilePlace& tile, int step, int count) {
     waitFor(shared.barriers->used[stage.place], stage.parity ^ 1);
     Barrier& loaded = shared.barriers->loaded[stage.place];
@@ -39,7 +39,7 @@ __device__ void loadW(const Work& work, const Shared& shared, int warp) {
   const int lane = static_cast<int>(threadIdx.x) % 32, inStage = lane / kPieces;
   const WeightTiles& w = work.problem.w;
   const int wBegin = K::kDepth * work.plan.boxRows * 128;
-  Turn stage, turn;
+  RingTurn stage, turn;
   forStages<K>(work, [&](const TilePlace& tile, int step, int count) {
     if (turn.place == warp) {
       const int begin = tile.firstEight, end = begin + tile.eights;

@@ -41,7 +41,7 @@ __device__ void multiplyTiles(const Work& work, const Shared& shared, int warp) 
   const int xBytes = work.plan.boxRows * 128, wBytes = work.plan.tileEights * K::kUnitBytes;
   Barriers& barriers = *computedAnew(shared.barriers);
   const std::uint32_t k128 = twice128();
-  Turn stage;
+  RingTurn stage;
   forTiles<K>(work, [&](const TilePlace& tile) {
     float sums[K::kRows / 8][4];
 #pragma unroll

@@ -48,15 +48,15 @@ class Attender {
     const Seen seen = block_.seen();
     int token = seen.begin / kStepTokens * kStepTokens;
     bool totals = false;
-    Turn turn;
+    RingTurn turn;
     beginRun();
     beginScores(turn);
     finishProducts<0>();
     weigh(token, turn);
 #pragma unroll 1
     for (token += kStepTokens; token < seen.end; token += kStepTokens) {
-      const int before = turn.stage;
-      turn.advance();
+      const int before = turn.place;
+      turn.advance(kStages);
       beginScores(turn);
       addValues(before);
       if (token % kRunTokens == 0) {
@@ -71,7 +71,7 @@ class Attender {
       if (lane_ == 0) arrive(block_.memory.barriers().used[before]);
     }
     beginProducts();
-    addValues(turn.stage);
+    addValues(turn.place);
     finishProducts<0>();
     endRun(totals, true);
   }
@@ -96,15 +96,15 @@ class Attender {
     }
   }
 
-  __device__ void beginScores(const Turn& turn) {
-    waitFor(block_.memory.barriers().keys[turn.stage], turn.parity);
+  __device__ void beginScores(const RingTurn& turn) {
+    waitFor(block_.memory.barriers().keys[turn.place], turn.parity);
     settle(p_);
     settle(out_);
     beginProducts();
     using Layout = Layout<kHeadDim>;
     // Eight operands are more than there are registers for.
     const auto queries = operandAt(block_.memory.queries() + 64 * 128 * computedAnew(group_), 0);
-    const auto keys = operandAt(block_.memory.keys(turn.stage), 0);
+    const auto keys = operandAt(block_.memory.keys(turn.place), 0);
 #pragma unroll
     for (int depth = 0; depth < kHeadDim / 16; ++depth) {
       const int half = depth / 4, bytes = depth % 4 * 32;
@@ -131,8 +131,8 @@ class Attender {
   }
 
   // Makes weights of the scores, and has what was summed up before follow them.
-  __device__ void weigh(int token, const Turn& turn) {
-    const TokenScales& scales = block_.memory.scales(turn.stage);
+  __device__ void weigh(int token, const RingTurn& turn) {
+    const TokenScales& scales = block_.memory.scales(turn.place);
     // Both pages' at once.
     const std::uint32_t traits = *reinterpret_cast<const std::uint32_t*>(scales.traits);
     float factors[2];
@@ -152,7 +152,7 @@ class Attender {
 #pragma unroll
       for (int i = 0; i < 4; ++i) out_[j][i] = __fmul_rn(out_[j][i], factors[i / 2]);
     }
-    waitFor(block_.memory.barriers().values[turn.stage], turn.parity);
+    waitFor(block_.memory.barriers().values[turn.place], turn.parity);
     packWeights(traits, scales);
   }
 

@@ -17,6 +17,7 @@
 #include "cuda/bulk-copies.h"
 #include "cuda/kernel.h"
 #include "cuda/prefill-kernels.h"
+#include "cuda/ring-turn.h"
 
 namespace tandem::cuda::wgmma_prefill {
 
@@ -97,19 +98,6 @@ struct Block {
     return {problem.window > 0 ? max(0, position + 1 - problem.window) : 0, position + 1};
   }
   __device__ Seen seen() const { return {seenBy(0).begin, seenBy(queries - 1).end}; }
-};
-
-// A place in the ring of stages, and the parity of the phase that it is in.
-struct Turn {
-  int stage = 0;
-  unsigned parity = 0;
-
-  __device__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
 };
 
 }  // namespace tandem::cuda::wgmma_prefill

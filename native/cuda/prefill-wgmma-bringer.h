@@ -27,7 +27,7 @@ class Bringer {
 
   __device__ void run() {
     auto& barriers = block_.memory.barriers();
-    Turn turn;
+    RingTurn turn;
     int token = seen_.begin / kStepTokens * kStepTokens;
     Pages pages = pagesOf(token);
     Raw keys = {}, values = {};
@@ -37,17 +37,17 @@ class Bringer {
     for (; token < seen_.end; token += kStepTokens) {
       const Pages next = pagesOf(token + kStepTokens);
       const bool plain = pages.plain();
-      waitFor(barriers.used[turn.stage], turn.parity ^ 1);
-      plain ? store<true>(keys, pages, turn.stage) : bring<true>(pages, turn.stage);
+      waitFor(barriers.used[turn.place], turn.parity ^ 1);
+      plain ? store<true>(keys, pages, turn.place) : bring<true>(pages, turn.place);
       publishToTensorCores();
-      arrive(barriers.keys[turn.stage]);
+      arrive(barriers.keys[turn.place]);
       load<true>(keys, next);
-      plain ? store<false>(values, pages, turn.stage) : bring<false>(pages, turn.stage);
+      plain ? store<false>(values, pages, turn.place) : bring<false>(pages, turn.place);
       publishToTensorCores();
-      arrive(barriers.values[turn.stage]);
+      arrive(barriers.values[turn.place]);
       load<false>(values, next);
       pages = next;
-      turn.advance();
+      turn.advance(kStages);
     }
   }
 
