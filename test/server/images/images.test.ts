@@ -271,9 +271,9 @@ describe('images in a session', () => {
         await packed.post('/v1/chat/completions', { ...asked, messages })
       ).json()) as OpenAI.ChatCompletion;
       expect(usage.prompt_tokens).toBe(whole.usage!.prompt_tokens);
-      expect(logprobs).toHaveLength(1);
-      // Behind it the whole answer has the token that ends it.
-      expect(logprobs).toEqual(whole.choices[0]!.logprobs!.content!.slice(0, 1));
+      // The letter's, and those of the token that ends the answer.
+      expect(logprobs).toHaveLength(2);
+      expect(logprobs).toEqual(whole.choices[0]!.logprobs!.content);
       messages.push({ role: 'assistant', content: 'a' });
     }
     socket.close();
@@ -299,8 +299,10 @@ describe('images of requests that give way to each other', () => {
     for (const shift of shifts) alone.push(await answer(shift));
     expect(new Set(alone).size).toBe(3);
     expect(await tight.metric('num_preemptions_total')).toBe(0);
-    expect(await Promise.all(shifts.map(answer))).toEqual(alone);
-    expect(await tight.metric('num_preemptions_total')).toBeGreaterThan(0);
+    // On a busy machine one may have ended before the next one's image was read.
+    while ((await tight.metric('num_preemptions_total')) === 0) {
+      expect(await Promise.all(shifts.map(answer))).toEqual(alone);
+    }
     await tight.close();
   });
 
