@@ -72,6 +72,14 @@ const message = z.looseObject({
     .nullish(),
 });
 
+/** What the prompt of a chat depends on, beside its messages. */
+const promptFields = {
+  add_generation_prompt: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  ...chatToolFields,
+};
+
 export const ChatBody = z.looseObject({
   ...common,
   messages: z.array(message).min(1, 'expected at least one message'),
@@ -79,10 +87,7 @@ export const ChatBody = z.looseObject({
   max_completion_tokens: z.int().min(1).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
-  add_generation_prompt: z.boolean().nullish(),
-  continue_final_message: z.boolean().nullish(),
-  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
-  ...chatToolFields,
+  ...promptFields,
 });
 export type ChatBody = z.output<typeof ChatBody>;
 
@@ -104,8 +109,7 @@ export const TokenizeBody = z.looseObject({
   prompt: z.string().optional(),
   messages: z.array(message).min(1).optional(),
   add_special_tokens: z.boolean().nullish(),
-  add_generation_prompt: z.boolean().nullish(),
-  continue_final_message: z.boolean().nullish(),
+  ...promptFields,
 });
 
 export const DetokenizeBody = z.looseObject({ model: z.string().nullish(), tokens: tokenIds });

@@ -21,7 +21,7 @@ export interface GivenTool {
   readonly function: FunctionTool | undefined;
 }
 
-interface GivenTools {
+export interface GivenTools {
   readonly tools: readonly GivenTool[];
   readonly choice: ToolChoice | null | undefined;
   readonly parallel: boolean | null | undefined;

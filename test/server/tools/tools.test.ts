@@ -4,7 +4,7 @@ import { Folder } from '../../scripts/support.js';
 import { type TestServer, testServer } from '../../support/server.js';
 import { toolTemplate } from '../../support/tool-template.js';
 
-const folder = new Folder({ 'tools.jinja': toolTemplate });
+const folder = new Folder({ 'tools.jinja': `${toolTemplate}{{ preamble or '' }}` });
 let server: TestServer;
 beforeAll(async () => {
   server = await testServer({ model: { chatTemplate: folder.at('tools.jinja') } });
@@ -51,6 +51,21 @@ describe('tools', () => {
       { type: 'function', name: 'add', description: null, parameters, strict: false },
     ]);
     expect(response.usage.input_tokens).toBe(await promptTokens({ tools: chatTools }));
+  });
+
+  it('are counted as they are read', async () => {
+    for (const more of [
+      { tools: chatTools },
+      { tools: chatTools, tool_choice: 'none' },
+      { tools: chatTools, chat_template_kwargs: { preamble: 'Think about it.' } },
+    ]) {
+      const { count } = (await (await server.post('/tokenize', { messages, ...more })).json()) as {
+        count: number;
+      };
+      expect(count).toBe(await promptTokens(more));
+    }
+    const refused = await server.post('/tokenize', { messages, tools: [{ type: 'web_search' }] });
+    expect(await refused.json()).toMatchObject({ error: { param: 'tools.0.type' } });
   });
 
   it('have their calls and results in the conversation, the arguments as an object', async () => {
