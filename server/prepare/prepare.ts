@@ -81,6 +81,7 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
         // To choose the best of some, their own logprobs are needed.
         logprobs: bestOf > choices ? Math.max(logprobs, 0) : logprobs,
         promptLogprobs: echo && logprobs >= 0,
+        continuesPrompt: true,
         ...sharedFields(context, body),
       },
     }),
