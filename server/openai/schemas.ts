@@ -59,14 +59,14 @@ export type SharedBody = z.output<typeof SharedBody>;
 /** Of any type; those that are not known are refused by name where the message becomes one of the template's. */
 const contentPart = z.looseObject({
   type: z.string(),
-  text: z.string().optional(),
-  image_url: z.looseObject({ url: z.string(), detail: z.enum(imageDetails).nullish() }).optional(),
+  text: z.string().nullish(),
+  image_url: z.looseObject({ url: z.string(), detail: z.enum(imageDetails).nullish() }).nullish(),
 });
 
 const message = z.looseObject({
   role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
   content: z.union([z.string(), z.array(contentPart)]).nullish(),
-  name: z.string().optional(),
+  name: z.string().nullish(),
   tool_calls: z
     .array(z.looseObject({ function: z.looseObject({ name: z.string(), arguments: z.string() }) }))
     .nullish(),

@@ -6,7 +6,7 @@ import { parseBody } from '../openai/parse.js';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
 import { refuseUnsupported } from '../openai/unsupported.js';
 import { type GivenTools, prepareTools } from '../tools/prepare-tools.js';
-import { checkLeast, checkModel, type PrepareContext, sharedFields } from './context.js';
+import { checkLeast, checkModel, checkStreamOptions, type PrepareContext, sharedFields } from './context.js';
 import { prepareConversation } from './conversation.js';
 import { renderBehindAnswer, renderPrompt, type TurnEnd, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
@@ -27,7 +27,8 @@ function prepareChatWith(render: typeof renderPrompt, context: PrepareContext, b
   const body = parseBody(ChatBody, bytes);
   checkModel(context, body.model);
   refuseUnsupported(body);
-  if (body.top_logprobs != null && !body.logprobs) {
+  checkStreamOptions(body);
+  if (body.top_logprobs && !body.logprobs) {
     throw invalidRequest("'top_logprobs' needs 'logprobs' to be true.", 'top_logprobs');
   }
   return prepareConversation(context, body, {
@@ -53,6 +54,7 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
   const body = parseBody(CompletionBody, bytes);
   checkModel(context, body.model);
   refuseUnsupported(body);
+  checkStreamOptions(body);
   const stream = body.stream ?? false;
   const echo = body.echo ?? false;
   const choices = choicesOf(context, body.n);
