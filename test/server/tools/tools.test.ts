@@ -207,6 +207,22 @@ describe('tools', () => {
     }
   });
 
+  it('are all that is shown where a call is required, however early it breaks off', async () => {
+    const [whole] = await calls({ tool_choice: 'required', n: 1 });
+    const written = whole!.message.tool_calls![0]!.function.arguments;
+    const broken = new Set<string | undefined>();
+    for (let max_tokens = 1; max_tokens <= 12; max_tokens++) {
+      const [choice] = await calls({ tool_choice: 'required', n: 1, max_tokens });
+      const { content, tool_calls } = choice!.message;
+      expect([choice!.finish_reason, content ?? '']).toEqual(['length', '']);
+      broken.add(tool_calls?.[0]?.function.arguments);
+    }
+    // Before a call is known by its name, and after.
+    expect(broken.has(undefined)).toBe(true);
+    broken.delete(undefined);
+    for (const begun of broken) expect(written.startsWith(begun!)).toBe(true);
+  });
+
   it('are called by name, once', async () => {
     const choice = { type: 'function', function: { name: 'get_weather' } };
     for (const { finish_reason, message } of await calls({ tool_choice: choice })) {
