@@ -45,6 +45,7 @@ export class StreamSocket {
   ) {
     this.#link = new SocketLink(socket, service, {
       onFrame: (data) => void this.#onFrame(data),
+      onBinary: (error) => this.#sendError(null, error),
       onBlocked: () => {
         for (const { run } of this.#streams.values()) run?.pause();
       },

@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { gzipSync } from 'node:zlib';
 import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { kvBody } from '../../server/openai/kv-usage.js';
@@ -280,6 +281,26 @@ describe('http', () => {
       status: 400,
       param: 'temperature',
     });
+  });
+
+  it('says what is wrong with a body that is not compressed as it is said to be', async () => {
+    const body = gzipSync(JSON.stringify(chat));
+    const send = (sent: Buffer, encoding: string) =>
+      fetch(`${server.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'content-encoding': encoding },
+        body: sent,
+      });
+    expect((await send(body, 'gzip')).status).toBe(200);
+    for (const [sent, encoding] of [
+      [Buffer.from(JSON.stringify(chat)), 'gzip'],
+      [body.subarray(0, 40), 'gzip'],
+      [body, 'br'],
+    ] as const) {
+      const error = await errorOf(await send(sent, encoding));
+      expect(error).toMatchObject({ status: 400, code: 'invalid_encoding' });
+      expect(error.message).toContain(`not valid ${encoding}, as its content-encoding has it`);
+    }
   });
 
   it('tokenizes and detokenizes', async () => {
