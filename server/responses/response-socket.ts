@@ -83,6 +83,8 @@ export class ResponseSocket {
           this.#link.send(event);
           begun = true;
         }
+        // It may have begun while the socket is not read.
+        if (this.#link.isBlocked) answer.run.pause();
       });
     } catch (error) {
       if (!begun) throw error;
