@@ -119,6 +119,7 @@ export class LocalEngine implements Engine {
     const stopTokenIds = new Set(request.stopTokenIds);
     if (!request.ignoreEos || request.grammar) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
     const shown = new Set(request.shownSpecialTokens);
+    const behind = request.continuesPrompt ? request.prompt : [];
     for (let choice = 0; choice < request.n; choice++) {
       const stops = new StopConditions({
         stop: request.stop,
@@ -128,7 +129,7 @@ export class LocalEngine implements Engine {
         constrained: request.grammar !== undefined,
       });
       state.sequences.push(
-        new Sequence(state, choice, this.#nextSerial++, stops, this.#parts.tokenizer.stream(shown)),
+        new Sequence(state, choice, this.#nextSerial++, stops, this.#parts.tokenizer.stream(shown, behind)),
       );
     }
     const { session } = state;

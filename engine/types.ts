@@ -53,6 +53,11 @@ export interface GenerateRequest {
   readonly ignoreEos: boolean;
   /** Special tokens that are part of the text, as those are that begin a tool call; others never are. */
   readonly shownSpecialTokens?: readonly number[];
+  /**
+   * Whether the answer goes on with the text of the prompt. If not it is a text of its own, of which tokenizers that begin
+   * texts with a space drop that.
+   */
+  readonly continuesPrompt?: boolean;
   /** What every choice has to follow. Where it ends the choice ends, with one of the model's end tokens. */
   readonly grammar?: CompiledGrammar;
   /** -1: none; 0: the chosen token's; k: with the k most likely (at most 20). */

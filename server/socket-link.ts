@@ -1,5 +1,6 @@
 import type { WebSocket } from 'ws';
 import { RateLimit } from './keys/rate-limit.js';
+import { type ApiError, invalidRequest } from './openai/errors.js';
 import type { Service } from './service.js';
 
 /** Bytes that may wait in a socket before what it streams pauses. */
@@ -10,8 +11,10 @@ const drainCheckMs = 20;
 const pingMs = 30_000;
 
 export interface SocketListener {
-  /** A text frame; an empty one stands for a binary frame, which no protocol here has. */
+  /** A text frame. */
   onFrame(data: Buffer): void;
+  /** A binary frame, which no protocol here has. */
+  onBinary(error: ApiError): void;
   /** The reader does not keep up. */
   onBlocked(): void;
   onDrained(): void;
@@ -39,7 +42,8 @@ export class SocketLink {
     });
     const frames = new RateLimit(service.settings.server.framesPerSecond, 1, () => performance.now());
     socket.on('message', (data, isBinary) => {
-      listener.onFrame(isBinary ? Buffer.alloc(0) : (data as Buffer));
+      if (isBinary) listener.onBinary(invalidRequest('A binary frame came: send frames as text, of JSON.'));
+      else listener.onFrame(data as Buffer);
       frames.take(1);
       if (frames.remaining === 0 && !socket.isPaused) {
         // What is not read is not acknowledged by TCP, so the client is slowed and nothing is lost.

@@ -45,6 +45,7 @@ export class StreamSocket {
   ) {
     this.#link = new SocketLink(socket, service, {
       onFrame: (data) => void this.#onFrame(data),
+      onBinary: (error) => this.#sendError(null, error),
       onBlocked: () => {
         for (const { run } of this.#streams.values()) run?.pause();
       },
@@ -222,9 +223,8 @@ export class StreamSocket {
       stream.held.push({ type: 'done', id, finish_reasons: reasons, usage: usageBody([last.usage]) });
     }
     this.#sendHeld(stream);
-    if (stream.unacknowledged >= stream.window) {
-      stream.run?.pause();
-    }
+    // One that began while the socket is not read has not been told.
+    if (stream.unacknowledged >= stream.window || this.#link.isBlocked) stream.run?.pause();
   }
 
   /** Sends as many deltas as the window allows, and the end of the stream behind the last one. */

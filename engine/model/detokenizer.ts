@@ -66,7 +66,7 @@ export class Detokenizer {
     return bytes.toString('utf8', leadingSpacesOf(bytes, this.#leadingSpaces));
   }
 
-  stream(shownSpecials: ReadonlySet<number> | 'all' = new Set()): TokenStream {
+  stream(shownSpecials: ReadonlySet<number> | 'all' = new Set(), behind: Iterable<number> = []): TokenStream {
     let held = new Uint8Array(0);
     let spacesToDrop = this.#leadingSpaces;
     const shown = (text: string) => {
@@ -79,7 +79,7 @@ export class Detokenizer {
     };
     const isShown = (id: number) =>
       this.#known(id) && (this.#special[id] !== 1 || shownSpecials === 'all' || shownSpecials.has(id));
-    return {
+    const stream: TokenStream = {
       push: (id) => {
         if (!isShown(id)) return '';
         if (held.length === 0) {
@@ -98,6 +98,13 @@ export class Detokenizer {
         return shown(text);
       },
     };
+    // Only at the beginning of it all are there spaces to drop, so the first few ids tell.
+    for (const id of behind) {
+      if (spacesToDrop === 0) break;
+      stream.push(id);
+      stream.end();
+    }
+    return stream;
   }
 
   #known(id: number): boolean {

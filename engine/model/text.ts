@@ -15,9 +15,9 @@ export interface Tokenizer {
   isSpecial(id: number): boolean;
   /**
    * Incremental decoding. All `push` results and `end` together equal `decode` of the whole, skipping specials but those
-   * in `shown`.
+   * in `shown`; or what `decode` has more with them, where their text goes on behind that of other ids.
    */
-  stream(shown?: ReadonlySet<number> | 'all'): TokenStream;
+  stream(shown?: ReadonlySet<number> | 'all', behind?: Iterable<number>): TokenStream;
 }
 
 export interface TokenStream {

@@ -76,7 +76,7 @@ class TextTokenizer implements Tokenizer {
     return this.detokenizer.isSpecial(id);
   }
 
-  stream(shown?: ReadonlySet<number> | 'all') {
-    return this.detokenizer.stream(shown);
+  stream(shown?: ReadonlySet<number> | 'all', behind?: Iterable<number>) {
+    return this.detokenizer.stream(shown, behind);
   }
 }

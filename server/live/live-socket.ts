@@ -8,6 +8,7 @@ export class LiveSocket {
   constructor(socket: WebSocket, service: Service, feed: LiveFeed) {
     const link = new SocketLink(socket, service, {
       onFrame: () => {},
+      onBinary: () => {},
       onBlocked: () => {},
       onDrained: () => link.send(feed.hello()),
       onClose: () => stop(),

@@ -59,18 +59,26 @@ export type SharedBody = z.output<typeof SharedBody>;
 /** Of any type; those that are not known are refused by name where the message becomes one of the template's. */
 const contentPart = z.looseObject({
   type: z.string(),
-  text: z.string().optional(),
-  image_url: z.looseObject({ url: z.string(), detail: z.enum(imageDetails).nullish() }).optional(),
+  text: z.string().nullish(),
+  image_url: z.looseObject({ url: z.string(), detail: z.enum(imageDetails).nullish() }).nullish(),
 });
 
 const message = z.looseObject({
   role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
   content: z.union([z.string(), z.array(contentPart)]).nullish(),
-  name: z.string().optional(),
+  name: z.string().nullish(),
   tool_calls: z
     .array(z.looseObject({ function: z.looseObject({ name: z.string(), arguments: z.string() }) }))
     .nullish(),
 });
+
+/** What the prompt of a chat depends on, beside its messages. */
+const promptFields = {
+  add_generation_prompt: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  ...chatToolFields,
+};
 
 export const ChatBody = z.looseObject({
   ...common,
@@ -79,10 +87,7 @@ export const ChatBody = z.looseObject({
   max_completion_tokens: z.int().min(1).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
-  add_generation_prompt: z.boolean().nullish(),
-  continue_final_message: z.boolean().nullish(),
-  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
-  ...chatToolFields,
+  ...promptFields,
 });
 export type ChatBody = z.output<typeof ChatBody>;
 
@@ -104,8 +109,7 @@ export const TokenizeBody = z.looseObject({
   prompt: z.string().optional(),
   messages: z.array(message).min(1).optional(),
   add_special_tokens: z.boolean().nullish(),
-  add_generation_prompt: z.boolean().nullish(),
-  continue_final_message: z.boolean().nullish(),
+  ...promptFields,
 });
 
 export const DetokenizeBody = z.looseObject({ model: z.string().nullish(), tokens: tokenIds });

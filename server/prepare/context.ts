@@ -95,6 +95,15 @@ export function checkModel({ model }: Pick<PrepareContext, 'model'>, asked: stri
   );
 }
 
+/** Throws `ApiError` where whoever speaks of a stream will not get one: as OpenAI does. */
+export function checkStreamOptions(body: {
+  readonly stream?: boolean | null | undefined;
+  readonly stream_options?: object | null | undefined;
+}): void {
+  if (body.stream_options == null || body.stream) return;
+  throw invalidRequest("'stream_options' needs 'stream' to be true.", 'stream_options');
+}
+
 /** Throws `ApiError` where an answer shall be longer than it may be. */
 export function checkLeast(
   { min_tokens: least }: Pick<SharedBody, 'min_tokens'>,

@@ -63,6 +63,7 @@ export function prepareConversation(
     maxTokens: conversation.maxTokens ?? defaultMaxTokens(context, prompt.length),
     logprobs,
     promptLogprobs: false,
+    continuesPrompt: turnEnd.continuesLast,
     ...sharedFields(context, body),
   };
   const isUnlimited = conversation.maxTokens === undefined;

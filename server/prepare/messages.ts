@@ -151,7 +151,9 @@ function untilEndOf(messages: readonly ChatMessage[], rendered: string): string 
 
 /** Most templates know texts: parts are joined where none is an image. `developer` is the newer name of `system`. */
 export function toTemplateMessage(given: ChatBody['messages'][number], index: number): ChatMessage {
-  const { tool_calls: calls, ...message } = given;
+  const { tool_calls: calls, name, ...rest } = given;
+  // For a template an absent name is better than a null.
+  const message = { ...rest, ...(name != null && { name }) };
   const role = message.role === 'developer' ? 'system' : message.role;
   const toolCalls = calls && calls.length > 0 && { tool_calls: calls.map(toTemplateCall) };
   // Only a model may have said nothing, as where it called tools.
@@ -171,8 +173,8 @@ export function toTemplateMessage(given: ChatBody['messages'][number], index: nu
 type ChatPart = Exclude<ChatBody['messages'][number]['content'], string | null | undefined>[number];
 
 function toTemplatePart({ type, text, image_url }: ChatPart, role: string, param: string): TemplatePart {
-  if (type === 'text' && text !== undefined) return { type, text };
-  if (type === 'image_url' && image_url !== undefined) {
+  if (type === 'text' && text != null) return { type, text };
+  if (type === 'image_url' && image_url != null) {
     const { url, detail } = image_url;
     return imagePart(url, detail, role, param);
   }

@@ -5,7 +5,8 @@ import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
 import { refuseUnsupported } from '../openai/unsupported.js';
-import { checkLeast, checkModel, type PrepareContext, sharedFields } from './context.js';
+import { type GivenTools, prepareTools } from '../tools/prepare-tools.js';
+import { checkLeast, checkModel, checkStreamOptions, type PrepareContext, sharedFields } from './context.js';
 import { prepareConversation } from './conversation.js';
 import { renderBehindAnswer, renderPrompt, type TurnEnd, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
@@ -26,14 +27,14 @@ function prepareChatWith(render: typeof renderPrompt, context: PrepareContext, b
   const body = parseBody(ChatBody, bytes);
   checkModel(context, body.model);
   refuseUnsupported(body);
-  if (body.top_logprobs != null && !body.logprobs) {
+  checkStreamOptions(body);
+  if (body.top_logprobs && !body.logprobs) {
     throw invalidRequest("'top_logprobs' needs 'logprobs' to be true.", 'top_logprobs');
   }
   return prepareConversation(context, body, {
     render,
     messages: body.messages.map(toTemplateMessage),
-    tools: (body.tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
-    parametersAt: (index) => `tools.${index}.function.parameters`,
+    ...chatTools(body),
     turnEnd: turnEnd(body),
     variables: body.chat_template_kwargs ?? {},
     choices: choicesOf(context, body.n),
@@ -53,6 +54,7 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
   const body = parseBody(CompletionBody, bytes);
   checkModel(context, body.model);
   refuseUnsupported(body);
+  checkStreamOptions(body);
   const stream = body.stream ?? false;
   const echo = body.echo ?? false;
   const choices = choicesOf(context, body.n);
@@ -81,6 +83,7 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
         // To choose the best of some, their own logprobs are needed.
         logprobs: bestOf > choices ? Math.max(logprobs, 0) : logprobs,
         promptLogprobs: echo && logprobs >= 0,
+        continuesPrompt: true,
         ...sharedFields(context, body),
       },
     }),
@@ -103,9 +106,15 @@ export function prepareTokens(context: PrepareContext, bytes: Uint8Array): Prepa
     throw invalidRequest("Give either 'prompt' or 'messages'.", 'prompt');
   }
   if (body.messages) {
+    const tools = prepareTools(context, {
+      ...chatTools(body),
+      choice: body.tool_choice,
+      parallel: body.parallel_tool_calls,
+    });
     const { prompt, images } = renderPrompt(context, body.messages.map(toTemplateMessage), {
+      tools: tools.forTemplate,
       ...turnEnd(body),
-      variables: {},
+      variables: body.chat_template_kwargs ?? {},
     });
     return { tokens: prompt, ...(images && { images }) };
   }
@@ -136,6 +145,13 @@ function promptsOf(
     checkVocabulary(context, given, 'prompt');
     return { given, prompt: Int32Array.from(given) };
   });
+}
+
+function chatTools({ tools }: Pick<ChatBody, 'tools'>): Pick<GivenTools, 'tools' | 'parametersAt'> {
+  return {
+    tools: (tools ?? []).map(({ type, function: tool }) => ({ type, function: tool })),
+    parametersAt: (index) => `tools.${index}.function.parameters`,
+  };
 }
 
 /** What stands at the end of the prompt: the beginning of an answer, that of the last message, or nothing. */

@@ -45,6 +45,8 @@ export interface ToolCallReading {
   readonly names: readonly string[];
   /** With `parallel_tool_calls: false`. */
   readonly single: boolean;
+  /** Where a call is required, so that the grammar has nothing else. */
+  readonly callsOnly?: boolean;
 }
 
 export interface PreparedTokens {

@@ -2,7 +2,7 @@ import type { ChatMessage } from '../../engine/index.js';
 import { textFormatGrammar } from '../grammar/response-format.js';
 import { invalidRequest } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
-import { checkModel, type PrepareContext } from '../prepare/context.js';
+import { checkModel, checkStreamOptions, type PrepareContext } from '../prepare/context.js';
 import { prepareConversation } from '../prepare/conversation.js';
 import { answerBegins } from '../prepare/messages.js';
 import type { GivenTool } from '../tools/prepare-tools.js';
@@ -40,6 +40,7 @@ function prepareBody(
 ): ResponsePreparation {
   checkModel(context, body.model);
   refuseUnsupported(body);
+  checkStreamOptions(body);
   const items = conversationItems(body, found);
   if ('needs' in items) return items;
   const { input, conversation } = items;

@@ -1,6 +1,6 @@
 import type { WebSocket } from 'ws';
 import type { ApiKey } from '../keys/api-key.js';
-import { ApiError, errorBody, invalidRequest, toApiError } from '../openai/errors.js';
+import { ApiError, errorBody, toApiError } from '../openai/errors.js';
 import type { Service } from '../service.js';
 import { SocketLink } from '../socket-link.js';
 import { findStored, prepareContinuing, ResponseAnswer } from './answer.js';
@@ -35,6 +35,7 @@ export class ResponseSocket {
   ) {
     this.#link = new SocketLink(socket, service, {
       onFrame: (data) => this.#onFrame(data),
+      onBinary: (error) => this.#refuse(error),
       onBlocked: () => this.#answer?.run.pause(),
       onDrained: () => this.#answer?.run.resume(),
       onClose: () => {
@@ -67,7 +68,6 @@ export class ResponseSocket {
   }
 
   async #respond(data: Buffer): Promise<void> {
-    if (data.length === 0) throw invalidRequest('Send frames as text.');
     this.service.admit(this.key);
     const prepared = await prepareContinuing(this.service, this.key, 'responseFrame', data, (needs) =>
       this.#find(needs),
@@ -83,6 +83,8 @@ export class ResponseSocket {
           this.#link.send(event);
           begun = true;
         }
+        // It may have begun while the socket is not read.
+        if (this.#link.isBlocked) answer.run.pause();
       });
     } catch (error) {
       if (!begun) throw error;

@@ -21,7 +21,7 @@ export interface GivenTool {
   readonly function: FunctionTool | undefined;
 }
 
-interface GivenTools {
+export interface GivenTools {
   readonly tools: readonly GivenTool[];
   readonly choice: ToolChoice | null | undefined;
   readonly parallel: boolean | null | undefined;
@@ -67,7 +67,14 @@ export function prepareTools(
   const options = { format: toolCallFormat, functions: callable, single };
   return {
     forTemplate: functions.map((tool) => ({ type: 'function', function: withoutNulls(tool) })),
-    prompt: { toolCalls: { format: toolCallFormat, names: functions.map(({ name }) => name), single } },
+    prompt: {
+      toolCalls: {
+        format: toolCallFormat,
+        names: functions.map(({ name }) => name),
+        single,
+        ...(isForced && { callsOnly: true }),
+      },
+    },
     request: { shownSpecialTokens: markerTokens(tokenizer, toolCallFormat) },
     grammar: {
       choice: isForced ? 'required' : 'auto',

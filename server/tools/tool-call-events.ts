@@ -56,8 +56,8 @@ export class ToolCallEvents {
   #choice(index: number): Choice {
     let choice = this.#choices.get(index);
     if (!choice) {
-      const { names, single } = this.reading;
-      const reader = new ToolCallReader(this.#format, { names: new Set(names), single });
+      const { names, ...how } = this.reading;
+      const reader = new ToolCallReader(this.#format, { names: new Set(names), ...how });
       choice = { reader, begun: 0, ended: 0 };
       this.#choices.set(index, choice);
     }

@@ -9,6 +9,8 @@ export interface ReaderOptions {
   readonly names: ReadonlySet<string>;
   /** After the first call nothing more is shown. */
   readonly single: boolean;
+  /** The answer has nothing but calls: what none has come of when it breaks off is no text. */
+  readonly callsOnly?: boolean;
 }
 
 /**
@@ -110,6 +112,7 @@ export class ToolCallReader {
   }
 
   #show(text: string, parts: AnswerPart[]): void {
+    if (this.options.callsOnly) return;
     // What parts calls is no text: space, and with bare calls a semicolon.
     const shown = this.#before === 'call' ? text.replace(this.format.bare ? /^[\s;]+/ : /^\s+/, '') : text;
     const whole = this.#space + shown;

@@ -106,7 +106,9 @@ function closeCode(socket: WebSocket): Promise<number> {
   return new Promise((resolve) => socket.once('close', resolve));
 }
 
-function nextFrame(socket: WebSocket): Promise<{ type: string; id?: string; error?: { code: string } }> {
+function nextFrame(
+  socket: WebSocket,
+): Promise<{ type: string; id?: string; error?: { code: string; message: string } }> {
   return new Promise((resolve) => socket.once('message', (data) => resolve(JSON.parse(String(data)))));
 }
 
@@ -181,7 +183,9 @@ describe('frames that no client should send', () => {
       const socket = await openSocket(path);
       const answered = nextFrame(socket);
       socket.send(data);
-      expect((await answered).type).toBe('error');
+      const { type, error } = await answered;
+      expect(type).toBe('error');
+      if (typeof data !== 'string') expect(error!.message).toContain('send frames as text');
       const again = nextFrame(socket);
       socket.send('{"type":"nothing"}');
       expect((await again).type).toBe('error');

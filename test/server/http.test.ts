@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { gzipSync } from 'node:zlib';
 import pino from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { kvBody } from '../../server/openai/kv-usage.js';
@@ -179,6 +180,36 @@ describe('http', () => {
     expect((await server.post('/v1/completions', { ...completion, ...asksForNothing })).status).toBe(200);
   });
 
+  it('refuses what is said of a stream, or of the likeliest, where none are asked for', async () => {
+    const stream_options = { include_usage: true };
+    const cases: [string, object, string][] = [
+      ['/v1/chat/completions', { ...chat, stream_options }, 'stream_options'],
+      ['/v1/chat/completions', { ...chat, stream: false, stream_options }, 'stream_options'],
+      ['/v1/completions', { prompt: 'x', stream_options }, 'stream_options'],
+      ['/v1/responses', { input: 'x', stream_options: { include_obfuscation: false } }, 'stream_options'],
+      ['/v1/chat/completions', { ...chat, top_logprobs: 1 }, 'top_logprobs'],
+    ];
+    for (const [path, body, param] of cases) {
+      expect(await errorOf(await server.post(path, body)), path).toMatchObject({ status: 400, param });
+    }
+  });
+
+  it('takes null, and what asks for nothing, as absent', async () => {
+    const message = {
+      role: 'user',
+      name: null,
+      tool_calls: null,
+      content: [{ type: 'text', text: chat.messages[0]!.content, image_url: null }],
+    };
+    const body = { ...chat, messages: [message], stream_options: null, logprobs: null, top_logprobs: 0 };
+    const contentOf = async (asked: object) => {
+      const answer = await server.post('/v1/chat/completions', asked);
+      return ((await answer.json()) as { choices?: { message: { content: string } }[] }).choices?.[0]?.message
+        .content;
+    };
+    expect(await contentOf(body)).toBe(await contentOf(chat));
+  });
+
   it('lets the model go on with the last message', async () => {
     const messages = [
       { role: 'user', content: 'Count to 10.' },
@@ -250,6 +281,26 @@ describe('http', () => {
       status: 400,
       param: 'temperature',
     });
+  });
+
+  it('says what is wrong with a body that is not compressed as it is said to be', async () => {
+    const body = gzipSync(JSON.stringify(chat));
+    const send = (sent: Buffer, encoding: string) =>
+      fetch(`${server.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'content-encoding': encoding },
+        body: sent,
+      });
+    expect((await send(body, 'gzip')).status).toBe(200);
+    for (const [sent, encoding] of [
+      [Buffer.from(JSON.stringify(chat)), 'gzip'],
+      [body.subarray(0, 40), 'gzip'],
+      [body, 'br'],
+    ] as const) {
+      const error = await errorOf(await send(sent, encoding));
+      expect(error).toMatchObject({ status: 400, code: 'invalid_encoding' });
+      expect(error.message).toContain(`not valid ${encoding}, as its content-encoding has it`);
+    }
   });
 
   it('tokenizes and detokenizes', async () => {

@@ -55,8 +55,14 @@ class Client {
       .join('');
   }
 
+  /** Reads nothing more. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
   close(): void {
-    this.#socket.close();
+    if (this.#socket.isPaused) this.#socket.terminate();
+    else this.#socket.close();
   }
 }
 
@@ -172,6 +178,19 @@ describe('WS /v1/stream', () => {
     }
     client.send({ type: 'ack', id: 'taken', count: 2 });
     expect(await client.end('taken')).toMatchObject({ type: 'done', usage: { completion_tokens: 4 } });
+  });
+
+  it('pauses what is asked for while nothing is read, too', async () => {
+    const reader = new Client(server.url);
+    await reader.opened;
+    reader.pause();
+    const request = { prompt: 'Hello', max_tokens: 1900, ignore_eos: true, logprobs: 20 };
+    for (let i = 0; i < 8; i++) reader.send({ type: 'generate', id: `early-${i}`, request });
+    await eventually(async () => (await server.metric('paused_requests')) === 8);
+    reader.send({ type: 'generate', id: 'late', request });
+    await eventually(async () => (await server.metric('paused_requests')) === 9);
+    reader.close();
+    await eventually(async () => (await server.metric('active_requests')) === 0);
   });
 
   it('frees all slots of a socket that closes', async () => {

@@ -176,6 +176,17 @@ describe('a stream', () => {
     expect(Buffer.from(tokenizer.tokenBytes(a!)).toString()).toBe(' a');
   });
 
+  it('has all spaces where it goes on behind a text, which nothing that shows is not', async () => {
+    const tokenizer = await byteTokens(['▁', '▁▁', '▁a'], { type: 'Metaspace', replacement: '▁' });
+    const [mark, two, a] = [257, 258, 259];
+    const behind = (ids: number[]) => {
+      const stream = tokenizer.stream(new Set(), ids);
+      return stream.push(a) + stream.push(a) + stream.end();
+    };
+    for (const ids of [[a], [mark], [two], [256, mark], [0x61], [0xc3]]) expect(behind(ids)).toBe(' a a');
+    for (const ids of [[], [256], [999_999]]) expect(behind(ids)).toBe('a a');
+  });
+
   it('decodes nothing to nothing', async () => {
     const tokenizer = await byteTokens();
     expect(tokenizer.decode([], { skipSpecial: true })).toBe('');

@@ -4,7 +4,7 @@ import { Folder } from '../../scripts/support.js';
 import { type TestServer, testServer } from '../../support/server.js';
 import { toolTemplate } from '../../support/tool-template.js';
 
-const folder = new Folder({ 'tools.jinja': toolTemplate });
+const folder = new Folder({ 'tools.jinja': `${toolTemplate}{{ preamble or '' }}` });
 let server: TestServer;
 beforeAll(async () => {
   server = await testServer({ model: { chatTemplate: folder.at('tools.jinja') } });
@@ -51,6 +51,21 @@ describe('tools', () => {
       { type: 'function', name: 'add', description: null, parameters, strict: false },
     ]);
     expect(response.usage.input_tokens).toBe(await promptTokens({ tools: chatTools }));
+  });
+
+  it('are counted as they are read', async () => {
+    for (const more of [
+      { tools: chatTools },
+      { tools: chatTools, tool_choice: 'none' },
+      { tools: chatTools, chat_template_kwargs: { preamble: 'Think about it.' } },
+    ]) {
+      const { count } = (await (await server.post('/tokenize', { messages, ...more })).json()) as {
+        count: number;
+      };
+      expect(count).toBe(await promptTokens(more));
+    }
+    const refused = await server.post('/tokenize', { messages, tools: [{ type: 'web_search' }] });
+    expect(await refused.json()).toMatchObject({ error: { param: 'tools.0.type' } });
   });
 
   it('have their calls and results in the conversation, the arguments as an object', async () => {
@@ -190,6 +205,22 @@ describe('tools', () => {
       expect([finish_reason, message.content, message.tool_calls!.length]).toEqual(['tool_calls', null, 1]);
       message.tool_calls!.forEach(expectFits);
     }
+  });
+
+  it('are all that is shown where a call is required, however early it breaks off', async () => {
+    const [whole] = await calls({ tool_choice: 'required', n: 1 });
+    const written = whole!.message.tool_calls![0]!.function.arguments;
+    const broken = new Set<string | undefined>();
+    for (let max_tokens = 1; max_tokens <= 12; max_tokens++) {
+      const [choice] = await calls({ tool_choice: 'required', n: 1, max_tokens });
+      const { content, tool_calls } = choice!.message;
+      expect([choice!.finish_reason, content ?? '']).toEqual(['length', '']);
+      broken.add(tool_calls?.[0]?.function.arguments);
+    }
+    // Before a call is known by its name, and after.
+    expect(broken.has(undefined)).toBe(true);
+    broken.delete(undefined);
+    for (const begun of broken) expect(written.startsWith(begun!)).toBe(true);
   });
 
   it('are called by name, once', async () => {
