@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { DeviceLostError } from '../../../engine/device/device.js';
 import { LocalEngine } from '../../../engine/engine.js';
 import { uniform } from '../../../engine/kv/page-classes.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
@@ -201,7 +202,8 @@ describe('sequences in partitions, in random histories', () => {
 });
 
 describe('a request of a session', () => {
-  it('is told when the engine closes while it waits for the one before', async () => {
+  /** An engine whose session has had an answer; its steps have ended, the copy of what it computed has not. */
+  async function withCopyUnderWay() {
     const rule = new PartitionRule({ sinkTokens: 32, recentTokens: 32, midTokens: 64, topPages: 1 }, 32);
     const device = new HashingDevice(100, 2, [uniform('int4')]);
     const engine = new LocalEngine({
@@ -209,6 +211,7 @@ describe('a request of a session', () => {
       tokenizer,
       info: {
         spec: device.info.spec,
+        device: { name: 'hashes' },
         contextLength: 10_000,
         eosTokenIds: [] as number[],
       } as unknown as EngineInfo,
@@ -224,21 +227,44 @@ describe('a request of a session', () => {
       now: () => 0,
     });
     const events: string[] = [];
-    const ask = (name: string) =>
+    const ask = (name: string, session = 'one') =>
       engine.submit(
-        requestFor([1, 2, 3], { maxTokens: 1, ignoreEos: true, session: 'one' }),
-        (some: readonly TokenEvent[]) => events.push(...some.map(({ type }) => `${name} ${type}`)),
+        requestFor([1, 2, 3], { maxTokens: 1, ignoreEos: true, session }),
+        (some: readonly TokenEvent[]) =>
+          events.push(
+            ...some.map((event) => `${name} ${event.type === 'error' ? event.error.code : event.type}`),
+          ),
       );
     ask('first');
-    // Its steps end; the copy of what it computed does not.
     while (!events.includes('first done')) {
       device.pending.shift()!();
       await new Promise((resolve) => setImmediate(resolve));
     }
+    return { device, engine, events, ask };
+  }
+
+  it('is told when the engine closes while it waits for the one before', async () => {
+    const { device, engine, events, ask } = await withCopyUnderWay();
     ask('second');
     const closed = engine.close();
-    expect(events.at(-1)).toBe('second error');
+    expect(events.at(-1)).toBe('second shutting_down');
     for (const end of device.pending.splice(0)) end();
     await closed;
+  });
+
+  it('is told that the device is lost, and waits for nothing on it', async () => {
+    const { device, engine, events, ask } = await withCopyUnderWay();
+    device.stepFault = () => new DeviceLostError('gone');
+    ask('other', 'two');
+    device.pending.pop()!();
+    await engine.lost;
+    ask('second');
+    ask('third', 'two');
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(events.slice(-3)).toEqual(
+      ['other', 'second', 'third'].map((name) => `${name} device_unavailable`),
+    );
+    for (const end of device.pending.splice(0)) end();
+    await engine.close();
   });
 });
