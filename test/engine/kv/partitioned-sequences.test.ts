@@ -89,7 +89,7 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
   /** Of each session, by its name; the requests without one are sessions of a single turn. */
   const sessions = new Map<string, Turn[]>();
   const all = () => [...sessions.values()].flat();
-  const ask = (name: string, isSession: boolean): void => {
+  const ask = (name: string, isSession: boolean, alike?: Turn): void => {
     const turns = sessions.get(name) ?? [];
     sessions.set(name, turns);
     // Some begin as another did, or go on behind it.
@@ -98,7 +98,7 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
     const begin = other
       ? [...other.prompt, ...other.choices[0]!].slice(0, -below(2) * below(60) || undefined)
       : [];
-    const prompt = [...begin, ...Array.from({ length: 1 + below(250) }, () => below(997))];
+    const prompt = alike?.prompt ?? [...begin, ...Array.from({ length: 1 + below(250) }, () => below(997))];
     const maxTokens = 1 + below(150);
     const n = isSession || below(4) > 0 ? 1 : 3;
     const request = requestFor(prompt, {
@@ -141,6 +141,8 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
     const isSession = below(2) === 0;
     if (name !== undefined && below(3) > 0) ask(name, true);
     else ask(`${isSession ? 'session' : 'request'}-${event}`, isSession);
+    // Some are read at once with one that begins alike.
+    if (below(4) === 0) ask(`request-alike-${event}`, false, all().at(-1));
     const turns = all();
     const { id } = turns[below(turns.length)]!;
     if (below(3) === 0) engine.pause(id);
