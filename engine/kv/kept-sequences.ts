@@ -90,7 +90,7 @@ export class KeptSequences {
     return this.#commonEnd({ tokens: own, droppedTokens, packedTokens }, tokens);
   }
 
-  /** What a sequence takes over when it goes on there, the prefix cache's pages too, in the exact blocks that are not free for it. */
+  /** What a sequence takes over when it goes on there, what the prefix cache has of it too: exact blocks, rounded up. */
   blocksOf({ kept }: Continuation): number {
     return Math.ceil(this.#ownBytes(kept) / this.kv.blockBytes) + kept.path.length;
   }
