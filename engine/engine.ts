@@ -79,7 +79,8 @@ export class LocalEngine implements Engine {
   }
 
   submit(request: GenerateRequest, onEvents: Listener): void {
-    if (request.session === undefined) this.#submit(request, onEvents);
+    // On a lost device no slot of a session comes free any more that it could wait for.
+    if (request.session === undefined || this.#loss) this.#submit(request, onEvents);
     else this.#sessions.submit(request, onEvents);
   }
 

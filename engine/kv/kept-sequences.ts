@@ -90,9 +90,9 @@ export class KeptSequences {
     return this.#commonEnd({ tokens: own, droppedTokens, packedTokens }, tokens);
   }
 
-  /** Of `blocks`, those that become a sequence's own when it goes on there. */
+  /** What a sequence takes over when it goes on there, what the prefix cache has of it too: exact blocks, rounded up. */
   blocksOf({ kept }: Continuation): number {
-    return Math.floor(this.#ownBytes(kept) / this.kv.blockBytes);
+    return Math.ceil(this.#ownBytes(kept) / this.kv.blockBytes) + kept.path.length;
   }
 
   /** The sequence, whose slot is empty, goes on there; nobody else does. */

@@ -73,8 +73,8 @@ function attentionOf(value: number, position: number): Uint32Array {
 }
 
 /** What is read of values by rows that look at some pages only. */
-function readBy(seen: SeenPages | undefined, values: readonly number[]): number[] {
-  if (!seen) return [...values];
+function readBy(seen: SeenPages | undefined, values: number[]): number[] {
+  if (!seen) return values;
   return values.flatMap((value, index) => {
     const page = Math.floor(index / pageTokens);
     if (page >= seen.pages) return [value];
@@ -219,6 +219,8 @@ export class HashingDevice implements Device {
   compacted = 0;
   /** Tokens that were sampled. */
   sampled = 0;
+  /** What a step that ends fails with; undefined: it does not. */
+  stepFault: () => Error | undefined = () => undefined;
   readonly #slots = new Map<number, Slot>();
   readonly #published = new Map<number, Block>();
   readonly #held = new Set<Block>();
@@ -469,12 +471,12 @@ export class HashingDevice implements Device {
     };
     for (const state of states) state.steps++;
     let withdraw!: () => boolean;
-    const result = new Promise<StepResult | null>((resolve) => {
+    const result = new Promise<StepResult | null>((resolve, reject) => {
       const begin = (): void => {
         withdraw = () => false;
         for (const state of states) state.steps--;
         this.followed++;
-        void this.#decode(step).then(resolve);
+        this.#decode(step).then(resolve, reject);
       };
       withdraw = () => {
         this.#onDecoded = () => {};
@@ -502,7 +504,9 @@ export class HashingDevice implements Device {
       state.steps++;
       const position = state.length;
       must((seen.get(entry)?.pages ?? 0) * pageTokens <= position, 'a sparse entry tells of its own pages');
-      const read = readBy(seen.get(entry), state.blocks.flatMap(({ values }) => values).slice(0, position));
+      const held: number[] = [];
+      for (const block of state.blocks) held.push(...block.values);
+      const read = readBy(seen.get(entry), held.slice(0, position));
       const values: number[] = [];
       for (const [index, token] of own.entries()) {
         const value = valueBehind(token, read);
@@ -511,7 +515,12 @@ export class HashingDevice implements Device {
       }
       return { state, position, values, samples: (wants[entry]! & Want.sample) !== 0 };
     });
-    return this.#later(() => {
+    return this.#later<StepResult>(() => {
+      const fault = this.stepFault();
+      if (fault) {
+        for (const { state } of entries) state.steps--;
+        return Promise.reject(fault);
+      }
       const sampled = entries.map(({ state, values, samples }) => {
         state.steps--;
         for (const value of values) {
@@ -541,7 +550,7 @@ export class HashingDevice implements Device {
     });
   }
 
-  #later<T>(end: () => T): Promise<T> {
+  #later<T>(end: () => T | Promise<T>): Promise<T> {
     return new Promise((resolve) => this.pending.push(() => resolve(end())));
   }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { LocalEngine } from '../../../engine/engine.js';
 import { uniform } from '../../../engine/kv/page-classes.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
+import { mostBlocks, partitionRoom } from '../../../engine/kv/sequence-partitions.js';
 import type { Tokenizer } from '../../../engine/model/text.js';
 import { openPolicy } from '../../../engine/scheduler/open-policy.js';
 import { splitsOf } from '../../../engine/scheduler/splits.js';
@@ -28,8 +29,8 @@ const scheduling = {
 };
 
 /** An engine over a device whose steps and conversions end when the test says so. */
-function setUp(partitions?: PartitionRule) {
-  const device = new HashingDevice(200, 4, partitions ? [uniform('int4')] : []);
+function setUp(partitions?: PartitionRule, blocks = 200) {
+  const device = new HashingDevice(blocks, 4, partitions ? [uniform('int4')] : []);
   let now = 0;
   const engine = new LocalEngine({
     device,
@@ -103,6 +104,20 @@ describe('a request that goes on at once', () => {
     const second = ask([...prompt, ...first.tokens], 1);
     await until(() => second.cachedTokens !== undefined);
     expect(second.cachedTokens).toBe(480);
+    await engine.close();
+  });
+
+  it('from what takes all the memory that there is, reads none of it again', async () => {
+    const rule = new PartitionRule({ sinkTokens: 64, recentTokens: 64, midTokens: 256, topPages: 1 }, 32);
+    const { kv } = new HashingDevice(1, 1, [uniform('int4')]);
+    const blocks = mostBlocks(kv, rule, 10_000) + partitionRoom(kv);
+    const { engine, device, ask, until } = setUp(rule, blocks);
+    const first = ask([...prompt, ...prompt], 1);
+    await until(() => first.cachedTokens !== undefined);
+    const second = ask([...prompt, ...prompt, ...first.tokens, 5], 1);
+    await until(() => second.cachedTokens !== undefined);
+    expect(second.cachedTokens).toBe(800);
+    await until(() => device.pending.length === 0);
     await engine.close();
   });
 });

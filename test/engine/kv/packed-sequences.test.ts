@@ -43,6 +43,7 @@ interface Asked {
   readonly choices: number[][];
   isCancelled: boolean;
   isDone: boolean;
+  hasFailed: boolean;
 }
 
 interface History {
@@ -54,8 +55,8 @@ interface History {
 }
 
 /**
- * Requests that begin alike, fork, pause, are cancelled and run out of memory; steps, copies and conversions end in any
- * order.
+ * Requests that begin alike, some at once, fork, are scored, pause, are cancelled and run out of memory; some go on at once from
+ * an answer; steps, copies and conversions end in any order, and some steps fail.
  */
 async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   const below = randomOf(seed);
@@ -71,6 +72,8 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
       ? undefined
       : new PartitionRule({ sinkTokens: 32, recentTokens: 32, midTokens: 64, topPages: 1 }, 32);
   const device = new HashingDevice(14 + below(30), 1 + below(6), used, squeezes ? undefined : born);
+  const fails = below(3) === 0;
+  device.stepFault = () => (fails && below(150) === 0 ? new Error('a fault') : undefined);
   const prefixCache = below(3) > 0;
   const sparse = below(2) === 0 ? new SparsePrefill(0.5, 2, 32, 64) : undefined;
   const contextLength = (device.kv.totalBlocks - packingRoom(device.kv, used)) * 32;
@@ -122,15 +125,21 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
     await new Promise((resolve) => setImmediate(resolve));
   };
   const asked: Asked[] = [];
-  const ask = (): void => {
-    // Some begin with the prompt, or the prompt and the answer, of another.
+  let follows = 0;
+  /** What the next prompt begins with: the prompt of another, or that and its answer, or nothing. */
+  const anyBegin = (): number[] => {
     const other = asked[below(asked.length + 1)];
-    const begin = other ? [...other.prompt, ...(below(2) === 0 ? other.choices[0]! : [])] : [];
-    const length = Math.min(1 + begin.length + below(150), contextLength - 2);
-    const prompt = [...begin, ...Array.from({ length: 200 }, () => below(997))].slice(0, length);
+    return other ? [...other.prompt, ...(below(2) === 0 ? other.choices[0]! : [])] : [];
+  };
+  const ask = (begin = anyBegin()): void => {
+    // Some take all the memory that there is.
+    const more = below(10) === 0 ? contextLength : below(150);
+    const length = Math.min(1 + begin.length + more, contextLength - 2);
+    const prompt = [...begin, ...Array.from({ length: contextLength }, () => below(997))].slice(0, length);
     const maxTokens = 1 + below(Math.min(200, contextLength - length));
     const n = below(4) === 0 ? 3 : 1;
-    const request = requestFor(prompt, { n, maxTokens, ignoreEos: true });
+    const promptLogprobs = below(8) === 0;
+    const request = requestFor(prompt, { n, maxTokens, promptLogprobs, ignoreEos: true });
     const one: Asked = {
       id: request.id,
       prompt,
@@ -138,22 +147,36 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
       choices: Array.from({ length: n }, () => []),
       isCancelled: false,
       isDone: false,
+      hasFailed: false,
     };
     asked.push(one);
+    const goOn = (): void => {
+      if (follows > 2 || below(4) > 0) return;
+      follows++;
+      ask([...prompt, ...one.choices[0]!]);
+    };
     const cancelAt = below(4) === 0 ? below(n * maxTokens) : Number.POSITIVE_INFINITY;
     engine.submit(request, (events) => {
       for (const event of events) {
         if (event.type === 'tokens') one.choices[event.choice]!.push(...event.tokens);
-        if (event.type === 'error') throw event.error;
-        if (event.type === 'done') one.isDone = true;
+        if (event.type === 'error') {
+          expect(event.error.message).toMatch(/a fault/);
+          one.hasFailed = true;
+        }
+        if (event.type !== 'done') continue;
+        one.isDone = true;
+        goOn();
       }
-      if (one.choices.flat().length < cancelAt || one.isCancelled) return;
+      if (one.choices.flat().length < cancelAt || one.isCancelled || one.isDone || one.hasFailed) return;
       one.isCancelled = true;
       engine.cancel(request.id);
+      goOn();
     });
   };
   for (let event = 0; event < 10; event++) {
     ask();
+    // Some are read at once with one that begins alike.
+    if (below(4) === 0) ask(asked.at(-1)!.prompt);
     const { id } = asked[below(asked.length)]!;
     if (below(3) === 0) engine.pause(id);
     if (below(4) === 0) await engine.setPolicy({ scheduler: policyNames[below(policyNames.length)]! });
@@ -161,16 +184,17 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   }
   for (const { id } of asked) engine.resume(id);
   for (let idle = 0; idle < 20; idle = device.pending.length === 0 ? idle + 1 : 0) await endOne();
-  for (const { prompt, maxTokens, choices, isCancelled, isDone } of asked) {
-    expect(isDone || isCancelled).toBe(true);
+  for (const { prompt, maxTokens, choices, isCancelled, isDone, hasFailed } of asked) {
+    expect(isDone || isCancelled || hasFailed).toBe(true);
+    const isCut = isCancelled || hasFailed;
     if (squeezes) {
       // What they answer depends on when memory was short, but they all come to their end.
-      if (!isCancelled) expect(choices.map(({ length }) => length)).toEqual(choices.map(() => maxTokens));
+      if (!isCut) expect(choices.map(({ length }) => length)).toEqual(choices.map(() => maxTokens));
       continue;
     }
     const expected = expectedAnswer(prompt, maxTokens, rule, sparse);
     for (const tokens of choices) {
-      expect(tokens).toEqual(isCancelled ? expected.slice(0, tokens.length) : expected);
+      expect(tokens).toEqual(isCut ? expected.slice(0, tokens.length) : expected);
     }
   }
   const stats = await engine.stats();

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { DeviceLostError } from '../../../engine/device/device.js';
 import { LocalEngine } from '../../../engine/engine.js';
 import { uniform } from '../../../engine/kv/page-classes.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
@@ -88,7 +89,7 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
   /** Of each session, by its name; the requests without one are sessions of a single turn. */
   const sessions = new Map<string, Turn[]>();
   const all = () => [...sessions.values()].flat();
-  const ask = (name: string, isSession: boolean): void => {
+  const ask = (name: string, isSession: boolean, alike?: Turn): void => {
     const turns = sessions.get(name) ?? [];
     sessions.set(name, turns);
     // Some begin as another did, or go on behind it.
@@ -97,7 +98,7 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
     const begin = other
       ? [...other.prompt, ...other.choices[0]!].slice(0, -below(2) * below(60) || undefined)
       : [];
-    const prompt = [...begin, ...Array.from({ length: 1 + below(250) }, () => below(997))];
+    const prompt = alike?.prompt ?? [...begin, ...Array.from({ length: 1 + below(250) }, () => below(997))];
     const maxTokens = 1 + below(150);
     const n = isSession || below(4) > 0 ? 1 : 3;
     const request = requestFor(prompt, {
@@ -140,6 +141,8 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
     const isSession = below(2) === 0;
     if (name !== undefined && below(3) > 0) ask(name, true);
     else ask(`${isSession ? 'session' : 'request'}-${event}`, isSession);
+    // Some are read at once with one that begins alike.
+    if (below(4) === 0) ask(`request-alike-${event}`, false, all().at(-1));
     const turns = all();
     const { id } = turns[below(turns.length)]!;
     if (below(3) === 0) engine.pause(id);
@@ -201,7 +204,8 @@ describe('sequences in partitions, in random histories', () => {
 });
 
 describe('a request of a session', () => {
-  it('is told when the engine closes while it waits for the one before', async () => {
+  /** An engine whose session has had an answer; its steps have ended, the copy of what it computed has not. */
+  async function withCopyUnderWay() {
     const rule = new PartitionRule({ sinkTokens: 32, recentTokens: 32, midTokens: 64, topPages: 1 }, 32);
     const device = new HashingDevice(100, 2, [uniform('int4')]);
     const engine = new LocalEngine({
@@ -209,6 +213,7 @@ describe('a request of a session', () => {
       tokenizer,
       info: {
         spec: device.info.spec,
+        device: { name: 'hashes' },
         contextLength: 10_000,
         eosTokenIds: [] as number[],
       } as unknown as EngineInfo,
@@ -224,21 +229,44 @@ describe('a request of a session', () => {
       now: () => 0,
     });
     const events: string[] = [];
-    const ask = (name: string) =>
+    const ask = (name: string, session = 'one') =>
       engine.submit(
-        requestFor([1, 2, 3], { maxTokens: 1, ignoreEos: true, session: 'one' }),
-        (some: readonly TokenEvent[]) => events.push(...some.map(({ type }) => `${name} ${type}`)),
+        requestFor([1, 2, 3], { maxTokens: 1, ignoreEos: true, session }),
+        (some: readonly TokenEvent[]) =>
+          events.push(
+            ...some.map((event) => `${name} ${event.type === 'error' ? event.error.code : event.type}`),
+          ),
       );
     ask('first');
-    // Its steps end; the copy of what it computed does not.
     while (!events.includes('first done')) {
       device.pending.shift()!();
       await new Promise((resolve) => setImmediate(resolve));
     }
+    return { device, engine, events, ask };
+  }
+
+  it('is told when the engine closes while it waits for the one before', async () => {
+    const { device, engine, events, ask } = await withCopyUnderWay();
     ask('second');
     const closed = engine.close();
-    expect(events.at(-1)).toBe('second error');
+    expect(events.at(-1)).toBe('second shutting_down');
     for (const end of device.pending.splice(0)) end();
     await closed;
+  });
+
+  it('is told that the device is lost, and waits for nothing on it', async () => {
+    const { device, engine, events, ask } = await withCopyUnderWay();
+    device.stepFault = () => new DeviceLostError('gone');
+    ask('other', 'two');
+    device.pending.pop()!();
+    await engine.lost;
+    ask('second');
+    ask('third', 'two');
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(events.slice(-3)).toEqual(
+      ['other', 'second', 'third'].map((name) => `${name} device_unavailable`),
+    );
+    for (const end of device.pending.splice(0)) end();
+    await engine.close();
   });
 });
