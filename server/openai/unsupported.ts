@@ -11,6 +11,7 @@ const notThere = [
   'include_stop_str_in_output',
   'bad_words',
   'truncate_prompt_tokens',
+  'documents',
 ];
 
 /** What vLLM, llama-server and the Responses API call what has another name here. */
@@ -25,6 +26,7 @@ const otherNames = {
   prompt_logprobs: "'echo' with 'logprobs' of /v1/completions",
   max_output_tokens: "'max_tokens'",
   n_predict: "'max_tokens'",
+  chat_template: "the server's '--chat-template', or 'chat_template_kwargs'",
 };
 
 /** Refuses by name what would change the answer and is not there; nothing that matters is ignored in silence. */

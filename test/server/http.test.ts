@@ -161,6 +161,13 @@ describe('http', () => {
       ['/v1/completions', { ...completion, guided_choice: ['a'] }, 'guided_choice', "'grammar'"],
       ['/v1/completions', { ...completion, use_beam_search: true }, 'use_beam_search', 'not supported'],
       ['/v1/completions', { prompt: 'x', n_predict: 5 }, 'n_predict', "'max_tokens'"],
+      [
+        '/v1/chat/completions',
+        { ...chat, chat_template: '{{ messages }}' },
+        'chat_template',
+        "'--chat-template'",
+      ],
+      ['/v1/chat/completions', { ...chat, documents: [{ text: 'x' }] }, 'documents', 'not supported'],
       ['/v1/chat/completions', { ...chat, modalities: ['text', 'audio'] }, 'modalities', 'text'],
       ['/v1/responses', { input: 'x', max_tokens: 5 }, 'max_tokens', "'max_output_tokens'"],
       ['/v1/responses', { messages: chat.messages }, 'messages', "'input'"],
