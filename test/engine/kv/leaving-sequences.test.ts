@@ -1,56 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { LocalEngine } from '../../../engine/engine.js';
 import { uniform } from '../../../engine/kv/page-classes.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
 import { mostBlocks, partitionRoom } from '../../../engine/kv/sequence-partitions.js';
-import type { Tokenizer } from '../../../engine/model/text.js';
-import { openPolicy } from '../../../engine/scheduler/open-policy.js';
-import { splitsOf } from '../../../engine/scheduler/splits.js';
-import type { EngineInfo } from '../../../engine/types.js';
 import { requestFor } from '../../support/generate.js';
 import { HashingDevice } from '../../support/hashing-device.js';
-import { simplePredictor } from '../scheduler/history.js';
-
-/** Tokens have no text here. */
-const tokenizer = {
-  vocabSize: 997,
-  stream: () => ({ push: () => '', end: () => '' }),
-} as unknown as Tokenizer;
-
-const scheduling = {
-  policy: openPolicy(
-    'chunked',
-    { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
-    splitsOf(2, 1),
-    simplePredictor(2),
-  ),
-  stepSeconds: () => 0.01,
-  constantsOrigin: 'a test',
-};
+import { hashingEngine } from '../../support/hashing-engine.js';
 
 /** An engine over a device whose steps and conversions end when the test says so. */
 function setUp(partitions?: PartitionRule, blocks = 200) {
   const device = new HashingDevice(blocks, 4, partitions ? [uniform('int4')] : []);
-  let now = 0;
-  const engine = new LocalEngine({
-    device,
-    tokenizer,
-    info: {
-      spec: device.info.spec,
-      contextLength: 10_000,
-      eosTokenIds: [] as number[],
-    } as unknown as EngineInfo,
-    prefixCache: true,
-    ...(partitions && { partitions }),
-    swapBytes: 0,
-    ...scheduling,
-    reopenScheduling: () => scheduling,
-    prefillOrder: 'fcfs',
-    reopenSeconds: 1,
-    maxQueue: 1000,
-    queueTimeoutMs: 0,
-    now: () => now++,
-  });
+  const engine = hashingEngine({ device, ...(partitions && { partitions }) });
   const ask = (prompt: number[], maxTokens: number) => {
     const request = requestFor(prompt, { maxTokens, ignoreEos: true });
     const asked = { id: request.id, tokens: [] as number[], cachedTokens: undefined as number | undefined };

@@ -1,19 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { LocalEngine } from '../../../engine/engine.js';
 import { packingRoom } from '../../../engine/kv/packing-room.js';
 import { PackingRule } from '../../../engine/kv/packing-rule.js';
 import { byAttention, type PackedForm, uniform } from '../../../engine/kv/page-classes.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
 import { PressureRule } from '../../../engine/kv/pressure-rule.js';
 import { SparsePrefill } from '../../../engine/kv/sparse-prefill.js';
-import type { Tokenizer } from '../../../engine/model/text.js';
-import { openPolicy, type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
+import { type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
 import type { LanePolicy } from '../../../engine/scheduler/policy.js';
-import { splitsOf } from '../../../engine/scheduler/splits.js';
-import type { EngineInfo } from '../../../engine/types.js';
 import { requestFor } from '../../support/generate.js';
 import { expectedAnswer, HashingDevice } from '../../support/hashing-device.js';
-import { randomOf, simplePredictor } from '../scheduler/history.js';
+import { hashingEngine, simplePolicy } from '../../support/hashing-engine.js';
+import { randomOf } from '../scheduler/history.js';
 
 const zip = { high: 'int4', low: 'int2', pick: byAttention(0.6) } as const;
 const forms: readonly PackedForm[] = [
@@ -29,12 +26,6 @@ const ladders: readonly (readonly PackedForm[])[] = [
   [uniform('int8'), uniform('int4')],
 ];
 const histories = Number(process.env.HISTORIES ?? 20);
-
-/** Tokens have no text here. */
-const tokenizer = {
-  vocabSize: 997,
-  stream: () => ({ push: () => '', end: () => '' }),
-} as unknown as Tokenizer;
 
 interface Asked {
   readonly id: string;
@@ -80,12 +71,7 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
   const policy = policyNames[below(policyNames.length)]!;
   let smallerLoads = 0;
   const open = (name: PolicyName): LanePolicy => {
-    const inner = openPolicy(
-      name,
-      { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
-      splitsOf(2, 1),
-      simplePredictor(2),
-    );
+    const inner = simplePolicy(name);
     return {
       name: inner.name,
       decide: (situation) => {
@@ -98,27 +84,16 @@ async function runHistory(seed: number, squeezes: boolean): Promise<History> {
       observe: (step) => inner.observe?.(step),
     };
   };
-  const schedulingOf = (name: Parameters<typeof open>[0]) => ({
-    policy: open(name),
-    stepSeconds: () => 0.01,
-    constantsOrigin: 'a test',
-  });
-  let now = 0;
-  const engine = new LocalEngine({
+  const engine = hashingEngine({
     device,
-    tokenizer,
-    info: { spec: device.info.spec, contextLength, eosTokenIds: [] as number[] } as unknown as EngineInfo,
+    contextLength,
     prefixCache,
     sparse,
     ...(squeezes ? { pressure: new PressureRule(rungs, recent, 32, partitions) } : { packing: rule }),
     swapBytes: below(3) * 20_000,
-    ...schedulingOf(policy),
-    reopenScheduling: ({ scheduler = policy }) => schedulingOf(scheduler),
+    policyName: policy,
+    policyOf: open,
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
-    reopenSeconds: 1,
-    maxQueue: 1000,
-    queueTimeoutMs: 0,
-    now: () => now++,
   });
   const endOne = async (): Promise<void> => {
     device.pending.splice(below(device.pending.length), 1)[0]?.();

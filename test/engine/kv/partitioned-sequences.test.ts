@@ -1,35 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError } from '../../../engine/device/device.js';
-import { LocalEngine } from '../../../engine/engine.js';
 import { uniform } from '../../../engine/kv/page-classes.js';
 import { PartitionRule } from '../../../engine/kv/partition-rule.js';
 import { mostBlocks, partitionRoom } from '../../../engine/kv/sequence-partitions.js';
-import type { Tokenizer } from '../../../engine/model/text.js';
-import { openPolicy, type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
-import { splitsOf } from '../../../engine/scheduler/splits.js';
-import type { EngineInfo, TokenEvent } from '../../../engine/types.js';
+import { policyNames } from '../../../engine/scheduler/open-policy.js';
+import type { TokenEvent } from '../../../engine/types.js';
 import { requestFor } from '../../support/generate.js';
 import { expectedInPartitions, HashingDevice } from '../../support/hashing-device.js';
-import { randomOf, simplePredictor } from '../scheduler/history.js';
+import { hashingEngine } from '../../support/hashing-engine.js';
+import { randomOf } from '../scheduler/history.js';
 
 const histories = Number(process.env.HISTORIES ?? 30);
-
-/** Tokens have no text here. */
-const tokenizer = {
-  vocabSize: 997,
-  stream: () => ({ push: () => '', end: () => '' }),
-} as unknown as Tokenizer;
-
-const schedulingOf = (name: PolicyName) => ({
-  policy: openPolicy(
-    name,
-    { decodeSlack: 1.2, prefillShare: 0.5, budgetTokens: 96 },
-    splitsOf(2, 1),
-    simplePredictor(2),
-  ),
-  stepSeconds: () => 0.01,
-  constantsOrigin: 'a test',
-});
 
 interface Turn {
   readonly id: string;
@@ -60,26 +41,14 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
   const least = mostBlocks(kv, rule, 10_000) + partitionRoom(kv);
   const device = new HashingDevice(least + 4 + below(25), 1 + below(6), [uniform('int4')]);
   const prefixCache = below(3) > 0;
-  let now = 0;
-  const policy = policyNames[below(policyNames.length)]!;
-  const engine = new LocalEngine({
+  const policyName = policyNames[below(policyNames.length)]!;
+  const engine = hashingEngine({
     device,
-    tokenizer,
-    info: {
-      spec: device.info.spec,
-      contextLength: 10_000,
-      eosTokenIds: [] as number[],
-    } as unknown as EngineInfo,
     prefixCache,
     partitions: rule,
     swapBytes: below(3) * 40_000,
-    ...schedulingOf(policy),
-    reopenScheduling: ({ scheduler = policy }) => schedulingOf(scheduler),
+    policyName,
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
-    reopenSeconds: 1,
-    maxQueue: 1000,
-    queueTimeoutMs: 0,
-    now: () => now++,
   });
   const endOne = async (): Promise<void> => {
     device.pending.splice(below(device.pending.length), 1)[0]?.();
@@ -208,26 +177,7 @@ describe('a request of a session', () => {
   async function withCopyUnderWay() {
     const rule = new PartitionRule({ sinkTokens: 32, recentTokens: 32, midTokens: 64, topPages: 1 }, 32);
     const device = new HashingDevice(100, 2, [uniform('int4')]);
-    const engine = new LocalEngine({
-      device,
-      tokenizer,
-      info: {
-        spec: device.info.spec,
-        device: { name: 'hashes' },
-        contextLength: 10_000,
-        eosTokenIds: [] as number[],
-      } as unknown as EngineInfo,
-      prefixCache: false,
-      partitions: rule,
-      swapBytes: 1_000_000,
-      ...schedulingOf('chunked'),
-      reopenScheduling: () => schedulingOf('chunked'),
-      prefillOrder: 'fcfs',
-      reopenSeconds: 1,
-      maxQueue: 10,
-      queueTimeoutMs: 0,
-      now: () => 0,
-    });
+    const engine = hashingEngine({ device, prefixCache: false, partitions: rule, swapBytes: 1_000_000 });
     const events: string[] = [];
     const ask = (name: string, session = 'one') =>
       engine.submit(
