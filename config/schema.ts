@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { pressureLevels } from './kv-pressure.js';
+import { longestTimerMs } from './longest-timer.js';
 
 /**
  * Every setting there is: its type, bounds, default and help text. Flags, environment variables and config-file keys
@@ -7,9 +8,6 @@ import { pressureLevels } from './kv-pressure.js';
  * `engine: { maxSequences }`. So the last part of a name is unique over all sections. What the type cannot say stands in
  * `meta`: `flag` names a flag that differs from its key, `file` marks a path, which is relative to where it was written.
  */
-
-/** 24 days: a timer that is set for longer goes off at once. */
-const longestTimerMs = 2 ** 31 - 1;
 
 /** Accepts 1073741824, "512MiB", "4GB"; gives bytes. */
 const bytes = z

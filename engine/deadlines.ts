@@ -1,3 +1,4 @@
+import { longestTimerMs } from '../config/longest-timer.js';
 import { EngineError } from './errors.js';
 import type { RequestState } from './request-state.js';
 
@@ -13,9 +14,6 @@ export interface DeadlinesOptions {
   readonly fail: (request: RequestState, error: EngineError) => void;
 }
 
-/** A timer that is set for longer goes off at once. */
-const longestSleepMs = 2 ** 31 - 1;
-
 /** Ends requests whose deadline has passed, and those that have waited too long to start. Sleeps until the next of them. */
 export class Deadlines {
   #timer: NodeJS.Timeout | undefined;
@@ -29,7 +27,7 @@ export class Deadlines {
     let next = Number.POSITIVE_INFINITY;
     for (const request of requests()) next = Math.min(next, this.#limitMs(request));
     if (next === Number.POSITIVE_INFINITY) return;
-    const sleepMs = Math.min(Math.max(0, next - now()) + 1, longestSleepMs);
+    const sleepMs = Math.min(Math.max(0, next - now()) + 1, longestTimerMs);
     this.#timer = setTimeout(() => this.#endOverdue(), sleepMs);
     this.#timer.unref();
   }
