@@ -166,13 +166,13 @@ export class SequenceMemory implements Memory<Sequence> {
 
   mustAwait(sequence: Sequence): boolean {
     if (sequence.isScored) return false;
-    let cached: number | undefined;
+    let behind = 0;
     for (const holder of this.#slots.holders) {
       if (holder.phase !== 'ended' || this.#isParked(holder)) continue;
-      cached ??= this.cachedTokens(sequence);
-      if (this.#tokensBehind(holder, sequence) > cached) return true;
+      behind = Math.max(behind, this.#tokensBehind(holder, sequence));
     }
-    return false;
+    // Where none begins alike, nothing is looked up.
+    return behind > 0 && behind > this.cachedTokens(sequence);
   }
 
   admit(sequence: Sequence, reserveTokens: number): boolean {
