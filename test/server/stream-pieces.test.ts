@@ -8,7 +8,7 @@ it('a stream shows the scores of a prompt of any length', () => {
   const prompt = {
     request: requestFor([1]),
     partNames: { prompt: 'prompt', maxTokens: 'max_tokens' },
-    echo: { text: 'a', hidden: 0 },
+    echo: { text: 'a', length: 1, hidden: 0 },
   };
   const prepared: Prepared = {
     kind: 'completion',
