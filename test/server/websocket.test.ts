@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { eventually, type TestServer, testServer } from '../support/server.js';
 
@@ -226,24 +226,33 @@ describe('a session on WS /v1/stream', () => {
     packTopPages: 2,
   } as const;
   const greedy = { max_tokens: 24, ignore_eos: true, temperature: 0 };
+  let server: TestServer;
+  let client: Client;
+  beforeEach(async () => {
+    server = await testServer({ engine: pack });
+    client = new Client(server.url);
+    await client.opened;
+  });
+  afterEach(async () => {
+    client.close();
+    await server.close();
+  });
+
   /** The same text in one piece, as its tokens. */
-  const whole = async (server: TestServer, tokens: readonly number[]): Promise<string> => {
+  const whole = async (tokens: readonly number[]): Promise<string> => {
     const response = await server.post('/v1/completions', { ...greedy, prompt: tokens });
     return ((await response.json()) as { choices: { text: string }[] }).choices[0]!.text;
   };
-  const tokensOf = async (server: TestServer, prompt: string, add_special_tokens = false) =>
+  const tokensOf = async (prompt: string, add_special_tokens = false) =>
     ((await (await server.post('/tokenize', { prompt, add_special_tokens })).json()) as { tokens: number[] })
       .tokens;
 
   it('goes on behind all before it, without reading it again, and answers as if it were one prompt', async () => {
-    const server = await testServer({ engine: pack });
-    const client = new Client(server.url);
-    await client.opened;
     const tokens: number[] = [];
     let text = '';
     for (let turn = 0; turn < 6; turn++) {
       const prompt = `Chapter ${turn}. ${'The red fox ran across the garden. '.repeat(9 + turn)}`;
-      tokens.push(...(await tokensOf(server, prompt, turn === 0)));
+      tokens.push(...(await tokensOf(prompt, turn === 0)));
       client.send({
         type: turn === 0 ? 'generate' : 'update',
         id: 'tale',
@@ -256,24 +265,19 @@ describe('a session on WS /v1/stream', () => {
       client.forget('tale');
       expect(usage!.prompt_tokens).toBe(tokens.length);
       // All but the last token, which was sampled and not read.
-      const before = turn === 0 ? 0 : tokens.length - (await tokensOf(server, prompt)).length - 1;
+      const before = turn === 0 ? 0 : tokens.length - (await tokensOf(prompt)).length - 1;
       expect(usage!.prompt_tokens_details.cached_tokens).toBe(before);
-      expect(await whole(server, tokens)).toBe(text);
-      tokens.push(...(await tokensOf(server, text)));
+      expect(await whole(tokens)).toBe(text);
+      tokens.push(...(await tokensOf(text)));
       if (tokens.length !== usage!.prompt_tokens + 24) break; // the text has other tokens than were sampled
     }
     expect(tokens.length).toBeGreaterThan(300);
     expect(await server.metric('kv_swapped_bytes')).toBeGreaterThan(0);
     client.send({ type: 'end', id: 'tale' });
     await eventually(async () => (await server.metric('kv_swapped_bytes')) === 0);
-    client.close();
-    await server.close();
   });
 
   it('takes the next messages of a chat, and answers as if all of them had come at once', async () => {
-    const server = await testServer({ engine: pack });
-    const client = new Client(server.url);
-    await client.opened;
     const messages: { role: string; content: string }[] = [];
     for (let turn = 0; turn < 5; turn++) {
       const content = `Part ${turn}. ${'The red fox ran across the garden. '.repeat(9 + turn)}What ran?`;
@@ -300,27 +304,17 @@ describe('a session on WS /v1/stream', () => {
       expect(usage!.prompt_tokens).toBe(whole.usage.prompt_tokens);
       messages.push({ role: 'assistant', content: text });
     }
-    client.close();
-    await server.close();
   });
 
   it('is not there after a first request that could not be read', async () => {
-    const server = await testServer({ engine: pack });
-    const client = new Client(server.url);
-    await client.opened;
     client.send({ type: 'generate', id: 'a', session: true, request: { messages: [] } });
     expect((await client.end('a')).error).toMatchObject({ param: 'messages' });
     client.forget('a');
     client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, prompt: 'Hello' } });
     expect((await client.end('a')).error).toBeUndefined();
-    client.close();
-    await server.close();
   });
 
   it('is not there after a first request that the engine refused', async () => {
-    const server = await testServer({ engine: pack });
-    const client = new Client(server.url);
-    await client.opened;
     for (const refused of [{ prompt: 'Hello', n: 2 }, { prompt: '' }]) {
       client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, ...refused } });
       expect((await client.end('a')).error).toMatchObject({ message: expect.any(String) });
@@ -331,14 +325,9 @@ describe('a session on WS /v1/stream', () => {
     }
     client.send({ type: 'generate', id: 'a', session: true, request: { ...greedy, prompt: 'Hello' } });
     expect((await client.end('a')).error).toBeUndefined();
-    client.close();
-    await server.close();
   });
 
   it('begins with the next request where its first one is cancelled before it began', async () => {
-    const server = await testServer({ engine: pack });
-    const client = new Client(server.url);
-    await client.opened;
     const first = { ...greedy, messages: [{ role: 'user', content: 'Hello' }] };
     const faulty = { ...greedy, messages: [{ role: 'user' }] };
     const alone = await server.post('/v1/chat/completions', first);
@@ -352,14 +341,9 @@ describe('a session on WS /v1/stream', () => {
       client.send({ type: 'end', id: 'a' });
       client.forget('a');
     }
-    client.close();
-    await server.close();
   });
 
   it('outlives a request that is cancelled, and ends with its socket', async () => {
-    const server = await testServer({ engine: pack });
-    const client = new Client(server.url);
-    await client.opened;
     const long = { prompt: 'Hello', max_tokens: 5000, ignore_eos: true };
     client.send({ type: 'generate', id: 'a', session: true, request: long });
     await eventually(async () => client.frames.length > 3);
@@ -373,7 +357,6 @@ describe('a session on WS /v1/stream', () => {
     expect((await client.end('a')).error!.message).toContain('update it, or end it first');
     client.close();
     await eventually(async () => (await server.metric('kv_swapped_bytes')) === 0);
-    await server.close();
   });
 });
 
