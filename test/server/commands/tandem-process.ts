@@ -46,7 +46,7 @@ export class TandemProcess {
 
   /** Ends it at once, with what a shell has started, which may have outlived that. */
   async kill(): Promise<void> {
-    if (this.#isGroup && !this.#isOver) process.kill(-this.child.pid!, 'SIGKILL');
+    if (this.#isGroup && !this.#isOver) endGroup(this.child.pid!);
     else this.child.kill('SIGKILL');
     await this.exit;
   }
@@ -64,5 +64,14 @@ export class TandemProcess {
       throw new Error(`ended with ${code} before ${pattern}:\n${this.stdout}\n${this.stderr}`);
     });
     return Promise.race([matched, ended]);
+  }
+}
+
+function endGroup(leader: number): void {
+  try {
+    process.kill(-leader, 'SIGKILL');
+  } catch (error) {
+    // All of it has ended, though what it wrote may not have been read yet.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
