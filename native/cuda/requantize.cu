@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads, 4) requantizeHead(const PageConversi
 void validate(std::span<const PageConversion> conversions, const PageFormat& format) {
   check(format.kvHeads > 0 && format.headDim > 0 && format.headDim % 16 == 0 && format.headDim <= kMaxHeadDim,
         "requantize supports head dimensions that are multiples of 16 up to 256");
-  for (const auto& [from, to, fromFormat, toFormat] : conversions) {
+  for (const auto& [from, to, fromFormat, toFormat, detail] : conversions) {
     if (isPacked(fromFormat.precision) || toFormat.precision == PrecisionClass::none ||
         bitsOf(toFormat.precision) >= bitsOf(fromFormat.precision)) {
       throw Error(std::string("a page cannot be requantized from ") + nameOf(fromFormat.precision) + " to " +

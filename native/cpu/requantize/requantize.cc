@@ -22,7 +22,7 @@ void validate(const PageConversion& conversion) {
 }
 
 void requantizeHead(const RequantizeKernels& kernels, const PageConversion& conversion, int kvHead) {
-  const auto& [from, to, fromFormat, toFormat] = conversion;
+  const auto& [from, to, fromFormat, toFormat, detail] = conversion;
   const bool scaled = fromFormat.precision == PrecisionClass::int8;
   const auto scales = [&](std::size_t offset) {
     return scaled ? reinterpret_cast<const float*>(from + offset) : nullptr;
@@ -40,6 +40,7 @@ void requantizeHead(const RequantizeKernels& kernels, const PageConversion& conv
     case PrecisionClass::int2:
       return kernels.toInt2(source, target);
     case PrecisionClass::bf16:
+    case PrecisionClass::far:
     case PrecisionClass::none:
       break;
   }
