@@ -179,6 +179,8 @@ export interface NativeDevice {
     pageTokens: number;
     blockBytes: number;
     totalBlocks: number;
+    /** For which there is host memory. */
+    farBlocks: number;
     chunkPages: number;
     chunkBlocks: number;
     classBlockBytes: Record<HeldClass, number>;

@@ -264,13 +264,15 @@ export interface KvPool {
   /** The same of each class. */
   readonly classBlockBytes: Readonly<Record<HeldClass, number>>;
   readonly totalBlocks: number;
+  /** Blocks that can be far at once: host memory is set aside for so many. */
+  readonly farBlocks: number;
   /** Pages of `precision` that lie together and serve one class at a time. */
   readonly chunkPages: number;
   /** The same in blocks, rounded up. */
   readonly chunkBlocks: number;
   /** Blocks that could be reserved now. */
   freeBlocks(): number;
-  /** Blocks that could become far now, for what host memory was set aside for them. */
+  /** Blocks that could become far now. */
   freeFarBlocks(): number;
   /**
    * Memory serves one class by chunks, so the pages that sequences leave behind lie scattered over chunks that others still use.

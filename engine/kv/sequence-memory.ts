@@ -94,7 +94,17 @@ export class SequenceMemory implements Memory<Sequence> {
     }
     if (partitions) {
       const rule = partitions;
-      this.#partitions = new SequencePartitions({ kv, layers, rule, cache, share, vacate, onPacked });
+      const vacateFar = () => (this.#kept?.evict() ?? false) || this.swapped.evictFar();
+      this.#partitions = new SequencePartitions({
+        kv,
+        layers,
+        rule,
+        cache,
+        share,
+        vacate,
+        vacateFar,
+        onPacked,
+      });
       if (cache) this.#kept = new KeptSequences(kv, rule, (path) => cache.leave(path));
     }
     this.#compression = this.#packing ?? this.#partitions;
@@ -336,6 +346,13 @@ export class SequenceMemory implements Memory<Sequence> {
 
   dropSwapped(sequence: Sequence): void {
     this.swapped.drop(sequence);
+  }
+
+  giveUpFar(sequence: Sequence): boolean {
+    if (sequence.farTokens === 0 || !this.#partitions?.isShortOfFar) return false;
+    this.swapped.drop(sequence);
+    sequence.forget();
+    return true;
   }
 
   /** Whether its KV is kept for its session, as it has ended. */

@@ -75,4 +75,9 @@ export interface Memory<W> {
   swapIn(work: W, reserveTokens: number): boolean;
   /** The copy in host memory is not needed any more. */
   dropSwapped(work: W): void;
+  /**
+   * Gives up all that a swapped sequence has computed where it keeps pages in host memory that others wait for. False, and
+   * nothing changed, if it keeps none, or nobody can be waiting for that.
+   */
+  giveUpFar(work: W): boolean;
 }

@@ -61,11 +61,16 @@ export class Room<W extends Work> {
   pack(work: W): void {
     if (work.paused || !this.memory.mustPack(work)) {
       this.memory.pack(work);
-    } else if (!this.#press(work, () => this.memory.pack(work)) && this.#isLone(work)) {
-      // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order.
-      this.#reordered = work;
-      this.#preempt(work);
+      return;
     }
+    const attempt = () => this.#press(work, () => this.memory.pack(work));
+    let isPacked = attempt();
+    while (!isPacked && this.#takeFarFromSwapped(work)) isPacked = attempt();
+    if (isPacked || !this.#isLone(work)) return;
+    // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order. Or an
+    // older one in host memory keeps there what it needs, and can go on when it has left.
+    this.#reordered = work;
+    this.#preempt(work);
   }
 
   /** A slot for a sequence that waits, unless one before it needs the memory, or leaves what it begins with in a moment. */
@@ -201,6 +206,19 @@ export class Room<W extends Work> {
       if (!youngest || work.serial > youngest.serial) youngest = work;
     }
     return youngest !== undefined && youngest.serial > keep.serial && this.#preempt(youngest);
+  }
+
+  /** What is swapped keeps its far pages. True if one that came later, or is paused, starts anew without them. */
+  #takeFarFromSwapped(keep: W): boolean {
+    for (const work of this.#swapped.toReversed()) {
+      if (!work.paused && work.serial < keep.serial) continue;
+      if (!this.memory.giveUpFar(work)) continue;
+      this.#forget(work);
+      work.phase = 'waiting';
+      this.residents.mustStartAnew(work);
+      return true;
+    }
+    return false;
   }
 
   /** True if memory came free at once; a copy frees it at its end. */

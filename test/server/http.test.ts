@@ -260,6 +260,7 @@ describe('http', () => {
     const kv = (high: number, all: number) => ({
       tokens: 100,
       droppedTokens: 0,
+      farTokens: 0,
       bytes: 5000,
       layers: [
         { high, all },

@@ -33,13 +33,21 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
       sinkTokens: 32 * (1 + below(2)),
       recentTokens: 32 * (1 + below(4)),
       midTokens: 32 * (1 + below(6)),
+      farTokens: 32 * below(2) * (1 + below(12)),
       topPages: 1,
     },
     32,
   );
   const { kv } = new HashingDevice(1, 1, [uniform('int4')]);
-  const least = mostBlocks(kv, rule, 10_000) + partitionRoom(kv);
-  const device = new HashingDevice(least + 4 + below(25), 1 + below(6), [uniform('int4')]);
+  const least = mostBlocks(kv, rule, 10_000) + partitionRoom(kv, rule);
+  const farBlocks = rule.farTokens / 32 + below(2) * below(12);
+  const device = new HashingDevice(
+    least + 4 + below(25),
+    1 + below(6),
+    [uniform('int4')],
+    undefined,
+    farBlocks,
+  );
   const prefixCache = below(3) > 0;
   const policyName = policyNames[below(policyNames.length)]!;
   const engine = hashingEngine({
