@@ -26,7 +26,7 @@ interface Turn {
 /**
  * Requests and sessions that begin alike, pause, are cancelled, end and run out of memory; steps, copies and conversions end in any order.
  */
-async function runHistory(seed: number): Promise<{ droppedTokens: number; cachedTokens: number }> {
+async function runHistory(seed: number) {
   const below = randomOf(seed);
   const rule = new PartitionRule(
     {
@@ -58,7 +58,9 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
     policyName,
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
   });
+  let farBlocksAtOnce = 0;
   const endOne = async (): Promise<void> => {
+    farBlocksAtOnce = Math.max(farBlocksAtOnce, device.farBlocks);
     device.pending.splice(below(device.pending.length), 1)[0]?.();
     await new Promise((resolve) => setImmediate(resolve));
   };
@@ -156,25 +158,32 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
   expect(stats).toMatchObject({ running: 0, waiting: 0, slotsOpen: 0, kvSwappedBytes: 0 });
   const { blocks, evictedBlocks } = stats.cache;
   const heldBlocks = Math.floor(device.heldBytes / device.kv.blockBytes);
-  if (!prefixCache) expect(device.heldBytes).toBe(0);
+  if (!prefixCache) expect([device.heldBytes, device.farBlocks]).toEqual([0, 0]);
   // What the cache gives up may still be held by what is kept behind it.
   else if (evictedBlocks === 0) expect(heldBlocks).toBe(blocks);
   else expect(heldBlocks).toBeGreaterThanOrEqual(blocks);
   await engine.close();
-  return { droppedTokens: stats.kvDroppedTokens, cachedTokens };
+  return {
+    droppedTokens: stats.kvDroppedTokens,
+    cachedTokens,
+    farIsFull: farBlocks > 0 && farBlocksAtOnce === farBlocks,
+  };
 }
 
 describe('sequences in partitions, in random histories', () => {
   it('answer as if they were alone, go on in their sessions, and leave nothing behind', async () => {
     let droppedTokens = 0;
     let cachedTokens = 0;
+    let fullOfFar = 0;
     for (let seed = 0; seed < histories; seed++) {
       const history = await runHistory(seed).catch((cause) => {
         throw new Error(`in the history of seed ${seed}: ${(cause as Error).message}`, { cause });
       });
       droppedTokens += history.droppedTokens;
       cachedTokens += history.cachedTokens;
+      if (history.farIsFull) fullOfFar++;
     }
+    expect(fullOfFar).toBeGreaterThan(0);
     expect(droppedTokens).toBeGreaterThan(0);
     expect(cachedTokens).toBeGreaterThan(0);
   });
