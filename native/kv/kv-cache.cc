@@ -11,15 +11,26 @@ namespace {
 
 std::int64_t blocksFor(std::int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
+// Whether a page is written again, of which another class is asked for.
+bool isConverted(PrecisionClass held, PrecisionClass to) {
+  if (held == PrecisionClass::int4 && to == PrecisionClass::far) return true;
+  return !isPacked(held) && bitsOf(to) < bitsOf(held);
+}
+
 }  // namespace
 
-KvCache::KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory)
+KvCache::KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory, FarMemory far)
     : layers_(static_cast<std::size_t>(layers)),
-      pool_(format, std::move(memory)),
+      pool_(format, std::move(memory), far.bytes > 0 ? PrecisionClass::far : PrecisionClass::int2),
+      far_(far, format.in(PrecisionClass::int4).pageBytes()),
       sequences_(static_cast<std::size_t>(slots)) {
   if (totalBlocks() == 0) {
     throw Error("the KV cache of " + std::to_string(pool_.bytes()) + " bytes holds no block of " +
                 std::to_string(blockBytes()) + " bytes; raise --kv-memory");
+  }
+  if (far.bytes > 0 && freeFarBlocks() == 0) {
+    throw Error("the memory of " + std::to_string(far.bytes) + " bytes for far pages holds no block of " +
+                std::to_string(blockBytes(PrecisionClass::int4)) + " bytes; raise --pack-far-memory");
   }
   for (Sequence& sequence : sequences_) {
     sequence.pages.resize(layers_);
@@ -114,6 +125,14 @@ bool KvCache::reserve(int slot, std::int64_t tokens, PrecisionClass precision) {
     }
   }
   return true;
+}
+
+// With an outline that nobody has any more goes its place.
+void KvCache::releasePage(PageId page) {
+  if (page == kGivenUp) return;
+  const bool isFar = pool_.classOf(page) == PrecisionClass::far;
+  pool_.release(page);
+  if (isFar && pool_.references(page) == 0) far_.detach(page);
 }
 
 void KvCache::release(int slot) { releasePages(idle(slot)); }
@@ -329,6 +348,17 @@ std::vector<PrecisionClass> KvCache::classesOf(const Sequence& sequence, std::in
   return classes;
 }
 
+std::vector<FarPages::Place> KvCache::sharePlaces(const Sequence& sequence, std::int64_t blocks) {
+  std::vector<FarPages::Place> places;
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    for (std::size_t layer = 0; layer < layers_; ++layer) {
+      if (sequence.classes[layer][block] != PrecisionClass::far) continue;
+      places.push_back(far_.share(sequence.pages[layer][block]));
+    }
+  }
+  return places;
+}
+
 KvCache::Swap KvCache::startSwapOut(int slot) {
   Sequence& sequence = idle(slot);
   const std::int64_t blocks = blocksFor(sequence.length);
@@ -336,6 +366,7 @@ KvCache::Swap KvCache::startSwapOut(int slot) {
   std::size_t bytes = 0;
   for (const PrecisionClass precision : classes) bytes += format().in(precision).pageBytes();
   const SwapId id = swaps_.add(sequence.length, sequence.dropped, std::move(classes), bytes);
+  swaps_.at(id).places = sharePlaces(sequence, blocks);
   sequence.swapping = Swapping{id, true};
   return {id, copiesOf(sequence, blocks, id, true)};
 }
@@ -348,6 +379,10 @@ std::optional<KvCache::Swap> KvCache::startSwapIn(int slot, SwapId id) {
   }
   const std::optional<std::vector<PageId>> pages = take(swapped.classes);
   if (!pages) return std::nullopt;
+  auto place = swapped.places.begin();
+  for (const PageId page : *pages) {
+    if (classOf(page) == PrecisionClass::far) far_.attach(page, *place++);
+  }
   for (std::size_t first = 0; first < pages->size(); first += layers_) {
     append(sequence, std::span(*pages).subspan(first, layers_));
   }
@@ -370,11 +405,16 @@ std::shared_ptr<HostMemory> KvCache::finishSwap(int slot) {
   }
   sequence.length = swapped.tokens;
   sequence.dropped = swapped.dropped;
-  return swaps_.remove(id);
+  return removeSwapped(id);
 }
 
 std::shared_ptr<HostMemory> KvCache::dropSwapped(SwapId id) {
   swaps_.idle(id);
+  return removeSwapped(id);
+}
+
+std::shared_ptr<HostMemory> KvCache::removeSwapped(SwapId id) {
+  for (const FarPages::Place place : swaps_.at(id).places) far_.release(place);
   return swaps_.remove(id);
 }
 
@@ -396,11 +436,17 @@ std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, st
     for (std::int64_t block = begin; block < end; ++block) {
       const PrecisionClass held = sequence.classes[layer][block];
       const PrecisionClass to = classes[static_cast<std::size_t>(block - begin) * layers_ + layer];
-      if (isPacked(held) || bitsOf(to) >= bitsOf(held)) continue;
+      if (to == PrecisionClass::far && !isPacked(held)) {
+        throw Error("page " + std::to_string(block) + " of slot " + std::to_string(slot) + " is in " +
+                    nameOf(held) + "; only one in int4 becomes far");
+      }
+      if (!isConverted(held, to)) continue;
       replacements.push_back({layer, block, kGivenUp});
       wanted.push_back(to);
     }
   }
+  const auto isFar = [](PrecisionClass precision) { return precision == PrecisionClass::far; };
+  if (static_cast<std::size_t>(std::ranges::count_if(wanted, isFar)) > far_.freePlaces()) return std::nullopt;
   const std::optional<std::vector<PageId>> pages = take(wanted);
   if (!pages) return std::nullopt;
   std::vector<PageConversion> conversions;
@@ -409,7 +455,8 @@ std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, st
     page = (*pages)[i];
     if (page == kGivenUp) continue;
     conversions.push_back({sequence.addresses[layer][block], pool_.data(page),
-                           format().in(sequence.classes[layer][block]), format().in(wanted[i])});
+                           format().in(sequence.classes[layer][block]), format().in(wanted[i]),
+                           isFar(wanted[i]) ? far_.take(page) : nullptr});
   }
   sequence.converting = std::move(replacements);
   sequence.convertsTail = end > full;

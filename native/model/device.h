@@ -30,6 +30,7 @@ struct DeviceOptions {
   PrecisionClass kvPrecision = PrecisionClass::bf16;
   std::size_t kvBytes = 0;   // 0: all that the backend has left
   bool kvMayShrink = false;  // to what the backend has left
+  std::size_t farBytes = 0;  // of host memory, for far pages
   int slots = 0;
   int maxStepTokens = 0;
   std::int64_t maxSequenceTokens = 0;                     // 0: as many as the KV cache holds
@@ -101,6 +102,7 @@ class Device {
  private:
   // Of the lanes first: KV may have all that they leave.
   std::unique_ptr<KvMemory> allocate(const DeviceOptions& options);
+  FarMemory allocateFar(const DeviceOptions& options);
   LaneLimits limitsOf(const DeviceOptions& options) const;
   void checkSelection(const DeviceOptions& options) const;
   std::size_t kvBytesOf(const DeviceOptions& options) const;
