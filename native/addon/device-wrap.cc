@@ -208,6 +208,7 @@ Napi::Value DeviceWrap::kvInfo(const Napi::CallbackInfo& info) {
     object.Set("pageTokens", kPageTokens);
     object.Set("blockBytes", static_cast<double>(kv.blockBytes()));
     object.Set("totalBlocks", static_cast<double>(kv.totalBlocks()));
+    object.Set("farBlocks", static_cast<double>(kv.farBlocks()));
     object.Set("chunkPages", static_cast<double>(kChunkPages));
     object.Set("chunkBlocks", static_cast<double>(kv.chunkBlocks()));
     object.Set("classBlockBytes",

@@ -41,7 +41,8 @@ class KvCache {
   }
   std::int64_t totalBlocks() const { return static_cast<std::int64_t>(pool_.pages() / layers_); }
   std::int64_t freeBlocks() const { return static_cast<std::int64_t>(pool_.freePages() / layers_); }
-  // Blocks that could become far, for the places there are.
+  // Blocks that can be far, and that could become so: for what places there are.
+  std::int64_t farBlocks() const { return static_cast<std::int64_t>(far_.places() / layers_); }
   std::int64_t freeFarBlocks() const { return static_cast<std::int64_t>(far_.freePlaces() / layers_); }
   std::size_t heldBytes() const { return pool_.heldBytes(); }  // of pages in use, whatever their class
   std::size_t heldBytes(PrecisionClass precision) const { return pool_.heldBytes(precision); }
