@@ -76,6 +76,12 @@ export class PartitionRule {
     return Math.max(this.sinkTokens, moved - this.recentTokens);
   }
 
+  /** So many tokens are far when the one at `position` is computed. */
+  farTokensAt(position: number): number {
+    const old = this.midEndAt(position) - this.sinkTokens - this.midTokens;
+    return Math.min(this.farTokens, Math.max(0, old));
+  }
+
   /** The first position behind `position` at which more moves. */
   nextAt(position: number): number {
     return (Math.floor(position / this.stride) + 1) * this.stride;

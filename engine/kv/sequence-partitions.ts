@@ -81,10 +81,10 @@ export class SequencePartitions implements Compression {
     return this.#droppedTokens;
   }
 
-  /** Whether host memory may be why a sequence cannot move on. */
-  get isShortOfFar(): boolean {
+  /** Blocks that will be far, of the tokens that the sequence has now, beside those that are, and that host memory has no place for. */
+  missingFarBlocks({ tokenCount }: Sequence, farTokens: number): number {
     const { kv, rule } = this.#options;
-    return rule.farTokens > 0 && kv.freeFarBlocks() < rule.stride / rule.pageTokens;
+    return (rule.farTokensAt(tokenCount) - farTokens) / rule.pageTokens - kv.freeFarBlocks();
   }
 
   mustPack(sequence: Sequence): boolean {

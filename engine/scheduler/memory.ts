@@ -76,8 +76,8 @@ export interface Memory<W> {
   /** The copy in host memory is not needed any more. */
   dropSwapped(work: W): void;
   /**
-   * Gives up all that a swapped sequence has computed where it keeps pages in host memory that others wait for. False, and
-   * nothing changed, if it keeps none, or nobody can be waiting for that.
+   * Gives up all that a swapped sequence has computed, if it keeps pages in host memory and there is too little of that for
+   * `wanting`. False, and nothing changed, if not.
    */
-  giveUpFar(work: W): boolean;
+  giveUpFar(work: W, wanting: W): boolean;
 }

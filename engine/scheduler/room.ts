@@ -63,9 +63,7 @@ export class Room<W extends Work> {
       this.memory.pack(work);
       return;
     }
-    const attempt = () => this.#press(work, () => this.memory.pack(work));
-    let isPacked = attempt();
-    while (!isPacked && this.#takeFarFromSwapped(work)) isPacked = attempt();
+    const isPacked = this.#withFar(work, () => this.#press(work, () => this.memory.pack(work)));
     if (isPacked || !this.#isLone(work)) return;
     // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order. Or an
     // older one in host memory keeps there what it needs, and can go on when it has left.
@@ -76,7 +74,9 @@ export class Room<W extends Work> {
   /** A slot for a sequence that waits, unless one before it needs the memory, or leaves what it begins with in a moment. */
   admit(work: W): boolean {
     if (this.#mustYield(work) || this.#nextToReturn() || this.memory.mustAwait(work)) return false;
-    return this.#withPausedOut(() => this.memory.admit(work, this.#reserveFor(work)));
+    return this.#withFar(work, () =>
+      this.#withPausedOut(() => this.memory.admit(work, this.#reserveFor(work))),
+    );
   }
 
   /** Swapped sequences come back in order of arrival, before anyone new starts. */
@@ -208,11 +208,17 @@ export class Room<W extends Work> {
     return youngest !== undefined && youngest.serial > keep.serial && this.#preempt(youngest);
   }
 
-  /** What is swapped keeps its far pages. True if one that came later, or is paused, starts anew without them. */
+  /** What is swapped keeps its far pages: those that came later, or are paused, start anew where these are in the way. */
+  #withFar(work: W, attempt: () => boolean): boolean {
+    let isDone = attempt();
+    while (!isDone && this.#takeFarFromSwapped(work)) isDone = attempt();
+    return isDone;
+  }
+
   #takeFarFromSwapped(keep: W): boolean {
     for (const work of this.#swapped.toReversed()) {
       if (!work.paused && work.serial < keep.serial) continue;
-      if (!this.memory.giveUpFar(work)) continue;
+      if (!this.memory.giveUpFar(work, keep)) continue;
       this.#forget(work);
       work.phase = 'waiting';
       this.residents.mustStartAnew(work);

@@ -189,6 +189,36 @@ describe('sequences in partitions, in random histories', () => {
   });
 });
 
+describe('a sequence that needs the host memory that a later one has', () => {
+  it('is given it, and the later one is computed anew', async () => {
+    const rule = new PartitionRule(
+      { sinkTokens: 32, recentTokens: 32, midTokens: 64, farTokens: 256, topPages: 1 },
+      32,
+    );
+    const device = new HashingDevice(100, 2, [uniform('int4')], undefined, rule.farTokens / 32);
+    const engine = hashingEngine({ device, prefixCache: false, partitions: rule, swapBytes: 1_000_000 });
+    const prompts = [1, 2].map((step) => Array.from({ length: 200 }, (_, i) => (i * step) % 997));
+    const answers = prompts.map((prompt) => {
+      const tokens: number[] = [];
+      engine.submit(requestFor(prompt, { maxTokens: 400, ignoreEos: true }), (events) => {
+        for (const event of events) if (event.type === 'tokens') tokens.push(...event.tokens);
+      });
+      return tokens;
+    });
+    while (answers.some(({ length }) => length < 400)) {
+      device.pending.shift()!();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(answers).toEqual(prompts.map((prompt) => expectedInPartitions(prompt, 400, rule)));
+    const { promptTokensRead, preemptions } = await engine.stats();
+    expect(preemptions).toBe(1);
+    // What the later one had read and answered before it gave way, once more.
+    expect(promptTokensRead).toBeGreaterThan(600);
+    for (const end of device.pending.splice(0)) end();
+    await engine.close();
+  });
+});
+
 describe('a request of a session', () => {
   /** An engine whose session has had an answer; its steps have ended, the copy of what it computed has not. */
   async function withCopyUnderWay() {
