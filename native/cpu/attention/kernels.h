@@ -135,7 +135,7 @@ struct AttentionKernels {
 
   // Products of whole numbers. Null on instruction sets that write elements down.
   void (*quantizeQueries)(const QueryNumbers& numbers) = nullptr;
-  std::array<AttendCodes, kPrecisionClasses.size()> attendCodes = {};  // by class; of bf16 null
+  std::array<AttendCodes, kPrecisionClasses.size()> attendCodes = {};  // by class of elements; of bf16 null
 
   // Elements written down; null on instruction sets that need none. int8 codes to bf16, one to one. count: a
   // multiple of 128

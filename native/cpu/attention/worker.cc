@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "cpu/rope.h"
+#include "kv/page-content.h"
 
 namespace tandem::cpu {
 namespace {
@@ -24,7 +25,14 @@ float higherOf(float highest, float promise) {
   return promise == promise ? std::max(highest, promise) : std::numeric_limits<float>::infinity();
 }
 
-PageCodes codesIn(const std::byte* page, const PageFormat& format, int kvHead) {
+// How a page's elements lie, wherever.
+PrecisionClass elementClassOf(const KvView& view, std::int64_t page) {
+  const PrecisionClass precision = view.formatOf(page).precision;
+  return precision == PrecisionClass::far ? PrecisionClass::int4 : precision;
+}
+
+PageCodes codesIn(const PageContent& content, int kvHead) {
+  const auto& [page, format] = content;
   PageCodes codes;
   codes.keys = page + format.keys(kvHead);
   codes.values = page + format.values(kvHead);
@@ -33,11 +41,11 @@ PageCodes codesIn(const std::byte* page, const PageFormat& format, int kvHead) {
   return codes;
 }
 
-Prefetch prefetchOf(const std::byte* headBlock, std::size_t bytes, PrecisionClass precision) {
+Prefetch prefetchOf(const std::byte* headBlock, const PageFormat& format) {
   Prefetch ahead;
-  ahead.lines = static_cast<int>(bytes / 64);
+  ahead.lines = static_cast<int>(format.headBytes() / 64);
   // Of packed pages the scales are read first, which lie behind.
-  const bool backwards = isPacked(precision);
+  const bool backwards = isPacked(format.precision);
   ahead.at = reinterpret_cast<const char*>(headBlock) + (backwards ? (ahead.lines - 1) * 64 : 0);
   ahead.stride = backwards ? -64 : 64;
   return ahead;
@@ -185,7 +193,7 @@ float AttentionWorker::boundOf(const AttentionKernels& kernels, const AttentionP
       problem.qkv.floats() + (problem.entries[block.entry].row + block.firstRow) * problem.qkv.cols;
   const PageFormat format = view.formatOf(page);
   const auto* steps = reinterpret_cast<const bf16*>(view.pages[page] + format.keyScales(block.kvHead));
-  const int bits = bitsOf(format.precision);
+  const int bits = bitsOf(elementClassOf(view, page));
   float highest = -std::numeric_limits<float>::infinity();
   for (int head = block.firstHead; head < block.firstHead + block.heads; ++head) {
     const float bound = kernels.promiseOfPage({row + std::int64_t{head} * headDim, turn.cosines.data(),
@@ -256,13 +264,13 @@ void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const Attent
       ++page;
       continue;
     }
-    const PrecisionClass precision = view.formatOf(page).precision;
+    const PrecisionClass precision = elementClassOf(view, page);
     // Which pages are together follows from their numbers and classes, so where blocks end changes no bit.
     const bool byCodes = kernels.attendCodes[static_cast<int>(precision)] != nullptr;
     const int most = byCodes ? pagesTogether(precision) : 1;
     int count = 1;
     while ((page + count) % most != 0 && page + count < end && view.pages[page + count] != nullptr &&
-           view.formatOf(page + count).precision == precision) {
+           elementClassOf(view, page + count) == precision) {
       ++count;
     }
     const std::int64_t next = page + count;
@@ -275,22 +283,22 @@ void AttentionWorker::attendPages(const AttentionKernels& kernels, const Attenti
                                   const AttentionBlock& block, std::int64_t page, int count,
                                   std::int64_t next) {
   const KvView& view = problem.views[block.entry];
-  const PageFormat format = view.formatOf(page);
+  const auto contentAt = [&](std::int64_t at) { return contentOf(view.pages[at], view.formatOf(at)); };
+  const PageFormat format = view.format.in(elementClassOf(view, page));
   const std::size_t headBytes = format.headBytes();
   const bool isSeenWhole = setVisible(problem, block, page, count);
   const AttendCodes attend = kernels.attendCodes[static_cast<int>(format.precision)];
   PageCodes codes[kMostTogether];
   Prefetch ahead[kMostTogether];
-  for (int i = 0; i < count; ++i) codes[i] = codesIn(view.pages[page + i], format, block.kvHead);
+  for (int i = 0; i < count; ++i) codes[i] = codesIn(contentAt(page + i), block.kvHead);
   for (int head = 0; head < block.kvHeads; ++head) {
     const bool isLast = head + 1 == block.kvHeads;
     for (int i = 0; i < count; ++i) {
       if (!isLast) {
-        ahead[i] = prefetchOf(codes[i].keys + headBytes, headBytes, format.precision);
+        ahead[i] = prefetchOf(codes[i].keys + headBytes, format);
       } else if (next >= 0 && next + i < block.endPage && view.pages[next + i] != nullptr) {
-        const PageFormat other = view.formatOf(next + i);
-        ahead[i] =
-            prefetchOf(view.pages[next + i] + other.keys(block.kvHead), other.headBytes(), other.precision);
+        const PageContent other = contentAt(next + i);
+        ahead[i] = prefetchOf(other.data + other.format.keys(block.kvHead), other.format);
       } else {
         ahead[i] = {};
       }

@@ -58,9 +58,9 @@ class AttentionWorker {
                     const AttentionBlock& block, std::int64_t span, const SoftmaxState& state);
   // The block's queries that were loaded, tile by tile, adding to a state.
   void setTiles(const AttentionProblem& problem, const AttentionBlock& block, const SoftmaxState& state);
-  // The tiles that were set meet `count` neighbouring pages, none given up: more than one where their class
-  // is the same and is attended to by its codes, and the block is no more than a tile of each KV head.
-  // `next`: those that follow, to be fetched ahead; -1: none.
+  // The tiles that were set meet `count` neighbouring pages, none given up: more than one where their
+  // elements' class is the same and is attended to by its codes, and the block is no more than a tile of each
+  // KV head. `next`: those that follow, to be fetched ahead; -1: none.
   void attendPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                    const AttentionBlock& block, std::int64_t page, int count, std::int64_t next);
   // The pages of attendPages by their codes, and its only page by its elements: those of one KV head.
