@@ -96,7 +96,7 @@ describe('a sequence of which tokens are far', () => {
     await withPack({ ...partlyFar, packFarMemory: Math.floor(1.5 * ofOne) }, async (engine) => {
       await generate(engine, turn('one', 0));
       const next = await generate(engine, turn('one', 1));
-      expect(next.usage.cachedTokens).toBeGreaterThan(1000);
+      expect(next.usage.cachedTokens).toBeGreaterThan(900);
       await generate(engine, turn('two', 2));
       const last = await generate(engine, turn('one', 3));
       expect(last.usage.cachedTokens).toBe(0);
