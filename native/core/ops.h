@@ -75,8 +75,8 @@ enum class WeightLayout : std::uint8_t {
 };
 
 // The cached keys and values that one entry of a step attends to, in one layer. `pages[i]` holds the tokens
-// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`; null
-// where its class is `none`: then nobody sees them.
+// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`; the
+// outline of a far page, which leads to them; null where its class is `none`: then nobody sees them.
 struct KvView {
   PageFormat format;
   std::span<std::byte* const> pages;

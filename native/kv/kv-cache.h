@@ -167,6 +167,8 @@ class KvCache {
     std::int64_t block;  // of a slot
   };
 
+  static std::int64_t blocksFor(std::int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
   static constexpr PageId kGivenUp = -1;
   // As the pool's, of pages that may have been given up.
   void addReference(PageId page) {

@@ -88,9 +88,10 @@ class Device {
   void dropSwapped(SwapId id);
 
   // Starts to write an open slot's full blocks [begin, end) again in other classes, classes [end - begin,
-  // layers] (false, and nothing changed, if the pool is short of pages), on the thread that swaps. The slot's
-  // steps go on with the old pages until the planning thread, some time after `converted` has run, calls
-  // `finishConversion` between two steps, or gives the new ones up by `dropConversion`.
+  // layers] (false, and nothing changed, if the pool is short of pages, or of places for far ones), on the
+  // thread that swaps. The slot's steps go on with the old pages until the planning thread, some time after
+  // `converted` has run, calls `finishConversion` between two steps, or gives the new ones up by
+  // `dropConversion`.
   bool convert(int slot, std::int64_t begin, std::int64_t end, std::span<const PrecisionClass> classes,
                Copied converted);
   void finishConversion(int slot);

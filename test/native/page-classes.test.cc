@@ -332,10 +332,10 @@ TEST(
     "page classes: the pool gives out as many pages of a class as it says, and takes them back for another") {
   for (const PrecisionClass own : {PrecisionClass::bf16, PrecisionClass::int8}) {
     const PageFormat format{own, 2, 64};
-    PagePool pool(format, allocateHostKv(50 * format.pageBytes()));
+    PagePool pool(format, allocateHostKv(50 * format.pageBytes()), PrecisionClass::far);
     test::equal(pool.freePages(), std::size_t{50}, "pages of the pool's own class");
     for (int round = 0; round < 3; ++round) {
-      for (const PrecisionClass precision : kPrecisionClasses) {
+      for (const PrecisionClass precision : kHeldClasses) {
         const std::size_t promised = pool.freePages(precision);
         const std::size_t most = pool.bytes() / format.in(precision).pageBytes();
         test::isTrue(promised <= most && promised * 10 >= most * 9, "little is lost to chunks");
