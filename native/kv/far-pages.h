@@ -26,6 +26,7 @@ class FarPages {
 
   FarPages(FarMemory memory, std::size_t pageBytes);
 
+  std::size_t places() const { return references_.size(); }
   std::size_t freePlaces() const { return free_.size(); }
 
   // Gives an outline that has none a place of its own, and says where it lies; null if there is none left.
