@@ -103,14 +103,20 @@ struct QueryFold {
 
 // A packed page's keys lie within middle +- reach * step in each channel. What a query may score with one of
 // them at most, times nothing: sum(q * middle + |q| * reach * step) over the channels, of the query turned.
-struct PagePromise {
-  const float* q = nullptr;        // [headDim]
+// Of each row the highest of its heads; infinity where one is not a number.
+struct PageBounds {
+  const float* queries = nullptr;  // [rows, heads, headDim], rows rowStride apart
+  std::int64_t rowStride = 0;
+  int rows = 0;
+  int heads = 0;
+  int headDim = 0;
   const float* cosines = nullptr;  // [headDim / 2]
   const float* sines = nullptr;    // [headDim / 2]
   const bf16* steps = nullptr;     // [headDim]
   const bf16* middles = nullptr;   // [headDim]
-  int headDim = 0;
-  float reach = 0;  // the highest level
+  float reach = 0;                 // the highest level
+  float* bounds = nullptr;         // [rows], boundStride apart
+  std::int64_t boundStride = 0;
 };
 
 // `next` is fetched meanwhile.
@@ -131,7 +137,7 @@ constexpr int pagesTogether(PrecisionClass precision) {
 // down as bf16. Which of them follows from the instruction set alone: their arithmetic differs.
 struct AttentionKernels {
   AttendPage attendPage;  // of bf16 elements
-  float (*promiseOfPage)(const PagePromise& promise);
+  void (*boundPage)(const PageBounds& page);
 
   // Products of whole numbers. Null on instruction sets that write elements down.
   void (*quantizeQueries)(const QueryNumbers& numbers) = nullptr;
