@@ -31,8 +31,8 @@ constexpr int kThreads = 32 * kWarps;
 static_assert(kThreads == kKeepingThreads);
 constexpr int kStages = 2;
 
-// Blocks that an SM has room for in registers. For a fifth one of head dimension 32 the compiler would spill
-// some; 0 leaves it to the compiler, which finds as many for two tiles as it needs.
+// Blocks that an SM shall have registers for. Of its own the compiler makes room for more at a head dimension
+// of 32, and spills some; for two tiles it does well without a number (0).
 template <int kTiles>
 constexpr int kBlocks = kTiles == 1 ? 4 : 0;
 
@@ -91,8 +91,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles>) selectBest(const Se
     __syncthreads();
   }
 
-  // Begins to bring the keys of a page of the warp's, those of a far one out of host memory.
   const PageFormat outlines{PrecisionClass::far, format.kvHeads, kHeadDim};
+  // Begins to bring the keys of a page of the warp's, those of a far one out of host memory.
   const auto bring = [&](int i) {
     const std::uint64_t entry =
         i < count ? PageTables::detailOf(problem.tables.entry(row.sequence, pages[i]), outlines) : 0;
