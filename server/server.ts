@@ -53,9 +53,9 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
     { headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs },
     createApp(service),
   );
-  answerClientErrors(http, service.metrics);
-  limitConnections(http, service.metrics, settings.server.maxConnections);
   const answers = new OpenAnswers(http);
+  answerClientErrors(http, answers, service.metrics);
+  limitConnections(http, service.metrics, settings.server.maxConnections);
   http.on('connection', (socket) => {
     service.metrics.httpConnections.inc();
     socket.on('close', () => service.metrics.httpConnections.dec());
