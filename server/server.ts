@@ -40,6 +40,11 @@ const usualRetrySeconds = 30;
 /** Longest that a client may take to send a request's headers, and the whole of it. */
 const headersTimeoutMs = 10_000;
 const requestTimeoutMs = 120_000;
+/**
+ * How long a connection stays open for another request: longer than nginx and the load balancers of clouds keep one to use it
+ * again (60 s), since a request that meets the end of its connection is lost.
+ */
+const keepAliveMs = 75_000;
 
 /**
  * Listens at once, and answers 503 until `serve` brings a model. Rejects if the address or the file of responses cannot
@@ -50,7 +55,7 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
   const store = await ResponseStore.open(settings.server);
   const service = new Service(settings, new Metrics(), logger, keys, store);
   const http = createServer(
-    { headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs },
+    { headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs, keepAliveTimeout: keepAliveMs },
     createApp(service),
   );
   const answers = new OpenAnswers(http);

@@ -333,6 +333,12 @@ describe('http', () => {
     expect(await ask('bad id <b>')).toMatch(/^[\da-f-]{36}$/);
   });
 
+  it('keeps connections for longer than those who would use them again do', async () => {
+    // nginx and the load balancers of clouds keep theirs for 60 s, and a request that meets the end of one is lost.
+    const { headers } = await fetch(`${server.url}/health`);
+    expect(Number(/timeout=(\d+)/.exec(headers.get('keep-alive')!)![1])).toBeGreaterThan(60);
+  });
+
   it('survives what is no HTTP', async () => {
     for (const bytes of [
       '\0\0\0\0\r\n\r\n',
