@@ -11,8 +11,10 @@ import { ApiError, errorBody } from './openai/errors.js';
 export function answerClientErrors(http: Server, answers: OpenAnswers, metrics: Metrics): void {
   const refused = new WeakSet<Socket>();
   http.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    // A client that left has done nothing wrong.
-    if (error.code === 'ECONNRESET' || !socket.writable) {
+    // A client that left has done nothing wrong, nor one that opened a connection for later: it would take what it is told for
+    // the answer to the request that it is about to send.
+    const hasAsked = socket.bytesRead > 0;
+    if (error.code === 'ECONNRESET' || !socket.writable || !hasAsked) {
       socket.destroy();
       return;
     }
