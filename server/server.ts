@@ -7,6 +7,7 @@ import type { Engine } from '../engine/index.js';
 import { createApp } from './app.js';
 import { answerClientErrors } from './client-errors.js';
 import { limitConnections } from './connection-limit.js';
+import { IncomingRequest } from './incoming-request.js';
 import { KeyRing } from './keys/key-ring.js';
 import { readKeys } from './keys/read-keys.js';
 import { Metrics } from './metrics.js';
@@ -55,7 +56,12 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
   const store = await ResponseStore.open(settings.server);
   const service = new Service(settings, new Metrics(), logger, keys, store);
   const http = createServer(
-    { headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs, keepAliveTimeout: keepAliveMs },
+    {
+      headersTimeout: headersTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      keepAliveTimeout: keepAliveMs,
+      IncomingMessage: IncomingRequest,
+    },
     createApp(service),
   );
   const answers = new OpenAnswers(http);
