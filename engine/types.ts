@@ -55,7 +55,7 @@ export interface GenerateRequest {
   readonly shownSpecialTokens?: readonly number[];
   /**
    * Whether the answer goes on with the text of the prompt. If not it is a text of its own, of which tokenizers that begin
-   * texts with a space drop that.
+   * texts with a space drop that; but none that follows a grammar, which counts it.
    */
   readonly continuesPrompt?: boolean;
   /** What every choice has to follow. Where it ends the choice ends, with one of the model's end tokens. */
