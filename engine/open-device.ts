@@ -151,11 +151,21 @@ function selectionOf(engine: EngineSettings): Pick<NativeDeviceSettings, 'select
   return { selection: { sinkPages: sinkTokens / pageTokens, topPages, afterDrop: pressed !== undefined } };
 }
 
-/** What a token sees lies closed up, and must be within what the model was trained on. */
+/**
+ * What a token sees lies closed up, and must be within what the model was trained on. As many pages as it chooses are in
+ * mid: far ones are there to be passed by.
+ */
 function checkSeen(
   { contextLength }: ModelSpec,
-  { mostSeen, sinkTokens, recentTokens, stride, topPages }: PartitionRule,
+  { mostSeen, sinkTokens, recentTokens, midTokens, farTokens, stride, topPages }: PartitionRule,
 ) {
+  if (farTokens > 0 && midTokens < topPages * pageTokens) {
+    throw new EngineError(
+      'invalid_request',
+      `With --pack-far-tokens a sequence must hold as many tokens in mid as its tokens choose there: raise ` +
+        `--pack-mid-tokens to ${topPages * pageTokens} or lower --pack-top-pages.`,
+    );
+  }
   if (mostSeen <= contextLength) return;
   throw new EngineError(
     'invalid_request',

@@ -264,7 +264,13 @@ PagePartitions KvCache::partitionsOf(int slot, const PageSelection& selection) c
   const std::vector<PrecisionClass>& classes = sequence.classes[0];
   const auto sink = std::min(selection.sinkPages, static_cast<std::int64_t>(classes.size()));
   const auto recent = std::find_if_not(classes.begin() + sink, classes.end(), isPacked);
-  return {selection, sequence.dropped / kPageTokens, std::max(selection.sinkPages, recent - classes.begin())};
+  const PagePartitions partitions{selection, sequence.dropped / kPageTokens,
+                                  std::max(selection.sinkPages, recent - classes.begin())};
+  // Where rows see all pages, they are not chosen by outlines; the oldest would be far.
+  check(recent == classes.begin() + sink || classes[sink] != PrecisionClass::far ||
+            partitions.absentPages() > 0,
+        "a sequence has far pages that all of its tokens see");
+  return partitions;
 }
 
 void KvCache::put(Sequence& sequence, const Replacement& replacement) {

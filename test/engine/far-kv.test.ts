@@ -123,7 +123,10 @@ describe('a sequence of which tokens are far', () => {
     return tokens;
   }
 
-  it('is refused where host memory holds none', async () => {
+  it('is refused where host memory holds none, or mid less than a token sees', async () => {
+    await expect(openPack({ packFarTokens: 64, packTopPages: 5 })).rejects.toThrow(
+      /raise --pack-mid-tokens to 160 or lower --pack-top-pages/,
+    );
     await expect(openPack({ packFarTokens: 100_000, packFarMemory: 1 << 20 })).rejects.toThrow(
       /The 100000 far tokens of one sequence take \d+ bytes of host memory.* Raise it, or lower --pack-far-tokens/,
     );
