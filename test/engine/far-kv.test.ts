@@ -6,11 +6,11 @@ import { type Generated, generate, requestFor } from '../support/generate.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
 import { demoBlockBytes, openPack, withPack } from '../support/pack-engine.js';
 
-/** Of 512 packed tokens, three quarters are far. */
-const partlyFar = { packMidTokens: 128, packFarTokens: 384 };
-const allNear = { packMidTokens: 512 };
+/** Of 384 packed tokens, two thirds are far. */
+const partlyFar = { packMidTokens: 128, packFarTokens: 256 };
+const allNear = { packMidTokens: 384 };
 /** Host memory for what one such sequence has far. */
-const ofOne = 12 * demoBlockBytes.int4;
+const ofOne = 8 * demoBlockBytes.int4;
 
 const long = retrievalCases().filter(({ length }) => length >= 1024);
 let encode: (text: string) => Int32Array;
@@ -20,7 +20,12 @@ beforeAll(async () => {
 });
 
 const subject = (index = 0, over = {}) =>
-  requestFor(encode(long[index]!.prompt), { maxTokens: 120, ignoreEos: true, logprobs: 3, ...over });
+  requestFor(encode(long[index]!.prompt).slice(0, 700), {
+    maxTokens: 60,
+    ignoreEos: true,
+    logprobs: 3,
+    ...over,
+  });
 
 async function answersOf(engine: Engine, requests: readonly ReturnType<typeof subject>[]) {
   const answers = await Promise.all(requests.map((request) => generate(engine, request)));
@@ -43,9 +48,9 @@ describe('a sequence of which tokens are far', () => {
       const { choices, usage } = await generate(engine, subject(0, { reportsKv: true }));
       expect(choices).toEqual(near[0]);
       const { tokens, droppedTokens, farTokens, bytes } = usage.kv!;
-      expect(farTokens).toBe(384);
-      const exact = Math.ceil((tokens - droppedTokens - 512) / 32);
-      expect(bytes).toBe(exact * demoBlockBytes.bf16 + 4 * demoBlockBytes.int4 + 12 * demoBlockBytes.far);
+      expect(farTokens).toBe(256);
+      const exact = Math.ceil((tokens - droppedTokens - 384) / 32);
+      expect(bytes).toBe(exact * demoBlockBytes.bf16 + 4 * demoBlockBytes.int4 + 8 * demoBlockBytes.far);
       await expectNothingHeld(engine);
     });
     expect(await withPack({ packMidTokens: 128 }, (engine) => answersOf(engine, [subject()]))).not.toEqual([
@@ -61,7 +66,7 @@ describe('a sequence of which tokens are far', () => {
     };
     for (const swapMemory of [0, 1 << 30]) {
       await withPack({ ...tight, swapMemory }, async (engine) => {
-        const requests = Array.from({ length: 8 }, (_, i) => subject(i % 4));
+        const requests = Array.from({ length: 6 }, (_, i) => subject(i % 4));
         const answers = await answersOf(engine, requests);
         for (const [i, choices] of answers.entries()) expect(choices).toEqual(near[i % 4]);
         await expectNothingHeld(engine);
@@ -73,35 +78,35 @@ describe('a sequence of which tokens are far', () => {
     const caching = { ...partlyFar, prefixCache: true, packFarMemory: Math.floor(1.5 * ofOne) };
     await withPack(caching, async (engine) => {
       const goOn = async (prompt: ArrayLike<number>) => {
-        const request = requestFor(prompt, { maxTokens: 40, ignoreEos: true, logprobs: 3 });
+        const request = requestFor(prompt, { maxTokens: 30, ignoreEos: true, logprobs: 3 });
         const { choices, usage } = await generate(engine, request);
         const [expected] = await withPack(allNear, (other) => answersOf(other, [request]));
         expect(choices).toEqual(expected);
         return { cached: usage.cachedTokens, tokens: [...request.prompt, ...choices[0]!.tokens] };
       };
-      const first = await goOn(encode(long[0]!.prompt));
+      const first = await goOn(subject(0).prompt);
       const next = await goOn([...first.tokens, 5, 6, 7]);
       expect(next.cached).toBe(Math.floor((first.tokens.length - 1) / 32) * 32);
       const { kvFarBytes, cache } = await engine.stats();
       expect(kvFarBytes).toBe(ofOne);
       expect(cache.evictedBlocks).toBe(0);
-      await goOn(encode(long[1]!.prompt));
+      await goOn(subject(1).prompt);
       expect((await engine.stats()).cache.evictedBlocks).toBeGreaterThan(0);
       expect((await goOn([...next.tokens, 8])).cached).toBeLessThan(200);
     });
   });
 
   it('of a session that others need the place of is read anew', async () => {
-    const turn = (session: string, index: number) => subject(index, { session, maxTokens: 40 });
+    const turn = (session: string, index: number) => subject(index, { session, maxTokens: 30 });
     await withPack({ ...partlyFar, packFarMemory: Math.floor(1.5 * ofOne) }, async (engine) => {
       await generate(engine, turn('one', 0));
       const next = await generate(engine, turn('one', 1));
-      expect(next.usage.cachedTokens).toBeGreaterThan(900);
+      expect(next.usage.cachedTokens).toBeGreaterThan(500);
       await generate(engine, turn('two', 2));
       const last = await generate(engine, turn('one', 3));
       expect(last.usage.cachedTokens).toBe(0);
       const whole = requestFor([...(await wholeOf(engine, [0, 1])), ...turn('', 3).prompt], {
-        maxTokens: 40,
+        maxTokens: 30,
         ignoreEos: true,
         logprobs: 3,
       });
@@ -117,7 +122,7 @@ describe('a sequence of which tokens are far', () => {
     const tokens: number[] = [];
     for (const index of turns) {
       tokens.push(...subject(index).prompt);
-      const request = requestFor(tokens, { maxTokens: 40, ignoreEos: true });
+      const request = requestFor(tokens, { maxTokens: 30, ignoreEos: true });
       tokens.push(...(await generate(engine, request)).choices[0]!.tokens);
     }
     return tokens;
