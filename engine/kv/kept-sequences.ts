@@ -104,21 +104,23 @@ export class KeptSequences {
     this.kv.attach(sequence.slot, blocks.subarray(0, used), droppedTokens);
     this.kv.unpublish(blocks);
     this.#forget(kept);
-    const computedTokens = tokens;
-    Object.assign(sequence, {
-      computedTokens,
-      droppedTokens,
-      packedTokens,
-      farTokens,
-      packedBytes,
-      path,
-    });
+    const held = { droppedTokens, packedTokens, farTokens, packedBytes, path };
+    Object.assign(sequence, { computedTokens: tokens, ...held });
   }
 
   /** Gives up the sequence that ended first, but for `spared`. False if there is none. */
   evict(spared?: KeptSequence): boolean {
+    return this.#evictFirst((kept) => kept !== spared);
+  }
+
+  /** The same of those that have far pages. */
+  evictFar(spared?: KeptSequence): boolean {
+    return this.#evictFirst((kept) => kept !== spared && kept.farTokens > 0);
+  }
+
+  #evictFirst(may: (kept: KeptSequence) => boolean): boolean {
     for (const kept of this.#kept) {
-      if (kept === spared) continue;
+      if (!may(kept)) continue;
       this.kv.unpublish(kept.blocks);
       this.onLeft(kept.path);
       this.#evictedBytes += this.#ownBytes(kept);

@@ -256,7 +256,7 @@ export class SequenceMemory implements Memory<Sequence> {
 
   /** What of host memory far pages hold that nobody runs on. False if that is none. */
   #vacateFar(spared?: Continuation): boolean {
-    return (this.#kept?.evict(spared?.kept) ?? false) || this.swapped.evictFar();
+    return (this.#kept?.evictFar(spared?.kept) ?? false) || this.swapped.evictFar();
   }
 
   /** Where the sequence can go on that others have left, behind what the cache itself has. */

@@ -19,6 +19,11 @@ namespace tandem::cpu {
 // Queries in a tile at most: one AMX tile of rows, and few enough that their sums stay in L1.
 inline constexpr int kTileQueries = 16;
 
+// Queries of a block at most. A page is loaded (and its codes expanded) once for all tiles of a block, so its
+// bytes move from the outer caches once per this many queries; more would push the block's own sums out of
+// L2.
+inline constexpr int kBlockQueries = 4 * kTileQueries;
+
 // A query's sum of probabilities is kept in this many lanes until the end.
 inline constexpr int kSumLanes = 16;
 
@@ -105,7 +110,7 @@ struct QueryFold {
 // them at most, times nothing: sum(q * middle + |q| * reach * step) over the channels, of the query turned.
 // Of each row the highest of its heads; infinity where one is not a number.
 struct PageBounds {
-  const float* queries = nullptr;  // [rows, heads, headDim], rows rowStride apart
+  const float* queries = nullptr;  // [rows, heads, headDim], rows rowStride apart; up to kBlockQueries
   std::int64_t rowStride = 0;
   int rows = 0;
   int heads = 0;

@@ -10,70 +10,81 @@ namespace tandem::cpu {
 namespace {
 
 constexpr int kBoundLanes = 16;
-typedef float BoundLanes __attribute__((vector_size(sizeof(float) * kBoundLanes)));
+typedef float BoundLanes __attribute__((vector_size(4 * kBoundLanes)));
+typedef std::uint32_t BoundWords __attribute__((vector_size(4 * kBoundLanes)));
+typedef bf16 BoundScales __attribute__((vector_size(2 * kBoundLanes)));
 
-// Half a head's channels, with zeros behind them up to a whole vector: written where it is of use.
-struct alignas(64) HalfChannels {
-  float values[kMaxHeadDim / 2];
-
-  void pad(int half, int whole) {
-    for (int i = half; i < whole; ++i) values[i] = 0;
+// Up to `count` values of a head's half, and zeros in the other lanes.
+template <class Vector, class Value>
+void loadHalf(Vector& to, const Value* from, int count) {
+  if (count >= kBoundLanes) {
+    std::memcpy(&to, from, sizeof to);
+  } else {
+    to = Vector{};
+    std::memcpy(&to, from, sizeof(Value) * count);
   }
-};
+}
 
-float widenedScale(bf16 bits) { return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16); }
+void loadScales(BoundLanes& to, const bf16* from, int count) {
+  BoundScales scales;
+  loadHalf(scales, from, count);
+  const BoundWords words = __builtin_convertvector(scales, BoundWords) << 16;
+  std::memcpy(&to, &words, sizeof to);
+}
+
+float sumOf(const BoundLanes& lanes) {
+  typedef float Half __attribute__((vector_size(sizeof(BoundLanes) / 2)));
+  typedef float Quarter __attribute__((vector_size(sizeof(BoundLanes) / 4)));
+  const auto* parts = reinterpret_cast<const char*>(&lanes);
+  Half low, high;
+  std::memcpy(&low, parts, sizeof low);
+  std::memcpy(&high, parts + sizeof low, sizeof high);
+  low += high;
+  Quarter even, odd;
+  parts = reinterpret_cast<const char*>(&low);
+  std::memcpy(&even, parts, sizeof even);
+  std::memcpy(&odd, parts + sizeof even, sizeof odd);
+  even += odd;
+  return (even[0] + even[2]) + (even[1] + even[3]);
+}
 
 void boundPage(const PageBounds& page) {
-  const int half = page.headDim / 2, whole = (half + kBoundLanes - 1) / kBoundLanes * kBoundLanes;
-  HalfChannels cosines, sines, lowMiddles, highMiddles, lowReaches, highReaches;
-  for (int i = 0; i < half; ++i) {
-    cosines.values[i] = page.cosines[i];
-    sines.values[i] = page.sines[i];
-    lowMiddles.values[i] = widenedScale(page.middles[i]);
-    highMiddles.values[i] = widenedScale(page.middles[half + i]);
-    lowReaches.values[i] = page.reach * widenedScale(page.steps[i]);
-    highReaches.values[i] = page.reach * widenedScale(page.steps[half + i]);
-  }
-  for (HalfChannels* channels : {&cosines, &sines, &lowMiddles, &highMiddles, &lowReaches, &highReaches}) {
-    channels->pad(half, whole);
-  }
-  HalfChannels lowQuery, highQuery;
-  lowQuery.pad(half, whole);
-  highQuery.pad(half, whole);
-  for (int row = 0; row < page.rows; ++row) {
-    float highest = -__builtin_inff();
-    for (int head = 0; head < page.heads; ++head) {
-      const float* q = page.queries + row * page.rowStride + static_cast<std::int64_t>(head) * page.headDim;
-      const float *a = q, *b = q + half;
-      if (half != whole) {
-        std::memcpy(lowQuery.values, a, sizeof(float) * half);
-        std::memcpy(highQuery.values, b, sizeof(float) * half);
-        a = lowQuery.values;
-        b = highQuery.values;
-      }
-      BoundLanes sums{};
-      for (int i = 0; i < whole; i += kBoundLanes) {
-        BoundLanes x, y, cosine, sine, lowMiddle, highMiddle, lowReach, highReach;
-        std::memcpy(&x, a + i, sizeof x);
-        std::memcpy(&y, b + i, sizeof y);
-        std::memcpy(&cosine, cosines.values + i, sizeof cosine);
-        std::memcpy(&sine, sines.values + i, sizeof sine);
-        std::memcpy(&lowMiddle, lowMiddles.values + i, sizeof lowMiddle);
-        std::memcpy(&highMiddle, highMiddles.values + i, sizeof highMiddle);
-        std::memcpy(&lowReach, lowReaches.values + i, sizeof lowReach);
-        std::memcpy(&highReach, highReaches.values + i, sizeof highReach);
-        const BoundLanes low = x * cosine - y * sine, high = y * cosine + x * sine;
-        sums += low * lowMiddle + (low < 0 ? -low : low) * lowReach + high * highMiddle +
+  const int half = page.headDim / 2, queries = page.rows * page.heads;
+  BoundLanes sums[kBlockQueries];
+  for (int query = 0; query < queries; ++query) sums[query] = BoundLanes{};
+  // What a page has for some channels is read once for all queries.
+  for (int i = 0; i < half; i += kBoundLanes) {
+    const int count = half - i;
+    BoundLanes cosine, sine, lowMiddle, highMiddle, lowReach, highReach;
+    loadHalf(cosine, page.cosines + i, count);
+    loadHalf(sine, page.sines + i, count);
+    loadScales(lowMiddle, page.middles + i, count);
+    loadScales(highMiddle, page.middles + half + i, count);
+    loadScales(lowReach, page.steps + i, count);
+    loadScales(highReach, page.steps + half + i, count);
+    lowReach *= page.reach;
+    highReach *= page.reach;
+    BoundLanes* sum = sums;
+    for (int row = 0; row < page.rows; ++row) {
+      const float* query = page.queries + row * page.rowStride + i;
+      for (int head = 0; head < page.heads; ++head, query += page.headDim, ++sum) {
+        BoundLanes a, b;
+        loadHalf(a, query, count);
+        loadHalf(b, query + half, count);
+        const BoundLanes low = a * cosine - b * sine, high = b * cosine + a * sine;
+        *sum += low * lowMiddle + (low < 0 ? -low : low) * lowReach + high * highMiddle +
                 (high < 0 ? -high : high) * highReach;
       }
-      float bound[kBoundLanes];
-      std::memcpy(bound, &sums, sizeof sums);
-      for (int width = kBoundLanes / 2; width > 0; width /= 2) {
-        for (int lane = 0; lane < width; ++lane) bound[lane] += bound[lane + width];
-      }
-      // What is not a number shall be seen; and it has no place in an order.
-      if (bound[0] != bound[0]) bound[0] = __builtin_inff();
-      if (bound[0] > highest) highest = bound[0];
+    }
+  }
+  const BoundLanes* sum = sums;
+  for (int row = 0; row < page.rows; ++row) {
+    float highest = -__builtin_inff();
+    for (int head = 0; head < page.heads; ++head, ++sum) {
+      float bound = sumOf(*sum);
+      // What is not a number shall be seen, and it has no place in an order.
+      if (bound != bound) bound = __builtin_inff();
+      if (bound > highest) highest = bound;
     }
     page.bounds[row * page.boundStride] = highest;
   }

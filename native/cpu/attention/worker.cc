@@ -51,6 +51,9 @@ Prefetch prefetchOf(const std::byte* headBlock, const PageFormat& format) {
   return ahead;
 }
 
+// Pages whose scales are asked for before those of the page at hand are used.
+constexpr std::int64_t kBoundsAhead = 4;
+
 // Rows that are bounded together, so that a page's scales are widened once for them: as many as have their
 // bounds stay in L2.
 int rowsTogether(const PagePartitions& partitions) {
@@ -195,16 +198,23 @@ void AttentionWorker::boundPages(const AttentionKernels& kernels, const Attentio
   page.rows = block.rows;
   page.heads = block.heads;
   page.boundStride = mid;
-  for (std::int64_t i = 0; i < mid; ++i) {
-    const std::int64_t at = partitions.selection.sinkPages + i;
+  const auto scalesOf = [&](std::int64_t at) {
+    return view.pages[at] + view.formatOf(at).keyScales(block.kvHead);
+  };
+  for (std::int64_t at = partitions.selection.sinkPages; at < partitions.midEnd; ++at) {
+    // Scales lie far apart, and one row is done with them before memory has brought the next ones.
+    if (at + kBoundsAhead < partitions.midEnd) {
+      const std::byte* next = scalesOf(at + kBoundsAhead);
+      for (int line = 0; line < 4 * page.headDim; line += 64) __builtin_prefetch(next + line);
+    }
     const Turn turn = turns.of(partitions.midEnd - 1 - at);
     page.cosines = turn.cosines.data();
     page.sines = turn.sines.data();
-    page.steps = reinterpret_cast<const bf16*>(view.pages[at] + view.formatOf(at).keyScales(block.kvHead));
+    page.steps = reinterpret_cast<const bf16*>(scalesOf(at));
     page.middles = page.steps + page.headDim;
     const int bits = bitsOf(elementClassOf(view, at));
     page.reach = kReachShare * levelOf(bits, (1 << bits) - 1);
-    page.bounds = bounds_.data() + i;
+    page.bounds = bounds_.data() + (at - partitions.selection.sinkPages);
     kernels.boundPage(page);
   }
 }
