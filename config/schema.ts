@@ -100,7 +100,20 @@ export const EngineSettings = z.strictObject({
     .min(32)
     .max(16_777_216)
     .default(16_384)
-    .describe('tokens between those that a sequence holds under pack, as int4; older ones are given up'),
+    .describe(
+      'tokens between those that a sequence holds under pack, as int4; older ones become far, or are given up',
+    ),
+  packFarTokens: z
+    .int()
+    .min(0)
+    .max(16_777_216)
+    .default(0)
+    .describe(
+      'older tokens that a sequence holds under pack in host memory, of which KV memory has about a ninth; still older ones are given up',
+    ),
+  packFarMemory: bytes
+    .default(4 * 2 ** 30)
+    .describe('bytes of host memory for them, of all sequences; on a GPU it is pinned'),
   packTopPages: z
     .int()
     .min(1)

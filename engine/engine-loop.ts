@@ -217,6 +217,7 @@ export class EngineLoop {
       kvDroppedTokens: this.#memory.droppedTokens,
       ...(this.#memory.pages && { kvPages: this.#memory.pages }),
       kvSwappedBytes: this.#memory.swapped.bytes,
+      kvFarBytes: (kv.farBlocks - kv.freeFarBlocks()) * kv.classBlockBytes.int4,
       cache: this.#memory.free.cacheStats,
       ...this.#totals.stats(this.#parts.now()),
       laneUnits: scheduler.share,

@@ -120,7 +120,8 @@ export class LocalEngine implements Engine {
     const stopTokenIds = new Set(request.stopTokenIds);
     if (!request.ignoreEos || request.grammar) for (const id of this.info.eosTokenIds) stopTokenIds.add(id);
     const shown = new Set(request.shownSpecialTokens);
-    const behind = request.continuesPrompt ? request.prompt : [];
+    // A grammar counts every byte, and what follows it has them all.
+    const behind = request.grammar ? 'text' : request.continuesPrompt ? request.prompt : [];
     for (let choice = 0; choice < request.n; choice++) {
       const stops = new StopConditions({
         stop: request.stop,

@@ -1,7 +1,7 @@
 import os from 'node:os';
 import type { EngineSettings, ModelSettings } from '../config/schema.js';
 import { chooseDevice } from './choose-device.js';
-import type { BornClass, Device, DeviceInfo, PrecisionClass } from './device/device.js';
+import type { BornClass, Device, DeviceInfo, HeldClass, PrecisionClass } from './device/device.js';
 import {
   chunkPages,
   cpuInfo,
@@ -73,6 +73,7 @@ export async function openDeviceFor(
       maxStepTokens,
       maxSequenceTokens: partitions?.mostHeld ?? contextOf(spec, engine),
       ...selectionOf(engine),
+      ...(partitions && { farBytes: farBytes(spec, engine, partitions) }),
       compute:
         choice.kind === 'cuda'
           ? { kind: 'cuda', gpu: choice.gpu, memoryFraction: choice.memoryFraction }
@@ -124,16 +125,17 @@ function packedForm(engine: EngineSettings): PackedForm | undefined {
 
 /** How the settings hold sequences of any length; undefined where they do not. */
 export function partitionRule(engine: EngineSettings): PartitionRule | undefined {
-  return engine.kv === 'pack' ? partitionsOf(engine) : undefined;
+  return engine.kv === 'pack' ? partitionsOf(engine, engine.packFarTokens) : undefined;
 }
 
-function partitionsOf(engine: EngineSettings): PartitionRule {
+function partitionsOf(engine: EngineSettings, farTokens = 0): PartitionRule {
   const { packSinkTokens, packRecentTokens, packMidTokens, packTopPages } = engine;
   return new PartitionRule(
     {
       sinkTokens: packSinkTokens,
       recentTokens: packRecentTokens,
       midTokens: packMidTokens,
+      farTokens,
       topPages: packTopPages,
     },
     pageTokens,
@@ -149,11 +151,21 @@ function selectionOf(engine: EngineSettings): Pick<NativeDeviceSettings, 'select
   return { selection: { sinkPages: sinkTokens / pageTokens, topPages, afterDrop: pressed !== undefined } };
 }
 
-/** What a token sees lies closed up, and must be within what the model was trained on. */
+/**
+ * What a token sees lies closed up, and must be within what the model was trained on. As many pages as it chooses are in
+ * mid: far ones are there to be passed by.
+ */
 function checkSeen(
   { contextLength }: ModelSpec,
-  { mostSeen, sinkTokens, recentTokens, stride, topPages }: PartitionRule,
+  { mostSeen, sinkTokens, recentTokens, midTokens, farTokens, stride, topPages }: PartitionRule,
 ) {
+  if (farTokens > 0 && midTokens < topPages * pageTokens) {
+    throw new EngineError(
+      'invalid_request',
+      `With --pack-far-tokens a sequence must hold as many tokens in mid as its tokens choose there: raise ` +
+        `--pack-mid-tokens to ${topPages * pageTokens} or lower --pack-top-pages.`,
+    );
+  }
   if (mostSeen <= contextLength) return;
   throw new EngineError(
     'invalid_request',
@@ -214,14 +226,26 @@ function defaultKvBytes(spec: ModelSpec, engine: EngineSettings, kind: 'cpu' | '
   return kind === 'cuda' ? wanted : Math.min(wanted, Math.floor(os.freemem() * kvShareOfFreeMemory));
 }
 
+/** Host memory for the far pages of all sequences, within what may be used for them. */
+function farBytes(spec: ModelSpec, engine: EngineSettings, { farTokens }: PartitionRule): number {
+  const ofOne = blocksFor(farTokens, pageTokens) * blockBytes(spec, 'int4');
+  if (ofOne <= engine.packFarMemory) return Math.min(ofOne * engine.maxSequences, engine.packFarMemory);
+  throw new EngineError(
+    'invalid_request',
+    `The ${farTokens} far tokens of one sequence take ${ofOne} bytes of host memory, and --pack-far-memory allows ` +
+      `${engine.packFarMemory}. Raise it, or lower --pack-far-tokens.`,
+  );
+}
+
 /** The partitions of so many sequences, and the room to pack in. */
 function partitionBytes(spec: ModelSpec, rule: PartitionRule, sequences: number): number {
-  const of = (precision: PrecisionClass) => blockBytes(spec, precision);
-  const classBlockBytes = { bf16: of('bf16'), int8: of('int8'), int4: of('int4'), int2: of('int2') };
+  const of = (name: HeldClass) => blockBytes(spec, name);
+  const packed = { int4: of('int4'), int2: of('int2'), far: of('far') };
+  const classBlockBytes = { bf16: of('bf16'), int8: of('int8'), ...packed };
   const sizes = { blockBytes: classBlockBytes.bf16, classBlockBytes, chunkPages: chunkPages() };
   const blocks = mostBlocks(sizes, rule, Number.POSITIVE_INFINITY) * sequences;
   const chunkBlocks = Math.ceil(sizes.chunkPages / spec.layers);
-  const room = partitionRoom({ ...sizes, chunkBlocks, totalBlocks: Number.POSITIVE_INFINITY });
+  const room = partitionRoom({ ...sizes, chunkBlocks, totalBlocks: Number.POSITIVE_INFINITY }, rule);
   return (blocks + room) * sizes.blockBytes;
 }
 
@@ -239,15 +263,16 @@ function unpackedBytes(spec: ModelSpec, engine: EngineSettings): number {
 
 /**
  * See native/kv/page-format.h: codes of K and V; for int8 a float32 scale a token, head and of each; for packed classes
- * two bf16 a token for V and two a channel for K.
+ * two bf16 a token for V and two a channel for K. Of a far page the latter and an address.
  */
-function blockBytes(spec: ModelSpec, precision: PrecisionClass): number {
+function blockBytes(spec: ModelSpec, name: HeldClass): number {
   const elements = 2 * pageTokens * spec.headDim;
   const headBytes = {
     bf16: elements * 2,
     int8: elements + 2 * pageTokens * 4,
     int4: elements / 2 + 4 * (pageTokens + spec.headDim),
     int2: elements / 4 + 4 * (pageTokens + spec.headDim),
+    far: 4 * spec.headDim,
   };
-  return spec.layers * spec.kvHeads * headBytes[precision];
+  return spec.layers * (spec.kvHeads * headBytes[name] + (name === 'far' ? 64 : 0));
 }

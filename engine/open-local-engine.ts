@@ -149,12 +149,12 @@ function hasCoreToSpare({ kind, units }: DeviceInfo): boolean {
 /** Refuses partitions that the memory cannot hold once. */
 async function checkHolds(device: Device, rule: PartitionRule): Promise<void> {
   const { kv } = device;
-  const blocks = mostBlocks(kv, rule, longestSession) + partitionRoom(kv);
+  const blocks = mostBlocks(kv, rule, longestSession) + partitionRoom(kv, rule);
   if (blocks <= kv.totalBlocks) return;
   await device.close();
   throw new EngineError(
     'invalid_request',
     `The partitions of one sequence under --kv pack take up to ${blocks * kv.blockBytes} bytes, and the KV cache has ` +
-      `${kv.totalBlocks * kv.blockBytes}. Lower --pack-mid-tokens or --pack-recent-tokens, or raise --kv-memory.`,
+      `${kv.totalBlocks * kv.blockBytes}. Lower --pack-mid-tokens, --pack-far-tokens or --pack-recent-tokens, or raise --kv-memory.`,
   );
 }

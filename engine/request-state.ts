@@ -24,7 +24,7 @@ export class RequestState {
   ended = false;
   cachedTokens = 0;
   completionTokens = 0;
-  #kv: KvUsage = { tokens: 0, droppedTokens: 0, bytes: 0, layers: [] };
+  #kv: KvUsage = { tokens: 0, droppedTokens: 0, farTokens: 0, bytes: 0, layers: [] };
   /** NaN until it happened. */
   startedMs = Number.NaN;
   firstTokenMs = Number.NaN;
@@ -57,11 +57,12 @@ export class RequestState {
   }
 
   /** Of a sequence that has ended. */
-  addKv({ tokens, droppedTokens, bytes, layers }: KvUsage): void {
+  addKv({ tokens, droppedTokens, farTokens, bytes, layers }: KvUsage): void {
     const { layers: before } = this.#kv;
     this.#kv = {
       tokens: this.#kv.tokens + tokens,
       droppedTokens: this.#kv.droppedTokens + droppedTokens,
+      farTokens: this.#kv.farTokens + farTokens,
       bytes: this.#kv.bytes + bytes,
       layers: layers.map(({ high, all }, layer) => ({
         high: high + (before[layer]?.high ?? 0),

@@ -18,6 +18,8 @@ export class Sequence implements Work {
   computedTokens = 0;
   /** So many lie in pages that were converted: its first ones, or those of its mid partition. */
   packedTokens = 0;
+  /** So many of these, its oldest packed ones, are far. */
+  farTokens = 0;
   /** So many, of those that were computed, are held no more; the counts of packed tokens do not have them. */
   droppedTokens = 0;
   /** So many lie in pages of the form that it is packed into now, which are made but perhaps not due yet. */
@@ -79,6 +81,7 @@ export class Sequence implements Work {
   forget(): void {
     this.computedTokens = 0;
     this.packedTokens = 0;
+    this.farTokens = 0;
     this.droppedTokens = 0;
     this.convertedTokens = 0;
     this.rung = 0;

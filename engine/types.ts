@@ -1,6 +1,6 @@
 import type { PressureLevel } from '../config/kv-pressure.js';
 import type { EngineSettings } from '../config/schema.js';
-import type { DeviceInfo, PrecisionClass } from './device/device.js';
+import type { DeviceInfo, HeldClass, PrecisionClass } from './device/device.js';
 import type { EngineError } from './errors.js';
 import type { CompiledGrammar } from './grammar/compile.js';
 import type { LayerPages } from './kv/page-counts.js';
@@ -55,7 +55,7 @@ export interface GenerateRequest {
   readonly shownSpecialTokens?: readonly number[];
   /**
    * Whether the answer goes on with the text of the prompt. If not it is a text of its own, of which tokenizers that begin
-   * texts with a space drop that.
+   * texts with a space drop that; but none that follows a grammar, which counts it.
    */
   readonly continuesPrompt?: boolean;
   /** What every choice has to follow. Where it ends the choice ends, with one of the model's end tokens. */
@@ -135,6 +135,8 @@ export interface KvUsage {
   readonly tokens: number;
   /** Of these, those that were given up: of a sequence that is longer than its partitions. */
   readonly droppedTokens: number;
+  /** And those whose pages lie in host memory, of which `bytes` has what is left of them in KV memory. */
+  readonly farTokens: number;
   readonly bytes: number;
   /** Of the pages that were packed, by layer; empty where nothing was, or all of them alike. */
   readonly layers: readonly LayerPages[];
@@ -174,7 +176,7 @@ export interface EngineStats {
   readonly kvBlocksUsed: number;
   readonly kvBlockBytes: number;
   /** Of the pages in use. */
-  readonly kvHeldBytes: Readonly<Record<PrecisionClass, number>>;
+  readonly kvHeldBytes: Readonly<Record<HeldClass, number>>;
   /** Blocks that were packed into the class of `--kv`. */
   readonly kvPackedBlocks: number;
   /** Tokens that endless sequences have given up. */
@@ -183,6 +185,8 @@ export interface EngineStats {
   readonly kvPages?: readonly LayerPages[];
   /** In host memory, of sequences that gave way. */
   readonly kvSwappedBytes: number;
+  /** In host memory, of far pages. */
+  readonly kvFarBytes: number;
   readonly cache: CacheStats;
   /** Absent where the model reads no images. */
   readonly images?: ImageStats;

@@ -45,6 +45,13 @@ export class Generation {
     this.#close();
   }
 
+  /** The body that it is of is refused. What nothing came of is not charged. */
+  withdraw(): void {
+    if (!this.#open) return;
+    if (this.#times) this.#giveBackUnanswered();
+    this.cancel();
+  }
+
   /** The reader does not keep up: decode no more until it does. */
   pause(): void {
     if (!this.#open || this.#stalledSince !== undefined) return;
@@ -86,10 +93,14 @@ export class Generation {
       case 'error':
         this.#reason = 'error';
         // What the engine would not take, or lost before anything came of it, is not charged.
-        if (this.#lastTokenAt.size === 0) this.key.giveBackPrompt(this.request.prompt.length);
+        this.#giveBackUnanswered();
         this.#close();
         break;
     }
+  }
+
+  #giveBackUnanswered(): void {
+    if (this.#lastTokenAt.size === 0) this.key.giveBackPrompt(this.request.prompt.length);
   }
 
   #close(): void {

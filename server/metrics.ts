@@ -97,6 +97,7 @@ export class Metrics {
       this.#set('kv_class_bytes', 'Bytes of KV pages in use, by precision class.', ofClass, { class: name });
     }
     this.#set('kv_packed_blocks_total', 'KV blocks that were packed to int4 or int2.', stats.kvPackedBlocks);
+    this.#set('kv_far_bytes', 'Host memory that far pages hold under --kv pack.', stats.kvFarBytes);
     const droppedHelp = 'Tokens that endless sequences have given up.';
     this.#set('kv_dropped_tokens_total', droppedHelp, stats.kvDroppedTokens);
     for (const [layer, { high, all }] of (stats.kvPages ?? []).entries()) {

@@ -84,6 +84,6 @@ export class PromptRun {
 
   #fail(error: unknown): void {
     this.#reject(error);
-    for (const generation of this.#generations) generation.cancel();
+    for (const generation of this.#generations) generation.withdraw();
   }
 }

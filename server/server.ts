@@ -7,6 +7,7 @@ import type { Engine } from '../engine/index.js';
 import { createApp } from './app.js';
 import { answerClientErrors } from './client-errors.js';
 import { limitConnections } from './connection-limit.js';
+import { IncomingRequest } from './incoming-request.js';
 import { KeyRing } from './keys/key-ring.js';
 import { readKeys } from './keys/read-keys.js';
 import { Metrics } from './metrics.js';
@@ -40,6 +41,11 @@ const usualRetrySeconds = 30;
 /** Longest that a client may take to send a request's headers, and the whole of it. */
 const headersTimeoutMs = 10_000;
 const requestTimeoutMs = 120_000;
+/**
+ * How long a connection stays open for another request: longer than nginx and the load balancers of clouds keep one to use it
+ * again (60 s), since a request that meets the end of its connection is lost.
+ */
+const keepAliveMs = 75_000;
 
 /**
  * Listens at once, and answers 503 until `serve` brings a model. Rejects if the address or the file of responses cannot
@@ -50,12 +56,17 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
   const store = await ResponseStore.open(settings.server);
   const service = new Service(settings, new Metrics(), logger, keys, store);
   const http = createServer(
-    { headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs },
+    {
+      headersTimeout: headersTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      keepAliveTimeout: keepAliveMs,
+      IncomingMessage: IncomingRequest,
+    },
     createApp(service),
   );
-  answerClientErrors(http, service.metrics);
-  limitConnections(http, service.metrics, settings.server.maxConnections);
   const answers = new OpenAnswers(http);
+  answerClientErrors(http, answers, service.metrics);
+  limitConnections(http, service.metrics, settings.server.maxConnections);
   http.on('connection', (socket) => {
     service.metrics.httpConnections.inc();
     socket.on('close', () => service.metrics.httpConnections.dec());

@@ -33,7 +33,9 @@ export function serveWebSockets(server: Server, service: Service): () => void {
   });
   server.on('upgrade', (request, socket, head) => {
     const refuse = (status: string): void => {
-      socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+      // Or it would be open for as long as the client leaves its own half so.
+      const close = () => socket.destroy();
+      socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`, close);
     };
     socket.on('error', () => socket.destroy());
     // Not by `new URL`, which throws at what some clients send.

@@ -10,7 +10,7 @@ import type {
   DeviceInfo,
   EmbeddedRows,
   GrammarHandle,
-  PrecisionClass,
+  HeldClass,
   SlotSampling,
   StepResult,
   VocabularyBytes,
@@ -119,6 +119,8 @@ export interface NativeDeviceOptions {
   readonly kvPrecision: BornClass;
   /** Bytes of the KV arena, allocated once. */
   readonly kvBytes: number;
+  /** Bytes of host memory for far pages, allocated once; absent: there are none. */
+  readonly farBytes?: number;
   /** Take less where the device has less left beside the weights; else that is an error. */
   readonly kvMayShrink: boolean;
   readonly slots: number;
@@ -177,11 +179,14 @@ export interface NativeDevice {
     pageTokens: number;
     blockBytes: number;
     totalBlocks: number;
+    /** For which there is host memory. */
+    farBlocks: number;
     chunkPages: number;
     chunkBlocks: number;
-    classBlockBytes: Record<PrecisionClass, number>;
+    classBlockBytes: Record<HeldClass, number>;
   };
   kvFreeBlocks(): number;
+  kvFreeFarBlocks(): number;
   kvCompact(blocks: number): boolean;
   /** The class as its place in `pageClasses`. */
   kvReserve(slot: number, tokens: number, precision: number): boolean;
@@ -196,7 +201,7 @@ export interface NativeDevice {
   kvFinishConversion(slot: number): void;
   kvDropConversion(slot: number): void;
   kvDrop(slot: number, begin: number, end: number): void;
-  kvHeldBytes(): Record<PrecisionClass, number>;
+  kvHeldBytes(): Record<HeldClass, number>;
   /** The id is valid until `kvSwapIn` resolves to true or `kvDropSwapped`. */
   kvSwapOut(slot: number): Promise<{ id: number; tokens: number; bytes: number }>;
   kvSwapIn(slot: number, id: number): Promise<boolean>;

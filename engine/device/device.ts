@@ -241,9 +241,14 @@ const precisionClasses = ['bf16', 'int8', 'int4', 'int2'] as const;
 export type PrecisionClass = (typeof precisionClasses)[number];
 /** Classes that tokens are computed into. */
 export type BornClass = 'bf16' | 'int8';
-/** What a page may become: of a class, or `none`: given up, so that nobody sees its tokens any more. */
-export const pageClasses = [...precisionClasses, 'none'] as const;
+/**
+ * What a page may become: of a class; `far`: an int4 page in host memory, of which KV memory has only what it takes to choose
+ * it or pass it by; `none`: given up, so that nobody sees its tokens any more.
+ */
+export const pageClasses = [...precisionClasses, 'far', 'none'] as const;
 export type PageClass = (typeof pageClasses)[number];
+/** Pages that take KV memory. */
+export type HeldClass = Exclude<PageClass, 'none'>;
 
 /**
  * KV memory in *pages* of `pageTokens` tokens of one layer. A *block* is the pages of all layers for the same tokens;
@@ -257,14 +262,18 @@ export interface KvPool {
   /** Bytes of one block. */
   readonly blockBytes: number;
   /** The same of each class. */
-  readonly classBlockBytes: Readonly<Record<PrecisionClass, number>>;
+  readonly classBlockBytes: Readonly<Record<HeldClass, number>>;
   readonly totalBlocks: number;
+  /** Blocks that can be far at once: host memory is set aside for so many. */
+  readonly farBlocks: number;
   /** Pages of `precision` that lie together and serve one class at a time. */
   readonly chunkPages: number;
   /** The same in blocks, rounded up. */
   readonly chunkBlocks: number;
   /** Blocks that could be reserved now. */
   freeBlocks(): number;
+  /** Blocks that could become far now. */
+  freeFarBlocks(): number;
   /**
    * Memory serves one class by chunks, so the pages that sequences leave behind lie scattered over chunks that others still use.
    * Moves pages together until `blocks` more blocks are free, but for those of slots that are in a step or a swap, or being
@@ -272,7 +281,7 @@ export interface KvPool {
    */
   compact(blocks: number): boolean;
   /** Bytes of the pages in use, by class. */
-  heldBytes(): Readonly<Record<PrecisionClass, number>>;
+  heldBytes(): Readonly<Record<HeldClass, number>>;
   /**
    * Make room so that the slot can hold `tokens` tokens in all, further blocks being of class `born`: the pool's if absent,
    * and none that is larger. False, and nothing changed, if memory is out. Also while a step of the slot is in flight, for
@@ -303,7 +312,8 @@ export interface KvPool {
   /**
    * Write the slot's full blocks [begin, end) again in other classes, on the thread that swaps: `classes` [end - begin,
    * layers] has each page's, as its place in `pageClasses`. Null, and nothing changed, if memory is out: for a while there
-   * are both forms. Pages of their class or a smaller one, and packed ones, stay as they are; `none` gives a page up.
+   * are both forms. Pages of their class or a smaller one, and packed ones, stay as they are, but that int4 ones become far
+   * where host memory has room for them; `none` gives a page up.
    * Meanwhile the slot runs steps and grows on its old pages, but must not be closed, swapped or forked. The last block may
    * be partly filled, where none of its pages becomes a packed one; then the slot runs no steps meanwhile. Once resolved,
    * `finishConversion` lets it go on with the new pages, or `dropConversion` gives those back; neither while a step of the

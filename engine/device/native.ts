@@ -161,6 +161,7 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped:
     ...native.kvInfo(),
     precision,
     freeBlocks: () => native.kvFreeBlocks(),
+    freeFarBlocks: () => native.kvFreeFarBlocks(),
     compact: (blocks) => native.kvCompact(blocks),
     reserve: (slot, tokens, born = precision) => native.kvReserve(slot, tokens, pageClasses.indexOf(born)),
     length: (slot) => native.kvLength(slot),

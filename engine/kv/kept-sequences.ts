@@ -10,6 +10,7 @@ interface KeptSequence {
   readonly tokens: Int32Array;
   readonly droppedTokens: number;
   readonly packedTokens: number;
+  readonly farTokens: number;
   readonly packedBytes: number;
   /** Published, in the order of its page table. */
   readonly blocks: Int32Array;
@@ -55,13 +56,14 @@ export class KeptSequences {
 
   /** Keeps what an ended sequence's slot holds, with its share of the prefix cache. The slot is closed next. */
   keep(sequence: Sequence): void {
-    const { slot, computedTokens, droppedTokens, packedTokens, packedBytes, path } = sequence;
+    const { slot, computedTokens, droppedTokens, packedTokens, farTokens, packedBytes, path } = sequence;
     const { pageTokens } = this.rule;
     const pages = Math.floor(computedTokens / pageTokens);
     const kept: KeptSequence = {
       tokens: sequence.identity.view(0, pages * pageTokens),
       droppedTokens,
       packedTokens,
+      farTokens,
       packedBytes,
       blocks: Int32Array.from({ length: pages - droppedTokens / pageTokens }, (_, index) =>
         this.kv.publish(slot, index),
@@ -97,18 +99,28 @@ export class KeptSequences {
 
   /** The sequence, whose slot is empty, goes on there; nobody else does. */
   take(sequence: Sequence, { kept, tokens }: Continuation): void {
-    const { droppedTokens, packedTokens, packedBytes, blocks, path } = kept;
+    const { droppedTokens, packedTokens, farTokens, packedBytes, blocks, path } = kept;
     const used = (tokens - droppedTokens) / this.rule.pageTokens;
     this.kv.attach(sequence.slot, blocks.subarray(0, used), droppedTokens);
     this.kv.unpublish(blocks);
     this.#forget(kept);
-    Object.assign(sequence, { computedTokens: tokens, droppedTokens, packedTokens, packedBytes, path });
+    const held = { droppedTokens, packedTokens, farTokens, packedBytes, path };
+    Object.assign(sequence, { computedTokens: tokens, ...held });
   }
 
   /** Gives up the sequence that ended first, but for `spared`. False if there is none. */
   evict(spared?: KeptSequence): boolean {
+    return this.#evictFirst((kept) => kept !== spared);
+  }
+
+  /** The same of those that have far pages. */
+  evictFar(spared?: KeptSequence): boolean {
+    return this.#evictFirst((kept) => kept !== spared && kept.farTokens > 0);
+  }
+
+  #evictFirst(may: (kept: KeptSequence) => boolean): boolean {
     for (const kept of this.#kept) {
-      if (kept === spared) continue;
+      if (!may(kept)) continue;
       this.kv.unpublish(kept.blocks);
       this.onLeft(kept.path);
       this.#evictedBytes += this.#ownBytes(kept);

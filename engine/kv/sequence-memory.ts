@@ -94,7 +94,17 @@ export class SequenceMemory implements Memory<Sequence> {
     }
     if (partitions) {
       const rule = partitions;
-      this.#partitions = new SequencePartitions({ kv, layers, rule, cache, share, vacate, onPacked });
+      const vacateFar = () => this.#vacateFar();
+      this.#partitions = new SequencePartitions({
+        kv,
+        layers,
+        rule,
+        cache,
+        share,
+        vacate,
+        vacateFar,
+        onPacked,
+      });
       if (cache) this.#kept = new KeptSequences(kv, rule, (path) => cache.leave(path));
     }
     this.#compression = this.#packing ?? this.#partitions;
@@ -180,7 +190,8 @@ export class SequenceMemory implements Memory<Sequence> {
     const most = this.#mostBlocks(sequence, sequence.tokenCount + reserveTokens) + this.#packRoom;
     const continuation = this.#continuation(sequence);
     if (continuation) {
-      if (this.free.make(most - this.#kept!.blocksOf(continuation), continuation)) {
+      const isRoom = this.free.make(most - this.#kept!.blocksOf(continuation), continuation);
+      if (isRoom && this.#makeFar(sequence, continuation)) {
         this.#slots.give(sequence);
         this.#kept!.take(sequence, continuation);
         this.#cache!.count(sequence.tokenCount, continuation.tokens);
@@ -191,7 +202,7 @@ export class SequenceMemory implements Memory<Sequence> {
     }
     const path = this.sharing.match(sequence);
     const idle = path.filter((node) => node.users === 0).length;
-    if (!this.free.make(most - path.length + idle)) return false;
+    if (!this.free.make(most - path.length + idle) || !this.#makeFar(sequence)) return false;
     this.#slots.give(sequence);
     if (path.length > 0) {
       this.#kv.attach(
@@ -232,6 +243,20 @@ export class SequenceMemory implements Memory<Sequence> {
     to.saliency = from.saliency?.copy();
     this.#cache?.share(to.path);
     return true;
+  }
+
+  /** Whether host memory has, or can have, a place for each page of the sequence's that is to be far. */
+  #makeFar(sequence: Sequence, from?: Continuation): boolean {
+    const partitions = this.#partitions;
+    while (partitions && partitions.missingFarBlocks(sequence, from?.kept.farTokens ?? 0) > 0) {
+      if (!this.#vacateFar(from)) return false;
+    }
+    return true;
+  }
+
+  /** What of host memory far pages hold that nobody runs on. False if that is none. */
+  #vacateFar(spared?: Continuation): boolean {
+    return (this.#kept?.evictFar(spared?.kept) ?? false) || this.swapped.evictFar();
   }
 
   /** Where the sequence can go on that others have left, behind what the cache itself has. */
@@ -336,6 +361,14 @@ export class SequenceMemory implements Memory<Sequence> {
 
   dropSwapped(sequence: Sequence): void {
     this.swapped.drop(sequence);
+  }
+
+  giveUpFar(sequence: Sequence, wanting: Sequence): boolean {
+    const missing = this.#partitions?.missingFarBlocks(wanting, wanting.farTokens) ?? 0;
+    if (sequence.farTokens === 0 || missing <= 0) return false;
+    this.swapped.drop(sequence);
+    sequence.forget();
+    return true;
   }
 
   /** Whether its KV is kept for its session, as it has ended. */

@@ -36,11 +36,12 @@ export class SequenceSize {
 
   /** Bytes of one token's K and V in all layers, as a mean over those that its next rows attend to. */
   bytesPerToken(sequence: Sequence): number {
-    const { kv, packing } = this.options;
+    const { kv, packing, partitions } = this.options;
     const { packedTokens, packedBytes, unpackedTokens } = sequence;
     if (packedTokens === 0) return kv.blockBytes / kv.pageTokens;
     const seenPacked = this.#seenPacked(sequence);
-    const packed = packedBytes / packedTokens;
+    // Those that it sees are read whole, wherever they lie.
+    const packed = partitions ? kv.classBlockBytes.int4 / kv.pageTokens : packedBytes / packedTokens;
     const unpacked = kv.classBlockBytes[packing?.bornClass(sequence) ?? kv.precision] / kv.pageTokens;
     return (seenPacked * packed + unpackedTokens * unpacked) / (seenPacked + unpackedTokens);
   }
@@ -54,12 +55,13 @@ export class SequenceSize {
   /** What the sequence's KV has come to. */
   usageOf(sequence: Sequence): KvUsage {
     const { layers, form } = this.options;
-    const { computedTokens, droppedTokens, packedClasses } = sequence;
+    const { computedTokens, droppedTokens, farTokens, packedClasses } = sequence;
     const pages = form && new PageCounts(layers, form);
     for (const key of packedClasses) pages?.add(classesOf(key, layers));
     return {
       tokens: computedTokens,
       droppedTokens,
+      farTokens,
       bytes: this.heldBytes(sequence),
       layers: pages?.byLayer ?? [],
     };

@@ -5,7 +5,7 @@ import type { Sequence } from '../sequence.js';
 /** What of a sequence's tokens is computed, and lies in host memory. */
 export type ParkedKv = { readonly swapped: SwappedKv } & Pick<
   Sequence,
-  'computedTokens' | 'packedTokens' | 'droppedTokens' | 'packedBytes'
+  'computedTokens' | 'packedTokens' | 'farTokens' | 'droppedTokens' | 'packedBytes'
 >;
 
 /**
@@ -71,11 +71,9 @@ export class Session {
 
   /** The sequence goes on; what was parked is for it to take. */
   continueWith(sequence: Sequence): ParkedKv | undefined {
-    const parked = this.#parked;
-    this.#parked = undefined;
     this.#isBeginning = false;
     this.#sequence = sequence;
-    return parked;
+    return this.unpark();
   }
 
   /** These belong to its tokens from now on. */
@@ -94,13 +92,18 @@ export class Session {
   /** Nobody goes on with it; what is parked is for the caller to drop. */
   close(): ParkedKv | undefined {
     this.#isClosed = true;
-    const parked = this.#parked;
-    this.#parked = undefined;
-    return parked;
+    return this.unpark();
   }
 
   /** Keeps the KV of its sequence, which has ended. */
   park(parked: ParkedKv): void {
     this.#parked = parked;
+  }
+
+  /** Goes on without what was parked, which is for the caller to drop. */
+  unpark(): ParkedKv | undefined {
+    const parked = this.#parked;
+    this.#parked = undefined;
+    return parked;
   }
 }

@@ -1,10 +1,12 @@
 import type { KvPool, SwappedKv } from '../device/device.js';
 import type { Sequence } from '../sequence.js';
-import type { ParkedKv } from './session.js';
+import type { ParkedKv, Session } from './session.js';
 
 /** Sequences whose KV is in host memory, or on its way there or back, and what of ended ones is parked for their sessions. */
 export class SwappedSequences {
   readonly #there = new Map<Sequence, SwappedKv>();
+  /** Of those with far pages, whose session each is, in the order in which they were parked. */
+  readonly #parkedFar = new Map<ParkedKv, Session>();
   #bytes = 0;
   #copies = 0;
 
@@ -68,23 +70,38 @@ export class SwappedSequences {
     const { session } = sequence.request;
     if (swapped && session && !session.isClosed && sequence.phase === 'ended') {
       this.#there.delete(sequence);
-      const { computedTokens, packedTokens, droppedTokens, packedBytes } = sequence;
-      session.park({ swapped, computedTokens, packedTokens, droppedTokens, packedBytes });
+      const { computedTokens, packedTokens, farTokens, droppedTokens, packedBytes } = sequence;
+      const parked = { swapped, computedTokens, packedTokens, farTokens, droppedTokens, packedBytes };
+      session.park(parked);
+      if (farTokens > 0) this.#parkedFar.set(parked, session);
     } else {
       this.#release(sequence);
     }
   }
 
   /** The sequence takes over what its session has parked. */
-  unpark(sequence: Sequence, { swapped, ...computed }: ParkedKv): void {
+  unpark(sequence: Sequence, parked: ParkedKv): void {
+    const { swapped, ...computed } = parked;
+    this.#parkedFar.delete(parked);
     Object.assign(sequence, computed);
     this.#there.set(sequence, swapped);
   }
 
   /** Nobody will go on with it. */
-  dropParked({ swapped }: ParkedKv): void {
-    this.#bytes -= swapped.bytes;
-    swapped.release();
+  dropParked(parked: ParkedKv): void {
+    this.#parkedFar.delete(parked);
+    this.#bytes -= parked.swapped.bytes;
+    parked.swapped.release();
+  }
+
+  /** Drops, of what is parked and has far pages, the first. False if there is none. */
+  evictFar(): boolean {
+    for (const [parked, session] of this.#parkedFar) {
+      session.unpark();
+      this.dropParked(parked);
+      return true;
+    }
+    return false;
   }
 
   #release(sequence: Sequence): void {

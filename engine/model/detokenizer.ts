@@ -66,9 +66,12 @@ export class Detokenizer {
     return bytes.toString('utf8', leadingSpacesOf(bytes, this.#leadingSpaces));
   }
 
-  stream(shownSpecials: ReadonlySet<number> | 'all' = new Set(), behind: Iterable<number> = []): TokenStream {
+  stream(
+    shownSpecials: ReadonlySet<number> | 'all' = new Set(),
+    behind: Iterable<number> | 'text' = [],
+  ): TokenStream {
     let held = new Uint8Array(0);
-    let spacesToDrop = this.#leadingSpaces;
+    let spacesToDrop = behind === 'text' ? 0 : this.#leadingSpaces;
     const shown = (text: string) => {
       if (spacesToDrop === 0 || text === '') return text;
       let spaces = 0;
@@ -99,7 +102,7 @@ export class Detokenizer {
       },
     };
     // Only at the beginning of it all are there spaces to drop, so the first few ids tell.
-    for (const id of behind) {
+    for (const id of behind === 'text' ? [] : behind) {
       if (spacesToDrop === 0) break;
       stream.push(id);
       stream.end();

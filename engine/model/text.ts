@@ -15,9 +15,9 @@ export interface Tokenizer {
   isSpecial(id: number): boolean;
   /**
    * Incremental decoding. All `push` results and `end` together equal `decode` of the whole, skipping specials but those
-   * in `shown`; or what `decode` has more with them, where their text goes on behind that of other ids.
+   * in `shown`; or what `decode` has more with them, where their text goes on behind that of other ids, or behind any text.
    */
-  stream(shown?: ReadonlySet<number> | 'all', behind?: Iterable<number>): TokenStream;
+  stream(shown?: ReadonlySet<number> | 'all', behind?: Iterable<number> | 'text'): TokenStream;
 }
 
 export interface TokenStream {

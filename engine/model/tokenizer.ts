@@ -76,7 +76,7 @@ class TextTokenizer implements Tokenizer {
     return this.detokenizer.isSpecial(id);
   }
 
-  stream(shown?: ReadonlySet<number> | 'all', behind?: Iterable<number>) {
+  stream(shown?: ReadonlySet<number> | 'all', behind?: Iterable<number> | 'text') {
     return this.detokenizer.stream(shown, behind);
   }
 }

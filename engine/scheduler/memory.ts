@@ -75,4 +75,9 @@ export interface Memory<W> {
   swapIn(work: W, reserveTokens: number): boolean;
   /** The copy in host memory is not needed any more. */
   dropSwapped(work: W): void;
+  /**
+   * Gives up all that a swapped sequence has computed, if it keeps pages in host memory and there is too little of that for
+   * `wanting`. False, and nothing changed, if not.
+   */
+  giveUpFar(work: W, wanting: W): boolean;
 }

@@ -61,17 +61,22 @@ export class Room<W extends Work> {
   pack(work: W): void {
     if (work.paused || !this.memory.mustPack(work)) {
       this.memory.pack(work);
-    } else if (!this.#press(work, () => this.memory.pack(work)) && this.#isLone(work)) {
-      // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order.
-      this.#reordered = work;
-      this.#preempt(work);
+      return;
     }
+    const isPacked = this.#withFar(work, () => this.#press(work, () => this.memory.pack(work)));
+    if (isPacked || !this.#isLone(work)) return;
+    // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order. Or an
+    // older one in host memory keeps there what it needs, and can go on when it has left.
+    this.#reordered = work;
+    this.#preempt(work);
   }
 
   /** A slot for a sequence that waits, unless one before it needs the memory, or leaves what it begins with in a moment. */
   admit(work: W): boolean {
     if (this.#mustYield(work) || this.#nextToReturn() || this.memory.mustAwait(work)) return false;
-    return this.#withPausedOut(() => this.memory.admit(work, this.#reserveFor(work)));
+    return this.#withFar(work, () =>
+      this.#withPausedOut(() => this.memory.admit(work, this.#reserveFor(work))),
+    );
   }
 
   /** Swapped sequences come back in order of arrival, before anyone new starts. */
@@ -201,6 +206,25 @@ export class Room<W extends Work> {
       if (!youngest || work.serial > youngest.serial) youngest = work;
     }
     return youngest !== undefined && youngest.serial > keep.serial && this.#preempt(youngest);
+  }
+
+  /** What is swapped keeps its far pages: those that came later, or are paused, start anew where these are in the way. */
+  #withFar(work: W, attempt: () => boolean): boolean {
+    let isDone = attempt();
+    while (!isDone && this.#takeFarFromSwapped(work)) isDone = attempt();
+    return isDone;
+  }
+
+  #takeFarFromSwapped(keep: W): boolean {
+    for (const work of this.#swapped.toReversed()) {
+      if (!work.paused && work.serial < keep.serial) continue;
+      if (!this.memory.giveUpFar(work, keep)) continue;
+      this.#forget(work);
+      work.phase = 'waiting';
+      this.residents.mustStartAnew(work);
+      return true;
+    }
+    return false;
   }
 
   /** True if memory came free at once; a copy frees it at its end. */

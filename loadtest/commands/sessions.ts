@@ -19,6 +19,7 @@ interface SessionsOptions {
   sinkTokens?: number;
   recentTokens?: number;
   midTokens?: number;
+  farTokens?: number;
   topPages?: number;
   cores?: number;
   json?: string;
@@ -42,6 +43,7 @@ export function sessionsCommand(argv: readonly string[]): Command {
     .option('--sink-tokens <n>', 'as --pack-sink-tokens of "tandem serve"', wholeNumber(1))
     .option('--recent-tokens <n>', 'as --pack-recent-tokens', wholeNumber(1))
     .option('--mid-tokens <n>', 'as --pack-mid-tokens', wholeNumber(1))
+    .option('--far-tokens <n>', 'as --pack-far-tokens', wholeNumber(0))
     .option('--top-pages <n>', 'as --pack-top-pages', wholeNumber(1))
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
     .option('--json <file>', 'write the rows to a file')
@@ -69,6 +71,7 @@ async function runSessions(
         packSinkTokens: options.sinkTokens,
         packRecentTokens: options.recentTokens,
         packMidTokens: options.midTokens,
+        packFarTokens: options.farTokens,
         packTopPages: options.topPages,
         cores: options.cores,
       },

@@ -99,6 +99,14 @@ export const sections: Readonly<Record<string, Section>> = {
       'read on one core, and facts that it told are asked for. Baseline is the stretch in which the last of the partitions ' +
       'becomes full. The model was trained on 2048 tokens; sink, mid and recent hold 17,000, and what is further back is dropped.',
   },
+  'sessions-far': {
+    title: 'Endless sessions with far tokens',
+    about:
+      'As above, with `--pack-far-tokens 114688`: between sink and recent a sequence holds 131,072 tokens, of which KV memory has ' +
+      'the newest 16,384, and of the others the outlines ([what that is](kv-cache.md#far-tokens)). What is dropped is further ' +
+      'back than all that is asked for. Each token passes by the outlines of all far pages, so on a processor steps become ' +
+      'longer until far is full.',
+  },
   summaries: {
     title: 'Summaries of pages that are not selected',
     about:

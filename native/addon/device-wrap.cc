@@ -10,11 +10,11 @@
 namespace tandem::addon {
 namespace {
 
-// A number for each precision class, by name.
+// A number for each class that takes KV memory, by name.
 template <class BytesOf>
 Napi::Object byClass(Napi::Env env, BytesOf bytesOf) {
   auto object = Napi::Object::New(env);
-  for (const PrecisionClass precision : kPrecisionClasses) {
+  for (const PrecisionClass precision : kHeldClasses) {
     object.Set(nameOf(precision), static_cast<double>(bytesOf(precision)));
   }
   return object;
@@ -45,6 +45,7 @@ Napi::Function DeviceWrap::define(Napi::Env env) {
                       InstanceMethod("closeSlot", &DeviceWrap::closeSlot),
                       InstanceMethod("kvInfo", &DeviceWrap::kvInfo),
                       InstanceMethod("kvFreeBlocks", &DeviceWrap::kvFreeBlocks),
+                      InstanceMethod("kvFreeFarBlocks", &DeviceWrap::kvFreeFarBlocks),
                       InstanceMethod("kvCompact", &DeviceWrap::kvCompact),
                       InstanceMethod("kvReserve", &DeviceWrap::kvReserve),
                       InstanceMethod("kvLength", &DeviceWrap::kvLength),
@@ -207,6 +208,7 @@ Napi::Value DeviceWrap::kvInfo(const Napi::CallbackInfo& info) {
     object.Set("pageTokens", kPageTokens);
     object.Set("blockBytes", static_cast<double>(kv.blockBytes()));
     object.Set("totalBlocks", static_cast<double>(kv.totalBlocks()));
+    object.Set("farBlocks", static_cast<double>(kv.farBlocks()));
     object.Set("chunkPages", static_cast<double>(kChunkPages));
     object.Set("chunkBlocks", static_cast<double>(kv.chunkBlocks()));
     object.Set("classBlockBytes",
@@ -225,6 +227,12 @@ Napi::Value DeviceWrap::kvHeldBytes(const Napi::CallbackInfo& info) {
 Napi::Value DeviceWrap::kvFreeBlocks(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     return Napi::Number::New(info.Env(), static_cast<double>(device().kv().freeBlocks()));
+  });
+}
+
+Napi::Value DeviceWrap::kvFreeFarBlocks(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return Napi::Number::New(info.Env(), static_cast<double>(device().kv().freeFarBlocks()));
   });
 }
 

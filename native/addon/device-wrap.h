@@ -35,6 +35,7 @@ class DeviceWrap : public Napi::ObjectWrap<DeviceWrap> {
   void closeSlot(const Napi::CallbackInfo& info);
   Napi::Value kvInfo(const Napi::CallbackInfo& info);
   Napi::Value kvFreeBlocks(const Napi::CallbackInfo& info);
+  Napi::Value kvFreeFarBlocks(const Napi::CallbackInfo& info);
   Napi::Value kvCompact(const Napi::CallbackInfo& info);
   Napi::Value kvReserve(const Napi::CallbackInfo& info);
   Napi::Value kvLength(const Napi::CallbackInfo& info);

@@ -168,6 +168,7 @@ OpenOptions readOpenOptions(Napi::Object object) {
   device.kvPrecision = readEnum<PrecisionClass>(
       object, "kvPrecision", {{"bf16", PrecisionClass::bf16}, {"int8", PrecisionClass::int8}});
   device.kvBytes = readInteger<std::size_t>(object, "kvBytes");
+  if (!object.Get("farBytes").IsUndefined()) device.farBytes = readInteger<std::size_t>(object, "farBytes");
   device.slots = readInteger<int>(object, "slots");
   device.maxStepTokens = readInteger<int>(object, "maxStepTokens");
   device.maxSequenceTokens = readInteger<std::int64_t>(object, "maxSequenceTokens");

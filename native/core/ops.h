@@ -75,8 +75,8 @@ enum class WeightLayout : std::uint8_t {
 };
 
 // The cached keys and values that one entry of a step attends to, in one layer. `pages[i]` holds the tokens
-// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`; null
-// where its class is `none`: then nobody sees them.
+// [i * pageTokens, (i + 1) * pageTokens) in the format of kv/page-format.h, in the class `classes[i]`; the
+// outline of a far page, which leads to them; null where its class is `none`: then nobody sees them.
 struct KvView {
   PageFormat format;
   std::span<std::byte* const> pages;
@@ -95,12 +95,13 @@ struct KvTable {
   std::span<const std::vector<PrecisionClass>> classes;
 };
 
-// A full page that is to be written again in another class.
+// A full page that is to be written again in another class; an int4 one as `far`: then `to` is its outline.
 struct PageConversion {
   const std::byte* from = nullptr;
   std::byte* to = nullptr;
   PageFormat fromFormat;
   PageFormat toFormat;
+  std::byte* detail = nullptr;  // where the bytes of a far page go, in memory of Backend::allocateFar
 };
 
 // One sequence's rows in a step: rows [row, row + count) of the activations are its tokens at the positions
@@ -295,7 +296,7 @@ class Ops {
 
   // Writes full pages again in another class: bf16 -> int8, int4 or int2; int8 -> int4 or int2. What a page
   // becomes depends on its own bytes alone, and is the same on every instruction set. NaN and infinity stay
-  // visible: what shares their scale turns NaN.
+  // visible: what shares their scale turns NaN. An int4 page becomes far by a copy of its bytes.
   virtual void requantize(std::span<const PageConversion> conversions) = 0;
 
   // out[i] = x[rows[i]]
@@ -391,6 +392,9 @@ class Backend {
   virtual std::int64_t logitRows() const = 0;
 
   virtual std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) = 0;
+
+  // Host memory for far pages, which ops read and write by its own addresses; aligned to 64 bytes.
+  virtual std::shared_ptr<std::byte> allocateFar(std::size_t bytes) = 0;
 
   // Bytes that are left for KV; 0 where the backend cannot tell.
   virtual std::size_t freeMemory() const = 0;

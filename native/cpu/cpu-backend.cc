@@ -13,6 +13,7 @@
 #include "cpu/matmul/matmul.h"
 #include "cpu/requantize/requantize.h"
 #include "cpu/unit-claims.h"
+#include "kv/host-memory.h"
 
 namespace tandem {
 namespace {
@@ -75,6 +76,11 @@ class CpuBackend final : public Backend {
   std::int64_t logitRows() const override { return 32; }
 
   std::unique_ptr<KvMemory> allocateKv(std::size_t bytes) override { return allocateHostKv(bytes); }
+
+  std::shared_ptr<std::byte> allocateFar(std::size_t bytes) override {
+    auto memory = std::make_shared<HostMemory>(bytes, "far pages; lower --pack-far-memory");
+    return {memory, memory->data()};
+  }
   std::size_t freeMemory() const override { return 0; }
 
   void requantize(std::span<const PageConversion> conversions) override {

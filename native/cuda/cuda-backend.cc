@@ -130,6 +130,13 @@ class CudaBackend final : public Backend {
     return std::make_unique<CudaKvMemory>(facts_.index, bytes, planned_);
   }
 
+  // What is pinned has one address for host and device.
+  std::shared_ptr<std::byte> allocateFar(std::size_t bytes) override {
+    useDevice(facts_.index);
+    auto memory = std::make_shared<PinnedMemory>(bytes, "far pages; lower --pack-far-memory");
+    return {memory, memory->data()};
+  }
+
   std::size_t freeMemory() const override {
     useDevice(facts_.index);
     const std::size_t free = deviceMemory().free;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/outline-pages.h"
 #include "cuda/requantize.h"
 
 namespace tandem::cuda {
@@ -11,6 +12,10 @@ namespace {
 constexpr std::size_t kAtOnce = 4096;
 
 constexpr const char* kListsPurpose = "lists of pages to convert";
+
+bool becomesFar(const PageConversion& conversion) {
+  return conversion.toFormat.precision == PrecisionClass::far;
+}
 
 }  // namespace
 
@@ -24,9 +29,14 @@ void PageConverter::convert(std::span<const PageConversion> conversions, Stream 
   validate(conversions, format);
   for (std::size_t begin = 0; begin < conversions.size(); begin += kAtOnce) {
     const auto part = conversions.subspan(begin, std::min(kAtOnce, conversions.size() - begin));
-    std::ranges::copy(part, host_.as<PageConversion>());
-    copyToDevice(device_.data(), host_.data(), part.size_bytes(), stream);
-    requantize({device_.as<PageConversion>(), static_cast<int>(part.size()), format}, stream);
+    const auto outlines = static_cast<int>(std::ranges::count_if(part, becomesFar)),
+               others = static_cast<int>(part.size()) - outlines;
+    auto* list = host_.as<PageConversion>();
+    std::ranges::partition_copy(part, list + others, list, becomesFar);
+    copyToDevice(device_.data(), list, part.size_bytes(), stream);
+    const auto* onDevice = device_.as<PageConversion>();
+    requantize({onDevice, others, format}, stream);
+    outlinePages({onDevice + others, outlines}, stream);
     synchronize(stream);  // the next part comes through the same memory
   }
 }

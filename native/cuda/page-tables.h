@@ -40,6 +40,13 @@ struct PageTables {
   TANDEM_ON_BOTH static PrecisionClass classOf(std::uint64_t entry) {
     return static_cast<PrecisionClass>(entry & 7);
   }
+  // The entry of the page itself: of a far one that of the int4 page which its outline names, in host memory
+  // that the device reads by the same address. `outlines`: their format.
+  TANDEM_ON_BOTH static std::uint64_t detailOf(std::uint64_t entry, const PageFormat& outlines) {
+    if (classOf(entry) != PrecisionClass::far) return entry;
+    const std::byte* place = pageOf(entry) + outlines.detailPlace();
+    return pageEntry(*reinterpret_cast<const std::byte* const*>(place), PrecisionClass::int4);
+  }
   TANDEM_ON_BOTH std::byte* page(int sequence, int index) const { return pageOf(entry(sequence, index)); }
   TANDEM_ON_BOTH PageFormat formatOf(int sequence, int index) const {
     return format.in(classOf(entry(sequence, index)));

@@ -225,6 +225,7 @@ __device__ inline void withTile(PrecisionClass precision, const Body& body) {
       return body(PageTile<kHeadDim, kKeys, PrecisionClass::int4>());
     case PrecisionClass::int2:
       return body(PageTile<kHeadDim, kKeys, PrecisionClass::int2>());
+    case PrecisionClass::far:
     case PrecisionClass::none:  // has no entry
       return;
   }

@@ -17,11 +17,12 @@ static_assert(kRunPages * kPageTokens == kRunTokens);
 constexpr int kThreads = 128;
 constexpr int kBlocks = 12;  // of an SM; for more the compiler spills
 
-// The entry of a head's block, as of a page of one KV head.
+// The entry of a head's block in the page that has it, as of a page of one KV head.
 __device__ std::uint64_t headEntry(std::uint64_t entry, const PageFormat& format, int kvHead) {
   if (entry == 0) return 0;
-  const PrecisionClass precision = PageTables::classOf(entry);
-  return pageEntry(PageTables::pageOf(entry) + format.in(precision).keys(kvHead), precision);
+  const std::uint64_t detail = PageTables::detailOf(entry, format.in(PrecisionClass::far));
+  const PrecisionClass precision = PageTables::classOf(detail);
+  return pageEntry(PageTables::pageOf(detail) + format.in(precision).keys(kvHead), precision);
 }
 
 __global__ void __launch_bounds__(kThreads, kBlocks) layOutRuns(const PartitionRuns problem) {

@@ -14,7 +14,7 @@ struct Requantize {
 };
 
 // Throws Error if a conversion is not one that exists: these are the ones that `conversions` has on the
-// device.
+// device, and those to far, which are outlinePages' (outline-pages.h).
 void validate(std::span<const PageConversion> conversions, const PageFormat& format);
 
 void requantize(const Requantize& problem, Stream stream);

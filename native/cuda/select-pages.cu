@@ -4,8 +4,8 @@
 //
 // Bytes, for each row and KV head, of which rows of a prompt find most in L2: half * headDim a token of codes
 // and 8 * headDim of scales and turn a page of the shortlist; some 24 read a mid page to find the best,
-// beside what is in bound-pages.cu. FLOP: 2 * headDim a token of the shortlist and head, in tiles of 8 or 16
-// heads.
+// beside what is in bound-pages.cu. Of far pages the codes and scales come over the bus. FLOP: 2 * headDim a
+// token of the shortlist and head, in tiles of 8 or 16 heads.
 
 #include "cuda/select-pages.h"
 
@@ -31,6 +31,11 @@ constexpr int kThreads = 32 * kWarps;
 static_assert(kThreads == kKeepingThreads);
 constexpr int kStages = 2;
 
+// Blocks that an SM shall have registers for. Of its own the compiler makes room for more at a head dimension
+// of 32, and spills some; for two tiles it does well without a number (0).
+template <int kTiles>
+constexpr int kBlocks = kTiles == 1 ? 4 : 0;
+
 // Calls body(tile) with the PageTile of the keys of a packed page.
 template <int kHeadDim, class Body>
 __device__ void withPackedKeys(std::uint64_t entry, const Body& body) {
@@ -51,7 +56,7 @@ struct Shared {
 
 // kTiles of eight query heads.
 template <int kHeadDim, int kTiles>
-__global__ void __launch_bounds__(kThreads) selectBest(const SelectPages problem) {
+__global__ void __launch_bounds__(kThreads, kBlocks<kTiles>) selectBest(const SelectPages problem) {
   constexpr int kHalfDepths = kHeadDim / 32;
   auto& shared = *reinterpret_cast<Shared<kHeadDim, kTiles>*>(dynamicShared());
   __shared__ Search search;
@@ -86,9 +91,11 @@ __global__ void __launch_bounds__(kThreads) selectBest(const SelectPages problem
     __syncthreads();
   }
 
-  // Begins to bring the keys of a page of the warp's.
+  const PageFormat outlines{PrecisionClass::far, format.kvHeads, kHeadDim};
+  // Begins to bring the keys of a page of the warp's, those of a far one out of host memory.
   const auto bring = [&](int i) {
-    const std::uint64_t entry = i < count ? problem.tables.entry(row.sequence, pages[i]) : 0;
+    const std::uint64_t entry =
+        i < count ? PageTables::detailOf(problem.tables.entry(row.sequence, pages[i]), outlines) : 0;
     withPackedKeys<kHeadDim>(entry, [&](auto keys) {
       keys.template copy<32>(shared.keys[warp][i / kWarps % kStages],
                              PageTables::pageOf(entry) + kvHead * keys.kHeadBytes, lane);

@@ -6,10 +6,10 @@
 namespace tandem {
 
 bool KvCache::compact(std::int64_t blocks) {
-  std::array<PagePool::Gathering, kPrecisionClasses.size()> gatherings;
+  std::array<PagePool::Gathering, kHeldClasses.size()> gatherings;
   std::vector<std::uint32_t> from;
   std::vector<bool> leaves(pool_.chunks());
-  for (const PrecisionClass precision : kPrecisionClasses) {
+  for (const PrecisionClass precision : kHeldClasses) {
     // What is free beside pages of the pool's own class is free already.
     if (precision == format().precision) continue;
     PagePool::Gathering& gathering = gatherings[static_cast<std::size_t>(precision)];
@@ -70,7 +70,8 @@ bool KvCache::empty(std::uint32_t chunk, std::span<const std::uint32_t> into,
   for (const PageId page : pages) {
     if (holdersOf(page).size() != pool_.references(page)) return false;
   }
-  const std::size_t bytes = format().in(pool_.classOf(pages.front())).pageBytes();
+  const PrecisionClass precision = pool_.classOf(pages.front());
+  const std::size_t bytes = format().in(precision).pageBytes();
   std::vector<PageId> moved;
   std::vector<PageCopy> copies;
   for (auto target = into.begin(); moved.size() < pages.size();) {
@@ -84,6 +85,7 @@ bool KvCache::empty(std::uint32_t chunk, std::span<const std::uint32_t> into,
   }
   memory().copy(copies);
   for (std::size_t i = 0; i < pages.size(); ++i) {
+    if (precision == PrecisionClass::far) far_.move(pages[i], moved[i]);
     for (const Holder& holder : holdersOf(pages[i])) {
       addReference(moved[i]);
       moveTo(moved[i], holder);

@@ -7,19 +7,19 @@
 #include "core/error.h"
 
 namespace tandem {
-namespace {
 
-std::int64_t blocksFor(std::int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
-
-}  // namespace
-
-KvCache::KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory)
+KvCache::KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory, FarMemory far)
     : layers_(static_cast<std::size_t>(layers)),
-      pool_(format, std::move(memory)),
+      pool_(format, std::move(memory), far.bytes > 0 ? PrecisionClass::far : PrecisionClass::int2),
+      far_(far, format.in(PrecisionClass::int4).pageBytes()),
       sequences_(static_cast<std::size_t>(slots)) {
   if (totalBlocks() == 0) {
     throw Error("the KV cache of " + std::to_string(pool_.bytes()) + " bytes holds no block of " +
                 std::to_string(blockBytes()) + " bytes; raise --kv-memory");
+  }
+  if (far.bytes > 0 && freeFarBlocks() == 0) {
+    throw Error("the memory of " + std::to_string(far.bytes) + " bytes for far pages holds no block of " +
+                std::to_string(blockBytes(PrecisionClass::int4)) + " bytes; raise --pack-far-memory");
   }
   for (Sequence& sequence : sequences_) {
     sequence.pages.resize(layers_);
@@ -114,6 +114,14 @@ bool KvCache::reserve(int slot, std::int64_t tokens, PrecisionClass precision) {
     }
   }
   return true;
+}
+
+// With an outline that nobody has any more goes its place.
+void KvCache::releasePage(PageId page) {
+  if (page == kGivenUp) return;
+  const bool isFar = pool_.classOf(page) == PrecisionClass::far;
+  pool_.release(page);
+  if (isFar && pool_.references(page) == 0) far_.detach(page);
 }
 
 void KvCache::release(int slot) { releasePages(idle(slot)); }
@@ -256,7 +264,13 @@ PagePartitions KvCache::partitionsOf(int slot, const PageSelection& selection) c
   const std::vector<PrecisionClass>& classes = sequence.classes[0];
   const auto sink = std::min(selection.sinkPages, static_cast<std::int64_t>(classes.size()));
   const auto recent = std::find_if_not(classes.begin() + sink, classes.end(), isPacked);
-  return {selection, sequence.dropped / kPageTokens, std::max(selection.sinkPages, recent - classes.begin())};
+  const PagePartitions partitions{selection, sequence.dropped / kPageTokens,
+                                  std::max(selection.sinkPages, recent - classes.begin())};
+  // Where rows see all pages, they are not chosen by outlines; the oldest would be far.
+  check(recent == classes.begin() + sink || classes[sink] != PrecisionClass::far ||
+            partitions.absentPages() > 0,
+        "a sequence has far pages that all of its tokens see");
+  return partitions;
 }
 
 void KvCache::put(Sequence& sequence, const Replacement& replacement) {
@@ -329,6 +343,17 @@ std::vector<PrecisionClass> KvCache::classesOf(const Sequence& sequence, std::in
   return classes;
 }
 
+std::vector<FarPages::Place> KvCache::sharePlaces(const Sequence& sequence, std::int64_t blocks) {
+  std::vector<FarPages::Place> places;
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    for (std::size_t layer = 0; layer < layers_; ++layer) {
+      if (sequence.classes[layer][block] != PrecisionClass::far) continue;
+      places.push_back(far_.share(sequence.pages[layer][block]));
+    }
+  }
+  return places;
+}
+
 KvCache::Swap KvCache::startSwapOut(int slot) {
   Sequence& sequence = idle(slot);
   const std::int64_t blocks = blocksFor(sequence.length);
@@ -336,6 +361,7 @@ KvCache::Swap KvCache::startSwapOut(int slot) {
   std::size_t bytes = 0;
   for (const PrecisionClass precision : classes) bytes += format().in(precision).pageBytes();
   const SwapId id = swaps_.add(sequence.length, sequence.dropped, std::move(classes), bytes);
+  swaps_.at(id).places = sharePlaces(sequence, blocks);
   sequence.swapping = Swapping{id, true};
   return {id, copiesOf(sequence, blocks, id, true)};
 }
@@ -348,6 +374,10 @@ std::optional<KvCache::Swap> KvCache::startSwapIn(int slot, SwapId id) {
   }
   const std::optional<std::vector<PageId>> pages = take(swapped.classes);
   if (!pages) return std::nullopt;
+  auto place = swapped.places.begin();
+  for (const PageId page : *pages) {
+    if (classOf(page) == PrecisionClass::far) far_.attach(page, *place++);
+  }
   for (std::size_t first = 0; first < pages->size(); first += layers_) {
     append(sequence, std::span(*pages).subspan(first, layers_));
   }
@@ -370,70 +400,17 @@ std::shared_ptr<HostMemory> KvCache::finishSwap(int slot) {
   }
   sequence.length = swapped.tokens;
   sequence.dropped = swapped.dropped;
-  return swaps_.remove(id);
+  return removeSwapped(id);
 }
 
 std::shared_ptr<HostMemory> KvCache::dropSwapped(SwapId id) {
   swaps_.idle(id);
+  return removeSwapped(id);
+}
+
+std::shared_ptr<HostMemory> KvCache::removeSwapped(SwapId id) {
+  for (const FarPages::Place place : swaps_.at(id).places) far_.release(place);
   return swaps_.remove(id);
-}
-
-std::optional<std::vector<PageConversion>> KvCache::startConversion(int slot, std::int64_t begin,
-                                                                    std::int64_t end,
-                                                                    std::span<const PrecisionClass> classes) {
-  Sequence& sequence = idle(slot);
-  const bool takesTail = classes.size() >= layers_ && std::ranges::none_of(classes.last(layers_), isPacked);
-  const std::int64_t full = sequence.length / kPageTokens;
-  if (begin < 0 || begin > end || end > (takesTail ? blocksFor(sequence.length) : full)) {
-    throw Error("blocks " + std::to_string(begin) + " to " + std::to_string(end) + " of slot " +
-                std::to_string(slot) + " are not all full and cannot be converted");
-  }
-  check(classes.size() == static_cast<std::size_t>(end - begin) * layers_,
-        "a conversion needs a class for each page of its blocks");
-  std::vector<Replacement> replacements;
-  std::vector<PrecisionClass> wanted;
-  for (std::size_t layer = 0; layer < layers_; ++layer) {
-    for (std::int64_t block = begin; block < end; ++block) {
-      const PrecisionClass held = sequence.classes[layer][block];
-      const PrecisionClass to = classes[static_cast<std::size_t>(block - begin) * layers_ + layer];
-      if (isPacked(held) || bitsOf(to) >= bitsOf(held)) continue;
-      replacements.push_back({layer, block, kGivenUp});
-      wanted.push_back(to);
-    }
-  }
-  const std::optional<std::vector<PageId>> pages = take(wanted);
-  if (!pages) return std::nullopt;
-  std::vector<PageConversion> conversions;
-  for (std::size_t i = 0; i < replacements.size(); ++i) {
-    auto& [layer, block, page] = replacements[i];
-    page = (*pages)[i];
-    if (page == kGivenUp) continue;
-    conversions.push_back({sequence.addresses[layer][block], pool_.data(page),
-                           format().in(sequence.classes[layer][block]), format().in(wanted[i])});
-  }
-  sequence.converting = std::move(replacements);
-  sequence.convertsTail = end > full;
-  sequence.written.store(false, std::memory_order_relaxed);
-  return conversions;
-}
-
-std::vector<KvCache::Replacement> KvCache::endConversion(int slot) {
-  Sequence& sequence = mayRun(slot);
-  if (!sequence.converting) throw Error("slot " + std::to_string(slot) + " is not being converted");
-  if (!sequence.written.load(std::memory_order_acquire)) {
-    throw Error("the pages that slot " + std::to_string(slot) + " is being converted to are still written");
-  }
-  std::vector<Replacement> replacements = std::move(*sequence.converting);
-  sequence.converting.reset();
-  return replacements;
-}
-
-void KvCache::finishConversion(int slot) {
-  for (const Replacement& replacement : endConversion(slot)) put(sequences_[slot], replacement);
-}
-
-void KvCache::dropConversion(int slot) {
-  for (const Replacement& replacement : endConversion(slot)) releasePage(replacement.page);
 }
 
 }  // namespace tandem

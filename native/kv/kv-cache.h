@@ -10,6 +10,7 @@
 
 #include "core/ops.h"
 #include "kv/copy-thread.h"
+#include "kv/far-pages.h"
 #include "kv/page-pool.h"
 #include "kv/swap-space.h"
 
@@ -26,7 +27,8 @@ namespace tandem {
 // is only read; it must not be emptied. Whoever tries is told so.
 class KvCache {
  public:
-  KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory);
+  // `far`: for far pages; none: no page becomes one.
+  KvCache(PageFormat format, int layers, int slots, std::unique_ptr<KvMemory> memory, FarMemory far = {});
 
   const PageFormat& format() const { return pool_.format(); }
   std::size_t blockBytes() const { return blockBytes(format().precision); }
@@ -39,6 +41,9 @@ class KvCache {
   }
   std::int64_t totalBlocks() const { return static_cast<std::int64_t>(pool_.pages() / layers_); }
   std::int64_t freeBlocks() const { return static_cast<std::int64_t>(pool_.freePages() / layers_); }
+  // Blocks that can be far, and that could become so: for what places there are.
+  std::int64_t farBlocks() const { return static_cast<std::int64_t>(far_.places() / layers_); }
+  std::int64_t freeFarBlocks() const { return static_cast<std::int64_t>(far_.freePlaces() / layers_); }
   std::size_t heldBytes() const { return pool_.heldBytes(); }  // of pages in use, whatever their class
   std::size_t heldBytes(PrecisionClass precision) const { return pool_.heldBytes(precision); }
   KvMemory& memory() const { return pool_.memory(); }
@@ -110,13 +115,13 @@ class KvCache {
   std::size_t swappedBytes() const { return swaps_.bytes(); }
 
   // A slot's full blocks [begin, end) are written again in other classes: classes [end - begin, layers] has
-  // each page's. Pages of their class or a smaller one stay as they are, and so do packed ones; one whose
-  // class is `none` is given up. After the start someone has a backend requantize them, on any thread, while
-  // the slot goes on with the old ones, and says so by `conversionWritten`. The last block may be partly
-  // filled where its pages do not become packed ones; then no step may run. Then, when no step of the slot
-  // runs, `finishConversion` puts the new pages in their places, and the old ones stay with whoever else
-  // shares them; or `dropConversion` gives the new ones back. Nothing, and nothing changed, if memory is out:
-  // for a while there are both.
+  // each page's. Pages of their class or a smaller one stay as they are, and so do packed ones, but that an
+  // int4 one becomes far; one whose class is `none` is given up. After the start someone has a backend
+  // requantize them, on any thread, while the slot goes on with the old ones, and says so by
+  // `conversionWritten`. The last block may be partly filled where its pages do not become packed ones; then
+  // no step may run. Then, when no step of the slot runs, `finishConversion` puts the new pages in their
+  // places, and the old ones stay with whoever else shares them; or `dropConversion` gives the new ones back.
+  // Nothing, and nothing changed, if memory is out, here or for far pages: for a while there are both.
   std::optional<std::vector<PageConversion>> startConversion(int slot, std::int64_t begin, std::int64_t end,
                                                              std::span<const PrecisionClass> classes);
   void conversionWritten(int slot) { sequences_[slot].written.store(true, std::memory_order_release); }
@@ -162,14 +167,14 @@ class KvCache {
     std::int64_t block;  // of a slot
   };
 
+  static std::int64_t blocksFor(std::int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
   static constexpr PageId kGivenUp = -1;
   // As the pool's, of pages that may have been given up.
   void addReference(PageId page) {
     if (page != kGivenUp) pool_.addReference(page);
   }
-  void releasePage(PageId page) {
-    if (page != kGivenUp) pool_.release(page);
-  }
+  void releasePage(PageId page);
   std::byte* dataOf(PageId page) const { return page == kGivenUp ? nullptr : pool_.data(page); }
   PrecisionClass classOf(PageId page) const {
     return page == kGivenUp ? PrecisionClass::none : pool_.classOf(page);
@@ -203,9 +208,13 @@ class KvCache {
   void put(Sequence& sequence, const Replacement& replacement);
   std::span<const PageId> publishedBlock(std::int32_t id) const;
   void releasePages(Sequence& sequence);
+  // Those of its blocks [0, blocks) that are far, each with a reference.
+  std::vector<FarPages::Place> sharePlaces(const Sequence& sequence, std::int64_t blocks);
+  std::shared_ptr<HostMemory> removeSwapped(SwapId id);
   PageCopies copiesOf(const Sequence& sequence, std::int64_t blocks, SwapId id, bool toHost);
   std::vector<PrecisionClass> classesOf(const Sequence& sequence, std::int64_t first, std::int64_t end) const;
   // A page of each class, in order, `kGivenUp` for `none`; nothing, and nothing changed, if memory is out.
+  // Outlines have no places yet.
   std::optional<std::vector<PageId>> take(std::span<const PrecisionClass> classes);
   // A block for the planning thread's count and the tables, or for the tables alone.
   void append(Sequence& sequence, std::span<const PageId> block);
@@ -216,6 +225,7 @@ class KvCache {
 
   std::size_t layers_;
   PagePool pool_;
+  FarPages far_;
   std::deque<Sequence> sequences_;              // by slot; a deque, since an atomic does not move
   std::vector<std::vector<PageId>> published_;  // by block id; empty: the id is free
   std::vector<std::int32_t> freeIds_;

@@ -20,12 +20,16 @@
 //           from zero; see KIVI (arXiv 2402.02750).
 //   values  per token: steps [kPageTokens], middles [kPageTokens].
 //
+// An outline has the scales of keys as int4 has them, [kvHeads][2 * headDim], and behind them the address of
+// the int4 page, in 8 bytes.
+//
 // A tile is cut into vectors of 32 elements: for keys in the order above, for values token pair after token
 // pair within 16 channels. Word i of 16 bits of a run of 32 words holds element i of 16 / bits neighbouring
 // vectors, the first lowest: so a vector is unpacked by one shift and one lookup, whatever the class.
 //
-// A page is self-contained: it can be shared, moved or swapped by its bytes. One in a packed class needs all
-// of its tokens at once and is therefore made from a full page of another class; see Ops::requantize.
+// A page is self-contained (but for an outline, whose page goes with it): it can be shared, moved or swapped
+// by its bytes. One in a packed class needs all of its tokens at once and is therefore made from a full page
+// of another class; see Ops::requantize.
 
 #include <array>
 #include <cstddef>
@@ -38,19 +42,26 @@ inline constexpr int kPageTokens = 32;
 // Channels of a head at most.
 inline constexpr int kMaxHeadDim = 256;
 
-// `none`: the page was given up. It has no bytes and no address, and nobody sees its tokens any more.
-enum class PrecisionClass : std::uint8_t { bf16, int8, int4, int2, none };
+// `far`: an int4 page that lies in host memory. Here lies its *outline*, what it takes to choose it or pass
+// it by: the scales of its keys, and its address. `none`: the page was given up. It has no bytes and no
+// address, and nobody sees its tokens any more.
+enum class PrecisionClass : std::uint8_t { bf16, int8, int4, int2, far, none };
 
-// Those that have bytes.
+// In which a page's elements can be.
 inline constexpr std::array kPrecisionClasses{PrecisionClass::bf16, PrecisionClass::int8,
                                               PrecisionClass::int4, PrecisionClass::int2};
 
+// Those that take KV memory.
+inline constexpr std::array kHeldClasses{PrecisionClass::bf16, PrecisionClass::int8, PrecisionClass::int4,
+                                         PrecisionClass::int2, PrecisionClass::far};
+
+// Of an element, where it lies in the page itself.
 constexpr int bitsOf(PrecisionClass precision) {
-  return precision == PrecisionClass::none ? 0 : 16 >> static_cast<int>(precision);
+  return precision >= PrecisionClass::far ? 0 : 16 >> static_cast<int>(precision);
 }
 
 constexpr const char* nameOf(PrecisionClass precision) {
-  constexpr const char* names[] = {"bf16", "int8", "int4", "int2", "none"};
+  constexpr const char* names[] = {"bf16", "int8", "int4", "int2", "far", "none"};
   return names[static_cast<int>(precision)];
 }
 
@@ -59,6 +70,9 @@ constexpr bool isPacked(PrecisionClass precision) { return bitsOf(precision) < 8
 
 // Elements that a packed class unpacks together.
 inline constexpr int kPackedVector = 32;
+
+// Behind an outline's scales, so that pages stay aligned.
+inline constexpr std::size_t kOutlineEnd = 64;
 
 struct PageFormat {
   PrecisionClass precision = PrecisionClass::bf16;
@@ -75,18 +89,22 @@ struct PageFormat {
     return isPacked(precision) ? 2 * 2 * static_cast<std::size_t>(headDim) : kPageTokens * sizeof(float);
   }
   constexpr std::size_t valueScaleBytes() const {
-    if (precision == PrecisionClass::bf16 || precision == PrecisionClass::none) return 0;
-    return kPageTokens * sizeof(float);
+    return bitsOf(precision) == 0 || precision == PrecisionClass::bf16 ? 0 : kPageTokens * sizeof(float);
   }
 
   constexpr std::size_t headBytes() const { return 2 * tileBytes() + keyScaleBytes() + valueScaleBytes(); }
-  constexpr std::size_t pageBytes() const { return kvHeads * headBytes(); }
+  constexpr std::size_t pageBytes() const {
+    return kvHeads * headBytes() + (precision == PrecisionClass::far ? kOutlineEnd : 0);
+  }
 
   // Offsets in a page, in bytes. A packed class has its steps first, then as many middles.
   constexpr std::size_t keys(int kvHead) const { return kvHead * headBytes(); }
   constexpr std::size_t values(int kvHead) const { return keys(kvHead) + tileBytes(); }
   constexpr std::size_t keyScales(int kvHead) const { return values(kvHead) + tileBytes(); }
   constexpr std::size_t valueScales(int kvHead) const { return keyScales(kvHead) + keyScaleBytes(); }
+
+  // Where an outline has its page's address.
+  constexpr std::size_t detailPlace() const { return kvHeads * headBytes(); }
 
   // Indices in a tile of bf16 or int8, in elements.
   static constexpr std::size_t keyIndex(int token, int channel) {

@@ -20,14 +20,11 @@ void checkRoom(const PageFormat& format, std::size_t bytes) {
 
 }  // namespace
 
-PagePool::PagePool(PageFormat format, std::unique_ptr<KvMemory> memory)
+PagePool::PagePool(PageFormat format, std::unique_ptr<KvMemory> memory, PrecisionClass smallest)
     : format_(format), arena_(std::move(memory)) {
   checkRoom(format, arena_->bytes());
   const std::size_t pageBytes = format.pageBytes();
-  for (const PrecisionClass precision : kPrecisionClasses) {
-    const std::size_t most = kChunkPages * pageBytes / format.in(precision).pageBytes();
-    chunkPages_ = std::max(chunkPages_, static_cast<PageId>(most));
-  }
+  chunkPages_ = static_cast<PageId>(kChunkPages * pageBytes / format.in(smallest).pageBytes());
   chunks_.resize((pages() + kChunkPages - 1) / kChunkPages);
   references_.assign(chunks_.size() * chunkPages_, 0);
   for (std::size_t i = chunks_.size(); i-- > 0;) {
@@ -40,7 +37,7 @@ PagePool::PagePool(PageFormat format, std::unique_ptr<KvMemory> memory)
 }
 
 void PagePool::countIdle(const Chunk& chunk, bool idle) {
-  for (const PrecisionClass precision : kPrecisionClasses) {
+  for (const PrecisionClass precision : kHeldClasses) {
     const std::size_t pages = capacityOf(chunk, precision);
     available_[index(precision)] += idle ? pages : -pages;
   }

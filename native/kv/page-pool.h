@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -29,8 +30,10 @@ inline constexpr std::size_t kChunkPages = 16;
 class PagePool {
  public:
   // Of `format` as many pages as the memory can hold fit; of other classes a few less than that, since chunks
-  // are cut for this one.
-  PagePool(PageFormat format, std::unique_ptr<KvMemory> memory);
+  // are cut for this one. `smallest`: the smallest class that pages are to be taken of. Of outlines so many
+  // fit into a chunk that the ids of pages, which cost a few bytes each, would be several times as many.
+  PagePool(PageFormat format, std::unique_ptr<KvMemory> memory,
+           PrecisionClass smallest = PrecisionClass::int2);
 
   const PageFormat& format() const { return format_; }
   // Of `format`, if all memory were theirs.
@@ -86,7 +89,7 @@ class PagePool {
 
   static std::size_t index(PrecisionClass precision) { return static_cast<std::size_t>(precision); }
   std::size_t capacityOf(const Chunk& chunk, PrecisionClass precision) const {
-    return chunk.bytes / format_.in(precision).pageBytes();
+    return std::min(static_cast<std::size_t>(chunkPages_), chunk.bytes / format_.in(precision).pageBytes());
   }
   bool openChunk(PrecisionClass precision);
   void closeChunk(std::uint32_t chunk);
@@ -94,15 +97,15 @@ class PagePool {
 
   PageFormat format_;
   std::unique_ptr<KvMemory> arena_;
-  std::array<std::size_t, kPrecisionClasses.size()> heldBytes_{};  // by class
+  std::array<std::size_t, kHeldClasses.size()> heldBytes_{};  // by class
   PageId chunkPages_ = 0;                  // page ids a chunk has: as many as it holds of the smallest class
   std::vector<std::uint32_t> references_;  // by page id
   std::vector<Chunk> chunks_;
   std::vector<std::uint32_t> idle_;  // chunks without pages in use
   // With some free, by class. Pages are taken from the first, so that the last ones come to be empty and can
   // serve another class.
-  std::array<std::set<std::uint32_t>, kPrecisionClasses.size()> open_;
-  std::array<std::size_t, kPrecisionClasses.size()> available_{};  // see freePages
+  std::array<std::set<std::uint32_t>, kHeldClasses.size()> open_;
+  std::array<std::size_t, kHeldClasses.size()> available_{};  // see freePages
 };
 
 }  // namespace tandem

@@ -11,7 +11,7 @@ SwapId SwapSpace::add(std::int64_t tokens, std::int64_t dropped, std::vector<Pre
                       std::size_t bytes) {
   auto memory = std::make_shared<HostMemory>(bytes, "KV that is swapped out");
   const SwapId id = next_++;
-  swapped_.emplace(id, SwappedKv{std::move(memory), tokens, dropped, std::move(classes)});
+  swapped_.emplace(id, SwappedKv{std::move(memory), tokens, dropped, std::move(classes), {}});
   bytes_ += bytes;
   return id;
 }

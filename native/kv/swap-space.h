@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kv/far-pages.h"
 #include "kv/host-memory.h"
 #include "kv/page-format.h"
 
@@ -19,6 +20,7 @@ struct SwappedKv {
   std::int64_t tokens = 0;
   std::int64_t dropped = 0;
   std::vector<PrecisionClass> classes;  // of the pages, as they lie
+  std::vector<FarPages::Place> places;  // of the far ones among them, each with a reference
   bool copying = true;
 };
 
@@ -30,7 +32,7 @@ class SwapSpace {
   SwappedKv& at(SwapId id);
   // Throws if a copy is under way.
   SwappedKv& idle(SwapId id);
-  // Takes it out; its memory is for the caller to free.
+  // Takes it out; its memory is for the caller to free, and the references to its places.
   std::shared_ptr<HostMemory> remove(SwapId id);
 
   std::size_t bytes() const { return bytes_; }

@@ -19,8 +19,12 @@ Device::Device(std::unique_ptr<Backend> backend, DeviceOptions options)
       maxSequenceTokens_(options.maxSequenceTokens),
       selects_(options.selection.has_value()),
       weights_(loadWeights(spec_, options.files, options.tensors, *backend_, options.weights)),
-      kv_({options.kvPrecision, spec_.kvHeads, spec_.headDim}, spec_.layers, options.slots,
-          allocate(options)),
+      // In braces, since what is in them is evaluated in its order.
+      kv_{{options.kvPrecision, spec_.kvHeads, spec_.headDim},
+          spec_.layers,
+          options.slots,
+          allocate(options),
+          allocateFar(options)},
       slots_(static_cast<std::size_t>(options.slots)),
       sampledBy_(static_cast<std::size_t>(options.slots), -1),
       prefillUnits_(backend_->units()) {}
@@ -51,6 +55,11 @@ std::unique_ptr<KvMemory> Device::allocate(const DeviceOptions& options) {
   return backend_->allocateKv(kvBytes);
 }
 
+FarMemory Device::allocateFar(const DeviceOptions& options) {
+  if (options.farBytes == 0) return {};
+  return {backend_->allocateFar(options.farBytes), options.farBytes};
+}
+
 void Device::checkSelection(const DeviceOptions& options) const {
   if (!options.selection) return;
   check(options.selection->topPages > 0, "a selection must have pages");
@@ -79,9 +88,17 @@ LaneLimits Device::limitsOf(const DeviceOptions& options) const {
   limits.layers = spec_.layers;
   limits.attention = {spec_.heads, spec_.kvHeads, spec_.headDim, 0};
   limits.selection = options.selection;
-  // Pages of the smallest class, since a sequence may be converted to it.
-  const PageFormat smallest{PrecisionClass::int2, spec_.kvHeads, spec_.headDim};
-  limits.slotPages = static_cast<std::int64_t>(kvBytesOf(options) / (smallest.pageBytes() * spec_.layers));
+  // Pages of the smallest class, since a sequence may be converted to it; of far ones as many as have a
+  // place.
+  const PageFormat format{options.kvPrecision, spec_.kvHeads, spec_.headDim};
+  const auto pagesIn = [&](std::size_t bytes, PrecisionClass precision) {
+    return static_cast<std::int64_t>(bytes / format.in(precision).pageBytes());
+  };
+  const std::size_t kvBytes = kvBytesOf(options);
+  const std::int64_t pages =
+      std::min(pagesIn(kvBytes, PrecisionClass::far),
+               pagesIn(kvBytes, PrecisionClass::int2) + pagesIn(options.farBytes, PrecisionClass::int4));
+  limits.slotPages = pages / spec_.layers;
   if (maxSequenceTokens_ > 0) {
     limits.slotPages = std::min(limits.slotPages, (maxSequenceTokens_ + kPageTokens - 1) / kPageTokens);
   }

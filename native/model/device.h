@@ -30,6 +30,7 @@ struct DeviceOptions {
   PrecisionClass kvPrecision = PrecisionClass::bf16;
   std::size_t kvBytes = 0;   // 0: all that the backend has left
   bool kvMayShrink = false;  // to what the backend has left
+  std::size_t farBytes = 0;  // of host memory, for far pages
   int slots = 0;
   int maxStepTokens = 0;
   std::int64_t maxSequenceTokens = 0;                     // 0: as many as the KV cache holds
@@ -87,9 +88,10 @@ class Device {
   void dropSwapped(SwapId id);
 
   // Starts to write an open slot's full blocks [begin, end) again in other classes, classes [end - begin,
-  // layers] (false, and nothing changed, if the pool is short of pages), on the thread that swaps. The slot's
-  // steps go on with the old pages until the planning thread, some time after `converted` has run, calls
-  // `finishConversion` between two steps, or gives the new ones up by `dropConversion`.
+  // layers] (false, and nothing changed, if the pool is short of pages, or of places for far ones), on the
+  // thread that swaps. The slot's steps go on with the old pages until the planning thread, some time after
+  // `converted` has run, calls `finishConversion` between two steps, or gives the new ones up by
+  // `dropConversion`.
   bool convert(int slot, std::int64_t begin, std::int64_t end, std::span<const PrecisionClass> classes,
                Copied converted);
   void finishConversion(int slot);
@@ -101,6 +103,7 @@ class Device {
  private:
   // Of the lanes first: KV may have all that they leave.
   std::unique_ptr<KvMemory> allocate(const DeviceOptions& options);
+  FarMemory allocateFar(const DeviceOptions& options);
   LaneLimits limitsOf(const DeviceOptions& options) const;
   void checkSelection(const DeviceOptions& options) const;
   std::size_t kvBytesOf(const DeviceOptions& options) const;

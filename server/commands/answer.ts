@@ -6,6 +6,8 @@ export interface AnswerOptions {
   /** Absent: what the context leaves. */
   readonly maxTokens: number | undefined;
   readonly stop: readonly string[];
+  /** Whether answers go on with the text of their prompts. */
+  readonly continuesPrompt: boolean;
 }
 
 export interface Answer {
@@ -26,7 +28,7 @@ export class Answerer {
 
   /** Rejects with the engine's error. */
   answer(prompt: Int32Array, output: Writable, signal: AbortSignal): Promise<Answer> {
-    const { sampling, maxTokens, stop } = this.options;
+    const { sampling, maxTokens, stop, continuesPrompt } = this.options;
     const id = `generate-${++this.#count}`;
     const { contextLength, spec } = this.engine.info;
     // Under --kv pack the context has no end, and an answer of the trained length is long enough.
@@ -68,6 +70,7 @@ export class Answerer {
           ignoreEos: false,
           logprobs: -1,
           promptLogprobs: false,
+          continuesPrompt,
           priority: 0,
         },
         (events) => events.forEach(onEvent),

@@ -61,15 +61,17 @@ export function run(argv: readonly string[]): Promise<number> {
       throw new CommandError('--system needs a chat template');
     }
 
+    const isRaw = options.raw === true || !template;
     const engine = await open(settings);
     try {
       const answerer = new Answerer(engine, tokenizer, {
         sampling: samplingOf(command, defaults),
         maxTokens: options.maxTokens ?? defaults.maxNewTokens,
         stop: options.stop ?? [],
+        continuesPrompt: isRaw,
       });
       if (options.chat) return await chat(answerer, tokenizer, template!, options.system);
-      return await complete(answerer, encode(prompt!, options, tokenizer, template));
+      return await complete(answerer, encode(prompt!, options.system, tokenizer, isRaw ? null : template));
     } finally {
       await engine.close();
     }
@@ -97,12 +99,12 @@ async function readPrompt(given: string | undefined): Promise<string> {
 
 function encode(
   prompt: string,
-  options: GenerateOptions,
+  given: string | undefined,
   tokenizer: Tokenizer,
   template: ChatTemplate | null,
 ): Int32Array {
-  if (options.raw || !template) return tokenizer.encode(prompt, { special: true, addBos: true });
-  const system = options.system === undefined ? [] : [{ role: 'system', content: options.system }];
+  if (!template) return tokenizer.encode(prompt, { special: true, addBos: true });
+  const system = given === undefined ? [] : [{ role: 'system', content: given }];
   const messages = [...system, { role: 'user', content: prompt }];
   // The template writes the bos itself.
   return tokenizer.encode(template.render({ messages, addGenerationPrompt: true }), {

@@ -11,12 +11,14 @@ export function kvBody(usages: readonly Usage[]): { tandem?: object } {
     return packed === 0 ? null : sum((kv) => kv.layers[layer]?.high ?? 0) / packed;
   });
   const dropped = sum((kv) => kv.droppedTokens);
+  const far = sum((kv) => kv.farTokens);
   return {
     tandem: {
       kv: {
         tokens: sum((kv) => kv.tokens),
         bytes: sum((kv) => kv.bytes),
         ...(kept.length > 0 && { kept }),
+        ...(far > 0 && { far_tokens: far }),
         ...(dropped > 0 && { dropped_tokens: dropped }),
       },
     },

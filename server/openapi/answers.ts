@@ -18,13 +18,14 @@ const chatLogprobs = z.object({
   refusal: z.null(),
 });
 
-/** What was asked for with `tandem.kv`; `kept` is by layer, under `--kv zip`; `dropped_tokens` are those given up. */
+/** What was asked for with `tandem.kv`; `kept` is by layer, under `--kv zip`; `far_tokens` lie in host memory, `dropped_tokens` are those given up. */
 const tandemUsage = z
   .object({
     kv: z.object({
       tokens: z.int(),
       bytes: z.int(),
       kept: z.array(z.number().nullable()).optional(),
+      far_tokens: z.int().optional(),
       dropped_tokens: z.int().optional(),
     }),
   })

@@ -1,11 +1,13 @@
 import type { FoundItems, ResponseNeeds } from './found-items.js';
-import { type Item, toItem } from './items.js';
+import { type Item, toItem, withNewId } from './items.js';
 import type { InputItem, ResponseBody } from './schemas.js';
 
 interface ConversationItems {
   /** Of the body itself. */
   readonly input: readonly Item[];
-  /** Of what came before it, as the JSON text of an array. */
+  /** Of what came before it. */
+  readonly before: readonly Item[];
+  /** The same as the JSON text of an array. */
   readonly conversation: string;
 }
 
@@ -17,15 +19,19 @@ export function conversationItems(
   const given = givenItems(body.input);
   const needs = needsOf(body.previous_response_id ?? null, given);
   if (needs && !found) return { needs };
+  const conversation = found?.conversation ?? '[]';
+  const before = JSON.parse(conversation) as Item[];
+  const ids = new Set(before.map(({ id }) => id));
   const input = given.map((item, index) => {
-    if (item.type !== 'item_reference') return toItem(item, `input.${index}`);
-    return JSON.parse(found!.items[item.id]!) as Item;
+    const own =
+      item.type === 'item_reference'
+        ? (JSON.parse(found!.items[item.id]!) as Item)
+        : toItem(item, `input.${index}`);
+    const unique = ids.has(own.id) ? withNewId(own) : own;
+    ids.add(unique.id);
+    return unique;
   });
-  return { input, conversation: found?.conversation ?? '[]' };
-}
-
-export function parsedItems(conversation: string): readonly Item[] {
-  return JSON.parse(conversation) as Item[];
+  return { input, before, conversation };
 }
 
 /** Where an item of a conversation stands in the body, behind so many that came before. */

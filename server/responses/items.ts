@@ -49,6 +49,14 @@ export interface FunctionCallOutputItem {
 /** An item as it is kept and shown: with its id, and with parts where the client may have sent a text. */
 export type Item = MessageItem | FunctionCallItem | FunctionCallOutputItem | CompactionItem;
 
+/** What an item is called that has no id of its own begins with this. */
+const idPrefixes = {
+  message: 'msg_',
+  function_call: 'fc_',
+  function_call_output: 'fco_',
+  compaction: 'cmp_',
+};
+
 type GivenItem = Exclude<InputItem, { type: 'item_reference' }>;
 type GivenParts = Exclude<Extract<GivenItem, { type: 'message' }>['content'], string>;
 
@@ -60,20 +68,38 @@ export function toItem(given: GivenItem, param: string): Item {
     case 'message': {
       const content = toParts(given.role, given.content, `${param}.content`);
       const phase = given.phase != null && { phase: given.phase };
-      return { type: 'message', id: given.id ?? newId('msg_'), status, role: given.role, content, ...phase };
+      return {
+        type: 'message',
+        id: given.id ?? newId(idPrefixes.message),
+        status,
+        role: given.role,
+        content,
+        ...phase,
+      };
     }
     case 'function_call': {
       const { call_id, name } = given;
-      const id = given.id ?? newId('fc_');
+      const id = given.id ?? newId(idPrefixes.function_call);
       return { type: 'function_call', id, status, call_id, name, arguments: given.arguments };
     }
     case 'function_call_output': {
       const { call_id } = given;
       const output =
         typeof given.output === 'string' ? given.output : toParts('tool', given.output, `${param}.output`);
-      return { type: 'function_call_output', id: given.id ?? newId('fco_'), status, call_id, output };
+      return {
+        type: 'function_call_output',
+        id: given.id ?? newId(idPrefixes.function_call_output),
+        status,
+        call_id,
+        output,
+      };
     }
   }
+}
+
+/** An item that stands in its conversation already: lists go on behind the one that an id names. */
+export function withNewId(item: Item): Item {
+  return { ...item, id: newId(idPrefixes[item.type]) };
 }
 
 function toParts(

@@ -4,7 +4,7 @@ import { checkModel, type PrepareContext } from '../prepare/context.js';
 import { prepareConversation } from '../prepare/conversation.js';
 import { answerBegins } from '../prepare/messages.js';
 import { summaryRequest, summaryTokens } from './compaction.js';
-import { conversationItems, paramsBehind, parsedItems } from './conversation-items.js';
+import { conversationItems, paramsBehind } from './conversation-items.js';
 import type { FoundItems } from './found-items.js';
 import { type Item, toMessages } from './items.js';
 import { responseParts } from './prepare.js';
@@ -21,8 +21,8 @@ export function prepareCompaction(
   checkModel(context, body.model);
   const given = conversationItems(body, found);
   if ('needs' in given) return given;
-  const before = parsedItems(given.conversation);
-  const items = [...before, ...given.input];
+  const { before, input } = given;
+  const items = [...before, ...input];
   if (items.length === 0) throw invalidRequest("'input' is empty: there is nothing to compact.", 'input');
   const messages = [
     ...toMessages(body.instructions ?? null, items, paramsBehind(before.length)),

@@ -6,7 +6,7 @@ import { checkModel, checkStreamOptions, type PrepareContext } from '../prepare/
 import { prepareConversation } from '../prepare/conversation.js';
 import { answerBegins } from '../prepare/messages.js';
 import type { GivenTool } from '../tools/prepare-tools.js';
-import { conversationItems, paramsBehind, parsedItems } from './conversation-items.js';
+import { conversationItems, paramsBehind } from './conversation-items.js';
 import type { FoundItems } from './found-items.js';
 import { toMessages } from './items.js';
 import type { PreparedResponse, ResponsePreparation } from './prepared.js';
@@ -43,8 +43,7 @@ function prepareBody(
   checkStreamOptions(body);
   const items = conversationItems(body, found);
   if ('needs' in items) return items;
-  const { input, conversation } = items;
-  const before = parsedItems(conversation);
+  const { input, before, conversation } = items;
   const messages = toMessages(body.instructions ?? null, [...before, ...input], paramsBehind(before.length));
   if (messages.length === 0)
     throw invalidRequest("'input' is empty: there is nothing to respond to.", 'input');

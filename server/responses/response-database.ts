@@ -110,11 +110,13 @@ export class ResponseDatabase {
     if (bytes > this.#limitBytes) {
       throw new ApiError(500, 'store_error', `a response of ${bytes} bytes is larger than --store-limit`);
     }
+    // What it continues is not used later than it, or it would go first where room is made.
+    const now = this.now();
     this.#atOnce(() => {
       this.#database.run('INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?)', [
         id,
         previousId,
-        this.now(),
+        now,
         bytes,
         resource,
         input,
@@ -125,7 +127,7 @@ export class ResponseDatabase {
         this.#database.run('INSERT OR IGNORE INTO items VALUES (?, ?)', [item, id]);
       }
       this.#count(owner, bytes);
-      this.#database.run(continued, [previousId, this.now()]);
+      this.#database.run(continued, [previousId, now]);
       this.deleteExpired();
       this.#makeRoom();
     });

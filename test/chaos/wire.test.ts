@@ -52,7 +52,7 @@ const malformed: [string, string, number][] = [
   ['CONNECT', 'CONNECT other:443 HTTP/1.1\r\nhost: x\r\n\r\n', 0],
   [
     'an upgrade to what there is not',
-    'GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n',
+    'GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n',
     404,
   ],
   [

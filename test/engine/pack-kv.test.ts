@@ -9,55 +9,19 @@ import { Folder } from '../scripts/support.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
-import { oneCore } from '../support/one-core.js';
+import { demoBlockBytes, openPack, small, withPack } from '../support/pack-engine.js';
 import { promptsFirst } from '../support/prompts-first.js';
 
-type EngineOver = Partial<Settings['engine']>;
-
-/** Small partitions, so that a few hundred tokens overflow all of them. */
-const small = { packSinkTokens: 32, packRecentTokens: 64, packMidTokens: 128, packTopPages: 2 };
-/** So that what is held when nothing runs is a leak. */
-const keepsNothing = { prefixCache: false };
-
-function open(engine: EngineOver = {}, model = demoFolder): Promise<Engine> {
-  return openEngine(
-    Settings.parse({
-      model: { path: model },
-      engine: {
-        ...oneCore,
-        kvMemory: 64 << 20,
-        kv: 'pack',
-        maxSequences: 8,
-        ...small,
-        ...keepsNothing,
-        ...engine,
-      },
-    }),
-  );
-}
-
-/** Has the settings of `open()`, for all that leaves nothing behind there. */
+/** Has the settings of `openPack()`, for all that leaves nothing behind there. */
 let plain: Engine;
 beforeAll(async () => {
-  plain = await open();
+  plain = await openPack();
 });
 afterEach(() => expectNothingHeld(plain));
 afterAll(() => plain.close());
 
-/** An engine of its own. */
-async function withEngine<T>(over: EngineOver, work: (engine: Engine) => Promise<T>): Promise<T> {
-  const engine = await open(over);
-  try {
-    return await work(engine);
-  } finally {
-    await engine.close();
-  }
-}
-
 const long = retrievalCases().filter(({ length }) => length >= 512);
 const drawing = { ...requestFor([0]).sampling, temperature: 0.9, topP: 0.95, seed: 42n };
-/** Of the demo model: 6 layers of 4 heads. */
-const blockBytes = { bf16: 196_608, int4: 58_368 };
 
 let encode: (text: string) => Int32Array;
 beforeAll(async () => {
@@ -88,8 +52,8 @@ describe('a request under pack', () => {
 
   it('has the bits of the exact cache while all of it is sink and recent', async () => {
     const sizes = { packSinkTokens: 64, packRecentTokens: 1024, packTopPages: 4 };
-    const packed = await withEngine(sizes, (engine) => answerOf(engine));
-    const exact = await withEngine({ kv: 'exact' }, (engine) => answerOf(engine));
+    const packed = await withPack(sizes, (engine) => answerOf(engine));
+    const exact = await withPack({ kv: 'exact' }, (engine) => answerOf(engine));
     expect(packed).toEqual(exact);
     expect(packed).not.toEqual(alone);
   });
@@ -97,8 +61,8 @@ describe('a request under pack', () => {
   it('has the bits of int4 pages while all of mid is seen', async () => {
     // Sink and mid hold all, and every page is chosen: positions are those of the sequence.
     const all = { packSinkTokens: 32, packRecentTokens: 64, packMidTokens: 2048, packTopPages: 58 };
-    const every = await withEngine(all, (engine) => answerOf(engine));
-    const roomy = await withEngine({ ...all, packMidTokens: 4096, packTopPages: 57 }, (engine) =>
+    const every = await withPack(all, (engine) => answerOf(engine));
+    const roomy = await withPack({ ...all, packMidTokens: 4096, packTopPages: 57 }, (engine) =>
       answerOf(engine),
     );
     expect(every).toEqual(roomy);
@@ -106,7 +70,7 @@ describe('a request under pack', () => {
   });
 
   it('has the same bits among others, some of them cancelled', async () => {
-    await withEngine({}, async (engine) => {
+    await withPack({}, async (engine) => {
       const crowd = Array.from({ length: 16 }, (_, i) => {
         const prompt = long[i % long.length]!.prompt.slice(0, 60 + 150 * i);
         const request = requestFor(encode(prompt), { maxTokens: 8 + 7 * i, ignoreEos: true });
@@ -128,7 +92,7 @@ describe('a request under pack', () => {
 
   it('has the same bits in whatever steps it is read, under every scheduler', async () => {
     for (const [turn, maxStepTokens] of [32, 512].entries()) {
-      await withEngine({ maxStepTokens, cores: undefined }, async (engine) => {
+      await withPack({ maxStepTokens, cores: undefined }, async (engine) => {
         for (const scheduler of policyNames.filter((_, index) => index % 2 === turn)) {
           await engine.setPolicy({ scheduler });
           const others = [1, 2, 3].map((i) => generate(engine, requestFor(encode(long[i]!.prompt))));
@@ -154,7 +118,7 @@ describe('a request under pack', () => {
     };
     const one = await scores(plain);
     expect(one).toHaveLength(subject().prompt.length);
-    expect(await withEngine({ maxStepTokens: 40 }, scores)).toEqual(one);
+    expect(await withPack({ maxStepTokens: 40 }, scores)).toEqual(one);
   });
 
   it('is swapped or computed anew when memory is short, with the same bits', async () => {
@@ -173,7 +137,7 @@ describe('a request under pack', () => {
       );
     const expected = await answers(plain);
     for (const swapMemory of [0, 1 << 30]) {
-      await withEngine({ ...promptsFirst, swapMemory, kvMemory: 20 * blockBytes.bf16 }, async (engine) => {
+      await withPack({ ...promptsFirst, swapMemory, kvMemory: 20 * demoBlockBytes.bf16 }, async (engine) => {
         expect(await answers(engine)).toEqual(expected);
         const stats = await engine.stats();
         expect(stats.preemptions).toBeGreaterThan(0);
@@ -184,7 +148,7 @@ describe('a request under pack', () => {
   });
 
   it('leaks nothing when requests are cancelled at any point', async () => {
-    await withEngine({ kvMemory: 30 * blockBytes.bf16 }, async (engine) => {
+    await withPack({ kvMemory: 30 * demoBlockBytes.bf16 }, async (engine) => {
       const pending = Array.from({ length: 40 }, (_, i) => {
         const request = requestFor(encode(long[i % 12]!.prompt).slice(0, 20 * (i + 1)), {
           n: 1 + (i % 3),
@@ -213,7 +177,7 @@ describe('a request under pack', () => {
     expect(kv!.tokens).toBe(tokens);
     expect(kv!.droppedTokens).toBe(Math.floor((tokens - 1) / 64) * 64 - 64 - 32 - 128);
     const exact = Math.ceil((tokens - kv!.droppedTokens - 128) / 32);
-    expect(kv!.bytes).toBe(exact * blockBytes.bf16 + 4 * blockBytes.int4);
+    expect(kv!.bytes).toBe(exact * demoBlockBytes.bf16 + 4 * demoBlockBytes.int4);
   });
 });
 
@@ -233,7 +197,7 @@ describe('the prefix cache under pack', () => {
   const alone = (request: ReturnType<typeof turn>) => answerOf(plain, request);
 
   it('has the turns of a conversation read once, with the same bits', async () => {
-    await withEngine(caching, async (engine) => {
+    await withPack(caching, async (engine) => {
       let tokens = whole.slice(0, 500);
       let computed = 0;
       for (const added of [45, 130, 0]) {
@@ -248,7 +212,7 @@ describe('the prefix cache under pack', () => {
 
   it('shares what prompts that begin alike have read while all of it was exact', async () => {
     const other = Int32Array.from([...whole.slice(0, 300), ...whole.slice(1000, 1200)]);
-    await withEngine(caching, async (engine) => {
+    await withPack(caching, async (engine) => {
       await generate(engine, turn(whole.slice(0, 500)));
       const { choices, usage } = await generate(engine, turn(other));
       // Before position 128 nothing moves from the 96 tokens of sink and recent.
@@ -262,7 +226,7 @@ describe('the prefix cache under pack', () => {
   it('is given no block of a prompt while others of it are packed, which would end the engine', async () => {
     // Read to its end behind position 64, from where on what moves at 128 is packed ahead; both at once.
     const prompt = whole.slice(0, 100);
-    await withEngine(caching, async (engine) => {
+    await withPack(caching, async (engine) => {
       const answers = await Promise.all([1, 2].map(() => answerOf(engine, turn(prompt))));
       expect(answers[0]).toEqual(answers[1]);
       expect(answers[0]).toEqual(await alone(turn(prompt)));
@@ -273,7 +237,7 @@ describe('the prefix cache under pack', () => {
 
   it('gives up what ended first when memory is wanted', async () => {
     // Each takes some 8 of the 60 blocks, of which some are kept free to pack in.
-    await withEngine({ ...caching, kvMemory: 60 * blockBytes.bf16 }, async (engine) => {
+    await withPack({ ...caching, kvMemory: 60 * demoBlockBytes.bf16 }, async (engine) => {
       const prompts = Array.from({ length: 14 }, (_, i) => whole.slice(100 * i, 100 * i + 400));
       const answers: number[][] = [];
       for (const prompt of prompts) answers.push((await generate(engine, turn(prompt))).choices[0]!.tokens);
@@ -310,7 +274,7 @@ describe('a session', () => {
   it('has the bits of one prompt that holds all before, read once, swapped or read anew', async () => {
     const { answers } = await expected(plain);
     for (const swapMemory of [1 << 30, 0]) {
-      await withEngine({ swapMemory }, async (engine) => {
+      await withPack({ swapMemory }, async (engine) => {
         let computed = 0;
         for (const [index, prompt] of prompts().entries()) {
           const { choices, usage } = await generate(engine, turn(prompt));
@@ -325,7 +289,7 @@ describe('a session', () => {
   });
 
   it('takes one request at a time, and has one choice', async () => {
-    await withEngine({}, async (engine) => {
+    await withPack({}, async (engine) => {
       const first = generate(engine, turn(prompts()[0]!, { maxTokens: 200 }));
       await expect(generate(engine, turn([1]))).rejects.toThrow(/session one is running already/);
       await first;
@@ -336,13 +300,13 @@ describe('a session', () => {
       const lost = turn([1], { session: 'two', goesOn: true });
       await expect(generate(engine, lost)).rejects.toThrow(/session is lost/);
     });
-    await withEngine({ kv: 'exact' }, async (engine) => {
+    await withPack({ kv: 'exact' }, async (engine) => {
       await expect(generate(engine, turn([1]))).rejects.toThrow(/needs a server that runs with --kv pack/);
     });
   });
 
   it('leaks nothing when requests are cancelled, and sessions ended, at any point', async () => {
-    await withEngine({ kvMemory: 30 * blockBytes.bf16 }, async (engine) => {
+    await withPack({ kvMemory: 30 * demoBlockBytes.bf16 }, async (engine) => {
       const runs = Array.from({ length: 12 }, async (_, i) => {
         const session = `session-${i}`;
         for (let at = 0; at < 4; at++) {
@@ -374,8 +338,10 @@ describe('memory for partitions', () => {
       const engine = await openEngine(
         Settings.parse({ model: { path: demoFolder }, engine: { kv: 'pack', maxSequences, ...small } }),
       );
-      expect(engine.info.kvBytes).toBeGreaterThan(maxSequences * (5 * blockBytes.bf16 + 6 * blockBytes.int4));
-      expect(engine.info.kvBytes).toBeLessThan((7 * maxSequences + 16) * blockBytes.bf16);
+      expect(engine.info.kvBytes).toBeGreaterThan(
+        maxSequences * (5 * demoBlockBytes.bf16 + 6 * demoBlockBytes.int4),
+      );
+      expect(engine.info.kvBytes).toBeLessThan((7 * maxSequences + 16) * demoBlockBytes.bf16);
       await engine.close();
     }
   });
@@ -383,13 +349,13 @@ describe('memory for partitions', () => {
 
 describe('partitions that cannot be', () => {
   it('are refused by name', async () => {
-    await expect(open({ packTopPages: 62 })).rejects.toThrow(
+    await expect(openPack({ packTopPages: 62 })).rejects.toThrow(
       /would see up to 2144 tokens .* trained on 2048\. Lower --pack-top-pages/,
     );
-    await expect(open({ packMidTokens: 100_000, kvMemory: 32 << 20 })).rejects.toThrow(
+    await expect(openPack({ packMidTokens: 100_000, kvMemory: 32 << 20 })).rejects.toThrow(
       /Lower --pack-mid-tokens/,
     );
-    await expect(open({ kvPressure: 'int8' })).rejects.toThrow(
+    await expect(openPack({ kvPressure: 'int8' })).rejects.toThrow(
       /--kv-pressure int8 does nothing under --kv pack/,
     );
   });
@@ -404,7 +370,7 @@ describe('an endless session', () => {
   afterAll(() => folder.close());
 
   it('holds no more bytes at 20,000 tokens than its partitions', async () => {
-    const engine = await open({ maxSequences: 1, kvMemory: 16 << 20 }, folder.at('model'));
+    const engine = await openPack({ maxSequences: 1, kvMemory: 16 << 20 }, folder.at('model'));
     const prompt = Int32Array.from({ length: 19_000 }, (_, i) => (i * 7919 + (i >> 5)) % 600);
     const held: number[] = [];
     const request = requestFor(prompt, { maxTokens: 1000, ignoreEos: true });

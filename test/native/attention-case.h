@@ -18,6 +18,7 @@
 #include "cpu/attention/attention.h"
 #include "cpu/cores.h"
 #include "cpu/requantize/requantize.h"
+#include "kv/page-content.h"
 
 namespace tandem::test {
 
@@ -57,7 +58,12 @@ struct Pages {
     const PageFormat to = format.in(precision);
     converted.emplace_back(to.pageBytes() / sizeof(float), NAN);
     auto* place = reinterpret_cast<std::byte*>(converted.back().data());
-    cpu::requantizePage(isa, {table[page], place, format.in(classes[page]), to});
+    std::byte* detail = nullptr;
+    if (precision == PrecisionClass::far) {
+      converted.emplace_back(format.in(PrecisionClass::int4).pageBytes() / sizeof(float), NAN);
+      detail = reinterpret_cast<std::byte*>(converted.back().data());
+    }
+    cpu::requantizePage(isa, {table[page], place, format.in(classes[page]), to, detail});
     table[page] = place;
     classes[page] = precision;
   }
@@ -96,7 +102,8 @@ struct Pages {
   double valueStep(int kvHead, std::int64_t token) const {
     return toFloat(read<bf16>(token, formatOf(token).valueScales(kvHead) + 2 * (token % kPageTokens)));
   }
-  PageFormat formatOf(std::int64_t token) const { return format.in(classes[token / kPageTokens]); }
+  // Of its elements; of a far page those of its int4 page.
+  PageFormat formatOf(std::int64_t token) const { return content(token).format; }
 
   PageFormat format;
   std::vector<float> memory;
@@ -108,8 +115,12 @@ struct Pages {
   template <class T>
   T read(std::int64_t token, std::size_t offset) const {
     T value;
-    std::memcpy(&value, table[token / kPageTokens] + offset, sizeof value);
+    std::memcpy(&value, content(token).data + offset, sizeof value);
     return value;
+  }
+  PageContent content(std::int64_t token) const {
+    const std::int64_t page = token / kPageTokens;
+    return contentOf(table[page], format.in(classes[page]));
   }
   double element(std::int64_t token, std::size_t index, std::size_t offset, std::size_t scales) const {
     if (formatOf(token).precision == PrecisionClass::bf16) {

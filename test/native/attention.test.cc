@@ -115,6 +115,7 @@ void mixed(AttentionLane& lane, Sequence& sequence, std::int64_t first, std::int
   for (std::int64_t page = 0; page + 1 < first / kPageTokens; ++page) {
     const PrecisionClass precision = mixture[page % mixture.size()];
     if (bitsOf(precision) < bitsOf(sequence.pages.format.precision)) {
+      if (precision == PrecisionClass::far) sequence.pages.convert(lane.isa, page, PrecisionClass::int4);
       sequence.pages.convert(lane.isa, page, precision);
     }
   }
@@ -190,6 +191,33 @@ TEST("attention: with pages of every class, neither chunks nor the team change a
           mixed(lane, chunked, 390, chunk, mixture);
           expectSameBits(chunked, whole,
                          describe(isa, shape, mixture.back()) + ", chunks of " + std::to_string(chunk));
+        }
+      }
+    }
+  }
+}
+
+TEST("attention: far pages have the bits of int4 ones in their places, whoever are their neighbours") {
+  constexpr PrecisionClass kFar = PrecisionClass::far, kInt4 = PrecisionClass::int4;
+  const std::vector<std::vector<PrecisionClass>> mixtures{
+      {kFar},
+      {kInt4, kFar, kFar, PrecisionClass::int2, kFar, kInt4, PrecisionClass::bf16},
+      {PrecisionClass::int2, kFar, PrecisionClass::int2, PrecisionClass::int2, PrecisionClass::int8}};
+  for (const Isa isa : availableIsas()) {
+    for (const std::vector<PrecisionClass>& mixture : mixtures) {
+      std::vector<PrecisionClass> inPlace = mixture;
+      std::ranges::replace(inPlace, kFar, kInt4);
+      for (const AttentionShape shape : {AttentionShape{4, 2, 64}, AttentionShape{3, 1, 80},
+                                         AttentionShape{16, 2, 32, 200}, AttentionShape{20, 1, 16}}) {
+        for (const std::int64_t chunk : {1, 12}) {
+          // In two spans, which a team shares.
+          const std::int64_t before = cpu::kSpanTokens + 200, tokens = before + 12;
+          AttentionLane lane(isa, chunk == 1 ? 3 : 1);
+          Sequence expected(shape, tokens, 26), sequence(shape, tokens, 26);
+          mixed(lane, expected, before, chunk, inPlace);
+          mixed(lane, sequence, before, chunk, mixture);
+          expectSameBits(sequence, expected,
+                         describe(isa, shape, kFar) + ", chunks of " + std::to_string(chunk));
         }
       }
     }

@@ -343,6 +343,87 @@ TEST("device: a slot's steps go on with its old pages until a conversion is fini
   test::equal(device->kv().heldBytes(), std::size_t{0}, "bytes at the end");
 }
 
+TEST("device: a sequence of which the older mid is far has the logits of one that has all of it in place") {
+  constexpr std::int64_t kRead = 14, kFarEnd = 8;  // pages
+  ModelSpec spec = unevenLlama();
+  spec.layers = 24;  // so that a few blocks' outlines are more than one chunk's
+  spec.slidingWindow.assign(24, 0);
+  const test::TinyModel model(spec, 23);
+  DeviceOptions options = optionsFor(model);
+  options.kvBytes = 8 << 20;
+  options.selection = PageSelection{1, 2, false};
+  options.maxSequenceTokens = 1024;
+  const std::size_t farBlock = 24 * PageFormat{PrecisionClass::int4, spec.kvHeads, spec.headDim}.pageBytes();
+  options.farBytes = farBlock - 1;
+  test::throws([&] { Device(makeCpuBackend(1), options); }, "--pack-far-memory");
+  options.farBytes = 16 * farBlock;
+  Device device(makeCpuBackend(1), std::move(options));
+  KvCache& kv = device.kv();
+  const auto append = [&](int slot, std::int64_t count, std::int64_t chunk) {
+    std::vector<float> logits;
+    test::isTrue(kv.reserve(slot, kv.length(slot) + count), "room");
+    for (std::int64_t end = kv.length(slot) + count; kv.length(slot) < end;) {
+      const std::int64_t at = kv.dropped(slot) + kv.length(slot);
+      std::vector<std::int32_t> tokens;
+      for (std::int64_t i = 0; i < std::min(chunk, end - kv.length(slot)); ++i) {
+        tokens.push_back(static_cast<std::int32_t>((at + i) * 37 % 90));
+      }
+      const auto tokenCount = static_cast<std::int32_t>(tokens.size());
+      const StepResult result =
+          test::run(device, at % 2, {{slot}, {tokenCount}, std::move(tokens), {kWantLogits}});
+      logits.insert(logits.end(), result.entries[0].logits.begin(), result.entries[0].logits.end());
+    }
+    return logits;
+  };
+  const auto outlines = [&] {
+    std::vector<std::byte*> addresses;
+    for (int layer = 0; layer < spec.layers; ++layer) {
+      const KvView view = kv.viewOf(0, layer);
+      for (std::size_t page = 0; page < view.pages.size(); ++page) {
+        if (view.classes[page] == PrecisionClass::far) addresses.push_back(view.pages[page]);
+      }
+    }
+    return addresses;
+  };
+  const auto run = [&](bool far) {
+    // Another one comes to be far first, and leaves outlines scattered when it goes.
+    device.openSlot(1, SlotOptions{});
+    append(1, 9 * kPageTokens, 128);
+    test::isTrue(convert(device, 1, 0, 9, PrecisionClass::int4), "room");
+    if (far) test::isTrue(convert(device, 1, 0, 9, PrecisionClass::far), "room");
+    device.openSlot(0, SlotOptions{});
+    append(0, kRead * kPageTokens, 128);
+    test::isTrue(convert(device, 0, 1, 12, PrecisionClass::int4), "room");
+    std::vector<std::vector<float>> logits;
+    if (far) test::isTrue(convert(device, 0, 1, kFarEnd, PrecisionClass::far), "room");
+    logits.push_back(append(0, 9, 4));
+    device.closeSlot(1);
+    if (far) {
+      test::equal(kv.freeFarBlocks(), 16 - (kFarEnd - 1), "places that are left");
+      const std::vector<std::byte*> before = outlines();
+      test::isTrue(kv.compact(1), "outlines lie scattered");
+      test::isTrue(outlines() != before, "they were moved");
+    }
+    logits.push_back(append(0, 8, 8));
+    SwapId id = -1;
+    swapOut(device, 0, id);
+    if (far) test::equal(kv.freeFarBlocks(), 16 - (kFarEnd - 1), "places meanwhile");
+    test::equal(kv.heldBytes(), std::size_t{0}, "KV memory meanwhile");
+    swapIn(device, 0, id);
+    logits.push_back(append(0, 7, 3));
+    device.drop(0, 1, 4);
+    if (far) test::equal(kv.freeFarBlocks(), 16 - (kFarEnd - 4), "places of what was dropped");
+    logits.push_back(append(0, 9, 5));
+    device.closeSlot(0);
+    return logits;
+  };
+  const std::vector<std::vector<float>> inPlace = run(false), far = run(true);
+  const char* when[] = {"before", "behind a compaction", "behind a swap", "behind a drop"};
+  for (std::size_t i = 0; i < inPlace.size(); ++i) test::isTrue(far[i] == inPlace[i], when[i]);
+  test::equal(kv.heldBytes(), std::size_t{0}, "KV memory at the end");
+  test::equal(kv.freeFarBlocks(), std::int64_t{16}, "places at the end");
+}
+
 TEST("device: ends with swaps under way, and in host memory") {
   const test::TinyModel model(unevenLlama(), 16);
   std::atomic<int> copied = 0;

@@ -52,6 +52,7 @@ emulated('the GPU check', () => {
       'argmax',
       'decodeAttention',
       'attendPartitions',
+      'outlinePages',
       'matmul bf16',
       'matmul int8',
     ]) {

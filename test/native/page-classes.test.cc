@@ -17,8 +17,13 @@ const PageFormat kPageFormat{PrecisionClass::bf16, 1, 16};
 constexpr int kPageLayers = 3;
 constexpr int kSlots = 5;
 
+FarMemory farMemory(std::size_t pages) {
+  const std::size_t bytes = pages * kPageFormat.in(PrecisionClass::int4).pageBytes();
+  return {std::shared_ptr<std::byte>(new std::byte[bytes], std::default_delete<std::byte[]>()), bytes};
+}
+
 // What the cache should hold, page by page, kept in the plainest way. A page is written once, with a number
-// of its own.
+// of its own, which a far one has in its outline and in its place.
 struct ClassModel {
   struct Page {
     PrecisionClass precision;
@@ -57,6 +62,19 @@ struct ClassModel {
     for (const int page : alive) bytes += kPageFormat.in(pages[page].precision).pageBytes();
     return bytes;
   }
+  // A place counts once, however many outlines share it, and swapped ones too.
+  std::size_t heldPlaces() const {
+    std::set<int> far;
+    const auto add = [&](const Block& block) {
+      for (const int page : block) {
+        if (pages[page].precision == PrecisionClass::far) far.insert(pages[page].content);
+      }
+    };
+    for (const auto& [slot, blocks] : slots) std::ranges::for_each(blocks, add);
+    for (const auto& [id, block] : published) add(block);
+    for (const auto& [id, one] : swapped) std::ranges::for_each(one.blocks, add);
+    return far.size();
+  }
 };
 
 void writeMark(std::byte* page, PrecisionClass precision, int content) {
@@ -64,6 +82,26 @@ void writeMark(std::byte* page, PrecisionClass precision, int content) {
   const std::size_t bytes = kPageFormat.in(precision).pageBytes();
   std::memcpy(page, &content, sizeof content);
   std::memcpy(page + bytes - sizeof content, &content, sizeof content);
+}
+
+void writeMark(const PageConversion& conversion, int content) {
+  writeMark(conversion.to, conversion.toFormat.precision, content);
+  if (conversion.toFormat.precision != PrecisionClass::far) return;
+  std::memcpy(conversion.to + conversion.toFormat.detailPlace(), &conversion.detail,
+              sizeof conversion.detail);
+  writeMark(conversion.detail, PrecisionClass::int4, content);
+}
+
+bool isMarked(const std::byte* page, PrecisionClass precision, int content) {
+  const std::size_t bytes = kPageFormat.in(precision).pageBytes();
+  return std::memcmp(page, &content, sizeof content) == 0 &&
+         std::memcmp(page + bytes - sizeof content, &content, sizeof content) == 0;
+}
+
+const std::byte* detailOf(const std::byte* outline) {
+  const std::byte* detail = nullptr;
+  std::memcpy(&detail, outline + kPageFormat.in(PrecisionClass::far).detailPlace(), sizeof detail);
+  return detail;
 }
 
 void expectMarks(const KvCache& cache, int slot, const std::vector<ClassModel::Block>& blocks,
@@ -79,10 +117,10 @@ void expectMarks(const KvCache& cache, int slot, const std::vector<ClassModel::B
         test::isTrue(view.pages[i] == nullptr, "a page that was given up has no address");
         continue;
       }
-      const std::size_t bytes = kPageFormat.in(precision).pageBytes();
-      const bool same = std::memcmp(view.pages[i], &content, sizeof content) == 0 &&
-                        std::memcmp(view.pages[i] + bytes - sizeof content, &content, sizeof content) == 0;
-      test::isTrue(same, "a page keeps its bytes");
+      test::isTrue(isMarked(view.pages[i], precision, content), "a page keeps its bytes");
+      if (precision != PrecisionClass::far) continue;
+      test::isTrue(isMarked(detailOf(view.pages[i]), PrecisionClass::int4, content),
+                   "a far page keeps those in its place");
     }
   }
 }
@@ -90,13 +128,13 @@ void expectMarks(const KvCache& cache, int slot, const std::vector<ClassModel::B
 }  // namespace
 
 TEST("page classes: random operations over all classes report the bytes they hold, and lose none") {
-  constexpr std::size_t kBytes = 150 * 1024;
-  KvCache cache(kPageFormat, kPageLayers, kSlots, allocateHostKv(kBytes));
+  constexpr std::size_t kBytes = 150 * 1024, kPlaces = 10;
+  KvCache cache(kPageFormat, kPageLayers, kSlots, allocateHostKv(kBytes), farMemory(kPlaces));
   const std::int64_t total = cache.totalBlocks();
   ClassModel model;
   std::mt19937 random(19);
   const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
-  int refused = 0, converted = 0, compacted = 0;
+  int refused = 0, converted = 0, becameFar = 0, outOfPlaces = 0, compacted = 0;
   for (int round = 0; round < 200'000; ++round) {
     const int slot = below(kSlots);
     std::vector<ClassModel::Block>& blocks = model.slots[slot];
@@ -214,11 +252,21 @@ TEST("page classes: random operations over all classes report the bytes they hol
         const int begin = below(static_cast<int>(blocks.size()) + 1);
         const int end = begin + below(static_cast<int>(blocks.size()) - begin + 1);
         std::vector<PrecisionClass> classes;
+        std::size_t wantedPlaces = 0;
         for (int page = 0; page < (end - begin) * kPageLayers; ++page) {
-          classes.push_back(static_cast<PrecisionClass>(below(static_cast<int>(PrecisionClass::none) + 1)));
+          PrecisionClass to = static_cast<PrecisionClass>(below(static_cast<int>(PrecisionClass::none) + 1));
+          const auto held = model.pages[blocks[begin + page / kPageLayers][page % kPageLayers]].precision;
+          if (to == PrecisionClass::far && bitsOf(held) >= 8) to = PrecisionClass::int4;
+          if (held == PrecisionClass::int4 && below(2) == 0) to = PrecisionClass::far;
+          if (to == PrecisionClass::far && held == PrecisionClass::int4) ++wantedPlaces;
+          classes.push_back(to);
         }
-        const std::size_t before = cache.heldBytes();
+        const std::size_t before = cache.heldBytes(), places = model.heldPlaces();
         const auto pages = cache.startConversion(slot, begin, end, classes);
+        if (places + wantedPlaces > kPlaces) {
+          test::isTrue(!pages, "a page that has no place does not become far");
+          ++outOfPlaces;
+        }
         if (!pages) {
           test::equal(cache.heldBytes(), before, "bytes after a conversion that did not fit");
           ++refused;
@@ -232,23 +280,24 @@ TEST("page classes: random operations over all classes report the bytes they hol
           for (int index = begin; index < end; ++index) {
             int& page = blocks[index][at];
             const PrecisionClass to = classes[(index - begin) * kPageLayers + at];
-            if (bitsOf(model.pages[page].precision) < 8 ||
-                bitsOf(to) >= bitsOf(model.pages[page].precision)) {
-              continue;
-            }
+            const PrecisionClass held = model.pages[page].precision;
+            const bool isToBeFar = held == PrecisionClass::int4 && to == PrecisionClass::far;
+            if (!isToBeFar && (bitsOf(held) < 8 || bitsOf(to) >= bitsOf(held))) continue;
             if (to == PrecisionClass::none) {
               if (!dropped) page = model.page(to, model.contents++);
               continue;
             }
             test::isTrue(next < pages->size(), "every page that can be is converted");
             const PageConversion& conversion = (*pages)[next++];
-            test::equal(nameOf(conversion.fromFormat.precision), nameOf(model.pages[page].precision), "from");
+            test::equal(nameOf(conversion.fromFormat.precision), nameOf(held), "from");
+            test::equal(nameOf(conversion.toFormat.precision), nameOf(to), "to");
             test::equal(std::memcmp(conversion.from, &model.pages[page].content, sizeof(int)), 0, "source");
             const int packed = model.page(to, model.contents++);
-            writeMark(conversion.to, to, model.pages[packed].content);
+            writeMark(conversion, model.pages[packed].content);
             if (dropped) continue;
             page = packed;
             ++converted;
+            if (isToBeFar) ++becameFar;
           }
         }
         test::equal(next, pages->size(), "and no other");
@@ -261,27 +310,32 @@ TEST("page classes: random operations over all classes report the bytes they hol
       }
     }
     test::equal(cache.heldBytes(), model.heldBytes(), "bytes in use");
+    test::equal(cache.freeFarBlocks(),
+                static_cast<std::int64_t>((kPlaces - model.heldPlaces()) / kPageLayers),
+                "blocks that could become far");
     if (round % 16 == 0) {
       for (const auto& [one, held] : model.slots) expectMarks(cache, one, held, model);
     }
   }
   test::isTrue(refused > 100 && converted > 1000, "memory was out at times, and pages were converted");
+  test::isTrue(becameFar > 500 && outOfPlaces > 100, "pages became far, and there was no place at times");
   test::isTrue(compacted > 100, "pages were moved together");
   for (int slot = 0; slot < kSlots; ++slot) cache.release(slot);
   for (const auto& [id, block] : model.published) cache.unpublish({&id, 1});
   for (const auto& [id, swapped] : model.swapped) cache.dropSwapped(id);
   test::equal(cache.heldBytes(), std::size_t{0}, "bytes at the end");
   test::equal(cache.freeBlocks(), total, "chunks of every class came back");
+  test::equal(cache.freeFarBlocks(), static_cast<std::int64_t>(kPlaces / kPageLayers), "and every place");
 }
 
 TEST(
     "page classes: the pool gives out as many pages of a class as it says, and takes them back for another") {
   for (const PrecisionClass own : {PrecisionClass::bf16, PrecisionClass::int8}) {
     const PageFormat format{own, 2, 64};
-    PagePool pool(format, allocateHostKv(50 * format.pageBytes()));
+    PagePool pool(format, allocateHostKv(50 * format.pageBytes()), PrecisionClass::far);
     test::equal(pool.freePages(), std::size_t{50}, "pages of the pool's own class");
     for (int round = 0; round < 3; ++round) {
-      for (const PrecisionClass precision : kPrecisionClasses) {
+      for (const PrecisionClass precision : kHeldClasses) {
         const std::size_t promised = pool.freePages(precision);
         const std::size_t most = pool.bytes() / format.in(precision).pageBytes();
         test::isTrue(promised <= most && promised * 10 >= most * 9, "little is lost to chunks");
@@ -354,6 +408,51 @@ TEST("page classes: pages that others have left scattered are moved together unt
   test::equal(std::memcmp(cache.pagesOf(4, 0)[0], &mark, sizeof mark), 0, "a published page too");
 }
 
+TEST("page classes: outlines that lie scattered are moved together, and keep their places") {
+  constexpr int kMany = 400;
+  constexpr std::size_t kPlaces = kMany * kPageLayers;
+  KvCache cache(kPageFormat, kPageLayers, kMany, allocateHostKv(60 * kPageLayers * kPageFormat.pageBytes()),
+                farMemory(kPlaces));
+  const auto markOf = [](int slot, int layer) { return slot * kPageLayers + layer; };
+  for (int slot = 0; slot < kMany; ++slot) {
+    test::isTrue(cache.reserve(slot, kPageTokens), "room for a block");
+    cache.startStep(slot, kPageTokens);
+    cache.finishStep(slot, kPageTokens);
+    for (const PrecisionClass to : {PrecisionClass::int4, PrecisionClass::far}) {
+      const auto pages = cache.startConversion(slot, 0, 1, std::vector<PrecisionClass>(kPageLayers, to));
+      test::isTrue(pages.has_value(), "room for a page in another class");
+      for (int layer = 0; layer < kPageLayers; ++layer) writeMark((*pages)[layer], markOf(slot, layer));
+      cache.conversionWritten(slot);
+      cache.finishConversion(slot);
+    }
+  }
+  test::equal(cache.freeFarBlocks(), std::int64_t{0}, "places that are left");
+  const std::int32_t published = cache.publish(4, 0);
+  for (int slot = 0; slot < kMany; ++slot) {
+    if (slot % 4 != 0) cache.release(slot);
+  }
+  const std::size_t held = cache.heldBytes();
+  test::isTrue(cache.compact(2 * static_cast<std::int64_t>(kChunkPages) / kPageLayers),
+               "two chunks come free");
+  test::equal(cache.heldBytes(), held, "bytes in use");
+  const auto expectMarked = [&](int slot) {
+    for (int layer = 0; layer < kPageLayers; ++layer) {
+      const std::byte* outline = cache.pagesOf(slot, layer)[0];
+      test::isTrue(isMarked(outline, PrecisionClass::far, markOf(slot, layer)), "an outline keeps its bytes");
+      test::isTrue(isMarked(detailOf(outline), PrecisionClass::int4, markOf(slot, layer)),
+                   "its address leads to its page");
+    }
+  };
+  for (int slot = 0; slot < kMany; slot += 4) expectMarked(slot);
+  cache.release(4);
+  cache.attach(4, {&published, 1});
+  expectMarked(4);
+  cache.unpublish({&published, 1});
+  test::equal(cache.freeFarBlocks(), std::int64_t{kMany - kMany / 4}, "places that came back before");
+  for (int slot = 0; slot < kMany; slot += 4) cache.release(slot);
+  test::equal(cache.freeFarBlocks(), std::int64_t{kMany}, "all places");
+}
+
 TEST("page classes: misuse is refused by name") {
   KvCache cache(kPageFormat, kPageLayers, 2, allocateHostKv(100 * kPageFormat.pageBytes()));
   cache.reserve(0, 70);
@@ -389,4 +488,48 @@ TEST("page classes: misuse is refused by name") {
   test::equal(cache.heldBytes(PrecisionClass::bf16), kPageLayers * kPageFormat.pageBytes(),
               "bytes of the last block");
   test::isTrue(cache.fork(0, 1, 64), "a fork after the packed block");
+}
+
+TEST("page classes: only int4 pages become far, and only where there are places") {
+  const auto filled = [](KvCache& cache) {
+    cache.reserve(0, 2 * kPageTokens);
+    cache.startStep(0, 2 * kPageTokens);
+    cache.finishStep(0, 2 * kPageTokens);
+  };
+  const std::vector<PrecisionClass> int4(2 * kPageLayers, PrecisionClass::int4);
+  const std::vector<PrecisionClass> far(kPageLayers, PrecisionClass::far);
+  const auto pack = [&](KvCache& cache) {
+    cache.startConversion(0, 0, 2, int4);
+    cache.conversionWritten(0);
+    cache.finishConversion(0);
+  };
+  const auto memory = [] { return allocateHostKv(100 * kPageFormat.pageBytes()); };
+  test::throws([&] { KvCache(kPageFormat, kPageLayers, 1, memory(), farMemory(kPageLayers - 1)); },
+               "--pack-far-memory");
+  KvCache none(kPageFormat, kPageLayers, 1, memory());
+  filled(none);
+  pack(none);
+  test::isTrue(!none.startConversion(0, 0, 1, far), "no far memory, no far pages");
+  KvCache cache(kPageFormat, kPageLayers, 1, memory(), farMemory(2 * kPageLayers - 1));
+  filled(cache);
+  test::throws([&] { cache.startConversion(0, 0, 1, far); }, "is in bf16; only one in int4 becomes far");
+  test::throws([&] { cache.reserve(0, 100, PrecisionClass::far); }, "cannot be written to pages in far");
+  pack(cache);
+  test::equal(cache.freeFarBlocks(), std::int64_t{1}, "blocks that could become far");
+  test::equal(cache.startConversion(0, 0, 1, far)->size(), std::size_t{kPageLayers}, "pages to write");
+  test::equal(cache.freeFarBlocks(), std::int64_t{0}, "while they are written");
+  cache.conversionWritten(0);
+  cache.dropConversion(0);
+  test::equal(cache.freeFarBlocks(), std::int64_t{1}, "when they were given up");
+  cache.startConversion(0, 0, 1, far);
+  cache.conversionWritten(0);
+  cache.finishConversion(0);
+  test::isTrue(!cache.startConversion(0, 1, 2, far), "places for one block only");
+  test::equal(cache.heldBytes(PrecisionClass::far),
+              kPageLayers * kPageFormat.in(PrecisionClass::far).pageBytes(), "bytes of outlines");
+  test::equal(cache.startConversion(0, 0, 1, far)->size(), std::size_t{0}, "what is far stays so");
+  cache.conversionWritten(0);
+  cache.finishConversion(0);
+  cache.drop(0, 0, 1);
+  test::equal(cache.freeFarBlocks(), std::int64_t{1}, "a dropped block gives its places back");
 }

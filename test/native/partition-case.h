@@ -138,7 +138,7 @@ inline std::vector<std::int64_t> selection(const Session& session, std::int64_t 
     for (int c = 0; c < shape.headDim; ++c) {
       // The ends of the channel's range, which the first and the last code stand for.
       const double middle = pages.keyMiddle(kvHead, page * kPageTokens, c);
-      const int steps = (1 << bitsOf(pages.classes[page])) - 1;
+      const int steps = (1 << bitsOf(pages.formatOf(page * kPageTokens).precision)) - 1;
       const double reach = pages.keyStep(kvHead, page * kPageTokens, c) * steps / 2;
       sum += std::max(q[c] * (middle - reach / 2), q[c] * (middle + reach / 2));
     }

@@ -82,6 +82,39 @@ TEST("partitions: neither chunks nor the team change a bit") {
   }
 }
 
+TEST("partitions: mid pages that are far have the bits of those in their places") {
+  constexpr std::int64_t kBefore = 20 * kPageTokens;
+  for (const Isa isa : availableIsas()) {
+    for (const AttentionShape shape : {AttentionShape{2, 2, 64}, AttentionShape{4, 1, 96},
+                                       AttentionShape{6, 2, 16}, AttentionShape{3, 3, 48}}) {
+      // All mid pages are looked at key by key, or the four that their scales make most of.
+      for (const std::int64_t topPages : {4, 1}) {
+        const auto run = [&](std::int64_t farEnd, std::int64_t chunk) {
+          AttentionLane lane(isa, chunk == 1 ? 2 : 1);
+          Session session(shape, kBefore + 20, 25, {2, topPages});
+          session.append(lane, kBefore);
+          session.move(isa, 15, 2);
+          for (std::int64_t page = 2; page < farEnd; ++page) {
+            session.sequence.pages.convert(isa, page, PrecisionClass::far);
+          }
+          session.all(lane, chunk);
+          return session;
+        };
+        const Session expected = run(2, 20);
+        // A part of mid, and all of it.
+        for (const std::int64_t farEnd : {9, 13}) {
+          for (const std::int64_t chunk : {1, 20}) {
+            const Session session = run(farEnd, chunk);
+            test::equal(std::memcmp(session.sequence.out.data(), expected.sequence.out.data(),
+                                    expected.sequence.out.size() * sizeof(float)),
+                        0, describe(isa, shape) + ", far until page " + std::to_string(farEnd));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST("partitions: where nothing is absent the bits are those of full attention") {
   for (const Isa isa : availableIsas()) {
     AttentionLane lane(isa);

@@ -86,6 +86,20 @@ TEST("probe: sums are the same bits for any cut of the rows and any team, and ad
   }
 }
 
+TEST("probe: sums over far pages have the bits of int4 ones in their places") {
+  for (const Isa isa : availableIsas()) {
+    AttentionLane lane(isa);
+    for (const AttentionShape& shape : kShapes) {
+      Sequence sequence(shape, 290, 34);
+      lane.all(sequence, 290);
+      for (const std::int64_t page : {0, 1, 2, 4, 5}) sequence.pages.convert(isa, page, PrecisionClass::int4);
+      const std::vector<std::uint32_t> expected = probed(lane, sequence, 200, 90, 90);
+      for (const std::int64_t page : {1, 2, 5}) sequence.pages.convert(isa, page, PrecisionClass::far);
+      isTrue(probed(lane, sequence, 200, 90, 90) == expected, isaName(isa));
+    }
+  }
+}
+
 TEST("probe: refuses what does not fit, by name") {
   AttentionLane lane(Isa::portable);
   Sequence sequence({2, 1, 64}, 200, 34);

@@ -169,6 +169,52 @@ TEST("requantize: all instruction sets and any team write the same bytes") {
   }
 }
 
+TEST("requantize: an int4 page becomes far by a copy, and its outline has its key scales and its place") {
+  constexpr int kHeads = 3;
+  for (const int headDim : {16, 80, 128}) {
+    std::vector<Pages> pages;
+    const PageFormat int4{PrecisionClass::int4, kHeads, headDim}, far = int4.in(PrecisionClass::far);
+    std::vector<std::vector<float>> outlines(4), places(4);
+    std::vector<PageConversion> conversions;
+    for (unsigned i = 0; i < 4; ++i) {
+      pages.push_back(fullPage({PrecisionClass::bf16, kHeads, headDim}, 41 + i));
+      pages.back().convert(Isa::portable, 0, PrecisionClass::int4);
+    }
+    const auto fill = [&] {
+      conversions.clear();
+      for (unsigned i = 0; i < 4; ++i) {
+        outlines[i].assign(far.pageBytes() / sizeof(float), NAN);
+        places[i].assign(int4.pageBytes() / sizeof(float), NAN);
+        conversions.push_back({pages[i].table[0], reinterpret_cast<std::byte*>(outlines[i].data()), int4, far,
+                               reinterpret_cast<std::byte*>(places[i].data())});
+      }
+    };
+    const auto expectFar = [&](const std::string& what) {
+      for (const auto& [from, to, fromFormat, toFormat, detail] : conversions) {
+        test::equal(std::memcmp(detail, from, int4.pageBytes()), 0, what + ", its bytes");
+        for (int head = 0; head < kHeads; ++head) {
+          const std::size_t bytes = std::size_t{4} * static_cast<std::size_t>(headDim);
+          test::equal(std::memcmp(to + head * bytes, from + int4.keyScales(head), bytes), 0,
+                      what + ", key scales of head " + std::to_string(head));
+        }
+        const PageContent content = contentOf(to, far);
+        test::isTrue(content.data == detail, what + ", where its outline leads");
+        test::isTrue(content.format.precision == PrecisionClass::int4, what + ", to what");
+      }
+    };
+    for (const Isa isa : availableIsas()) {
+      fill();
+      ThreadTeam team(2);
+      team.pin(coresFor(2));
+      cpu::requantize(isa, team, conversions);
+      expectFar("by a team");
+      fill();
+      for (const PageConversion& conversion : conversions) cpu::requantizePage(isa, conversion);
+      expectFar("one by one");
+    }
+  }
+}
+
 TEST("requantize: equal values come back as they are, zeros among them") {
   for (const float value : {0.0f, 1.0f, -3.5f, 60.0f}) {
     for (const PrecisionClass to : kPacked) {
@@ -219,5 +265,10 @@ TEST("requantize: refuses what is not a step down, by name") {
   throws([&] { convert(PrecisionClass::int4, PrecisionClass::int2); }, "from int4 to int2");
   throws([&] { convert(PrecisionClass::bf16, PrecisionClass::none); }, "from bf16 to none");
   throws([&] { convert(PrecisionClass::none, PrecisionClass::int2); }, "from none to int2");
+  throws([&] { convert(PrecisionClass::bf16, PrecisionClass::far); }, "from bf16 to far");
+  throws([&] { convert(PrecisionClass::int2, PrecisionClass::far); }, "from int2 to far");
+  throws([&] { convert(PrecisionClass::far, PrecisionClass::far); }, "from far to far");
+  throws([&] { convert(PrecisionClass::far, PrecisionClass::int4); }, "from far to int4");
+  throws([&] { convert(PrecisionClass::int4, PrecisionClass::far); }, "needs a place");
   throws([&] { convert(PrecisionClass::bf16, PrecisionClass::int4, 32); }, "formats do not fit");
 }

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { type Device, operatorClasses, type SlotSampling, Want } from '../../engine/device/device.js';
+import {
+  type Device,
+  operatorClasses,
+  type PageClass,
+  pageClasses,
+  type SlotSampling,
+  Want,
+} from '../../engine/device/device.js';
 import { goldenCases, greedySlot } from '../support/demo.js';
 import { openDemo, step } from '../support/device.js';
 
@@ -95,6 +102,51 @@ describe('a slot that is swapped out', () => {
     device.kv.reserve(0, 128);
     tokens.push(...(await decode(device, 0, 5)));
     expect(tokens).toEqual(expected);
+  });
+
+  it('leaves its far pages in host memory, whose places it keeps', async () => {
+    const classBytes = (await openDemo()).kv.classBlockBytes;
+    const device = await openDemo({ farBytes: 3 * classBytes.int4 });
+    const { kv } = device;
+    const convert = async (to: PageClass) => {
+      const classes = new Uint8Array(2 * device.info.spec.layers).fill(pageClasses.indexOf(to));
+      const converting = kv.convert(0, 0, 2, classes);
+      if (!converting) return false;
+      await converting;
+      kv.finishConversion(0);
+      return true;
+    };
+    const begin = async () => {
+      device.openSlot(0, drawing);
+      const tokens = [await prefill(device, 0)];
+      expect(await convert('int4')).toBe(true);
+      return tokens;
+    };
+    const expected = [...(await begin()), ...(await decode(device, 0, 5))];
+    device.closeSlot(0);
+
+    const tokens = await begin();
+    expect(kv.freeFarBlocks()).toBe(3);
+    expect(await convert('far')).toBe(true);
+    expect(kv.freeFarBlocks()).toBe(1);
+    expect(kv.heldBytes()).toMatchObject({ int4: 0, far: 2 * classBytes.far });
+    const swapped = await kv.swapOut(0);
+    expect(kv.freeFarBlocks()).toBe(1);
+    expect(swapped.bytes).toBe(2 * classBytes.far + classBytes.bf16);
+    expect(await kv.swapIn(0, swapped)).toBe(true);
+    kv.reserve(0, 128);
+    tokens.push(...(await decode(device, 0, 5)));
+    expect(tokens).toEqual(expected);
+
+    const last = await kv.swapOut(0);
+    expect(kv.freeFarBlocks()).toBe(1);
+    last.release();
+    expect(kv.freeFarBlocks()).toBe(3);
+    device.closeSlot(0);
+    await device.close();
+
+    await expect(openDemo({ farBytes: classBytes.int4 - 1 })).rejects.toThrow(/--pack-far-memory/);
+    await expect(openDemo({ farBytes: -1 })).rejects.toThrow(/farBytes must be a whole number/);
   });
 
   it('does not hold up the others', async () => {

@@ -260,6 +260,7 @@ describe('http', () => {
     const kv = (high: number, all: number) => ({
       tokens: 100,
       droppedTokens: 0,
+      farTokens: 0,
       bytes: 5000,
       layers: [
         { high, all },
@@ -331,6 +332,37 @@ describe('http', () => {
       );
     expect(await ask('my-id.7')).toBe('my-id.7');
     expect(await ask('bad id <b>')).toMatch(/^[\da-f-]{36}$/);
+  });
+
+  it('answers in HTTP/1.1 who asks for HTTP/2', async () => {
+    const h2c =
+      'connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n';
+    const body = JSON.stringify({ ...chat, user: 'x'.repeat(50_000) });
+    const asked = [
+      `GET /v1/models HTTP/1.1\r\nhost: x\r\n${h2c}\r\n`,
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n${h2c}content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+      'GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n',
+    ];
+    const text = await new Promise<string>((resolve) => {
+      let heard = '';
+      const socket = connect(Number(new URL(server.url).port), '127.0.0.1', () => socket.write(asked[0]!));
+      socket.on('data', (data) => {
+        heard += String(data);
+        const answers = heard.split('HTTP/1.1 ').length - 1;
+        if (heard.endsWith('}') && asked[answers] !== undefined) socket.write(asked[answers]);
+      });
+      socket.on('close', () => resolve(heard));
+    });
+    const [models, completion, health] = text.split('HTTP/1.1 200 OK').slice(1);
+    expect(models).toContain('"object":"list"');
+    expect(completion).toContain('"object":"chat.completion"');
+    expect(health).toContain('"ok"');
+  });
+
+  it('keeps connections for longer than those who would use them again do', async () => {
+    // nginx and the load balancers of clouds keep theirs for 60 s, and a request that meets the end of one is lost.
+    const { headers } = await fetch(`${server.url}/health`);
+    expect(Number(/timeout=(\d+)/.exec(headers.get('keep-alive')!)![1])).toBeGreaterThan(60);
   });
 
   it('survives what is no HTTP', async () => {

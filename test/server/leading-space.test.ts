@@ -1,48 +1,6 @@
-import { readFileSync, symlinkSync } from 'node:fs';
-import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Folder } from '../scripts/support.js';
-import { demoFolder } from '../support/demo.js';
+import { modelOfMarkedWords, world } from '../support/marked-words.js';
 import { type TestServer, testServer } from '../support/server.js';
-
-const world = 300;
-
-/** The demo model, with a tokenizer that begins texts with a space, and drops it, as that of Llama 2 does. */
-function modelOfMarkedWords(): Folder {
-  const bytes = Array.from({ length: 256 }, (_, byte) => byte.toString(16).toUpperCase().padStart(2, '0'));
-  const special = ['<unk>', '<s>', '</s>'];
-  const pieces = [...special, ...bytes.map((byte) => `<0x${byte}>`)];
-  const mark = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
-  const tokenizer = {
-    added_tokens: special.map((content, id) => ({ id, content, special: true })),
-    normalizer: { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, mark] },
-    pre_tokenizer: null,
-    post_processor: null,
-    decoder: {
-      type: 'Sequence',
-      decoders: [
-        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
-        { type: 'ByteFallback' },
-        { type: 'Fuse' },
-        { type: 'Strip', content: ' ', start: 1, stop: 0 },
-      ],
-    },
-    model: {
-      type: 'BPE',
-      byte_fallback: true,
-      vocab: { ...Object.fromEntries(pieces.map((piece, id) => [piece, id])), '▁': 299, '▁world': world },
-      merges: [],
-    },
-  };
-  const template = '{% for message in messages %}[INST] {{ message.content }} [/INST]{% endfor %}';
-  const folder = new Folder({
-    'tokenizer.json': JSON.stringify(tokenizer),
-    'chat_template.jinja': template,
-    'config.json': readFileSync(path.join(demoFolder, 'config.json'), 'utf8'),
-  });
-  symlinkSync(path.join(demoFolder, 'model.safetensors'), folder.at('model.safetensors'));
-  return folder;
-}
 
 describe('an answer of a tokenizer that begins texts with a space', () => {
   const folder = modelOfMarkedWords();
@@ -85,5 +43,15 @@ describe('an answer of a tokenizer that begins texts with a space', () => {
     });
     const response = await server.post('/v1/responses', { ...body, max_output_tokens: 2, input: 'Hello' });
     expect(await response.json()).toMatchObject({ output: [{ content: [{ text: 'world world' }] }] });
+  });
+
+  it('has the space where it follows a grammar that asks for it', async () => {
+    const messages = [{ role: 'user', content: 'Hello' }];
+    const asked = { messages, max_tokens: 8, grammar: 'root ::= " world"+' };
+    expect(await choice('/v1/chat/completions', asked)).toMatchObject({
+      message: { content: expect.stringMatching(/^( world){8}$/) as string },
+    });
+    const empty = { prompt: [1], max_tokens: 1, grammar: 'root ::= " world"' };
+    expect(await choice('/v1/completions', empty)).toMatchObject({ text: ' world' });
   });
 });

@@ -1,10 +1,11 @@
 import pino from 'pino';
 import { describe, expect, it } from 'vitest';
 import { Settings } from '../../config/schema.js';
+import { EngineError, type TokenEvent } from '../../engine/index.js';
 import { KeyRing } from '../../server/keys/key-ring.js';
 import { Metrics } from '../../server/metrics.js';
 import { PromptRun } from '../../server/prompt-run.js';
-import { Service } from '../../server/service.js';
+import { type LoadedModel, Service } from '../../server/service.js';
 import { requestFor } from '../support/generate.js';
 
 const keys = new KeyRing([], {}, () => 0);
@@ -30,5 +31,26 @@ describe('a run of prompts', () => {
     const run = new PromptRun(of, keys.keys[0]!, 'run', [prompt, prompt]);
     await expect(run.run(() => {})).rejects.toThrow('still being loaded');
     expect(await of.metrics.text(undefined)).toContain('tandem:active_requests 0\n');
+  });
+
+  it('charges no prompt of a body that is refused for one of them, but those that are being answered', async () => {
+    const of = service();
+    const listeners: ((events: readonly TokenEvent[]) => void)[] = [];
+    const engine = {
+      submit: (_: unknown, onEvents: (events: readonly TokenEvent[]) => void) => listeners.push(onEvents),
+      cancel: () => undefined,
+    };
+    of.setModel({ engine, loadedAt: new Date() } as unknown as LoadedModel);
+    const key = new KeyRing([], { tokensPerMinute: 100 }, () => 0).keys[0]!;
+    const run = new PromptRun(of, key, 'run', [prompt, prompt, prompt]);
+    const ended = run.run(() => {});
+    listeners[0]!([{ type: 'tokens', choice: 0, text: 'a', tokens: [1] }]);
+    expect(key.usage).toMatchObject({ promptTokens: 3, generatedTokens: 1 });
+    listeners[1]!([
+      { type: 'error', error: new EngineError('queue_full', 'Too many requests are waiting.') },
+    ]);
+    await expect(ended).rejects.toThrow('Too many');
+    expect(key.usage).toMatchObject({ promptTokens: 1, generatedTokens: 1 });
+    expect(key.limits).toMatchObject([{ remaining: 98 }]);
   });
 });

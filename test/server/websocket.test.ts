@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { eventually, type TestServer, testServer } from '../support/server.js';
@@ -207,6 +208,22 @@ describe('WS /v1/stream', () => {
     other.close();
     await eventually(async () => (await server.metric('slots_open')) === 0);
     await eventually(async () => (await server.metric('websockets')) === 1);
+  });
+
+  it('closes the connection of an upgrade that it refuses, whether or not the client does', async () => {
+    const refusing = await testServer({}, false);
+    const client = connect({
+      port: Number(new URL(refusing.url).port),
+      host: '127.0.0.1',
+      allowHalfOpen: true,
+    });
+    client.resume();
+    client.write('GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n');
+    await once(client, 'end');
+    // The one that asks for the figure is there.
+    await eventually(async () => (await refusing.metric('http_connections')) === 1);
+    client.destroy();
+    await refusing.close();
   });
 
   it('refuses upgrades elsewhere and without a key', async () => {

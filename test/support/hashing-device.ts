@@ -41,6 +41,8 @@ const layers = 2;
 const exact = new Uint8Array(layers);
 const int8Place = pageClasses.indexOf('int8');
 const int8 = new Uint8Array(layers).fill(int8Place);
+const int4Place = pageClasses.indexOf('int4');
+const farPlace = pageClasses.indexOf('far');
 
 function must(holds: boolean, what: string): asserts holds {
   if (!holds) throw new Error(`the device was misused: ${what}`);
@@ -226,12 +228,20 @@ export class HashingDevice implements Device {
   readonly #held = new Set<Block>();
   /** Of smaller blocks that were given back: of use to smaller ones alone, until they are moved or all of those are gone. */
   #scatteredBytes = 0;
+  /** Of what is swapped, the blocks that are far: these stay where they are. */
+  readonly #swappedFar = new Map<object, number>();
   #nextId = 0;
   /** Begins what waits for the decode lane's step; null: none runs. */
   #onDecoded: (() => void) | null = null;
 
-  constructor(blocks: number, slots: number, forms: readonly PackedForm[], recent?: BornClass) {
-    const classBlockBytes = { bf16: 4096, int8: 2048, int4: 1152, int2: 640 };
+  constructor(
+    blocks: number,
+    slots: number,
+    forms: readonly PackedForm[],
+    recent?: BornClass,
+    farBlocks = 0,
+  ) {
+    const classBlockBytes = { bf16: 4096, int8: 2048, int4: 1152, int2: 640, far: 160 };
     this.info = {
       kind: 'simulated',
       name: 'hashes',
@@ -251,8 +261,10 @@ export class HashingDevice implements Device {
       const exactBytes = all.filter((classes) => classes === exact).length * classBlockBytes.bf16;
       return exactBytes <= free() && exactBytes + smaller <= free() + this.#scatteredBytes;
     };
+    const isFar = ({ classes }: { classes: Uint8Array }) => classes[0] === farPlace;
     const take = (all: readonly Uint8Array[]): Block[] | null => {
       if (!fits(all)) return null;
+      if (all.filter((classes) => isFar({ classes })).length > this.kv.freeFarBlocks()) return null;
       return all.map((classes) => this.#add({ classes, values: [], owners: 1 }));
     };
     const takeExact = (count: number) => take(Array.from({ length: count }, () => exact));
@@ -264,7 +276,9 @@ export class HashingDevice implements Device {
       totalBlocks: blocks,
       chunkPages: layers,
       chunkBlocks: 1,
+      farBlocks,
       freeBlocks: () => Math.floor(free() / classBlockBytes.bf16),
+      freeFarBlocks: () => farBlocks - this.farBlocks,
       compact: (count) => {
         const inBlocks = (bytes: number) => Math.floor(bytes / classBlockBytes.bf16);
         if (inBlocks(free() + this.#scatteredBytes) - inBlocks(free()) < count) return false;
@@ -276,7 +290,7 @@ export class HashingDevice implements Device {
         return true;
       },
       heldBytes: () => {
-        const bytes = { bf16: 0, int8: 0, int4: 0, int2: 0 };
+        const bytes = { bf16: 0, int8: 0, int4: 0, int2: 0, far: 0 };
         for (const place of [...this.#held].flatMap(({ classes }) => [...classes])) {
           const name = pageClasses[place]!;
           if (name !== 'none') bytes[name] += classBlockBytes[name] / layers;
@@ -336,6 +350,7 @@ export class HashingDevice implements Device {
       },
       convert: (slot, begin, end, classes) => {
         const names = [...forms.flatMap(({ high, low }) => [high, low]), ...(recent ? [recent] : [])];
+        if (farBlocks > 0) names.push('far');
         const allowed = names.map((name) => pageClasses.indexOf(name));
         must(
           classes.every((place) => allowed.includes(place)),
@@ -354,9 +369,14 @@ export class HashingDevice implements Device {
           'blocks are converted that are not there',
         );
         const places = from.flatMap((block) => [...block.classes]);
+        const becomesFar = classes[0] === farPlace;
         must(
-          places.every((place, at) => place <= int8Place && place < classes[at]!),
-          'a packed page is packed again',
+          places.every((place, at) =>
+            becomesFar
+              ? place === int4Place && classes[at] === farPlace
+              : place <= int8Place && place < classes[at]!,
+          ),
+          'a packed page is packed again, or one that is not becomes far',
         );
         const made = take(from.map((_, at) => classes.slice(at * layers, (at + 1) * layers)));
         if (!made) return null;
@@ -365,7 +385,11 @@ export class HashingDevice implements Device {
         state.conversion = conversion;
         return this.#later(() => {
           for (const [index, block] of made.entries()) {
-            block.values.push(...from[index]!.values.map((value) => packedValue(value, block.classes)));
+            const { values } = from[index]!;
+            // The same bytes elsewhere.
+            block.values.push(
+              ...(becomesFar ? values : values.map((value) => packedValue(value, block.classes))),
+            );
           }
           conversion.isWritten = true;
         });
@@ -395,7 +419,15 @@ export class HashingDevice implements Device {
           const content = used.map(({ classes, values }) => ({ classes, values: [...values] }));
           const bytes = used.reduce((sum, { classes }) => sum + bytesOf(classes), 0);
           for (const block of state.blocks) this.#drop(block);
-          const swapped = { tokens: state.length, bytes, release: () => {}, content };
+          const swapped = {
+            tokens: state.length,
+            bytes,
+            release: () => {
+              this.#swappedFar.delete(content);
+            },
+            content,
+          };
+          this.#swappedFar.set(content, content.filter(isFar).length);
           Object.assign(state, { blocks: [], length: 0, isLeaving: false });
           return swapped as SwappedKv;
         });
@@ -404,6 +436,7 @@ export class HashingDevice implements Device {
         const state = this.#alone(slot);
         const { content, tokens } = swapped as SwappedKv & { content: Omit<Block, 'owners'>[] };
         if (!fits(content.map(({ classes }) => classes))) return false;
+        this.#swappedFar.delete(content);
         state.blocks = content.map((block) => this.#add({ ...block, values: [...block.values], owners: 1 }));
         state.length = tokens;
         state.isLeaving = true;
@@ -413,6 +446,14 @@ export class HashingDevice implements Device {
         });
       },
     };
+  }
+
+  /** Blocks that have a place in host memory, swapped ones too. */
+  get farBlocks(): number {
+    let blocks = 0;
+    for (const far of this.#swappedFar.values()) blocks += far;
+    for (const { classes } of this.#held) if (classes[0] === farPlace) blocks++;
+    return blocks;
   }
 
   get heldBytes(): number {

@@ -164,6 +164,10 @@ export class SimulatedMemory<W extends SimulatedSequence> implements Memory<W> {
   /** Nobody is packed here, so nothing lies in anybody's way. */
   giveUpKept(): void {}
 
+  giveUpFar(): boolean {
+    return false;
+  }
+
   canSwap(work: W): boolean {
     // Of one that has computed nothing there is nothing to copy.
     const pages = blocksFor(work.computedTokens, pageTokens);

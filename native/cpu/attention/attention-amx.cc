@@ -1,13 +1,13 @@
 #include "cpu/attention/codes-avx512.h"
 #include "cpu/attention/kernels.h"
-#include "cpu/attention/page-promise.inl"
+#include "cpu/attention/page-bounds.inl"
 #include "cpu/attention/tile-attention.h"
 #include "cpu/matmul/tile.h"
 
 namespace tandem::cpu {
 
 const AttentionKernels kAmxAttention = {.attendPage = attendPageOnTiles<HardwareTiles>,
-                                        .promiseOfPage = promiseOfPage,
+                                        .boundPage = boundPage,
                                         .expandCodes = expandCodesAvx512,
                                         .unpackCodes = unpackCodesAvx512,
                                         .foldQueries = foldQueriesAvx512};

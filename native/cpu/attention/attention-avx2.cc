@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "cpu/attention/kernels.h"
-#include "cpu/attention/page-promise.inl"
+#include "cpu/attention/page-bounds.inl"
 #include "cpu/unroll.h"
 
 namespace tandem::cpu {
@@ -288,7 +288,7 @@ void foldQueries(const QueryFold& fold) {
 }  // namespace
 
 const AttentionKernels kAvx2Attention = {.attendPage = attendPage,
-                                         .promiseOfPage = promiseOfPage,
+                                         .boundPage = boundPage,
                                          .expandCodes = expandCodes,
                                          .unpackCodes = unpackCodes,
                                          .foldQueries = foldQueries};

@@ -3,7 +3,7 @@
 #include "cpu/attention/int8-attention-avx512.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/packed-attention-avx512.h"
-#include "cpu/attention/page-promise.inl"
+#include "cpu/attention/page-bounds.inl"
 #include "cpu/attention/softmax-avx512.h"
 #include "cpu/attention/whole-numbers-avx512.h"
 #include "cpu/unroll.h"
@@ -118,7 +118,7 @@ void quantizeQueries(const QueryNumbers& queries) {
 
 const AttentionKernels kAvx512Attention = {
     .attendPage = attend,
-    .promiseOfPage = promiseOfPage,
+    .boundPage = boundPage,
     .quantizeQueries = quantizeQueries,
     .attendCodes = {nullptr, attendInt8Avx512, attendInt4Avx512, attendInt2Avx512}};
 

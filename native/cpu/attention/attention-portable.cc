@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "cpu/attention/kernels.h"
-#include "cpu/attention/page-promise.inl"
+#include "cpu/attention/page-bounds.inl"
 
 namespace tandem::cpu {
 namespace {
@@ -106,7 +106,7 @@ void foldQueries(const QueryFold& fold) {
 }  // namespace
 
 const AttentionKernels kPortableAttention = {.attendPage = attendPage,
-                                             .promiseOfPage = promiseOfPage,
+                                             .boundPage = boundPage,
                                              .expandCodes = expandCodes,
                                              .unpackCodes = unpackCodes,
                                              .foldQueries = foldQueries};

@@ -19,11 +19,6 @@ inline constexpr int kSpanPages = kSpanTokens / kPageTokens;
 static_assert(kMaxHeadDim <= kNumbersStride);
 static_assert(kSpanPages % kMostTogether == 0);
 
-// Queries of a block at most. A page is loaded (and its codes expanded) once for all tiles of a block, so its
-// bytes move from the outer caches once per this many queries; more would push the block's own sums out of
-// L2.
-inline constexpr int kBlockQueries = 4 * kTileQueries;
-
 // What one thread computes against one list of pages: rows of one entry, and heads that share one KV head, or
 // all heads. With all of them pages are read from end to end, which memory serves a fifth to a third faster
 // than one head's part of each. Queries are in the order [kvHeads][rows][heads].

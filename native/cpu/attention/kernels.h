@@ -19,6 +19,11 @@ namespace tandem::cpu {
 // Queries in a tile at most: one AMX tile of rows, and few enough that their sums stay in L1.
 inline constexpr int kTileQueries = 16;
 
+// Queries of a block at most. A page is loaded (and its codes expanded) once for all tiles of a block, so its
+// bytes move from the outer caches once per this many queries; more would push the block's own sums out of
+// L2.
+inline constexpr int kBlockQueries = 4 * kTileQueries;
+
 // A query's sum of probabilities is kept in this many lanes until the end.
 inline constexpr int kSumLanes = 16;
 
@@ -103,14 +108,20 @@ struct QueryFold {
 
 // A packed page's keys lie within middle +- reach * step in each channel. What a query may score with one of
 // them at most, times nothing: sum(q * middle + |q| * reach * step) over the channels, of the query turned.
-struct PagePromise {
-  const float* q = nullptr;        // [headDim]
+// Of each row the highest of its heads; infinity where one is not a number.
+struct PageBounds {
+  const float* queries = nullptr;  // [rows, heads, headDim], rows rowStride apart; up to kBlockQueries
+  std::int64_t rowStride = 0;
+  int rows = 0;
+  int heads = 0;
+  int headDim = 0;
   const float* cosines = nullptr;  // [headDim / 2]
   const float* sines = nullptr;    // [headDim / 2]
   const bf16* steps = nullptr;     // [headDim]
   const bf16* middles = nullptr;   // [headDim]
-  int headDim = 0;
-  float reach = 0;  // the highest level
+  float reach = 0;                 // the highest level
+  float* bounds = nullptr;         // [rows], boundStride apart
+  std::int64_t boundStride = 0;
 };
 
 // `next` is fetched meanwhile.
@@ -131,11 +142,11 @@ constexpr int pagesTogether(PrecisionClass precision) {
 // down as bf16. Which of them follows from the instruction set alone: their arithmetic differs.
 struct AttentionKernels {
   AttendPage attendPage;  // of bf16 elements
-  float (*promiseOfPage)(const PagePromise& promise);
+  void (*boundPage)(const PageBounds& page);
 
   // Products of whole numbers. Null on instruction sets that write elements down.
   void (*quantizeQueries)(const QueryNumbers& numbers) = nullptr;
-  std::array<AttendCodes, kPrecisionClasses.size()> attendCodes = {};  // by class; of bf16 null
+  std::array<AttendCodes, kPrecisionClasses.size()> attendCodes = {};  // by class of elements; of bf16 null
 
   // Elements written down; null on instruction sets that need none. int8 codes to bf16, one to one. count: a
   // multiple of 128

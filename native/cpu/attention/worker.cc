@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "cpu/rope.h"
+#include "kv/page-content.h"
 
 namespace tandem::cpu {
 namespace {
@@ -24,7 +25,14 @@ float higherOf(float highest, float promise) {
   return promise == promise ? std::max(highest, promise) : std::numeric_limits<float>::infinity();
 }
 
-PageCodes codesIn(const std::byte* page, const PageFormat& format, int kvHead) {
+// How a page's elements lie, wherever.
+PrecisionClass elementClassOf(const KvView& view, std::int64_t page) {
+  const PrecisionClass precision = view.formatOf(page).precision;
+  return precision == PrecisionClass::far ? PrecisionClass::int4 : precision;
+}
+
+PageCodes codesIn(const PageContent& content, int kvHead) {
+  const auto& [page, format] = content;
   PageCodes codes;
   codes.keys = page + format.keys(kvHead);
   codes.values = page + format.values(kvHead);
@@ -33,14 +41,25 @@ PageCodes codesIn(const std::byte* page, const PageFormat& format, int kvHead) {
   return codes;
 }
 
-Prefetch prefetchOf(const std::byte* headBlock, std::size_t bytes, PrecisionClass precision) {
+Prefetch prefetchOf(const std::byte* headBlock, const PageFormat& format) {
   Prefetch ahead;
-  ahead.lines = static_cast<int>(bytes / 64);
+  ahead.lines = static_cast<int>(format.headBytes() / 64);
   // Of packed pages the scales are read first, which lie behind.
-  const bool backwards = isPacked(precision);
+  const bool backwards = isPacked(format.precision);
   ahead.at = reinterpret_cast<const char*>(headBlock) + (backwards ? (ahead.lines - 1) * 64 : 0);
   ahead.stride = backwards ? -64 : 64;
   return ahead;
+}
+
+// Pages whose scales are asked for before those of the page at hand are used.
+constexpr std::int64_t kBoundsAhead = 4;
+
+// Rows that are bounded together, so that a page's scales are widened once for them: as many as have their
+// bounds stay in L2.
+int rowsTogether(const PagePartitions& partitions) {
+  constexpr std::int64_t kMostBounds = std::int64_t{1} << 17;
+  return static_cast<int>(
+      std::max<std::int64_t>(1, kMostBounds / std::max<std::int64_t>(1, partitions.midPages())));
 }
 
 // Tiles are of one KV head's queries.
@@ -118,19 +137,40 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
   };
   loadQueries(kernels, problem, block, &sinkTurn);
   attendAll(0, partitions.selection.sinkPages);
+  const int together = rowsTogether(partitions);
+  for (int row = 0; row < block.rows; row += together) {
+    AttentionBlock some = block;
+    some.firstRow = block.firstRow + row;
+    some.rows = std::min(together, block.rows - row);
+    const std::size_t first = static_cast<std::size_t>(row) * block.heads;
+    attendSelected(kernels, problem, some, partitions, turns,
+                   {total.maximum + first, total.sum + first * kSumLanes, total.out + first * headDim});
+  }
+  loadQueries(kernels, problem, block);
+  attendAll(midEnd, block.endPage);
+  writeOut(problem, block, total);
+}
+
+void AttentionWorker::attendSelected(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                     const AttentionBlock& block, const PagePartitions& partitions,
+                                     const PageTurns& turns, const SoftmaxState& states) {
+  const auto mid = static_cast<std::size_t>(partitions.midPages());
+  boundPages(kernels, problem, block, partitions, turns);
   for (int row = 0; row < block.rows; ++row) {
     AttentionBlock own = block;
     own.firstRow = block.firstRow + row;
     own.rows = 1;
-    selectPages(kernels, problem, own, partitions, turns);
+    const std::span<const float> bounds = bounds_;
+    selectPages(kernels, problem, own, partitions, turns,
+                bounds.empty() ? bounds : bounds.subspan(static_cast<std::size_t>(row) * mid, mid));
     const std::size_t first = static_cast<std::size_t>(row) * block.heads;
-    const SoftmaxState state{total.maximum + first, total.sum + first * kSumLanes,
-                             total.out + first * headDim};
+    setTiles(
+        problem, own,
+        {states.maximum + first, states.sum + first * kSumLanes, states.out + first * problem.shape.headDim});
     const auto count = static_cast<std::int64_t>(selected_.size());
-    setTiles(problem, own, state);
     std::int64_t loaded = -1;
     for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t absent = midEnd - selected_[i] - (count - i);
+      const std::int64_t absent = partitions.midEnd - selected_[i] - (count - i);
       if (absent != loaded) {
         const Turn turn = turns.of(absent);
         loadQueries(kernels, problem, own, &turn);
@@ -139,61 +179,60 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
       attendPages(kernels, problem, own, selected_[i], 1, i + 1 < count ? selected_[i + 1] : -1);
     }
   }
-  loadQueries(kernels, problem, block);
-  attendAll(midEnd, block.endPage);
-  writeOut(problem, block, total);
+}
+
+void AttentionWorker::boundPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                 const AttentionBlock& block, const PagePartitions& partitions,
+                                 const PageTurns& turns) {
+  bounds_.clear();
+  const std::int64_t mid = partitions.midPages();
+  if (mid <= partitions.selection.topPages * kShortlistFactor) return;
+  bounds_.resize(static_cast<std::size_t>(block.rows * mid));
+  const KvView& view = problem.views[block.entry];
+  PageBounds page;
+  page.headDim = problem.shape.headDim;
+  page.queries = problem.qkv.floats() +
+                 (problem.entries[block.entry].row + block.firstRow) * problem.qkv.cols +
+                 std::int64_t{block.firstHead} * page.headDim;
+  page.rowStride = problem.qkv.cols;
+  page.rows = block.rows;
+  page.heads = block.heads;
+  page.boundStride = mid;
+  const auto scalesOf = [&](std::int64_t at) {
+    return view.pages[at] + view.formatOf(at).keyScales(block.kvHead);
+  };
+  for (std::int64_t at = partitions.selection.sinkPages; at < partitions.midEnd; ++at) {
+    // Scales lie far apart, and one row is done with them before memory has brought the next ones.
+    if (at + kBoundsAhead < partitions.midEnd) {
+      const std::byte* next = scalesOf(at + kBoundsAhead);
+      for (int line = 0; line < 4 * page.headDim; line += 64) __builtin_prefetch(next + line);
+    }
+    const Turn turn = turns.of(partitions.midEnd - 1 - at);
+    page.cosines = turn.cosines.data();
+    page.sines = turn.sines.data();
+    page.steps = reinterpret_cast<const bf16*>(scalesOf(at));
+    page.middles = page.steps + page.headDim;
+    const int bits = bitsOf(elementClassOf(view, at));
+    page.reach = kReachShare * levelOf(bits, (1 << bits) - 1);
+    page.bounds = bounds_.data() + (at - partitions.selection.sinkPages);
+    kernels.boundPage(page);
+  }
 }
 
 void AttentionWorker::selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                                   const AttentionBlock& block, const PagePartitions& partitions,
-                                  const PageTurns& turns) {
-  const std::int64_t begin = partitions.selection.sinkPages, end = partitions.midEnd;
+                                  const PageTurns& turns, std::span<const float> bounds) {
   const std::int64_t topPages = partitions.selection.topPages;
-  selected_.resize(static_cast<std::size_t>(end - begin));
-  std::iota(selected_.begin(), selected_.end(), begin);
-  if (topPages >= end - begin) return;
-  promises_.resize(selected_.size());
-  const std::int64_t shortlist = topPages * kShortlistFactor;
-  if (shortlist < end - begin) {
-    for (const std::int64_t page : selected_) {
-      promises_[page - begin] = boundOf(kernels, problem, block, page, turns.of(end - 1 - page));
-    }
-    keepBest(shortlist, begin);
-  }
+  selected_.resize(static_cast<std::size_t>(partitions.midPages()));
+  std::iota(selected_.begin(), selected_.end(), partitions.selection.sinkPages);
+  if (topPages >= partitions.midPages()) return;
+  if (!bounds.empty()) best_.keep(bounds, static_cast<std::size_t>(topPages * kShortlistFactor), selected_);
+  scores_.clear();
   for (const std::int64_t page : selected_) {
-    const Turn turn = turns.of(end - 1 - page);
-    promises_[page - begin] = highestScore(kernels, problem, block, page, turn);
+    const Turn turn = turns.of(partitions.midEnd - 1 - page);
+    scores_.push_back(highestScore(kernels, problem, block, page, turn));
   }
-  keepBest(topPages, begin);
-  std::sort(selected_.begin(), selected_.end());
-}
-
-void AttentionWorker::keepBest(std::int64_t count, std::int64_t firstPage) {
-  const auto last = selected_.begin() + count;
-  std::nth_element(selected_.begin(), last, selected_.end(), [&](std::int64_t a, std::int64_t b) {
-    const float mine = promises_[a - firstPage], theirs = promises_[b - firstPage];
-    return mine != theirs ? mine > theirs : a < b;
-  });
-  selected_.erase(last, selected_.end());
-}
-
-float AttentionWorker::boundOf(const AttentionKernels& kernels, const AttentionProblem& problem,
-                               const AttentionBlock& block, std::int64_t page, const Turn& turn) {
-  const KvView& view = problem.views[block.entry];
-  const int headDim = problem.shape.headDim;
-  const float* row =
-      problem.qkv.floats() + (problem.entries[block.entry].row + block.firstRow) * problem.qkv.cols;
-  const PageFormat format = view.formatOf(page);
-  const auto* steps = reinterpret_cast<const bf16*>(view.pages[page] + format.keyScales(block.kvHead));
-  const int bits = bitsOf(format.precision);
-  float highest = -std::numeric_limits<float>::infinity();
-  for (int head = block.firstHead; head < block.firstHead + block.heads; ++head) {
-    const float bound = kernels.promiseOfPage({row + std::int64_t{head} * headDim, turn.cosines.data(),
-                                               turn.sines.data(), steps, steps + headDim, headDim,
-                                               kReachShare * levelOf(bits, (1 << bits) - 1)});
-    highest = higherOf(highest, bound);
-  }
-  return highest;
+  best_.keep(scores_, static_cast<std::size_t>(topPages), selected_);
 }
 
 float AttentionWorker::highestScore(const AttentionKernels& kernels, const AttentionProblem& problem,
@@ -256,13 +295,13 @@ void AttentionWorker::attendLoaded(const AttentionKernels& kernels, const Attent
       ++page;
       continue;
     }
-    const PrecisionClass precision = view.formatOf(page).precision;
+    const PrecisionClass precision = elementClassOf(view, page);
     // Which pages are together follows from their numbers and classes, so where blocks end changes no bit.
     const bool byCodes = kernels.attendCodes[static_cast<int>(precision)] != nullptr;
     const int most = byCodes ? pagesTogether(precision) : 1;
     int count = 1;
     while ((page + count) % most != 0 && page + count < end && view.pages[page + count] != nullptr &&
-           view.formatOf(page + count).precision == precision) {
+           elementClassOf(view, page + count) == precision) {
       ++count;
     }
     const std::int64_t next = page + count;
@@ -275,22 +314,22 @@ void AttentionWorker::attendPages(const AttentionKernels& kernels, const Attenti
                                   const AttentionBlock& block, std::int64_t page, int count,
                                   std::int64_t next) {
   const KvView& view = problem.views[block.entry];
-  const PageFormat format = view.formatOf(page);
+  const auto contentAt = [&](std::int64_t at) { return contentOf(view.pages[at], view.formatOf(at)); };
+  const PageFormat format = view.format.in(elementClassOf(view, page));
   const std::size_t headBytes = format.headBytes();
   const bool isSeenWhole = setVisible(problem, block, page, count);
   const AttendCodes attend = kernels.attendCodes[static_cast<int>(format.precision)];
   PageCodes codes[kMostTogether];
   Prefetch ahead[kMostTogether];
-  for (int i = 0; i < count; ++i) codes[i] = codesIn(view.pages[page + i], format, block.kvHead);
+  for (int i = 0; i < count; ++i) codes[i] = codesIn(contentAt(page + i), block.kvHead);
   for (int head = 0; head < block.kvHeads; ++head) {
     const bool isLast = head + 1 == block.kvHeads;
     for (int i = 0; i < count; ++i) {
       if (!isLast) {
-        ahead[i] = prefetchOf(codes[i].keys + headBytes, headBytes, format.precision);
+        ahead[i] = prefetchOf(codes[i].keys + headBytes, format);
       } else if (next >= 0 && next + i < block.endPage && view.pages[next + i] != nullptr) {
-        const PageFormat other = view.formatOf(next + i);
-        ahead[i] =
-            prefetchOf(view.pages[next + i] + other.keys(block.kvHead), other.headBytes(), other.precision);
+        const PageContent other = contentAt(next + i);
+        ahead[i] = prefetchOf(other.data + other.format.keys(block.kvHead), other.format);
       } else {
         ahead[i] = {};
       }

@@ -3,9 +3,11 @@
 // What one thread computes of attention: a block of queries against its pages. Arithmetic is in kernels.h.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cpu/aligned-array.h"
+#include "cpu/attention/best-pages.h"
 #include "cpu/attention/block.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/page-turns.h"
@@ -42,15 +44,19 @@ class AttentionWorker {
   // Turned, unless null.
   void loadQueries(const AttentionKernels& kernels, const AttentionProblem& problem,
                    const AttentionBlock& block, const Turn* turn = nullptr);
-  // The mid pages that a row sees, ascending. `block` has this row only.
+  // The rows of a block over the mid pages that each of them sees, of their own states.
+  void attendSelected(const AttentionKernels& kernels, const AttentionProblem& problem,
+                      const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns,
+                      const SoftmaxState& states);
+  // The mid pages that a row sees, ascending. `block` has this row only. bounds [mid pages]: of its shortlist
   void selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
-                   const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
-  // Of the selected pages, the `count` that promise most; `promises_` begin with that of `firstPage`.
-  void keepBest(std::int64_t count, std::int64_t firstPage);
-  // What a key of a packed page may score with the turned query, by its scales; the highest of the heads.
-  static float boundOf(const AttentionKernels& kernels, const AttentionProblem& problem,
-                       const AttentionBlock& block, std::int64_t page, const Turn& turn);
-  // What its best key does score. The turned query stays loaded.
+                   const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns,
+                   std::span<const float> bounds);
+  // What a key of each mid page may score with a row's turned query, by its scales; the highest of the heads.
+  // bounds_ [rows, mid pages]
+  void boundPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                  const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
+  // What a page's best key does score. The turned query stays loaded.
   float highestScore(const AttentionKernels& kernels, const AttentionProblem& problem,
                      const AttentionBlock& block, std::int64_t page, const Turn& turn);
   // The pages of a span, of the queries that were loaded.
@@ -58,9 +64,9 @@ class AttentionWorker {
                     const AttentionBlock& block, std::int64_t span, const SoftmaxState& state);
   // The block's queries that were loaded, tile by tile, adding to a state.
   void setTiles(const AttentionProblem& problem, const AttentionBlock& block, const SoftmaxState& state);
-  // The tiles that were set meet `count` neighbouring pages, none given up: more than one where their class
-  // is the same and is attended to by its codes, and the block is no more than a tile of each KV head.
-  // `next`: those that follow, to be fetched ahead; -1: none.
+  // The tiles that were set meet `count` neighbouring pages, none given up: more than one where their
+  // elements' class is the same and is attended to by its codes, and the block is no more than a tile of each
+  // KV head. `next`: those that follow, to be fetched ahead; -1: none.
   void attendPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                    const AttentionBlock& block, std::int64_t page, int count, std::int64_t next);
   // The pages of attendPages by their codes, and its only page by its elements: those of one KV head.
@@ -90,8 +96,9 @@ class AttentionWorker {
   // By the queries of one KV head, of the pages at hand: heads see alike.
   std::uint32_t visible_[kMostTogether][kBlockQueries];
   AlignedArray<float> total_, part_;
-  std::vector<float> promises_;         // of each mid page
+  std::vector<float> bounds_, scores_;
   std::vector<std::int64_t> selected_;  // pages
+  BestPages best_;
 };
 
 }  // namespace tandem::cpu

@@ -1,5 +1,6 @@
 #include "cpu/requantize/requantize.h"
 
+#include <cstring>
 #include <string>
 
 #include "core/error.h"
@@ -11,18 +12,22 @@ namespace {
 void validate(const PageConversion& conversion) {
   const PageFormat& from = conversion.fromFormat;
   const PageFormat& to = conversion.toFormat;
-  if (isPacked(from.precision) || to.precision == PrecisionClass::none ||
-      bitsOf(to.precision) >= bitsOf(from.precision)) {
+  const bool isToBeFar = to.precision == PrecisionClass::far;
+  const bool exists = isToBeFar ? from.precision == PrecisionClass::int4
+                                : !isPacked(from.precision) && to.precision != PrecisionClass::none &&
+                                      bitsOf(to.precision) < bitsOf(from.precision);
+  if (!exists) {
     throw Error(std::string("a page cannot be requantized from ") + nameOf(from.precision) + " to " +
                 nameOf(to.precision));
   }
   check(from.kvHeads == to.kvHeads && from.headDim == to.headDim && from.headDim > 0 &&
             from.headDim % 16 == 0 && from.headDim <= kMaxHeadDim,
         "requantize: the page formats do not fit each other or the head dimensions supported");
+  check(!isToBeFar || conversion.detail != nullptr, "requantize: a far page needs a place");
 }
 
 void requantizeHead(const RequantizeKernels& kernels, const PageConversion& conversion, int kvHead) {
-  const auto& [from, to, fromFormat, toFormat] = conversion;
+  const auto& [from, to, fromFormat, toFormat, detail] = conversion;
   const bool scaled = fromFormat.precision == PrecisionClass::int8;
   const auto scales = [&](std::size_t offset) {
     return scaled ? reinterpret_cast<const float*>(from + offset) : nullptr;
@@ -40,8 +45,27 @@ void requantizeHead(const RequantizeKernels& kernels, const PageConversion& conv
     case PrecisionClass::int2:
       return kernels.toInt2(source, target);
     case PrecisionClass::bf16:
+    case PrecisionClass::far:
     case PrecisionClass::none:
       break;
+  }
+}
+
+// The page lies in its place as it was; its outline has what bounds what its keys can score.
+void makeFar(const PageConversion& conversion) {
+  const auto& [from, to, fromFormat, toFormat, detail] = conversion;
+  std::memcpy(detail, from, fromFormat.pageBytes());
+  for (int kvHead = 0; kvHead < toFormat.kvHeads; ++kvHead) {
+    std::memcpy(to + toFormat.keyScales(kvHead), from + fromFormat.keyScales(kvHead),
+                toFormat.keyScaleBytes());
+  }
+  std::memcpy(to + toFormat.detailPlace(), &detail, sizeof detail);
+}
+
+void convert(const RequantizeKernels& kernels, const PageConversion& conversion) {
+  if (conversion.toFormat.precision == PrecisionClass::far) return makeFar(conversion);
+  for (int kvHead = 0; kvHead < conversion.toFormat.kvHeads; ++kvHead) {
+    requantizeHead(kernels, conversion, kvHead);
   }
 }
 
@@ -50,19 +74,13 @@ void requantizeHead(const RequantizeKernels& kernels, const PageConversion& conv
 void requantize(Isa isa, ThreadTeam& team, std::span<const PageConversion> conversions) {
   for (const PageConversion& conversion : conversions) validate(conversion);
   const RequantizeKernels kernels = requantizeKernels(isa);
-  team.forEach(static_cast<std::int64_t>(conversions.size()), [&](std::int64_t i, int) {
-    for (int kvHead = 0; kvHead < conversions[i].toFormat.kvHeads; ++kvHead) {
-      requantizeHead(kernels, conversions[i], kvHead);
-    }
-  });
+  team.forEach(static_cast<std::int64_t>(conversions.size()),
+               [&](std::int64_t i, int) { convert(kernels, conversions[i]); });
 }
 
 void requantizePage(Isa isa, const PageConversion& conversion) {
   validate(conversion);
-  const RequantizeKernels kernels = requantizeKernels(isa);
-  for (int kvHead = 0; kvHead < conversion.toFormat.kvHeads; ++kvHead) {
-    requantizeHead(kernels, conversion, kvHead);
-  }
+  convert(requantizeKernels(isa), conversion);
 }
 
 }  // namespace tandem::cpu

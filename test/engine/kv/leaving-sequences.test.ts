@@ -69,7 +69,7 @@ describe('a request that goes on at once', () => {
   it('from what takes all the memory that there is, reads none of it again', async () => {
     const rule = new PartitionRule({ sinkTokens: 64, recentTokens: 64, midTokens: 256, topPages: 1 }, 32);
     const { kv } = new HashingDevice(1, 1, [uniform('int4')]);
-    const blocks = mostBlocks(kv, rule, 10_000) + partitionRoom(kv);
+    const blocks = mostBlocks(kv, rule, 10_000) + partitionRoom(kv, rule);
     const { engine, device, ask, until } = setUp(rule, blocks);
     const first = ask([...prompt, ...prompt], 1);
     await until(() => first.cachedTokens !== undefined);

@@ -6,7 +6,7 @@ const zip: PackedForm = { high: 'int4', low: 'int2', pick: byAttention(0.99) };
 /** Of the demo model, whose chunks of 16 pages are less than three blocks of six layers. */
 const kv = {
   blockBytes: 196_608,
-  classBlockBytes: { bf16: 196_608, int8: 104_448, int4: 58_368, int2: 33_792 },
+  classBlockBytes: { bf16: 196_608, int8: 104_448, int4: 58_368, int2: 33_792, far: 6528 },
   chunkBlocks: 3,
   totalBlocks: 1024,
 };

@@ -26,20 +26,28 @@ interface Turn {
 /**
  * Requests and sessions that begin alike, pause, are cancelled, end and run out of memory; steps, copies and conversions end in any order.
  */
-async function runHistory(seed: number): Promise<{ droppedTokens: number; cachedTokens: number }> {
+async function runHistory(seed: number) {
   const below = randomOf(seed);
   const rule = new PartitionRule(
     {
       sinkTokens: 32 * (1 + below(2)),
       recentTokens: 32 * (1 + below(4)),
       midTokens: 32 * (1 + below(6)),
+      farTokens: 32 * below(2) * (1 + below(12)),
       topPages: 1,
     },
     32,
   );
   const { kv } = new HashingDevice(1, 1, [uniform('int4')]);
-  const least = mostBlocks(kv, rule, 10_000) + partitionRoom(kv);
-  const device = new HashingDevice(least + 4 + below(25), 1 + below(6), [uniform('int4')]);
+  const least = mostBlocks(kv, rule, 10_000) + partitionRoom(kv, rule);
+  const farBlocks = rule.farTokens / 32 + below(2) * below(12);
+  const device = new HashingDevice(
+    least + 4 + below(25),
+    1 + below(6),
+    [uniform('int4')],
+    undefined,
+    farBlocks,
+  );
   const prefixCache = below(3) > 0;
   const policyName = policyNames[below(policyNames.length)]!;
   const engine = hashingEngine({
@@ -50,7 +58,9 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
     policyName,
     prefillOrder: below(2) === 0 ? 'spf' : 'fcfs',
   });
+  let farBlocksAtOnce = 0;
   const endOne = async (): Promise<void> => {
+    farBlocksAtOnce = Math.max(farBlocksAtOnce, device.farBlocks);
     device.pending.splice(below(device.pending.length), 1)[0]?.();
     await new Promise((resolve) => setImmediate(resolve));
   };
@@ -148,27 +158,64 @@ async function runHistory(seed: number): Promise<{ droppedTokens: number; cached
   expect(stats).toMatchObject({ running: 0, waiting: 0, slotsOpen: 0, kvSwappedBytes: 0 });
   const { blocks, evictedBlocks } = stats.cache;
   const heldBlocks = Math.floor(device.heldBytes / device.kv.blockBytes);
-  if (!prefixCache) expect(device.heldBytes).toBe(0);
+  if (!prefixCache) expect([device.heldBytes, device.farBlocks]).toEqual([0, 0]);
   // What the cache gives up may still be held by what is kept behind it.
   else if (evictedBlocks === 0) expect(heldBlocks).toBe(blocks);
   else expect(heldBlocks).toBeGreaterThanOrEqual(blocks);
   await engine.close();
-  return { droppedTokens: stats.kvDroppedTokens, cachedTokens };
+  return {
+    droppedTokens: stats.kvDroppedTokens,
+    cachedTokens,
+    farIsFull: farBlocks > 0 && farBlocksAtOnce === farBlocks,
+  };
 }
 
 describe('sequences in partitions, in random histories', () => {
   it('answer as if they were alone, go on in their sessions, and leave nothing behind', async () => {
     let droppedTokens = 0;
     let cachedTokens = 0;
+    let fullOfFar = 0;
     for (let seed = 0; seed < histories; seed++) {
       const history = await runHistory(seed).catch((cause) => {
         throw new Error(`in the history of seed ${seed}: ${(cause as Error).message}`, { cause });
       });
       droppedTokens += history.droppedTokens;
       cachedTokens += history.cachedTokens;
+      if (history.farIsFull) fullOfFar++;
     }
+    expect(fullOfFar).toBeGreaterThan(0);
     expect(droppedTokens).toBeGreaterThan(0);
     expect(cachedTokens).toBeGreaterThan(0);
+  });
+});
+
+describe('a sequence that needs the host memory that a later one has', () => {
+  it('is given it, and the later one is computed anew', async () => {
+    const rule = new PartitionRule(
+      { sinkTokens: 32, recentTokens: 32, midTokens: 64, farTokens: 256, topPages: 1 },
+      32,
+    );
+    const device = new HashingDevice(100, 2, [uniform('int4')], undefined, rule.farTokens / 32);
+    const engine = hashingEngine({ device, prefixCache: false, partitions: rule, swapBytes: 1_000_000 });
+    const prompts = [1, 2].map((step) => Array.from({ length: 200 }, (_, i) => (i * step) % 997));
+    const answers = prompts.map((prompt) => {
+      const tokens: number[] = [];
+      engine.submit(requestFor(prompt, { maxTokens: 400, ignoreEos: true }), (events) => {
+        for (const event of events) if (event.type === 'tokens') tokens.push(...event.tokens);
+      });
+      return tokens;
+    });
+    while (answers.some(({ length }) => length < 400)) {
+      device.pending.shift()!();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(answers).toEqual(prompts.map((prompt) => expectedInPartitions(prompt, 400, rule)));
+    const { promptTokensRead, preemptions } = await engine.stats();
+    expect(preemptions).toBe(1);
+    // What the later one had read and answered before it gave way, once more.
+    expect(promptTokensRead).toBeGreaterThan(600);
+    for (const end of device.pending.splice(0)) end();
+    await engine.close();
   });
 });
 

@@ -83,6 +83,10 @@ export class CountedMemory implements Memory<CountedWork> {
     return this.held.size < this.slots;
   }
 
+  giveUpFar(): boolean {
+    return false;
+  }
+
   makeRoomToSqueeze(): boolean {
     return !this.squeezes || this.pages - this.used > 4;
   }

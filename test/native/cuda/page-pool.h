@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cuda/page-tables.h"
+#include "cuda/runtime.h"
 #include "device-array.h"
 
 namespace tandem::test {
@@ -46,6 +47,20 @@ class DevicePages {
   // A page's class, which may be another than the pool's with no more bytes, or `none`.
   void setClass(int sequence, std::int64_t index, PrecisionClass precision) {
     classes_[sequence * stride_ + index] = precision;
+  }
+
+  // An int4 page becomes far, from the definition: nothing is left where it lay but an outline.
+  void moveFar(int sequence, std::int64_t index) {
+    const PageFormat own = format_.in(PrecisionClass::int4), outline = format_.in(PrecisionClass::far);
+    std::byte* const place = page(sequence, index);
+    const std::byte* const detail = details_.emplace_back(own.pageBytes(), "far pages of a test").data();
+    std::memcpy(details_.back().data(), place, own.pageBytes());
+    std::memset(place, 0xff, own.pageBytes());
+    for (int kvHead = 0; kvHead < own.kvHeads; ++kvHead) {
+      std::memcpy(place + outline.keyScales(kvHead), detail + own.keyScales(kvHead), own.keyScaleBytes());
+    }
+    std::memcpy(place + outline.detailPlace(), &detail, sizeof(detail));
+    setClass(sequence, index, PrecisionClass::far);
   }
 
   // The host's copy to the device, and back; the sequences of a step, or all.
@@ -91,6 +106,7 @@ class DevicePages {
   std::vector<float> host_;
   std::vector<std::int32_t> table_;
   std::vector<PrecisionClass> classes_;
+  std::vector<cuda::PinnedMemory> details_;  // of far pages
   std::vector<DeviceArray<float>> memory_;
   std::vector<DeviceArray<std::uint64_t>> entries_;
   std::vector<DeviceArray<std::int32_t>> slots_;

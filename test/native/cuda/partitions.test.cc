@@ -43,6 +43,12 @@ class PartitionCase {
   std::int64_t rows() const { return session.sequence.done - first_; }
   const PagePartitions& partitions() const { return session.partitions; }
 
+  // The oldest mid pages become far.
+  void moveFar(std::int64_t count) {
+    const std::int64_t sink = partitions().selection.sinkPages;
+    for (std::int64_t page = sink; page < sink + count; ++page) pages_[0].moveFar(0, page);
+  }
+
   // What the rows numbered from `first_` on make of it together, in a launch that has room for `spare` more
   // mid pages and runs than they need.
   std::vector<std::vector<bf16>> attend(const std::vector<std::int64_t>& numbers, int spare = 0) {
@@ -280,6 +286,44 @@ TEST("cuda partitions: a row has the same bits alone, beside others, and in a la
     expectSame(problem.attend({3})[0], together[1], describe(shape) + ", alone");
     expectSame(problem.attend({20, 44}, 9)[1], together[0], describe(shape) + ", with room for more");
   }
+}
+
+TEST("cuda partitions: of far pages a row makes the same bits as of int4 pages in place") {
+  const auto expectFar = [](PartitionCase problem, std::int64_t far, const std::string& what) {
+    const std::vector<std::int64_t> numbers{0, 17, 31, 32, 44};
+    const auto chosen = problem.select(numbers);
+    const auto out = problem.attend(numbers);
+    problem.moveFar(far);
+    isTrue(problem.select(numbers) == chosen, what + ": the same pages are chosen");
+    const auto moved = problem.attend(numbers);
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      expectSame(moved[i], out[i], what + ", row " + std::to_string(numbers[i]));
+    }
+    // Far pages are among those that are chosen, and so are others.
+    const std::int64_t firstNear = problem.partitions().selection.sinkPages + far;
+    const auto isFar = [&](std::int64_t page) { return page < firstNear; };
+    isTrue(std::ranges::any_of(chosen, [&](const auto& own) { return std::ranges::any_of(own, isFar); }),
+           what + ": a far page is seen");
+    isTrue(far == problem.partitions().midPages() ||
+               std::ranges::any_of(chosen, [&](const auto& own) { return !std::ranges::all_of(own, isFar); }),
+           what + ": a page in place is seen");
+  };
+  for (const AttentionShape shape : {AttentionShape{2, 2, 64}, AttentionShape{4, 1, 96},
+                                     AttentionShape{12, 1, 32}, AttentionShape{2, 1, 128}}) {
+    // The five mid pages are scored key by key, or bounded by their outlines first.
+    expectFar(mixedCase(shape, kInt4, 3), 3, describe(shape) + ", 3 chosen");
+    expectFar(mixedCase(shape, kInt4, 1), 3, describe(shape) + ", 1 chosen");
+  }
+  expectFar(mixedCase({4, 2, 32}, kInt4, 2, kInt8), 5, "a pool of int8, all of mid far");
+  expectFar(longCase({4, 2, 32}, 70, 9), 40, "9 of 70 pages, 40 of them far");
+}
+
+TEST("cuda partitions: a row that sees all of mid sees its far pages") {
+  PartitionCase problem = mixedCase({4, 2, 64}, kInt4, 5);
+  const auto out = problem.attend({0, 44});
+  problem.moveFar(2);
+  const auto moved = problem.attend({0, 44});
+  for (std::size_t i = 0; i < out.size(); ++i) expectSame(moved[i], out[i], "row " + std::to_string(i));
 }
 
 TEST("cuda partitions: refuses what it has no kernel for, by name") {

@@ -94,5 +94,11 @@ TEST("cuda requantize: refuses what is no conversion, by name") {
   };
   throws([&] { cuda::validate(of(int4s, bf16s), bf16s); }, "from int4 to bf16");
   throws([&] { cuda::validate(of(bf16s, {PrecisionClass::int4, 2, 32}), bf16s); }, "fit each other");
+  const PageFormat outlines = bf16s.in(PrecisionClass::far);
+  throws([&] { cuda::validate(of(bf16s, outlines), bf16s); }, "from bf16 to far");
+  throws([&] { cuda::validate(of(bf16s.in(PrecisionClass::int2), outlines), bf16s); }, "from int2 to far");
+  throws([&] { cuda::validate(of(outlines, int4s), bf16s); }, "from far to int4");
+  throws([&] { cuda::validate(of(int4s, bf16s.in(PrecisionClass::none)), bf16s); }, "from int4 to none");
+  throws([&] { cuda::validate(of(int4s, outlines), bf16s); }, "a place in host memory");
   throws([&] { cuda::validate({}, {PrecisionClass::bf16, 1, 20}); }, "multiples of 16");
 }

@@ -17,6 +17,7 @@
 #include "cuda/gather-pages.h"
 #include "cuda/matmul-plan.h"
 #include "cuda/matmul.h"
+#include "cuda/outline-pages.h"
 #include "cuda/partition-attention.h"
 #include "cuda/partition-runs.h"
 #include "cuda/prefill-attention.h"
@@ -24,6 +25,7 @@
 #include "cuda/random.h"
 #include "cuda/requantize.h"
 #include "cuda/rms-norm.h"
+#include "cuda/runtime.h"
 #include "cuda/sample.h"
 #include "cuda/select-pages.h"
 #include "cuda/swiglu.h"
@@ -303,6 +305,38 @@ void benchSparsePrefill(Bench& bench) {
   }
 }
 
+// Int4 pages that become far, and the entries of their outlines.
+class FarPages {
+ public:
+  FarPages(const PageFormat& own, const std::vector<std::uint64_t>& entries)
+      : outline_(own.in(PrecisionClass::far)),
+        details_(entries.size() * own.pageBytes(), "far pages"),
+        outlines_(entries.size() * outline_.pageBytes()),
+        conversions_(conversionsOf(own, entries)) {}
+
+  void enqueue() {
+    cuda::outlinePages({conversions_.data(), static_cast<int>(conversions_.size())}, kStream);
+  }
+  std::uint64_t entry(std::size_t index) { return cuda::pageEntry(outlineOf(index), PrecisionClass::far); }
+
+ private:
+  std::vector<PageConversion> conversionsOf(const PageFormat& own,
+                                            const std::vector<std::uint64_t>& entries) {
+    std::vector<PageConversion> conversions;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      conversions.push_back({cuda::PageTables::pageOf(entries[i]), outlineOf(i), own, outline_,
+                             details_.data() + i * own.pageBytes()});
+    }
+    return conversions;
+  }
+  std::byte* outlineOf(std::size_t index) { return outlines_.data() + index * outline_.pageBytes(); }
+
+  PageFormat outline_;
+  cuda::PinnedMemory details_;
+  DeviceArray<std::byte> outlines_;
+  DeviceArray<PageConversion> conversions_;
+};
+
 // Rows of sequences in partitions of the usual sizes, with mid full: a token of some sequences, as in decode,
 // and what a step reads of a prompt at most.
 void benchPartitions(Bench& bench) {
@@ -364,11 +398,30 @@ void benchPartitions(Bench& bench) {
                              std::to_string(kMid * kPageTokens) + " mid tokens";
     bench.memoryBound("selectPages " + load, static_cast<double>(each) * looked,
                       [&] { cuda::selectPages(selection, kStream); });
-    bench.memoryBound("attendPartitions " + load, static_cast<double>(each) * (looked + seen), [&] {
-      cuda::attendPartitions({qkv.data(), tables, all.data(), sizes, shape.heads, kTop, turns.data(),
-                              scratch.data(), out.data()},
-                             kStream);
-    });
+    const auto benchAttend = [&](const std::string& name) {
+      bench.memoryBound("attendPartitions " + name, static_cast<double>(each) * (looked + seen), [&] {
+        cuda::attendPartitions({qkv.data(), tables, all.data(), sizes, shape.heads, kTop, turns.data(),
+                                scratch.data(), out.data()},
+                               kStream);
+      });
+    };
+    benchAttend(load);
+    if (rows > 1) continue;
+    // As many bytes, of which those of the older half's shortlist and choice come over the bus.
+    std::vector<std::uint64_t> moved = entries.read(), old;
+    std::vector<std::size_t> places;
+    for (int sequence = 0; sequence < sequences; ++sequence) {
+      for (int page = 0; page < kMid / 2; ++page) {
+        places.push_back(static_cast<std::size_t>(sequence * kPages + kSink + page));
+        old.push_back(moved[places.back()]);
+      }
+    }
+    FarPages far(packedFormat, old);
+    far.enqueue();
+    for (std::size_t i = 0; i < places.size(); ++i) moved[places[i]] = far.entry(i);
+    DeviceArray<std::uint64_t> halfFar(moved);
+    tables.entries = halfFar.data();
+    benchAttend(load + ", half of them far");
   }
 }
 
@@ -396,6 +449,23 @@ void benchRequantize(Bench& bench) {
           });
     }
   }
+}
+
+void benchOutlines(Bench& bench) {
+  const int count = kTiny ? 2 : 4096;
+  const PageFormat own{PrecisionClass::int4, kShape.kvHeads, kShape.headDim};
+  DeviceArray<bf16> pages =
+      test::repeated(test::randomBf16s(1 << 12, 6, 0.1f), count * own.pageBytes() / sizeof(bf16));
+  std::vector<std::uint64_t> entries;
+  for (int i = 0; i < count; ++i) {
+    entries.push_back(
+        cuda::pageEntry(reinterpret_cast<std::byte*>(pages.data()) + i * own.pageBytes(), own.precision));
+  }
+  FarPages far(own, entries);
+  bench.memoryBound("outlinePages, " + std::to_string(count) + " pages of int4",
+                    static_cast<double>(count) *
+                        static_cast<double>(2 * own.pageBytes() + own.in(PrecisionClass::far).pageBytes()),
+                    [&] { far.enqueue(); });
 }
 
 struct MatrixShape {
@@ -487,6 +557,7 @@ int main(int argc, char** argv) {
     benchSparsePrefill(bench);
     benchPartitions(bench);
     benchRequantize(bench);
+    benchOutlines(bench);
     const int sms = device.driver->limits().sms;
     benchMatmuls(bench, sms);
     benchRows(bench);

@@ -43,7 +43,12 @@ const sampling = {
 };
 
 function start(output: Writable = new PassThrough(), maxTokens?: number, engine = new OneRequest()) {
-  const answerer = new Answerer(engine.asEngine(), {} as Tokenizer, { sampling, maxTokens, stop: ['x'] });
+  const answerer = new Answerer(engine.asEngine(), {} as Tokenizer, {
+    sampling,
+    maxTokens,
+    stop: ['x'],
+    continuesPrompt: false,
+  });
   const stop = new AbortController();
   return { engine, stop, answer: answerer.answer(new Int32Array(10), output, stop.signal) };
 }

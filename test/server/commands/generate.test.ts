@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { modelOfMarkedWords } from '../../support/marked-words.js';
 import { TandemProcess } from './tandem-process.js';
 
 const facts = 'Leo works as a baker. The access code of the red box is 4821.';
@@ -29,6 +30,13 @@ describe('tandem generate', () => {
   it('continues a raw text without the template', async () => {
     const raw = `<|im_start|>user\n${question}<|im_end|>\n<|im_start|>assistant\nThe access`;
     expect((await generate(['--raw', '-p', raw])).stdout).toBe(' code of the red box is 4821.\n');
+  });
+
+  it('continues a raw text with a space where the tokenizer drops that of a text of its own', async () => {
+    const folder = modelOfMarkedWords();
+    const args = [folder.path, '--raw', '-p', 'The', '--temperature', '0', '--max-tokens', '1'];
+    expect((await generate(args)).stdout).toMatch(/^ w\d+\n$/);
+    folder.close();
   });
 
   it('talks, remembering the conversation until /clear', async () => {

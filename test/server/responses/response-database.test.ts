@@ -129,6 +129,19 @@ describe('response database', () => {
     );
   });
 
+  it('makes no room by the response that is kept, where it goes on from all that there is', () => {
+    const clock = { now: 1_000_000 };
+    // Time passes while it is written.
+    const database = new ResponseDatabase({ file: undefined, limitBytes, ttlSeconds: 60 }, () => clock.now++);
+    opened.push(database);
+    let previousId: string | null = null;
+    for (const id of ['a', 'b', 'c', 'd', 'e']) {
+      database.put(response(id, previousId, { input: JSON.stringify([item(`in-${id}`, 'x'.repeat(3000))]) }));
+      expect(database.get('anna', id)).not.toBeNull();
+      previousId = id;
+    }
+  });
+
   it('shows nobody what is of another, and lets nobody go on from it', () => {
     const { database } = open();
     database.put(response('a'));

@@ -266,6 +266,31 @@ describe('responses that are kept', () => {
     });
   });
 
+  it('lists each item once by its id, however often it was sent', async () => {
+    const message = { type: 'message', id: 'msg_mine', role: 'user', content: facts };
+    const first = await create({ input: [message, message] });
+    const refer = { type: 'item_reference', id: 'msg_mine' };
+    const second = await create({
+      input: [refer, message, { role: 'user', content: input }],
+      previous_response_id: first.id,
+    });
+    const ids: string[] = [];
+    for (let after = ''; ids.length < 100; ) {
+      const response = await get(`${second.id}/input_items?order=asc&limit=1${after}`);
+      const page = (await response.json()) as {
+        data: { id: string; content: object[] }[];
+        has_more: boolean;
+      };
+      ids.push(page.data[0]!.id);
+      expect(page.data[0]).toMatchObject({ type: 'message' });
+      if (!page.has_more) break;
+      after = `&after=${ids.at(-1)}`;
+    }
+    expect(ids).toHaveLength(6);
+    expect(new Set(ids).size).toBe(6);
+    expect(ids[0]).toBe('msg_mine');
+  });
+
   it('are not made by store: false, and cannot be cancelled', async () => {
     const unkept = await create({ input, store: false });
     expect(unkept.store).toBe(false);
