@@ -7,6 +7,11 @@
 
 namespace tandem {
 
+// In which class the elements of a page are, wherever they lie.
+constexpr PrecisionClass elementClass(PrecisionClass precision) {
+  return precision == PrecisionClass::far ? PrecisionClass::int4 : precision;
+}
+
 // Where a page's keys and values lie, and in which format: of a far page those of its int4 page, to which its
 // outline leads.
 struct PageContent {
@@ -17,7 +22,7 @@ struct PageContent {
 // `page`: in memory that the host reads.
 inline PageContent contentOf(const std::byte* page, const PageFormat& format) {
   if (format.precision != PrecisionClass::far) return {page, format};
-  PageContent content{nullptr, format.in(PrecisionClass::int4)};
+  PageContent content{nullptr, format.in(elementClass(format.precision))};
   std::memcpy(&content.data, page + format.detailPlace(), sizeof content.data);
   return content;
 }
