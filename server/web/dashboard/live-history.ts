@@ -25,6 +25,7 @@ export interface Moment {
   readonly kvInt8: number | null;
   readonly kvInt4: number | null;
   readonly kvInt2: number | null;
+  readonly kvFar: number | null;
 }
 
 export type Column = keyof Moment;
@@ -48,6 +49,7 @@ const nothing: Moment = {
   kvInt8: null,
   kvInt4: null,
   kvInt2: null,
+  kvFar: null,
 };
 
 /** What the samples of the last minutes say, as columns over time. Bounded, however long it runs. */
@@ -139,6 +141,7 @@ function stateOf({ engine }: SampleFrame): Partial<Moment> {
     kvInt8: held.int8,
     kvInt4: held.int4,
     kvInt2: held.int2,
+    kvFar: held.far,
   };
 }
 

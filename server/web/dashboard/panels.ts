@@ -61,12 +61,13 @@ export class Panels {
       format: (value) => value.toFixed(value < 10 && !Number.isInteger(value) ? 1 : 0),
       top: 1,
     });
-    this.#kv = chart('kv', ['kvBf16', 'kvInt8', 'kvInt4', 'kvInt2'], {
+    this.#kv = chart('kv', ['kvBf16', 'kvInt8', 'kvInt4', 'kvInt2', 'kvFar'], {
       series: [
         { name: 'bf16', color: 'kv-bf16', look: 'area' },
         { name: 'int8', color: 'kv-int8', look: 'area' },
         { name: 'int4', color: 'kv-int4', look: 'area' },
         { name: 'int2', color: 'kv-int2', look: 'area' },
+        { name: 'far', color: 'kv-far', look: 'area' },
       ],
       format: formatBytes,
       increments: powersOfTwo,
@@ -181,7 +182,7 @@ export class Panels {
 }
 
 function heldAt(history: LiveHistory, at: number): number | null {
-  const classes = (['kvBf16', 'kvInt8', 'kvInt4', 'kvInt2'] as const).map(
+  const classes = (['kvBf16', 'kvInt8', 'kvInt4', 'kvInt2', 'kvFar'] as const).map(
     (name) => history.column(name)[at] ?? null,
   );
   return classes[0] === null ? null : classes.reduce<number>((sum, bytes) => sum + (bytes ?? 0), 0);

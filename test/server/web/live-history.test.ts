@@ -26,7 +26,7 @@ function sample(atMs: number, totals: Totals | undefined): SampleFrame {
     kvBlocksTotal: 10,
     kvBlocksUsed: 2,
     kvBlockBytes: 100,
-    kvHeldBytes: { ...idleStats.kvHeldBytes, bf16: 100 },
+    kvHeldBytes: { ...idleStats.kvHeldBytes, bf16: 100, far: 7 },
     cache: { ...idleStats.cache, hitTokens: hits, queriedTokens: queried },
     promptTokensRead: read,
     generatedTokens: generated,
@@ -58,6 +58,7 @@ describe('the history that the dashboard draws', () => {
       7,
     );
     expect(shown.last('written')).toBe(100);
+    expect(shown.last('kvFar')).toBe(7);
     expect(shown.last('read')).toBe(400);
     expect(shown.last('prefillUnits')).toBe(1);
     expect(shown.last('decodeUnits')).toBe(0.5);
