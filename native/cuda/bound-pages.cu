@@ -60,8 +60,7 @@ __global__ void __launch_bounds__(kThreads) boundPages(const SelectPages problem
     if (channel < kHalf) {
       cosines = *reinterpret_cast<const float2*>(turn + channel);
       sines = *reinterpret_cast<const float2*>(turn + kHalf + channel);
-      // An outline has the scales of int4.
-      const int bits = bitsOf(own.precision == PrecisionClass::far ? PrecisionClass::int4 : own.precision);
+      const int bits = bitsOf(elementClass(own.precision));
       const float reach = kReachShare * static_cast<float>((1 << bits) - 1) / 2;  // in steps of a channel
       const std::uint32_t low = pairAt(channel), high = pairAt(kHalf + channel);
       lowReach = {reach * lowFloat(low), reach * highFloat(low)};

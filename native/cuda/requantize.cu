@@ -47,18 +47,13 @@ __global__ void __launch_bounds__(kThreads, 4) requantizeHead(const PageConversi
   }
 }
 
-bool isConversion(PrecisionClass from, PrecisionClass to) {
-  if (to == PrecisionClass::far) return from == PrecisionClass::int4;
-  return !isPacked(from) && to != PrecisionClass::none && bitsOf(to) < bitsOf(from);
-}
-
 }  // namespace
 
 void validate(std::span<const PageConversion> conversions, const PageFormat& format) {
   check(format.kvHeads > 0 && format.headDim > 0 && format.headDim % 16 == 0 && format.headDim <= kMaxHeadDim,
         "requantize supports head dimensions that are multiples of 16 up to 256");
   for (const auto& [from, to, fromFormat, toFormat, detail] : conversions) {
-    if (!isConversion(fromFormat.precision, toFormat.precision)) {
+    if (!canBecome(fromFormat.precision, toFormat.precision)) {
       throw Error(std::string("a page cannot be requantized from ") + nameOf(fromFormat.precision) + " to " +
                   nameOf(toFormat.precision));
     }

@@ -10,8 +10,7 @@ namespace {
 
 // Whether a page is written again, of which another class is asked for.
 bool isConverted(PrecisionClass held, PrecisionClass to) {
-  if (held == PrecisionClass::int4 && to == PrecisionClass::far) return true;
-  return !isPacked(held) && bitsOf(to) < bitsOf(held);
+  return to == PrecisionClass::none ? !isPacked(held) : canBecome(held, to);
 }
 
 }  // namespace

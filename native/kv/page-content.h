@@ -7,11 +7,6 @@
 
 namespace tandem {
 
-// In which class the elements of a page are, wherever they lie.
-constexpr PrecisionClass elementClass(PrecisionClass precision) {
-  return precision == PrecisionClass::far ? PrecisionClass::int4 : precision;
-}
-
 // Where a page's keys and values lie, and in which format: of a far page those of its int4 page, to which its
 // outline leads.
 struct PageContent {

@@ -68,6 +68,17 @@ constexpr const char* nameOf(PrecisionClass precision) {
 // Whether a class is made from full pages only.
 constexpr bool isPacked(PrecisionClass precision) { return bitsOf(precision) < 8; }
 
+// Whether a page of one class can be written again in another; see Ops::requantize.
+constexpr bool canBecome(PrecisionClass from, PrecisionClass to) {
+  if (to == PrecisionClass::far) return from == PrecisionClass::int4;
+  return !isPacked(from) && to != PrecisionClass::none && bitsOf(to) < bitsOf(from);
+}
+
+// In which class the elements of a page are, wherever they lie.
+constexpr PrecisionClass elementClass(PrecisionClass precision) {
+  return precision == PrecisionClass::far ? PrecisionClass::int4 : precision;
+}
+
 // Elements that a packed class unpacks together.
 inline constexpr int kPackedVector = 32;
 

@@ -16,7 +16,8 @@ import { splitsOf } from '../../engine/scheduler/splits.js';
 import type { EngineInfo } from '../../engine/types.js';
 import { demoFolder, goldenCases } from '../support/demo.js';
 import { generate, requestFor } from '../support/generate.js';
-import { expectedAnswer, HashingDevice } from '../support/hashing-device.js';
+import { expectedAnswer } from '../support/hashing-answers.js';
+import { HashingDevice } from '../support/hashing-device.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
 import { randomOf, simplePredictor } from './scheduler/history.js';
 

@@ -10,13 +10,20 @@ import {
   type SwappedKv,
   Want,
 } from '../../engine/device/device.js';
-import type { PackingRule } from '../../engine/kv/packing-rule.js';
-import { bytesOfBlock, chooseClasses, type PackedForm } from '../../engine/kv/page-classes.js';
-import type { PartitionRule } from '../../engine/kv/partition-rule.js';
-import { Saliency } from '../../engine/kv/saliency.js';
-import { PrefillSight, type SeenPages, type SparsePrefill } from '../../engine/kv/sparse-prefill.js';
+import { bytesOfBlock, type PackedForm } from '../../engine/kv/page-classes.js';
+import type { SeenPages } from '../../engine/kv/sparse-prefill.js';
 import type { ModelSpec } from '../../engine/model/model-spec.js';
-import { droppedAt } from './dropped-tokens.js';
+import {
+  attentionOf,
+  int8,
+  layers,
+  packedValue,
+  pageTokens,
+  readBy,
+  valueBehind,
+  vocab,
+  writtenValue,
+} from './hashing-values.js';
 
 /** A page of all layers: what its tokens stand for, and what form they have, layer by layer. */
 interface Block {
@@ -35,134 +42,13 @@ interface Slot {
   conversion: { begin: number; made: Block[]; isWritten: boolean; hasTail: boolean } | null;
 }
 
-const pageTokens = 32;
-const vocab = 997;
-const layers = 2;
 const exact = new Uint8Array(layers);
 const int8Place = pageClasses.indexOf('int8');
-const int8 = new Uint8Array(layers).fill(int8Place);
 const int4Place = pageClasses.indexOf('int4');
 const farPlace = pageClasses.indexOf('far');
 
 function must(holds: boolean, what: string): asserts holds {
   if (!holds) throw new Error(`the device was misused: ${what}`);
-}
-
-function mix(a: number, b: number): number {
-  let mixed = Math.imul(a ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(b + 0x7f4a7c15, 0xc2b2ae35);
-  mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d);
-  return (mixed ^ (mixed >>> 13)) >>> 0;
-}
-
-/** What becomes of a token's value when it is packed. */
-const packedValue = (value: number, classes: Uint8Array) => classes.reduce(mix, value);
-
-/** What is read of a value that a step writes to a block of these classes. */
-const writtenValue = (value: number, classes: Uint8Array) =>
-  classes.every((place) => place === 0) ? value : packedValue(value, classes);
-
-/** A token's value depends on the values of all before it, in the form in which they are read. */
-function valueBehind(token: number, before: Iterable<number>): number {
-  let value = token;
-  for (const one of before) value = mix(value, one);
-  return value;
-}
-
-/** Where a token at `position` looks: [layers, pages]. */
-function attentionOf(value: number, position: number): Uint32Array {
-  const pages = Math.floor(position / pageTokens) + 1;
-  return Uint32Array.from({ length: layers * pages }, (_, at) => mix(mix(value, at % pages), at) % 2 ** 20);
-}
-
-/** What is read of values by rows that look at some pages only. */
-function readBy(seen: SeenPages | undefined, values: number[]): number[] {
-  if (!seen) return values;
-  return values.flatMap((value, index) => {
-    const page = Math.floor(index / pageTokens);
-    if (page >= seen.pages) return [value];
-    let flags = 0;
-    for (let layer = 0; layer < layers; layer++) flags = 2 * flags + seen.isSeen[layer * seen.pages + page]!;
-    if (flags === 0) return [];
-    return [flags === 2 ** layers - 1 ? value : mix(value, flags)];
-  });
-}
-
-/**
- * What an undisturbed sequence answers, each token read behind those that are packed when the rule says, and the prompt's
- * looking where that rule says.
- */
-export function expectedAnswer(
-  prompt: readonly number[],
-  count: number,
-  rule: PackingRule,
-  sparse?: SparsePrefill,
-): number[] {
-  const sight = sparse && new PrefillSight(sparse, prompt.length);
-  const tokens = [...prompt];
-  // As they are read.
-  const values: number[] = [];
-  let packedBlocks = 0;
-  const saliency = new Saliency(prompt.length, layers, pageTokens);
-  const next = (): number => {
-    const position = values.length;
-    const due = rule.packedAt(prompt.length, position) / pageTokens;
-    if (due > packedBlocks) {
-      const scores = saliency.scoresAt(rule.decidedAt(prompt.length, position));
-      const classes = chooseClasses(rule.form, scores, packedBlocks, due);
-      for (let index = packedBlocks * pageTokens; index < due * pageTokens; index++) {
-        const row = (Math.floor(index / pageTokens) - packedBlocks) * layers;
-        values[index] = packedValue(values[index]!, classes.subarray(row, row + layers));
-      }
-      packedBlocks = due;
-    }
-    const isRounded = rule.roundedAt(prompt.length, position) > 0;
-    if (isRounded && position === prompt.length) {
-      for (let index = packedBlocks * pageTokens; index < position; index++) {
-        values[index] = packedValue(values[index]!, int8);
-      }
-    }
-    const value = valueBehind(tokens[position]!, readBy(sight?.at(position), values));
-    values.push(isRounded ? packedValue(value, int8) : value);
-    for (const run of sparse?.probesAmong(prompt.length, position, position + 1) ?? []) {
-      sight!.add(run, attentionOf(value, position));
-    }
-    for (const run of rule.probesAmong(prompt.length, position, position + 1)) {
-      saliency.add(run, attentionOf(value, position));
-    }
-    return value;
-  };
-  while (tokens.length < prompt.length + count) {
-    let last = 0;
-    while (values.length < tokens.length) last = next();
-    tokens.push(last % vocab);
-  }
-  return tokens.slice(prompt.length);
-}
-
-/** The same of a sequence in partitions, which sees all that it holds. */
-export function expectedInPartitions(
-  prompt: readonly number[],
-  count: number,
-  rule: PartitionRule,
-): number[] {
-  const tokens = [...prompt];
-  const values: number[] = [];
-  const int4 = new Uint8Array(layers).fill(pageClasses.indexOf('int4'));
-  while (tokens.length < prompt.length + count) {
-    while (values.length < tokens.length) {
-      const position = values.length;
-      const midEnd = rule.midEndAt(position);
-      const midBegin = rule.sinkTokens + droppedAt(rule, position);
-      const read = [
-        ...values.slice(0, rule.sinkTokens),
-        ...values.slice(midBegin, midEnd).map((value) => packedValue(value, int4)),
-        ...values.slice(midEnd),
-      ];
-      values.push(valueBehind(tokens[position]!, read));
-    }
-    tokens.push(values.at(-1)! % vocab);
-  }
-  return tokens.slice(prompt.length);
 }
 
 /** Of each run of probes, over its rows. */

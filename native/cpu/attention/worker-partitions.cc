@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "cpu/attention/worker.h"
-#include "kv/page-content.h"
 
 namespace tandem::cpu {
 namespace {

@@ -12,18 +12,15 @@ namespace {
 void validate(const PageConversion& conversion) {
   const PageFormat& from = conversion.fromFormat;
   const PageFormat& to = conversion.toFormat;
-  const bool isToBeFar = to.precision == PrecisionClass::far;
-  const bool exists = isToBeFar ? from.precision == PrecisionClass::int4
-                                : !isPacked(from.precision) && to.precision != PrecisionClass::none &&
-                                      bitsOf(to.precision) < bitsOf(from.precision);
-  if (!exists) {
+  if (!canBecome(from.precision, to.precision)) {
     throw Error(std::string("a page cannot be requantized from ") + nameOf(from.precision) + " to " +
                 nameOf(to.precision));
   }
   check(from.kvHeads == to.kvHeads && from.headDim == to.headDim && from.headDim > 0 &&
             from.headDim % 16 == 0 && from.headDim <= kMaxHeadDim,
         "requantize: the page formats do not fit each other or the head dimensions supported");
-  check(!isToBeFar || conversion.detail != nullptr, "requantize: a far page needs a place");
+  check(to.precision != PrecisionClass::far || conversion.detail != nullptr,
+        "requantize: a far page needs a place");
 }
 
 void requantizeHead(const RequantizeKernels& kernels, const PageConversion& conversion, int kvHead) {

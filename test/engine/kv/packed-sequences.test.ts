@@ -8,7 +8,8 @@ import { SparsePrefill } from '../../../engine/kv/sparse-prefill.js';
 import { type PolicyName, policyNames } from '../../../engine/scheduler/open-policy.js';
 import type { LanePolicy } from '../../../engine/scheduler/policy.js';
 import { requestFor } from '../../support/generate.js';
-import { expectedAnswer, HashingDevice } from '../../support/hashing-device.js';
+import { expectedAnswer } from '../../support/hashing-answers.js';
+import { HashingDevice } from '../../support/hashing-device.js';
 import { hashingEngine, simplePolicy } from '../../support/hashing-engine.js';
 import { randomOf } from '../scheduler/history.js';
 

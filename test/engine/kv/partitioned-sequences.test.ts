@@ -6,7 +6,8 @@ import { mostBlocks, partitionRoom } from '../../../engine/kv/sequence-partition
 import { policyNames } from '../../../engine/scheduler/open-policy.js';
 import type { TokenEvent } from '../../../engine/types.js';
 import { requestFor } from '../../support/generate.js';
-import { expectedInPartitions, HashingDevice } from '../../support/hashing-device.js';
+import { expectedInPartitions } from '../../support/hashing-answers.js';
+import { HashingDevice } from '../../support/hashing-device.js';
 import { hashingEngine } from '../../support/hashing-engine.js';
 import { randomOf } from '../scheduler/history.js';
 
