@@ -1,12 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Settings } from '../../config/schema.js';
-import { type Engine, openEngine } from '../../engine/index.js';
+import type { Engine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { policyNames } from '../../engine/scheduler/open-policy.js';
 import { llama1b } from '../../loadtest/random-model/model-shape.js';
 import { makeRandomModel } from '../../loadtest/random-model/random-model.js';
 import { Folder } from '../scripts/support.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
+import { openEngineHere } from '../support/engine-here.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
 import { demoBlockBytes, openPack, small, withPack } from '../support/pack-engine.js';
@@ -335,9 +335,7 @@ describe('a session', () => {
 describe('memory for partitions', () => {
   it('is by default what as many sequences take as may run, however many layers there are', async () => {
     for (const maxSequences of [1, 3]) {
-      const engine = await openEngine(
-        Settings.parse({ model: { path: demoFolder }, engine: { kv: 'pack', maxSequences, ...small } }),
-      );
+      const engine = await openEngineHere({ kv: 'pack', maxSequences, ...small });
       expect(engine.info.kvBytes).toBeGreaterThan(
         maxSequences * (5 * demoBlockBytes.bf16 + 6 * demoBlockBytes.int4),
       );

@@ -1,23 +1,18 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Settings } from '../../config/schema.js';
-import { type Engine, openEngine } from '../../engine/index.js';
+import type { Settings } from '../../config/schema.js';
+import type { Engine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { policyNames } from '../../engine/scheduler/open-policy.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
+import { openEngineHere } from '../support/engine-here.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
-import { oneCore } from '../support/one-core.js';
 import { promptsFirst } from '../support/prompts-first.js';
 
 type EngineOver = Partial<Settings['engine']>;
 
 function open(engine: EngineOver = {}): Promise<Engine> {
-  return openEngine(
-    Settings.parse({
-      model: { path: demoFolder },
-      engine: { ...oneCore, kvMemory: '256MiB', kv: 'int4', kvRecentTokens: 64, ...engine },
-    }),
-  );
+  return openEngineHere({ kvMemory: 256 << 20, kv: 'int4', kvRecentTokens: 64, ...engine });
 }
 
 const long = retrievalCases().filter(({ length }) => length >= 512);

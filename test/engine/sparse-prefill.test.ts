@@ -1,21 +1,16 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Settings } from '../../config/schema.js';
-import { type Engine, openEngine } from '../../engine/index.js';
+import type { Settings } from '../../config/schema.js';
+import type { Engine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
+import { openEngineHere } from '../support/engine-here.js';
 import { generate, requestFor } from '../support/generate.js';
-import { oneCore } from '../support/one-core.js';
 
 async function withEngine<T>(
   over: Partial<Settings['engine']>,
   work: (engine: Engine) => Promise<T>,
 ): Promise<T> {
-  const engine = await openEngine(
-    Settings.parse({
-      model: { path: demoFolder },
-      engine: { kvMemory: '128MiB', prefillTau: 0.8, maxSequences: 8, ...oneCore, ...over },
-    }),
-  );
+  const engine = await openEngineHere({ kvMemory: 128 << 20, prefillTau: 0.8, maxSequences: 8, ...over });
   try {
     return await work(engine);
   } finally {

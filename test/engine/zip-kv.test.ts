@@ -1,30 +1,24 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Settings } from '../../config/schema.js';
-import { type Engine, openEngine } from '../../engine/index.js';
+import type { Settings } from '../../config/schema.js';
+import type { Engine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { demoFolder, retrievalCases } from '../support/demo.js';
+import { openEngineHere } from '../support/engine-here.js';
 import { type Generated, generate, requestFor } from '../support/generate.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
-import { oneCore } from '../support/one-core.js';
 import { promptsFirst } from '../support/prompts-first.js';
 
 type EngineOver = Partial<Settings['engine']>;
 
 function open(engine: EngineOver = {}): Promise<Engine> {
-  return openEngine(
-    Settings.parse({
-      model: { path: demoFolder },
-      engine: {
-        kvMemory: '128MiB',
-        kv: 'zip',
-        zipTau: 0.95,
-        kvRecentTokens: 64,
-        maxSequences: 8,
-        ...oneCore,
-        ...engine,
-      },
-    }),
-  );
+  return openEngineHere({
+    kvMemory: 128 << 20,
+    kv: 'zip',
+    zipTau: 0.95,
+    kvRecentTokens: 64,
+    maxSequences: 8,
+    ...engine,
+  });
 }
 
 async function withEngine<T>(over: EngineOver, work: (engine: Engine) => Promise<T>): Promise<T> {

@@ -1,7 +1,7 @@
-import { Settings } from '../../config/schema.js';
-import { type Engine, openEngine } from '../../engine/index.js';
+import type { Settings } from '../../config/schema.js';
+import type { Engine } from '../../engine/index.js';
 import { demoFolder } from './demo.js';
-import { oneCore } from './one-core.js';
+import { openEngineHere } from './engine-here.js';
 
 export type EngineOver = Partial<Settings['engine']>;
 
@@ -15,19 +15,9 @@ export const demoBlockBytes = { bf16: 196_608, int4: 58_368, far: 6528 };
 
 /** An engine under `--kv pack`. */
 export function openPack(engine: EngineOver = {}, model = demoFolder): Promise<Engine> {
-  return openEngine(
-    Settings.parse({
-      model: { path: model },
-      engine: {
-        ...oneCore,
-        kvMemory: 64 << 20,
-        kv: 'pack',
-        maxSequences: 8,
-        ...small,
-        ...keepsNothing,
-        ...engine,
-      },
-    }),
+  return openEngineHere(
+    { kvMemory: 64 << 20, kv: 'pack', maxSequences: 8, ...small, ...keepsNothing, ...engine },
+    model,
   );
 }
 
