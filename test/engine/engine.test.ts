@@ -4,6 +4,7 @@ import { type Engine, openEngine } from '../../engine/index.js';
 import { openTokenizer } from '../../engine/model/tokenizer.js';
 import { policyNames } from '../../engine/scheduler/open-policy.js';
 import { demoFolder, goldenCases, retrievalCases } from '../support/demo.js';
+import { openEngineHere } from '../support/engine-here.js';
 import { generate, requestFor } from '../support/generate.js';
 import { expectNothingHeld } from '../support/nothing-held.js';
 import { oneCore } from '../support/one-core.js';
@@ -211,7 +212,7 @@ describe('engine with little memory', () => {
   const tight = { kvMemory: 12 * 196_608 };
   let expected: number[][];
   beforeAll(async () => {
-    const roomy = await open({ ...oneCore, prefixCache: false });
+    const roomy = await openEngineHere({ kvMemory: 256 << 20, prefixCache: false });
     expected = await answers(roomy);
     await roomy.close();
   });
@@ -223,7 +224,7 @@ describe('engine with little memory', () => {
     // Room for some of those that give way.
     { swapMemory: 6 * 196_608, prefixCache: false, cores: 1 },
   ])('pre-empts rather than fails, and gives the same tokens under every scheduler: %o', async (settings) => {
-    const engine = await open({ ...tight, ...settings });
+    const engine = await openEngineHere({ ...tight, ...settings });
     for (const scheduler of policyNames) {
       await engine.setPolicy({ scheduler });
       const before = await engine.stats();
@@ -280,7 +281,7 @@ describe('engine with little memory', () => {
 
   it('serves on one core, under every scheduler', async () => {
     for (const scheduler of policyNames) {
-      const engine = await open({ cores: 1, scheduler });
+      const engine = await openEngineHere({ kvMemory: 256 << 20, scheduler });
       const results = await Promise.all(
         golden.map(({ prompt_ids }) => generate(engine, requestFor(prompt_ids, { maxTokens: 64 }))),
       );
@@ -304,7 +305,8 @@ describe('schedulers', () => {
     const answers: unknown[] = [];
     for (const prefillOrder of ['spf', 'fcfs'] as const) {
       // Each reads all of it anew.
-      const engine = await open({ prefillOrder, maxStepTokens: 64, prefixCache: false });
+      const settings = { prefillOrder, maxStepTokens: 64, prefixCache: false, cores: undefined };
+      const engine = await openEngineHere({ kvMemory: 256 << 20, ...settings });
       for (const scheduler of policyNames) {
         await engine.setPolicy({ scheduler });
         const results = await Promise.all(
