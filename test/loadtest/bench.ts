@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { parseRows, type Row } from '../../loadtest/rows.js';
 import { Folder } from '../scripts/support.js';
 import { TandemProcess } from '../server/commands/tandem-process.js';
+import { benchHere } from './run-here.js';
 
 export interface Bench {
   readonly code: number | string;
@@ -21,12 +22,15 @@ export interface Measured {
   row(name: string): Row;
 }
 
-/** Runs it with `--json`, and gives the rows that it wrote. Throws an Error with its output if it failed. */
+/**
+ * Runs it here with `--json`, and gives the rows that it wrote. Throws an Error with its output if it failed. What only a
+ * process of its own shows is tested with `bench`.
+ */
 export async function measure(...args: string[]): Promise<Measured> {
   using folder = new Folder();
   const file = folder.at('rows.json');
   const [command, ...rest] = args;
-  const { code, stderr, stdout } = await bench(command!, '--json', file, ...rest);
+  const { code, stderr, stdout } = await benchHere(command!, '--json', file, ...rest);
   if (code !== 0) throw new Error(`tandem bench ${args.join(' ')} ended with ${code}:\n${stderr}`);
   const rows = parseRows(file, readFileSync(file, 'utf8'));
   const lines = stdout.split('\n');
