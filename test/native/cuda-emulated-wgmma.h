@@ -4,6 +4,8 @@
 // shared memory.
 
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
 
 #include "core/bf16.h"
 #include "cuda-emulation.h"
@@ -23,14 +25,26 @@ inline Operand operandAt(const std::byte* tile, int k16) {
 
 inline Operand operandBehind(Operand operand, int bytes) { return operand + bytes; }
 
-// 16 elements of a row, from the operand's first on. The swizzle keeps pieces of 16 bytes together.
+// 16 elements of a row, from the operand's first on. The swizzle keeps pieces of 16 bytes together, which are
+// converted in one go: each of the eight threads that share a row converts it, and longer than it multiplies.
 struct RowOfOperand {
   double of[16];
   RowOfOperand(Operand operand, int row) {
+    using Elements = std::uint16_t __attribute__((vector_size(16)));
+    using Floats = float __attribute__((vector_size(32)));
+    using Doubles = double __attribute__((vector_size(64)));
+    static_assert(sizeof(bf16) == sizeof(std::uint16_t));
     for (int piece = 0; piece < 2; ++piece) {
       const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 16 * piece;
-      const auto* elements = reinterpret_cast<const bf16*>(plain ^ (plain >> 7 & 7) << 4);
-      for (int k = 0; k < 8; ++k) of[8 * piece + k] = toFloat(elements[k]);
+      Elements elements;
+      std::memcpy(&elements, reinterpret_cast<const void*>(plain ^ (plain >> 7 & 7) << 4), sizeof elements);
+      // bf16 is the upper half of a float.
+      const auto bits = __builtin_convertvector(elements, std::uint32_t __attribute__((vector_size(32))))
+                        << 16;
+      Floats floats;
+      std::memcpy(&floats, &bits, sizeof floats);
+      const Doubles doubles = __builtin_convertvector(floats, Doubles);
+      std::memcpy(of + 8 * piece, &doubles, sizeof doubles);
     }
   }
 };

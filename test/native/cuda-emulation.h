@@ -255,23 +255,22 @@ inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint3
   };
   const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
   const Sums sums = emulation::exchange(mine, [&](auto of) {
-    // Rows g and g + 8 of a, columns 2t and 2t + 1 of b.
-    double left[2][16], right[2][16];
+    // Rows g and g + 8 of a, columns 2t and 2t + 1 of b. The sums grow beside each other, each in the order
+    // of k: one alone waits for its last addition.
+    using Pair = double __attribute__((vector_size(16)));
+    Pair ofFirst{c[0], c[2]}, ofSecond{c[1], c[3]};
     for (unsigned k = 0; k < 16; ++k) {
       const auto element = [k](std::uint32_t pair) {
         return double{toFloat(static_cast<bf16>(pair >> (16 * (k % 2))))};
       };
-      for (unsigned i = 0; i < 2; ++i) {
-        left[i][k] = element(of(g * 4 + k % 8 / 2).a[i + 2 * (k / 8)]);
-        right[i][k] = element(of((2 * t + i) * 4 + k % 8 / 2).b[k / 8]);
-      }
+      const auto left = [&](unsigned i) { return element(of(g * 4 + k % 8 / 2).a[i + 2 * (k / 8)]); };
+      const auto right = [&](unsigned i) { return element(of((2 * t + i) * 4 + k % 8 / 2).b[k / 8]); };
+      const Pair rows{left(0), left(1)};
+      ofFirst += rows * right(0);
+      ofSecond += rows * right(1);
     }
-    Sums result;
-    for (unsigned i = 0; i < 4; ++i) {
-      double sum = c[i];
-      for (unsigned k = 0; k < 16; ++k) sum += left[i / 2][k] * right[i % 2][k];
-      result.of[i] = static_cast<float>(sum);
-    }
+    const auto rounded = [](double sum) { return static_cast<float>(sum); };
+    const Sums result{{rounded(ofFirst[0]), rounded(ofSecond[0]), rounded(ofFirst[1]), rounded(ofSecond[1])}};
     return result;
   });
   std::memcpy(c, sums.of, sizeof sums.of);
