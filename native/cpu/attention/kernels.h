@@ -115,6 +115,10 @@ struct TurnedQueries {
   int headDim = 0;
   const float* cosines = nullptr;  // [headDim / 2]
   const float* sines = nullptr;    // [headDim / 2]
+
+  const float* query(int index) const {
+    return queries + index / heads * rowStride + std::int64_t{index % heads} * headDim;
+  }
 };
 
 // A packed page's keys lie within middle +- reach * step in each channel. What a query may score with one of
@@ -129,16 +133,14 @@ struct PageBounds {
   std::int64_t boundStride = 0;
 };
 
-// What a query does score with the best key of a packed page, times nothing. Of each row the highest of its
-// heads; infinity where one is not a number.
+// What each query does score with the best key of a packed page, times nothing. NaN where it is no number.
 struct PageScores {
   TurnedQueries of;
   int bits = 0;                     // of a code
   const std::byte* keys = nullptr;  // codes
   const bf16* steps = nullptr;      // [headDim]
   const bf16* middles = nullptr;    // [headDim]
-  float* scores = nullptr;          // [rows], scoreStride apart
-  std::int64_t scoreStride = 0;
+  float* scores = nullptr;          // [rows, heads], and room for three more
 };
 
 // `next` is fetched meanwhile.

@@ -4,20 +4,12 @@
 
 #include <immintrin.h>
 
-#include <array>
 #include <cstddef>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/packed-order.h"
 
 namespace tandem::cpu {
-
-// Which of eight channels follow each other where the codes of four and four are masked out of their words:
-// a mask leaves one code in each byte, and a lane of a product has the bytes of two words.
-template <int Bits>
-constexpr std::array<int, 8> orderOfEight() {
-  if constexpr (Bits == 4) return {0, 2, 1, 3, 4, 6, 5, 7};
-  return {0, 4, 1, 5, 2, 6, 3, 7};
-}
 
 // A page's codes as vectors of bytes that `vpdpbusd` takes as they are. The words of a page hold elements of
 // several vectors of pairs, so a mask leaves two of those side by side: in each lane, four channels of a

@@ -91,7 +91,7 @@ template <int R, int Bits>
   _mm_storeu_ps(out.offsets, _mm_sub_ps(reduceFour(middles, sum), ofLevels));
 }
 
-// The highest score of R queries each, among them NaN where a query is none.
+// The highest score of each of R queries.
 template <int R, int Bits>
 [[gnu::always_inline]] inline void scoreGroup(const PageScores& page, const float* const (&queries)[R],
                                               float* highest) {
@@ -128,27 +128,12 @@ template <int R, int Bits>
 
 template <int Bits>
 void score(const PageScores& page) {
-  const TurnedQueries& of = page.of;
-  const auto queryAt = [&](int query) {
-    return of.queries + query / of.heads * of.rowStride + std::int64_t{query % of.heads} * of.headDim;
-  };
-  float highest[kBlockQueries + kTogether];
-  byGroups<kTogether>(of.rows * of.heads, [&](auto count, int first) {
+  byGroups<kTogether>(page.of.rows * page.of.heads, [&](auto count, int first) {
     constexpr int R = count;
     const float* queries[R];
-    for (int r = 0; r < R; ++r) queries[r] = queryAt(first + r);
-    scoreGroup<R, Bits>(page, queries, highest + first);
+    for (int r = 0; r < R; ++r) queries[r] = page.of.query(first + r);
+    scoreGroup<R, Bits>(page, queries, page.scores + first);
   });
-  const float* score = highest;
-  for (int row = 0; row < of.rows; ++row) {
-    float best = -__builtin_inff();
-    for (int head = 0; head < of.heads; ++head, ++score) {
-      // What is not a number shall be seen, and it has no place in an order.
-      const float own = *score == *score ? *score : __builtin_inff();
-      if (own > best) best = own;
-    }
-    page.scores[row * page.scoreStride] = best;
-  }
 }
 
 }  // namespace

@@ -184,25 +184,24 @@ void AttentionWorker::selectPages(const AttentionKernels& kernels, const Attenti
 void AttentionWorker::scorePage(const AttentionKernels& kernels, const AttentionProblem& problem,
                                 const AttentionBlock& block, std::int64_t page, const Turn& turn,
                                 float* scores, std::int64_t scoreStride) {
+  float scoresOf[kBlockQueries + 3];
   if (kernels.scorePage) {
     const auto [bytes, format] = contentAt(problem, block, page);
     const auto* steps = reinterpret_cast<const bf16*>(bytes + format.keyScales(block.kvHead));
     kernels.scorePage({turnedQueries(problem, block, turn), bitsOf(format.precision),
-                       bytes + format.keys(block.kvHead), steps, steps + format.headDim, scores,
-                       scoreStride});
-    return;
+                       bytes + format.keys(block.kvHead), steps, steps + format.headDim, scoresOf});
+  } else {
+    alignas(64) float sums[kBlockQueries * kSumLanes];
+    std::fill_n(scoresOf, block.queries(), kNothingSeen);
+    std::fill_n(sums, block.queries() * kSumLanes, 0.0f);
+    loadQueries(kernels, problem, block, &turn);
+    setTiles(problem, block, {scoresOf, sums, nullptr});
+    attendPages(kernels, problem, block, page, 1, -1);
   }
-  float maxima[kBlockQueries];
-  alignas(64) float sums[kBlockQueries * kSumLanes];
-  std::fill_n(maxima, block.queries(), kNothingSeen);
-  std::fill_n(sums, block.queries() * kSumLanes, 0.0f);
-  loadQueries(kernels, problem, block, &turn);
-  setTiles(problem, block, {maxima, sums, nullptr});
-  attendPages(kernels, problem, block, page, 1, -1);
-  const float* maximum = maxima;
+  const float* score = scoresOf;
   for (int row = 0; row < block.rows; ++row) {
     float highest = -std::numeric_limits<float>::infinity();
-    for (int head = 0; head < block.heads; ++head, ++maximum) highest = higherOf(highest, *maximum);
+    for (int head = 0; head < block.heads; ++head, ++score) highest = higherOf(highest, *score);
     scores[row * scoreStride] = highest;
   }
 }

@@ -83,9 +83,9 @@ class AttentionWorker {
   bool setVisible(const AttentionProblem& problem, const AttentionBlock& block, std::int64_t page, int count);
   // Whether none of a tile's queries sees any of the pages.
   bool isHidden(int pages, int query, int queries) const;
-  // The page's keys and values as bf16: where they lie, or written down.
+  // The page's keys and values as bf16, the latter if they are wanted: where they lie, or written down.
   PageTile elementsOf(const AttentionKernels& kernels, const PageCodes& codes, const PageFormat& format,
-                      Prefetch& next);
+                      bool withValues, Prefetch& next);
   void setScales(const AttentionKernels& kernels, const PageCodes& codes, const PageFormat& format,
                  const AttentionBlock& block, int head, PageTile& tile);
 
