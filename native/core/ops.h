@@ -114,17 +114,21 @@ struct EntryRows {
   std::int64_t dropped = 0;
 };
 
-// Of a sequence's mid pages so many times those that a row sees are looked at key by key.
+// Of a sequence's older mid pages so many times those that a row sees are looked at key by key.
 inline constexpr std::int64_t kShortlistFactor = 4;
 
 // Of the reach of a page's keys, what its bound counts: no key lies at the end of its range in all channels.
 inline constexpr float kReachShare = 0.5f;
 
+// Mid pages that rows look at key by key, unless they say otherwise: those of 16,384 tokens.
+inline constexpr std::int64_t kScoredPages = 512;
+
 // How much a row sees of a sequence that is too long to be seen whole; see Ops::attendPartitions.
 struct PageSelection {
-  std::int64_t sinkPages = 0;  // the first ones, always
-  std::int64_t topPages = 0;   // of those between them and the recent ones
-  bool afterDrop = false;      // rows of a sequence of which nothing was dropped see all of it
+  std::int64_t sinkPages = 0;               // the first ones, always
+  std::int64_t topPages = 0;                // of those between them and the recent ones
+  bool afterDrop = false;                   // rows of a sequence of which nothing was dropped see all of it
+  std::int64_t scoredPages = kScoredPages;  // the newest mid pages; older ones where a bound promises most
 };
 
 // A sequence's page table under such a selection: sink, then (where `droppedPages` were), mid, then recent.
@@ -134,6 +138,8 @@ struct PagePartitions {
   std::int64_t midEnd = 0;  // packed pages [sinkPages, midEnd)
 
   std::int64_t midPages() const { return midEnd - selection.sinkPages; }
+  // From which page on mid is looked at key by key.
+  std::int64_t scoredBegin() const { return std::max(selection.sinkPages, midEnd - selection.scoredPages); }
   // That a row does not see.
   std::int64_t absentPages() const {
     return droppedPages + std::max<std::int64_t>(0, midPages() - selection.topPages);
@@ -275,14 +281,14 @@ class Ops {
                          const AttentionShape& shape, Tensor out) = 0;
 
   // The same of entries with absent pages. A row sees all sink and recent pages, and for each KV head the
-  // `topPages` mid pages in which a key scores highest with one of the heads that share the KV head. Which
-  // pages are looked at for that key by key, a few times as many, says a bound that the scales of packed keys
-  // are (after Quest, arXiv 2406.10774): of a page whose keys lie within middle +- reach in each channel,
-  // sum(q * middle + |q| * reach / 2), half since no key lies at the end of its range in all of them. The
-  // earlier page where two promise as much. Positions are closed up: a page is seen as if the absent ones
-  // behind it did not exist, which turns the query back by their tokens; while pages are chosen, each is
-  // looked at as if it stood right before the recent ones. Pages come in ascending order. No layer may have a
-  // window.
+  // `topPages` mid pages in which a key scores highest with one of the heads that share the KV head. The
+  // newest `scoredPages` are looked at for that key by key. Which of the older ones are too, a few times as
+  // many as are seen, says a bound that the scales of packed keys are (after Quest, arXiv 2406.10774): of a
+  // page whose keys lie within middle +- reach in each channel, sum(q * middle + |q| * reach / 2), half since
+  // no key lies at the end of its range in all of them. The earlier page where two promise as much. Positions
+  // are closed up: a page is seen as if the absent ones behind it did not exist, which turns the query back
+  // by their tokens; while pages are chosen, each is looked at as if it stood right before the recent ones.
+  // Pages come in ascending order. No layer may have a window.
   virtual void attendPartitions(Tensor qkv, std::span<const EntryRows> entries, std::span<const KvView> views,
                                 std::span<const PagePartitions> partitions, const AttentionShape& shape,
                                 const RopeTable& rope, Tensor out) = 0;

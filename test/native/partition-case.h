@@ -131,8 +131,8 @@ inline std::vector<std::int64_t> selection(const Session& session, std::int64_t 
     }
     return bestOf(std::move(promises), count, doubt, isClear);
   };
-  std::vector<std::int64_t> mid(midEnd - chosen.sinkPages);
-  std::iota(mid.begin(), mid.end(), chosen.sinkPages);
+  std::vector<std::int64_t> older(std::max<std::int64_t>(0, midEnd - chosen.scoredPages - chosen.sinkPages));
+  std::iota(older.begin(), older.end(), chosen.sinkPages);
   const auto bound = [&](const std::vector<double>& q, std::int64_t page) {
     double sum = 0;
     for (int c = 0; c < shape.headDim; ++c) {
@@ -153,8 +153,11 @@ inline std::vector<std::int64_t> selection(const Session& session, std::int64_t 
     }
     return highest;
   };
-  const double perScore = 0.02 * std::sqrt(shape.headDim);  // queries are bf16 where keys are scored
-  return best(best(mid, chosen.topPages * kShortlistFactor, 1e-4, bound), chosen.topPages, perScore, score);
+  const double perScore = 0.02 * std::sqrt(shape.headDim);  // queries are rounded where keys are scored
+  const std::int64_t newer = chosen.sinkPages + static_cast<std::int64_t>(older.size());
+  std::vector<std::int64_t> among = best(older, chosen.topPages * kShortlistFactor, 1e-4, bound);
+  for (std::int64_t page = newer; page < midEnd; ++page) among.push_back(page);
+  return best(among, chosen.topPages, perScore, score);
 }
 
 // Attention of a row and head in float64 over the values in the pages that it sees, closed up.

@@ -38,9 +38,10 @@ std::string describe(Isa isa, const AttentionShape& shape) {
 
 // 14 pages read, 2 to stay, 8 packed of which 3 are dropped, then 45 rows.
 Session mixedSession(AttentionLane& lane, const AttentionShape& shape, std::int64_t chunk,
-                     PrecisionClass precision = PrecisionClass::int4, std::int64_t topPages = 3) {
+                     PrecisionClass precision = PrecisionClass::int4, std::int64_t topPages = 3,
+                     std::int64_t scoredPages = kScoredPages) {
   constexpr std::int64_t kBefore = 14 * kPageTokens;
-  Session session(shape, kBefore + 45, 21, {2, topPages});
+  Session session(shape, kBefore + 45, 21, {2, topPages, false, scoredPages});
   session.step(lane, kBefore);
   session.move(lane.isa, 10, 3, precision);
   session.all(lane, chunk);
@@ -56,8 +57,8 @@ TEST("partitions: rows see sink, the best of mid and recent, closed up, as in fl
                                        AttentionShape{6, 2, 16}, AttentionShape{1, 1, 256}}) {
       for (const PrecisionClass precision : {PrecisionClass::int4, PrecisionClass::int2}) {
         // All five mid pages are looked at key by key, or the four that their scales make most of.
-        for (const std::int64_t topPages : {3, 1}) {
-          const Session session = mixedSession(lane, shape, 45, precision, topPages);
+        for (const auto& [topPages, scoredPages] : {std::pair{3, 5}, {1, 512}, {1, 0}}) {
+          const Session session = mixedSession(lane, shape, 45, precision, topPages, scoredPages);
           expectRows(session, 14 * kPageTokens, 11, describe(isa, shape));
         }
       }
@@ -87,11 +88,12 @@ TEST("partitions: mid pages that are far have the bits of those in their places"
   for (const Isa isa : availableIsas()) {
     for (const AttentionShape shape : {AttentionShape{2, 2, 64}, AttentionShape{4, 1, 96},
                                        AttentionShape{6, 2, 16}, AttentionShape{3, 3, 48}}) {
-      // All mid pages are looked at key by key, or the four that their scales make most of.
-      for (const std::int64_t topPages : {4, 1}) {
+      // All 13 mid pages are looked at key by key, or the newest and, of eight older ones, the four that
+      // their scales make most of.
+      for (const std::int64_t scoredPages : {13, 5}) {
         const auto run = [&](std::int64_t farEnd, std::int64_t chunk) {
           AttentionLane lane(isa, chunk == 1 ? 2 : 1);
-          Session session(shape, kBefore + 20, 25, {2, topPages});
+          Session session(shape, kBefore + 20, 25, {2, 1, false, scoredPages});
           session.append(lane, kBefore);
           session.move(isa, 15, 2);
           for (std::int64_t page = 2; page < farEnd; ++page) {

@@ -1,6 +1,7 @@
 #include "cpu/attention/codes-avx512.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/page-bounds.inl"
+#include "cpu/attention/page-scores-avx512.h"
 #include "cpu/attention/tile-attention.h"
 #include "cpu/matmul/tile.h"
 
@@ -8,6 +9,7 @@ namespace tandem::cpu {
 
 const AttentionKernels kAmxAttention = {.attendPage = attendPageOnTiles<HardwareTiles>,
                                         .boundPage = boundPage,
+                                        .scorePage = scorePageAvx512,
                                         .expandCodes = expandCodesAvx512,
                                         .unpackCodes = unpackCodesAvx512,
                                         .foldQueries = foldQueriesAvx512};

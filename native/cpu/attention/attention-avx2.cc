@@ -4,7 +4,9 @@
 #include <cstddef>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/lanes-avx2.h"
 #include "cpu/attention/page-bounds.inl"
+#include "cpu/attention/page-scores-avx2.h"
 #include "cpu/unroll.h"
 
 namespace tandem::cpu {
@@ -19,12 +21,6 @@ namespace {
 }
 [[gnu::always_inline]] inline __m256i loadPairs(const bf16* pairs) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
-}
-
-// 8 bf16 as float32.
-[[gnu::always_inline]] inline __m256 widen(const bf16* source) {
-  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
 // As exp2Avx512: minimax of degree 6, 0 below 2^-126, NaN stays NaN.
@@ -43,18 +39,6 @@ namespace {
   const __m256i exponent =
       _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
   return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(exponent)), normal);
-}
-
-[[gnu::always_inline]] inline float reduceMax(__m256 x) {
-  __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
-}
-
-[[gnu::always_inline]] inline float reduceAdd(__m256 x) {
-  __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
 }
 
 // All ones in the lanes whose bit of `bits` is set.
@@ -289,6 +273,7 @@ void foldQueries(const QueryFold& fold) {
 
 const AttentionKernels kAvx2Attention = {.attendPage = attendPage,
                                          .boundPage = boundPage,
+                                         .scorePage = scorePageAvx2,
                                          .expandCodes = expandCodes,
                                          .unpackCodes = unpackCodes,
                                          .foldQueries = foldQueries};

@@ -4,6 +4,7 @@
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/packed-attention-avx512.h"
 #include "cpu/attention/page-bounds.inl"
+#include "cpu/attention/page-scores-avx512.h"
 #include "cpu/attention/softmax-avx512.h"
 #include "cpu/attention/whole-numbers-avx512.h"
 #include "cpu/unroll.h"
@@ -119,6 +120,7 @@ void quantizeQueries(const QueryNumbers& queries) {
 const AttentionKernels kAvx512Attention = {
     .attendPage = attend,
     .boundPage = boundPage,
+    .scorePage = scorePageAvx512,
     .quantizeQueries = quantizeQueries,
     .attendCodes = {nullptr, attendInt8Avx512, attendInt4Avx512, attendInt2Avx512}};
 

@@ -106,10 +106,8 @@ struct QueryFold {
   float* offsets = nullptr;       // [queries]
 };
 
-// A packed page's keys lie within middle +- reach * step in each channel. What a query may score with one of
-// them at most, times nothing: sum(q * middle + |q| * reach * step) over the channels, of the query turned.
-// Of each row the highest of its heads; infinity where one is not a number.
-struct PageBounds {
+// Queries that are turned as they are read, for they meet each page at another distance.
+struct TurnedQueries {
   const float* queries = nullptr;  // [rows, heads, headDim], rows rowStride apart; up to kBlockQueries
   std::int64_t rowStride = 0;
   int rows = 0;
@@ -117,11 +115,32 @@ struct PageBounds {
   int headDim = 0;
   const float* cosines = nullptr;  // [headDim / 2]
   const float* sines = nullptr;    // [headDim / 2]
-  const bf16* steps = nullptr;     // [headDim]
-  const bf16* middles = nullptr;   // [headDim]
-  float reach = 0;                 // the highest level
-  float* bounds = nullptr;         // [rows], boundStride apart
+
+  const float* query(int index) const {
+    return queries + index / heads * rowStride + std::int64_t{index % heads} * headDim;
+  }
+};
+
+// A packed page's keys lie within middle +- reach * step in each channel. What a query may score with one of
+// them at most, times nothing: sum(q * middle + |q| * reach * step) over the channels, of the query turned.
+// Of each row the highest of its heads; infinity where one is not a number.
+struct PageBounds {
+  TurnedQueries of;
+  const bf16* steps = nullptr;    // [headDim]
+  const bf16* middles = nullptr;  // [headDim]
+  float reach = 0;                // the highest level
+  float* bounds = nullptr;        // [rows], boundStride apart
   std::int64_t boundStride = 0;
+};
+
+// What each query does score with the best key of a packed page, times nothing. NaN where it is no number.
+struct PageScores {
+  TurnedQueries of;
+  int bits = 0;                     // of a code
+  const std::byte* keys = nullptr;  // codes
+  const bf16* steps = nullptr;      // [headDim]
+  const bf16* middles = nullptr;    // [headDim]
+  float* scores = nullptr;          // [rows, heads], and room for three more
 };
 
 // `next` is fetched meanwhile.
@@ -143,6 +162,8 @@ constexpr int pagesTogether(PrecisionClass precision) {
 struct AttentionKernels {
   AttendPage attendPage;  // of bf16 elements
   void (*boundPage)(const PageBounds& page);
+  // Null on instruction sets that find what a page scores by attending to it without its values.
+  void (*scorePage)(const PageScores& page) = nullptr;
 
   // Products of whole numbers. Null on instruction sets that write elements down.
   void (*quantizeQueries)(const QueryNumbers& numbers) = nullptr;

@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "cpu/attention/packed-codes-avx512.h"
 #include "cpu/attention/packed-queries-avx512.h"
 #include "cpu/attention/packed-softmax-avx512.h"
 #include "cpu/attention/whole-numbers-avx512.h"
@@ -9,45 +10,6 @@
 
 namespace tandem::cpu {
 namespace {
-
-// A page's codes as vectors of bytes that `vpdpbusd` takes as they are. The words of a page hold elements of
-// several vectors of pairs, so a mask leaves two of those side by side: in each lane, four channels of a
-// token, in the order of orderOfEight, or four tokens of a channel, in that of SixteenPlaces.
-template <int Bits>
-class PackedCodes {
- public:
-  static constexpr int kMask = 0x101 * ((1 << Bits) - 1);
-  // How many bits too large the codes of vector i are while they stay where they lie in their byte.
-  static constexpr int liftOf(int i) { return Bits == 4 ? i % 2 * 4 : i * 2; }
-
-  explicit PackedCodes(const PageCodes& page) : keys_(page.keys), values_(page.values) {}
-
-  // Of eight channels: vectors 0 and 2 have tokens 0..15, 1 and 3 have tokens 16..31. They stay lifted.
-  template <int I>
-  [[gnu::always_inline]] __m512i key(int eight) const {
-    return _mm512_and_si512(words<I>(keys_ + eight * kEightBytes),
-                            _mm512_set1_epi16(static_cast<short>(kMask << liftOf(I))));
-  }
-
-  // Of 16 channels and half a page: four tokens.
-  template <int I>
-  [[gnu::always_inline]] __m512i value(int column, int half) const {
-    const __m512i lifted = words<I>(values_ + (column * 2 + half) * kEightBytes);
-    return _mm512_and_si512(liftOf(I) == 0 ? lifted : _mm512_srli_epi16(lifted, liftOf(I)),
-                            _mm512_set1_epi16(kMask));
-  }
-
- private:
-  static constexpr int kEightBytes = 32 * Bits;
-
-  template <int I>
-  [[gnu::always_inline]] static __m512i words(const std::byte* codes) {
-    return _mm512_loadu_si512(codes + (Bits == 4 ? I / 2 * 64 : 0));
-  }
-
-  const std::byte* keys_;
-  const std::byte* values_;
-};
 
 // q kt of R queries; one alone in two sums, since one product waits for another.
 template <int R, int Bits>

@@ -5,12 +5,12 @@
 
 #include <immintrin.h>
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <type_traits>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/packed-codes-avx512.h"
 #include "cpu/attention/whole-numbers-avx512.h"
 #include "cpu/unroll.h"
 
@@ -22,14 +22,6 @@ struct PackedQueries {
   alignas(64) std::int8_t numbers[kTileQueries * kMaxHeadDim];
   alignas(64) float units[kTileQueries + 3], offsets[kTileQueries + 3];  // written by fours
 };
-
-// Which of eight channels follow each other where the codes of four and four are masked out of their words:
-// a mask leaves one code in each byte, and a lane of a product has the bytes of two words.
-template <int Bits>
-constexpr std::array<int, 8> orderOfEight() {
-  if constexpr (Bits == 4) return {0, 2, 1, 3, 4, 6, 5, 7};
-  return {0, 4, 1, 5, 2, 6, 3, 7};
-}
 
 template <int Bits>
 struct EightPlaces {

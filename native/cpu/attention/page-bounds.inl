@@ -49,15 +49,16 @@ float sumOf(const BoundLanes& lanes) {
 }
 
 void boundPage(const PageBounds& page) {
-  const int half = page.headDim / 2, queries = page.rows * page.heads;
+  const TurnedQueries& of = page.of;
+  const int half = of.headDim / 2, queries = of.rows * of.heads;
   BoundLanes sums[kBlockQueries];
   for (int query = 0; query < queries; ++query) sums[query] = BoundLanes{};
   // What a page has for some channels is read once for all queries.
   for (int i = 0; i < half; i += kBoundLanes) {
     const int count = half - i;
     BoundLanes cosine, sine, lowMiddle, highMiddle, lowReach, highReach;
-    loadHalf(cosine, page.cosines + i, count);
-    loadHalf(sine, page.sines + i, count);
+    loadHalf(cosine, of.cosines + i, count);
+    loadHalf(sine, of.sines + i, count);
     loadScales(lowMiddle, page.middles + i, count);
     loadScales(highMiddle, page.middles + half + i, count);
     loadScales(lowReach, page.steps + i, count);
@@ -65,9 +66,9 @@ void boundPage(const PageBounds& page) {
     lowReach *= page.reach;
     highReach *= page.reach;
     BoundLanes* sum = sums;
-    for (int row = 0; row < page.rows; ++row) {
-      const float* query = page.queries + row * page.rowStride + i;
-      for (int head = 0; head < page.heads; ++head, query += page.headDim, ++sum) {
+    for (int row = 0; row < of.rows; ++row) {
+      const float* query = of.queries + row * of.rowStride + i;
+      for (int head = 0; head < of.heads; ++head, query += of.headDim, ++sum) {
         BoundLanes a, b;
         loadHalf(a, query, count);
         loadHalf(b, query + half, count);
@@ -78,9 +79,9 @@ void boundPage(const PageBounds& page) {
     }
   }
   const BoundLanes* sum = sums;
-  for (int row = 0; row < page.rows; ++row) {
+  for (int row = 0; row < of.rows; ++row) {
     float highest = -__builtin_inff();
-    for (int head = 0; head < page.heads; ++head, ++sum) {
+    for (int head = 0; head < of.heads; ++head, ++sum) {
       float bound = sumOf(*sum);
       // What is not a number shall be seen, and it has no place in an order.
       if (bound != bound) bound = __builtin_inff();

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "cpu/attention/worker.h"
+#include "kv/page-content.h"
 
 namespace tandem::cpu {
 namespace {
@@ -14,15 +15,38 @@ float higherOf(float highest, float promise) {
   return promise == promise ? std::max(highest, promise) : std::numeric_limits<float>::infinity();
 }
 
-// Pages whose scales are asked for before those of the page at hand are used.
-constexpr std::int64_t kBoundsAhead = 4;
+// Pages that are asked for before the one at hand is done with: of their scales alone, and of their keys.
+constexpr std::int64_t kBoundsAhead = 4, kScoresAhead = 2;
 
-// Rows that are bounded together, so that a page's scales are widened once for them: as many as have their
-// bounds stay in L2.
+void prefetchLines(const std::byte* begin, std::size_t bytes) {
+  for (std::size_t line = 0; line < bytes; line += 64) __builtin_prefetch(begin + line);
+}
+
+// Rows that meet mid pages together, so that what a page has is read once for them: as many as have their
+// promises stay in L2.
 int rowsTogether(const PagePartitions& partitions) {
-  constexpr std::int64_t kMostBounds = std::int64_t{1} << 17;
+  constexpr std::int64_t kMostPromises = std::int64_t{1} << 17;
   return static_cast<int>(
-      std::max<std::int64_t>(1, kMostBounds / std::max<std::int64_t>(1, partitions.midPages())));
+      std::max<std::int64_t>(1, kMostPromises / std::max<std::int64_t>(1, partitions.midPages())));
+}
+
+PageContent contentAt(const AttentionProblem& problem, const AttentionBlock& block, std::int64_t page) {
+  const KvView& view = problem.views[block.entry];
+  return contentOf(view.pages[page], view.formatOf(page));
+}
+
+// `block` has one KV head.
+TurnedQueries turnedQueries(const AttentionProblem& problem, const AttentionBlock& block, const Turn& turn) {
+  TurnedQueries of;
+  of.headDim = problem.shape.headDim;
+  of.queries = problem.qkv.floats() + (problem.entries[block.entry].row + block.firstRow) * problem.qkv.cols +
+               std::int64_t{block.firstHead} * of.headDim;
+  of.rowStride = problem.qkv.cols;
+  of.rows = block.rows;
+  of.heads = block.heads;
+  of.cosines = turn.cosines.data();
+  of.sines = turn.sines.data();
+  return of;
 }
 
 }  // namespace
@@ -63,15 +87,13 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
 void AttentionWorker::attendSelected(const AttentionKernels& kernels, const AttentionProblem& problem,
                                      const AttentionBlock& block, const PagePartitions& partitions,
                                      const PageTurns& turns, const SoftmaxState& states) {
-  const auto mid = static_cast<std::size_t>(partitions.midPages());
-  boundPages(kernels, problem, block, partitions, turns);
+  if (partitions.selection.topPages < partitions.midPages()) {
+    boundPages(kernels, problem, block, partitions, turns);
+    scorePages(kernels, problem, block, partitions, turns);
+  }
   for (int row = 0; row < block.rows; ++row) {
-    AttentionBlock own = block;
-    own.firstRow = block.firstRow + row;
-    own.rows = 1;
-    const std::span<const float> bounds = bounds_;
-    selectPages(kernels, problem, own, partitions, turns,
-                bounds.empty() ? bounds : bounds.subspan(static_cast<std::size_t>(row) * mid, mid));
+    selectPages(kernels, problem, block, row, partitions, turns);
+    const AttentionBlock own = block.onlyRow(row);
     const std::size_t first = static_cast<std::size_t>(row) * block.heads;
     setTiles(
         problem, own,
@@ -94,68 +116,94 @@ void AttentionWorker::boundPages(const AttentionKernels& kernels, const Attentio
                                  const AttentionBlock& block, const PagePartitions& partitions,
                                  const PageTurns& turns) {
   bounds_.clear();
-  const std::int64_t mid = partitions.midPages();
-  if (mid <= partitions.selection.topPages * kShortlistFactor) return;
-  bounds_.resize(static_cast<std::size_t>(block.rows * mid));
+  const std::int64_t begin = partitions.selection.sinkPages, end = partitions.scoredBegin();
+  if (end - begin <= partitions.selection.topPages * kShortlistFactor) return;
+  bounds_.resize(static_cast<std::size_t>(block.rows * (end - begin)));
   const KvView& view = problem.views[block.entry];
-  PageBounds page;
-  page.headDim = problem.shape.headDim;
-  page.queries = problem.qkv.floats() +
-                 (problem.entries[block.entry].row + block.firstRow) * problem.qkv.cols +
-                 std::int64_t{block.firstHead} * page.headDim;
-  page.rowStride = problem.qkv.cols;
-  page.rows = block.rows;
-  page.heads = block.heads;
-  page.boundStride = mid;
-  const auto scalesOf = [&](std::int64_t at) {
-    return view.pages[at] + view.formatOf(at).keyScales(block.kvHead);
-  };
-  for (std::int64_t at = partitions.selection.sinkPages; at < partitions.midEnd; ++at) {
+  for (std::int64_t at = begin; at < end; ++at) {
     // Scales lie far apart, and one row is done with them before memory has brought the next ones.
-    if (at + kBoundsAhead < partitions.midEnd) {
-      const std::byte* next = scalesOf(at + kBoundsAhead);
-      for (int line = 0; line < 4 * page.headDim; line += 64) __builtin_prefetch(next + line);
+    if (at + kBoundsAhead < end) {
+      const PageFormat& format = view.formatOf(at + kBoundsAhead);
+      prefetchLines(view.pages[at + kBoundsAhead] + format.keyScales(block.kvHead), format.keyScaleBytes());
     }
-    const Turn turn = turns.of(partitions.midEnd - 1 - at);
-    page.cosines = turn.cosines.data();
-    page.sines = turn.sines.data();
-    page.steps = reinterpret_cast<const bf16*>(scalesOf(at));
-    page.middles = page.steps + page.headDim;
-    const int bits = bitsOf(elementClass(view.formatOf(at).precision));
+    const PageFormat& format = view.formatOf(at);
+    PageBounds page;
+    page.of = turnedQueries(problem, block, turns.of(partitions.midEnd - 1 - at));
+    page.steps = reinterpret_cast<const bf16*>(view.pages[at] + format.keyScales(block.kvHead));
+    page.middles = page.steps + format.headDim;
+    const int bits = bitsOf(elementClass(format.precision));
     page.reach = kReachShare * levelOf(bits, (1 << bits) - 1);
-    page.bounds = bounds_.data() + (at - partitions.selection.sinkPages);
+    page.bounds = bounds_.data() + (at - begin);
+    page.boundStride = end - begin;
     kernels.boundPage(page);
   }
 }
 
-void AttentionWorker::selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
-                                  const AttentionBlock& block, const PagePartitions& partitions,
-                                  const PageTurns& turns, std::span<const float> bounds) {
-  const std::int64_t topPages = partitions.selection.topPages;
-  selected_.resize(static_cast<std::size_t>(partitions.midPages()));
-  std::iota(selected_.begin(), selected_.end(), partitions.selection.sinkPages);
-  if (topPages >= partitions.midPages()) return;
-  if (!bounds.empty()) best_.keep(bounds, static_cast<std::size_t>(topPages * kShortlistFactor), selected_);
-  scores_.clear();
-  for (const std::int64_t page : selected_) {
-    const Turn turn = turns.of(partitions.midEnd - 1 - page);
-    scores_.push_back(highestScore(kernels, problem, block, page, turn));
+void AttentionWorker::scorePages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                 const AttentionBlock& block, const PagePartitions& partitions,
+                                 const PageTurns& turns) {
+  const std::int64_t begin = partitions.scoredBegin(), end = partitions.midEnd;
+  scores_.resize(static_cast<std::size_t>(block.rows * (end - begin)));
+  for (std::int64_t at = begin; at < end; ++at) {
+    if (at + kScoresAhead < end) {
+      const auto [bytes, format] = contentAt(problem, block, at + kScoresAhead);
+      prefetchLines(bytes + format.keys(block.kvHead), format.tileBytes());
+      prefetchLines(bytes + format.keyScales(block.kvHead), format.keyScaleBytes());
+    }
+    scorePage(kernels, problem, block, at, turns.of(partitions.midEnd - 1 - at),
+              scores_.data() + (at - begin), end - begin);
   }
-  best_.keep(scores_, static_cast<std::size_t>(topPages), selected_);
 }
 
-float AttentionWorker::highestScore(const AttentionKernels& kernels, const AttentionProblem& problem,
-                                    const AttentionBlock& block, std::int64_t page, const Turn& turn) {
-  float maxima[kBlockQueries];
-  alignas(64) float sums[kBlockQueries * kSumLanes];
-  std::fill_n(maxima, block.queries(), kNothingSeen);
-  std::fill_n(sums, block.queries() * kSumLanes, 0.0f);
-  loadQueries(kernels, problem, block, &turn);
-  setTiles(problem, block, {maxima, sums, nullptr});
-  attendPages(kernels, problem, block, page, 1, -1);
-  float highest = -std::numeric_limits<float>::infinity();
-  for (int query = 0; query < block.queries(); ++query) highest = higherOf(highest, maxima[query]);
-  return highest;
+void AttentionWorker::selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                  const AttentionBlock& block, int row, const PagePartitions& partitions,
+                                  const PageTurns& turns) {
+  const std::int64_t sink = partitions.selection.sinkPages, scored = partitions.scoredBegin();
+  selected_.resize(static_cast<std::size_t>(partitions.midPages()));
+  std::iota(selected_.begin(), selected_.end(), sink);
+  const std::int64_t topPages = partitions.selection.topPages;
+  if (topPages >= partitions.midPages()) return;
+  const auto older = static_cast<std::size_t>(scored - sink),
+             newer = static_cast<std::size_t>(partitions.midEnd - scored);
+  selected_.resize(older);
+  if (!bounds_.empty()) {
+    const std::span<const float> bounds(bounds_.data() + static_cast<std::size_t>(row) * older, older);
+    best_.keep(bounds, static_cast<std::size_t>(topPages * kShortlistFactor), selected_);
+  }
+  promises_.resize(selected_.size());
+  for (std::size_t i = 0; i < selected_.size(); ++i) {
+    scorePage(kernels, problem, block.onlyRow(row), selected_[i],
+              turns.of(partitions.midEnd - 1 - selected_[i]), &promises_[i], 1);
+  }
+  const auto scores = scores_.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(row) * newer);
+  promises_.insert(promises_.end(), scores, scores + static_cast<std::ptrdiff_t>(newer));
+  for (std::int64_t page = scored; page < partitions.midEnd; ++page) selected_.push_back(page);
+  best_.keep(promises_, static_cast<std::size_t>(topPages), selected_);
+}
+
+void AttentionWorker::scorePage(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                const AttentionBlock& block, std::int64_t page, const Turn& turn,
+                                float* scores, std::int64_t scoreStride) {
+  float scoresOf[kBlockQueries + 3];
+  if (kernels.scorePage) {
+    const auto [bytes, format] = contentAt(problem, block, page);
+    const auto* steps = reinterpret_cast<const bf16*>(bytes + format.keyScales(block.kvHead));
+    kernels.scorePage({turnedQueries(problem, block, turn), bitsOf(format.precision),
+                       bytes + format.keys(block.kvHead), steps, steps + format.headDim, scoresOf});
+  } else {
+    alignas(64) float sums[kBlockQueries * kSumLanes];
+    std::fill_n(scoresOf, block.queries(), kNothingSeen);
+    std::fill_n(sums, block.queries() * kSumLanes, 0.0f);
+    loadQueries(kernels, problem, block, &turn);
+    setTiles(problem, block, {scoresOf, sums, nullptr});
+    attendPages(kernels, problem, block, page, 1, -1);
+  }
+  const float* score = scoresOf;
+  for (int row = 0; row < block.rows; ++row) {
+    float highest = -std::numeric_limits<float>::infinity();
+    for (int head = 0; head < block.heads; ++head, ++score) highest = higherOf(highest, *score);
+    scores[row * scoreStride] = highest;
+  }
 }
 
 }  // namespace tandem::cpu

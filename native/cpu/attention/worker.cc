@@ -207,7 +207,8 @@ void AttentionWorker::attendElements(const AttentionKernels& kernels, const Atte
                                      const PageFormat& format, const PageCodes& codes, bool isSeenWhole,
                                      Prefetch& next) {
   const int tiles = tilesOfKvHead(block);
-  PageTile elements = elementsOf(kernels, codes, format, next);
+  const bool withValues = tiles_[head * tiles].out != nullptr;
+  PageTile elements = elementsOf(kernels, codes, format, withValues, next);
   setScales(kernels, codes, format, block, head, elements);
   for (int i = 0; i < tiles; ++i) {
     QueryTile tile = tiles_[head * tiles + i];
@@ -268,18 +269,20 @@ bool AttentionWorker::isHidden(int pages, int query, int queries) const {
 }
 
 PageTile AttentionWorker::elementsOf(const AttentionKernels& kernels, const PageCodes& codes,
-                                     const PageFormat& format, Prefetch& next) {
+                                     const PageFormat& format, bool withValues, Prefetch& next) {
   PageTile tile;
   tile.keys = keys_.data();
   tile.values = values_.data();
   if (isPacked(format.precision)) {
     const int bits = bitsOf(format.precision);
     kernels.unpackCodes(bits, codes.keys, format.headDim, 0, keys_.data(), next);
-    kernels.unpackCodes(bits, codes.values, format.headDim, format.headDim / 16, values_.data(), next);
+    if (withValues) {
+      kernels.unpackCodes(bits, codes.values, format.headDim, format.headDim / 16, values_.data(), next);
+    }
   } else if (format.precision == PrecisionClass::int8) {
     const auto int8 = [](const std::byte* bytes) { return reinterpret_cast<const std::int8_t*>(bytes); };
     kernels.expandCodes(int8(codes.keys), keys_.data(), format.tileElements(), next);
-    kernels.expandCodes(int8(codes.values), values_.data(), format.tileElements(), next);
+    if (withValues) kernels.expandCodes(int8(codes.values), values_.data(), format.tileElements(), next);
   } else {
     tile.keys = reinterpret_cast<const bf16*>(codes.keys);
     tile.values = reinterpret_cast<const bf16*>(codes.values);

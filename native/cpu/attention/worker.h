@@ -48,17 +48,22 @@ class AttentionWorker {
   void attendSelected(const AttentionKernels& kernels, const AttentionProblem& problem,
                       const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns,
                       const SoftmaxState& states);
-  // The mid pages that a row sees, ascending. `block` has this row only. bounds [mid pages]: of its shortlist
-  void selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
-                   const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns,
-                   std::span<const float> bounds);
-  // What a key of each mid page may score with a row's turned query, by its scales; the highest of the heads.
-  // bounds_ [rows, mid pages]
+  // What a key of each older mid page may score with a row's turned query, by its scales; the highest of the
+  // heads. bounds_ [rows, older pages]; empty where all of them are looked at key by key
   void boundPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                   const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
-  // What a page's best key does score. The turned query stays loaded.
-  float highestScore(const AttentionKernels& kernels, const AttentionProblem& problem,
-                     const AttentionBlock& block, std::int64_t page, const Turn& turn);
+  // What the best key of each newer one does score. scores_ [rows, newer pages]
+  void scorePages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                  const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
+  // The mid pages that a row of the block sees, ascending, by its bounds and scores.
+  void selectPages(const AttentionKernels& kernels, const AttentionProblem& problem,
+                   const AttentionBlock& block, int row, const PagePartitions& partitions,
+                   const PageTurns& turns);
+  // What a page's best key scores with each row. scores [rows], scoreStride apart. Queries that were loaded
+  // are no longer.
+  void scorePage(const AttentionKernels& kernels, const AttentionProblem& problem,
+                 const AttentionBlock& block, std::int64_t page, const Turn& turn, float* scores,
+                 std::int64_t scoreStride);
   // The pages of a span, of the queries that were loaded.
   void attendLoaded(const AttentionKernels& kernels, const AttentionProblem& problem,
                     const AttentionBlock& block, std::int64_t span, const SoftmaxState& state);
@@ -78,9 +83,9 @@ class AttentionWorker {
   bool setVisible(const AttentionProblem& problem, const AttentionBlock& block, std::int64_t page, int count);
   // Whether none of a tile's queries sees any of the pages.
   bool isHidden(int pages, int query, int queries) const;
-  // The page's keys and values as bf16: where they lie, or written down.
+  // The page's keys and values as bf16, the latter if they are wanted: where they lie, or written down.
   PageTile elementsOf(const AttentionKernels& kernels, const PageCodes& codes, const PageFormat& format,
-                      Prefetch& next);
+                      bool withValues, Prefetch& next);
   void setScales(const AttentionKernels& kernels, const PageCodes& codes, const PageFormat& format,
                  const AttentionBlock& block, int head, PageTile& tile);
 
@@ -98,6 +103,7 @@ class AttentionWorker {
   AlignedArray<float> total_, part_;
   std::vector<float> bounds_, scores_;
   std::vector<std::int64_t> selected_;  // pages
+  std::vector<float> promises_;         // of these
   BestPages best_;
 };
 

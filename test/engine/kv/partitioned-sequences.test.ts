@@ -20,12 +20,14 @@ interface Turn {
   readonly choices: number[][];
   /** Of the session, with this prompt; of one that was cancelled unknown. */
   promptTokens: number;
+  /** Or failed with its step. */
   isCancelled: boolean;
   isDone: boolean;
 }
 
 /**
- * Requests and sessions that begin alike, pause, are cancelled, end and run out of memory; steps, copies and conversions end in any order.
+ * Requests and sessions that begin alike, pause, are cancelled, end and run out of memory; steps, copies and
+ * conversions end in any order, and steps of some histories fail.
  */
 async function runHistory(seed: number) {
   const below = randomOf(seed);
@@ -49,6 +51,8 @@ async function runHistory(seed: number) {
     undefined,
     farBlocks,
   );
+  const fails = below(3) === 0;
+  device.stepFault = () => (fails && below(150) === 0 ? new Error('a fault') : undefined);
   const prefixCache = below(3) > 0;
   const policyName = policyNames[below(policyNames.length)]!;
   const engine = hashingEngine({
@@ -66,6 +70,7 @@ async function runHistory(seed: number) {
     await new Promise((resolve) => setImmediate(resolve));
   };
   let cachedTokens = 0;
+  let failedTurns = 0;
   /** Of each session, by its name; the requests without one are sessions of a single turn. */
   const sessions = new Map<string, Turn[]>();
   const all = () => [...sessions.values()].flat();
@@ -101,7 +106,11 @@ async function runHistory(seed: number) {
     engine.submit(request, (events) => {
       for (const event of events) {
         if (event.type === 'tokens') turn.choices[event.choice]!.push(...event.tokens);
-        if (event.type === 'error') throw event.error;
+        if (event.type === 'error') {
+          if (event.error.code !== 'engine_failed') throw event.error;
+          turn.isCancelled = true;
+          failedTurns++;
+        }
         if (event.type !== 'done') continue;
         turn.isDone = true;
         turn.promptTokens = event.usage.promptTokens;
@@ -167,6 +176,7 @@ async function runHistory(seed: number) {
   return {
     droppedTokens: stats.kvDroppedTokens,
     cachedTokens,
+    failedTurns,
     farIsFull: farBlocks > 0 && farBlocksAtOnce === farBlocks,
   };
 }
@@ -175,6 +185,7 @@ describe('sequences in partitions, in random histories', () => {
   it('answer as if they were alone, go on in their sessions, and leave nothing behind', async () => {
     let droppedTokens = 0;
     let cachedTokens = 0;
+    let failedTurns = 0;
     let fullOfFar = 0;
     for (let seed = 0; seed < histories; seed++) {
       const history = await runHistory(seed).catch((cause) => {
@@ -182,11 +193,13 @@ describe('sequences in partitions, in random histories', () => {
       });
       droppedTokens += history.droppedTokens;
       cachedTokens += history.cachedTokens;
+      failedTurns += history.failedTurns;
       if (history.farIsFull) fullOfFar++;
     }
     expect(fullOfFar).toBeGreaterThan(0);
     expect(droppedTokens).toBeGreaterThan(0);
     expect(cachedTokens).toBeGreaterThan(0);
+    expect(failedTurns).toBeGreaterThan(0);
   });
 });
 

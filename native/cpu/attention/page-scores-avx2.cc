@@ -1,0 +1,139 @@
+#include "cpu/attention/page-scores-avx2.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/attention/lanes-avx2.h"
+#include "cpu/attention/packed-order.h"
+#include "cpu/unroll.h"
+
+namespace tandem::cpu {
+namespace {
+
+constexpr float kTopByte = 127;
+
+// A query, turned and multiplied by a page's steps, as bytes: score = unit * (numbers . codes) + offset.
+struct ByteQuery {
+  alignas(32) std::int8_t numbers[kMaxHeadDim];
+  float unit, offset;
+};
+
+// 16 numbers as bytes, in the order in which a page's codes are masked out of their words.
+template <int Bits>
+[[gnu::always_inline]] inline __m128i bytesOf(__m256i first, __m256i second) {
+  constexpr std::array<int, 8> order = orderOfEight<Bits>();
+  alignas(16) std::int8_t places[16];
+  for (int i = 0; i < 16; ++i) places[i] = static_cast<std::int8_t>(i / 8 * 8 + order[i % 8]);
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), _MM_SHUFFLE(3, 1, 2, 0));
+  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  return _mm_shuffle_epi8(bytes, _mm_load_si128(reinterpret_cast<const __m128i*>(places)));
+}
+
+template <int Bits>
+void foldTurned(const PageScores& page, const float* query, ByteQuery& out) {
+  const TurnedQueries& of = page.of;
+  const int half = of.headDim / 2;
+  alignas(32) float products[kMaxHeadDim];
+  __m256 middles = _mm256_setzero_ps(), largest = _mm256_setzero_ps();
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  for (int i = 0; i < half; i += 8) {
+    const __m256 cosine = _mm256_loadu_ps(of.cosines + i), sine = _mm256_loadu_ps(of.sines + i);
+    const __m256 a = _mm256_loadu_ps(query + i), b = _mm256_loadu_ps(query + half + i);
+    const __m256 low = _mm256_fmsub_ps(a, cosine, _mm256_mul_ps(b, sine)),
+                 high = _mm256_fmadd_ps(b, cosine, _mm256_mul_ps(a, sine));
+    middles = _mm256_fmadd_ps(low, widen(page.middles + i), middles);
+    middles = _mm256_fmadd_ps(high, widen(page.middles + half + i), middles);
+    const __m256 lowProduct = _mm256_mul_ps(low, widen(page.steps + i)),
+                 highProduct = _mm256_mul_ps(high, widen(page.steps + half + i));
+    largest = _mm256_max_ps(
+        largest, _mm256_max_ps(_mm256_and_ps(lowProduct, magnitude), _mm256_and_ps(highProduct, magnitude)));
+    _mm256_storeu_ps(products + i, lowProduct);
+    _mm256_storeu_ps(products + half + i, highProduct);
+  }
+  const float most = reduceMax(largest);
+  // What vanishes or is no number becomes zeros; the latter shows in the middles' sum.
+  const bool isUsable = most >= 1e-30f && most <= 1e30f;
+  const __m256 factor = _mm256_set1_ps(isUsable ? kTopByte / most : 0.0f);
+  out.unit = isUsable ? most / kTopByte : 0.0f;
+  __m256i rounded = _mm256_setzero_si256();
+  for (int channel = 0; channel < of.headDim; channel += 16) {
+    const auto numbersAt = [&](int at) __attribute__((always_inline)) {
+      return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(products + at), factor));
+    };
+    const __m256i first = numbersAt(channel), second = numbersAt(channel + 8);
+    rounded = _mm256_add_epi32(rounded, _mm256_add_epi32(first, second));
+    _mm_store_si128(reinterpret_cast<__m128i*>(out.numbers + channel), bytesOf<Bits>(first, second));
+  }
+  const float ofLevels = reduceAdd(_mm256_cvtepi32_ps(rounded)) * levelOf(Bits, (1 << Bits) - 1);
+  out.offset = reduceAdd(middles) - out.unit * ofLevels;
+}
+
+// Channels whose products an int16 holds the sum of: eight times two codes of 15 at most and bytes of 127.
+constexpr int kSumChannels = 32;
+
+// The highest score of each of R queries.
+template <int R, int Bits>
+void scoreGroup(const PageScores& page, int first) {
+  ByteQuery queries[R];
+  unroll<R>([&](auto r) { foldTurned<Bits>(page, page.of.query(first + r), queries[r]); });
+  // Of eight tokens each.
+  __m256i sums[R][4];
+  unroll<4 * R>([&](auto i) { sums[i / 4][i % 4] = _mm256_setzero_si256(); });
+  const __m256i mask = _mm256_set1_epi16(0x101 * ((1 << Bits) - 1)), ones = _mm256_set1_epi16(1);
+  for (int begin = 0; begin < page.of.headDim; begin += kSumChannels) {
+    const int end = std::min(begin + kSumChannels, page.of.headDim);
+    __m256i some[R][4];
+    unroll<4 * R>([&](auto i) { some[i / 4][i % 4] = _mm256_setzero_si256(); });
+    for (int channel = begin; channel < end; channel += 8) {
+      const std::byte* eight = page.keys + channel * kPageTokens * Bits / 8;
+      unroll<2>([&](auto four) {
+        __m256i channels[R];
+        unroll<R>([&](auto r) {
+          std::int32_t bytes;
+          std::memcpy(&bytes, queries[r].numbers + channel + 4 * four, sizeof bytes);
+          channels[r] = _mm256_set1_epi32(bytes);
+        });
+        unroll<4>([&](auto i) {
+          // Tokens 0..7, 8..15 and so on: the second half of them lies in the next codes of the same words.
+          constexpr int kVector = 2 * four + i / 2;
+          constexpr int kShift = Bits == 4 ? kVector % 2 * 4 : kVector * 2;
+          const auto* words =
+              reinterpret_cast<const __m256i*>(eight + (Bits == 4 ? 64 * four : 0) + 32 * (i % 2));
+          const __m256i codes = _mm256_and_si256(_mm256_srli_epi16(_mm256_loadu_si256(words), kShift), mask);
+          unroll<R>([&](auto r) {
+            some[r][i] = _mm256_add_epi16(some[r][i], _mm256_maddubs_epi16(codes, channels[r]));
+          });
+        });
+      });
+    }
+    unroll<4 * R>([&](auto i) {
+      sums[i / 4][i % 4] = _mm256_add_epi32(sums[i / 4][i % 4], _mm256_madd_epi16(some[i / 4][i % 4], ones));
+    });
+  }
+  unroll<R>([&](auto r) {
+    const __m256 unit = _mm256_set1_ps(queries[r].unit), offset = _mm256_set1_ps(queries[r].offset);
+    __m256 scores[4];
+    unroll<4>([&](auto i) { scores[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r][i]), unit, offset); });
+    page.scores[first + r] =
+        reduceMax(_mm256_max_ps(_mm256_max_ps(scores[0], scores[1]), _mm256_max_ps(scores[2], scores[3])));
+  });
+}
+
+template <int Bits>
+void score(const PageScores& page) {
+  byGroups<2>(page.of.rows * page.of.heads, [&](auto r, int first) { scoreGroup<r, Bits>(page, first); });
+}
+
+}  // namespace
+
+void scorePageAvx2(const PageScores& page) {
+  if (page.bits == 4) {
+    score<4>(page);
+  } else {
+    score<2>(page);
+  }
+}
+
+}  // namespace tandem::cpu
