@@ -42,6 +42,7 @@ class PartitionCase {
 
   std::int64_t rows() const { return session.sequence.done - first_; }
   const PagePartitions& partitions() const { return session.partitions; }
+  int scoredPages() const { return static_cast<int>(partitions().selection.scoredPages); }
 
   // The oldest mid pages become far.
   void moveFar(std::int64_t count) {
@@ -64,11 +65,13 @@ class PartitionCase {
     DeviceArray<cuda::PartitionedRow> list(rows.list);
     DeviceArray<float> turns = turnsFor(sizes.mostMid);
     DeviceArray<float> scratch(std::vector<float>(
-        cuda::partitionScratch(sizes, shape.heads, shape.kvHeads, shape.headDim, topPages) / sizeof(float),
+        cuda::partitionScratch(sizes, shape.heads, shape.kvHeads, shape.headDim, topPages, scoredPages()) /
+            sizeof(float),
         NAN));
-    cuda::attendPartitions({qkv.data(), pages_[0].upload(), list.data(), sizes, shape.heads, topPages,
-                            turns.data(), reinterpret_cast<std::byte*>(scratch.data()), out.data()},
-                           kStream);
+    cuda::attendPartitions(
+        {qkv.data(), pages_[0].upload(), list.data(), sizes, shape.heads, topPages, scoredPages(),
+         turns.data(), reinterpret_cast<std::byte*>(scratch.data()), out.data()},
+        kStream);
     const std::vector<bf16> all = out.read();
     std::vector<std::vector<bf16>> made;
     for (std::size_t i = 0; i < numbers.size(); ++i) {
@@ -88,6 +91,7 @@ class PartitionCase {
     problem.rowCount = static_cast<int>(numbers.size());
     problem.heads = shape.heads;
     problem.topPages = topPages;
+    problem.scoredPages = scoredPages();
     problem.mostMid = static_cast<int>(partitions().midPages());
     const std::size_t each = numbers.size() * static_cast<std::size_t>(shape.kvHeads);
     DeviceArray<bf16> qkv(rows.qkv);
