@@ -243,10 +243,11 @@ void CudaOps::attendPartitions(Tensor qkv, std::span<const EntryRows> entries, s
   for (const PartitionPlan::Group& group : plan.groups()) {
     if (group.ofSeveral != (entries[0].count > 1)) continue;
     rows -= group.sizes.rows;
-    cuda::attendPartitions({elements(qkv), tablesOf(views[0], step_.slots),
-                            step_.partitionedRows + group.firstRow, group.sizes, shape.heads, plan.topPages(),
-                            plan.scoredPages(), turns_.as<float>(), partitionScratch_.data(), elements(out)},
-                           stream_);
+    cuda::attendPartitions(
+        {elements(qkv), tablesOf(views[0], step_.slots), step_.partitionedRows + group.firstRow, group.sizes,
+         group.ofSeveral, shape.heads, plan.topPages(), plan.scoredPages(), turns_.as<float>(),
+         partitionScratch_.data(), elements(out)},
+        stream_);
   }
   check(rows == 0,
         "attendPartitions works on all entries in partitions that have several tokens, or on all that have "

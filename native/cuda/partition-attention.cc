@@ -54,7 +54,8 @@ std::size_t partitionScratch(const PartitionSizes& sizes, int heads, int kvHeads
 }
 
 void attendPartitions(const PartitionAttention& problem, Stream stream) {
-  const auto& [qkv, tables, rows, sizes, heads, topPages, scoredPages, turns, scratch, out] = problem;
+  const auto& [qkv, tables, rows, sizes, ofSeveral, heads, topPages, scoredPages, turns, scratch, out] =
+      problem;
   const PageFormat& format = tables.format;
   check(format.kvHeads > 0 && heads > 0 && heads % format.kvHeads == 0,
         "attendPartitions: heads must be a multiple of kvHeads");
@@ -65,6 +66,7 @@ void attendPartitions(const PartitionAttention& problem, Stream stream) {
   selection.tables = tables;
   selection.rows = rows;
   selection.rowCount = sizes.rows;
+  selection.ofSeveral = ofSeveral;
   selection.heads = heads;
   selection.topPages = topPages;
   selection.scoredPages = scoredPages;

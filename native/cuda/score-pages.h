@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+
 #include "cuda/select-pages.h"
 #include "cuda/stream.h"
 
@@ -9,7 +11,8 @@ namespace tandem::cuda {
 // that do not see all of mid.
 void scoreNewestPages(const SelectPages& problem, Stream stream);
 
-// Neighbouring rows of a sequence for which a page's keys are brought once, at most; `group` heads each.
-constexpr int rowsScoredTogether(int group) { return 32 / group; }
+// Rows of a sequence for which a page's keys are brought once where they lie beside each other, with `group`
+// heads each: those whose heads are the columns of four tiles.
+constexpr int rowsScoredTogether(int group) { return std::max(1, 32 / group); }
 
 }  // namespace tandem::cuda

@@ -20,7 +20,8 @@ struct SelectPages {
   PageTables tables;
   const PartitionedRow* rows = nullptr;  // [rowCount]
   int rowCount = 0;
-  int heads = 0;  // a multiple of kvHeads, 16 times at most
+  bool ofSeveral = false;  // rows a sequence, most of them beside each other: for speed alone
+  int heads = 0;           // a multiple of kvHeads, 16 times at most
   int topPages = 0;
   int scoredPages = 0;              // the newest mid pages of a row, which are all looked at key by key
   int mostMid = 0;                  // mid pages of a row at most
