@@ -1,8 +1,8 @@
-// A block is a row, a KV head and 32 mid pages, of which a warp takes one after the other: two channels of
-// the query and their partners a lane, turned, against the channels' scales.
+// A block is a row, a KV head and 32 of its older mid pages, of which a warp takes one after the other: two
+// channels of the query and their partners a lane, turned, against the channels' scales.
 //
 // Bytes, for each row and KV head, of which rows of a prompt find most in L2: 4 * headDim of scales and as
-// many of the turn a mid page, 4 written. FLOP: 10 * headDim a mid page and head.
+// many of the turn an older page, 4 written. FLOP: 10 * headDim an older page and head.
 
 #include "cuda/bound-pages.h"
 
@@ -27,8 +27,8 @@ __global__ void __launch_bounds__(kThreads) boundPages(const SelectPages problem
   __shared__ float queries[kGroupMost * kHeadDim];
   const PartitionedRow row = problem.rows[blockIdx.z];
   const int kvHead = static_cast<int>(blockIdx.y), first = static_cast<int>(blockIdx.x) * kBoundPages;
-  const int mid = row.midPages(), end = min(mid, first + kBoundPages);
-  if (mid <= problem.shortlist() || first >= mid) return;
+  const int older = problem.olderOf(row.midPages()), end = min(older, first + kBoundPages);
+  if (older <= problem.shortlist() || first >= older) return;
 
   const PageFormat& format = problem.tables.format;
   const int group = problem.heads / format.kvHeads;
@@ -91,9 +91,11 @@ __global__ void __launch_bounds__(kThreads) boundPages(const SelectPages problem
 
 }  // namespace
 
-void boundMidPages(const SelectPages& problem, Stream stream) {
+void boundOlderPages(const SelectPages& problem, Stream stream) {
+  const int mostOlder = problem.olderOf(problem.mostMid);
+  if (mostOlder <= problem.shortlist() || problem.rowCount == 0) return;
   const PageFormat& format = problem.tables.format;
-  const dim3 grid(static_cast<unsigned>((problem.mostMid + kBoundPages - 1) / kBoundPages),
+  const dim3 grid(static_cast<unsigned>((mostOlder + kBoundPages - 1) / kBoundPages),
                   static_cast<unsigned>(format.kvHeads), static_cast<unsigned>(problem.rowCount));
   withHeadDim(format.headDim, "selectPages", [&](auto headDim) {
     launch("selectPages' bounds", boundPages<headDim>, grid, kThreads, stream, problem);

@@ -5,8 +5,8 @@
 
 namespace tandem::cuda {
 
-// The first kernel of selectPages: writes `orders`, by the bounds that the scales of each mid page's keys
-// are. Of rows alone that have more mid pages than are looked at key by key.
-void boundMidPages(const SelectPages& problem, Stream stream);
+// A kernel of selectPages: writes `orders` of the older mid pages, by the bounds that the scales of their
+// keys are. Of rows alone that have more of them than are looked at key by key.
+void boundOlderPages(const SelectPages& problem, Stream stream);
 
 }  // namespace tandem::cuda

@@ -245,7 +245,8 @@ void CudaOps::attendPartitions(Tensor qkv, std::span<const EntryRows> entries, s
     rows -= group.sizes.rows;
     cuda::attendPartitions(
         {elements(qkv), tablesOf(views[0], step_.slots), step_.partitionedRows + group.firstRow, group.sizes,
-         shape.heads, plan.topPages(), turns_.as<float>(), partitionScratch_.data(), elements(out)},
+         group.ofSeveral, shape.heads, plan.topPages(), plan.scoredPages(), turns_.as<float>(),
+         partitionScratch_.data(), elements(out)},
         stream_);
   }
   check(rows == 0,

@@ -28,6 +28,13 @@ __device__ inline float exp2Fast(float x) {
   return result;
 }
 
+// The higher of the two; not a number where one of them is none.
+__device__ inline float maxOrNan(float a, float b) {
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+}
+
 // c [16, 8] += a [16, 16] b [16, 8], a warp together. With g = lane / 4 and t = lane % 4 a lane holds
 //   a  rows g (0, 2) and g + 8 (1, 3), columns 2t, 2t+1 (0, 1) and 2t+8, 2t+9 (2, 3)
 //   b  rows 2t, 2t+1 (0) and 2t+8, 2t+9 (1) of column g

@@ -25,8 +25,9 @@ struct Search {
   std::uint32_t digit, left;
 };
 
-// Of the `count` highest of `size` orders, count <= size. The whole block together.
-__device__ inline Limit limitOf(const std::uint32_t* orders, int size, int count, Search& search) {
+// Of the `count` highest of orderAt(i), i < size, count <= size. The whole block together.
+template <class OrderAt>
+__device__ Limit limitOf(const OrderAt& orderAt, int size, int count, Search& search) {
   const int thread = static_cast<int>(threadIdx.x);
   std::uint32_t known = 0;
   auto left = static_cast<std::uint32_t>(count);
@@ -35,7 +36,7 @@ __device__ inline Limit limitOf(const std::uint32_t* orders, int size, int count
     search.counts[thread] = 0;
     __syncthreads();
     for (int i = thread; i < size; i += kKeepingThreads) {
-      const std::uint32_t order = orders[i];
+      const std::uint32_t order = orderAt(i);
       if (isFirst || order >> (shift + kDigitBits) == known) {
         atomicAdd(&search.counts[order >> shift & (kDigits - 1)], 1u);
       }
@@ -56,16 +57,16 @@ __device__ inline Limit limitOf(const std::uint32_t* orders, int size, int count
   return {known, left};
 }
 
-// Writes valueOf(i) of the `count` highest of `size` orders one after another, in ascending i. `to` may be
-// where valueOf reads, since no value moves up. The whole block together.
-template <class ValueOf>
-__device__ void keepBest(const std::uint32_t* orders, int size, int count, Search& search, std::int32_t* to,
+// Writes valueOf(i) of the `count` highest of orderAt(i), i < size, one after another, in ascending i. `to`
+// may be where valueOf reads, since no value moves up. The whole block together.
+template <class OrderAt, class ValueOf>
+__device__ void keepBest(const OrderAt& orderAt, int size, int count, Search& search, std::int32_t* to,
                          const ValueOf& valueOf) {
-  const Limit limit = limitOf(orders, size, count, search);
+  const Limit limit = limitOf(orderAt, size, count, search);
   std::uint32_t higher = 0, equals = 0;  // before the thread
   for (int first = 0; first < size; first += kKeepingThreads) {
     const int i = first + static_cast<int>(threadIdx.x);
-    const std::uint32_t order = i < size ? orders[i] : 0;
+    const std::uint32_t order = i < size ? orderAt(i) : 0;
     const bool isHigher = i < size && order > limit.order, isEqual = i < size && order == limit.order;
     const std::int32_t value = i < size ? valueOf(i) : 0;
     const BlockSums sums = blockSums<kKeepingThreads>(std::uint64_t{isHigher} << 32 | std::uint64_t{isEqual});

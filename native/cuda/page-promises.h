@@ -1,6 +1,6 @@
 #pragma once
 
-// What the two kernels of selectPages share: where a row's queries, turns and orders lie, and what order a
+// What the kernels of selectPages share: where a row's queries, turns and orders lie, and what order a
 // page's promise has.
 
 #include <cstdint>

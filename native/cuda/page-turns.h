@@ -28,8 +28,13 @@ struct QueryPart {
                                   float sine0, float sine1, std::uint32_t& turnedFirst,
                                   std::uint32_t& turnedSecond) {
     const float a0 = lowFloat(first), a1 = highFloat(first), b0 = lowFloat(second), b1 = highFloat(second);
-    turnedFirst = packBf16(a0 * cosine0 - b0 * sine0, a1 * cosine1 - b1 * sine1);
-    turnedSecond = packBf16(b0 * cosine0 + a0 * sine0, b1 * cosine1 + a1 * sine1);
+    turnedFirst = packBf16(productsAdded(a0, cosine0, -b0, sine0), productsAdded(a1, cosine1, -b1, sine1));
+    turnedSecond = packBf16(productsAdded(b0, cosine0, a0, sine0), productsAdded(b1, cosine1, a1, sine1));
+  }
+  // a * b + c * d. Named, so that the compiler rounds the same product wherever a query is turned: a row's
+  // bits shall not depend on which of several copies of the loop it went through.
+  __device__ static float productsAdded(float a, float b, float c, float d) {
+    return __fmaf_rn(a, b, __fmul_rn(c, d));
   }
 };
 

@@ -12,11 +12,11 @@ namespace {
 struct Places {
   std::size_t orders, pages, entries, slots, outRows, contexts, queries, parts, end;
 
-  Places(const PartitionSizes& sizes, int heads, int kvHeads, int headDim, int topPages) {
+  Places(const PartitionSizes& sizes, int heads, int kvHeads, int headDim, int topPages, int scoredPages) {
     const auto rows = static_cast<std::size_t>(sizes.rows), sequences = rows * kvHeads;
     const auto runs = static_cast<std::size_t>(sizes.mostRuns);
     orders = place(sequences * sizes.mostMid * sizeof(std::uint32_t));
-    pages = place(sequences * strideOf(sizes, topPages) * sizeof(std::int32_t));
+    pages = place(sequences * strideOf(sizes, topPages, scoredPages) * sizeof(std::int32_t));
     entries = place(sequences * runs * kRunPages * sizeof(std::uint64_t));
     slots = place(sequences * sizeof(std::int32_t));
     outRows = place(sequences * sizeof(std::int32_t));
@@ -27,9 +27,10 @@ struct Places {
     end = used_;
   }
 
-  static int strideOf(const PartitionSizes& sizes, int topPages) {
+  static int strideOf(const PartitionSizes& sizes, int topPages, int scoredPages) {
     SelectPages selection;
     selection.topPages = topPages;
+    selection.scoredPages = scoredPages;
     selection.mostMid = sizes.mostMid;
     return selection.pageStride();
   }
@@ -47,24 +48,28 @@ struct Places {
 
 }  // namespace
 
-std::size_t partitionScratch(const PartitionSizes& sizes, int heads, int kvHeads, int headDim, int topPages) {
-  return Places(sizes, heads, kvHeads, headDim, topPages).end;
+std::size_t partitionScratch(const PartitionSizes& sizes, int heads, int kvHeads, int headDim, int topPages,
+                             int scoredPages) {
+  return Places(sizes, heads, kvHeads, headDim, topPages, scoredPages).end;
 }
 
 void attendPartitions(const PartitionAttention& problem, Stream stream) {
-  const auto& [qkv, tables, rows, sizes, heads, topPages, turns, scratch, out] = problem;
+  const auto& [qkv, tables, rows, sizes, ofSeveral, heads, topPages, scoredPages, turns, scratch, out] =
+      problem;
   const PageFormat& format = tables.format;
   check(format.kvHeads > 0 && heads > 0 && heads % format.kvHeads == 0,
         "attendPartitions: heads must be a multiple of kvHeads");
-  const Places places(sizes, heads, format.kvHeads, format.headDim, topPages);
+  const Places places(sizes, heads, format.kvHeads, format.headDim, topPages, scoredPages);
 
   SelectPages selection;
   selection.qkv = qkv;
   selection.tables = tables;
   selection.rows = rows;
   selection.rowCount = sizes.rows;
+  selection.ofSeveral = ofSeveral;
   selection.heads = heads;
   selection.topPages = topPages;
+  selection.scoredPages = scoredPages;
   selection.mostMid = sizes.mostMid;
   selection.turns = turns;
   selection.orders = reinterpret_cast<std::uint32_t*>(scratch + places.orders);

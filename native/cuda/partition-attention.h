@@ -27,14 +27,17 @@ struct PartitionAttention {
   PageTables tables;
   const PartitionedRow* rows = nullptr;  // [sizes.rows]
   PartitionSizes sizes;
-  int heads = 0;  // a multiple of kvHeads, 16 times at most
+  bool ofSeveral = false;  // rows a sequence, most of them beside each other: for speed alone
+  int heads = 0;           // a multiple of kvHeads, 16 times at most
   int topPages = 0;
+  int scoredPages = 0;           // the newest mid pages, which are all looked at key by key
   const float* turns = nullptr;  // [turns, 2, headDim / 2]; see page-turns.h
   std::byte* scratch = nullptr;  // partitionScratch(...) bytes
   bf16* out = nullptr;           // [rows, heads * headDim]
 };
 
-std::size_t partitionScratch(const PartitionSizes& sizes, int heads, int kvHeads, int headDim, int topPages);
+std::size_t partitionScratch(const PartitionSizes& sizes, int heads, int kvHeads, int headDim, int topPages,
+                             int scoredPages);
 
 void attendPartitions(const PartitionAttention& problem, Stream stream);
 

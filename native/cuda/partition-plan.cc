@@ -24,7 +24,8 @@ constexpr int kMostSequences = 65535;
 
 std::size_t PartitionPlan::scratchOf(const PartitionSizes& sizes, const LaneLimits& limits) {
   const auto& [heads, kvHeads, headDim, window] = limits.attention;
-  return partitionScratch(sizes, heads, kvHeads, headDim, static_cast<int>(limits.selection->topPages));
+  return partitionScratch(sizes, heads, kvHeads, headDim, static_cast<int>(limits.selection->topPages),
+                          static_cast<int>(limits.selection->scoredPages));
 }
 
 std::size_t PartitionPlan::scratchBytes(const LaneLimits& limits) {
@@ -47,7 +48,8 @@ std::int64_t PartitionPlan::mostTurns(const LaneLimits& limits) {
 PartitionPlan::PartitionPlan(const LaneLimits& limits)
     : limits_(limits),
       scratchBytes_(scratchBytes(limits)),
-      topPages_(limits.selection ? static_cast<int>(limits.selection->topPages) : 0) {}
+      topPages_(limits.selection ? static_cast<int>(limits.selection->topPages) : 0),
+      scoredPages_(limits.selection ? static_cast<int>(limits.selection->scoredPages) : 0) {}
 
 void PartitionPlan::layOut(const StepPlan& plan) {
   rows_.clear();
@@ -81,7 +83,8 @@ void PartitionPlan::layOut(const StepPlan& plan) {
 
 void PartitionPlan::validate(const StepPlan& plan, std::size_t entry) const {
   const auto& [selection, dropped, midEnd] = plan.partitions[entry];
-  check(limits_.selection && selection.topPages == limits_.selection->topPages,
+  check(limits_.selection && selection.topPages == limits_.selection->topPages &&
+            selection.scoredPages == limits_.selection->scoredPages,
         "attendPartitions: the lane was opened for another selection of pages");
   check(selection.sinkPages >= 0 && dropped >= 0 && selection.sinkPages <= midEnd &&
             midEnd * kPageTokens <= plan.entries[entry].position,

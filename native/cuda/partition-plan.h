@@ -37,6 +37,7 @@ class PartitionPlan {
   const std::vector<std::int32_t>& turns() const { return turns_; }
   const std::vector<Group>& groups() const { return groups_; }
   int topPages() const { return topPages_; }
+  int scoredPages() const { return scoredPages_; }
 
  private:
   static std::size_t scratchOf(const PartitionSizes& sizes, const LaneLimits& limits);
@@ -47,6 +48,7 @@ class PartitionPlan {
   const LaneLimits limits_;
   const std::size_t scratchBytes_;
   const int topPages_;
+  const int scoredPages_;
   std::vector<PartitionedRow> rows_;
   std::vector<std::int32_t> turns_;
   std::vector<Group> groups_;

@@ -20,8 +20,10 @@ struct SelectPages {
   PageTables tables;
   const PartitionedRow* rows = nullptr;  // [rowCount]
   int rowCount = 0;
-  int heads = 0;  // a multiple of kvHeads, 16 times at most
+  bool ofSeveral = false;  // rows a sequence, most of them beside each other: for speed alone
+  int heads = 0;           // a multiple of kvHeads, 16 times at most
   int topPages = 0;
+  int scoredPages = 0;              // the newest mid pages of a row, which are all looked at key by key
   int mostMid = 0;                  // mid pages of a row at most
   const float* turns = nullptr;     // [mostMid or more, 2, headDim / 2]; see page-turns.h
   std::uint32_t* orders = nullptr;  // [rowCount, kvHeads, mostMid]: what pages promise; scratch
@@ -29,9 +31,13 @@ struct SelectPages {
   // `topPages` places in the table, ascending; scratch behind them, and of the other rows, who see all.
   std::int32_t* pages = nullptr;
 
-  // Pages that are looked at key by key.
+  // Of a row's mid pages those older than the newest ones.
+  constexpr int olderOf(int mid) const { return std::max(0, mid - scoredPages); }
+  // Older pages that are looked at key by key at most.
   constexpr int shortlist() const { return topPages * static_cast<int>(kShortlistFactor); }
-  constexpr int pageStride() const { return std::min(mostMid, shortlist()); }
+  constexpr int pageStride() const {
+    return std::min(mostMid, std::max(topPages, std::min(olderOf(mostMid), shortlist())));
+  }
 };
 
 void selectPages(const SelectPages& problem, Stream stream);

@@ -235,6 +235,8 @@ inline std::uint32_t packBf16(float low, float high) {
   return toBf16(low) | static_cast<std::uint32_t>(toBf16(high)) << 16;
 }
 
+inline float maxOrNan(float a, float b) { return a != a || a > b ? a : b; }
+
 inline std::uint32_t fmaBf16(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   const auto half = [](std::uint32_t pair, int i) {
     return double{toFloat(static_cast<bf16>(pair >> (16 * i)))};

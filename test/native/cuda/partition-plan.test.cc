@@ -78,7 +78,7 @@ TEST("cuda partition plan: rows that there is no room for come in a group of the
   for (const cuda::PartitionPlan::Group& group : plan.groups()) {
     test::equal(group.firstRow, rows, "the first row of a group");
     rows += group.sizes.rows;
-    const std::size_t taken = cuda::partitionScratch(group.sizes, 32, 8, 128, 4);
+    const std::size_t taken = cuda::partitionScratch(group.sizes, 32, 8, 128, 4, kScoredPages);
     isTrue(taken <= cuda::PartitionPlan::scratchBytes(limits), "there is room for a group");
   }
   test::equal(rows, 2000, "rows of all groups");

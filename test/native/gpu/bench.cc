@@ -27,6 +27,7 @@
 #include "cuda/rms-norm.h"
 #include "cuda/runtime.h"
 #include "cuda/sample.h"
+#include "cuda/score-pages.h"
 #include "cuda/select-pages.h"
 #include "cuda/swiglu.h"
 #include "gpu/device.h"
@@ -338,81 +339,87 @@ class FarPages {
 };
 
 // Rows of sequences in partitions of the usual sizes, with mid full: a token of some sequences, as in decode,
-// and what a step reads of a prompt at most.
+// and what a step reads of a prompt at most; and a token of a sequence with many older pages.
 void benchPartitions(Bench& bench) {
   struct Load {
-    int sequences, rows;
+    int sequences, rows, mid;
   };
-  constexpr int kSink = 2, kMid = kTiny ? 20 : 512, kRecent = kTiny ? 2 : 24, kTop = kTiny ? 2 : 16;
-  constexpr int kPages = kSink + kMid + kRecent, kSinkTurn = kMid;
+  constexpr int kSink = 2, kScored = kTiny ? 5 : 512, kRecent = kTiny ? 2 : 24, kTop = kTiny ? 2 : 16;
   Shape shape = kShape;
   shape.layers = 1;
   const PageFormat exactFormat{PrecisionClass::bf16, shape.kvHeads, shape.headDim},
       packedFormat = exactFormat.in(PrecisionClass::int4);
-  for (const auto& [sequences, rows] :
-       kTiny ? std::vector<Load>{{2, 1}, {1, 3}} : std::vector<Load>{{64, 1}, {1, 1}, {1, 256}}) {
+  for (const auto& [sequences, rows, mid] :
+       kTiny
+           ? std::vector<Load>{{2, 1, 20}, {1, 3, 5}}
+           : std::vector<Load>{{64, 1, kScored}, {1, 1, kScored}, {1, 256, kScored}, {1, 1, 16 * kScored}}) {
+    const int pages = kSink + mid + kRecent, sinkTurn = mid;
     SyntheticPages exact(shape, PrecisionClass::bf16, sequences, (kSink + kRecent) * kPageTokens),
-        packed(shape, PrecisionClass::int4, sequences, kMid * kPageTokens);
-    DeviceArray<std::uint64_t> entries(static_cast<std::size_t>(sequences) * kPages);
+        packed(shape, PrecisionClass::int4, sequences, mid * kPageTokens);
+    DeviceArray<std::uint64_t> entries(static_cast<std::size_t>(sequences) * pages);
     std::vector<cuda::PartitionedRow> list;
     for (int sequence = 0; sequence < sequences; ++sequence) {
       const auto copy = [&](int to, const cuda::PageTables& from, int first, int count) {
-        test::copyOnDevice(entries.data() + sequence * kPages + to,
+        test::copyOnDevice(entries.data() + sequence * pages + to,
                            from.entries + sequence * from.slotStride + first,
                            static_cast<std::size_t>(count) * sizeof(std::uint64_t), kStream);
       };
       copy(0, exact.layer(0), 0, kSink);
-      copy(kSink, packed.layer(0), 0, kMid);
-      copy(kSink + kMid, exact.layer(0), kSink, kRecent);
+      copy(kSink, packed.layer(0), 0, mid);
+      copy(kSink + mid, exact.layer(0), kSink, kRecent);
       for (int row = 0; row < rows; ++row) {
-        list.push_back({sequence * rows + row, sequence, kPages * kPageTokens - rows + row, kSink,
-                        kSink + kMid, kSinkTurn});
+        list.push_back({sequence * rows + row, sequence, pages * kPageTokens - rows + row, kSink, kSink + mid,
+                        sinkTurn});
       }
     }
     cuda::PageTables tables = exact.layer(0);
     tables.entries = entries.data();
-    tables.slotStride = kPages;
+    tables.slotStride = pages;
     const int count = static_cast<int>(list.size());
-    const cuda::PartitionSizes sizes{count, kMid, cuda::runsOf(list.back(), kTop)};
+    const cuda::PartitionSizes sizes{count, mid, cuda::runsOf(list.back(), kTop)};
     DeviceArray<bf16> qkv =
         test::repeated(test::randomBf16s(1 << 12, 3), static_cast<std::size_t>(count) * shape.qkvWidth());
     DeviceArray<bf16> out(static_cast<std::size_t>(count) * shape.heads * shape.headDim);
     DeviceArray<float> turns =
-        test::repeated(test::randomFloats(1 << 12, 7), static_cast<std::size_t>(kMid + 1) * shape.headDim);
+        test::repeated(test::randomFloats(1 << 12, 7), static_cast<std::size_t>(mid + 1) * shape.headDim);
     DeviceArray<cuda::PartitionedRow> all(list);
     DeviceArray<std::byte> scratch(
-        cuda::partitionScratch(sizes, shape.heads, shape.kvHeads, shape.headDim, kTop));
+        cuda::partitionScratch(sizes, shape.heads, shape.kvHeads, shape.headDim, kTop, kScored));
 
     const auto each = static_cast<std::size_t>(count) * shape.kvHeads;
-    DeviceArray<std::uint32_t> orders(each * kMid);
-    cuda::SelectPages selection{qkv.data(), tables, all.data(),   count,        shape.heads,
-                                kTop,       kMid,   turns.data(), orders.data()};
+    DeviceArray<std::uint32_t> orders(each * mid);
+    cuda::SelectPages selection{qkv.data(), tables,  all.data(), count,        rows > 1,     shape.heads,
+                                kTop,       kScored, mid,        turns.data(), orders.data()};
     DeviceArray<std::int32_t> chosen(each * static_cast<std::size_t>(selection.pageStride()));
     selection.pages = chosen.data();
     const std::size_t keyBytes = packedFormat.tileBytes() + packedFormat.keyScaleBytes();
-    const double looked = static_cast<double>(kMid * packedFormat.keyScaleBytes() +
-                                              static_cast<std::size_t>(selection.pageStride()) * keyBytes);
+    // Of each row. What rows of a prompt share counts once.
+    const int older = selection.olderOf(mid), shortlist = std::min(older, selection.shortlist());
+    const int together = std::min(rows, cuda::rowsScoredTogether(shape.heads / shape.kvHeads));
+    const double looked =
+        static_cast<double>(older) * static_cast<double>(packedFormat.keyScaleBytes()) +
+        (static_cast<double>(mid - older) / together + shortlist) * static_cast<double>(keyBytes);
     const double seen =
         static_cast<double>((kSink + kRecent) * exactFormat.headBytes() + kTop * packedFormat.headBytes());
     const std::string load = std::to_string(sequences) + " x " + std::to_string(rows) + " rows behind " +
-                             std::to_string(kMid * kPageTokens) + " mid tokens";
+                             std::to_string(mid * kPageTokens) + " mid tokens";
     bench.memoryBound("selectPages " + load, static_cast<double>(each) * looked,
                       [&] { cuda::selectPages(selection, kStream); });
     const auto benchAttend = [&](const std::string& name) {
       bench.memoryBound("attendPartitions " + name, static_cast<double>(each) * (looked + seen), [&] {
-        cuda::attendPartitions({qkv.data(), tables, all.data(), sizes, shape.heads, kTop, turns.data(),
-                                scratch.data(), out.data()},
+        cuda::attendPartitions({qkv.data(), tables, all.data(), sizes, rows > 1, shape.heads, kTop, kScored,
+                                turns.data(), scratch.data(), out.data()},
                                kStream);
       });
     };
     benchAttend(load);
-    if (rows > 1) continue;
+    if (older == 0) continue;
     // As many bytes, of which those of the older half's shortlist and choice come over the bus.
     std::vector<std::uint64_t> moved = entries.read(), old;
     std::vector<std::size_t> places;
     for (int sequence = 0; sequence < sequences; ++sequence) {
-      for (int page = 0; page < kMid / 2; ++page) {
-        places.push_back(static_cast<std::size_t>(sequence * kPages + kSink + page));
+      for (int page = 0; page < mid / 2; ++page) {
+        places.push_back(static_cast<std::size_t>(sequence * pages + kSink + page));
         old.push_back(moved[places.back()]);
       }
     }
