@@ -12,7 +12,7 @@ import type { Service } from './service.js';
 import { SocketLink } from './socket-link.js';
 import { PieceStream } from './stream-pieces.js';
 import { ClientFrame, type ServerFrame } from './stream-protocol.js';
-import { inSession, noteEnd, type Session } from './stream-session.js';
+import { inSession, type Session } from './stream-session.js';
 import type { AnswerEvent } from './tools/tool-call-events.js';
 
 const streamsPerSocket = 256;
@@ -163,7 +163,6 @@ export class StreamSocket {
       stream.run
         .run((_, events) => {
           answers ||= events.some(({ type }) => type !== 'error');
-          if (session) noteEnd(session, events);
           this.#onEvents(id, stream, pieces, reasons, events);
         })
         .catch((error: unknown) => {

@@ -360,6 +360,34 @@ describe('a session on WS /v1/stream', () => {
     }
   });
 
+  it('has the end of an answer once, also where what came behind it was cancelled', async () => {
+    const user = (content: string) => ({ role: 'user', content });
+    const say = async (frame: object, content: string) => {
+      client.send({ id: 'a', request: { temperature: 0, messages: [user(content)] }, ...frame });
+      const { usage, finish_reasons } = await client.end('a');
+      expect(finish_reasons).toEqual(['stop']);
+      const text = client.textOf('a');
+      client.forget('a');
+      return { text, ...usage! };
+    };
+    const first = await say({ type: 'generate', session: true }, 'Hello!');
+    const before = first.prompt_tokens + first.completion_tokens;
+    /** What a message becomes behind that answer, from its end on. */
+    const behind = async (content: string) => {
+      const messages = [user('Hello!'), { role: 'assistant', content: first.text }, user(content)];
+      const { count } = (await (await server.post('/tokenize', { messages })).json()) as { count: number };
+      return count - (before - 1);
+    };
+    const long = 'The red fox ran across the garden. '.repeat(1500);
+    const read = await server.metric('prefill_tokens_total');
+    client.send({ type: 'update', id: 'a', request: { messages: [user(long)] } });
+    // It is read for long, and cancelled meanwhile.
+    await eventually(async () => (await server.metric('prefill_tokens_total')) > read);
+    client.send({ type: 'cancel', id: 'a' });
+    const last = await say({ type: 'update' }, 'Hello!');
+    expect(last.prompt_tokens).toBe(before - 1 + (await behind(long)) + (await behind('Hello!')));
+  });
+
   it('outlives a request that is cancelled, and ends with its socket', async () => {
     const long = { prompt: 'Hello', max_tokens: 5000, ignore_eos: true };
     client.send({ type: 'generate', id: 'a', session: true, request: long });
