@@ -9,7 +9,7 @@ interface Frame {
   id: string | null;
   text?: string;
   choice?: number;
-  logprobs?: { token: string }[];
+  logprobs?: { token: string; logprob: number | null }[];
   finish_reasons?: string[];
   usage?: {
     prompt_tokens: number;
@@ -118,17 +118,27 @@ describe('WS /v1/stream', () => {
   });
 
   it('brings the log probability of every token, also where its text is not shown', async () => {
-    const cases = [{ max_tokens: 1 }, { stop: ['.'] }, { stop: [' a', 'e w'], n: 2 }];
+    const cases = [{ max_tokens: 1 }, { stop: ['.'] }, { stop: [' a', 'e w'], n: 2 }, { echo: true }];
     for (const [i, over] of cases.entries()) {
       const request = { prompt: 'Once upon a time', temperature: 1, seed: 7, logprobs: 0, ...over };
       client.send({ type: 'generate', id: `scored-${i}`, request });
       await client.end(`scored-${i}`);
       const response = await server.post('/v1/completions', request);
-      const { choices } = (await response.json()) as { choices: { logprobs: { tokens: string[] } }[] };
+      const { choices } = (await response.json()) as {
+        choices: { logprobs: { tokens: string[]; token_logprobs: (number | null)[] } }[];
+      };
       for (const [choice, { logprobs }] of choices.entries()) {
         const deltas = client.frames.filter((frame) => frame.id === `scored-${i}` && frame.choice === choice);
-        const tokens = deltas.flatMap((delta) => (delta.logprobs ?? []).map(({ token }) => token));
-        expect(tokens, JSON.stringify(over)).toEqual(logprobs.tokens);
+        const scored = deltas.flatMap((delta) => delta.logprobs ?? []);
+        const what = JSON.stringify(over);
+        expect(
+          scored.map(({ token }) => token),
+          what,
+        ).toEqual(logprobs.tokens);
+        expect(
+          scored.map(({ logprob }) => logprob),
+          what,
+        ).toEqual(logprobs.token_logprobs);
       }
     }
   });
