@@ -370,6 +370,23 @@ describe('a session on WS /v1/stream', () => {
     }
   });
 
+  it('begins with the next request where its first one is cancelled before anything came of it', async () => {
+    const long = 'The red fox ran across the garden. '.repeat(1500);
+    const next = { ...greedy, messages: [{ role: 'user', content: 'Hello' }] };
+    const alone = (await (await server.post('/v1/chat/completions', next)).json()) as {
+      choices: { message: { content: string } }[];
+    };
+    const read = await server.metric('prefill_tokens_total');
+    client.send({ type: 'generate', id: 'a', session: true, request: { prompt: long } });
+    await eventually(async () => (await server.metric('prefill_tokens_total')) > read);
+    client.send({ type: 'cancel', id: 'a' });
+    client.send({ type: 'update', id: 'a', request: next });
+    expect((await client.end('a')).error).toBeUndefined();
+    expect(client.textOf('a')).toBe(alone.choices[0]!.message.content);
+    client.send({ type: 'end', id: 'a' });
+    await eventually(async () => (await server.metric('kv_swapped_bytes')) === 0);
+  });
+
   it('has the end of an answer once, also where what came behind it was cancelled', async () => {
     const user = (content: string) => ({ role: 'user', content });
     const say = async (frame: object, content: string) => {
