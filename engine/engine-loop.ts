@@ -130,10 +130,14 @@ export class EngineLoop {
     this.#requests.add(state);
     const [first] = state.sequences;
     const parked = state.session?.continueWith(first!);
-    if (parked) {
+    // A step that ran while the one before was cancelled may have computed all its tokens. A sequence goes on from what its
+    // last token gives, so without a prompt that is computed anew.
+    const isWhole = parked && parked.computedTokens === first!.tokenCount;
+    if (parked && !isWhole) {
       this.#memory.swapped.unpark(first!, parked);
       this.#scheduler.addSwapped(first!);
     } else {
+      if (parked) this.dropParked(parked);
       this.#scheduler.add(first!);
     }
     this.wake();

@@ -37,9 +37,12 @@ export class Sessions {
     this.#waiting.set(request.id, { session, onEvents });
     session.whenFree(() => {
       this.#waiting.delete(request.id);
-      const prompt = new Int32Array(session.tokens.length + request.prompt.length);
-      prompt.set(session.tokens);
-      const begin = session.tokens.length;
+      const { tokens } = session;
+      // Not before now: of an answer that was cancelled nobody else knows how far it came.
+      const isEnded = request.endsAnswer === true && tokens.at(-1) === request.prompt[0];
+      const begin = tokens.length - (isEnded ? 1 : 0);
+      const prompt = new Int32Array(begin + request.prompt.length);
+      prompt.set(tokens);
       prompt.set(request.prompt, begin);
       const images = request.images?.map((image) => ({
         ...image,

@@ -74,6 +74,8 @@ export interface GenerateRequest {
   readonly session?: string;
   /** Whether it is not the first request of its session: refused where the engine does not know the session (any more). */
   readonly goesOn?: boolean;
+  /** Of a session: its prompt begins with what ends an answer, of which the model may have given the first token itself. */
+  readonly endsAnswer?: boolean;
   /** Higher runs earlier. 0 is usual. */
   readonly priority: number;
   /** Milliseconds from arrival after which the request ends with `deadline_exceeded`. */

@@ -1,45 +1,25 @@
+import { randomUUID } from 'node:crypto';
 import type { Prepared, PreparedPrompt } from './prepare/prepared.js';
-import type { AnswerEvent } from './tools/tool-call-events.js';
 
 /** Of a socket: requests that each go on behind those before. */
 export interface Session {
   /** That the engine knows it by. */
   readonly name: string;
-  /** The engine has been asked for something of it. */
-  isBegun: boolean;
-  /** The token that the model ended its last answer with, if it did. */
-  endToken?: number | undefined;
+  /** Something has come of its first request, so that others go on behind it. */
+  isAnswered: boolean;
 }
 
-/** The prompt as the next of the session: its messages bring the end of an answer that the model may have brought itself. */
+export function newSession(): Session {
+  return { name: `session-${randomUUID()}`, isAnswered: false };
+}
+
+/** The prompt as the next of the session: messages that go on bring the end of the answer before them. */
 export function inSession(
   { request, ...rest }: PreparedPrompt,
   kind: Prepared['kind'],
-  { name, endToken }: Session,
+  { name }: Session,
   goesOn: boolean,
 ): PreparedPrompt {
-  const { prompt, images } = request;
-  const isEnded = goesOn && kind === 'chat' && endToken !== undefined && prompt[0] === endToken;
-  const cut = isEnded ? 1 : 0;
-  return {
-    ...rest,
-    request: {
-      ...request,
-      session: name,
-      goesOn,
-      prompt: prompt.subarray(cut),
-      ...(images && {
-        images: images.map((image) => ({ ...image, positions: image.positions.map((at) => at - cut) })),
-      }),
-    },
-  };
-}
-
-/** Keeps what the model ended its answer with. */
-export function noteEnd(session: Session, events: readonly AnswerEvent[]): void {
-  for (const event of events) {
-    // Until the model ends this answer too.
-    if (event.type === 'tokens') session.endToken = undefined;
-    if (event.type === 'finish' && typeof event.stoppedBy === 'number') session.endToken = event.stoppedBy;
-  }
+  const endsAnswer = goesOn && kind === 'chat';
+  return { ...rest, request: { ...request, session: name, goesOn, endsAnswer } };
 }

@@ -12,7 +12,7 @@ import type { Service } from './service.js';
 import { SocketLink } from './socket-link.js';
 import { PieceStream } from './stream-pieces.js';
 import { ClientFrame, type ServerFrame } from './stream-protocol.js';
-import { inSession, noteEnd, type Session } from './stream-session.js';
+import { inSession, newSession, type Session } from './stream-session.js';
 import type { AnswerEvent } from './tools/tool-call-events.js';
 
 const streamsPerSocket = 256;
@@ -80,7 +80,7 @@ export class StreamSocket {
           this.#endSession(frame.id);
           break;
         case 'cancel':
-          this.#end(frame.id);
+          this.#cancel(frame.id);
           break;
         case 'ack':
           this.#acknowledge(frame.id, frame.count);
@@ -102,7 +102,7 @@ export class StreamSocket {
     if (this.#sessions.size >= streamsPerSocket) {
       throw new ApiError(429, 'rate_limit_error', `A socket takes ${streamsPerSocket} sessions at once.`);
     }
-    const own: Session = { name: `session-${randomUUID()}`, isBegun: false };
+    const own = newSession();
     this.#sessions.set(id, own);
     try {
       await this.#generate(id, request, window, own);
@@ -128,7 +128,16 @@ export class StreamSocket {
 
   #forget(id: string, session: Session): void {
     if (this.#sessions.get(id) === session) this.#sessions.delete(id);
-    if (session.isBegun) this.service.loaded?.engine.endSession(session.name);
+    this.service.loaded?.engine.endSession(session.name);
+  }
+
+  #cancel(id: string): void {
+    this.#end(id);
+    const session = this.#sessions.get(id);
+    if (!session || session.isAnswered) return;
+    // Whether the engine has read it, refuses it or has yet to hear of it is not known here: what comes next is the first.
+    this.#forget(id, session);
+    this.#sessions.set(id, newSession());
   }
 
   async #generate(id: string, request: object, window: number | undefined, session?: Session): Promise<void> {
@@ -146,8 +155,7 @@ export class StreamSocket {
       held: [],
     };
     this.#streams.set(id, stream);
-    // What was cancelled before it began has left nothing to go on behind.
-    const goesOn = session?.isBegun === true;
+    const goesOn = session?.isAnswered === true;
     try {
       const prepared = await this.#prepare(request, goesOn);
       if (prepared.prompts.length > 1) throw invalidRequest('Send one prompt a request.', 'request.prompt');
@@ -157,18 +165,15 @@ export class StreamSocket {
       const prompt = session ? inSession(own!, prepared.kind, session, goesOn) : own!;
       const pieces = new PieceStream(prepared, prompt, 0);
       const reasons: string[] = [];
-      let answers = false;
-      if (session) session.isBegun = true;
       stream.run = new PromptRun(this.service, this.key, `stream-${randomUUID()}`, [prompt]);
       stream.run
         .run((_, events) => {
-          answers ||= events.some(({ type }) => type !== 'error');
-          if (session) noteEnd(session, events);
+          if (session) session.isAnswered ||= events.some(({ type }) => type !== 'error');
           this.#onEvents(id, stream, pieces, reasons, events);
         })
         .catch((error: unknown) => {
           this.#end(id);
-          if (session && !goesOn && !answers) this.#forget(id, session);
+          if (session && !session.isAnswered) this.#forget(id, session);
           this.#sendError(id, error);
         });
     } catch (error) {

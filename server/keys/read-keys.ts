@@ -31,9 +31,13 @@ export async function readKeys({ apiKey, apiKeyFile }: ServerSettings): Promise<
     // Without a key everyone may come: nobody who names a file wants that.
     throw new ConfigError([`--api-key-file ${apiKeyFile} holds no key`]);
   }
-  for (const { name } of known) {
-    if (known.filter((other) => other.name === name).length > 1) {
-      throw new ConfigError([`the API key '${name}' is given twice`]);
+  for (const [index, { name, hash }] of known.entries()) {
+    for (const other of known.slice(0, index)) {
+      if (other.name === name) throw new ConfigError([`the API key '${name}' is given twice`]);
+      // Whose limits would hold, and whose responses would they be?
+      if (other.hash.equals(hash)) {
+        throw new ConfigError([`the API keys '${other.name}' and '${name}' are the same key`]);
+      }
     }
   }
   return known;

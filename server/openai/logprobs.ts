@@ -3,7 +3,9 @@ import type { TokenLogprob } from '../../engine/index.js';
 /** JSON has no infinity; this is what OpenAI shows for "next to impossible". */
 const leastLogprob = -9999;
 
-function finite(logprob: number): number {
+/** Null of the first token of a prompt, which has nothing before it. */
+function shown(logprob: number): number | null {
+  if (Number.isNaN(logprob)) return null;
   return Number.isFinite(logprob) ? logprob : leastLogprob;
 }
 
@@ -11,11 +13,11 @@ function finite(logprob: number): number {
 export function chatLogprobs(tokens: readonly TokenLogprob[]): object[] {
   return tokens.map((token) => ({
     token: token.text,
-    logprob: finite(token.logprob),
+    logprob: shown(token.logprob),
     bytes: [...token.bytes],
     top_logprobs: token.top.map(({ text, bytes, logprob }) => ({
       token: text,
-      logprob: finite(logprob),
+      logprob: shown(logprob),
       bytes: [...bytes],
     })),
   }));
@@ -25,10 +27,9 @@ export function chatLogprobs(tokens: readonly TokenLogprob[]): object[] {
 export function completionLogprobs(tokens: readonly TokenLogprob[]): object {
   return {
     tokens: tokens.map(({ text }) => text),
-    // The first token of a prompt has nothing before it.
-    token_logprobs: tokens.map(({ logprob }) => (Number.isNaN(logprob) ? null : finite(logprob))),
+    token_logprobs: tokens.map(({ logprob }) => shown(logprob)),
     top_logprobs: tokens.map(({ top }) =>
-      top.length === 0 ? null : Object.fromEntries(top.map(({ text, logprob }) => [text, finite(logprob)])),
+      top.length === 0 ? null : Object.fromEntries(top.map(({ text, logprob }) => [text, shown(logprob)])),
     ),
     text_offset: tokens.map(({ offset }) => offset),
   };

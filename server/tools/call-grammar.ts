@@ -62,7 +62,7 @@ function namedCall(callable: CallableFunction): GrammarPart {
 function argumentsOf({ tool, param }: CallableFunction): GrammarPart {
   if (!tool.parameters) return { type: 'json' };
   // Arguments are an object, whatever else the schema allows.
-  const schema = { type: 'object', ...tool.parameters };
+  const schema = { ...tool.parameters, type: 'object' };
   return { type: 'schema', schema, lenient: tool.strict !== true, param };
 }
 

@@ -45,7 +45,7 @@ export function prepareTools(
   given: GivenTools,
 ): PreparedTools {
   const { choice, parallel, parametersAt } = given;
-  const functions = given.tools.map(functionOf);
+  const functions = given.tools.map((tool, index) => functionOf(tool, index, parametersAt(index)));
   const named = nameIn(choice);
   const isForced = choice === 'required' || named !== undefined;
   if (named !== undefined && !functions.some(({ name }) => name === named)) {
@@ -84,7 +84,7 @@ export function prepareTools(
   };
 }
 
-function functionOf({ type, function: tool }: GivenTool, index: number): FunctionTool {
+function functionOf({ type, function: tool }: GivenTool, index: number, parametersAt: string): FunctionTool {
   if (type !== 'function') {
     throw invalidRequest(
       `Tools of type '${type}' are not supported; there are functions.`,
@@ -93,6 +93,11 @@ function functionOf({ type, function: tool }: GivenTool, index: number): Functio
     );
   }
   if (!tool) throw invalidRequest('A function needs a name.', `tools.${index}`);
+  const allowed = tool.parameters?.type;
+  if (allowed !== undefined && ![allowed].flat().includes('object')) {
+    const param = `${parametersAt}.type`;
+    throw invalidRequest(`Invalid '${param}': the arguments of a function are an 'object'.`, param);
+  }
   return tool;
 }
 

@@ -305,6 +305,30 @@ describe('a session', () => {
     });
   });
 
+  it('goes on without a prompt behind an answer that is cancelled while a step runs', async () => {
+    const prompt = prompts()[0]!;
+    const { session: _, ...whole } = turn(prompt);
+    const answer = (await answerOf(plain, whole))[0]!.tokens;
+    await withPack({}, async (engine) => {
+      for (let until = 1; until <= 12; until++) {
+        const session = `session-${until}`;
+        const request = turn(prompt, { session, maxTokens: 1000 });
+        await new Promise<void>((resolve) => {
+          void generate(engine, request, (count) => {
+            if (count < until) return;
+            engine.cancel(request.id);
+            resolve();
+          });
+        });
+        const { choices, usage } = await generate(engine, turn([], { session, goesOn: true, maxTokens: 8 }));
+        const begun = usage.promptTokens - prompt.length;
+        expect(begun).toBeGreaterThanOrEqual(until);
+        expect(choices[0]!.tokens, `behind ${begun}`).toEqual(answer.slice(begun, begun + 8));
+        engine.endSession(session);
+      }
+    });
+  });
+
   it('leaks nothing when requests are cancelled, and sessions ended, at any point', async () => {
     await withPack({ kvMemory: 30 * demoBlockBytes.bf16 }, async (engine) => {
       const runs = Array.from({ length: 12 }, async (_, i) => {

@@ -9,7 +9,7 @@ interface Frame {
   id: string | null;
   text?: string;
   choice?: number;
-  logprobs?: { token: string }[];
+  logprobs?: { token: string; logprob: number | null }[];
   finish_reasons?: string[];
   usage?: {
     prompt_tokens: number;
@@ -118,17 +118,27 @@ describe('WS /v1/stream', () => {
   });
 
   it('brings the log probability of every token, also where its text is not shown', async () => {
-    const cases = [{ max_tokens: 1 }, { stop: ['.'] }, { stop: [' a', 'e w'], n: 2 }];
+    const cases = [{ max_tokens: 1 }, { stop: ['.'] }, { stop: [' a', 'e w'], n: 2 }, { echo: true }];
     for (const [i, over] of cases.entries()) {
       const request = { prompt: 'Once upon a time', temperature: 1, seed: 7, logprobs: 0, ...over };
       client.send({ type: 'generate', id: `scored-${i}`, request });
       await client.end(`scored-${i}`);
       const response = await server.post('/v1/completions', request);
-      const { choices } = (await response.json()) as { choices: { logprobs: { tokens: string[] } }[] };
+      const { choices } = (await response.json()) as {
+        choices: { logprobs: { tokens: string[]; token_logprobs: (number | null)[] } }[];
+      };
       for (const [choice, { logprobs }] of choices.entries()) {
         const deltas = client.frames.filter((frame) => frame.id === `scored-${i}` && frame.choice === choice);
-        const tokens = deltas.flatMap((delta) => (delta.logprobs ?? []).map(({ token }) => token));
-        expect(tokens, JSON.stringify(over)).toEqual(logprobs.tokens);
+        const scored = deltas.flatMap((delta) => delta.logprobs ?? []);
+        const what = JSON.stringify(over);
+        expect(
+          scored.map(({ token }) => token),
+          what,
+        ).toEqual(logprobs.tokens);
+        expect(
+          scored.map(({ logprob }) => logprob),
+          what,
+        ).toEqual(logprobs.token_logprobs);
       }
     }
   });
@@ -358,6 +368,51 @@ describe('a session on WS /v1/stream', () => {
       client.send({ type: 'end', id: 'a' });
       client.forget('a');
     }
+  });
+
+  it('begins with the next request where its first one is cancelled before anything came of it', async () => {
+    const long = 'The red fox ran across the garden. '.repeat(1500);
+    const next = { ...greedy, messages: [{ role: 'user', content: 'Hello' }] };
+    const alone = (await (await server.post('/v1/chat/completions', next)).json()) as {
+      choices: { message: { content: string } }[];
+    };
+    const read = await server.metric('prefill_tokens_total');
+    client.send({ type: 'generate', id: 'a', session: true, request: { prompt: long } });
+    await eventually(async () => (await server.metric('prefill_tokens_total')) > read);
+    client.send({ type: 'cancel', id: 'a' });
+    client.send({ type: 'update', id: 'a', request: next });
+    expect((await client.end('a')).error).toBeUndefined();
+    expect(client.textOf('a')).toBe(alone.choices[0]!.message.content);
+    client.send({ type: 'end', id: 'a' });
+    await eventually(async () => (await server.metric('kv_swapped_bytes')) === 0);
+  });
+
+  it('has the end of an answer once, also where what came behind it was cancelled', async () => {
+    const user = (content: string) => ({ role: 'user', content });
+    const say = async (frame: object, content: string) => {
+      client.send({ id: 'a', request: { temperature: 0, messages: [user(content)] }, ...frame });
+      const { usage, finish_reasons } = await client.end('a');
+      expect(finish_reasons).toEqual(['stop']);
+      const text = client.textOf('a');
+      client.forget('a');
+      return { text, ...usage! };
+    };
+    const first = await say({ type: 'generate', session: true }, 'Hello!');
+    const before = first.prompt_tokens + first.completion_tokens;
+    /** What a message becomes behind that answer, from its end on. */
+    const behind = async (content: string) => {
+      const messages = [user('Hello!'), { role: 'assistant', content: first.text }, user(content)];
+      const { count } = (await (await server.post('/tokenize', { messages })).json()) as { count: number };
+      return count - (before - 1);
+    };
+    const long = 'The red fox ran across the garden. '.repeat(1500);
+    const read = await server.metric('prefill_tokens_total');
+    client.send({ type: 'update', id: 'a', request: { messages: [user(long)] } });
+    // It is read for long, and cancelled meanwhile.
+    await eventually(async () => (await server.metric('prefill_tokens_total')) > read);
+    client.send({ type: 'cancel', id: 'a' });
+    const last = await say({ type: 'update' }, 'Hello!');
+    expect(last.prompt_tokens).toBe(before - 1 + (await behind(long)) + (await behind('Hello!')));
   });
 
   it('outlives a request that is cancelled, and ends with its socket', async () => {

@@ -52,6 +52,13 @@ describe('keys of a server', () => {
     [[{ name: 'a', key: 'a', tokensPerMinute: 0 }], '0.tokensPerMinute'],
     [[{ name: 'a', key: 'a', rpm: 5 }], 'rpm'],
     ['one\none\n', 'is given twice'],
+    [
+      [
+        { name: 'anna', key: 'a', tokensPerDay: 1000 },
+        { name: 'ben', sha256: sha256('a') },
+      ],
+      "'anna' and 'ben' are the same key",
+    ],
   ])('are refused with what is wrong: %j', async (content, message) => {
     await expect(read(content)).rejects.toThrow(message);
   });

@@ -105,6 +105,16 @@ describe('tools', () => {
         },
         'tools.0.parameters.properties.a.not',
       ],
+      [
+        'responses',
+        { input: 'x', tools: [tools[0], { ...tools[0], parameters: { type: ['string', 'null'] } }] },
+        'tools.1.parameters.type',
+      ],
+      [
+        'chat/completions',
+        { messages, tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'string' } } }] },
+        'tools.0.function.parameters.type',
+      ],
       ['responses', { input: 'x', tools: [{ type: 'web_search' }] }, 'tools.0.type'],
       ['responses', { input: 'x', tools: [{ type: 'function', name: 'a b' }] }, 'tools.0.name'],
       ['chat/completions', { messages, tools: [{ type: 'function' }] }, 'tools.0'],
@@ -204,6 +214,25 @@ describe('tools', () => {
     })) {
       expect([finish_reason, message.content, message.tool_calls!.length]).toEqual(['tool_calls', null, 1]);
       message.tool_calls!.forEach(expectFits);
+    }
+  });
+
+  it('have an object for arguments, whatever else their parameters allow', async () => {
+    const found = await server.post('/tokenize', { prompt: 'null', add_special_tokens: false });
+    const { tokens } = (await found.json()) as { tokens: number[] };
+    const open = [
+      { type: ['null', 'object'], maxProperties: 0 },
+      { anyOf: [{ type: 'null' }, { type: 'object', properties: {}, additionalProperties: false }] },
+    ];
+    for (const parameters of open) {
+      const [choice] = await calls({
+        tools: [{ type: 'function', function: { name: 'stop', parameters } }],
+        tool_choice: 'required',
+        parallel_tool_calls: false,
+        logit_bias: Object.fromEntries(tokens.map((token) => [token, 100])),
+        n: 1,
+      });
+      expect(choice).toMatchObject({ finish_reason: 'tool_calls', message: { tool_calls: [{}] } });
     }
   });
 
