@@ -1,3 +1,5 @@
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import path from 'node:path';
 import { InvalidArgumentError } from 'commander';
 
 /** Parsers of option values for commander: each refuses what it cannot mean, in commander's way. */
@@ -40,6 +42,21 @@ export function listOf<T extends string>(choices: readonly T[]): (text: string) 
 export function httpUrl(text: string): string {
   if (!URL.canParse(text) || !/^https?:$/.test(new URL(text).protocol)) {
     throw new InvalidArgumentError('Expected a URL as http://127.0.0.1:8000.');
+  }
+  return text;
+}
+
+/** A file for results, in a folder that is made: whether it can be written is known before anything is measured. */
+export function fileToWrite(text: string): string {
+  const file = path.resolve(text);
+  try {
+    mkdirSync(path.dirname(file), { recursive: true });
+    accessSync(existsSync(file) ? file : path.dirname(file), constants.W_OK);
+  } catch (error) {
+    throw new InvalidArgumentError(`It cannot be written: ${(error as Error).message}.`);
+  }
+  if (existsSync(file) && statSync(file).isDirectory()) {
+    throw new InvalidArgumentError('It is a folder; name a file.');
   }
   return text;
 }

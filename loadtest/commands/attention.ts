@@ -7,7 +7,7 @@ import { packageRoot } from '../../config/package-root.js';
 import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
 import { Rows } from '../rows.js';
-import { wholeNumber } from './arguments.js';
+import { fileToWrite, wholeNumber } from './arguments.js';
 import { print } from './output.js';
 
 /** What the program prints of one measurement, a line each. */
@@ -29,7 +29,7 @@ export function attentionCommand(argv: readonly string[]): Command {
     .description("measure the processor's attention alone, on pages of every class")
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
     .option('--isa <name>', 'amx, avx512, avx2 or portable; the best if absent')
-    .option('--json <file>', 'write the rows to a file')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action((options: AttentionOptions) => runAttention(argv, options));
 }
 

@@ -19,7 +19,7 @@ import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
 import { Rows } from '../rows.js';
 import { alignColumns, readable } from '../table.js';
-import { wholeNumber } from './arguments.js';
+import { fileToWrite, wholeNumber } from './arguments.js';
 import { notice, print } from './output.js';
 import { ProgressBar } from './progress-bar.js';
 
@@ -40,7 +40,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .argument('[MODEL]', 'model folder in Hugging Face layout (default: the built-in demo model)')
     .option('--seconds <n>', 'what the measurement may take, about', wholeNumber(1), 60)
     .option('--quick', 'some steps only, to see that it works')
-    .option('--json <file>', 'write the held-out errors to a file')
+    .option('--json <file>', 'write the held-out errors to a file', fileToWrite)
     .option('--record <file>', 'write every measured step to a file')
     .showHelpAfterError('(--help lists all options)')
     .exitOverride();

@@ -16,7 +16,7 @@ import { shorteningNotice, withinContext } from '../serve/context-limit.js';
 import { type LengthDistribution, parseLengths } from '../serve/lengths.js';
 import { closedLoop, warmUp } from '../serve/load.js';
 import { readable } from '../table.js';
-import { parsed, wholeNumber } from './arguments.js';
+import { fileToWrite, parsed, wholeNumber } from './arguments.js';
 import { notice, print } from './output.js';
 
 interface ConcurrencyOptions {
@@ -54,7 +54,7 @@ export function concurrencyCommand(argv: readonly string[]): Command {
     .option('--text <file>', "that prompts are stretches of; the demo model's held-out text if absent")
     .option('--repetitions <n>', 'turns of each', wholeNumber(1), 1)
     .option('--seed <n>', 'of lengths and prompts', wholeNumber(0), 1)
-    .option('--json <file>', 'write the rows to a file')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action(async (first: string | undefined, rest: string[], options: ConcurrencyOptions) => {
       // Without MODEL, what stands behind "--" comes first.
       const isFlag = first?.startsWith('-') ?? false;

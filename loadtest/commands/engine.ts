@@ -10,7 +10,7 @@ import type { ModelShape } from '../random-model/model-shape.js';
 import { makeRandomModel } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
-import { listOf, wholeNumber, wholeNumbers } from './arguments.js';
+import { fileToWrite, listOf, wholeNumber, wholeNumbers } from './arguments.js';
 import { isas } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
@@ -57,7 +57,7 @@ export function engineCommand(argv: readonly string[]): Command {
     .option('--growth', 'instead: how step time grows with context length and running sequences')
     .option('--contexts <lengths>', 'of --growth', wholeNumbers, [1024, 2048, 4096, 8192, 16384, 32768])
     .option('--growth-sequences <counts>', 'of --growth', wholeNumbers, [1, 2, 4, 8, 16, 32, 64])
-    .option('--json <file>', 'write the rows to a file');
+    .option('--json <file>', 'write the rows to a file', fileToWrite);
   return addShapeOptions(command).action((options: EngineOptions) => runEngine(argv, options));
 }
 

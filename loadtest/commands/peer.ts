@@ -15,7 +15,7 @@ import type { ModelShape } from '../random-model/model-shape.js';
 import { ggufName, makeRandomModel } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
-import { listOf, wholeNumber, wholeNumbers } from './arguments.js';
+import { fileToWrite, listOf, wholeNumber, wholeNumbers } from './arguments.js';
 import { notice, print } from './output.js';
 import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
 
@@ -55,7 +55,7 @@ export function peerCommand(argv: readonly string[]): Command {
     .option('--threads <n>', 'threads of each side', wholeNumber(1), os.availableParallelism())
     .option('--repetitions <n>', 'counted turns of each workload', wholeNumber(1), 5)
     .option('--quick', 'a first impression: int8, pp512 and tg32, 3 turns')
-    .option('--json <file>', 'write the rows to a file');
+    .option('--json <file>', 'write the rows to a file', fileToWrite);
   return addShapeOptions(command).action((options: PeerOptions) => runPeer(argv, options));
 }
 

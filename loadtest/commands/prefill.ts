@@ -20,7 +20,7 @@ import { readWindows } from '../quality/held-out-text.js';
 import { retrievalCases } from '../quality/retrieval-cases.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
-import { wholeNumber, wholeNumbers } from './arguments.js';
+import { fileToWrite, wholeNumber, wholeNumbers } from './arguments.js';
 import { demoModel, isas, weightClasses } from './bench-choices.js';
 import { notice, print } from './output.js';
 
@@ -59,7 +59,7 @@ export function prefillCommand(argv: readonly string[]): Command {
     .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))
     .option('--pause', 'wait for Enter before each turn, on a machine that others must use meanwhile')
     .option('--seed <n>', 'of random prompts and of questions', wholeNumber(0), 1)
-    .option('--json <file>', 'write the rows to a file')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action((model: string | undefined, options: PrefillOptions) => runPrefill(argv, model, options));
 }
 

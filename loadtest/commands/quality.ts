@@ -33,7 +33,7 @@ import { retrievalCases } from '../quality/retrieval-cases.js';
 import { growthOf } from '../quality/step-times.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
-import { listOf, wholeNumber, wholeNumbers } from './arguments.js';
+import { fileToWrite, listOf, wholeNumber, wholeNumbers } from './arguments.js';
 import { demoModel, isas, weightClasses } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { ProgressBar } from './progress-bar.js';
@@ -93,8 +93,8 @@ export function qualityCommand(argv: readonly string[]): Command {
     .option('--step-tokens <n>', 'tokens of one prefill step', wholeNumber(32), 512)
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
     .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))
-    .option('--json <file>', 'write the rows to a file')
-    .option('--html <file>', 'write a report with plots')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
+    .option('--html <file>', 'write a report with plots', fileToWrite)
     .action((model: string | undefined, options: QualityOptions) => runQuality(argv, model, options));
 }
 

@@ -32,7 +32,15 @@ import { parseSlo, type Slo } from '../serve/slo.js';
 import { readReplay } from '../serve/trace-replay.js';
 import { openMachineSetups } from '../simulate/machine-setup.js';
 import { readable } from '../table.js';
-import { listOf, parsed, positiveNumber, positiveNumbers, wholeNumber, wholeNumbers } from './arguments.js';
+import {
+  fileToWrite,
+  listOf,
+  parsed,
+  positiveNumber,
+  positiveNumbers,
+  wholeNumber,
+  wholeNumbers,
+} from './arguments.js';
 import { notice, print } from './output.js';
 
 type WeightClass = 'int8' | 'bf16' | 'int4';
@@ -120,8 +128,12 @@ export function schedulersCommand(argv: readonly string[]): Command {
     .option('--slo <bounds>', 'trace: count goodput, as ttft=500ms,tbt=100ms', parsed(parseSlo))
     .option('--simulated', 'trace: simulate each replay too, by what "tandem calibrate" found, and compare')
     .option('--seed <n>', 'of prompts', wholeNumber(0), 1)
-    .option('--json <file>', 'write the rows to a file')
-    .addOption(new Option('--html <file>', 'write a page with the trade-off as a plot').conflicts('trace'))
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
+    .addOption(
+      new Option('--html <file>', 'write a page with the trade-off as a plot')
+        .argParser(fileToWrite)
+        .conflicts('trace'),
+    )
     .action(
       async (first: string | undefined, rest: string[], options: SchedulersOptions, command: Command) => {
         checkOptions(command);

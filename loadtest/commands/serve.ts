@@ -20,7 +20,7 @@ import { runStructured } from '../serve/structured-scenario.js';
 import { summarize } from '../serve/summary.js';
 import { type ServedModel, servedModel, type Target } from '../serve/target.js';
 import { type Replay, readReplay, replayOf } from '../serve/trace-replay.js';
-import { httpUrl, parsed, positiveNumber, wholeNumber } from './arguments.js';
+import { fileToWrite, httpUrl, parsed, positiveNumber, wholeNumber } from './arguments.js';
 import { notice, print } from './output.js';
 
 const scenarios = [
@@ -165,7 +165,7 @@ export function serveCommand(argv: readonly string[]): Command {
       15,
     )
     .option('--seed <n>', 'of lengths, prompts and arrivals', wholeNumber(0), 1)
-    .option('--json <file>', 'write the rows to a file')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action((flags: string[], options: ServeOptions, command: Command) => {
       checkScenario(command, options.scenario);
       return runServe(argv, flags, options);

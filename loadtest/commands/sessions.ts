@@ -7,7 +7,7 @@ import { formatRows } from '../print-rows.js';
 import { Rows } from '../rows.js';
 import { measureSession, type SessionFigures } from '../sessions/measure-session.js';
 import { readable } from '../table.js';
-import { wholeNumber, wholeNumbers } from './arguments.js';
+import { fileToWrite, wholeNumber, wholeNumbers } from './arguments.js';
 import { demoModel } from './bench-choices.js';
 import { notice, print } from './output.js';
 
@@ -46,7 +46,7 @@ export function sessionsCommand(argv: readonly string[]): Command {
     .option('--far-tokens <n>', 'as --pack-far-tokens', wholeNumber(0))
     .option('--top-pages <n>', 'as --pack-top-pages', wholeNumber(1))
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
-    .option('--json <file>', 'write the rows to a file')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action((model: string | undefined, options: SessionsOptions) => runSessions(argv, model, options));
 }
 

@@ -26,7 +26,7 @@ import { syntheticNames, syntheticWorkload } from '../simulate/workloads/synthet
 import { readTrace } from '../simulate/workloads/trace.js';
 import type { Workload } from '../simulate/workloads/workload.js';
 import { readable } from '../table.js';
-import { listOf, positiveNumber, wholeNumber } from './arguments.js';
+import { fileToWrite, listOf, positiveNumber, wholeNumber } from './arguments.js';
 import { checkMachineOptions, machineSetups } from './machine-options.js';
 import { notice, print } from './output.js';
 
@@ -137,8 +137,8 @@ function simulateCommand(argv: readonly string[]): Command {
       ).choices(experimentNames),
     )
     .option('--seed <n>', 'of requests, noise and the device', wholeNumber(0), 1)
-    .option('--json <file>', 'write the rows to a file')
-    .option('--html <file>', 'write a report with plots')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
+    .option('--html <file>', 'write a report with plots', fileToWrite)
     .action((flags: string[], options: SimulateOptions, command: Command) => {
       checkMachineOptions(command, options.machine !== undefined, options.policy, flags);
       return runSimulate(argv, flags, options);

@@ -13,7 +13,7 @@ import { addSoak, sampleRow } from '../soak/figures.js';
 import { runClient } from '../soak/mixed-load.js';
 import { renderSoak } from '../soak/report.js';
 import { type Sample, Stretch } from '../soak/samples.js';
-import { httpUrl, positiveNumber, wholeNumber } from './arguments.js';
+import { fileToWrite, httpUrl, positiveNumber, wholeNumber } from './arguments.js';
 import { notice, print } from './output.js';
 
 interface SoakOptions {
@@ -46,8 +46,8 @@ export function soakCommand(argv: readonly string[]): Command {
     .option('--clients <n>', 'clients at once', wholeNumber(1), 8)
     .option('--samples <n>', 'stretches of the time, each a point of the plot', wholeNumber(3), 60)
     .option('--seed <n>', 'of what is sent', wholeNumber(0), 1)
-    .option('--json <file>', 'write the rows to a file')
-    .option('--html <file>', 'write plots of memory and latency to a file')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
+    .option('--html <file>', 'write plots of memory and latency to a file', fileToWrite)
     .action((flags: string[], options: SoakOptions) => runSoak(argv, flags, options));
 }
 

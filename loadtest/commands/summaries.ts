@@ -8,7 +8,7 @@ import { formatRows } from '../print-rows.js';
 import { demoText, readWindows } from '../quality/held-out-text.js';
 import { Rows } from '../rows.js';
 import { firstSelecting, measureSummaries } from '../summaries/measure.js';
-import { wholeNumber } from './arguments.js';
+import { fileToWrite, wholeNumber } from './arguments.js';
 import { demoModel } from './bench-choices.js';
 import { print } from './output.js';
 import { ProgressBar } from './progress-bar.js';
@@ -42,7 +42,7 @@ export function summariesCommand(argv: readonly string[]): Command {
     )
     .option('--recent-tokens <n>', 'as --pack-recent-tokens', wholeNumber(1), usual.packRecentTokens)
     .option('--top-pages <n>', 'as --pack-top-pages', wholeNumber(1), usual.packTopPages)
-    .option('--json <file>', 'write the rows to a file')
+    .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action((model: string | undefined, options: SummariesOptions) => runSummaries(argv, model, options));
 }
 

@@ -14,7 +14,7 @@ export interface TraceOptions {
  * their first line. Throws an Error that names the file and the line.
  */
 export function readTrace(file: string, options: TraceOptions = { lengthScale: 1 }): Workload {
-  const lines = readFileSync(file, 'utf8').split(/\r?\n/);
+  const lines = textOf(file).split(/\r?\n/);
   while (lines.at(-1) === '') lines.pop();
   const records = parseLines(file, lines).map((record) => scaled(record, options.lengthScale));
   if (records.length === 0) throw new Error(`${file} holds no request`);
@@ -37,6 +37,14 @@ export function readTrace(file: string, options: TraceOptions = { lengthScale: 1
       }
     },
   };
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Error(`${file} cannot be read: ${(error as Error).message}`);
+  }
 }
 
 function parseLines(file: string, lines: readonly string[]): Arrival[] {

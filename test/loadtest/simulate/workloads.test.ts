@@ -91,6 +91,10 @@ describe('a recorded trace', () => {
   ])('is refused with the line: %s', (name, lines, message) => {
     expect(() => readTrace(file(name, ...lines))).toThrow(message);
   });
+
+  it('is refused by its name where it cannot be read', () => {
+    expect(() => readTrace(folder)).toThrow(`${folder} cannot be read: EISDIR`);
+  });
 });
 
 describe('drawn requests', () => {
