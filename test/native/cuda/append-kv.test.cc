@@ -88,7 +88,7 @@ struct AppendCase {
     ThreadTeam team(1);
     cpu::RopeAngles angles;
     const std::vector<std::byte*> table = twin.pagesOf(sequence, tokens[sequence]);
-    const KvView view{format, table};
+    const KvView view{format, table, {}};
     const EntryRows entry{0, tokens[sequence], 0};
     cpu::appendKv(team, angles, {twinOutputs[sequence].data(), tokens[sequence], cols}, {&entry, 1},
                   {&view, 1}, shape, rope, qGain, kGain, 1e-6f);
