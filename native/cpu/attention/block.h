@@ -39,10 +39,10 @@ struct AttentionBlock {
   int headOf(int query) const { return firstHead + query / queriesOfKvHead() * heads + query % heads; }
   std::int64_t firstSpan() const { return firstPage / kSpanPages; }
   std::int64_t spans() const { return (endPage - 1) / kSpanPages - firstSpan() + 1; }
-  AttentionBlock onlyRow(int row) const {
+  AttentionBlock onlyRows(int first, int count) const {
     AttentionBlock only = *this;
-    only.firstRow = firstRow + row;
-    only.rows = 1;
+    only.firstRow = firstRow + first;
+    only.rows = count;
     return only;
   }
   std::int64_t cost() const { return (endPage - firstPage) * queries(); }

@@ -123,14 +123,13 @@ struct TurnedQueries {
 
 // A packed page's keys lie within middle +- reach * step in each channel. What a query may score with one of
 // them at most, times nothing: sum(q * middle + |q| * reach * step) over the channels, of the query turned.
-// Of each row the highest of its heads; infinity where one is not a number.
+// NaN where it is no number.
 struct PageBounds {
   TurnedQueries of;
   const bf16* steps = nullptr;    // [headDim]
   const bf16* middles = nullptr;  // [headDim]
   float reach = 0;                // the highest level
-  float* bounds = nullptr;        // [rows], boundStride apart
-  std::int64_t boundStride = 0;
+  float* bounds = nullptr;        // [rows, heads]
 };
 
 // What each query does score with the best key of a packed page, times nothing. NaN where it is no number.

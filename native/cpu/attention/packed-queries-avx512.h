@@ -23,20 +23,6 @@ struct PackedQueries {
   alignas(64) float units[kTileQueries + 3], offsets[kTileQueries + 3];  // written by fours
 };
 
-template <int Bits>
-struct EightPlaces {
-  alignas(64) std::int8_t places[64];
-
-  constexpr EightPlaces() : places() {
-    for (int i = 0; i < 64; ++i) {
-      places[i] = static_cast<std::int8_t>(i % 16 / 8 * 8 + orderOfEight<Bits>()[i % 8]);
-    }
-  }
-};
-
-template <int Bits>
-inline constexpr EightPlaces<Bits> kEightPlaces;
-
 // Where the bytes of eight channels lie: packing 64 of them puts eight of the second half behind eight of the
 // first.
 constexpr int placeOfEight(int eight) { return eight / 8 * 64 + eight % 4 * 16 + eight / 4 % 2 * 8; }

@@ -78,17 +78,7 @@ void boundPage(const PageBounds& page) {
       }
     }
   }
-  const BoundLanes* sum = sums;
-  for (int row = 0; row < of.rows; ++row) {
-    float highest = -__builtin_inff();
-    for (int head = 0; head < of.heads; ++head, ++sum) {
-      float bound = sumOf(*sum);
-      // What is not a number shall be seen, and it has no place in an order.
-      if (bound != bound) bound = __builtin_inff();
-      if (bound > highest) highest = bound;
-    }
-    page.bounds[row * page.boundStride] = highest;
-  }
+  for (int query = 0; query < queries; ++query) page.bounds[query] = sumOf(sums[query]);
 }
 
 }  // namespace

@@ -23,12 +23,9 @@ struct ByteQuery {
 // 16 numbers as bytes, in the order in which a page's codes are masked out of their words.
 template <int Bits>
 [[gnu::always_inline]] inline __m128i bytesOf(__m256i first, __m256i second) {
-  constexpr std::array<int, 8> order = orderOfEight<Bits>();
-  alignas(16) std::int8_t places[16];
-  for (int i = 0; i < 16; ++i) places[i] = static_cast<std::int8_t>(i / 8 * 8 + order[i % 8]);
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), _MM_SHUFFLE(3, 1, 2, 0));
   const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-  return _mm_shuffle_epi8(bytes, _mm_load_si128(reinterpret_cast<const __m128i*>(places)));
+  return _mm_shuffle_epi8(bytes, _mm_load_si128(reinterpret_cast<const __m128i*>(kEightPlaces<Bits>.places)));
 }
 
 template <int Bits>

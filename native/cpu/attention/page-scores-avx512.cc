@@ -17,15 +17,6 @@ constexpr float kTopByte = 127;
   return count >= 16 ? 0xffff : static_cast<__mmask16>((1 << count) - 1);
 }
 
-// Of eight channels each, twice: where the bytes of sixteen lie for products with a page's codes.
-template <int Bits>
-[[gnu::always_inline]] inline __m128i sixteenPlaces() {
-  constexpr std::array<int, 8> order = orderOfEight<Bits>();
-  alignas(16) std::int8_t places[16];
-  for (int i = 0; i < 16; ++i) places[i] = static_cast<std::int8_t>(i / 8 * 8 + order[i % 8]);
-  return _mm_load_si128(reinterpret_cast<const __m128i*>(places));
-}
-
 // Queries that meet a page together: what it has is read once for them, and what waits in one goes on in
 // another.
 constexpr int kTogether = 4;
@@ -74,7 +65,7 @@ template <int R, int Bits>
   alignas(16) float factors[kTogether];
   _mm_store_ps(factors, _mm_maskz_div_ps(usable, _mm_set1_ps(kTopByte), most));
   const __m128 units = _mm_maskz_mul_ps(usable, most, _mm_set1_ps(1 / kTopByte));
-  const __m128i places = sixteenPlaces<Bits>();
+  const __m128i places = _mm_load_si128(reinterpret_cast<const __m128i*>(kEightPlaces<Bits>.places));
   unroll<R>([&](auto r) {
     const __m512 factor = _mm512_set1_ps(factors[r]);
     for (int channel = 0; channel < of.headDim; channel += 16) {

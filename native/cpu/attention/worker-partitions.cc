@@ -15,6 +15,16 @@ float higherOf(float highest, float promise) {
   return promise == promise ? std::max(highest, promise) : std::numeric_limits<float>::infinity();
 }
 
+// Of each row of the block the highest of its heads. promises [rows, heads]; rowPromises [rows], stride apart
+void highestOfHeads(const AttentionBlock& block, const float* promises, float* rowPromises,
+                    std::int64_t stride) {
+  for (int row = 0; row < block.rows; ++row) {
+    float highest = -std::numeric_limits<float>::infinity();
+    for (int head = 0; head < block.heads; ++head, ++promises) highest = higherOf(highest, *promises);
+    rowPromises[row * stride] = highest;
+  }
+}
+
 // Pages that are asked for before the one at hand is done with: of their scales alone, and of their keys.
 constexpr std::int64_t kBoundsAhead = 4, kScoresAhead = 2;
 
@@ -72,9 +82,7 @@ void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const At
   attendAll(0, partitions.selection.sinkPages);
   const int together = rowsTogether(partitions);
   for (int row = 0; row < block.rows; row += together) {
-    AttentionBlock some = block;
-    some.firstRow = block.firstRow + row;
-    some.rows = std::min(together, block.rows - row);
+    const AttentionBlock some = block.onlyRows(row, std::min(together, block.rows - row));
     const std::size_t first = static_cast<std::size_t>(row) * block.heads;
     attendSelected(kernels, problem, some, partitions, turns,
                    {total.maximum + first, total.sum + first * kSumLanes, total.out + first * headDim});
@@ -93,7 +101,7 @@ void AttentionWorker::attendSelected(const AttentionKernels& kernels, const Atte
   }
   for (int row = 0; row < block.rows; ++row) {
     selectPages(kernels, problem, block, row, partitions, turns);
-    const AttentionBlock own = block.onlyRow(row);
+    const AttentionBlock own = block.onlyRows(row, 1);
     const std::size_t first = static_cast<std::size_t>(row) * block.heads;
     setTiles(
         problem, own,
@@ -133,9 +141,10 @@ void AttentionWorker::boundPages(const AttentionKernels& kernels, const Attentio
     page.middles = page.steps + format.headDim;
     const int bits = bitsOf(elementClass(format.precision));
     page.reach = kReachShare * levelOf(bits, (1 << bits) - 1);
-    page.bounds = bounds_.data() + (at - begin);
-    page.boundStride = end - begin;
+    float boundsOf[kBlockQueries];
+    page.bounds = boundsOf;
     kernels.boundPage(page);
+    highestOfHeads(block, boundsOf, bounds_.data() + (at - begin), end - begin);
   }
 }
 
@@ -172,7 +181,7 @@ void AttentionWorker::selectPages(const AttentionKernels& kernels, const Attenti
   }
   promises_.resize(selected_.size());
   for (std::size_t i = 0; i < selected_.size(); ++i) {
-    scorePage(kernels, problem, block.onlyRow(row), selected_[i],
+    scorePage(kernels, problem, block.onlyRows(row, 1), selected_[i],
               turns.of(partitions.midEnd - 1 - selected_[i]), &promises_[i], 1);
   }
   const auto scores = scores_.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(row) * newer);
@@ -198,12 +207,7 @@ void AttentionWorker::scorePage(const AttentionKernels& kernels, const Attention
     setTiles(problem, block, {scoresOf, sums, nullptr});
     attendPages(kernels, problem, block, page, 1, -1);
   }
-  const float* score = scoresOf;
-  for (int row = 0; row < block.rows; ++row) {
-    float highest = -std::numeric_limits<float>::infinity();
-    for (int head = 0; head < block.heads; ++head, ++score) highest = higherOf(highest, *score);
-    scores[row * scoreStride] = highest;
-  }
+  highestOfHeads(block, scoresOf, scores, scoreStride);
 }
 
 }  // namespace tandem::cpu
