@@ -185,7 +185,7 @@ export const EngineSettings = z.strictObject({
     .describe("longest prompt and output together; the model's if absent"),
   cores: z.int().min(1).max(1024).optional().describe('cores of the processor to compute on; all if absent'),
   isa: z
-    .enum(['amx', 'avx512', 'avx2', 'portable'])
+    .enum(['amx', 'avx512', 'avx512-vnni', 'avx-vnni', 'avx2', 'portable'])
     .optional()
     .describe('instruction set of the processor; the best if absent'),
   maxQueue: z.int().min(0).default(256).describe('requests that may wait before new ones are answered 429'),

@@ -107,7 +107,7 @@ export interface CudaDevice {
   readonly whyNoSplit: string;
 }
 
-export type NativeIsa = 'amx' | 'avx512' | 'avx2' | 'portable';
+export type NativeIsa = 'amx' | 'avx512' | 'avx512-vnni' | 'avx-vnni' | 'avx2' | 'portable';
 
 export interface NativeDeviceOptions {
   readonly spec: ModelSpec;

@@ -21,7 +21,7 @@ export interface BenchDeviceOptions {
   readonly kvTokens: number;
   /** All of the machine if absent. */
   readonly cores?: number;
-  readonly isa?: 'amx' | 'avx512' | 'avx2' | 'portable';
+  readonly isa?: EngineSettings['isa'];
 }
 
 export interface BenchDevice {

@@ -21,6 +21,12 @@ bool permitTiles() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
+bool hasAvxVnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kAvxVnni = 1u << 4;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kAvxVnni);
+}
+
 bool hasAmx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
@@ -35,11 +41,14 @@ std::vector<Isa> detect() {
   __builtin_cpu_init();
   const bool avx2 =
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  const bool avx512Vnni = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                          __builtin_cpu_supports("avx512vnni");
+  const bool avx512 = avx512Vnni && __builtin_cpu_supports("avx512bf16");
   if (avx512 && hasAmx()) found.push_back(Isa::amx);
   if (avx512) found.push_back(Isa::avx512);
+  if (avx512Vnni) found.push_back(Isa::avx512Vnni);
+  if (avx2 && hasAvxVnni()) found.push_back(Isa::avxVnni);
   if (avx2) found.push_back(Isa::avx2);
 #endif
   found.push_back(Isa::portable);
@@ -59,6 +68,10 @@ const char* isaName(Isa isa) {
       return "amx";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512Vnni:
+      return "avx512-vnni";
+    case Isa::avxVnni:
+      return "avx-vnni";
     case Isa::avx2:
       return "avx2";
     case Isa::portable:

@@ -15,7 +15,9 @@ TEST("isa: best first, each once, and portable everywhere") {
 TEST("isa: the tiles' and the widest vectors' kernels use the narrower ones', which are there too") {
   const auto has = [](Isa isa) { return std::ranges::count(availableIsas(), isa) == 1; };
   if (has(Isa::amx)) test::isTrue(has(Isa::avx512), "amx without avx512");
-  if (has(Isa::avx512)) test::isTrue(has(Isa::avx2), "avx512 without avx2");
+  if (has(Isa::avx512)) test::isTrue(has(Isa::avx512Vnni), "avx512 without avx512-vnni");
+  if (has(Isa::avx512Vnni)) test::isTrue(has(Isa::avx2), "avx512-vnni without avx2");
+  if (has(Isa::avxVnni)) test::isTrue(has(Isa::avx2), "avx-vnni without avx2");
 }
 
 TEST("isa: a name is read as it is written; an unknown one is refused with those that are there") {

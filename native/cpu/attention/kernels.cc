@@ -9,6 +9,8 @@ AttentionKernels attentionKernels(Isa isa) {
       return kAmxAttention;
     case Isa::avx512:
       return kAvx512Attention;
+    case Isa::avx512Vnni:
+    case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Attention;
 #endif

@@ -8,6 +8,8 @@ ProductKernel productKernel(Isa isa) {
     case Isa::amx:
     case Isa::avx512:
       return kAvx512Product;
+    case Isa::avx512Vnni:
+    case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Product;
 #endif

@@ -8,6 +8,8 @@ RequantizeKernels requantizeKernels(Isa isa) {
     case Isa::amx:
     case Isa::avx512:
       return kAvx512Requantize;
+    case Isa::avx512Vnni:
+    case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Requantize;
 #endif

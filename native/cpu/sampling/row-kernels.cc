@@ -8,6 +8,8 @@ RowKernels rowKernels(Isa isa) {
     case Isa::amx:
     case Isa::avx512:
       return kAvx512Rows;
+    case Isa::avx512Vnni:
+    case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Rows;
 #endif

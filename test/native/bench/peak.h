@@ -36,6 +36,28 @@ inline void dotBf16x512(std::int64_t rounds) {
         "xmm11", "xmm12");
 }
 
+inline void fma512(std::int64_t rounds) {
+  asm volatile(
+      "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%zmm12\n"
+      "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n vfmadd231ps %%zmm12, %%zmm12, %%zmm\\n\n .endr\n"
+      "dec %0\n jnz 1b\n vzeroupper"
+      : "+r"(rounds)
+      : "r"(0x3f800000)
+      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12");
+}
+
+inline void dotCodes256(std::int64_t rounds) {
+  asm volatile(
+      "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%ymm12\n"
+      "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n %{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm\\n\n .endr\n"
+      "dec %0\n jnz 1b\n vzeroupper"
+      : "+r"(rounds)
+      : "r"(0x01010101)
+      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12");
+}
+
 inline void multiplyPairs256(std::int64_t rounds) {
   asm volatile(
       "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%ymm12\n"
@@ -96,6 +118,10 @@ inline double peakOf([[maybe_unused]] Isa isa, [[maybe_unused]] WeightClass weig
       return integer ? rate(4 * 16 * 16 * 64, dotTiles<true>) : rate(4 * 16 * 16 * 32, dotTiles<false>);
     case Isa::avx512:
       return integer ? rate(12 * 64, dotCodes512) : rate(12 * 32, dotBf16x512);
+    case Isa::avx512Vnni:
+      return integer ? rate(12 * 64, dotCodes512) : rate(12 * 16, fma512);
+    case Isa::avxVnni:
+      return integer ? rate(12 * 32, dotCodes256) : rate(12 * 8, fma256);
     case Isa::avx2:
       return integer ? rate(12 * 16, multiplyPairs256) : rate(12 * 8, fma256);
     case Isa::portable:
