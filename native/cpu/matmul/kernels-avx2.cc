@@ -37,10 +37,12 @@ struct Int8Codes {
   };
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel) {
+  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel,
+                                         Requests<Vectors> requests) {
     const __m256i low = _mm256_set1_epi16(0x00ff);
 #pragma GCC unroll 1
     for (int step = 0; step < kGroup / 4; ++step, panel += kStepBytes) {
+      requests.step();
       multiplyTile<Rows, Vectors>(
           dots,
           [&](int v) __attribute__((always_inline)) { return _mm256_and_si256(load(panel + v * 32), low); },
@@ -74,7 +76,8 @@ struct Int4Codes {
   };
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel) {
+  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel,
+                                         Requests<Vectors> requests) {
     const __m256i low = _mm256_set1_epi8(15);
     const std::int8_t* a = inputs.codes;
 #pragma GCC unroll 1
@@ -83,6 +86,7 @@ struct Int4Codes {
       unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) { sums[i] = ShortSums{}; });
 #pragma GCC unroll 1
       for (int pair = 0; pair < kPairs; pair += 2, panel += kStepBytes, a += 8) {
+        requests.step();
         multiplyTile<Rows, Vectors>(
             sums,
             [&](int v) __attribute__((always_inline)) { return _mm256_and_si256(load(panel + v * 32), low); },
@@ -105,7 +109,7 @@ struct Int4Codes {
 
 }  // namespace
 
-const Kernels kAvx2Kernels{kTileRows, false,         bf16Dot, integerDot<Int8Codes>, integerDot<Int4Codes>,
+const Kernels kAvx2Kernels{kTileRows, true,          bf16Dot, integerDot<Int8Codes>, integerDot<Int4Codes>,
                            roundRow,  quantizeGroup, swiGlu};
 
 }  // namespace tandem::cpu

@@ -30,9 +30,11 @@ struct Int8Codes {
   using Inputs = ByteInputs<Rows>;
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel) {
+  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel,
+                                         Requests<Vectors> requests) {
 #pragma GCC unroll 1
     for (int k = 0; k < kGroup; k += 4, panel += kStepBytes) {
+      requests.step();
       dot4<Rows, Vectors>(
           dots, [&](int v) __attribute__((always_inline)) { return load(panel + v * 32); }, inputs.codes + k,
           inputs.stride);
@@ -46,10 +48,12 @@ struct Int4Codes {
   using Inputs = ByteInputs<Rows>;
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel) {
+  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel,
+                                         Requests<Vectors> requests) {
     const __m256i low = _mm256_set1_epi8(15);
 #pragma GCC unroll 1
     for (int k = 0; k < kGroup; k += 8, panel += kStepBytes) {
+      requests.step();
       dot4<Rows, Vectors>(
           dots,
           [&](int v) __attribute__((always_inline)) { return _mm256_and_si256(load(panel + v * 32), low); },
@@ -66,7 +70,7 @@ struct Int4Codes {
 
 }  // namespace
 
-const Kernels kAvxVnniKernels{kTileRows, false,         bf16Dot, integerDot<Int8Codes>, integerDot<Int4Codes>,
+const Kernels kAvxVnniKernels{kTileRows, true,          bf16Dot, integerDot<Int8Codes>, integerDot<Int4Codes>,
                               roundRow,  quantizeGroup, swiGlu};
 
 }  // namespace tandem::cpu

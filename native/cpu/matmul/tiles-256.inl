@@ -19,6 +19,8 @@ namespace {
 constexpr int kTileRows = 6;
 constexpr int kLanes = 8;
 constexpr std::size_t kStepBytes = kPanel * 4;  // 4 bytes of every output
+constexpr int kStepLines = kStepBytes / 64;
+constexpr std::size_t kStream = 4096;
 
 // Vectors of outputs that a tile takes at a time.
 constexpr int vectorsOf(int rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : 2; }
@@ -69,9 +71,38 @@ template <int Rows, int Vectors, class Sum, class Weight, class Input, class Mul
   }
 }
 
+// What a pass over some outputs of a part of a panel asks the memory for, a share with every step.
+template <int Vectors>
+struct Requests {
+  static constexpr int kLines = Vectors / 2;  // of a step's, that the pass reads
+  const char* next;
+  std::size_t perStep;
+
+  // `codes`: what the pass reads first, `bytes`: of the part of the panel, `pass`: its number.
+  [[gnu::always_inline]] Requests(Ahead ahead, const void* codes, std::size_t bytes, int pass) {
+    if (ahead.linesPerStep == kStepLines) {
+      // A stream: the pass's lines of the part behind.
+      next = static_cast<const char*>(codes) + (bytes > kStream ? bytes : kStream);
+      perStep = kStepBytes;
+    } else if (pass * kLines < ahead.linesPerStep) {
+      next = ahead.from + bytes / kStepLines * kLines * pass;
+      perStep = kLines * 64;
+    } else {
+      next = static_cast<const char*>(codes);  // nothing that is not there
+      perStep = 0;
+    }
+  }
+
+  [[gnu::always_inline]] void step() {
+    unroll<kLines>([&](auto line)
+                       __attribute__((always_inline)) { _mm_prefetch(next + line * 64, _MM_HINT_T0); });
+    next += perStep;
+  }
+};
+
 template <int Rows>
 void bf16Tile(const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs, bool first,
-              float* c) {
+              Ahead ahead, float* c) {
   // Inputs that are widened at once.
   constexpr std::size_t kDepth = 256;
   constexpr int kVectors = vectorsOf(Rows);
@@ -99,8 +130,10 @@ void bf16Tile(const bf16* a, std::size_t stride, const bf16* panel, std::size_t 
                       : _mm256_load_ps(c + i / kVectors * kPanel + column + i % kVectors * kLanes);
       });
       const auto* codes = reinterpret_cast<const char*>(panel + begin * kPanel) + column * 4;
+      Requests<kVectors> requests(ahead, codes, depth * kPanel * sizeof(bf16), column / (kVectors * kLanes));
 #pragma GCC unroll 1
       for (std::size_t k = 0; k < depth; k += 2, codes += kStepBytes) {
+        requests.step();
         const auto multiply = [&](const auto& widen, std::size_t at) __attribute__((always_inline)) {
           multiplyTile<Rows, kVectors>(
               sums,
@@ -121,13 +154,14 @@ void bf16Tile(const bf16* a, std::size_t stride, const bf16* panel, std::size_t 
         _mm256_store_ps(c + i / kVectors * kPanel + column + i % kVectors * kLanes, sums[i]);
       });
     }
+    ahead.from += depth * kPanel * sizeof(bf16) / kStepLines * ahead.linesPerStep;
   }
 }
 
 // Codes::add adds the products of one group to the sums of some vectors of outputs.
 template <class Codes, int Rows>
 void integerTile(const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                 const std::uint8_t* panel, const float* scales, float* c) {
+                 const std::uint8_t* panel, const float* scales, Ahead ahead, float* c) {
   constexpr int kVectors = vectorsOf(Rows);
   for (std::size_t group = groupBegin; group < groupEnd; ++group) {
     const typename Codes::template Inputs<Rows> inputs(a.codes + group * kGroup, a.stride);
@@ -138,7 +172,9 @@ void integerTile(const QuantizedRows& a, std::size_t groupBegin, std::size_t gro
           dots[row * kVectors + v] = Sums{} + a.corrections[row * a.groups + group];
         });
       });
-      Codes::template add<Rows, kVectors>(dots, inputs, panel + group * Codes::kGroupBytes + column * 4);
+      const std::uint8_t* codes = panel + group * Codes::kGroupBytes + column * 4;
+      const Requests<kVectors> requests(ahead, codes, Codes::kGroupBytes, column / (kVectors * kLanes));
+      Codes::template add<Rows, kVectors>(dots, inputs, codes, requests);
       unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
         const __m256 weightScale = _mm256_load_ps(scales + group * kPanel + column + v * kLanes);
         unroll<Rows>([&](auto row) __attribute__((always_inline)) {
@@ -151,6 +187,7 @@ void integerTile(const QuantizedRows& a, std::size_t groupBegin, std::size_t gro
         });
       });
     }
+    ahead.from += Codes::kGroupBytes / kStepLines * ahead.linesPerStep;
   }
 }
 
@@ -174,14 +211,16 @@ void withRows(int rows, Body body) {
 }
 
 void bf16Dot(int rows, const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs, bool first,
-             Ahead, float* c) {
-  withRows(rows, [&](auto height) { bf16Tile<height>(a, stride, panel, inputs, first, c); });
+             Ahead ahead, float* c) {
+  withRows(rows, [&](auto height) { bf16Tile<height>(a, stride, panel, inputs, first, ahead, c); });
 }
 
 template <class Codes>
 void integerDot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                const std::uint8_t* panel, const float* scales, Ahead, float* c) {
-  withRows(rows, [&](auto height) { integerTile<Codes, height>(a, groupBegin, groupEnd, panel, scales, c); });
+                const std::uint8_t* panel, const float* scales, Ahead ahead, float* c) {
+  withRows(rows, [&](auto height) {
+    integerTile<Codes, height>(a, groupBegin, groupEnd, panel, scales, ahead, c);
+  });
 }
 
 }  // namespace
