@@ -23,7 +23,7 @@ constexpr int kStepLines = kStepBytes / 64;
 constexpr std::size_t kStream = 4096;
 
 // Vectors of outputs that a tile takes at a time.
-constexpr int vectorsOf(int rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : 2; }
+constexpr int vectorsOf(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : 2; }
 
 // Lanes of 32 and of 16 bits. Not __m256i, whose lanes are 64 bits wide to GCC: it then moves sums to the
 // stack and back in every step.
