@@ -31,7 +31,7 @@ struct Int8Codes {
     }
   };
 
-  static constexpr auto addPairs = [](Sums & sum, __m256i w, __m256i pair) __attribute__((always_inline)) {
+  static constexpr auto addPairs = [](auto& sum, __m256i w, __m256i pair) __attribute__((always_inline)) {
     sum += (Sums)_mm256_madd_epi16(w, pair);
     settle(sum);
   };
@@ -70,7 +70,7 @@ struct Int4Codes {
         : codes(rows), stride(rowStride) {}
   };
 
-  static constexpr auto addPairs = [](ShortSums & sum, __m256i w, __m256i x) __attribute__((always_inline)) {
+  static constexpr auto addPairs = [](auto& sum, __m256i w, __m256i x) __attribute__((always_inline)) {
     sum += (ShortSums)_mm256_maddubs_epi16(w, x);
     settle(sum);
   };

@@ -1,12 +1,11 @@
 // Tiles of processors with 16 vector registers of 256 bits: for AVX2 and for AVX-VNNI, which differ in how
-// bytes are multiplied. A tile of four to six rows takes 16 outputs at a time, two vectors, whose 8 to 12
-// sums leave the registers that a step's operands need; fewer rows take more outputs, so that as many sums
-// are under way, and the panel is read as a stream. Everything is in an unnamed namespace or always inlined,
-// so that no code for one processor is linked into another's.
+// bytes are multiplied. A tile of three to six rows takes 16 outputs at a time, two vectors: up to 12 sums
+// leave the registers that a step's operands need. One row takes 64 at a time and two rows 32, for as many
+// sums under way. Everything is in an unnamed namespace or always inlined, so that no code for one processor
+// is linked into another's.
 
 #include <immintrin.h>
 
-#include <array>
 #include <cstring>
 #include <type_traits>
 
@@ -20,7 +19,6 @@ constexpr int kTileRows = 6;
 constexpr int kLanes = 8;
 constexpr std::size_t kStepBytes = kPanel * 4;  // 4 bytes of every output
 constexpr int kStepLines = kStepBytes / 64;
-constexpr std::size_t kStream = 4096;
 
 // Vectors of outputs that a tile takes at a time.
 constexpr int vectorsOf(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : 2; }
@@ -71,18 +69,19 @@ template <int Rows, int Vectors, class Sum, class Weight, class Input, class Mul
   }
 }
 
-// What a pass over some outputs of a part of a panel asks the memory for, a share with every step.
+// What a pass over some of the outputs asks the memory for, a share with every step. A part of a panel is
+// read in one pass by one row, in two by two and in four by more, and each asks for its share of the hint.
 template <int Vectors>
 struct Requests {
-  static constexpr int kLines = Vectors / 2;  // of a step's, that the pass reads
+  static constexpr int kLines = Vectors / 2;  // of a step's, which the pass reads
   const char* next;
   std::size_t perStep;
 
   // `codes`: what the pass reads first, `bytes`: of the part of the panel, `pass`: its number.
   [[gnu::always_inline]] Requests(Ahead ahead, const void* codes, std::size_t bytes, int pass) {
     if (ahead.linesPerStep == kStepLines) {
-      // A stream: the pass's lines of the part behind.
-      next = static_cast<const char*>(codes) + (bytes > kStream ? bytes : kStream);
+      // A stream, whose hint is for reading in one pass: others ask for their own lines of the part behind.
+      next = kLines == kStepLines ? ahead.from : static_cast<const char*>(codes) + bytes;
       perStep = kStepBytes;
     } else if (pass * kLines < ahead.linesPerStep) {
       next = ahead.from + bytes / kStepLines * kLines * pass;
@@ -103,8 +102,9 @@ struct Requests {
 template <int Rows>
 void bf16Tile(const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs, bool first,
               Ahead ahead, float* c) {
-  // Inputs that are widened at once.
-  constexpr std::size_t kDepth = 256;
+  // Inputs that are widened at once, and pass by four times: few enough that what a stream asks for does not
+  // push them out of the L1 cache.
+  constexpr std::size_t kDepth = 128;
   constexpr int kVectors = vectorsOf(Rows);
   const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
   alignas(32) float x[Rows][kDepth];
@@ -140,7 +140,7 @@ void bf16Tile(const bf16* a, std::size_t stride, const bf16* panel, std::size_t 
               [&](int v)
                   __attribute__((always_inline)) { return _mm256_castsi256_ps(widen(load(codes + v * 32))); },
               [&](int row) __attribute__((always_inline)) { return _mm256_broadcast_ss(x[row] + at); },
-              [](__m256 & sum, __m256 w, __m256 factor) __attribute__((always_inline)) {
+              [](auto& sum, __m256 w, __m256 factor) __attribute__((always_inline)) {
                 sum = _mm256_fmadd_ps(factor, w, sum);
                 settle(sum);
               });
