@@ -10,6 +10,7 @@
 #include "core/bf16.h"
 #include "core/half.h"
 #include "core/thread-team.h"
+#include "cpu/matmul/kernels.h"
 #include "cuda/random.h"
 
 using namespace tandem;
@@ -267,6 +268,73 @@ TEST("matmul: integer classes agree bit for bit between instruction sets but for
     for (const Isa isa : availableIsas()) {
       const auto y = multiply(isa, team, x, p, *packed);
       test::isTrue(std::memcmp(expected.data(), y.data(), y.size() * sizeof(float)) == 0, isaName(isa));
+    }
+  }
+}
+
+// int8 weights of 1 and -1 are codes of 255 and 1; all but one int4 weight of a group are 15. Of as many
+// products of one sign, sums in too few bits overflow.
+TEST("matmul: sums of the greatest codes are exact") {
+  ThreadTeam team(1);
+  const std::int64_t inputs = 2 * cpu::kGroup, outputs = 70;
+  const auto sign = [](std::int64_t pattern, std::int64_t k) {
+    return pattern % 3 == 0 ? 1.0f : pattern % 3 == 1 ? -1.0f : k % 2 == 0 ? 1.0f : -1.0f;
+  };
+  for (const WeightClass weightClass : {WeightClass::int8, WeightClass::int4}) {
+    std::vector<float> w(outputs * inputs);
+    for (std::int64_t n = 0; n < outputs; ++n) {
+      for (std::int64_t k = 0; k < inputs; ++k) {
+        const bool least = weightClass == WeightClass::int4 && k % cpu::kGroup == cpu::kGroup - 1;
+        const float most = weightClass == WeightClass::int4 ? 7 : 1;
+        // The codes of int4 take the sign of the greatest weight: those of a row of -7 and 8 are 15 too.
+        const std::int64_t pattern = weightClass == WeightClass::int4 ? n % 2 : n;
+        w[n * inputs + k] = sign(pattern, k) * (least ? -8 : most);
+      }
+    }
+    const CheckpointMatrix matrix = matrixOf(w, outputs, inputs);
+    const auto packed = cpu::packWeight(std::span(&matrix, 1), WeightLayout::stacked, weightClass, team);
+    for (std::int64_t rows = 1; rows <= 6; ++rows) {
+      std::vector<float> x(rows * inputs);
+      for (std::int64_t i = 0; i < rows * inputs; ++i) x[i] = sign(i / inputs, i % inputs);
+      for (const Isa isa : availableIsas()) {
+        const auto y = multiply(isa, team, x, {rows, inputs, outputs}, *packed);
+        for (std::int64_t i = 0; i < rows * outputs; ++i) {
+          const float* a = x.data() + i / outputs * inputs;
+          const float* b = w.data() + i % outputs * inputs;
+          test::near(y[i], dot(a, b, inputs), 1e-6 * magnitude(a, b, inputs), isaName(isa));
+        }
+      }
+    }
+  }
+}
+
+TEST("matmul: activations get the same codes from every instruction set") {
+  auto x = randomFloats(3 * cpu::kGroup, 33);
+  // Halfway between two of bf16, below and above; the last value that is finite there; and what is no number.
+  const std::array special{1.00390625f, 1.01171875f, -1.00390625f, 3.4e38f, INFINITY,
+                           -INFINITY,   NAN,         0.0f,         -0.0f};
+  std::copy(special.begin(), special.end(), x.begin() + 2 * cpu::kGroup);
+  x[cpu::kGroup + 5] = NAN;
+  for (const Isa isa : availableIsas()) {
+    const cpu::Kernels& kernels = cpu::kernelsOf(isa);
+    for (const std::size_t count : {1, 7, 8, 15, 16, 17, 300, 3 * cpu::kGroup}) {
+      std::vector<bf16> rounded(count + 1, 7), expected(count + 1, 7);
+      kernels.roundRow(x.data() + x.size() - count, count, rounded.data());
+      cpu::kPortableKernels.roundRow(x.data() + x.size() - count, count, expected.data());
+      test::isTrue(rounded == expected, std::string(isaName(isa)) + ": rounds to bf16");
+    }
+    for (const std::size_t first : {0, cpu::kGroup, 2 * cpu::kGroup}) {
+      for (const std::size_t count : {1, 31, 64, 127, cpu::kGroup}) {
+        std::array<std::int8_t, cpu::kGroup> codes{}, expected{};
+        codes.fill(1);
+        std::int32_t sum = 0, expectedSum = 0;
+        const float scale = kernels.quantizeGroup(x.data() + first, count, codes.data(), &sum);
+        const float expectedScale =
+            cpu::kPortableKernels.quantizeGroup(x.data() + first, count, expected.data(), &expectedSum);
+        test::isTrue(
+            std::memcmp(&scale, &expectedScale, sizeof scale) == 0 && codes == expected && sum == expectedSum,
+            std::string(isaName(isa)) + ": quantizes " + std::to_string(count));
+      }
     }
   }
 }

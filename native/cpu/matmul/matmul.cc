@@ -39,8 +39,9 @@ const Kernels& kernelsOf(Isa isa) {
       return kAmxKernels;
     case Isa::avx512:
       return kAvx512Kernels;
-    case Isa::avx512Vnni:
     case Isa::avxVnni:
+      return kAvxVnniKernels;
+    case Isa::avx512Vnni:
     case Isa::avx2:
       return kAvx2Kernels;
     case Isa::portable:
