@@ -76,7 +76,8 @@ export function resolveConfig(inputs: ConfigInputs): ResolvedConfig {
       `${labels.get(key) ?? key}: ${outOfRange(optionsByKey.get(key), issue.code) ?? issue.message}`,
     );
   }
-  if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
+  // A value may break several rules of which one thing is said.
+  if (problems.length > 0 || !parsed.success) throw new ConfigError([...new Set(problems)]);
   return { settings: deepFreeze(parsed.data), sources };
 }
 

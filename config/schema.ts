@@ -9,14 +9,16 @@ import { longestTimerMs } from './longest-timer.js';
  * `meta`: `flag` names a flag that differs from its key, `file` marks a path, which is relative to where it was written.
  */
 
+const bytesExpected = 'expected bytes, such as 1073741824, 512MiB or 4GB';
+
 /** Accepts 1073741824, "512MiB", "4GB"; gives bytes. */
 const bytes = z
-  .union([z.number(), z.string()])
+  .union([z.number(), z.string()], bytesExpected)
   .transform((value, context) => {
     if (typeof value === 'number') return value;
     const match = /^\s*(\d+(?:\.\d+)?)\s*(B|K|M|G|KB|MB|GB|KiB|MiB|GiB)?\s*$/i.exec(value);
     if (!match) {
-      context.addIssue({ code: 'custom', message: 'expected bytes, such as 1073741824, 512MiB or 4GB' });
+      context.addIssue({ code: 'custom', message: bytesExpected });
       return z.NEVER;
     }
     const unit = (match[2] ?? 'B').toUpperCase();
@@ -25,6 +27,22 @@ const bytes = z
     return Math.floor(Number(match[1]) * base ** power);
   })
   .pipe(z.int().nonnegative());
+
+/** Compared as it is with what browsers send, so that nothing else would ever let anyone in. */
+const origin = z
+  .string()
+  .refine(
+    isOrigin,
+    'expected an origin as browsers send it, such as https://app.example or http://localhost:3000, or * for any',
+  );
+
+function isOrigin(text: string): boolean {
+  if (text === '*' || text === 'null') return true;
+  if (text.includes('*')) return false;
+  if (/^https?:/i.test(text)) return URL.canParse(text) && new URL(text).origin === text;
+  // Of apps and extensions.
+  return /^[a-z][a-z\d+.-]*:\/\/[^\s/]+$/.test(text);
+}
 
 export const ModelSettings = z.strictObject({
   path: z
@@ -182,7 +200,9 @@ export const EngineSettings = z.strictObject({
     .int()
     .min(32)
     .optional()
-    .describe("longest prompt and output together; the model's if absent"),
+    .describe(
+      "longest prompt and output together; the model's if absent, and never more than that but under --kv pack",
+    ),
   cores: z.int().min(1).max(1024).optional().describe('cores of the processor to compute on; all if absent'),
   isa: z
     .enum(['amx', 'avx512', 'avx512-vnni', 'avx-vnni', 'avx2', 'portable'])
@@ -254,9 +274,9 @@ export const ServerSettings = z.strictObject({
     .default(40_000_000)
     .describe('pixels of an image, width times height, before it is resized'),
   corsOrigin: z
-    .array(z.string())
+    .array(origin)
     .default([])
-    .describe('origins that browsers may call from; none: CORS is off'),
+    .describe('origins that browsers may call from, as https://app.example, or * for any; none: CORS is off'),
   store: z.boolean().default(true).describe('keep responses, so that others can continue them by id'),
   storeFile: z
     .string()

@@ -53,10 +53,10 @@ async function listen(settings: Settings, logger: pino.Logger): Promise<RunningS
     if (code === 'EADDRINUSE') {
       throw new CommandError(`port ${port} on ${host} is in use; choose another with --port, or 0 for any`);
     }
-    if ((code === 'EACCES' && syscall === 'listen') || code === 'EADDRNOTAVAIL') {
+    if (syscall === 'listen' || syscall === 'getaddrinfo') {
       throw new CommandError(`cannot listen on ${host}:${port} (${code}); choose another --host or --port`);
     }
-    if (syscall === 'open') {
+    if (syscall === 'open' || syscall === 'read') {
       throw new CommandError(`--api-key-file ${settings.server.apiKeyFile} cannot be read (${code})`);
     }
     if (error instanceof ApiError) throw new CommandError(error.message);

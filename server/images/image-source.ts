@@ -34,6 +34,9 @@ function beginsWith(bytes: Uint8Array, at: number, magic: string): boolean {
     .startsWith(magic);
 }
 
+/** What many clients call JPEG. */
+const usualMistake = 'image/jpg';
+
 /** Longest type of a data: URL, with its parameters. */
 const maxHeadChars = 256;
 
@@ -48,13 +51,14 @@ export function imageSource({ url, detail, param }: ImageReference): ImageSource
       'unsupported_image_url',
     );
   }
-  const [, type = '', encoding = ''] = /^data:([^;,]*)(?:;[^,;]*=[^,;]*)*(;base64)?$/i.exec(head) ?? [];
-  if (!Object.hasOwn(imageTypes, type.toLowerCase())) {
+  const [, type = '', encoding = ''] = /^data:([^;,]*)(?:;[^,;]*=[^,;]*)*(; *base64)?$/i.exec(head) ?? [];
+  if (!Object.hasOwn(imageTypes, type.toLowerCase()) && type.toLowerCase() !== usualMistake) {
     const names = Object.keys(imageTypes).join(', ');
     throw broken(param, `is of type '${type.slice(0, 64)}'; there are ${names}`);
   }
   if (encoding === '') throw broken(param, 'is not in base64');
-  const data = url.slice(head.length + 1);
+  // Many write base64 in lines, as mails have it. URLs of data allow that (WHATWG's "forgiving-base64 decode").
+  const data = url.slice(head.length + 1).replace(/[\t\n\f\r ]+/g, '');
   const bytes = Buffer.from(data, 'base64');
   // What is no base64 is left out of the bytes.
   const padding = data.endsWith('==') ? 2 : data.endsWith('=') ? 1 : 0;

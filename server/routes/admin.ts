@@ -51,7 +51,7 @@ export function adminRouter(service: Service, adminKey: string, isNowhere: Reque
   router.post('/v1/admin/log-level', ...jsonBody(bodyLimit), (request, response) => {
     const { level } = parseBody(LogLevelBody, request.body as Buffer);
     logger.level = level;
-    logger.warn({ level }, 'the log level was changed by /v1/admin/log-level');
+    logger.warn({ logLevel: level }, 'the log level was changed by /v1/admin/log-level');
     response.json({ level });
   });
   // Not to be asked for an API key, which opens nothing here.

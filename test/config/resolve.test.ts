@@ -114,6 +114,30 @@ describe('mistakes', () => {
     expect(problems(file({ server: { port: '80' } }))[0]).toContain('server.port in tandem.config.json');
   });
 
+  it('refuses an origin that no browser sends', () => {
+    const given = (origin: string) => ({ flags: { 'server.corsOrigin': [origin] } });
+    for (const origin of ['https://a.example', 'http://localhost:3000', 'tauri://localhost', 'null', '*']) {
+      expect(resolve(given(origin)).settings.server.corsOrigin).toEqual([origin]);
+    }
+    for (const origin of ['https://a.example/', 'a.example', 'https://A.example', 'https://a.example:443']) {
+      expect(problems(given(origin))).toEqual([
+        expect.stringMatching(/^--cors-origin: expected an origin as browsers send it/),
+      ]);
+    }
+    expect(problems(given('https://*.example'))).toHaveLength(1);
+  });
+
+  it('says once what a value is to be', () => {
+    const file = (section: string, fields: object) =>
+      problems({ file: { path: '/etc/t.json', content: { [section]: fields } } });
+    expect(file('engine', { kvMemory: true })).toEqual([
+      'engine.kvMemory in t.json: expected bytes, such as 1073741824, 512MiB or 4GB',
+    ]);
+    expect(file('server', { gracePeriodMs: 1e30 })).toEqual([
+      'server.gracePeriodMs in t.json: must be 0 to 2147483647',
+    ]);
+  });
+
   it('names unknown keys, sections and variables and the nearest valid one', () => {
     expect(problems(file({ engine: { maxSequencs: 1 } }))[0]).toContain('did you mean engine.maxSequences?');
     expect(problems(file({ sever: {} }))[0]).toContain('did you mean server?');

@@ -53,7 +53,8 @@ describe('docs/api.md', () => {
   });
 
   it('lists every metric', async () => {
-    const stats = { ...idleStats, kvPages: [{ high: 0, all: 0 }] };
+    const images = { encoded: 0, reused: 0, encodeSeconds: 0, heldBytes: 0 };
+    const stats = { ...idleStats, kvPages: [{ high: 0, all: 0 }], images };
     const text = await new Metrics().text(stats);
     const names = [...text.matchAll(/^# TYPE tandem:(\w+)/gm)].map(([, name]) => name!);
     expect(names.length).toBeGreaterThan(20);

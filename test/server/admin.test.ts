@@ -97,6 +97,9 @@ describe('/v1/admin', () => {
         });
       await post('/v1/completions', { prompt: 'before the change', max_tokens: 1 });
       expect((await post('/v1/admin/log-level', { level: 'info' })).status).toBe(200);
+      const [change] = await child.until('stderr', /\{[^\n]*the log level was changed[^\n]*\}/);
+      // What reads logs by their level finds this line's own, not the one asked for.
+      expect(JSON.parse(change)).toMatchObject({ level: 40, logLevel: 'info' });
       const secret = 'nobody else should read this';
       await post('/v1/completions', { prompt: secret, max_tokens: 4 }, { 'x-request-id': 'mine' });
       const [line] = await child.until('stderr', /\{[^\n]*"id":"mine"[^\n]*\}/);

@@ -101,6 +101,22 @@ describe('tandem serve', () => {
     other.close();
   });
 
+  it('says that an address is none of this machine', async () => {
+    for (const host of ['999.1.1.1', '127.0.0.1:80']) {
+      const server = serve('--port', '0', '--host', host);
+      expect(await server.exit).toBe(1);
+      expect(server.stderr).toMatch(
+        /^tandem: cannot listen on .*:0 \(\w+\); choose another --host or --port\n$/,
+      );
+    }
+  });
+
+  it('says that a folder is no file of keys', async () => {
+    const server = serve('--port', '0', '--api-key-file', '/');
+    expect(await server.exit).toBe(1);
+    expect(server.stderr).toBe('tandem: --api-key-file / cannot be read (EISDIR)\n');
+  });
+
   it('says that the file for responses cannot be used', async () => {
     const server = serve('--port', '0', '--store-file', '/dev/null/responses.db');
     expect(await server.exit).toBe(1);
