@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "cpu/attention/attention-avx2.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/lanes-avx2.h"
 #include "cpu/attention/page-bounds.inl"
@@ -150,7 +151,9 @@ void addAllValues(const QueryTile& tile, const bf16* values, const float* probab
     addValues<R, 2>(tile, values, probabilities, factors, offsets, first, channel, next);
 }
 
-void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
+}  // namespace
+
+void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(32) float q[kTileQueries * kMaxHeadDim];
   alignas(32) float scores[kTileQueries * kPageTokens];
   float factors[kTileQueries], offsets[kTileQueries];
@@ -174,7 +177,7 @@ void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
 
 // 16 codes at a time: s8 to s32 to float32, whose upper half is the bf16, exact since a code has at most 7
 // bits.
-void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
+void expandCodesAvx2(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
   const auto expand = [](const std::int8_t* source) {
     const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source)));
     return _mm256_srli_epi32(_mm256_castps_si256(_mm256_cvtepi32_ps(wide)), 16);
@@ -187,6 +190,8 @@ void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count, Prefetc
     }
   }
 }
+
+namespace {
 
 // 16 words at a time: a code's bf16 is looked up byte by byte.
 template <int Bits>
@@ -221,12 +226,14 @@ void unpackVectors(const std::byte* codes, int headDim, int columns, bf16* out, 
   }
 }
 
-void unpackCodes(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
+}  // namespace
+
+void unpackCodesAvx2(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
   if (bits == 4) return unpackVectors<4>(codes, headDim, columns, out, next);
   unpackVectors<2>(codes, headDim, columns, out, next);
 }
 
-void foldQueries(const QueryFold& fold) {
+void foldQueriesAvx2(const QueryFold& fold) {
   for (int query = 0; query < fold.queries; ++query) {
     const bf16* q = fold.q + static_cast<std::size_t>(query) * fold.stride;
     bf16* folded = fold.folded + static_cast<std::size_t>(query) * fold.stride;
@@ -245,13 +252,11 @@ void foldQueries(const QueryFold& fold) {
   }
 }
 
-}  // namespace
-
-const AttentionKernels kAvx2Attention = {.attendPage = attendPage,
+const AttentionKernels kAvx2Attention = {.attendPage = attendPageAvx2,
                                          .boundPage = boundPage,
                                          .scorePage = scorePageAvx2,
-                                         .expandCodes = expandCodes,
-                                         .unpackCodes = unpackCodes,
-                                         .foldQueries = foldQueries};
+                                         .expandCodes = expandCodesAvx2,
+                                         .unpackCodes = unpackCodesAvx2,
+                                         .foldQueries = foldQueriesAvx2};
 
 }  // namespace tandem::cpu

@@ -1,0 +1,18 @@
+#pragma once
+
+// What the attention of AVX2 and that of AVX-VNNI have in common.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu/attention/kernels.h"
+
+namespace tandem::cpu {
+
+void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next);
+
+void expandCodesAvx2(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next);
+void unpackCodesAvx2(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next);
+void foldQueriesAvx2(const QueryFold& fold);
+
+}  // namespace tandem::cpu

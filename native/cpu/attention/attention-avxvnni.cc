@@ -1,0 +1,15 @@
+#include "cpu/attention/attention-avx2.h"
+#include "cpu/attention/kernels.h"
+#include "cpu/attention/page-bounds.inl"
+#include "cpu/attention/page-scores-avx2.h"
+
+namespace tandem::cpu {
+
+const AttentionKernels kAvxVnniAttention = {.attendPage = attendPageAvx2,
+                                            .boundPage = boundPage,
+                                            .scorePage = scorePageAvx2,
+                                            .expandCodes = expandCodesAvx2,
+                                            .unpackCodes = unpackCodesAvx2,
+                                            .foldQueries = foldQueriesAvx2};
+
+}  // namespace tandem::cpu
