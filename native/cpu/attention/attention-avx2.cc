@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "cpu/attention/attention-avx2.h"
+#include "cpu/attention/int8-attention-avx2.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/lanes-avx2.h"
 #include "cpu/attention/page-bounds.inl"
@@ -175,22 +176,6 @@ void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next)
   if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, offsets, query, next);
 }
 
-// 16 codes at a time: s8 to s32 to float32, whose upper half is the bf16, exact since a code has at most 7
-// bits.
-void expandCodesAvx2(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
-  const auto expand = [](const std::int8_t* source) {
-    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source)));
-    return _mm256_srli_epi32(_mm256_castps_si256(_mm256_cvtepi32_ps(wide)), 16);
-  };
-  for (std::size_t i = 0; i < count; i += 128) {
-    next.step<1>();
-    for (std::size_t j = i; j < i + 128; j += 16) {
-      const __m256i packed = _mm256_packus_epi32(expand(codes + j), expand(codes + j + 8));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + j), _mm256_permute4x64_epi64(packed, 0xd8));
-    }
-  }
-}
-
 namespace {
 
 // 16 words at a time: a code's bf16 is looked up byte by byte.
@@ -255,7 +240,8 @@ void foldQueriesAvx2(const QueryFold& fold) {
 const AttentionKernels kAvx2Attention = {.attendPage = attendPageAvx2,
                                          .boundPage = boundPage,
                                          .scorePage = scorePageAvx2,
-                                         .expandCodes = expandCodesAvx2,
+                                         .quantizeQueries = quantizeQueriesAvx2,
+                                         .attendCodes = {nullptr, attendInt8Avx2, nullptr, nullptr},
                                          .unpackCodes = unpackCodesAvx2,
                                          .foldQueries = foldQueriesAvx2};
 

@@ -10,8 +10,8 @@
 namespace tandem::cpu {
 
 void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next);
+void quantizeQueriesAvx2(const QueryNumbers& queries);
 
-void expandCodesAvx2(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next);
 void unpackCodesAvx2(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next);
 void foldQueriesAvx2(const QueryFold& fold);
 

@@ -1,4 +1,5 @@
 #include "cpu/attention/attention-avx2.h"
+#include "cpu/attention/int8-attention-avx2.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/page-bounds.inl"
 #include "cpu/attention/page-scores-avx2.h"
@@ -8,7 +9,8 @@ namespace tandem::cpu {
 const AttentionKernels kAvxVnniAttention = {.attendPage = attendPageAvx2,
                                             .boundPage = boundPage,
                                             .scorePage = scorePageAvx2,
-                                            .expandCodes = expandCodesAvx2,
+                                            .quantizeQueries = quantizeQueriesAvx2,
+                                            .attendCodes = {nullptr, attendInt8AvxVnni, nullptr, nullptr},
                                             .unpackCodes = unpackCodesAvx2,
                                             .foldQueries = foldQueriesAvx2};
 
