@@ -4,7 +4,10 @@ namespace tandem::cpu {
 namespace {
 
 [[gnu::always_inline]] inline __m256i multiplyAdd(__m256i sums, __m256i a, __m256i b) {
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+  sums = _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+  // GCC would otherwise add products up in another order, to which registers do not suffice.
+  asm("" : "+x"(sums));
+  return sums;
 }
 
 }  // namespace
