@@ -33,6 +33,16 @@ constexpr int kVectorCodes = 16;
 // Enough that a sum need not wait for its last product, where there are registers for it.
 constexpr int chainsOf(int sums) { return sums >= 8 ? 1 : 8 / sums; }
 
+// As many lines of the next page as V vectors of codes fill, of which four pairs follow each other.
+template <int V, int Pair>
+[[gnu::always_inline]] inline void fetchBeside(Prefetch& next) {
+  if constexpr (V >= 4) {
+    next.step<V / 4>();
+  } else if constexpr (Pair % (4 / V) == 0) {
+    next.step<1>();
+  }
+}
+
 // q kt of R queries and V vectors of 8 tokens, one channel pair after the other.
 template <int R, int V, class Code>
 void scoreQueries(const QueryTile& tile, const Code* keys, int first, int token, std::int32_t* scores,
@@ -43,8 +53,8 @@ void scoreQueries(const QueryTile& tile, const Code* keys, int first, int token,
   const std::int16_t* q = tile.numbers + first * kNumbersStride;
   keys += 2 * token;
   for (int channel = 0; channel < tile.headDim; channel += 8, q += 8, keys += 8 * kPageTokens) {
-    next.step<2>();
     unroll<4>([&](auto pair) {
+      fetchBeside<V, pair>(next);
       __m256i k[V];
       unroll<V>([&](auto v) { k[v] = load(keys + pair * 2 * kPageTokens + v * kVectorCodes); });
       unroll<R>([&](auto r) {
@@ -78,8 +88,8 @@ void addValues(const QueryTile& tile, const Code* values, const WholeWeights& we
   const std::int16_t* p = weights.numbers + first * kPageTokens;
   values += 2 * channel;
   for (int token = 0; token < kPageTokens; token += 8, p += 8) {
-    next.step<3>();
     unroll<4>([&](auto pair) {
+      fetchBeside<C, pair>(next);
       __m256i v[C];
       unroll<C>([&](auto c) { v[c] = load(values + c * kVectorCodes); });
       values += 2 * tile.headDim;
@@ -126,6 +136,7 @@ void attend(const QueryTile& tile, const Code* keys, const Code* values, const P
       addValues<r, c>(tile, values, weights, first, vector * 8, next);
     });
   });
+  next.step<4>();  // scales
 }
 
 void writeDown(const std::int8_t* codes, int count, std::int16_t* elements) {
