@@ -1,6 +1,5 @@
 #include <immintrin.h>
 
-#include <algorithm>
 #include <cstddef>
 
 #include "cpu/attention/attention-avx2.h"
@@ -26,30 +25,45 @@ namespace {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
 }
 
-// q kt of R queries: 8 tokens a vector, one channel pair after the other. q [queries][headDim] float32.
-template <int R>
-void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int first, float* scores,
-                  Prefetch& next) {
-  __m256 sums[4 * R];
-  unroll<4 * R>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
-  const float* row = q + static_cast<std::size_t>(first) * tile.headDim;
-  for (int channel = 0; channel < tile.headDim; channel += 2, keys += 2 * kPageTokens) {
-    next.step<2>();
-    __m256 even[R], odd[R];
-    unroll<R>([&](auto r) {
-      even[r] = _mm256_broadcast_ss(row + static_cast<std::size_t>(r) * tile.headDim + channel);
-      odd[r] = _mm256_broadcast_ss(row + static_cast<std::size_t>(r) * tile.headDim + channel + 1);
-    });
-    unroll<4>([&](auto v) {
-      const __m256i pairs = loadPairs(keys + v * 16);
-      const __m256 a = firsts(pairs), b = seconds(pairs);
+// What V vectors of bf16 pairs, two vectors at a time, add to sums of R queries that each have two factors,
+// one for the first of each pair and one for the second.
+template <int R, int V>
+[[gnu::always_inline]] inline void addProducts(__m256 (&sums)[R * V], const bf16* pairs, const float* factors,
+                                               std::size_t queryStride) {
+  unroll<V / 2>([&](auto two) {
+    constexpr int v = 2 * two;
+    const __m256i pairs0 = loadPairs(pairs + v * 16), pairs1 = loadPairs(pairs + v * 16 + 16);
+    const auto add = [&](__m256 x0, __m256 x1, int which) __attribute__((always_inline)) {
       unroll<R>([&](auto r) {
-        sums[r * 4 + v] = _mm256_fmadd_ps(a, even[r], sums[r * 4 + v]);
-        sums[r * 4 + v] = _mm256_fmadd_ps(b, odd[r], sums[r * 4 + v]);
+        const __m256 factor = _mm256_broadcast_ss(factors + r * queryStride + which);
+        sums[r * V + v] = _mm256_fmadd_ps(x0, factor, sums[r * V + v]);
+        sums[r * V + v + 1] = _mm256_fmadd_ps(x1, factor, sums[r * V + v + 1]);
       });
-    });
+    };
+    add(firsts(pairs0), firsts(pairs1), 0);
+    add(seconds(pairs0), seconds(pairs1), 1);
+  });
+}
+
+// q kt of R queries and V vectors of 8 tokens, one channel pair after the other. q [queries][headDim]
+// float32.
+template <int R, int V>
+void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int first, int token,
+                  float* scores, Prefetch& next) {
+  __m256 sums[R * V];
+  unroll<R * V>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
+  const std::size_t row = tile.headDim;
+  q += first * row;
+  keys += 2 * token;
+  for (int channel = 0; channel < tile.headDim; channel += 2, q += 2, keys += 2 * kPageTokens) {
+    next.step<V / 2>();
+    addProducts<R, V>(sums, keys, q, row);
   }
-  unroll<4 * R>([&](auto i) { _mm256_storeu_ps(scores + first * kPageTokens + i * 8, sums[i]); });
+  unroll<R>([&](auto r) {
+    unroll<V>([&](auto v) {
+      _mm256_storeu_ps(scores + (first + r) * kPageTokens + token + v * 8, sums[r * V + v]);
+    });
+  });
 }
 
 // Rounds to bf16 and back, to nearest even.
@@ -62,94 +76,88 @@ void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int f
   return _mm256_blendv_ps(even, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
-// scores become probabilities [kTileQueries][kPageTokens], rounded to bf16; see softmaxPage for AVX-512.
-void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, float* factors, float* offsets) {
-  for (int query = 0; query < tile.queries; ++query) {
+// softmaxPage for R queries from `first` on, of which the steps that wait for each other are taken together.
+template <int R>
+[[gnu::always_inline]] inline void softmaxQueries(const QueryTile& tile, const PageTile& page, int first,
+                                                  float* scores, float* factors, float* offsets) {
+  __m256 tops[4];
+  unroll<4>([&](auto r) { tops[r] = _mm256_set1_ps(kNothingSeen); });
+  unroll<R>([&](auto r) {
+    const int query = first + r;
     float* row = scores + query * kPageTokens;
-    const float before = tile.maximum[query];
-    __m256 s[4];
-    __m256 top = _mm256_set1_ps(kNothingSeen);
     const __m256 keyOffset = _mm256_set1_ps(page.keyOffsets ? page.keyOffsets[query] : 0.0f);
     unroll<4>([&](auto v) {
       __m256 scale = _mm256_set1_ps(tile.scale);
       if (page.keyScales) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(page.keyScales + v * 8));
-      s[v] = _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()),
-                              _mm256_mul_ps(_mm256_add_ps(_mm256_loadu_ps(row + v * 8), keyOffset), scale),
-                              laneMask(page.visible[query] >> (v * 8)));
-      top = _mm256_max_ps(s[v], top);
+      const __m256 score = _mm256_mul_ps(_mm256_add_ps(_mm256_load_ps(row + v * 8), keyOffset), scale);
+      const __m256 seen = _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), score,
+                                           laneMask(page.visible[query] >> (v * 8)));
+      _mm256_store_ps(row + v * 8, seen);
+      tops[r] = _mm256_max_ps(seen, tops[r]);
     });
-    const float highest = std::max(before, reduceMax(top));
-    const __m256 factor = exp2Avx2(_mm256_set1_ps(before - highest));
-    tile.maximum[query] = highest;
-    factors[query] = _mm256_cvtss_f32(factor);
-    unroll<4>([&](auto v) { s[v] = exp2Avx2(_mm256_sub_ps(s[v], _mm256_set1_ps(highest))); });
+  });
+  const __m128 before = _mm_maskload_ps(tile.maximum + first, firstOfFour<R>());
+  const __m128 highest = _mm_max_ps(highestOfFour(tops), before);
+  alignas(16) float highests[4], shrunk[4];
+  _mm_store_ps(highests, highest);
+  _mm_store_ps(shrunk, _mm256_castps256_ps128(exp2Avx2(_mm256_zextps128_ps256(_mm_sub_ps(before, highest)))));
+  _mm_maskstore_ps(tile.maximum + first, firstOfFour<R>(), highest);
+
+  unroll<R>([&](auto r) {
+    const int query = first + r;
+    float* row = scores + query * kPageTokens;
+    const __m256 top = _mm256_set1_ps(highests[r]), factor = _mm256_set1_ps(shrunk[r]);
+    __m256 p[4];
+    unroll<4>([&](auto v) { p[v] = exp2Avx2(_mm256_sub_ps(_mm256_load_ps(row + v * 8), top)); });
     unroll<2>([&](auto half) {
       float* sum = tile.sum + query * kSumLanes + half * 8;
       _mm256_storeu_ps(sum,
-                       _mm256_fmadd_ps(_mm256_loadu_ps(sum), factor, _mm256_add_ps(s[half], s[half + 2])));
+                       _mm256_fmadd_ps(_mm256_loadu_ps(sum), factor, _mm256_add_ps(p[half], p[half + 2])));
     });
+    factors[query] = shrunk[r];
     offsets[query] = 0;
     if (page.valueMiddles) {
       __m256 middle = _mm256_setzero_ps();
       unroll<4>([&](auto v) {
-        middle = _mm256_fmadd_ps(s[v], _mm256_loadu_ps(page.valueMiddles + v * 8), middle);
+        middle = _mm256_fmadd_ps(p[v], _mm256_loadu_ps(page.valueMiddles + v * 8), middle);
       });
       offsets[query] = reduceAdd(middle);
     }
     unroll<4>([&](auto v) {
-      if (page.valueScales) s[v] = _mm256_mul_ps(s[v], _mm256_loadu_ps(page.valueScales + v * 8));
-      _mm256_storeu_ps(row + v * 8, roundToBf16(s[v]));
+      if (page.valueScales) p[v] = _mm256_mul_ps(p[v], _mm256_loadu_ps(page.valueScales + v * 8));
+      _mm256_store_ps(row + v * 8, roundToBf16(p[v]));
     });
-  }
+  });
+}
+
+// scores become probabilities [kTileQueries][kPageTokens], rounded to bf16; see softmaxPage for AVX-512.
+void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, float* factors, float* offsets) {
+  byGroups<4>(tile.queries,
+              [&](auto r, int first) { softmaxQueries<r>(tile, page, first, scores, factors, offsets); });
 }
 
 // out = out * factor + offset + p v for R queries and C vectors of 8 channels, one token pair after the
 // other.
 template <int R, int C>
-void addValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
+void addValues(const QueryTile& tile, const bf16* values, const float* p, const float* factors,
                const float* offsets, int first, int channel, Prefetch& next) {
   __m256 sums[R * C];
-  float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
+  const std::size_t row = tile.headDim;
+  float* out = tile.out + first * row + channel;
   unroll<R>([&](auto r) {
     const __m256 factor = _mm256_set1_ps(factors[first + r]), offset = _mm256_set1_ps(offsets[first + r]);
     unroll<C>([&](auto c) {
-      sums[r * C + c] = _mm256_fmadd_ps(
-          _mm256_loadu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 8), factor, offset);
+      sums[r * C + c] = _mm256_fmadd_ps(_mm256_loadu_ps(out + r * row + c * 8), factor, offset);
     });
   });
-  const bf16* column = values + 2 * channel;
-  for (int t = 0; t < kPageTokens; t += 2, column += 2 * tile.headDim) {
-    next.step<2>();
-    __m256 even[R], odd[R];
-    unroll<R>([&](auto r) {
-      even[r] = _mm256_broadcast_ss(probabilities + (first + r) * kPageTokens + t);
-      odd[r] = _mm256_broadcast_ss(probabilities + (first + r) * kPageTokens + t + 1);
-    });
-    unroll<C>([&](auto c) {
-      const __m256i pairs = loadPairs(column + c * 16);
-      const __m256 a = firsts(pairs), b = seconds(pairs);
-      unroll<R>([&](auto r) {
-        sums[r * C + c] = _mm256_fmadd_ps(a, even[r], sums[r * C + c]);
-        sums[r * C + c] = _mm256_fmadd_ps(b, odd[r], sums[r * C + c]);
-      });
-    });
+  p += first * kPageTokens;
+  values += 2 * channel;
+  for (int token = 0; token < kPageTokens; token += 2, p += 2, values += 2 * row) {
+    next.step<C / 2>();
+    addProducts<R, C>(sums, values, p, kPageTokens);
   }
-  unroll<R>([&](auto r) {
-    unroll<C>([&](auto c) {
-      _mm256_storeu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 8, sums[r * C + c]);
-    });
-  });
-}
-
-template <int R>
-void addAllValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
-                  const float* offsets, int first, Prefetch& next) {
-  int channel = 0;
-  for (; channel + 32 <= tile.headDim; channel += 32) {
-    addValues<R, 4>(tile, values, probabilities, factors, offsets, first, channel, next);
-  }
-  if (channel < tile.headDim)
-    addValues<R, 2>(tile, values, probabilities, factors, offsets, first, channel, next);
+  unroll<R>(
+      [&](auto r) { unroll<C>([&](auto c) { _mm256_storeu_ps(out + r * row + c * 8, sums[r * C + c]); }); });
 }
 
 }  // namespace
@@ -165,15 +173,22 @@ void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next)
       _mm256_storeu_ps(row + channel, widen(source + channel));
     }
   }
-  int query = 0;
-  for (; query + 2 <= tile.queries; query += 2) scoreQueries<2>(tile, page.keys, q, query, scores, next);
-  if (query < tile.queries) scoreQueries<1>(tile, page.keys, q, query, scores, next);
+  // Eight sums a group, beside which all that they need stays in 16 registers: of four queries with two
+  // vectors, so that a vector is widened for four products, and of fewer with more.
+  byGroups<4>(tile.queries, [&](auto r, int first) {
+    constexpr int kVectors = r == 4 ? 2 : 4;
+    for (int token = 0; token < kPageTokens; token += kVectors * 8) {
+      scoreQueries<r, kVectors>(tile, page.keys, q, first, token, scores, next);
+    }
+  });
   softmaxPage(tile, page, scores, factors, offsets);
   if (!tile.out) return;
-  for (query = 0; query + 2 <= tile.queries; query += 2) {
-    addAllValues<2>(tile, page.values, scores, factors, offsets, query, next);
-  }
-  if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, offsets, query, next);
+  byGroups<4>(tile.queries, [&](auto r, int first) {
+    constexpr int kMost = r == 4 ? 1 : r == 2 ? 2 : 4;
+    byGroups<kMost>(tile.headDim / 16, [&](auto c, int column) {
+      addValues<r, 2 * c>(tile, page.values, scores, factors, offsets, first, column * 16, next);
+    });
+  });
 }
 
 namespace {

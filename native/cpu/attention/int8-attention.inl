@@ -132,8 +132,8 @@ void attend(const QueryTile& tile, const Code* keys, const Code* values, const P
   softmaxInt8Avx2(tile, page, scores, weights);
   if (!tile.out) return;
   byGroups<4>(tile.queries, [&](auto r, int first) {
-    byGroups<8 / r>(tile.headDim / 8, [&](auto c, int vector) {
-      addValues<r, c>(tile, values, weights, first, vector * 8, next);
+    byGroups<4 / r>(tile.headDim / 16, [&](auto c, int column) {
+      addValues<r, 2 * c>(tile, values, weights, first, column * 16, next);
     });
   });
   next.step<4>();  // scales

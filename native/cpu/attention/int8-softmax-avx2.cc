@@ -53,15 +53,6 @@ ProbabilityNumbers probabilityNumbers(const float* scales, std::uint32_t visible
   return numbers;
 }
 
-// The highest lane of each of four vectors.
-[[gnu::always_inline]] inline __m128 highestOfFour(const __m256 (&v)[4]) {
-  const __m256 first = _mm256_max_ps(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
-  const __m256 second = _mm256_max_ps(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
-  const __m256 lanes = _mm256_max_ps(_mm256_shuffle_ps(first, second, _MM_SHUFFLE(1, 0, 1, 0)),
-                                     _mm256_shuffle_ps(first, second, _MM_SHUFFLE(3, 2, 3, 2)));
-  return _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
-}
-
 // What maxima become when a page is added whose probabilities are relative to its own highest score `tops`:
 // what was summed so far shrinks by `factors`, what the page adds by `locals`.
 struct SoftmaxRise {
@@ -73,7 +64,7 @@ struct SoftmaxRise {
 template <int R>
 [[gnu::always_inline]] inline SoftmaxRise raiseMaximum(float* maxima, __m128 highestHere) {
   SoftmaxRise rise;
-  const __m128i queries = _mm_setr_epi32(-1, R > 1 ? -1 : 0, R > 2 ? -1 : 0, R > 3 ? -1 : 0);
+  const __m128i queries = firstOfFour<R>();
   const __m128 before = _mm_maskload_ps(maxima, queries);
   const __m128 here = _mm_max_ps(highestHere, _mm_set1_ps(kNothingSeen));
   const __m128 rises = _mm_cmp_ps(here, before, _CMP_GT_OQ);

@@ -33,4 +33,19 @@ namespace tandem::cpu {
       _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes));
 }
 
+// The highest lane of each of four vectors.
+[[gnu::always_inline]] inline __m128 highestOfFour(const __m256 (&v)[4]) {
+  const __m256 first = _mm256_max_ps(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
+  const __m256 second = _mm256_max_ps(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
+  const __m256 lanes = _mm256_max_ps(_mm256_shuffle_ps(first, second, _MM_SHUFFLE(1, 0, 1, 0)),
+                                     _mm256_shuffle_ps(first, second, _MM_SHUFFLE(3, 2, 3, 2)));
+  return _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+}
+
+// Of four lanes of memory the first R.
+template <int R>
+[[gnu::always_inline]] inline __m128i firstOfFour() {
+  return _mm_setr_epi32(-1, R > 1 ? -1 : 0, R > 2 ? -1 : 0, R > 3 ? -1 : 0);
+}
+
 }  // namespace tandem::cpu
