@@ -7,6 +7,7 @@
 #include "cpu/attention/int8-attention-avx2.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/lanes-avx2.h"
+#include "cpu/attention/packed-attention-avx2.h"
 #include "cpu/attention/page-bounds.inl"
 #include "cpu/attention/page-scores-avx2.h"
 #include "cpu/attention/softmax-avx2.h"
@@ -14,17 +15,6 @@
 
 namespace tandem::cpu {
 namespace {
-
-// A vector of bf16 pairs as two of float32: the first of each pair, and the second.
-[[gnu::always_inline]] inline __m256 firsts(__m256i pairs) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-}
-[[gnu::always_inline]] inline __m256 seconds(__m256i pairs) {
-  return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
-}
-[[gnu::always_inline]] inline __m256i loadPairs(const bf16* pairs) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
-}
 
 // q kt of R queries: 8 tokens a vector, one channel pair after the other. q [queries][headDim] float32.
 template <int R>
@@ -176,73 +166,11 @@ void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next)
   if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, offsets, query, next);
 }
 
-namespace {
-
-// 16 words at a time: a code's bf16 is looked up byte by byte.
-template <int Bits>
-void unpackVectors(const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
-  constexpr int kPerWord = 16 / Bits;
-  alignas(16) std::uint8_t lows[16], highs[16];
-  for (int i = 0; i < 16; ++i) {
-    const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, levelOf(Bits, i & ((1 << Bits) - 1))) >> 16;
-    lows[i] = static_cast<std::uint8_t>(bits);
-    highs[i] = static_cast<std::uint8_t>(bits >> 8);
-  }
-  const __m256i low = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(lows)));
-  const __m256i high = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(highs)));
-  const __m256i mask = _mm256_set1_epi16((1 << Bits) - 1);
-  // Looked up as zero, so that a table touches only its own byte of a word.
-  const __m256i noHigh = _mm256_set1_epi16(static_cast<std::int16_t>(0x8000)),
-                noLow = _mm256_set1_epi16(0x80);
-  for (int first = 0; first < headDim; first += kPerWord, codes += 64) {
-    next.step<1>();
-    for (int half = 0; half < 2; ++half) {
-      const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + half * 32));
-      unroll<kPerWord>([&](auto i) {
-        const __m256i code = _mm256_and_si256(_mm256_srli_epi16(words, i * Bits), mask);
-        const __m256i lower = _mm256_shuffle_epi8(low, _mm256_or_si256(code, noHigh));
-        const __m256i upper = _mm256_shuffle_epi8(high, _mm256_or_si256(_mm256_slli_epi16(code, 8), noLow));
-        const int vector = first + i;
-        const int place = columns == 0 ? vector : vector % 16 * columns + vector / 16;
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + place * kPackedVector + half * 16),
-                            _mm256_or_si256(lower, upper));
-      });
-    }
-  }
-}
-
-}  // namespace
-
-void unpackCodesAvx2(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
-  if (bits == 4) return unpackVectors<4>(codes, headDim, columns, out, next);
-  unpackVectors<2>(codes, headDim, columns, out, next);
-}
-
-void foldQueriesAvx2(const QueryFold& fold) {
-  for (int query = 0; query < fold.queries; ++query) {
-    const bf16* q = fold.q + static_cast<std::size_t>(query) * fold.stride;
-    bf16* folded = fold.folded + static_cast<std::size_t>(query) * fold.stride;
-    __m256 offset = _mm256_setzero_ps();
-    for (int channel = 0; channel < fold.headDim; channel += 8) {
-      const __m256 x = widen(q + channel);
-      offset = _mm256_fmadd_ps(x, widen(fold.middles + channel), offset);
-      const __m256i rounded = _mm256_srli_epi32(
-          _mm256_castps_si256(roundToBf16(_mm256_mul_ps(x, widen(fold.steps + channel)))), 16);
-      _mm_storeu_si128(
-          reinterpret_cast<__m128i*>(folded + channel),
-          _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
-    }
-    for (int channel = fold.headDim; channel < fold.stride; ++channel) folded[channel] = 0;
-    fold.offsets[query] = reduceAdd(offset);
-  }
-}
-
-const AttentionKernels kAvx2Attention = {.attendPage = attendPageAvx2,
-                                         .boundPage = boundPage,
-                                         .scorePage = scorePageAvx2,
-                                         .quantizeQueries = quantizeQueriesAvx2,
-                                         .attendCodes = {nullptr, attendInt8Avx2, nullptr, nullptr},
-                                         .unpackCodes = unpackCodesAvx2,
-                                         .foldQueries = foldQueriesAvx2};
+const AttentionKernels kAvx2Attention = {
+    .attendPage = attendPageAvx2,
+    .boundPage = boundPage,
+    .scorePage = scorePageAvx2,
+    .quantizeQueries = quantizeQueriesAvx2,
+    .attendCodes = {nullptr, attendInt8Avx2, attendInt4Avx2, attendInt2Avx2}};
 
 }  // namespace tandem::cpu
