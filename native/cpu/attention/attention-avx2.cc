@@ -6,6 +6,7 @@
 #include "cpu/attention/int8-attention-avx2.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/lanes-avx2.h"
+#include "cpu/attention/packed-attention-avx2.h"
 #include "cpu/attention/page-bounds.inl"
 #include "cpu/attention/page-scores-avx2.h"
 #include "cpu/attention/softmax-avx2.h"
@@ -13,17 +14,6 @@
 
 namespace tandem::cpu {
 namespace {
-
-// A vector of bf16 pairs as two of float32: the first of each pair, and the second.
-[[gnu::always_inline]] inline __m256 firsts(__m256i pairs) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-}
-[[gnu::always_inline]] inline __m256 seconds(__m256i pairs) {
-  return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
-}
-[[gnu::always_inline]] inline __m256i loadPairs(const bf16* pairs) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
-}
 
 // What V vectors of bf16 pairs, two vectors at a time, add to sums of R queries that each have two factors,
 // one for the first of each pair and one for the second.
@@ -76,79 +66,58 @@ void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int f
   return _mm256_blendv_ps(even, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
-// softmaxPage for R queries from `first` on, of which the steps that wait for each other are taken together.
+// For R queries from `first` on, of which the steps that wait for each other are taken together: scores
+// become probabilities, rounded to bf16, and `factors` what the earlier sums are to be multiplied by.
 template <int R>
-[[gnu::always_inline]] inline void softmaxQueries(const QueryTile& tile, const PageTile& page, int first,
-                                                  float* scores, float* factors, float* offsets) {
+[[gnu::always_inline]] inline void softmaxQueries(const QueryTile& tile, const std::uint32_t* visible,
+                                                  int first, float* scores, float* factors) {
   __m256 tops[4];
   unroll<4>([&](auto r) { tops[r] = _mm256_set1_ps(kNothingSeen); });
   unroll<R>([&](auto r) {
-    const int query = first + r;
-    float* row = scores + query * kPageTokens;
-    const __m256 keyOffset = _mm256_set1_ps(page.keyOffsets ? page.keyOffsets[query] : 0.0f);
+    float* row = scores + (first + r) * kPageTokens;
     unroll<4>([&](auto v) {
-      __m256 scale = _mm256_set1_ps(tile.scale);
-      if (page.keyScales) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(page.keyScales + v * 8));
-      const __m256 score = _mm256_mul_ps(_mm256_add_ps(_mm256_load_ps(row + v * 8), keyOffset), scale);
-      const __m256 seen = _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), score,
-                                           laneMask(page.visible[query] >> (v * 8)));
+      const __m256 score = _mm256_mul_ps(_mm256_load_ps(row + v * 8), _mm256_set1_ps(tile.scale));
+      const __m256 seen =
+          _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), score, laneMask(visible[first + r] >> (v * 8)));
       _mm256_store_ps(row + v * 8, seen);
       tops[r] = _mm256_max_ps(seen, tops[r]);
     });
   });
   const __m128 before = _mm_maskload_ps(tile.maximum + first, firstOfFour<R>());
-  const __m128 highest = _mm_max_ps(highestOfFour(tops), before);
+  const __m128 highest = _mm_max_ps(reduceFour(tops, MaxLanes{}), before);
+  const __m256 fall = _mm256_zextps128_ps256(_mm_sub_ps(before, highest));
   alignas(16) float highests[4], shrunk[4];
   _mm_store_ps(highests, highest);
-  _mm_store_ps(shrunk, _mm256_castps256_ps128(exp2Avx2(_mm256_zextps128_ps256(_mm_sub_ps(before, highest)))));
+  _mm_store_ps(shrunk, _mm256_castps256_ps128(exp2Avx2(fall)));
   _mm_maskstore_ps(tile.maximum + first, firstOfFour<R>(), highest);
 
   unroll<R>([&](auto r) {
-    const int query = first + r;
-    float* row = scores + query * kPageTokens;
+    float* row = scores + (first + r) * kPageTokens;
     const __m256 top = _mm256_set1_ps(highests[r]), factor = _mm256_set1_ps(shrunk[r]);
     __m256 p[4];
     unroll<4>([&](auto v) { p[v] = exp2Avx2(_mm256_sub_ps(_mm256_load_ps(row + v * 8), top)); });
     unroll<2>([&](auto half) {
-      float* sum = tile.sum + query * kSumLanes + half * 8;
+      float* sum = tile.sum + (first + r) * kSumLanes + half * 8;
       _mm256_storeu_ps(sum,
                        _mm256_fmadd_ps(_mm256_loadu_ps(sum), factor, _mm256_add_ps(p[half], p[half + 2])));
     });
-    factors[query] = shrunk[r];
-    offsets[query] = 0;
-    if (page.valueMiddles) {
-      __m256 middle = _mm256_setzero_ps();
-      unroll<4>([&](auto v) {
-        middle = _mm256_fmadd_ps(p[v], _mm256_loadu_ps(page.valueMiddles + v * 8), middle);
-      });
-      offsets[query] = reduceAdd(middle);
-    }
-    unroll<4>([&](auto v) {
-      if (page.valueScales) p[v] = _mm256_mul_ps(p[v], _mm256_loadu_ps(page.valueScales + v * 8));
-      _mm256_store_ps(row + v * 8, roundToBf16(p[v]));
-    });
+    factors[first + r] = shrunk[r];
+    unroll<4>([&](auto v) { _mm256_store_ps(row + v * 8, roundToBf16(p[v])); });
   });
 }
 
-// scores become probabilities [kTileQueries][kPageTokens], rounded to bf16; see softmaxPage for AVX-512.
-void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, float* factors, float* offsets) {
-  byGroups<4>(tile.queries,
-              [&](auto r, int first) { softmaxQueries<r>(tile, page, first, scores, factors, offsets); });
-}
-
-// out = out * factor + offset + p v for R queries and C vectors of 8 channels, one token pair after the
+// out = out * factor + p v for R queries and C vectors of 8 channels, one token pair after the
 // other.
 template <int R, int C>
-void addValues(const QueryTile& tile, const bf16* values, const float* p, const float* factors,
-               const float* offsets, int first, int channel, Prefetch& next) {
+void addValues(const QueryTile& tile, const bf16* values, const float* p, const float* factors, int first,
+               int channel, Prefetch& next) {
   __m256 sums[R * C];
   const std::size_t row = tile.headDim;
   float* out = tile.out + first * row + channel;
   unroll<R>([&](auto r) {
-    const __m256 factor = _mm256_set1_ps(factors[first + r]), offset = _mm256_set1_ps(offsets[first + r]);
-    unroll<C>([&](auto c) {
-      sums[r * C + c] = _mm256_fmadd_ps(_mm256_loadu_ps(out + r * row + c * 8), factor, offset);
-    });
+    const __m256 factor = _mm256_set1_ps(factors[first + r]);
+    unroll<C>(
+        [&](auto c) { sums[r * C + c] = _mm256_mul_ps(_mm256_loadu_ps(out + r * row + c * 8), factor); });
   });
   p += first * kPageTokens;
   values += 2 * channel;
@@ -165,7 +134,7 @@ void addValues(const QueryTile& tile, const bf16* values, const float* p, const 
 void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(32) float q[kTileQueries * kMaxHeadDim];
   alignas(32) float scores[kTileQueries * kPageTokens];
-  float factors[kTileQueries], offsets[kTileQueries];
+  float factors[kTileQueries];
   for (int query = 0; query < tile.queries; ++query) {
     const bf16* source = tile.q + static_cast<std::size_t>(query) * tile.stride;
     float* row = q + query * tile.headDim;
@@ -181,83 +150,22 @@ void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next)
       scoreQueries<r, kVectors>(tile, page.keys, q, first, token, scores, next);
     }
   });
-  softmaxPage(tile, page, scores, factors, offsets);
+  byGroups<4>(tile.queries,
+              [&](auto r, int first) { softmaxQueries<r>(tile, page.visible, first, scores, factors); });
   if (!tile.out) return;
   byGroups<4>(tile.queries, [&](auto r, int first) {
     constexpr int kMost = r == 4 ? 1 : r == 2 ? 2 : 4;
     byGroups<kMost>(tile.headDim / 16, [&](auto c, int column) {
-      addValues<r, 2 * c>(tile, page.values, scores, factors, offsets, first, column * 16, next);
+      addValues<r, 2 * c>(tile, page.values, scores, factors, first, column * 16, next);
     });
   });
 }
 
-namespace {
-
-// 16 words at a time: a code's bf16 is looked up byte by byte.
-template <int Bits>
-void unpackVectors(const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
-  constexpr int kPerWord = 16 / Bits;
-  alignas(16) std::uint8_t lows[16], highs[16];
-  for (int i = 0; i < 16; ++i) {
-    const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, levelOf(Bits, i & ((1 << Bits) - 1))) >> 16;
-    lows[i] = static_cast<std::uint8_t>(bits);
-    highs[i] = static_cast<std::uint8_t>(bits >> 8);
-  }
-  const __m256i low = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(lows)));
-  const __m256i high = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(highs)));
-  const __m256i mask = _mm256_set1_epi16((1 << Bits) - 1);
-  // Looked up as zero, so that a table touches only its own byte of a word.
-  const __m256i noHigh = _mm256_set1_epi16(static_cast<std::int16_t>(0x8000)),
-                noLow = _mm256_set1_epi16(0x80);
-  for (int first = 0; first < headDim; first += kPerWord, codes += 64) {
-    next.step<1>();
-    for (int half = 0; half < 2; ++half) {
-      const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + half * 32));
-      unroll<kPerWord>([&](auto i) {
-        const __m256i code = _mm256_and_si256(_mm256_srli_epi16(words, i * Bits), mask);
-        const __m256i lower = _mm256_shuffle_epi8(low, _mm256_or_si256(code, noHigh));
-        const __m256i upper = _mm256_shuffle_epi8(high, _mm256_or_si256(_mm256_slli_epi16(code, 8), noLow));
-        const int vector = first + i;
-        const int place = columns == 0 ? vector : vector % 16 * columns + vector / 16;
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + place * kPackedVector + half * 16),
-                            _mm256_or_si256(lower, upper));
-      });
-    }
-  }
-}
-
-}  // namespace
-
-void unpackCodesAvx2(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
-  if (bits == 4) return unpackVectors<4>(codes, headDim, columns, out, next);
-  unpackVectors<2>(codes, headDim, columns, out, next);
-}
-
-void foldQueriesAvx2(const QueryFold& fold) {
-  for (int query = 0; query < fold.queries; ++query) {
-    const bf16* q = fold.q + static_cast<std::size_t>(query) * fold.stride;
-    bf16* folded = fold.folded + static_cast<std::size_t>(query) * fold.stride;
-    __m256 offset = _mm256_setzero_ps();
-    for (int channel = 0; channel < fold.headDim; channel += 8) {
-      const __m256 x = widen(q + channel);
-      offset = _mm256_fmadd_ps(x, widen(fold.middles + channel), offset);
-      const __m256i rounded = _mm256_srli_epi32(
-          _mm256_castps_si256(roundToBf16(_mm256_mul_ps(x, widen(fold.steps + channel)))), 16);
-      _mm_storeu_si128(
-          reinterpret_cast<__m128i*>(folded + channel),
-          _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
-    }
-    for (int channel = fold.headDim; channel < fold.stride; ++channel) folded[channel] = 0;
-    fold.offsets[query] = reduceAdd(offset);
-  }
-}
-
-const AttentionKernels kAvx2Attention = {.attendPage = attendPageAvx2,
-                                         .boundPage = boundPage,
-                                         .scorePage = scorePageAvx2,
-                                         .quantizeQueries = quantizeQueriesAvx2,
-                                         .attendCodes = {nullptr, attendInt8Avx2, nullptr, nullptr},
-                                         .unpackCodes = unpackCodesAvx2,
-                                         .foldQueries = foldQueriesAvx2};
+const AttentionKernels kAvx2Attention = {
+    .attendPage = attendPageAvx2,
+    .boundPage = boundPage,
+    .scorePage = scorePageAvx2,
+    .quantizeQueries = quantizeQueriesAvx2,
+    .attendCodes = {nullptr, attendInt8Avx2, attendInt4Avx2, attendInt2Avx2}};
 
 }  // namespace tandem::cpu

@@ -53,31 +53,6 @@ ProbabilityNumbers probabilityNumbers(const float* scales, std::uint32_t visible
   return numbers;
 }
 
-// What maxima become when a page is added whose probabilities are relative to its own highest score `tops`:
-// what was summed so far shrinks by `factors`, what the page adds by `locals`.
-struct SoftmaxRise {
-  alignas(16) float tops[4], factors[4], locals[4];
-};
-
-// For R of four queries. One of the highest score here and the one before is the new maximum, and what
-// belongs to the other shrinks.
-template <int R>
-[[gnu::always_inline]] inline SoftmaxRise raiseMaximum(float* maxima, __m128 highestHere) {
-  SoftmaxRise rise;
-  const __m128i queries = firstOfFour<R>();
-  const __m128 before = _mm_maskload_ps(maxima, queries);
-  const __m128 here = _mm_max_ps(highestHere, _mm_set1_ps(kNothingSeen));
-  const __m128 rises = _mm_cmp_ps(here, before, _CMP_GT_OQ);
-  const __m128 highest = _mm_blendv_ps(before, here, rises), lower = _mm_blendv_ps(here, before, rises);
-  const __m128 shrunk = _mm256_castps256_ps128(exp2Avx2(_mm256_zextps128_ps256(_mm_sub_ps(lower, highest))));
-  const __m128 one = _mm_set1_ps(1);
-  _mm_store_ps(rise.tops, here);
-  _mm_store_ps(rise.factors, _mm_blendv_ps(one, shrunk, rises));
-  _mm_store_ps(rise.locals, _mm_blendv_ps(shrunk, one, rises));
-  _mm_maskstore_ps(maxima, queries, highest);
-  return rise;
-}
-
 // For R queries from `first` on, of which the steps that wait for each other are taken together.
 template <int R>
 [[gnu::always_inline]] inline void softmaxQueries(const QueryTile& tile, const PageCodes& page,
@@ -100,7 +75,7 @@ template <int R>
       tops[r] = v == 0 ? seen : _mm256_max_ps(tops[r], seen);
     });
   });
-  const SoftmaxRise rise = raiseMaximum<R>(tile.maximum + first, highestOfFour(tops));
+  const SoftmaxRise rise = raiseMaximum<R>(tile.maximum + first, reduceFour(tops, MaxLanes{}));
 
   unroll<R>([&](auto r) {
     const int query = first + r;

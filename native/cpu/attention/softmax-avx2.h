@@ -6,6 +6,9 @@
 
 #include <cstdint>
 
+#include "cpu/attention/kernels.h"
+#include "cpu/attention/lanes-avx2.h"
+
 namespace tandem::cpu {
 
 // As exp2Avx512: minimax of degree 6, 0 below 2^-126, NaN stays NaN.
@@ -33,19 +36,29 @@ namespace tandem::cpu {
       _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes));
 }
 
-// The highest lane of each of four vectors.
-[[gnu::always_inline]] inline __m128 highestOfFour(const __m256 (&v)[4]) {
-  const __m256 first = _mm256_max_ps(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
-  const __m256 second = _mm256_max_ps(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
-  const __m256 lanes = _mm256_max_ps(_mm256_shuffle_ps(first, second, _MM_SHUFFLE(1, 0, 1, 0)),
-                                     _mm256_shuffle_ps(first, second, _MM_SHUFFLE(3, 2, 3, 2)));
-  return _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
-}
+// What maxima become when a page is added whose probabilities are relative to its own highest score `tops`:
+// what was summed so far shrinks by `factors`, what the page adds by `locals`.
+struct SoftmaxRise {
+  alignas(16) float tops[4], factors[4], locals[4];
+};
 
-// Of four lanes of memory the first R.
+// For R of four queries. One of the highest score here and the one before is the new maximum, and what
+// belongs to the other shrinks.
 template <int R>
-[[gnu::always_inline]] inline __m128i firstOfFour() {
-  return _mm_setr_epi32(-1, R > 1 ? -1 : 0, R > 2 ? -1 : 0, R > 3 ? -1 : 0);
+[[gnu::always_inline]] inline SoftmaxRise raiseMaximum(float* maxima, __m128 highestHere) {
+  SoftmaxRise rise;
+  const __m128i queries = firstOfFour<R>();
+  const __m128 before = _mm_maskload_ps(maxima, queries);
+  const __m128 here = _mm_max_ps(highestHere, _mm_set1_ps(kNothingSeen));
+  const __m128 rises = _mm_cmp_ps(here, before, _CMP_GT_OQ);
+  const __m128 highest = _mm_blendv_ps(before, here, rises), lower = _mm_blendv_ps(here, before, rises);
+  const __m128 shrunk = _mm256_castps256_ps128(exp2Avx2(_mm256_zextps128_ps256(_mm_sub_ps(lower, highest))));
+  const __m128 one = _mm_set1_ps(1);
+  _mm_store_ps(rise.tops, here);
+  _mm_store_ps(rise.factors, _mm_blendv_ps(one, shrunk, rises));
+  _mm_store_ps(rise.locals, _mm_blendv_ps(shrunk, one, rises));
+  _mm_maskstore_ps(maxima, queries, highest);
+  return rise;
 }
 
 }  // namespace tandem::cpu
