@@ -16,12 +16,10 @@ namespace {
 // Codes of a vector: 8 pairs.
 constexpr int kVectorCodes = 16;
 
-// As int16, from a page or where they were written down.
-[[gnu::always_inline]] inline __m256i load(const std::int8_t* codes) {
+// A vector of codes as int16. Writing them down so for the other tiles of a block does not pay: four queries
+// share what is widened once, and twice the bytes would be loaded.
+[[gnu::always_inline]] inline __m256i widen(const std::byte* codes) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-}
-[[gnu::always_inline]] inline __m256i load(const std::int16_t* codes) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
 }
 
 [[gnu::always_inline]] inline __m256i broadcastPair(const std::int16_t* numbers) {
@@ -44,8 +42,8 @@ template <int V, int Pair>
 }
 
 // q kt of R queries and V vectors of 8 tokens, one channel pair after the other.
-template <int R, int V, class Code>
-void scoreQueries(const QueryTile& tile, const Code* keys, int first, int token, std::int32_t* scores,
+template <int R, int V>
+void scoreQueries(const QueryTile& tile, const std::byte* keys, int first, int token, std::int32_t* scores,
                   Prefetch& next) {
   constexpr int kSums = R * V, kChains = chainsOf(kSums);
   __m256i sums[kChains * kSums];
@@ -56,7 +54,7 @@ void scoreQueries(const QueryTile& tile, const Code* keys, int first, int token,
     unroll<4>([&](auto pair) {
       fetchBeside<V, pair>(next);
       __m256i k[V];
-      unroll<V>([&](auto v) { k[v] = load(keys + pair * 2 * kPageTokens + v * kVectorCodes); });
+      unroll<V>([&](auto v) { k[v] = widen(keys + pair * 2 * kPageTokens + v * kVectorCodes); });
       unroll<R>([&](auto r) {
         const __m256i two = broadcastPair(q + r * kNumbersStride + 2 * pair);
         unroll<V>([&](auto v) {
@@ -79,9 +77,9 @@ void scoreQueries(const QueryTile& tile, const Code* keys, int first, int token,
 
 // out = out * factor + unit * (p v) for R queries and C vectors of 8 channels, one token pair after the
 // other.
-template <int R, int C, class Code>
-void addValues(const QueryTile& tile, const Code* values, const WholeWeights& weights, int first, int channel,
-               Prefetch& next) {
+template <int R, int C>
+void addValues(const QueryTile& tile, const std::byte* values, const WholeWeights& weights, int first,
+               int channel, Prefetch& next) {
   constexpr int kSums = R * C, kChains = chainsOf(kSums);
   __m256i sums[kChains * kSums];
   unroll<kChains * kSums>([&](auto i) { sums[i] = _mm256_setzero_si256(); });
@@ -91,7 +89,7 @@ void addValues(const QueryTile& tile, const Code* values, const WholeWeights& we
     unroll<4>([&](auto pair) {
       fetchBeside<C, pair>(next);
       __m256i v[C];
-      unroll<C>([&](auto c) { v[c] = load(values + c * kVectorCodes); });
+      unroll<C>([&](auto c) { v[c] = widen(values + c * kVectorCodes); });
       values += 2 * tile.headDim;
       unroll<R>([&](auto r) {
         const __m256i two = broadcastPair(p + r * kPageTokens + 2 * pair);
@@ -118,44 +116,23 @@ void addValues(const QueryTile& tile, const Code* values, const WholeWeights& we
 
 // Eight sums a group, beside which all that they need stays in 16 registers: of four queries with two
 // vectors, so that a vector is loaded for four products, and of fewer with more.
-template <class Code>
-void attend(const QueryTile& tile, const Code* keys, const Code* values, const PageCodes& page,
-            Prefetch& next) {
+void attendInt8(const QueryTile& tile, const PageCodes& page, Prefetch& next) {
   alignas(32) std::int32_t scores[kTileQueries * kPageTokens];
   WholeWeights weights;
   byGroups<4>(tile.queries, [&](auto r, int first) {
     constexpr int kVectors = r == 4 ? 2 : 4;
     for (int token = 0; token < kPageTokens; token += kVectors * 8) {
-      scoreQueries<r, kVectors>(tile, keys, first, token, scores, next);
+      scoreQueries<r, kVectors>(tile, page.keys, first, token, scores, next);
     }
   });
   softmaxInt8Avx2(tile, page, scores, weights);
   if (!tile.out) return;
   byGroups<4>(tile.queries, [&](auto r, int first) {
     byGroups<4 / r>(tile.headDim / 16, [&](auto c, int column) {
-      addValues<r, 2 * c>(tile, values, weights, first, column * 16, next);
+      addValues<r, 2 * c>(tile, page.values, weights, first, column * 16, next);
     });
   });
   next.step<4>();  // scales
-}
-
-void writeDown(const std::int8_t* codes, int count, std::int16_t* elements) {
-  for (int i = 0; i < count; i += kVectorCodes) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(elements + i), load(codes + i));
-  }
-}
-
-void attendInt8(const QueryTile& tile, const PageCodes& page, Prefetch& next) {
-  const auto* keys = reinterpret_cast<const std::int8_t*>(page.keys);
-  const auto* values = reinterpret_cast<const std::int8_t*>(page.values);
-  if (!page.unpacked) return attend(tile, keys, values, page, next);
-  const int count = kPageTokens * tile.headDim;
-  if (!page.isUnpacked) {
-    writeDown(keys, count, page.unpacked);
-    if (tile.out) writeDown(values, count, page.unpacked + count);
-  }
-  const std::int16_t* elements = page.unpacked;
-  attend(tile, elements, elements + count, page, next);
 }
 
 }  // namespace
