@@ -1,7 +1,7 @@
 // Attention to int8 pages in vectors of 256 bits: `multiplyAdd` of the including file adds the products of
 // pairs of int16 to sums in int32. They are exact, so how queries, channels and tokens are grouped changes no
-// bit. Everything is in an unnamed namespace and nothing inline from elsewhere is called, so that no code for
-// one processor is linked into another's.
+// bit. Everything is in an unnamed namespace and nothing from elsewhere is called but what is always inlined,
+// so that no code for one processor is linked into another's.
 
 #include <immintrin.h>
 
@@ -115,7 +115,7 @@ void addValues(const QueryTile& tile, const std::byte* values, const WholeWeight
 }
 
 // Eight sums a group, beside which all that they need stays in 16 registers: of four queries with two
-// vectors, so that a vector is loaded for four products, and of fewer with more.
+// vectors, so that a vector is widened for four products, and of fewer with more.
 void attendInt8(const QueryTile& tile, const PageCodes& page, Prefetch& next) {
   alignas(32) std::int32_t scores[kTileQueries * kPageTokens];
   WholeWeights weights;
