@@ -16,6 +16,7 @@
 #include "core/thread-team.h"
 #include "cpu/append-kv.h"
 #include "cpu/attention/attention.h"
+#include "cpu/attention/kernels.h"
 #include "cpu/cores.h"
 #include "cpu/requantize/requantize.h"
 #include "kv/page-content.h"
@@ -227,17 +228,23 @@ struct AttentionLane {
 // Attention of one row and head in float64 over the values that lie in the pages, and by how much a result
 // may differ because probabilities are rounded to bf16: half a unit in the 8th place of each; and because
 // queries are, after a packed page's key steps were multiplied into them: four standard deviations of the
-// sum of such roundings. AVX-512 rounds the latter to bytes, the largest of which is 127.
+// sum of such roundings. Where those become bytes, the largest is 127.
 struct Expected {
   std::vector<double> out, tolerance;
   std::vector<double> parts;  // of the attention, by page
 };
+
+// Whether an instruction set multiplies packed pages' codes with bytes, or writes them down as bf16.
+inline bool multipliesInBytes(Isa isa) {
+  return cpu::attentionKernels(isa).attendCodes[static_cast<int>(PrecisionClass::int4)] != nullptr;
+}
 
 inline Expected reference(const Sequence& sequence, std::int64_t row, int head) {
   const AttentionShape& shape = sequence.shape;
   const Pages& pages = sequence.pages;
   const int d = shape.headDim, kvHead = head / (shape.heads / shape.kvHeads);
   const std::int64_t first = shape.window > 0 ? std::max<std::int64_t>(0, row - shape.window + 1) : 0;
+  const bool inBytes = multipliesInBytes(sequence.isa);
   std::vector<double> weights, doubts;
   std::vector<std::int64_t> tokens;
   double highest = -INFINITY, total = 0;
@@ -255,7 +262,7 @@ inline Expected reference(const Sequence& sequence, std::int64_t row, int head) 
       largest = std::max(largest, std::abs(most));
     }
     weights.push_back(score / std::sqrt(static_cast<double>(d)));
-    const double rounding = sequence.isa == Isa::avx512 ? largest / 127 / 2 : 0x1p-9 * std::sqrt(squares / d);
+    const double rounding = inBytes ? largest / 127 / 2 : 0x1p-9 * std::sqrt(squares / d);
     doubts.push_back(4 / std::sqrt(3.0) * rounding);
     highest = std::max(highest, weights.back());
   }

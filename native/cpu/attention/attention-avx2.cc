@@ -1,10 +1,12 @@
 #include <immintrin.h>
 
-#include <algorithm>
 #include <cstddef>
 
+#include "cpu/attention/attention-avx2.h"
+#include "cpu/attention/int8-attention-avx2.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/lanes-avx2.h"
+#include "cpu/attention/packed-attention-avx2.h"
 #include "cpu/attention/page-bounds.inl"
 #include "cpu/attention/page-scores-avx2.h"
 #include "cpu/attention/softmax-avx2.h"
@@ -13,41 +15,45 @@
 namespace tandem::cpu {
 namespace {
 
-// A vector of bf16 pairs as two of float32: the first of each pair, and the second.
-[[gnu::always_inline]] inline __m256 firsts(__m256i pairs) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-}
-[[gnu::always_inline]] inline __m256 seconds(__m256i pairs) {
-  return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
-}
-[[gnu::always_inline]] inline __m256i loadPairs(const bf16* pairs) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
+// What V vectors of bf16 pairs, two vectors at a time, add to sums of R queries that each have two factors,
+// one for the first of each pair and one for the second.
+template <int R, int V>
+[[gnu::always_inline]] inline void addProducts(__m256 (&sums)[R * V], const bf16* pairs, const float* factors,
+                                               std::size_t queryStride) {
+  unroll<V / 2>([&](auto two) {
+    constexpr int v = 2 * two;
+    const __m256i pairs0 = loadPairs(pairs + v * 16), pairs1 = loadPairs(pairs + v * 16 + 16);
+    const auto add = [&](__m256 x0, __m256 x1, int which) __attribute__((always_inline)) {
+      unroll<R>([&](auto r) {
+        const __m256 factor = _mm256_broadcast_ss(factors + r * queryStride + which);
+        sums[r * V + v] = _mm256_fmadd_ps(x0, factor, sums[r * V + v]);
+        sums[r * V + v + 1] = _mm256_fmadd_ps(x1, factor, sums[r * V + v + 1]);
+      });
+    };
+    add(firsts(pairs0), firsts(pairs1), 0);
+    add(seconds(pairs0), seconds(pairs1), 1);
+  });
 }
 
-// q kt of R queries: 8 tokens a vector, one channel pair after the other. q [queries][headDim] float32.
-template <int R>
-void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int first, float* scores,
-                  Prefetch& next) {
-  __m256 sums[4 * R];
-  unroll<4 * R>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
-  const float* row = q + static_cast<std::size_t>(first) * tile.headDim;
-  for (int channel = 0; channel < tile.headDim; channel += 2, keys += 2 * kPageTokens) {
-    next.step<2>();
-    __m256 even[R], odd[R];
-    unroll<R>([&](auto r) {
-      even[r] = _mm256_broadcast_ss(row + static_cast<std::size_t>(r) * tile.headDim + channel);
-      odd[r] = _mm256_broadcast_ss(row + static_cast<std::size_t>(r) * tile.headDim + channel + 1);
-    });
-    unroll<4>([&](auto v) {
-      const __m256i pairs = loadPairs(keys + v * 16);
-      const __m256 a = firsts(pairs), b = seconds(pairs);
-      unroll<R>([&](auto r) {
-        sums[r * 4 + v] = _mm256_fmadd_ps(a, even[r], sums[r * 4 + v]);
-        sums[r * 4 + v] = _mm256_fmadd_ps(b, odd[r], sums[r * 4 + v]);
-      });
-    });
+// q kt of R queries and V vectors of 8 tokens, one channel pair after the other. q [queries][headDim]
+// float32.
+template <int R, int V>
+void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int first, int token,
+                  float* scores, Prefetch& next) {
+  __m256 sums[R * V];
+  unroll<R * V>([&](auto i) { sums[i] = _mm256_setzero_ps(); });
+  const std::size_t row = tile.headDim;
+  q += first * row;
+  keys += 2 * token;
+  for (int channel = 0; channel < tile.headDim; channel += 2, q += 2, keys += 2 * kPageTokens) {
+    next.step<V / 2>();
+    addProducts<R, V>(sums, keys, q, row);
   }
-  unroll<4 * R>([&](auto i) { _mm256_storeu_ps(scores + first * kPageTokens + i * 8, sums[i]); });
+  unroll<R>([&](auto r) {
+    unroll<V>([&](auto v) {
+      _mm256_storeu_ps(scores + (first + r) * kPageTokens + token + v * 8, sums[r * V + v]);
+    });
+  });
 }
 
 // Rounds to bf16 and back, to nearest even.
@@ -60,100 +66,75 @@ void scoreQueries(const QueryTile& tile, const bf16* keys, const float* q, int f
   return _mm256_blendv_ps(even, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
-// scores become probabilities [kTileQueries][kPageTokens], rounded to bf16; see softmaxPage for AVX-512.
-void softmaxPage(const QueryTile& tile, const PageTile& page, float* scores, float* factors, float* offsets) {
-  for (int query = 0; query < tile.queries; ++query) {
-    float* row = scores + query * kPageTokens;
-    const float before = tile.maximum[query];
-    __m256 s[4];
-    __m256 top = _mm256_set1_ps(kNothingSeen);
-    const __m256 keyOffset = _mm256_set1_ps(page.keyOffsets ? page.keyOffsets[query] : 0.0f);
+// For R queries from `first` on, of which the steps that wait for each other are taken together: scores
+// become probabilities, rounded to bf16, and `factors` what the earlier sums are to be multiplied by.
+template <int R>
+[[gnu::always_inline]] inline void softmaxQueries(const QueryTile& tile, const std::uint32_t* visible,
+                                                  int first, float* scores, float* factors) {
+  __m256 tops[4];
+  unroll<4>([&](auto r) { tops[r] = _mm256_set1_ps(kNothingSeen); });
+  unroll<R>([&](auto r) {
+    float* row = scores + (first + r) * kPageTokens;
     unroll<4>([&](auto v) {
-      __m256 scale = _mm256_set1_ps(tile.scale);
-      if (page.keyScales) scale = _mm256_mul_ps(scale, _mm256_loadu_ps(page.keyScales + v * 8));
-      s[v] = _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()),
-                              _mm256_mul_ps(_mm256_add_ps(_mm256_loadu_ps(row + v * 8), keyOffset), scale),
-                              laneMask(page.visible[query] >> (v * 8)));
-      top = _mm256_max_ps(s[v], top);
+      const __m256 score = _mm256_mul_ps(_mm256_load_ps(row + v * 8), _mm256_set1_ps(tile.scale));
+      const __m256 seen =
+          _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), score, laneMask(visible[first + r] >> (v * 8)));
+      _mm256_store_ps(row + v * 8, seen);
+      tops[r] = _mm256_max_ps(seen, tops[r]);
     });
-    const float highest = std::max(before, reduceMax(top));
-    const __m256 factor = exp2Avx2(_mm256_set1_ps(before - highest));
-    tile.maximum[query] = highest;
-    factors[query] = _mm256_cvtss_f32(factor);
-    unroll<4>([&](auto v) { s[v] = exp2Avx2(_mm256_sub_ps(s[v], _mm256_set1_ps(highest))); });
+  });
+  const __m128 before = _mm_maskload_ps(tile.maximum + first, firstOfFour<R>());
+  const __m128 highest = _mm_max_ps(reduceFour(tops, MaxLanes{}), before);
+  const __m256 fall = _mm256_zextps128_ps256(_mm_sub_ps(before, highest));
+  alignas(16) float highests[4], shrunk[4];
+  _mm_store_ps(highests, highest);
+  _mm_store_ps(shrunk, _mm256_castps256_ps128(exp2Avx2(fall)));
+  _mm_maskstore_ps(tile.maximum + first, firstOfFour<R>(), highest);
+
+  unroll<R>([&](auto r) {
+    float* row = scores + (first + r) * kPageTokens;
+    const __m256 top = _mm256_set1_ps(highests[r]), factor = _mm256_set1_ps(shrunk[r]);
+    __m256 p[4];
+    unroll<4>([&](auto v) { p[v] = exp2Avx2(_mm256_sub_ps(_mm256_load_ps(row + v * 8), top)); });
     unroll<2>([&](auto half) {
-      float* sum = tile.sum + query * kSumLanes + half * 8;
+      float* sum = tile.sum + (first + r) * kSumLanes + half * 8;
       _mm256_storeu_ps(sum,
-                       _mm256_fmadd_ps(_mm256_loadu_ps(sum), factor, _mm256_add_ps(s[half], s[half + 2])));
+                       _mm256_fmadd_ps(_mm256_loadu_ps(sum), factor, _mm256_add_ps(p[half], p[half + 2])));
     });
-    offsets[query] = 0;
-    if (page.valueMiddles) {
-      __m256 middle = _mm256_setzero_ps();
-      unroll<4>([&](auto v) {
-        middle = _mm256_fmadd_ps(s[v], _mm256_loadu_ps(page.valueMiddles + v * 8), middle);
-      });
-      offsets[query] = reduceAdd(middle);
-    }
-    unroll<4>([&](auto v) {
-      if (page.valueScales) s[v] = _mm256_mul_ps(s[v], _mm256_loadu_ps(page.valueScales + v * 8));
-      _mm256_storeu_ps(row + v * 8, roundToBf16(s[v]));
-    });
-  }
+    factors[first + r] = shrunk[r];
+    unroll<4>([&](auto v) { _mm256_store_ps(row + v * 8, roundToBf16(p[v])); });
+  });
 }
 
-// out = out * factor + offset + p v for R queries and C vectors of 8 channels, one token pair after the
+// out = out * factor + p v for R queries and C vectors of 8 channels, one token pair after the
 // other.
 template <int R, int C>
-void addValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
-               const float* offsets, int first, int channel, Prefetch& next) {
+void addValues(const QueryTile& tile, const bf16* values, const float* p, const float* factors, int first,
+               int channel, Prefetch& next) {
   __m256 sums[R * C];
-  float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
+  const std::size_t row = tile.headDim;
+  float* out = tile.out + first * row + channel;
   unroll<R>([&](auto r) {
-    const __m256 factor = _mm256_set1_ps(factors[first + r]), offset = _mm256_set1_ps(offsets[first + r]);
-    unroll<C>([&](auto c) {
-      sums[r * C + c] = _mm256_fmadd_ps(
-          _mm256_loadu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 8), factor, offset);
-    });
+    const __m256 factor = _mm256_set1_ps(factors[first + r]);
+    unroll<C>(
+        [&](auto c) { sums[r * C + c] = _mm256_mul_ps(_mm256_loadu_ps(out + r * row + c * 8), factor); });
   });
-  const bf16* column = values + 2 * channel;
-  for (int t = 0; t < kPageTokens; t += 2, column += 2 * tile.headDim) {
-    next.step<2>();
-    __m256 even[R], odd[R];
-    unroll<R>([&](auto r) {
-      even[r] = _mm256_broadcast_ss(probabilities + (first + r) * kPageTokens + t);
-      odd[r] = _mm256_broadcast_ss(probabilities + (first + r) * kPageTokens + t + 1);
-    });
-    unroll<C>([&](auto c) {
-      const __m256i pairs = loadPairs(column + c * 16);
-      const __m256 a = firsts(pairs), b = seconds(pairs);
-      unroll<R>([&](auto r) {
-        sums[r * C + c] = _mm256_fmadd_ps(a, even[r], sums[r * C + c]);
-        sums[r * C + c] = _mm256_fmadd_ps(b, odd[r], sums[r * C + c]);
-      });
-    });
+  p += first * kPageTokens;
+  values += 2 * channel;
+  for (int token = 0; token < kPageTokens; token += 2, p += 2, values += 2 * row) {
+    next.step<C / 2>();
+    addProducts<R, C>(sums, values, p, kPageTokens);
   }
-  unroll<R>([&](auto r) {
-    unroll<C>([&](auto c) {
-      _mm256_storeu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 8, sums[r * C + c]);
-    });
-  });
+  unroll<R>(
+      [&](auto r) { unroll<C>([&](auto c) { _mm256_storeu_ps(out + r * row + c * 8, sums[r * C + c]); }); });
 }
 
-template <int R>
-void addAllValues(const QueryTile& tile, const bf16* values, const float* probabilities, const float* factors,
-                  const float* offsets, int first, Prefetch& next) {
-  int channel = 0;
-  for (; channel + 32 <= tile.headDim; channel += 32) {
-    addValues<R, 4>(tile, values, probabilities, factors, offsets, first, channel, next);
-  }
-  if (channel < tile.headDim)
-    addValues<R, 2>(tile, values, probabilities, factors, offsets, first, channel, next);
-}
+}  // namespace
 
-void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
+void attendPageAvx2(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(32) float q[kTileQueries * kMaxHeadDim];
   alignas(32) float scores[kTileQueries * kPageTokens];
-  float factors[kTileQueries], offsets[kTileQueries];
+  float factors[kTileQueries];
   for (int query = 0; query < tile.queries; ++query) {
     const bf16* source = tile.q + static_cast<std::size_t>(query) * tile.stride;
     float* row = q + query * tile.headDim;
@@ -161,97 +142,30 @@ void attendPage(const QueryTile& tile, const PageTile& page, Prefetch& next) {
       _mm256_storeu_ps(row + channel, widen(source + channel));
     }
   }
-  int query = 0;
-  for (; query + 2 <= tile.queries; query += 2) scoreQueries<2>(tile, page.keys, q, query, scores, next);
-  if (query < tile.queries) scoreQueries<1>(tile, page.keys, q, query, scores, next);
-  softmaxPage(tile, page, scores, factors, offsets);
+  // Eight sums a group, beside which all that they need stays in 16 registers: of four queries with two
+  // vectors, so that a vector is widened for four products, and of fewer with more.
+  byGroups<4>(tile.queries, [&](auto r, int first) {
+    constexpr int kVectors = r == 4 ? 2 : 4;
+    for (int token = 0; token < kPageTokens; token += kVectors * 8) {
+      scoreQueries<r, kVectors>(tile, page.keys, q, first, token, scores, next);
+    }
+  });
+  byGroups<4>(tile.queries,
+              [&](auto r, int first) { softmaxQueries<r>(tile, page.visible, first, scores, factors); });
   if (!tile.out) return;
-  for (query = 0; query + 2 <= tile.queries; query += 2) {
-    addAllValues<2>(tile, page.values, scores, factors, offsets, query, next);
-  }
-  if (query < tile.queries) addAllValues<1>(tile, page.values, scores, factors, offsets, query, next);
+  byGroups<4>(tile.queries, [&](auto r, int first) {
+    constexpr int kMost = r == 4 ? 1 : r == 2 ? 2 : 4;
+    byGroups<kMost>(tile.headDim / 16, [&](auto c, int column) {
+      addValues<r, 2 * c>(tile, page.values, scores, factors, first, column * 16, next);
+    });
+  });
 }
 
-// 16 codes at a time: s8 to s32 to float32, whose upper half is the bf16, exact since a code has at most 7
-// bits.
-void expandCodes(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
-  const auto expand = [](const std::int8_t* source) {
-    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source)));
-    return _mm256_srli_epi32(_mm256_castps_si256(_mm256_cvtepi32_ps(wide)), 16);
-  };
-  for (std::size_t i = 0; i < count; i += 128) {
-    next.step<1>();
-    for (std::size_t j = i; j < i + 128; j += 16) {
-      const __m256i packed = _mm256_packus_epi32(expand(codes + j), expand(codes + j + 8));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + j), _mm256_permute4x64_epi64(packed, 0xd8));
-    }
-  }
-}
-
-// 16 words at a time: a code's bf16 is looked up byte by byte.
-template <int Bits>
-void unpackVectors(const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
-  constexpr int kPerWord = 16 / Bits;
-  alignas(16) std::uint8_t lows[16], highs[16];
-  for (int i = 0; i < 16; ++i) {
-    const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, levelOf(Bits, i & ((1 << Bits) - 1))) >> 16;
-    lows[i] = static_cast<std::uint8_t>(bits);
-    highs[i] = static_cast<std::uint8_t>(bits >> 8);
-  }
-  const __m256i low = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(lows)));
-  const __m256i high = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(highs)));
-  const __m256i mask = _mm256_set1_epi16((1 << Bits) - 1);
-  // Looked up as zero, so that a table touches only its own byte of a word.
-  const __m256i noHigh = _mm256_set1_epi16(static_cast<std::int16_t>(0x8000)),
-                noLow = _mm256_set1_epi16(0x80);
-  for (int first = 0; first < headDim; first += kPerWord, codes += 64) {
-    next.step<1>();
-    for (int half = 0; half < 2; ++half) {
-      const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + half * 32));
-      unroll<kPerWord>([&](auto i) {
-        const __m256i code = _mm256_and_si256(_mm256_srli_epi16(words, i * Bits), mask);
-        const __m256i lower = _mm256_shuffle_epi8(low, _mm256_or_si256(code, noHigh));
-        const __m256i upper = _mm256_shuffle_epi8(high, _mm256_or_si256(_mm256_slli_epi16(code, 8), noLow));
-        const int vector = first + i;
-        const int place = columns == 0 ? vector : vector % 16 * columns + vector / 16;
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + place * kPackedVector + half * 16),
-                            _mm256_or_si256(lower, upper));
-      });
-    }
-  }
-}
-
-void unpackCodes(int bits, const std::byte* codes, int headDim, int columns, bf16* out, Prefetch& next) {
-  if (bits == 4) return unpackVectors<4>(codes, headDim, columns, out, next);
-  unpackVectors<2>(codes, headDim, columns, out, next);
-}
-
-void foldQueries(const QueryFold& fold) {
-  for (int query = 0; query < fold.queries; ++query) {
-    const bf16* q = fold.q + static_cast<std::size_t>(query) * fold.stride;
-    bf16* folded = fold.folded + static_cast<std::size_t>(query) * fold.stride;
-    __m256 offset = _mm256_setzero_ps();
-    for (int channel = 0; channel < fold.headDim; channel += 8) {
-      const __m256 x = widen(q + channel);
-      offset = _mm256_fmadd_ps(x, widen(fold.middles + channel), offset);
-      const __m256i rounded = _mm256_srli_epi32(
-          _mm256_castps_si256(roundToBf16(_mm256_mul_ps(x, widen(fold.steps + channel)))), 16);
-      _mm_storeu_si128(
-          reinterpret_cast<__m128i*>(folded + channel),
-          _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
-    }
-    for (int channel = fold.headDim; channel < fold.stride; ++channel) folded[channel] = 0;
-    fold.offsets[query] = reduceAdd(offset);
-  }
-}
-
-}  // namespace
-
-const AttentionKernels kAvx2Attention = {.attendPage = attendPage,
-                                         .boundPage = boundPage,
-                                         .scorePage = scorePageAvx2,
-                                         .expandCodes = expandCodes,
-                                         .unpackCodes = unpackCodes,
-                                         .foldQueries = foldQueries};
+const AttentionKernels kAvx2Attention = {
+    .attendPage = attendPageAvx2,
+    .boundPage = boundPage,
+    .scorePage = scorePageAvx2,
+    .quantizeQueries = quantizeQueriesAvx2,
+    .attendCodes = {nullptr, attendInt8Avx2, attendInt4Avx2, attendInt2Avx2}};
 
 }  // namespace tandem::cpu

@@ -9,8 +9,9 @@ AttentionKernels attentionKernels(Isa isa) {
       return kAmxAttention;
     case Isa::avx512:
       return kAvx512Attention;
-    case Isa::avx512Vnni:
     case Isa::avxVnni:
+      return kAvxVnniAttention;
+    case Isa::avx512Vnni:
     case Isa::avx2:
       return kAvx2Attention;
 #endif

@@ -6,6 +6,9 @@
 
 #include <cstdint>
 
+#include "cpu/attention/kernels.h"
+#include "cpu/attention/lanes-avx2.h"
+
 namespace tandem::cpu {
 
 // As exp2Avx512: minimax of degree 6, 0 below 2^-126, NaN stays NaN.
@@ -31,6 +34,31 @@ namespace tandem::cpu {
   const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   return _mm256_castsi256_ps(
       _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes));
+}
+
+// What maxima become when a page is added whose probabilities are relative to its own highest score `tops`:
+// what was summed so far shrinks by `factors`, what the page adds by `locals`.
+struct SoftmaxRise {
+  alignas(16) float tops[4], factors[4], locals[4];
+};
+
+// For R of four queries. One of the highest score here and the one before is the new maximum, and what
+// belongs to the other shrinks.
+template <int R>
+[[gnu::always_inline]] inline SoftmaxRise raiseMaximum(float* maxima, __m128 highestHere) {
+  SoftmaxRise rise;
+  const __m128i queries = firstOfFour<R>();
+  const __m128 before = _mm_maskload_ps(maxima, queries);
+  const __m128 here = _mm_max_ps(highestHere, _mm_set1_ps(kNothingSeen));
+  const __m128 rises = _mm_cmp_ps(here, before, _CMP_GT_OQ);
+  const __m128 highest = _mm_blendv_ps(before, here, rises), lower = _mm_blendv_ps(here, before, rises);
+  const __m128 shrunk = _mm256_castps256_ps128(exp2Avx2(_mm256_zextps128_ps256(_mm_sub_ps(lower, highest))));
+  const __m128 one = _mm_set1_ps(1);
+  _mm_store_ps(rise.tops, here);
+  _mm_store_ps(rise.factors, _mm_blendv_ps(one, shrunk, rises));
+  _mm_store_ps(rise.locals, _mm_blendv_ps(shrunk, one, rises));
+  _mm_maskstore_ps(maxima, queries, highest);
+  return rise;
 }
 
 }  // namespace tandem::cpu

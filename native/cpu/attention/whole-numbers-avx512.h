@@ -9,16 +9,9 @@
 #include <cstring>
 
 #include "core/bf16.h"
+#include "cpu/attention/whole-numbers.h"
 
 namespace tandem::cpu {
-
-// The largest of a group of numbers becomes this one.
-inline constexpr float kTopNumber = 32767;
-
-// What to multiply by so that `largest` becomes `top`. 0 where it vanishes or is none.
-[[gnu::always_inline]] inline float numbersPer(float largest, float top = kTopNumber) {
-  return largest >= 1e-30f && largest <= 1e30f ? top / largest : 0.0f;
-}
 
 // Four neighbouring bytes in every lane.
 [[gnu::always_inline]] inline __m512i broadcastFour(const void* bytes) {
