@@ -209,8 +209,8 @@ template <int R, int Bits>
   __m256 four[4];
   unroll<4>([&](auto r) { four[r] = _mm256_cvtepi32_ps(numberSums[r]); });
   const __m128 local = _mm_load_ps(rise.locals);
-  const __m128 below =
-      _mm_mul_ps(_mm_mul_ps(reduceFour(four, AddLanes{}), units), _mm_set1_ps(levelOf(Bits, (1 << Bits) - 1)));
+  const __m128 below = _mm_mul_ps(_mm_mul_ps(reduceFour(four, AddLanes{}), units),
+                                  _mm_set1_ps(levelOf(Bits, (1 << Bits) - 1)));
   const __m128 offsets = _mm_sub_ps(reduceFour(middles, AddLanes{}), below);
   _mm_storeu_ps(weights.factors + first, _mm_load_ps(rise.factors));
   _mm_storeu_ps(weights.units + first, _mm_mul_ps(units, local));
