@@ -10,7 +10,7 @@ namespace tandem::cpu {
 const AttentionKernels kAvxVnniAttention = {
     .attendPage = attendPageAvx2,
     .boundPage = boundPage,
-    .scorePage = scorePageAvx2,
+    .scorePage = scorePageAvxVnni,
     .quantizeQueries = quantizeQueriesAvx2,
     .attendCodes = {nullptr, attendInt8AvxVnni, attendInt4AvxVnni, attendInt2AvxVnni}};
 

@@ -7,14 +7,6 @@
 namespace tandem::cpu {
 namespace {
 
-// How many neighbouring vectors of 8 channels meet R queries.
-template <int R, int Bits>
-constexpr int valueVectors() {
-  using Single = ByteSums<1, kMostOfProbability * kMostOfCode<Bits>>;
-  // Where a sum is collected after every half page, it takes two registers.
-  return (Single::kHeld < 8 ? kMostSums / 2 : kMostSums) / R;
-}
-
 // out = out * factor + offset + unit * (p v) for R queries and C vectors of 8 channels.
 template <int R, int C, int Bits>
 void addValues(const QueryTile& tile, std::span<const PageCodes> pages, const ByteWeights& weights, int first,
@@ -72,7 +64,7 @@ void attendPacked(const QueryTile& tile, std::span<const PageCodes> pages, Prefe
   softmaxBytes<Bits>(tile, pages, queries, scores, weights, next);
   if (!tile.out) return;
   byGroups<4>(tile.queries, [&](auto r, int first) {
-    byGroups<valueVectors<r, Bits>()>(tile.headDim / 8, [&](auto c, int vector) {
+    byGroups<kMostSums / r>(tile.headDim / 8, [&](auto c, int vector) {
       addValues<r, c, Bits>(tile, pages, weights, first, vector, next);
     });
   });

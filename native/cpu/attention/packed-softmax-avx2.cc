@@ -161,7 +161,7 @@ template <int R, int Bits>
       raiseMaximum<R>(tile.maximum + first, highestScores<R>(pages, queries, scores, first));
   __m256 middles[4];
   __m256i numberSums[4];
-  alignas(16) float units[4] = {};
+  __m128 units = _mm_set1_ps(scalesOfAll.unit);
   unroll<4>([&](auto r) { middles[r] = _mm256_setzero_ps(), numberSums[r] = _mm256_setzero_si256(); });
   for (int r = 0; r < R; ++r) {
     const int query = first + r;
@@ -195,24 +195,25 @@ template <int R, int Bits>
       });
       middles[r] = middle;
       numberSums[r] = numberSum;
-      units[r] = scales.unit;
     };
     if (seesAll(pages, query)) {
       pass(scalesOfAll, std::false_type{});
     } else {
-      pass(ValueScales(pages, [query](const PageCodes& page) { return page.visible[query]; }),
-           std::true_type{});
+      const ValueScales scales(pages, [query](const PageCodes& page) { return page.visible[query]; });
+      pass(scales, std::true_type{});
+      const __m128i lane = _mm_cmpeq_epi32(_mm_set1_epi32(r), _mm_setr_epi32(0, 1, 2, 3));
+      units = _mm_blendv_ps(units, _mm_set1_ps(scales.unit), _mm_castsi128_ps(lane));
     }
   }
   if (!tile.out) return;
   __m256 four[4];
   unroll<4>([&](auto r) { four[r] = _mm256_cvtepi32_ps(numberSums[r]); });
-  const __m128 unit = _mm_load_ps(units), local = _mm_load_ps(rise.locals);
-  const __m128 below =
-      _mm_mul_ps(_mm_mul_ps(reduceFour(four, AddLanes{}), unit), _mm_set1_ps(levelOf(Bits, (1 << Bits) - 1)));
+  const __m128 local = _mm_load_ps(rise.locals);
+  const __m128 below = _mm_mul_ps(_mm_mul_ps(reduceFour(four, AddLanes{}), units),
+                                  _mm_set1_ps(levelOf(Bits, (1 << Bits) - 1)));
   const __m128 offsets = _mm_sub_ps(reduceFour(middles, AddLanes{}), below);
   _mm_storeu_ps(weights.factors + first, _mm_load_ps(rise.factors));
-  _mm_storeu_ps(weights.units + first, _mm_mul_ps(unit, local));
+  _mm_storeu_ps(weights.units + first, _mm_mul_ps(units, local));
   _mm_storeu_ps(weights.offsets + first, _mm_mul_ps(offsets, local));
 }
 

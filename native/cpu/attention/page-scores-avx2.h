@@ -4,7 +4,8 @@
 
 namespace tandem::cpu {
 
-// As page-scores-avx512.h, in products of bytes of which two make an int16.
+// As page-scores-avx512.h, in the products of packed-attention-avx2.h.
 void scorePageAvx2(const PageScores& page);
+void scorePageAvxVnni(const PageScores& page);
 
 }  // namespace tandem::cpu
