@@ -224,10 +224,14 @@ struct AttentionLane {
   }
 };
 
+// Whether queries meet the codes of packed pages as bytes.
+inline bool multipliesBytes(Isa isa) { return isa == Isa::avx512 || isa == Isa::avx512Vnni; }
+
 // Attention of one row and head in float64 over the values that lie in the pages, and by how much a result
 // may differ because probabilities are rounded to bf16: half a unit in the 8th place of each; and because
 // queries are, after a packed page's key steps were multiplied into them: four standard deviations of the
-// sum of such roundings. AVX-512 rounds the latter to bytes, the largest of which is 127.
+// sum of such roundings. Instruction sets that multiply bytes round the latter to those, the largest of which
+// is 127.
 struct Expected {
   std::vector<double> out, tolerance;
   std::vector<double> parts;  // of the attention, by page
@@ -255,7 +259,8 @@ inline Expected reference(const Sequence& sequence, std::int64_t row, int head) 
       largest = std::max(largest, std::abs(most));
     }
     weights.push_back(score / std::sqrt(static_cast<double>(d)));
-    const double rounding = sequence.isa == Isa::avx512 ? largest / 127 / 2 : 0x1p-9 * std::sqrt(squares / d);
+    const double rounding =
+        multipliesBytes(sequence.isa) ? largest / 127 / 2 : 0x1p-9 * std::sqrt(squares / d);
     doubts.push_back(4 / std::sqrt(3.0) * rounding);
     highest = std::max(highest, weights.back());
   }

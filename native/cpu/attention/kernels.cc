@@ -10,6 +10,7 @@ AttentionKernels attentionKernels(Isa isa) {
     case Isa::avx512:
       return kAvx512Attention;
     case Isa::avx512Vnni:
+      return kAvx512VnniAttention;
     case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Attention;

@@ -111,9 +111,9 @@ template <int R, int Bits>
     sums[r] = _mm512_dpwssd_epi32(sums[r], number, ones);
     return number;
   };
-  const auto addMiddles = [&](auto r, int channel, __m512bh middle) __attribute__((always_inline)) {
-    const auto two = (__m512bh)_mm512_loadu_si512(q + r * stride + channel);
-    four[r] = _mm512_dpbf16_ps(four[r], two, middle);
+  const auto addMiddles = [&](auto r, int channel, const WidePairs& middles) __attribute__((always_inline)) {
+    const WidePairs pairs = widenedPairs(_mm512_loadu_si512(q + r * stride + channel));
+    four[r] = _mm512_fmadd_ps(pairs.odd, middles.odd, _mm512_fmadd_ps(pairs.even, middles.even, four[r]));
   };
   const auto store = [&](auto r, int channel, __m512i low, __m512i high) __attribute__((always_inline)) {
     _mm512_store_si512(
@@ -124,8 +124,8 @@ template <int R, int Bits>
 #pragma GCC unroll 2
   for (; channel + 64 <= headDim; channel += 64) {
     next.step<2 * Bits>();
-    const auto low = (__m512bh)_mm512_loadu_si512(middles + channel);
-    const auto high = (__m512bh)_mm512_loadu_si512(middles + channel + 32);
+    const WidePairs low = widenedPairs(_mm512_loadu_si512(middles + channel));
+    const WidePairs high = widenedPairs(_mm512_loadu_si512(middles + channel + 32));
     unroll<R>([&](auto r) {
       store(r, channel, numbersAt(r, channel), numbersAt(r, channel + 32));
       addMiddles(r, channel, low);
@@ -134,8 +134,10 @@ template <int R, int Bits>
   }
   if (channel < headDim) {
     const int second = channel + 32;
-    const auto low = (__m512bh)_mm512_maskz_loadu_epi16(channelsAt(channel, headDim), middles + channel);
-    const auto high = (__m512bh)_mm512_maskz_loadu_epi16(channelsAt(second, headDim), middles + second);
+    const WidePairs low =
+        widenedPairs(_mm512_maskz_loadu_epi16(channelsAt(channel, headDim), middles + channel));
+    const WidePairs high =
+        widenedPairs(_mm512_maskz_loadu_epi16(channelsAt(second, headDim), middles + second));
     unroll<R>([&](auto r) {
       const __m512i rest = second < headDim ? numbersAt(r, second) : _mm512_setzero_si512();
       store(r, channel, numbersAt(r, channel), rest);

@@ -40,6 +40,7 @@ const Kernels& kernelsOf(Isa isa) {
     case Isa::avx512:
       return kAvx512Kernels;
     case Isa::avx512Vnni:
+      return kAvx512VnniKernels;
     case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Kernels;
