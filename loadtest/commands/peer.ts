@@ -1,10 +1,11 @@
 import os from 'node:os';
 import path from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { packageRoot } from '../../config/package-root.js';
 import { originOf } from '../origin.js';
 import { compare } from '../peer/compare.js';
 import { installPeer } from '../peer/install.js';
+import { type Isa, keepBuild } from '../peer/processor-build.js';
 import type { RunnerOptions } from '../peer/runner.js';
 import { RunnerProcess } from '../peer/runner-process.js';
 import { checkSameModel } from '../peer/same-model.js';
@@ -16,6 +17,7 @@ import { ggufName, makeRandomModel } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { fileToWrite, listOf, wholeNumber, wholeNumbers } from './arguments.js';
+import { isas } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
 
@@ -36,6 +38,7 @@ interface PeerOptions extends ShapeOptions {
   sequences: number[];
   generate: number;
   threads: number;
+  isa?: Isa;
   repetitions: number;
   quick?: true;
   json?: string;
@@ -53,6 +56,12 @@ export function peerCommand(argv: readonly string[]): Command {
     .option('--sequences <counts>', 'how many sequences to extend together', wholeNumbers, [1, 8, 16])
     .option('--generate <n>', 'tokens to extend each by', wholeNumber(1), 128)
     .option('--threads <n>', 'threads of each side', wholeNumber(1), os.availableParallelism())
+    .addOption(
+      new Option(
+        '--isa <name>',
+        'instruction set of both sides, on Linux; the best of each if absent',
+      ).choices(isas),
+    )
     .option('--repetitions <n>', 'counted turns of each workload', wholeNumber(1), 5)
     .option('--quick', 'a first impression: int8, pp512 and tg32, 3 turns')
     .option('--json <file>', 'write the rows to a file', fileToWrite);
@@ -65,8 +74,9 @@ async function runPeer(argv: readonly string[], given: PeerOptions): Promise<voi
     : given;
   const rows = new Rows(originOf(['peer', ...argv]));
   const scratch = path.join(packageRoot, '.scratch');
-  const prefix = path.join(scratch, 'peer');
+  const prefix = path.join(scratch, options.isa === undefined ? 'peer' : `peer-${options.isa}`);
   const version = await installPeer(prefix, notice);
+  if (options.isa !== undefined) keepBuild(prefix, options.isa);
   print(`Against node-llama-cpp ${version}, ${options.threads} threads each.\n`);
   const shape = shapeFrom(options);
   const folder = path.join(scratch, 'models', shapeName(shape));
@@ -103,6 +113,7 @@ async function compareWeights(run: {
   ]);
   const common = {
     threads: options.threads,
+    isa: options.isa,
     stepTokens,
     contextTokens: Math.max(...options.prompts, decodePromptTokens + options.generate) + 1,
     sequences: Math.max(...options.sequences),

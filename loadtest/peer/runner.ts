@@ -1,3 +1,5 @@
+import type { EngineSettings } from '../../config/schema.js';
+
 /**
  * What both sides of a comparison do, each in its own process. A measurement returns seconds of wall time, JavaScript
  * included. Everything that is no part of it (loading, making room, warming up) happens outside the timed part.
@@ -17,6 +19,8 @@ export interface RunnerOptions {
   /** Model folder for Tandem, GGUF file for llama.cpp. */
   readonly model: string;
   readonly threads: number;
+  /** Of ours; llama.cpp takes the best that it has a build for. */
+  readonly isa: EngineSettings['isa'];
   /** Tokens of one prefill step. */
   readonly stepTokens: number;
   /** Longest sequence, and most sequences, that the measurements need. */

@@ -13,6 +13,7 @@ class TandemRunner implements Runner {
       model: ModelSettings.parse({ path: options.model, weights: options.weights }),
       engine: EngineSettings.parse({
         cores: options.threads,
+        isa: options.isa,
         maxStepTokens: options.stepTokens,
         maxSequences: options.sequences,
         contextLength: options.contextTokens,

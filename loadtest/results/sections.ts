@@ -44,6 +44,23 @@ export const sections: Readonly<Record<string, Section>> = {
     title: 'Against llama.cpp, at a glance',
     about: 'The short form, `--quick`.',
   },
+  'peer-avx2': {
+    title: 'Against llama.cpp, on processors with AVX2',
+    about:
+      'The short form on the shape of Llama-3.2-1B. Both sides compute with no more than AVX2, FMA and F16C (`--isa avx2`, ' +
+      "llama.cpp's build for `haswell`), which is what AMD's processors before Zen 4 have, and Intel's before 2021 or " +
+      'in desktops of a smaller kind. The machine is the one of the other tables: one that has nothing more may differ.',
+  },
+  'peer-avx-vnni': {
+    title: 'Against llama.cpp, on processors with AVX-VNNI',
+    about:
+      "As above, with products of bytes in vectors of 256 bits (`alderlake`): Intel's desktops and laptops since 2021.",
+  },
+  'peer-avx512-vnni': {
+    title: 'Against llama.cpp, on processors with AVX-512 but without BF16',
+    about:
+      'As above, with vectors of 512 bits (`icelake`): Cascade Lake, Ice Lake, Tiger Lake and Rocket Lake.',
+  },
   engine: {
     title: 'The engine alone',
     about: 'Steps on the device without HTTP, scheduling or tokenizing, all cores on one lane.',
@@ -56,6 +73,14 @@ export const sections: Readonly<Record<string, Section>> = {
       'is the part of what a class saves in bytes that it saves in time. The smaller the codes, the more they are bound by ' +
       'their products, which are as many whatever the class ' +
       '([why, and by how much](kv-cache.md#how-fast-attention-reads-them)).',
+  },
+  'attention-avx2': {
+    title: 'Attention on processors with AVX2',
+    about: 'As above, with `--isa avx2`; baseline is what bf16 pages reach with it.',
+  },
+  'attention-avx-vnni': {
+    title: 'Attention on processors with AVX-VNNI',
+    about: 'As above, with `--isa avx-vnni`.',
   },
   growth: {
     title: 'How cost grows',

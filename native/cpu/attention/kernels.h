@@ -115,6 +115,11 @@ struct TurnedQueries {
   int headDim = 0;
   const float* cosines = nullptr;  // [headDim / 2]
   const float* sines = nullptr;    // [headDim / 2]
+  // All of this as whole numbers, where the kernels take them: see QueryNumbers and Turn.
+  const std::int16_t* numbers = nullptr;        // [rows, heads, kNumbersStride]
+  const float* units = nullptr;                 // [rows, heads]
+  const std::int16_t* cosineNumbers = nullptr;  // [headDim / 2]
+  const std::int16_t* sineNumbers = nullptr;    // [headDim / 2]
 
   const float* query(int index) const {
     return queries + index / heads * rowStride + std::int64_t{index % heads} * headDim;

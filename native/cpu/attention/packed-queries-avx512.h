@@ -27,9 +27,8 @@ struct PackedQueries {
 // first.
 constexpr int placeOfEight(int eight) { return eight / 8 * 64 + eight % 4 * 16 + eight / 4 % 2 * 8; }
 
-// The steps of a page's channels as int16, the largest at least 2^14: exact, but for the last bits of those
-// that are less than 2^-7 of it.
-struct StepNumbers {
+// Scales of a page's channels as int16.
+struct ScaleNumbers {
   alignas(64) std::int16_t numbers[kMaxHeadDim];
   float unit;
 };
@@ -38,32 +37,68 @@ struct StepNumbers {
   return headDim - channel >= 32 ? 0xffffffffu : headDim > channel ? 0xffffu : 0;
 }
 
-[[gnu::always_inline]] inline void toStepNumbers(const bf16* steps, int headDim, StepNumbers& out) {
-  const float largest = largestOf(steps, headDim);
+// The largest becomes at least 2^TopBit: exact, but for the last bits of those that are less than
+// 2^(7 - TopBit) of it. The signs of steps, which have none, are not looked at.
+template <int TopBit, bool kHaveSigns = false>
+[[gnu::always_inline]] inline void toScaleNumbers(const bf16* scales, int headDim, ScaleNumbers& out) {
+  static_assert(TopBit >= 7 && TopBit < 15);
+  const float largest = largestOf(scales, headDim);
   const int exponent = static_cast<int>(__builtin_bit_cast(std::uint32_t, largest) >> 23);
-  // A number of 2^14 stands for 2^(exponent - 127).
-  out.unit = exponent == 255  ? largest - largest
-             : exponent <= 14 ? 0.0f
-                              : __builtin_bit_cast(float, static_cast<std::uint32_t>(exponent - 14) << 23);
+  // A number of 2^TopBit stands for 2^(exponent - 127).
+  out.unit = exponent == 255 ? largest - largest
+             : exponent <= TopBit
+                 ? 0.0f
+                 : __builtin_bit_cast(float, static_cast<std::uint32_t>(exponent - TopBit) << 23);
   const __m512i highest = _mm512_set1_epi16(static_cast<short>(exponent));
 #pragma GCC unroll 4
   for (int channel = 0; channel < headDim; channel += 32) {
-    const __m512i step = _mm512_maskz_loadu_epi16(channelsAt(channel, headDim), steps + channel);
+    const __m512i scale = _mm512_maskz_loadu_epi16(channelsAt(channel, headDim), scales + channel);
     const __m512i below =
-        _mm512_sub_epi16(highest, _mm512_srli_epi16(_mm512_and_si512(step, _mm512_set1_epi16(0x7fff)), 7));
-    const __m512i mantissa = _mm512_or_si512(
-        _mm512_slli_epi16(_mm512_and_si512(step, _mm512_set1_epi16(0x7f)), 7), _mm512_set1_epi16(1 << 14));
-    _mm512_store_si512(out.numbers + channel, _mm512_srlv_epi16(mantissa, below));
+        _mm512_sub_epi16(highest, _mm512_srli_epi16(_mm512_and_si512(scale, _mm512_set1_epi16(0x7fff)), 7));
+    const __m512i mantissa =
+        _mm512_or_si512(_mm512_slli_epi16(_mm512_and_si512(scale, _mm512_set1_epi16(0x7f)), TopBit - 7),
+                        _mm512_set1_epi16(1 << TopBit));
+    __m512i number = _mm512_srlv_epi16(mantissa, below);
+    if constexpr (kHaveSigns) {
+      number = _mm512_mask_sub_epi16(number, _mm512_movepi16_mask(scale), _mm512_setzero_si512(), number);
+    }
+    _mm512_store_si512(out.numbers + channel, number);
   }
 }
 
-// What makes bytes of the products of R queries with the steps: 127 * 2^15 / the largest of each, which fits
-// int16.
+// What makes bytes of products of queries with steps: 127 * 2^15 / the largest of each, which fits int16.
+// largest: of R queries, 32 lanes each.
 template <int R>
-[[gnu::always_inline]] inline void findFactors(const QueryTile& tile, int headDim, const StepNumbers& steps,
+[[gnu::always_inline]] inline __m128i byteFactors(const __m512i (&largest)[R]) {
+  __m512 four[4];
+  unroll<4>([&](auto r) { four[r] = _mm512_setzero_ps(); });
+  unroll<R>([&](auto r) {
+    four[r] = _mm512_cvtepi32_ps(_mm512_max_epi32(_mm512_srli_epi32(largest[r], 16),
+                                                  _mm512_and_si512(largest[r], _mm512_set1_epi32(0xffff))));
+  });
+  const __m128 most =
+      _mm_max_ps(reduceFour(four, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); }), _mm_set1_ps(128));
+  return _mm_cvttps_epi32(_mm_div_ps(_mm_set1_ps(127 * 32768.0f), most));
+}
+
+// That of query r in all lanes.
+[[gnu::always_inline]] inline __m512i factorOf(__m128i factors, int r) {
+  return _mm512_permutexvar_epi16(_mm512_set1_epi16(static_cast<short>(2 * r)),
+                                  _mm512_zextsi128_si512(factors));
+}
+
+// What such a byte stands for, of queries whose numbers stand for 1: a step is number * unit, and a product
+// and the factor lose 15 bits each.
+[[gnu::always_inline]] inline __m128 unitsOf(__m128i factors, const ScaleNumbers& steps) {
+  return _mm_mul_ps(_mm_div_ps(_mm_set1_ps(32768.0f), _mm_cvtepi32_ps(factors)),
+                    _mm_set1_ps(32768.0f * steps.unit));
+}
+
+template <int R>
+[[gnu::always_inline]] inline void findFactors(const QueryTile& tile, int headDim, const ScaleNumbers& steps,
                                                int first, std::int32_t* factors) {
-  __m512i largest[4];
-  unroll<4>([&](auto r) { largest[r] = _mm512_setzero_si512(); });
+  __m512i largest[R];
+  unroll<R>([&](auto r) { largest[r] = _mm512_setzero_si512(); });
   const std::int16_t* numbers = tile.numbers + first * kNumbersStride;
 #pragma GCC unroll 4
   for (int channel = 0; channel < headDim; channel += 32) {
@@ -74,20 +109,12 @@ template <int R>
       largest[r] = _mm512_max_epi16(largest[r], _mm512_abs_epi16(product));
     });
   }
-  __m512 four[4];
-  unroll<4>([&](auto r) {
-    four[r] = _mm512_cvtepi32_ps(_mm512_max_epi32(_mm512_srli_epi32(largest[r], 16),
-                                                  _mm512_and_si512(largest[r], _mm512_set1_epi32(0xffff))));
-  });
-  const __m128 most =
-      _mm_max_ps(reduceFour(four, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); }), _mm_set1_ps(128));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(factors + first),
-                   _mm_cvttps_epi32(_mm_div_ps(_mm_set1_ps(127 * 32768.0f), most)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(factors + first), byteFactors<R>(largest));
 }
 
 // For R queries from `first` on.
 template <int R, int Bits>
-[[gnu::always_inline]] inline void foldGroup(const QueryTile& tile, int headDim, const StepNumbers& steps,
+[[gnu::always_inline]] inline void foldGroup(const QueryTile& tile, int headDim, const ScaleNumbers& steps,
                                              const std::int32_t* allFactors, const bf16* middles, int first,
                                              PackedQueries& queries, Prefetch& next) {
   constexpr __mmask8 kQueries = (1 << R) - 1;
@@ -96,7 +123,7 @@ template <int R, int Bits>
   __m512i factors[R], sums[R];
   __m512 four[4];
   unroll<R>([&](auto r) {
-    factors[r] = _mm512_permutexvar_epi16(_mm512_set1_epi16(2 * r), _mm512_zextsi128_si512(factor));
+    factors[r] = factorOf(factor, r);
     sums[r] = _mm512_setzero_si512();
   });
   unroll<4>([&](auto r) { four[r] = _mm512_setzero_ps(); });
@@ -145,10 +172,7 @@ template <int R, int Bits>
       if (second < headDim) addMiddles(r, second, high);
     });
   }
-  // A step is number * unit, a product loses 15 bits, and so does a number of the query.
-  const __m128 units = _mm_mul_ps(
-      _mm_div_ps(_mm_set1_ps(32768.0f), _mm_cvtepi32_ps(factor)),
-      _mm_mul_ps(_mm_set1_ps(32768.0f * steps.unit), _mm_maskz_loadu_ps(kQueries, tile.units + first)));
+  const __m128 units = _mm_mul_ps(unitsOf(factor, steps), _mm_maskz_loadu_ps(kQueries, tile.units + first));
   unroll<R>([&](auto r) {
     const __m512 unit = _mm512_permutexvar_ps(_mm512_set1_epi32(r), _mm512_zextps128_ps512(units));
     const __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r]), unit);
@@ -165,10 +189,10 @@ template <int Bits>
 [[gnu::always_inline]] inline void foldPages(const QueryTile& tile, int headDim,
                                              std::span<const PageCodes> pages, PackedQueries* queries,
                                              Prefetch* next) {
-  StepNumbers steps[kMostTogether];
+  ScaleNumbers steps[kMostTogether];
   alignas(16) std::int32_t factors[kMostTogether][kTileQueries + 4];
   const auto scalesOf = [&](std::size_t i) { return reinterpret_cast<const bf16*>(pages[i].keyScales); };
-  for (std::size_t i = 0; i < pages.size(); ++i) toStepNumbers(scalesOf(i), headDim, steps[i]);
+  for (std::size_t i = 0; i < pages.size(); ++i) toScaleNumbers<14>(scalesOf(i), headDim, steps[i]);
   byGroups<4>(
       tile.queries, [&](auto r, int first) __attribute__((always_inline)) {
         for (std::size_t i = 0; i < pages.size(); ++i) {

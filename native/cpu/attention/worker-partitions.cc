@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "cpu/attention/worker.h"
 #include "kv/page-content.h"
@@ -45,20 +46,6 @@ PageContent contentAt(const AttentionProblem& problem, const AttentionBlock& blo
   return contentOf(view.pages[page], view.formatOf(page));
 }
 
-// `block` has one KV head.
-TurnedQueries turnedQueries(const AttentionProblem& problem, const AttentionBlock& block, const Turn& turn) {
-  TurnedQueries of;
-  of.headDim = problem.shape.headDim;
-  of.queries = problem.qkv.floats() + (problem.entries[block.entry].row + block.firstRow) * problem.qkv.cols +
-               std::int64_t{block.firstHead} * of.headDim;
-  of.rowStride = problem.qkv.cols;
-  of.rows = block.rows;
-  of.heads = block.heads;
-  of.cosines = turn.cosines.data();
-  of.sines = turn.sines.data();
-  return of;
-}
-
 }  // namespace
 
 void AttentionWorker::attendPartitions(const AttentionKernels& kernels, const AttentionProblem& problem,
@@ -96,6 +83,7 @@ void AttentionWorker::attendSelected(const AttentionKernels& kernels, const Atte
                                      const AttentionBlock& block, const PagePartitions& partitions,
                                      const PageTurns& turns, const SoftmaxState& states) {
   if (partitions.selection.topPages < partitions.midPages()) {
+    quantizeUnturned(kernels, problem, block);
     boundPages(kernels, problem, block, partitions, turns);
     scorePages(kernels, problem, block, partitions, turns);
   }
@@ -118,6 +106,34 @@ void AttentionWorker::attendSelected(const AttentionKernels& kernels, const Atte
       attendPages(kernels, problem, own, selected_[i], 1, i + 1 < count ? selected_[i + 1] : -1);
     }
   }
+}
+
+void AttentionWorker::quantizeUnturned(const AttentionKernels& kernels, const AttentionProblem& problem,
+                                       const AttentionBlock& block) {
+  unturnedRow_ = block.firstRow;
+  if (!kernels.quantizeQueries) return;
+  loadQueries(kernels, problem, block);
+  std::swap(numbers_, unturned_);
+  std::copy_n(units_, block.queries(), unturnedUnits_);
+}
+
+TurnedQueries AttentionWorker::turnedQueries(const AttentionProblem& problem, const AttentionBlock& block,
+                                             const Turn& turn) const {
+  TurnedQueries of;
+  of.headDim = problem.shape.headDim;
+  of.queries = problem.qkv.floats() + (problem.entries[block.entry].row + block.firstRow) * problem.qkv.cols +
+               std::int64_t{block.firstHead} * of.headDim;
+  of.rowStride = problem.qkv.cols;
+  of.rows = block.rows;
+  of.heads = block.heads;
+  of.cosines = turn.cosines.data();
+  of.sines = turn.sines.data();
+  const std::int64_t first = (block.firstRow - unturnedRow_) * block.heads;
+  of.numbers = unturned_.data() + first * kNumbersStride;
+  of.units = unturnedUnits_ + first;
+  of.cosineNumbers = turn.cosineNumbers;
+  of.sineNumbers = turn.sineNumbers;
+  return of;
 }
 
 void AttentionWorker::boundPages(const AttentionKernels& kernels, const AttentionProblem& problem,

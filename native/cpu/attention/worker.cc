@@ -49,6 +49,7 @@ int tilesOfKvHead(const AttentionBlock& block) {
 void AttentionWorker::reserve(int headDim, int stride) {
   q_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
   numbers_.reserve(static_cast<std::size_t>(kBlockQueries) * kNumbersStride);
+  unturned_.reserve(static_cast<std::size_t>(kBlockQueries) * kNumbersStride);
   unpacked_.reserve(static_cast<std::size_t>(2 * kPageTokens) * headDim);
   folded_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
   keys_.reserve(static_cast<std::size_t>(kPageTokens) * stride);

@@ -52,6 +52,12 @@ class AttentionWorker {
   // heads. bounds_ [rows, older pages]; empty where all of them are looked at key by key
   void boundPages(const AttentionKernels& kernels, const AttentionProblem& problem,
                   const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
+  // The block's queries as whole numbers, not turned yet, where the kernels take them.
+  void quantizeUnturned(const AttentionKernels& kernels, const AttentionProblem& problem,
+                        const AttentionBlock& block);
+  // Those of a block of one KV head, which are turned as they are read.
+  TurnedQueries turnedQueries(const AttentionProblem& problem, const AttentionBlock& block,
+                              const Turn& turn) const;
   // What the best key of each newer one does score. scores_ [rows, newer pages]
   void scorePages(const AttentionKernels& kernels, const AttentionProblem& problem,
                   const AttentionBlock& block, const PagePartitions& partitions, const PageTurns& turns);
@@ -96,6 +102,9 @@ class AttentionWorker {
   AlignedArray<std::int16_t> numbers_;   // the queries as whole numbers, where the kernels take them
   AlignedArray<std::int16_t> unpacked_;  // a page's codes, where several tiles meet them
   float units_[kBlockQueries];
+  AlignedArray<std::int16_t> unturned_;  // as numbers_, from unturnedRow_ on
+  float unturnedUnits_[kBlockQueries];
+  std::int64_t unturnedRow_ = 0;
   float scale_ = 0;  // of the queries that were loaded
   QueryTile tiles_[kBlockQueries];
   // By the queries of one KV head, of the pages at hand: heads see alike.
