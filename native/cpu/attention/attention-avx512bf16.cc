@@ -51,6 +51,6 @@ const AttentionKernels kAvx512Attention = {
     .boundPage = boundPage,
     .scorePage = scorePageAvx512,
     .quantizeQueries = quantizeQueriesAvx512,
-    .attendCodes = {nullptr, attendInt8Avx512, attendInt4Avx512, attendInt2Avx512}};
+    .attendCodes = {nullptr, attendInt8Avx512, attendInt4Avx512Bf16, attendInt2Avx512Bf16}};
 
 }  // namespace tandem::cpu
