@@ -73,12 +73,12 @@ function gpu(sheet: GpuSheet): DeviceConstants {
 
 /**
  * Of one core, in operations a second: matmuls of 4096 inputs on one core of a server processor of 2023 (AMX, AVX-512
- * with VNNI), lower steps by the width of their vectors. bf16 without AMX is widened to float32.
+ * with VNNI), lower steps by the width of their vectors. bf16 without AMX or BF16 is widened to float32.
  */
 const coreFlops: Readonly<Record<string, Readonly<Record<WeightClass, number>>>> = {
   amx: { bf16: 0.8e12, int8: 1.7e12, int4: 1.2e12 },
-  avx512: { bf16: 0.1e12, int8: 0.5e12, int4: 0.4e12 },
-  'avx512-vnni': { bf16: 0.1e12, int8: 0.5e12, int4: 0.4e12 },
+  avx512: { bf16: 0.3e12, int8: 0.5e12, int4: 0.4e12 },
+  'avx512-vnni': { bf16: 0.15e12, int8: 0.5e12, int4: 0.4e12 },
   'avx-vnni': { bf16: 0.09e12, int8: 0.34e12, int4: 0.31e12 },
   avx2: { bf16: 0.09e12, int8: 0.14e12, int4: 0.22e12 },
   portable: { bf16: 0.002e12, int8: 0.004e12, int4: 0.003e12 },

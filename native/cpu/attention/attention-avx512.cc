@@ -5,123 +5,66 @@
 #include "cpu/attention/packed-attention-avx512.h"
 #include "cpu/attention/page-bounds.inl"
 #include "cpu/attention/page-scores-avx512.h"
-#include "cpu/attention/softmax-avx512.h"
+#include "cpu/attention/query-numbers-avx512.h"
 #include "cpu/attention/whole-numbers-avx512.h"
-#include "cpu/unroll.h"
 
 namespace tandem::cpu {
 namespace {
 
-// A page's keys and values, vector by vector. Keys come eight vectors at a time, four channel pairs of 32
-// tokens; values by 16 channels and half a page, eight token pairs.
-class Elements {
- public:
-  explicit Elements(const QueryTile& tile, const PageTile& page)
-      : keys_(page.keys), values_(page.values), headDim_(tile.headDim) {}
+// Without BF16 a pair's products are two FMAs of float32: elements are widened for all queries of a tile, and
+// queries once a page. Probabilities are never rounded.
+struct Pairs {
+  using Factor = float;  // of queries and probabilities
+  using Elements = WidePairs;
+  struct Two {
+    __m512 first, second;
+  };
 
-  template <int I>
-  [[gnu::always_inline]] __m512bh key(int eight) const {
-    return (__m512bh)_mm512_loadu_si512(keys_ + (eight * 8 + I) * kPackedVector);
-  }
-  template <int I>
-  [[gnu::always_inline]] __m512bh value(int column, int half) const {
-    return (__m512bh)_mm512_loadu_si512(values_ + (half * 8 + I) * 2 * headDim_ + column * kPackedVector);
-  }
+  class Queries {
+   public:
+    explicit Queries(const QueryTile& tile) {
+      for (int query = 0; query < tile.queries; ++query) {
+        const bf16* q = tile.q + static_cast<std::size_t>(query) * tile.stride;
+        for (int channel = 0; channel < tile.headDim; channel += 16) {
+          const auto* bits = reinterpret_cast<const __m256i*>(q + channel);
+          _mm512_store_ps(rows_ + query * kMaxHeadDim + channel, widened(_mm256_loadu_si256(bits)));
+        }
+      }
+    }
+    static constexpr std::size_t stride() { return kMaxHeadDim; }
+    [[gnu::always_inline]] const float* row(int query) const { return rows_ + stride() * query; }
 
- private:
-  const bf16* keys_;
-  const bf16* values_;
-  int headDim_;
+   private:
+    alignas(64) float rows_[kTileQueries * kMaxHeadDim];
+  };
+
+  [[gnu::always_inline]] static WidePairs load(const bf16* pairs) {
+    return widenedPairs(_mm512_loadu_si512(pairs));
+  }
+  [[gnu::always_inline]] static Two broadcast(const float* two) {
+    return {_mm512_set1_ps(two[0]), _mm512_set1_ps(two[1])};
+  }
+  [[gnu::always_inline]] static __m512 multiplyAdd(__m512 sum, const WidePairs& elements, const Two& two) {
+    return _mm512_fmadd_ps(elements.odd, two.second, _mm512_fmadd_ps(elements.even, two.first, sum));
+  }
+  [[gnu::always_inline]] static void store(float* to, __m512 p0, __m512 p1) {
+    _mm512_store_ps(to, p0);
+    _mm512_store_ps(to + 16, p1);
+  }
 };
-
-// q kt of R queries: 16 tokens a vector, one channel pair after the other.
-template <int R>
-void scoreQueries(const QueryTile& tile, const Elements& page, int first, float* scores, Prefetch& next) {
-  __m512 sums[2 * R];
-  unroll<2 * R>([&](auto i) { sums[i] = _mm512_setzero_ps(); });
-  const bf16* q = tile.q + static_cast<std::size_t>(first) * tile.stride;
-  for (int eight = 0; eight < tile.headDim / 8; ++eight, q += 8) {
-    unroll<4>([&](auto pair) {
-      next.step<2>();
-      const __m512bh keys0 = page.key<2 * pair>(eight), keys1 = page.key<2 * pair + 1>(eight);
-      unroll<R>([&](auto r) {
-        const auto two = (__m512bh)broadcastFour(q + static_cast<std::size_t>(r) * tile.stride + 2 * pair);
-        sums[2 * r] = _mm512_dpbf16_ps(sums[2 * r], keys0, two);
-        sums[2 * r + 1] = _mm512_dpbf16_ps(sums[2 * r + 1], keys1, two);
-      });
-    });
-  }
-  unroll<2 * R>([&](auto i) { _mm512_storeu_ps(scores + first * kPageTokens + i * 16, sums[i]); });
-}
-
-// What a tile's values are weighted by, and what becomes of their sums so far.
-struct Weights {
-  alignas(64) bf16 probabilities[kTileQueries * kPageTokens];
-  float factors[kTileQueries], offsets[kTileQueries];
-};
-
-// out = out * factor + offset + p v for R queries and C vectors of channels, one token pair after the other.
-template <int R, int C>
-void addValues(const QueryTile& tile, const Elements& page, const Weights& weights, int first, int channel,
-               Prefetch& next) {
-  __m512 sums[R * C];
-  float* out = tile.out + static_cast<std::size_t>(first) * tile.headDim + channel;
-  unroll<R>([&](auto r) {
-    const __m512 factor = _mm512_set1_ps(weights.factors[first + r]);
-    const __m512 offset = _mm512_set1_ps(weights.offsets[first + r]);
-    unroll<C>([&](auto c) {
-      sums[r * C + c] = _mm512_fmadd_ps(
-          _mm512_loadu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 16), factor, offset);
-    });
-  });
-  const bf16* p = weights.probabilities + first * kPageTokens;
-  for (int half = 0; half < 2; ++half, p += kPageTokens / 2) {
-    unroll<8>([&](auto pair) {
-      next.step<4>();
-      __m512bh v[C];
-      unroll<C>([&](auto c) { v[c] = page.value<pair>(channel / 16 + c, half); });
-      unroll<R>([&](auto r) {
-        const auto two = (__m512bh)broadcastFour(p + r * kPageTokens + 2 * pair);
-        unroll<C>([&](auto c) { sums[r * C + c] = _mm512_dpbf16_ps(sums[r * C + c], v[c], two); });
-      });
-    });
-  }
-  unroll<R>([&](auto r) {
-    unroll<C>([&](auto c) {
-      _mm512_storeu_ps(out + static_cast<std::size_t>(r) * tile.headDim + c * 16, sums[r * C + c]);
-    });
-  });
-}
-
-void attend(const QueryTile& tile, const PageTile& pageTile, Prefetch& next) {
-  alignas(64) float scores[kTileQueries * kPageTokens];
-  Weights weights;
-  const Elements page(tile, pageTile);
-  byGroups<8>(tile.queries, [&](auto r, int first) { scoreQueries<r>(tile, page, first, scores, next); });
-  softmaxPage(tile, pageTile, scores, weights.probabilities, weights.factors, weights.offsets);
-  if (!tile.out) return;
-  byGroups<4>(tile.queries, [&](auto r, int first) {
-    byGroups<4>(tile.headDim / 16,
-                [&](auto c, int column) { addValues<r, c>(tile, page, weights, first, column * 16, next); });
-  });
-}
-
-void quantizeQueries(const QueryNumbers& queries) {
-  for (int query = 0; query < queries.queries; ++query) {
-    const std::size_t row = static_cast<std::size_t>(query) * queries.stride;
-    const float largest = largestOf(queries.q + row, queries.stride);
-    toNumbers(queries.q + row, queries.stride, numbersPer(largest), queries.numbers + query * kNumbersStride);
-    queries.units[query] = largest / kTopNumber;
-  }
-}
 
 }  // namespace
+}  // namespace tandem::cpu
 
-const AttentionKernels kAvx512Attention = {
-    .attendPage = attend,
+#include "cpu/attention/exact-pages-avx512.inl"
+
+namespace tandem::cpu {
+
+const AttentionKernels kAvx512VnniAttention = {
+    .attendPage = attendPage,
     .boundPage = boundPage,
     .scorePage = scorePageAvx512,
-    .quantizeQueries = quantizeQueries,
+    .quantizeQueries = quantizeQueriesAvx512,
     .attendCodes = {nullptr, attendInt8Avx512, attendInt4Avx512, attendInt2Avx512}};
 
 }  // namespace tandem::cpu

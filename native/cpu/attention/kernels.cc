@@ -9,9 +9,10 @@ AttentionKernels attentionKernels(Isa isa) {
       return kAmxAttention;
     case Isa::avx512:
       return kAvx512Attention;
+    case Isa::avx512Vnni:
+      return kAvx512VnniAttention;
     case Isa::avxVnni:
       return kAvxVnniAttention;
-    case Isa::avx512Vnni:
     case Isa::avx2:
       return kAvx2Attention;
 #endif

@@ -193,6 +193,7 @@ AttentionKernels attentionKernels(Isa isa);
 extern const AttentionKernels kPortableAttention;
 extern const AttentionKernels kAvx2Attention;
 extern const AttentionKernels kAvxVnniAttention;
+extern const AttentionKernels kAvx512VnniAttention;
 extern const AttentionKernels kAvx512Attention;
 extern const AttentionKernels kAmxAttention;
 

@@ -15,4 +15,8 @@ namespace tandem::cpu {
 void attendInt4Avx512(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next);
 void attendInt2Avx512(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next);
 
+// With instructions of BF16.
+void attendInt4Avx512Bf16(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next);
+void attendInt2Avx512Bf16(const QueryTile& tile, std::span<const PageCodes> pages, Prefetch* next);
+
 }  // namespace tandem::cpu

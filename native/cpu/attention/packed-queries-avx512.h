@@ -113,7 +113,7 @@ template <int R>
 }
 
 // For R queries from `first` on.
-template <int R, int Bits>
+template <int R, int Bits, class Middles>
 [[gnu::always_inline]] inline void foldGroup(const QueryTile& tile, int headDim, const ScaleNumbers& steps,
                                              const std::int32_t* allFactors, const bf16* middles, int first,
                                              PackedQueries& queries, Prefetch& next) {
@@ -138,9 +138,8 @@ template <int R, int Bits>
     sums[r] = _mm512_dpwssd_epi32(sums[r], number, ones);
     return number;
   };
-  const auto addMiddles = [&](auto r, int channel, __m512bh middle) __attribute__((always_inline)) {
-    const auto two = (__m512bh)_mm512_loadu_si512(q + r * stride + channel);
-    four[r] = _mm512_dpbf16_ps(four[r], two, middle);
+  const auto addMiddles = [&](auto r, int channel, const Middles& middle) __attribute__((always_inline)) {
+    four[r] = middle.addTo(four[r], _mm512_loadu_si512(q + r * stride + channel));
   };
   const auto store = [&](auto r, int channel, __m512i low, __m512i high) __attribute__((always_inline)) {
     _mm512_store_si512(
@@ -151,8 +150,8 @@ template <int R, int Bits>
 #pragma GCC unroll 2
   for (; channel + 64 <= headDim; channel += 64) {
     next.step<2 * Bits>();
-    const auto low = (__m512bh)_mm512_loadu_si512(middles + channel);
-    const auto high = (__m512bh)_mm512_loadu_si512(middles + channel + 32);
+    const Middles low(_mm512_loadu_si512(middles + channel));
+    const Middles high(_mm512_loadu_si512(middles + channel + 32));
     unroll<R>([&](auto r) {
       store(r, channel, numbersAt(r, channel), numbersAt(r, channel + 32));
       addMiddles(r, channel, low);
@@ -161,8 +160,8 @@ template <int R, int Bits>
   }
   if (channel < headDim) {
     const int second = channel + 32;
-    const auto low = (__m512bh)_mm512_maskz_loadu_epi16(channelsAt(channel, headDim), middles + channel);
-    const auto high = (__m512bh)_mm512_maskz_loadu_epi16(channelsAt(second, headDim), middles + second);
+    const Middles low(_mm512_maskz_loadu_epi16(channelsAt(channel, headDim), middles + channel));
+    const Middles high(_mm512_maskz_loadu_epi16(channelsAt(second, headDim), middles + second));
     unroll<R>([&](auto r) {
       const __m512i rest = second < headDim ? numbersAt(r, second) : _mm512_setzero_si512();
       store(r, channel, numbersAt(r, channel), rest);
@@ -183,7 +182,7 @@ template <int R, int Bits>
 }
 
 // Each of these steps is a chain in which one thing waits for another, so pages take turns.
-template <int Bits>
+template <int Bits, class Middles>
 [[gnu::always_inline]] inline void foldPages(const QueryTile& tile, int headDim,
                                              std::span<const PageCodes> pages, PackedQueries* queries,
                                              Prefetch* next) {
@@ -197,23 +196,25 @@ template <int Bits>
           findFactors<r>(tile, headDim, steps[i], first, factors[i]);
         }
         for (std::size_t i = 0; i < pages.size(); ++i) {
-          foldGroup<r, Bits>(tile, headDim, steps[i], factors[i], scalesOf(i) + headDim, first, queries[i],
-                             next[i]);
+          foldGroup<r, Bits, Middles>(tile, headDim, steps[i], factors[i], scalesOf(i) + headDim, first,
+                                      queries[i], next[i]);
         }
       });
 }
 
-// With the usual head dimensions known, loops over channels are straight code.
-template <int Bits>
+// With the usual head dimensions known, loops over channels are straight code. `Middles` are those of 32
+// channels, as the instruction set multiplies them with queries; a type of the including file, so that this
+// is not linked into code for another.
+template <int Bits, class Middles>
 void foldQueries(const QueryTile& tile, std::span<const PageCodes> pages, PackedQueries* queries,
                  Prefetch* next) {
   switch (tile.headDim) {
     case 64:
-      return foldPages<Bits>(tile, 64, pages, queries, next);
+      return foldPages<Bits, Middles>(tile, 64, pages, queries, next);
     case 128:
-      return foldPages<Bits>(tile, 128, pages, queries, next);
+      return foldPages<Bits, Middles>(tile, 128, pages, queries, next);
     default:
-      return foldPages<Bits>(tile, tile.headDim, pages, queries, next);
+      return foldPages<Bits, Middles>(tile, tile.headDim, pages, queries, next);
   }
 }
 

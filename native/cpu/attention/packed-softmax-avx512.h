@@ -173,8 +173,9 @@ template <int R, int Bits>
 }
 
 template <int Bits>
-void packedSoftmax(const QueryTile& tile, std::span<const PageCodes> pages, const PackedScores& scores,
-                   PackedWeights& weights, Prefetch* next) {
+[[gnu::always_inline]] inline void packedSoftmax(const QueryTile& tile, std::span<const PageCodes> pages,
+                                                 const PackedScores& scores, PackedWeights& weights,
+                                                 Prefetch* next) {
   const float allSteps = largestStep(pages, [](const PageCodes&) { return 0xffffffffu; });
   byGroups<4>(tile.queries, [&](auto r, int first) {
     packedSoftmaxGroup<r, Bits>(tile, pages, scores, allSteps, first, weights, next);

@@ -54,10 +54,9 @@ struct SoftmaxRise {
 }
 
 // softmaxPage for R queries from `first` on, step by step together: one query's steps wait for each other.
-template <int R>
+template <int R, class Weights>
 [[gnu::always_inline]] inline void softmaxQueries(const QueryTile tile, const PageTile page, int first,
-                                                  const float* scores, bf16* probabilities, float* factors,
-                                                  float* offsets) {
+                                                  const float* scores, Weights& weights) {
   const __m512 unseen = _mm512_set1_ps(-__builtin_inff());
   __m512 keyScale0 = _mm512_set1_ps(tile.scale), keyScale1 = keyScale0;
   if (page.keyScales) {
@@ -90,36 +89,33 @@ template <int R>
   unroll<R>([&](auto r) {
     const int query = first + r;
     tile.maximum[query] = highest[r];
-    factors[query] = _mm512_cvtss_f32(factor[r]);
+    weights.factors[query] = _mm512_cvtss_f32(factor[r]);
     float* sum = tile.sum + query * kSumLanes;
     _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(sum), factor[r], _mm512_add_ps(p0[r], p1[r])));
-    offsets[query] = 0;
+    weights.offsets[query] = 0;
     if (page.valueMiddles) {
       const __m512 middle0 = _mm512_mul_ps(p0[r], _mm512_loadu_ps(page.valueMiddles));
-      offsets[query] =
+      weights.offsets[query] =
           _mm512_reduce_add_ps(_mm512_fmadd_ps(p1[r], _mm512_loadu_ps(page.valueMiddles + 16), middle0));
     }
     if (page.valueScales) {
       p0[r] = _mm512_mul_ps(p0[r], _mm512_loadu_ps(page.valueScales));
       p1[r] = _mm512_mul_ps(p1[r], _mm512_loadu_ps(page.valueScales + 16));
     }
-    _mm512_storeu_si512(probabilities + query * kPageTokens, (__m512i)_mm512_cvtne2ps_pbh(p1[r], p0[r]));
+    weights.set(query, p0[r], p1[r]);
   });
 }
 
-// scores [kTileQueries][kPageTokens], raw dot products, become probabilities in bf16; factors [kTileQueries]
-// is what the earlier sums are to be multiplied by, and offsets [kTileQueries] what is to be added to them
-// for the values' middles. Updates the tile's maxima and sums.
+// scores [kTileQueries][kPageTokens], raw dot products, become probabilities, which weights.set(query, ...)
+// takes by token; weights.factors [kTileQueries] is what the earlier sums are to be multiplied by, and
+// weights.offsets [kTileQueries] what is to be added to them for the values' middles. Updates the tile's
+// maxima and sums. `Weights` is a type of the instruction set, as whose code this is linked.
+template <class Weights>
 [[gnu::always_inline]] inline void softmaxPage(const QueryTile& tile, const PageTile& page,
-                                               const float* scores, bf16* probabilities, float* factors,
-                                               float* offsets) {
+                                               const float* scores, Weights& weights) {
   int query = 0;
-  for (; query + 4 <= tile.queries; query += 4) {
-    softmaxQueries<4>(tile, page, query, scores, probabilities, factors, offsets);
-  }
-  for (; query < tile.queries; ++query) {
-    softmaxQueries<1>(tile, page, query, scores, probabilities, factors, offsets);
-  }
+  for (; query + 4 <= tile.queries; query += 4) softmaxQueries<4>(tile, page, query, scores, weights);
+  for (; query < tile.queries; ++query) softmaxQueries<1>(tile, page, query, scores, weights);
 }
 
 }  // namespace tandem::cpu

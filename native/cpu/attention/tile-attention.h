@@ -8,6 +8,7 @@
 #include <cstddef>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/probabilities-avx512bf16.h"
 #include "cpu/attention/softmax-avx512.h"
 #include "cpu/unroll.h"
 
@@ -57,6 +58,16 @@ void addValuesOnTiles(const QueryTile& tile, const bf16* values, int channel, Pr
   unroll<C>([&](auto c) { Tiles::template store<c>(tile.out + channel + c * 16, outBytes); });
 }
 
+// What a tile's values are weighted by, and what becomes of their sums so far.
+struct TileWeights {
+  alignas(64) bf16 probabilities[kTileQueries * kPageTokens];
+  float factors[kTileQueries], offsets[kTileQueries];
+
+  [[gnu::always_inline]] void set(int query, __m512 p0, __m512 p1) {
+    storeRounded(probabilities + query * kPageTokens, p0, p1);
+  }
+};
+
 inline void rescale(const QueryTile& tile, const float* factors, const float* offsets) {
   for (int query = 0; query < tile.queries; ++query) {
     if (factors[query] == 1 && offsets[query] == 0) continue;
@@ -71,17 +82,16 @@ inline void rescale(const QueryTile& tile, const float* factors, const float* of
 template <class Tiles>
 void attendPageOnTiles(const QueryTile& tile, const PageTile& page, Prefetch& next) {
   alignas(64) float scores[kTileQueries * kPageTokens];
-  alignas(64) bf16 probabilities[kTileQueries * kPageTokens];
-  float factors[kTileQueries], offsets[kTileQueries];
+  TileWeights weights;
   Tiles::configure(tile.queries);
   scoreOnTiles<Tiles>(tile, page.keys, scores, next);
-  softmaxPage(tile, page, scores, probabilities, factors, offsets);
+  softmaxPage(tile, page, scores, weights);
   if (!tile.out) {
     Tiles::release();
     return;
   }
-  rescale(tile, factors, offsets);
-  Tiles::template load<4>(probabilities, kPageTokens * sizeof(bf16));
+  rescale(tile, weights.factors, weights.offsets);
+  Tiles::template load<4>(weights.probabilities, kPageTokens * sizeof(bf16));
   int channel = 0;
   for (; channel + 64 <= tile.headDim; channel += 64)
     addValuesOnTiles<Tiles, 4>(tile, page.values, channel, next);

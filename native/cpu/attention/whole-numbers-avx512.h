@@ -25,6 +25,17 @@ namespace tandem::cpu {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
+// 32 bf16 as float32: the first and the second of each pair.
+struct WidePairs {
+  __m512 even, odd;
+};
+
+[[gnu::always_inline]] inline WidePairs widenedPairs(__m512i pairs) {
+  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)),
+          _mm512_castsi512_ps(_mm512_and_si512(pairs, upper))};
+}
+
 // The largest magnitude among 32 lanes of bf16 of which the signs were dropped. NaN is larger than all.
 [[gnu::always_inline]] inline float largestOf(__m512i magnitudes) {
   __m256i half =

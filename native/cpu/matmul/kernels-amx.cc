@@ -1,4 +1,4 @@
-#include "cpu/matmul/kernels-avx512.h"
+#include "cpu/matmul/rows-avx512.h"
 #include "cpu/matmul/tile-kernels.h"
 #include "cpu/matmul/tile.h"
 
@@ -7,7 +7,7 @@ namespace tandem::cpu {
 using Amx = TileKernels<HardwareTiles>;
 
 const Kernels kAmxKernels{kTileHeight,           false,         Amx::bf16Dot,
-                          Amx::int8Dot,          Amx::int4Dot,  avx512::roundRow,
+                          Amx::int8Dot,          Amx::int4Dot,  avx512::roundRowBf16,
                           avx512::quantizeGroup, avx512::swiGlu};
 
 }  // namespace tandem::cpu

@@ -39,9 +39,10 @@ const Kernels& kernelsOf(Isa isa) {
       return kAmxKernels;
     case Isa::avx512:
       return kAvx512Kernels;
+    case Isa::avx512Vnni:
+      return kAvx512VnniKernels;
     case Isa::avxVnni:
       return kAvxVnniKernels;
-    case Isa::avx512Vnni:
     case Isa::avx2:
       return kAvx2Kernels;
     case Isa::portable:

@@ -7,8 +7,8 @@ ProductKernel productKernel(Isa isa) {
 #if defined(__x86_64__)
     case Isa::amx:
     case Isa::avx512:
-      return kAvx512Product;
     case Isa::avx512Vnni:
+      return kAvx512Product;
     case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Product;

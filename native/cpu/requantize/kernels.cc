@@ -7,8 +7,8 @@ RequantizeKernels requantizeKernels(Isa isa) {
 #if defined(__x86_64__)
     case Isa::amx:
     case Isa::avx512:
-      return kAvx512Requantize;
     case Isa::avx512Vnni:
+      return kAvx512Requantize;
     case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Requantize;

@@ -7,8 +7,8 @@ RowKernels rowKernels(Isa isa) {
 #if defined(__x86_64__)
     case Isa::amx:
     case Isa::avx512:
-      return kAvx512Rows;
     case Isa::avx512Vnni:
+      return kAvx512Rows;
     case Isa::avxVnni:
     case Isa::avx2:
       return kAvx2Rows;

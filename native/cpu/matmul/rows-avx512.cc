@@ -1,33 +1,12 @@
-#pragma once
+#include "cpu/matmul/rows-avx512.h"
 
-// Row kernels that AVX-512 and AMX share.
-
-#include <immintrin.h>
-
-#include <bit>
-#include <cstring>
-
-#include "cpu/matmul/kernels.h"
+#include "cpu/matmul/matmul.h"
 #include "cpu/matmul/quantize.h"
 #include "cpu/vector-exp.h"
 
 namespace tandem::cpu::avx512 {
 
-inline __mmask16 firstLanes(std::size_t count) {
-  return count >= 16 ? __mmask16(0xffff) : static_cast<__mmask16>((1u << count) - 1);
-}
-
-inline void roundRow(const float* x, std::size_t count, bf16* out) {
-  for (std::size_t i = 0; i < count; i += 16) {
-    const __mmask16 lanes = firstLanes(count - i);
-    const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(lanes, x + i));
-    __m256i bits;
-    std::memcpy(&bits, &rounded, sizeof bits);
-    _mm256_mask_storeu_epi16(out + i, lanes, bits);
-  }
-}
-
-inline float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum) {
+float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum) {
   constexpr int kVectors = kGroup / 16;
   __m512 values[kVectors];
   // Without their signs floats compare as integers do, and NaN is the greatest: it must not get lost in a
@@ -51,7 +30,7 @@ inline float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes
   return scale;
 }
 
-inline void swiGlu(const float* gate, const float* up, std::size_t count, float* y) {
+void swiGlu(const float* gate, const float* up, std::size_t count, float* y) {
   const __m512 one = _mm512_set1_ps(1);
   for (std::size_t i = 0; i < count; i += 16) {
     const __mmask16 lanes = firstLanes(count - i);
