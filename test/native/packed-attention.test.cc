@@ -9,6 +9,7 @@
 
 #include "attention-case.h"
 #include "check.h"
+#include "cpu/attention/page-turns.h"
 
 using namespace tandem;
 using namespace tandem::cpu;
@@ -178,6 +179,67 @@ void forMeetings(Body body) {
   }
 }
 
+// Queries and a turn, in all forms that kernels take them in.
+class TurnedCase {
+ public:
+  TurnedCase(int heads, int headDim)
+      : heads_(heads),
+        headDim_(headDim),
+        floats_(heads * headDim),
+        numbers_(heads * kNumbersStride),
+        units_(heads),
+        turns_(headDim),
+        turnNumbers_(headDim) {}
+
+  // `angle`: of the first pair of channels; that of the others grows.
+  template <class Value>
+  void set(Value value, double angle) {
+    for (float& x : floats_) x = static_cast<float>(value(0));
+    for (int head = 0; head < heads_; ++head) {
+      float largest = 0;
+      for (int c = 0; c < headDim_; ++c) largest = std::max(largest, std::abs(floats_[head * headDim_ + c]));
+      units_[head] = largest / 32767;
+      for (int c = 0; c < headDim_; ++c) {
+        const long number = std::lrint(floats_[head * headDim_ + c] / units_[head]);
+        numbers_[head * kNumbersStride + c] = static_cast<std::int16_t>(number);
+      }
+    }
+    const int half = headDim_ / 2;
+    for (int i = 0; i < half; ++i) {
+      turns_[i] = static_cast<float>(std::cos(angle * (i + 1)));
+      turns_[half + i] = static_cast<float>(std::sin(angle * (i + 1)));
+    }
+    for (int i = 0; i < headDim_; ++i) {
+      turnNumbers_[i] = static_cast<std::int16_t>(std::lrint(turns_[i] * kTurnUnit));
+    }
+  }
+
+  TurnedQueries queries() const {
+    const int half = headDim_ / 2;
+    TurnedQueries of{floats_.data(), 0, 1, heads_, headDim_, turns_.data(), turns_.data() + half};
+    of.numbers = numbers_.data();
+    of.units = units_.data();
+    of.cosineNumbers = turnNumbers_.data();
+    of.sineNumbers = turnNumbers_.data() + half;
+    return of;
+  }
+
+  double turned(int head, int channel) const {
+    const int half = headDim_ / 2, i = channel % half;
+    const double low = floats_[head * headDim_ + i], high = floats_[head * headDim_ + half + i];
+    return channel < half ? low * turns_[i] - high * turns_[half + i]
+                          : high * turns_[i] + low * turns_[half + i];
+  }
+
+ private:
+  int heads_, headDim_;
+  std::vector<float> floats_;
+  std::vector<std::int16_t> numbers_;
+  std::vector<float> units_;
+  std::vector<float> turns_;  // cosines and sines
+  std::vector<std::int16_t> turnNumbers_;
+};
+
 }  // namespace
 
 TEST("packed attention: the largest codes with the largest bytes are summed up without overflow") {
@@ -319,31 +381,27 @@ TEST("packed attention: what pages score has the same bits by AVX2 and AVX-VNNI,
   forMeetings([&](PackedMeeting meeting) {
     const int d = meeting.headDim, heads = std::min(meeting.queries, 5), top = meeting.pages[0].top();
     PackedPage& page = meeting.pages[0];
-    std::vector<float> queries(heads * d), cosines(d / 2, 1), sines(d / 2, 0);
+    TurnedCase turned(heads, d);
     for (const bool isTop : {false, true}) {
-      for (float& x : queries) x = isTop ? 1 : normal(random);
+      turned.set([&](int) { return isTop ? 1 : normal(random); }, isTop ? 0 : 0.7);
       meeting.setKeys([&](auto, int, int) { return isTop ? top : static_cast<int>(random() % (top + 1)); });
       std::vector<std::vector<float>> scores;
       for (const Isa isa : isasInBytes()) {
         const AttentionKernels kernels = attentionKernels(isa);
         if (!kernels.scorePage) continue;
         std::vector<float> here(heads + 3);
-        kernels.scorePage({{queries.data(), 0, 1, heads, d, cosines.data(), sines.data()},
-                           bitsOf(page.format.precision),
-                           reinterpret_cast<const std::byte*>(page.bytes.data()),
-                           &page.keyScale(0),
-                           &page.keyScale(d),
-                           here.data()});
+        kernels.scorePage({turned.queries(), bitsOf(page.format.precision),
+                           reinterpret_cast<const std::byte*>(page.bytes.data()), &page.keyScale(0),
+                           &page.keyScale(d), here.data()});
         here.resize(heads);
         for (int head = 0; head < heads; ++head) {
           double best = -INFINITY, largest = 0;
           for (int token = 0; token < kPageTokens; ++token) {
             double score = 0;
-            for (int c = 0; c < d; ++c)
-              score += static_cast<double>(queries[head * d + c]) * page.key(token, c);
+            for (int c = 0; c < d; ++c) score += turned.turned(head, c) * page.key(token, c);
             best = std::max(best, score);
           }
-          for (int c = 0; c < d; ++c) largest = std::max<double>(largest, std::abs(queries[head * d + c]));
+          for (int c = 0; c < d; ++c) largest = std::max(largest, std::abs(turned.turned(head, c)));
           test::near(here[head], best, largest / 254 * top * std::sqrt(d) + 1e-4,
                      std::string(isaName(isa)) + ", the best of a page");
         }
