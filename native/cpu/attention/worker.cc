@@ -49,13 +49,15 @@ int tilesOfKvHead(const AttentionBlock& block) {
 void AttentionWorker::reserve(int headDim, int stride) {
   q_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
   numbers_.reserve(static_cast<std::size_t>(kBlockQueries) * kNumbersStride);
-  unturned_.reserve(static_cast<std::size_t>(kBlockQueries) * kNumbersStride);
   unpacked_.reserve(static_cast<std::size_t>(2 * kPageTokens) * headDim);
   folded_.reserve(static_cast<std::size_t>(kBlockQueries) * stride);
   keys_.reserve(static_cast<std::size_t>(kPageTokens) * stride);
   values_.reserve(static_cast<std::size_t>(kPageTokens) * headDim);
   total_.reserve(SoftmaxState::elements(kBlockQueries, headDim));
   part_.reserve(SoftmaxState::elements(kBlockQueries, headDim));
+  // Behind all others: between numbers_ and unpacked_ it moved these so that they met in the same cache sets,
+  // and prompts over int8 pages took 1.2 times as long (AVX-512).
+  unturned_.reserve(static_cast<std::size_t>(kBlockQueries) * kNumbersStride);
 }
 
 void AttentionWorker::attendBlock(const AttentionKernels& kernels, const AttentionProblem& problem,
