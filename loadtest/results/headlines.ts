@@ -35,6 +35,12 @@ export const headlines: readonly Headline[] = [
     target: { least: 5 },
   },
   {
+    about: 'decode of one sequence on processors with AVX2, likewise',
+    file: 'peer-avx2',
+    row: /^int8 \/ Q8_0, tg\d+, 1 sequence$/,
+    figure: 'ratio',
+  },
+  {
     about: 'streams while long prompts arrive: TBT p99 over that of the streams alone',
     file: 'schedulers',
     row: /^nexus, slack 1\.5: TBT while prompts arrive, p99$/,
