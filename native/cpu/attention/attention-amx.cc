@@ -1,4 +1,4 @@
-#include "cpu/attention/codes-avx512.h"
+#include "cpu/attention/codes-amx.h"
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/page-bounds.inl"
 #include "cpu/attention/page-scores-avx512.h"
@@ -10,8 +10,8 @@ namespace tandem::cpu {
 const AttentionKernels kAmxAttention = {.attendPage = attendPageOnTiles<HardwareTiles>,
                                         .boundPage = boundPage,
                                         .scorePage = scorePageAvx512,
-                                        .expandCodes = expandCodesAvx512,
-                                        .unpackCodes = unpackCodesAvx512,
-                                        .foldQueries = foldQueriesAvx512};
+                                        .expandCodes = expandCodesAmx,
+                                        .unpackCodes = unpackCodesAmx,
+                                        .foldQueries = foldQueriesAmx};
 
 }  // namespace tandem::cpu

@@ -8,6 +8,7 @@
 
 #include "cpu/attention/kernels.h"
 #include "cpu/attention/lanes-avx2.h"
+#include "cpu/attention/softmax-rise.h"
 
 namespace tandem::cpu {
 
@@ -35,12 +36,6 @@ namespace tandem::cpu {
   return _mm256_castsi256_ps(
       _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes));
 }
-
-// What maxima become when a page is added whose probabilities are relative to its own highest score `tops`:
-// what was summed so far shrinks by `factors`, what the page adds by `locals`.
-struct SoftmaxRise {
-  alignas(16) float tops[4], factors[4], locals[4];
-};
 
 // For R of four queries. One of the highest score here and the one before is the new maximum, and what
 // belongs to the other shrinks.

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/softmax-rise.h"
 #include "cpu/unroll.h"
 
 namespace tandem::cpu {
@@ -27,12 +28,6 @@ namespace tandem::cpu {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
   return _mm512_maskz_scalef_ps(normal, p, n);
 }
-
-// What a tile's maxima become when a page (or a few) is added whose probabilities are relative to its own
-// highest score `tops`: what was summed so far shrinks by `factors`, what the page adds by `locals`.
-struct SoftmaxRise {
-  alignas(16) float tops[4], factors[4], locals[4];
-};
 
 // For the queries of a mask of four from `first` on. One of the highest score here and the one before is the
 // new maximum, and what belongs to the other shrinks.

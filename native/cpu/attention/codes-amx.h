@@ -1,7 +1,7 @@
 #pragma once
 
 // From a page's codes to vectors of bf16, and its scales into the queries, for the AMX attention. Include
-// only from files compiled for AVX-512.
+// only from files compiled for AMX.
 
 #include <immintrin.h>
 
@@ -47,7 +47,7 @@ class Levels {
   __m512i table_;
 };
 
-inline void expandCodesAvx512(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
+inline void expandCodesAmx(const std::int8_t* codes, bf16* out, std::size_t count, Prefetch& next) {
   for (std::size_t i = 0; i < count; i += 128) {
     next.step<1>();
     for (std::size_t j = i; j < i + 128; j += 32) {
@@ -71,8 +71,8 @@ template <int Bits>
   }
 }
 
-inline void unpackCodesAvx512(int bits, const std::byte* codes, int headDim, int columns, bf16* out,
-                              Prefetch& next) {
+inline void unpackCodesAmx(int bits, const std::byte* codes, int headDim, int columns, bf16* out,
+                           Prefetch& next) {
   if (bits == 4) {
     unpackVectors<4>(codes, headDim, columns, out, next);
   } else {
@@ -112,7 +112,7 @@ template <int R>
   });
 }
 
-inline void foldQueriesAvx512(const QueryFold& fold) {
+inline void foldQueriesAmx(const QueryFold& fold) {
   int query = 0;
   for (; query + 4 <= fold.queries; query += 4) foldGroup<4>(fold, query);
   for (; query < fold.queries; ++query) foldGroup<1>(fold, query);
