@@ -13,72 +13,29 @@ namespace tandem::bench {
 
 #if defined(__x86_64__)
 
-// Twelve independent sums: more than two pipes of four or five cycles need. Operands are ones of their type.
-inline void dotCodes512(std::int64_t rounds) {
-  asm volatile(
-      "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%zmm12\n"
-      "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n vpdpbusd %%zmm12, %%zmm12, %%zmm\\n\n .endr\n"
-      "dec %0\n jnz 1b\n vzeroupper"
-      : "+r"(rounds)
-      : "r"(0x01010101)
-      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12");
-}
+// Twelve independent sums: more than two pipes of four or five cycles need. `ones` are operands of the
+// instruction's type, in registers xmm, ymm or zmm by `wide`.
+#define TANDEM_PEAK(name, instruction, wide, ones)                                                           \
+  inline void name(std::int64_t rounds) {                                                                    \
+    asm volatile("vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%" wide                                         \
+                 "12\n"                                                                                      \
+                 "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n " instruction " %%" wide "12, %%" wide "12, %%" wide \
+                 "\\n\n .endr\n"                                                                             \
+                 "dec %0\n jnz 1b\n vzeroupper"                                                              \
+                 : "+r"(rounds)                                                                              \
+                 : "r"(ones)                                                                                 \
+                 : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",     \
+                   "xmm10", "xmm11", "xmm12");                                                               \
+  }
 
-inline void dotBf16x512(std::int64_t rounds) {
-  asm volatile(
-      "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%zmm12\n"
-      "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n vdpbf16ps %%zmm12, %%zmm12, %%zmm\\n\n .endr\n"
-      "dec %0\n jnz 1b\n vzeroupper"
-      : "+r"(rounds)
-      : "r"(0x3f803f80)
-      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12");
-}
+TANDEM_PEAK(dotCodes512, "vpdpbusd", "zmm", 0x01010101)
+TANDEM_PEAK(dotBf16x512, "vdpbf16ps", "zmm", 0x3f803f80)
+TANDEM_PEAK(fma512, "vfmadd231ps", "zmm", 0x3f800000)
+TANDEM_PEAK(dotCodes256, "%{vex%} vpdpbusd", "ymm", 0x01010101)
+TANDEM_PEAK(multiplyPairs256, "vpmaddwd", "ymm", 0x00010001)
+TANDEM_PEAK(fma256, "vfmadd231ps", "ymm", 0x3f800000)
 
-inline void fma512(std::int64_t rounds) {
-  asm volatile(
-      "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%zmm12\n"
-      "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n vfmadd231ps %%zmm12, %%zmm12, %%zmm\\n\n .endr\n"
-      "dec %0\n jnz 1b\n vzeroupper"
-      : "+r"(rounds)
-      : "r"(0x3f800000)
-      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12");
-}
-
-inline void dotCodes256(std::int64_t rounds) {
-  asm volatile(
-      "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%ymm12\n"
-      "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n %{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm\\n\n .endr\n"
-      "dec %0\n jnz 1b\n vzeroupper"
-      : "+r"(rounds)
-      : "r"(0x01010101)
-      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12");
-}
-
-inline void multiplyPairs256(std::int64_t rounds) {
-  asm volatile(
-      "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%ymm12\n"
-      "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n vpmaddwd %%ymm12, %%ymm12, %%ymm\\n\n .endr\n"
-      "dec %0\n jnz 1b\n vzeroupper"
-      : "+r"(rounds)
-      : "r"(0x00010001)
-      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12");
-}
-
-inline void fma256(std::int64_t rounds) {
-  asm volatile(
-      "vmovd %1, %%xmm12\n vpbroadcastd %%xmm12, %%ymm12\n"
-      "1: .irp n,0,1,2,3,4,5,6,7,8,9,10,11\n vfmadd231ps %%ymm12, %%ymm12, %%ymm\\n\n .endr\n"
-      "dec %0\n jnz 1b\n vzeroupper"
-      : "+r"(rounds)
-      : "r"(0x3f800000)
-      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-        "xmm11", "xmm12");
-}
+#undef TANDEM_PEAK
 
 // Four sums of two by two operands, as a matmul would hold them.
 template <bool kInteger>
