@@ -50,7 +50,7 @@ export interface DeviceInfo {
   readonly kind: 'cpu' | 'cuda' | 'simulated';
   /** For people: the processor's or GPU's name. */
   readonly name: string;
-  /** Instruction set or architecture the kernels were chosen for: amx, avx512, avx512-vnni, avx-vnni, avx2, portable, sm_90a, ... */
+  /** Instruction set or architecture the kernels were chosen for: amx, avx512, avx2, portable, sm_90a, ... */
   readonly isa: string;
   readonly units: number;
   /** Units of the prefill lane in each split that the device can make, rising; absent: any number of units. */

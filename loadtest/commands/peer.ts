@@ -5,7 +5,7 @@ import { packageRoot } from '../../config/package-root.js';
 import { originOf } from '../origin.js';
 import { compare } from '../peer/compare.js';
 import { installPeer } from '../peer/install.js';
-import { type Isa, keepBuild } from '../peer/processor-build.js';
+import { keepBuild } from '../peer/processor-build.js';
 import type { RunnerOptions } from '../peer/runner.js';
 import { RunnerProcess } from '../peer/runner-process.js';
 import { checkSameModel } from '../peer/same-model.js';
@@ -38,7 +38,7 @@ interface PeerOptions extends ShapeOptions {
   sequences: number[];
   generate: number;
   threads: number;
-  isa?: Isa;
+  isa?: (typeof isas)[number];
   repetitions: number;
   quick?: true;
   json?: string;

@@ -3,7 +3,7 @@ import path from 'node:path';
 import process from 'node:process';
 import type { EngineSettings } from '../../config/schema.js';
 
-export type Isa = NonNullable<EngineSettings['isa']>;
+type Isa = NonNullable<EngineSettings['isa']>;
 
 /** llama.cpp's builds for x86-64 processors, by the instruction set of ours that each may use in full. */
 const builds: Readonly<Record<Isa, string>> = {

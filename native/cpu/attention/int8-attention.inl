@@ -5,9 +5,8 @@
 
 #include <immintrin.h>
 
-#include <cstring>
-
 #include "cpu/attention/int8-attention-avx2.h"
+#include "cpu/attention/lanes-avx2.h"
 #include "cpu/unroll.h"
 
 namespace tandem::cpu {
@@ -20,12 +19,6 @@ constexpr int kVectorCodes = 16;
 // share what is widened once, and twice the bytes would be loaded.
 [[gnu::always_inline]] inline __m256i widen(const std::byte* codes) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-}
-
-[[gnu::always_inline]] inline __m256i broadcastPair(const std::int16_t* numbers) {
-  std::int32_t bits;
-  std::memcpy(&bits, numbers, sizeof bits);
-  return _mm256_set1_epi32(bits);
 }
 
 // Enough that a sum need not wait for its last product, where there are registers for it.
@@ -56,7 +49,7 @@ void scoreQueries(const QueryTile& tile, const std::byte* keys, int first, int t
       __m256i k[V];
       unroll<V>([&](auto v) { k[v] = widen(keys + pair * 2 * kPageTokens + v * kVectorCodes); });
       unroll<R>([&](auto r) {
-        const __m256i two = broadcastPair(q + r * kNumbersStride + 2 * pair);
+        const __m256i two = broadcastFour(q + r * kNumbersStride + 2 * pair);
         unroll<V>([&](auto v) {
           constexpr int kSum = pair % kChains * kSums + r * V + v;
           sums[kSum] = multiplyAdd(sums[kSum], k[v], two);
@@ -92,7 +85,7 @@ void addValues(const QueryTile& tile, const std::byte* values, const WholeWeight
       unroll<C>([&](auto c) { v[c] = widen(values + c * kVectorCodes); });
       values += 2 * tile.headDim;
       unroll<R>([&](auto r) {
-        const __m256i two = broadcastPair(p + r * kPageTokens + 2 * pair);
+        const __m256i two = broadcastFour(p + r * kPageTokens + 2 * pair);
         unroll<C>([&](auto c) {
           constexpr int kSum = pair % kChains * kSums + r * C + c;
           sums[kSum] = multiplyAdd(sums[kSum], v[c], two);

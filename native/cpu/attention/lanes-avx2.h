@@ -1,12 +1,22 @@
 #pragma once
 
-// Eight lanes of float32. Include only from files compiled for AVX2.
+// Eight lanes of 32 bits. Include only from files compiled for AVX2.
 
 #include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
 
 #include "core/bf16.h"
 
 namespace tandem::cpu {
+
+// Four neighbouring bytes in every lane.
+[[gnu::always_inline]] inline __m256i broadcastFour(const void* bytes) {
+  std::int32_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return _mm256_set1_epi32(bits);
+}
 
 // 8 bf16 as float32.
 [[gnu::always_inline]] inline __m256 widen(const bf16* source) {

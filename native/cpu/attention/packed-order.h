@@ -28,4 +28,22 @@ struct EightPlaces {
 template <int Bits>
 inline constexpr EightPlaces<Bits> kEightPlaces;
 
+// Which of 16 tokens follow each other, four by four, as masks leave them side by side: a shuffle as
+// EightPlaces.
+template <int Bits>
+struct SixteenPlaces {
+  alignas(64) std::int8_t places[64];
+
+  constexpr SixteenPlaces() : places() {
+    for (int i = 0; i < 64; ++i) {
+      const int four = i % 16 / 4, word = i % 4 / 2, byte = i % 2;
+      const int pair = Bits == 4 ? four / 2 * 4 + four % 2 + byte * 2 : four + byte * 4;
+      places[i] = static_cast<std::int8_t>(2 * pair + word);
+    }
+  }
+};
+
+template <int Bits>
+inline constexpr SixteenPlaces<Bits> kSixteenPlaces;
+
 }  // namespace tandem::cpu

@@ -6,9 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/lanes-avx2.h"
 #include "cpu/attention/packed-order.h"
 #include "cpu/unroll.h"
 
@@ -20,12 +20,6 @@ constexpr int kMostOfQuery = 127, kMostOfProbability = 255;
 
 template <int Bits>
 constexpr int kMostOfCode = (1 << Bits) - 1;
-
-[[gnu::always_inline]] inline __m256i broadcastFour(const void* bytes) {
-  std::int32_t bits;
-  std::memcpy(&bits, bytes, sizeof bits);
-  return _mm256_set1_epi32(bits);
-}
 
 // A page's words hold elements of several vectors of 32 pairs, so a mask leaves two of those side by side: in
 // each lane of vector `I` of the four that begin at `words`, four channels of a token, in the order of

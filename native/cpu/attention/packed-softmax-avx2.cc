@@ -2,6 +2,7 @@
 
 #include "cpu/attention/lanes-avx2.h"
 #include "cpu/attention/packed-attention-avx2.h"
+#include "cpu/attention/packed-order.h"
 #include "cpu/attention/softmax-avx2.h"
 #include "cpu/attention/whole-numbers-avx2.h"
 #include "cpu/attention/whole-numbers.h"
@@ -33,23 +34,6 @@ struct TokenFloats {
   p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
   return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
 }
-
-// Which of 16 tokens follow each other, four by four, as masks leave them side by side: see codesOf.
-template <int Bits>
-struct SixteenPlaces {
-  alignas(32) std::int8_t places[32];
-
-  constexpr SixteenPlaces() : places() {
-    for (int i = 0; i < 32; ++i) {
-      const int four = i % 16 / 4, word = i % 4 / 2, byte = i % 2;
-      const int pair = Bits == 4 ? four / 2 * 4 + four % 2 + byte * 2 : four + byte * 4;
-      places[i] = static_cast<std::int8_t>(2 * pair + word);
-    }
-  }
-};
-
-template <int Bits>
-constexpr SixteenPlaces<Bits> kSixteenPlaces;
 
 // A query's bytes of a page, from whole numbers of eight tokens each.
 template <int Bits>

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "cpu/attention/kernels.h"
+#include "cpu/attention/packed-order.h"
 #include "cpu/attention/packed-queries-avx512.h"
 #include "cpu/attention/softmax-avx512.h"
 #include "cpu/attention/whole-numbers-avx512.h"
@@ -45,23 +46,6 @@ inline constexpr float kTopByte = 255;
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(p, n);
 }
-
-// Which of 16 tokens follow each other, four by four, as masks leave them side by side: see PackedCodes.
-template <int Bits>
-struct SixteenPlaces {
-  alignas(64) std::int8_t places[64];
-
-  constexpr SixteenPlaces() : places() {
-    for (int i = 0; i < 64; ++i) {
-      const int four = i % 16 / 4, word = i % 4 / 2, byte = i % 2;
-      const int pair = Bits == 4 ? four / 2 * 4 + four % 2 + byte * 2 : four + byte * 4;
-      places[i] = static_cast<std::int8_t>(2 * pair + word);
-    }
-  }
-};
-
-template <int Bits>
-inline constexpr SixteenPlaces<Bits> kSixteenPlaces;
 
 // Bytes of two queries, [query][32 tokens], from whole numbers of 16 tokens each.
 template <int Bits>
