@@ -2,11 +2,15 @@
 # Everything that only a GPU can show, by one command on a bare machine: nvcc, CMake, a C++ compiler and Python 3, no
 # Node. Where Python has PyTorch, its kernels are timed beside ours.
 #
-#   native/gpu-check.sh [--only ops|bench|nexus] [--out FOLDER] [--jobs N] [--build yes|no] [--seconds N]
+#   native/gpu-check.sh [--only ops|bench|nexus|profile|host] [--out FOLDER] [--jobs N] [--build yes|no] [--seconds N]
 #
-#   ops     the kernels' tests on the device, under compute-sanitizer where there is one
-#   bench   each kernel against the copy bandwidth of the same run, and against PyTorch
-#   nexus   prefill and decode alone and together, on two streams and on each split by green contexts
+#   ops      the kernels' tests on the device, and again under compute-sanitizer where there is one
+#   bench    each kernel against the copy bandwidth of the same run, and against PyTorch
+#   nexus    prefill and decode alone and together, on two streams and on each split by green contexts
+#   profile  by name alone: where the time of the kernels goes that are furthest from their floor, instruction by
+#            instruction, by Nsight Compute: profile-KERNEL.csv and .txt
+#   host     by name alone: all other native tests, on the processor of that machine, whose instruction sets may be at hand
+#            nowhere else
 #
 # --build no takes the programs as they lie in build/gpu, made on another machine. --seconds is for all measurements
 # together, 145 unless said otherwise.
@@ -46,7 +50,7 @@ done
 case $build_first in yes | no) ;; *) fail "--build is yes or no, not $build_first" ;; esac
 case $seconds in '' | *[!0-9]*) fail "--seconds is a whole number, not $seconds" ;; esac
 for part in "${parts[@]}"; do
-  case $part in ops | bench | nexus) ;; *) fail "there is no part $part; there are ops, bench and nexus" ;; esac
+  case $part in ops | bench | nexus | profile | host) ;; *) fail "there is no part $part; there are ops, bench, nexus, profile and host" ;; esac
 done
 
 if ! nvidia-smi -L 2>/dev/null | grep -q '^GPU' && ! compgen -G '/dev/nvidia[0-9]*' >/dev/null; then
@@ -78,23 +82,28 @@ run() {
 }
 
 build_all() {
+  local programs=(gpu-tests gpu-bench gpu-nexus)
+  case " $wanted " in *' host '*) programs+=(tandem-tests) ;; esac
   if [ "$build_first" = no ]; then
-    ls "$build/test/gpu-tests" "$build/test/gpu-bench" "$build/test/gpu-nexus"
+    ls "${programs[@]/#/$build/test/}"
     return
   fi
   cmake -S "$root/native" -B "$build" -DCMAKE_BUILD_TYPE=Release -DTANDEM_CUDA_KERNELS=ON -DTANDEM_TESTS=ON \
     -DTANDEM_ADDON=OFF &&
-    cmake --build "$build" --parallel "$jobs" --target gpu-tests gpu-bench gpu-nexus &&
+    cmake --build "$build" --parallel "$jobs" --target "${programs[@]}" &&
     python3 "$root/native/cuda/ptxas-report.py" "$build" --json "$work/ptxas.json"
 }
 
+# A test that fails does not keep the sanitizer from what it finds in the others: a GPU may not be at hand again soon.
 test_kernels() {
-  "$build/test/gpu-tests" cuda || return 1
+  local status=0
+  "$build/test/gpu-tests" cuda || status=1
   if command -v compute-sanitizer >/dev/null; then
-    compute-sanitizer --error-exitcode 9 "$build/test/gpu-tests" cuda
+    compute-sanitizer --error-exitcode 9 "$build/test/gpu-tests" cuda || status=1
   else
     echo 'compute-sanitizer is not installed: races and accesses out of bounds were not looked for'
   fi
+  return "$status"
 }
 
 measure_kernels() {
@@ -106,14 +115,30 @@ measure_kernels() {
   fi
 }
 
-export -f build_all test_kernels measure_kernels
-export root build work jobs build_first seconds
+profile_kernels() {
+  command -v ncu >/dev/null || { echo 'ncu (Nsight Compute) is not installed'; return 1; }
+  profile prefill attendTile 'prefillAttention bf16 2048 behind 8192' &&
+    profile decode-int4 attendRuns 'decodeAttention int4 64 x 8192'
+}
+# The first launch of a kernel, by the regular expression of its name, in the part of the bench that has a row so named.
+profile() {
+  local report=$work/$1.ncu-rep
+  ncu --clock-control none --set full -k "regex:$2" -c 1 -f -o "${report%.ncu-rep}" \
+    "$build/test/gpu-bench" "$work/profiled.json" 1 "$3" &&
+    ncu -i "$report" --page source --csv >"$out/profile-$1.csv" &&
+    ncu -i "$report" --page details >"$out/profile-$1.txt"
+}
+
+export -f build_all test_kernels measure_kernels profile_kernels profile
+export root build work out jobs build_first seconds wanted="${parts[*]}"
 if run build 150 bash -c build_all; then
   for part in "${parts[@]}"; do
     case $part in
       ops) run ops 110 bash -c test_kernels ;;
       bench) run bench 120 bash -c measure_kernels ;;
       nexus) run nexus 80 "$build/test/gpu-nexus" "$work/nexus.json" $((seconds * 45 / 145)) ;;
+      profile) run profile 60 bash -c profile_kernels ;;
+      host) run host 200 "$build/test/tandem-tests" ;;
     esac
   done
 fi

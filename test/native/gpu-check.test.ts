@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -79,5 +79,33 @@ emulated('the GPU check', () => {
     const { status, stderr } = spawnSync('bash', [script, '--only', 'bench'], { encoding: 'utf8' });
     expect(status).toBe(2);
     expect(stderr).toBe('gpu-check: this machine has no NVIDIA GPU, and the check needs one.\n');
+  });
+
+  it.skipIf(!python)('lets the sanitizer look at the other tests when one fails', () => {
+    const copy = path.join(folder, 'copy');
+    for (const file of ['native/gpu-check.sh', 'test/native/gpu/report.py']) {
+      cpSync(path.join(root, file), path.join(copy, file));
+    }
+    // A machine with a GPU, and programs that were made elsewhere.
+    const program = (file: string, ...lines: string[]): void => {
+      mkdirSync(path.dirname(path.join(copy, file)), { recursive: true });
+      writeFileSync(path.join(copy, file), ['#!/bin/sh', ...lines, ''].join('\n'), { mode: 0o755 });
+    };
+    program('tools/nvidia-smi', 'echo "GPU 0: pretended"');
+    program('tools/compute-sanitizer', 'echo "sanitized: $*"');
+    for (const name of ['bench', 'nexus']) program(`build/gpu/test/gpu-${name}`);
+    program('build/gpu/test/gpu-tests', 'echo "1 passed, 1 failed"', 'exit 1');
+    const { status, stdout } = spawnSync(
+      'bash',
+      [path.join(copy, 'native/gpu-check.sh'), '--only', 'ops', '--build', 'no', '--out', copy],
+      {
+        encoding: 'utf8',
+        env: { ...process.env, PATH: `${path.join(copy, 'tools')}:${process.env['PATH']}`, OUT: copy },
+      },
+    );
+    expect(status).toBe(1);
+    expect(stdout).toContain('/gpu-tests cuda\n');
+    expect(stdout).toMatch(/sanitized: --error-exitcode 9/);
+    expect(readFileSync(path.join(copy, 'gpu-report.md'), 'utf8')).toContain('1 passed, 1 failed');
   });
 });

@@ -48,20 +48,31 @@ std::vector<float> logitsBehind(Device& device, int slot, const std::vector<std:
   return append(device, slot, partOf(tokens, kPrompt + 8, kEnd), chunk);
 }
 
+double median(std::vector<double> values) {
+  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
+  return values[values.size() / 2];
+}
+
 }  // namespace
 
+// Where two pages promise almost the same, another rounding of a product sees the other one, and goes on from
+// there: that happens to one model in ten, and not to most.
 TEST("cuda pack: a sequence that is packed and in part dropped goes on near the processor's") {
   const std::vector<std::int32_t> tokens = prompt(kEnd, 37);
   for (const Family& family : {families()[0], families()[2]}) {
-    const TinyModel model(family.spec, 51);
-    Device device(cuda::makeCudaBackend({}), packing(model)), processor(makeCpuBackend(1), packing(model));
-    const std::vector<float> logits = logitsBehind(device, 0, tokens, 12),
-                             expected = logitsBehind(processor, 0, tokens, 12);
-    const double apart = relativeError(logits, expected);
-    isTrue(apart < 0.03, std::string(family.name) + ": apart from the CPU by " + std::to_string(apart));
-    Device whole(makeCpuBackend(1), optionsFor(model));
-    isTrue(relativeError(logits, logitsOf(whole, tokens, 100)) > 2 * apart, "what is not seen matters more");
-    test::equal(device.kv().heldBytes(), processor.kv().heldBytes(), "bytes");
+    std::vector<double> apart, unlikeWhole;
+    for (const int seed : {51, 52, 53}) {
+      const TinyModel model(family.spec, seed);
+      Device device(cuda::makeCudaBackend({}), packing(model)), processor(makeCpuBackend(1), packing(model)),
+          whole(makeCpuBackend(1), optionsFor(model));
+      const std::vector<float> logits = logitsBehind(device, 0, tokens, 12);
+      apart.push_back(relativeError(logits, logitsBehind(processor, 0, tokens, 12)));
+      unlikeWhole.push_back(relativeError(logits, logitsOf(whole, tokens, 100)));
+      test::equal(device.kv().heldBytes(), processor.kv().heldBytes(), "bytes");
+    }
+    const double usual = median(apart);
+    isTrue(usual < 0.03, std::string(family.name) + ": apart from the CPU by " + std::to_string(usual));
+    isTrue(median(unlikeWhole) > 2 * usual, "what is not seen matters more");
   }
 }
 
