@@ -14,6 +14,10 @@ namespace tandem::cuda::best {
 inline constexpr int kDigitBits = 8, kDigits = 1 << kDigitBits;
 inline constexpr int kKeepingThreads = kDigits;
 
+// Orders that a thread asks for at once: of many thousands it would else wait for memory one by one. Those
+// that are written have their values beside them.
+inline constexpr int kCountedAtOnce = 8, kWrittenAtOnce = 2;
+
 // Of the best the last one's order, and how many of that order are among them.
 struct Limit {
   std::uint32_t order;
@@ -35,10 +39,16 @@ __device__ Limit limitOf(const OrderAt& orderAt, int size, int count, Search& se
     const bool isFirst = shift == 32 - kDigitBits;
     search.counts[thread] = 0;
     __syncthreads();
-    for (int i = thread; i < size; i += kKeepingThreads) {
-      const std::uint32_t order = orderAt(i);
-      if (isFirst || order >> (shift + kDigitBits) == known) {
-        atomicAdd(&search.counts[order >> shift & (kDigits - 1)], 1u);
+    for (int first = thread; first < size; first += kCountedAtOnce * kKeepingThreads) {
+      const auto place = [&](int k) { return first + k * kKeepingThreads; };
+      std::uint32_t orders[kCountedAtOnce];
+#pragma unroll
+      for (int k = 0; k < kCountedAtOnce; ++k) orders[k] = place(k) < size ? orderAt(place(k)) : 0;
+#pragma unroll
+      for (int k = 0; k < kCountedAtOnce; ++k) {
+        if (place(k) < size && (isFirst || orders[k] >> (shift + kDigitBits) == known)) {
+          atomicAdd(&search.counts[orders[k] >> shift & (kDigits - 1)], 1u);
+        }
       }
     }
     __syncthreads();
@@ -63,17 +73,36 @@ template <class OrderAt, class ValueOf>
 __device__ void keepBest(const OrderAt& orderAt, int size, int count, Search& search, std::int32_t* to,
                          const ValueOf& valueOf) {
   const Limit limit = limitOf(orderAt, size, count, search);
-  std::uint32_t higher = 0, equals = 0;  // before the thread
-  for (int first = 0; first < size; first += kKeepingThreads) {
-    const int i = first + static_cast<int>(threadIdx.x);
-    const std::uint32_t order = i < size ? orderAt(i) : 0;
-    const bool isHigher = i < size && order > limit.order, isEqual = i < size && order == limit.order;
-    const std::int32_t value = i < size ? valueOf(i) : 0;
-    const BlockSums sums = blockSums<kKeepingThreads>(std::uint64_t{isHigher} << 32 | std::uint64_t{isEqual});
-    const std::uint32_t higherBefore = higher + static_cast<std::uint32_t>(sums.before >> 32);
-    const std::uint32_t equalsBefore = equals + static_cast<std::uint32_t>(sums.before);
-    if (isHigher || (isEqual && equalsBefore < limit.equals)) {
-      to[higherBefore + (equalsBefore < limit.equals ? equalsBefore : limit.equals)] = value;
+  std::uint32_t higher = 0, equals = 0;  // before the thread's
+  for (int turn = 0; turn < size; turn += kWrittenAtOnce * kKeepingThreads) {
+    // A thread's are neighbours, so that it knows from the sums before it where they go.
+    const int first = turn + kWrittenAtOnce * static_cast<int>(threadIdx.x);
+    std::uint32_t orders[kWrittenAtOnce];
+    std::int32_t values[kWrittenAtOnce];
+    std::uint64_t mine = 0;
+#pragma unroll
+    for (int k = 0; k < kWrittenAtOnce; ++k) {
+      const bool isThere = first + k < size;
+      orders[k] = isThere ? orderAt(first + k) : 0;
+      values[k] = isThere ? valueOf(first + k) : 0;
+    }
+#pragma unroll
+    for (int k = 0; k < kWrittenAtOnce; ++k) {
+      if (first + k >= size) continue;
+      mine += std::uint64_t{orders[k] > limit.order} << 32 | std::uint64_t{orders[k] == limit.order};
+    }
+    const BlockSums sums = blockSums<kKeepingThreads>(mine);
+    std::uint32_t higherBefore = higher + static_cast<std::uint32_t>(sums.before >> 32);
+    std::uint32_t equalsBefore = equals + static_cast<std::uint32_t>(sums.before);
+#pragma unroll
+    for (int k = 0; k < kWrittenAtOnce; ++k) {
+      if (first + k >= size) continue;
+      const bool isHigher = orders[k] > limit.order, isEqual = orders[k] == limit.order;
+      if (isHigher || (isEqual && equalsBefore < limit.equals)) {
+        to[higherBefore + min(equalsBefore, limit.equals)] = values[k];
+      }
+      higherBefore += isHigher;
+      equalsBefore += isEqual;
     }
     higher += static_cast<std::uint32_t>(sums.all >> 32);
     equals += static_cast<std::uint32_t>(sums.all);

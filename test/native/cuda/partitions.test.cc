@@ -214,7 +214,7 @@ class PartitionCase {
     return angles;
   }
 
-  static constexpr int kSinkTurn = 700;
+  static constexpr int kSinkTurn = 4096;
 
   std::int64_t first_;
   std::vector<DevicePages> pages_;  // one
@@ -280,10 +280,14 @@ TEST("cuda partitions: rows see sink, the best of mid and recent, closed up, as 
 
 TEST("cuda partitions: of many pages those are chosen that float64 chooses, in ascending order") {
   // More than a block has threads: all of them scored; none, and a shortlist that is shorter; and half. There
-  // are neighbours that share runs.
+  // are neighbours that share runs. And more older pages than its threads look at in one turn.
+  struct Load {
+    std::int64_t mid, topPages, scoredPages;
+  };
   int clear = 0;
-  for (const auto& [topPages, scoredPages] : {std::pair{80, 340}, {80, 0}, {20, 170}}) {
-    PartitionCase problem = longCase({4, 2, 32}, 340, topPages, scoredPages);
+  for (const auto& [mid, topPages, scoredPages] :
+       {Load{340, 80, 340}, {340, 80, 0}, {340, 20, 170}, {2300, 20, 40}}) {
+    PartitionCase problem = longCase({4, 2, 32}, mid, topPages, scoredPages);
     problem.ofSeveral = scoredPages == 340;
     const CaseRows rows{0, 17, 44};
     const auto chosen = problem.select(rows);
@@ -291,7 +295,7 @@ TEST("cuda partitions: of many pages those are chosen that float64 chooses, in a
       for (int kvHead = 0; kvHead < 2; ++kvHead) {
         const auto& own = chosen[2 * i + static_cast<std::size_t>(kvHead)];
         bool isClear = true;
-        const std::int64_t row = 341 * kPageTokens + rows[i].number;
+        const std::int64_t row = (mid + 1) * kPageTokens + rows[i].number;
         const auto expected = selection(problem.session(), row, kvHead, isClear);
         std::vector<std::int64_t> both;
         std::ranges::set_intersection(own, expected, std::back_inserter(both));
