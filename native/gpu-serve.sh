@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# The whole server on a machine with a GPU that has neither Node nor a network: answers, logits, calibration, and the
-# schedulers against each other. It needs what `node scripts/pack.mjs .gpu` has made on another machine (with
+# The whole server on a machine with a GPU that has neither Node nor a network: answers, logits, KV caches,
+# calibration, and the schedulers against each other. It needs what `node scripts/pack.mjs .gpu` has made on another machine (with
 # TANDEM_CUDA=1), and nothing else.
 #
 #   native/gpu-serve.sh [--packed FOLDER] [--device cuda|cpu] [--shape 8b|1b|demo] [--weights bf16|int8]
-#                       [--only logits|serve|calibrate|schedulers] [--seconds N] [--step-tokens N]
+#                       [--only logits|serve|kv|calibrate|schedulers] [--seconds N] [--step-tokens N]
 #                       [--streams N,N] [--repetitions N] [--out FOLDER]
 #
 #   logits      logits of a tiny checkpoint of each architecture against those of transformers, and of the demo model
-#   serve       the demo model answers the README's request; a random model of --shape loads and answers
+#   serve       the demo model answers the README's request; random models load and answer, one of --shape and one of
+#               SmolVLM-256M's, which is shown an image
+#   kv          the demo model under --kv int8, zip and pack: the README's request, one endless session with far tokens, and
+#               more requests than the memory has room for
 #   calibrate   tandem calibrate with the random model
 #   schedulers  nexus, chunked and prefill-first: streams that run while long prompts arrive
 #
-# --seconds is for everything, 150 unless said otherwise; each part has its share, and what it has written stays when it is
+# --seconds is for everything, 240 unless said otherwise; each part has its share, and what it has written stays when it is
 # stopped. --streams are those that run for the schedulers, 8,32 unless said otherwise, --repetitions how many turns
 # each scheduler has, 1 unless said otherwise. `--device cpu --shape demo` tries all of it on a machine without a GPU. Results go
 # to FOLDER ($OUT, else docs/results/gpu): gpu-serve.log, gpu-serve.json, and rows as `tandem bench` writes them. Ends with 0 if
@@ -24,7 +27,7 @@ packed=$root/.gpu
 device=cuda
 shape=8b
 weights=bf16
-seconds=150
+seconds=240
 step_tokens=2048
 repetitions=1
 streams=
@@ -52,7 +55,7 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-[ ${#parts[@]} -gt 0 ] || parts=(logits serve calibrate schedulers)
+[ ${#parts[@]} -gt 0 ] || parts=(logits serve kv calibrate schedulers)
 case $device in cuda | cpu) ;; *) fail "--device is cuda or cpu, not $device" ;; esac
 case $shape in 8b | 1b | demo) ;; *) fail "--shape is 8b, 1b or demo, not $shape" ;; esac
 case $weights in bf16 | int8) ;; *) fail "--weights is bf16 or int8, not $weights" ;; esac
@@ -61,7 +64,7 @@ for number in "$seconds" "$step_tokens" "$repetitions"; do
 done
 [ "$repetitions" -gt 0 ] || fail '--repetitions is 1 at least'
 for part in "${parts[@]}"; do
-  case $part in logits | serve | calibrate | schedulers) ;; *) fail "there is no part $part" ;; esac
+  case $part in logits | serve | kv | calibrate | schedulers) ;; *) fail "there is no part $part" ;; esac
 done
 for file in node.xz server.tar.xz; do
   [ -f "$packed/$file" ] || fail "$packed/$file is missing: make it with 'node scripts/pack.mjs $packed' elsewhere"
@@ -126,16 +129,34 @@ export XDG_CACHE_HOME=$work/cache
 tandem=("$work/node" "$work/server/scripts/tandem.mjs")
 printf 'Node %s, Tandem %s\n' "$("$work/node" --version)" "$(cat "$work/server/PACKED")"
 
-# Where the random model is kept: memory where it is large enough, since it is read once for every server.
-declare -A sizes=([8b]=17 [1b]=3 [demo]=0)
+# Where the random models are kept: memory where it is large enough, since they are read once for every server.
+declare -A sizes=([8b]=18 [1b]=4 [demo]=1)
 store=
 for folder in /dev/shm "${TMPDIR:-/tmp}"; do
   free=$(df -Pk "$folder" 2>/dev/null | awk 'NR == 2 { print int($4 / 1048576) }')
   [ -n "$store" ] || [ "${free:-0}" -lt "${sizes[$shape]}" ] || store=$(mktemp -d "$folder/tandem-XXXXXX")
 done
-[ -n "$store" ] || fail "neither /dev/shm nor ${TMPDIR:-/tmp} has ${sizes[$shape]} GiB for the model"
+[ -n "$store" ] || fail "neither /dev/shm nor ${TMPDIR:-/tmp} has ${sizes[$shape]} GiB for the models"
 # Short names, so that the rows' commands name no folder of this machine.
 ln -s "$out" "$store/results" && cd "$store" || exit 2
+# Makes a random model of a shape, in the background.
+declare -A makers=() makers_began=()
+make_model() {
+  "${tandem[@]}" bench random-model "$1" --shape "$2" >"$work/$1.log" 2>&1 &
+  makers[$1]=$!
+  makers_began[$1]=$SECONDS
+  children+=("$!")
+}
+# Waits for it.
+made() {
+  local status
+  say "a random model: $1"
+  wait "${makers[$1]}"
+  status=$?
+  cat "$work/$1.log"
+  note "random $1" "$status" $((SECONDS - makers_began[$1]))
+  return "$status"
+}
 case $shape in
   demo)
     model=$work/server/models/demo
@@ -148,12 +169,10 @@ case $shape in
     limits=(--context-length 16384)
     streams=${streams:-8,32}
     prompts=2048,8192
-    "${tandem[@]}" bench random-model "$model" --shape "$shape" >"$work/model.log" 2>&1 &
-    maker=$!
-    maker_began=$SECONDS
-    children+=("$maker")
+    make_model "$model" "$shape"
     ;;
 esac
+if wants serve; then make_model image-model smolvlm-256m; fi
 limits+=(--device "$device" --weights "$weights" --max-step-tokens "$step_tokens")
 
 say 'what is there'
@@ -200,8 +219,9 @@ readme_request='{
   "messages": [{"role": "user", "content": "The blue bicycle belongs to Anna. Leo works as a baker. Who owns the blue bicycle?"}]
 }'
 
+# The demo model, with flags of `tandem serve`.
 serve_demo() {
-  start_server "$work/server/models/demo" --device "$device" || return 1
+  start_server "$work/server/models/demo" --device "$device" "$@" || return 1
   ask "$readme_request" | tee "$work/answer"
   local text
   text=$(grep -o '"content":"[^"]*"' "$work/answer" | sed 's/^"content":"//; s/"$//' | tr -d '\n')
@@ -209,37 +229,70 @@ serve_demo() {
   stop_server && case $text in *Anna*) return 0 ;; *) echo 'which is not the answer' && return 1 ;; esac
 }
 
+# A random model's answer, with flags of `tandem serve`: twice the same bits, whatever else has run.
 serve_random() {
-  local limits
-  read -ra limits <<<"$limits_text"
-  start_server "$model" "${limits[@]}" || return 1
-  ask '{"max_tokens": 32, "seed": 1, "messages": [{"role": "user", "content": "Hello"}]}' | tee "$work/answer"
+  local content=$1
+  shift
+  start_server "$@" || return 1
+  local request="{\"max_tokens\": 32, \"seed\": 1, \"messages\": [{\"role\": \"user\", \"content\": $content}]}"
+  ask "$request" | tee "$work/answer"
   echo
-  # Twice the same bits, whatever else has run.
-  ask '{"max_tokens": 32, "seed": 1, "messages": [{"role": "user", "content": "Hello"}]}' >"$work/again"
+  ask "$request" >"$work/again"
   stop_server || return 1
   local pattern='"content":"([^"\\]|\\.)*"'
   [ -n "$(grep -oE "$pattern" "$work/answer")" ] &&
     [ "$(grep -oE "$pattern" "$work/answer")" = "$(grep -oE "$pattern" "$work/again")" ] && echo 'the same answer twice'
 }
 
-export -f start_server stop_server ask serve_demo serve_random
-export root work device out model readme_request
-export limits_text="${limits[*]}"
+# 32 x 8 pixels, of which the model sees four tiles and the whole.
+image=iVBORw0KGgoAAAANSUhEUgAAACAAAAAICAIAAAAX52r4AAAAXUlEQVR42nXCMRHAMAwDQIHwXCQdjCNIMhpFkQSARs1BVALS30NA2HZhQtrQk7Zdz4S0oTdtu94JaUMrbbvWhLShnbZde0La0Je2Xd+EtKGTtl1nQtrQTduuOyHtH8esNxDN3rg4AAAAAElFTkSuQmCC
+look='[{"type": "image_url", "image_url": {"url": "data:image/png;base64,'$image'"}}, {"type": "text", "text": "Hello"}]'
+
+# Servers that have less memory than their requests ask for; $1 is --pack-mid-tokens. Beside waiting, which the bench
+# insists on, streams must have given way to others under an exact cache, and gone down to the last rung under pressure.
+short_of_memory() {
+  local rows=results/gpu-concurrency.json
+  "$work/node" "$work/server/scripts/tandem.mjs" bench concurrency --kv exact,exact-pack,zip "${@:2}" --json "$rows" \
+    -- --device "$device" --pack-mid-tokens "$1" || return 1
+  "$work/node" -e 'const rows = JSON.parse(require("fs").readFileSync(process.argv[1], "utf8"));
+    for (const name of process.argv.slice(2)) {
+      if (rows.some((row) => row.name === name && row.value > 0)) continue;
+      console.log(`no ${name}: memory was not short enough`); process.exitCode = 1;
+    }' "$rows" 'exact: sequences that gave way' 'exact-pack: tokens that were dropped' 'zip: KV memory in smaller pages'
+}
+
+export -f start_server stop_server ask serve_demo serve_random short_of_memory
+export work device readme_request
 
 if wants logits; then
   run logits 60 "$work/node" "$root/test/native/gpu/compare-logits.mjs" "$work/server" "$device" "$out/gpu-logits.json"
 fi
 if wants serve; then run 'serve demo' 30 bash -c serve_demo; fi
-if [ -n "${maker:-}" ]; then
-  say 'the random model'
-  wait "$maker"
-  status=$?
-  cat "$work/model.log"
-  note 'random model' "$status" $((SECONDS - maker_began))
-  [ "$status" -eq 0 ] || fail 'the random model could not be made'
+if [ -n "${makers[$model]:-}" ]; then made "$model" || fail 'the random model could not be made'; fi
+if wants serve; then
+  run "serve $shape" 90 bash -c 'serve_random "$@"' - '"Hello"' "$model" "${limits[@]}"
+  if made image-model; then
+    run 'serve an image' 60 bash -c 'serve_random "$@"' - "$look" image-model --device "$device"
+  fi
 fi
-if wants serve; then run "serve $shape" 90 bash -c serve_random; fi
+if wants kv; then
+  for kv in int8 zip pack; do run "serve --kv $kv" 30 bash -c 'serve_demo "$@"' - --kv "$kv"; done
+  case $device in
+    # All of a session's partitions become full, and what is further back is dropped.
+    cuda)
+      session=(--tokens 60000 --far-tokens 32768 --distances 1024,8192,20480,40960)
+      crowd=(128 --kv-memory 12MiB --clients 24 --requests 36 --prompt 256 --output 768)
+      limit=60
+      ;;
+    cpu)
+      session=(--tokens 4000 --mid-tokens 512 --recent-tokens 512 --far-tokens 1024 --distances 512,1024,2048)
+      crowd=(64 --kv-memory 4MiB --clients 6 --requests 8 --prompt 100 --output 300)
+      limit=600
+      ;;
+  esac
+  run sessions "$limit" "${tandem[@]}" bench sessions --device "$device" "${session[@]}" --json results/gpu-sessions.json
+  run 'short of memory' "$limit" bash -c 'short_of_memory "$@"' - "${crowd[@]}"
+fi
 if wants calibrate; then
   rest=$(left)
   cost=$((rest / 6 < 15 ? rest / 6 : 15))

@@ -6,3 +6,4 @@ import { EngineSettings, ModelSettings } from '../../config/schema.js';
 export const demoModel = path.join(packageRoot, ModelSettings.parse({}).path);
 export const weightClasses = ModelSettings.shape.weights.unwrap().options;
 export const isas = EngineSettings.shape.isa.unwrap().options;
+export const devices = EngineSettings.shape.device.unwrap().options;

@@ -42,7 +42,7 @@ export function concurrencyCommand(argv: readonly string[]): Command {
     .argument('[MODEL]', 'model folder; the demo model if absent')
     .argument('[flags...]', 'behind "--": flags of "tandem serve" for every server')
     .addOption(
-      new Option('--kv <names>', 'classes of "tandem serve --kv", or zip-TAU, by commas')
+      new Option('--kv <names>', 'classes of "tandem serve --kv", zip-TAU, or exact-PRESSURE, by commas')
         .argParser(parsed((text: string) => cacheContenders(text.split(','))))
         .default(cacheContenders(['exact', 'int8', 'int4', 'zip']), 'exact,int8,int4,zip'),
     )

@@ -11,7 +11,7 @@ import { makeRandomModel } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { fileToWrite, listOf, wholeNumber, wholeNumbers } from './arguments.js';
-import { isas } from './bench-choices.js';
+import { devices, isas } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
 
@@ -48,7 +48,7 @@ export function engineCommand(argv: readonly string[]): Command {
     .option('--step-tokens <n>', 'tokens of one prefill step', wholeNumber(32), 512)
     .addOption(
       new Option('--device <name>', 'what to compute on, as "tandem serve" takes it')
-        .choices(['auto', 'cpu', 'cuda'])
+        .choices(devices)
         .default('auto'),
     )
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))

@@ -1,6 +1,6 @@
 import path from 'node:path';
-import { Command } from 'commander';
-import { Settings } from '../../config/schema.js';
+import { Command, Option } from 'commander';
+import { type EngineSettings, Settings } from '../../config/schema.js';
 import { openChatTemplate, openEngine, openTokenizer } from '../../engine/index.js';
 import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
@@ -8,7 +8,7 @@ import { Rows } from '../rows.js';
 import { measureSession, type SessionFigures } from '../sessions/measure-session.js';
 import { readable } from '../table.js';
 import { fileToWrite, wholeNumber, wholeNumbers } from './arguments.js';
-import { demoModel } from './bench-choices.js';
+import { demoModel, devices } from './bench-choices.js';
 import { notice, print } from './output.js';
 
 interface SessionsOptions {
@@ -21,6 +21,7 @@ interface SessionsOptions {
   midTokens?: number;
   farTokens?: number;
   topPages?: number;
+  device: EngineSettings['device'];
   cores?: number;
   json?: string;
 }
@@ -45,6 +46,11 @@ export function sessionsCommand(argv: readonly string[]): Command {
     .option('--mid-tokens <n>', 'as --pack-mid-tokens', wholeNumber(1))
     .option('--far-tokens <n>', 'as --pack-far-tokens', wholeNumber(0))
     .option('--top-pages <n>', 'as --pack-top-pages', wholeNumber(1))
+    .addOption(
+      new Option('--device <name>', 'what to compute on, as "tandem serve" takes it')
+        .choices(devices)
+        .default('auto'),
+    )
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
     .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action((model: string | undefined, options: SessionsOptions) => runSessions(argv, model, options));
@@ -73,6 +79,7 @@ async function runSessions(
         packMidTokens: options.midTokens,
         packFarTokens: options.farTokens,
         packTopPages: options.topPages,
+        device: options.device,
         cores: options.cores,
       },
     }),

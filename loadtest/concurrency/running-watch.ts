@@ -12,6 +12,8 @@ export interface Look {
   readonly waiting: number;
   /** Sequences that gave up their memory, since the server's start. */
   readonly preemptions: number;
+  /** Tokens that sequences under pressure, or in partitions, gave up, since the server's start. */
+  readonly dropped: number;
   /** What its KV memory is taken by, parts of 1. */
   readonly memory: KvShares;
 }
@@ -59,6 +61,7 @@ async function look(target: Target): Promise<Look> {
     running: value('num_requests_running'),
     waiting: value('num_requests_waiting'),
     preemptions: value('num_preemptions_total'),
+    dropped: value('kv_dropped_tokens_total'),
     memory: sharesOf(value),
   };
 }

@@ -319,6 +319,20 @@ export const gpuSections: Readonly<Record<string, Section>> = {
       'Steps of four layers of Llama-3.1-8B on both lanes at once, on two streams of the whole device and on disjoint SMs ' +
       '([how](nexus.md)). Baseline is the same step with the same SMs, and nothing beside it.',
   },
+  'gpu-sessions': {
+    title: 'On a GPU: an endless session with far tokens',
+    about:
+      'One conversation of the demo model under `--kv pack` ([what it is](kv-cache.md#pack-sequences-without-an-end)), with ' +
+      '[far tokens](kv-cache.md#far-tokens) whose pages host memory holds. Baseline is the stretch in which the last of the ' +
+      'partitions becomes full.',
+  },
+  'gpu-concurrency': {
+    title: 'On a GPU: more sequences in the same memory',
+    about:
+      'The server with the demo model and the same `--kv-memory` under `--kv exact` and `zip`, and `exact` under ' +
+      '`--kv-pressure pack` (`exact-pack`, [what that does](kv-cache.md#when-memory-is-short)), loaded by more clients than have ' +
+      'room. Median, mean and what the memory is taken by are those while requests wait. Baseline is the exact cache.',
+  },
   'gpu-calibrate': {
     title: 'On a GPU: the cost model',
     about: 'Error of foreseen step times, on steps held out from the fit; baseline is the preset.',

@@ -9,11 +9,16 @@ import { benchHere } from './run-here.js';
 import { traceOf } from './trace.js';
 
 describe('caches that are compared', () => {
-  it('are classes of --kv, and zip at a tau', () => {
+  it('are classes of --kv, zip at a tau, and exact under a pressure', () => {
     const [exact, int4, zip] = cacheContenders(['exact', 'int4', 'zip-0.9']);
     expect([exact!.isReference, int4!.isReference]).toEqual([true, false]);
     expect(serveSettings(undefined, int4!.flags).settings.engine.kv).toBe('int4');
     expect(serveSettings(undefined, zip!.flags).settings.engine).toMatchObject({ kv: 'zip', zipTau: 0.9 });
+    const [pressed] = cacheContenders(['exact-pack']);
+    expect(pressed!.isReference).toBe(false);
+    const { engine } = serveSettings(undefined, pressed!.flags).settings;
+    expect(engine).toMatchObject({ kv: 'exact', kvPressure: 'pack' });
+    expect(() => cacheContenders(['exact-off'])).toThrow(/^"exact-off" is none of exact/);
     expect(() => cacheContenders(['int3'])).toThrow(/^"int3" is none of exact, int8/);
     expect(() => cacheContenders(['zip-2'])).toThrow(/zip-0\.9/);
   });
@@ -43,6 +48,7 @@ describe('figures of concurrency', () => {
     running,
     waiting,
     preemptions,
+    dropped: 100 * preemptions,
     memory: { exact: 0.5, smaller: at / 1000, free: 0.25, scattered: 0.05 },
   });
   const load = {
@@ -62,7 +68,15 @@ describe('figures of concurrency', () => {
       look(300, 6, 0, 3),
     ]);
     expect(found.mean).toBeCloseTo(14 / 3);
-    expect(found).toMatchObject({ peak: 6, usual: 5, preemptions: 2, ttftP50: 200, tbtP50: 10, rate: 3 });
+    expect(found).toMatchObject({
+      peak: 6,
+      usual: 5,
+      preemptions: 2,
+      dropped: 200,
+      ttftP50: 200,
+      tbtP50: 10,
+      rate: 3,
+    });
     expect(found.exact).toBeCloseTo(50);
     expect(found.smaller).toBeCloseTo(20);
     expect(found.scattered).toBeCloseTo(5);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { cudaInfo } from '../../../engine/device/native.js';
 import { measure } from '../bench.js';
 import { benchHere } from '../run-here.js';
 
@@ -25,6 +26,15 @@ describe('tandem bench sessions', () => {
     expect(asked.map((name) => name.split(' facts ')[1])).toEqual(['64 tokens back', '2000 tokens back']);
     expect(names.at(-1)).toMatch(/^right answers, the first fact, asked 3 times$/);
   });
+
+  it.skipIf(cudaInfo().devices.length > 0)(
+    'does not fall to the processor where a GPU is asked for',
+    async () => {
+      const { code, stderr } = await benchHere('sessions', '--device', 'cuda');
+      expect(code).toBe(1);
+      expect(stderr).toContain('cuda');
+    },
+  );
 
   it('refuses partitions that cannot be', async () => {
     const { code, stderr } = await benchHere('sessions', '--top-pages', '100');

@@ -4,7 +4,8 @@
  *   node compare-logits.mjs PACKED DEVICE OUT.json
  *
  * PACKED is a folder with Tandem compiled (scripts/pack.mjs), DEVICE is cuda or cpu. Each prompt is read in a few chunks on
- * the prefill lane, and token by token on the decode lane: both must come to the same bits.
+ * the prefill lane, and token by token on the decode lane: both must come to the same bits. Images are encoded on the processor, as
+ * the server does, and their rows embedded on the device.
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -17,7 +18,8 @@ if (outFile === undefined) {
   process.exit(1);
 }
 const compiled = (file) => import(pathToFileURL(path.resolve(packed, 'dist', file)).href);
-const { greedySampling, openDevice, Want } = await compiled('engine/index.js');
+const { greedySampling, openDevice, readCheckpoint, Want } = await compiled('engine/index.js');
+const { openVisionEncoder } = await compiled('engine/device/native.js');
 const { EngineSettings, ModelSettings } = await compiled('config/schema.js');
 
 /**
@@ -52,8 +54,8 @@ function models() {
     const folder = path.join(goldenFolder, name);
     const file = path.join(folder, 'golden.safetensors');
     if (!existsSync(file)) return [];
-    const { input_ids: tokens, logits, greedy } = readTensors(file);
-    return [{ name, folder, cases: [{ tokens, rows: rowsOf(logits, tokens.length), greedy }] }];
+    const { input_ids: tokens, logits, greedy, pixel_values: pixels } = readTensors(file);
+    return [{ name, folder, cases: [{ tokens, rows: rowsOf(logits, tokens.length), greedy, pixels }] }];
   });
   const demo = path.resolve(packed, 'models/demo');
   const cases = JSON.parse(readFileSync(path.join(demo, 'eval/golden.json'), 'utf8')).map((golden) => ({
@@ -80,7 +82,10 @@ async function compare({ folder, cases }, weights) {
       greedy: 0,
       ofGreedy: 0,
     };
-    for (const golden of cases) await compareCase(opened.device, golden, total);
+    for (const golden of cases) {
+      const embedded = golden.pixels && (await embeddedRows(folder, golden));
+      await compareCase(opened.device, golden, embedded, total);
+    }
     const error = Math.sqrt(total.squares / total.goldenSquares);
     return {
       device: `${opened.device.info.name}, ${opened.device.info.isa}`,
@@ -97,10 +102,32 @@ async function compare({ folder, cases }, weights) {
   }
 }
 
-async function compareCase(opened, { tokens, rows, greedy }, total) {
+/** What the images of a prompt are to the model: rows at each run of image tokens. */
+async function embeddedRows(folder, { tokens, pixels }) {
+  const checkpoint = await readCheckpoint(folder);
+  const { hidden, vision } = checkpoint.spec;
+  const encoder = openVisionEncoder(checkpoint, { checkFinite: true, threads: 1 });
+  const values = await encoder.encode(pixels, pixels.length / (3 * vision.imageSize ** 2));
+  encoder.close();
+  const runs = [];
+  let taken = 0;
+  for (let begin = 0; begin < tokens.length; begin++) {
+    if (tokens[begin] !== vision.imageTokenId) continue;
+    let end = begin;
+    while (tokens[end] === vision.imageTokenId) end++;
+    runs.push({ position: begin, values: values.slice(taken * hidden, (taken + end - begin) * hidden) });
+    taken += end - begin;
+    begin = end;
+  }
+  if (taken * hidden !== values.length) throw new Error(`the images are not ${taken} tokens long`);
+  return runs;
+}
+
+async function compareCase(opened, { tokens, rows, greedy }, embedded, total) {
   const positions = [...rows.keys()].sort((a, b) => a - b);
-  const byPrefill = await readLogits(opened, 'prefill', tokens, cuts(positions));
-  const byDecode = await readLogits(opened, 'decode', tokens, singles(positions));
+  const prompt = { tokens, embedded };
+  const byPrefill = await readLogits(opened, 'prefill', prompt, cuts(positions));
+  const byDecode = await readLogits(opened, 'decode', prompt, singles(positions));
   for (const position of positions) {
     const expected = rows.get(position);
     const found = byDecode.get(position);
@@ -116,7 +143,7 @@ async function compareCase(opened, { tokens, rows, greedy }, total) {
     const other = byPrefill.get(position);
     if (other === undefined || Buffer.from(other.buffer).equals(Buffer.from(found.buffer))) total.sameBits++;
   }
-  const tokensFound = await generate(opened, tokens, greedy.length);
+  const tokensFound = await generate(opened, prompt, greedy.length);
   total.ofGreedy += greedy.length;
   const different = tokensFound.findIndex((token, index) => token !== greedy[index]);
   total.greedy += different === -1 ? greedy.length : different;
@@ -136,9 +163,9 @@ function singles(positions) {
 }
 
 /** Logits of the last token of each chunk, by its position. The chunks end at `ends`. */
-async function readLogits(opened, lane, tokens, ends) {
+async function readLogits(opened, lane, { tokens, embedded }, ends) {
   const logits = new Map();
-  open(opened, tokens.length);
+  open(opened, tokens.length, embedded);
   opened.partition(lane === 'prefill' ? opened.info.units : 0);
   let begin = 0;
   for (const end of ends) {
@@ -154,8 +181,8 @@ async function readLogits(opened, lane, tokens, ends) {
   return logits;
 }
 
-async function generate(opened, tokens, count) {
-  open(opened, tokens.length + count);
+async function generate(opened, { tokens, embedded }, count) {
+  open(opened, tokens.length + count, embedded);
   opened.partition(opened.info.units);
   let result;
   for (let at = 0; at < tokens.length; at += 512) {
@@ -169,8 +196,8 @@ async function generate(opened, tokens, count) {
   return found;
 }
 
-function open(opened, tokens) {
-  opened.openSlot(0, greedySampling);
+function open(opened, tokens, embedded) {
+  opened.openSlot(0, greedySampling, embedded);
   if (!opened.kv.reserve(0, tokens)) throw new Error(`no room for ${tokens} tokens`);
 }
 
