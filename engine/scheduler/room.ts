@@ -1,6 +1,6 @@
 import { outputReserve } from '../kv/admission.js';
 import type { Memory, Squeezable } from './memory.js';
-import type { Work } from './work.js';
+import { outranks, type Work } from './work.js';
 
 /** The scheduler's side of a sequence that loses its slot, or has it back. */
 export interface Residents<W> {
@@ -14,15 +14,15 @@ export interface Residents<W> {
 
 /**
  * Finds room for running sequences when KV memory is short. Where that is allowed, sequences are squeezed first. Then what
- * nobody reads gives way, then the sequence that came last: it is copied to host memory, or computed anew where that is
- * full. An older one never gives way to a younger one, so the oldest always gets on.
+ * nobody reads gives way, then the sequence that all others outrank: it is copied to host memory, or computed anew where
+ * that is full. None gives way to one that it outranks, so the first of all always gets on.
  */
 export class Room<W extends Work> {
-  /** In host memory, the oldest first. */
+  /** In host memory, the first by rank first. */
   readonly #swapped: W[] = [];
   /** Copies to host memory that run, whose pages are not free yet. */
   #leaving = 0;
-  /** The oldest sequence that found no room for its next tokens. */
+  /** The first by rank that found no room for its next tokens. */
   #needy: W | undefined;
   /** The one that left because its own pages lay in its way, until it has been packed. */
   #reordered: W | undefined;
@@ -65,8 +65,8 @@ export class Room<W extends Work> {
     }
     const isPacked = this.#withFar(work, () => this.#press(work, () => this.memory.pack(work)));
     if (isPacked || !this.#isLone(work)) return;
-    // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order. Or an
-    // older one in host memory keeps there what it needs, and can go on when it has left.
+    // Its own pages lie between the free ones, so that none of these is of use: it leaves, and comes back in order. Or one
+    // in host memory that outranks it keeps there what it needs, and can go on when it has left.
     this.#reordered = work;
     this.#preempt(work);
   }
@@ -79,7 +79,7 @@ export class Room<W extends Work> {
     );
   }
 
-  /** Swapped sequences come back in order of arrival, before anyone new starts. */
+  /** Swapped sequences come back by rank, before anyone new starts. */
   bringBack(): void {
     for (let work = this.#nextToReturn(); work; work = this.#nextToReturn()) {
       const returning = work;
@@ -104,7 +104,7 @@ export class Room<W extends Work> {
   /** A sequence whose KV is in host memory. */
   addSwapped(work: W): void {
     work.phase = 'swapped';
-    const index = this.#swapped.findIndex(({ serial }) => serial > work.serial);
+    const index = this.#swapped.findIndex((other) => outranks(work, other));
     this.#swapped.splice(index < 0 ? this.#swapped.length : index, 0, work);
   }
 
@@ -126,8 +126,8 @@ export class Room<W extends Work> {
 
   #press(work: W, attempt: () => boolean): boolean {
     while (!attempt()) {
-      if (!this.#squeeze() && (this.#takeFromPaused() || this.#takeFromYounger(work))) continue;
-      if (!this.#isNeedy(this.#needy) || work.serial < this.#needy.serial) this.#needy = work;
+      if (!this.#squeeze() && (this.#takeFromPaused() || this.#takeFromLast(work))) continue;
+      if (!this.#isNeedy(this.#needy) || outranks(work, this.#needy)) this.#needy = work;
       return false;
     }
     if (this.#needy === work) this.#needy = undefined;
@@ -163,9 +163,9 @@ export class Room<W extends Work> {
     return phase === 'prefill' || phase === 'decode' || (work === this.#reordered && isOnItsWay);
   }
 
-  /** Whether memory must be left to an older sequence that found no room for its next tokens. */
+  /** Whether memory must be left to one that outranks it and found no room for its next tokens. */
   #mustYield(work: W): boolean {
-    return this.#isNeedy(this.#needy) && this.#needy.serial < work.serial;
+    return this.#isNeedy(this.#needy) && outranks(this.#needy, work);
   }
 
   #withPausedOut(attempt: () => boolean): boolean {
@@ -199,16 +199,16 @@ export class Room<W extends Work> {
     return false;
   }
 
-  #takeFromYounger(keep: W): boolean {
-    let youngest: W | undefined;
+  #takeFromLast(keep: W): boolean {
+    let last: W | undefined;
     for (const work of this.residents.holders()) {
       if (work === keep || work.inFlight || work.packing) continue;
-      if (!youngest || work.serial > youngest.serial) youngest = work;
+      if (!last || outranks(last, work)) last = work;
     }
-    return youngest !== undefined && youngest.serial > keep.serial && this.#preempt(youngest);
+    return last !== undefined && outranks(keep, last) && this.#preempt(last);
   }
 
-  /** What is swapped keeps its far pages: those that came later, or are paused, start anew where these are in the way. */
+  /** What is swapped keeps its far pages: those that are outranked, or paused, start anew where these are in the way. */
   #withFar(work: W, attempt: () => boolean): boolean {
     let isDone = attempt();
     while (!isDone && this.#takeFarFromSwapped(work)) isDone = attempt();
@@ -217,7 +217,7 @@ export class Room<W extends Work> {
 
   #takeFarFromSwapped(keep: W): boolean {
     for (const work of this.#swapped.toReversed()) {
-      if (!work.paused && work.serial < keep.serial) continue;
+      if (!work.paused && outranks(work, keep)) continue;
       if (!this.memory.giveUpFar(work, keep)) continue;
       this.#forget(work);
       work.phase = 'waiting';

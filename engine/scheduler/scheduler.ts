@@ -8,7 +8,7 @@ import { type PromptRules, readyPrompts } from './ready-prompts.js';
 import { Room } from './room.js';
 import { StepComposer } from './step-composer.js';
 import type { StepLoad } from './step-load.js';
-import type { Lane, StepPlan, Work } from './work.js';
+import { type Lane, outranks, type StepPlan, type Work } from './work.js';
 
 export interface SchedulerOptions<W extends Work> {
   readonly memory: Memory<W>;
@@ -308,10 +308,10 @@ export class Scheduler<W extends Work> {
     return !work.inFlight && !work.paused && !this.#memory.mustPack(work);
   }
 
-  /** The oldest first: making room takes it from the youngest. */
+  /** By rank: making room takes it from the last. */
   #pack(): void {
     const idle = [...this.#holders()].filter(({ inFlight, packing }) => !inFlight && !packing);
-    for (const work of idle.sort((a, b) => a.serial - b.serial)) {
+    for (const work of idle.sort((a, b) => (outranks(a, b) ? -1 : 1))) {
       if (work.phase === 'decode' || work.phase === 'prefill') this.#room.pack(work);
     }
   }

@@ -15,7 +15,7 @@ export class StepComposer<W extends Work> {
     private readonly maxStepTokens: number,
   ) {}
 
-  /** Parts of a step for which there is room. Oldest first: making room takes it from the youngest. */
+  /** Parts of a step for which there is room, whoever must give way for it. */
   compose(ready: readonly W[], chunkTokens: number, decoding: readonly W[]): Chunk<W>[] {
     const chunks: Chunk<W>[] = [];
     for (const work of decoding) {

@@ -20,10 +20,15 @@ export interface Work extends PrefillWork {
   readonly tokenCount: number;
   /** Tokens it may still generate. */
   readonly remainingOutput: number;
-  /** Unique, and larger for those that came later: they give way first. */
+  /** Unique, and larger for those that came later. */
   readonly serial: number;
   /** Nobody reads its answer at the moment; it is left out of steps, and gives way first. */
   readonly paused: boolean;
+}
+
+/** Whether `a` goes on rather than `b` where there is memory for one: by priority, of equals who came earlier. */
+export function outranks(a: Work, b: Work): boolean {
+  return a.priority === b.priority ? a.serial < b.serial : a.priority > b.priority;
 }
 
 export type Lane = 'prefill' | 'decode';

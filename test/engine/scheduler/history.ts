@@ -139,7 +139,7 @@ export class History {
     const capacity = (this.memory.pages - this.memory.packRoom) * this.memory.pageTokens;
     const prompt = 1 + this.#below(Math.min(capacity - 20, this.#below(4) === 0 ? 1500 : 200));
     const output = 1 + this.#below(Math.min(60, capacity - prompt));
-    const priority = this.#below(10) === 0 ? this.#below(3) - 1 : 0;
+    const priority = this.#below(4) === 0 ? this.#below(3) - 1 : 0;
     const deadline = this.#below(10) === 0 ? this.#nowMs + this.#below(3000) : Number.POSITIVE_INFINITY;
     const choices = Array.from(
       { length: this.#below(6) === 0 ? 3 : 1 },
