@@ -49,17 +49,19 @@ export const sections: Readonly<Record<string, Section>> = {
     about:
       'The short form on the shape of Llama-3.2-1B. Both sides compute with no more than AVX2, FMA and F16C (`--isa avx2`, ' +
       "llama.cpp's build for `haswell`), which is what AMD's processors before Zen 4 have, and Intel's before 2021 or " +
-      'in desktops of a smaller kind. The machine is the one of the other tables: one that has nothing more may differ.',
+      'in desktops of a smaller kind. The machine is one that has nothing more (Zen 3), not that of the other tables.',
   },
   'peer-avx-vnni': {
     title: 'Against llama.cpp, on processors with AVX-VNNI',
     about:
-      "As above, with products of bytes in vectors of 256 bits (`alderlake`): Intel's desktops and laptops since 2021.",
+      "As above, with products of bytes in vectors of 256 bits (`alderlake`): Intel's desktops and laptops since 2021. The " +
+      'machine has more than that: one that has not may differ.',
   },
   'peer-avx512-vnni': {
     title: 'Against llama.cpp, on processors with AVX-512 but without BF16',
     about:
-      'As above, with vectors of 512 bits (`icelake`): Cascade Lake, Ice Lake, Tiger Lake and Rocket Lake.',
+      'As above, with vectors of 512 bits (`icelake`): Cascade Lake, Ice Lake, Tiger Lake and Rocket Lake. The machine has ' +
+      'more than that: one that has not may differ.',
   },
   engine: {
     title: 'The engine alone',
@@ -76,7 +78,7 @@ export const sections: Readonly<Record<string, Section>> = {
   },
   'attention-avx2': {
     title: 'Attention on processors with AVX2',
-    about: 'As above, with `--isa avx2`; baseline is what bf16 pages reach with it.',
+    about: 'As above, on a processor that has nothing more (Zen 3); baseline is what bf16 pages reach there.',
   },
   'attention-avx-vnni': {
     title: 'Attention on processors with AVX-VNNI',
