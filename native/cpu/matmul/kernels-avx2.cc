@@ -39,21 +39,54 @@ struct Int8Codes {
   template <int Rows, int Vectors>
   [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel,
                                          Requests<Vectors> requests) {
-    const __m256i low = _mm256_set1_epi16(0x00ff);
 #pragma GCC unroll 1
     for (int step = 0; step < kGroup / 4; ++step, panel += kStepBytes) {
       requests.step();
-      multiplyTile<Rows, Vectors>(
-          dots,
-          [&](int v) __attribute__((always_inline)) { return _mm256_and_si256(load(panel + v * 32), low); },
-          [&](int row) __attribute__((always_inline)) { return _mm256_set1_epi32(inputs.even[row][step]); },
-          addPairs);
-      multiplyTile<Rows, Vectors>(
-          dots,
-          [&](int v) __attribute__((always_inline)) { return _mm256_srli_epi16(load(panel + v * 32), 8); },
-          [&](int row) __attribute__((always_inline)) { return _mm256_set1_epi32(inputs.odd[row][step]); },
-          addPairs);
+      if constexpr (Rows < Vectors) {
+        addOnce<Rows, Vectors>(dots, inputs, panel, step);
+      } else {
+        addByHalves<Rows, Vectors>(dots, inputs, panel, step);
+      }
     }
+  }
+
+ private:
+  [[gnu::always_inline]] static __m256i evenOf(__m256i w) {
+    return _mm256_and_si256(w, _mm256_set1_epi16(0x00ff));
+  }
+  [[gnu::always_inline]] static __m256i oddOf(__m256i w) { return _mm256_srli_epi16(w, 8); }
+
+  // Each vector of weights is loaded once and added to at once.
+  template <int Rows, int Vectors>
+  [[gnu::always_inline]] static void addOnce(Sums* dots, const Inputs<Rows>& inputs,
+                                             const std::uint8_t* panel, int step) {
+    __m256i even[Rows], odd[Rows];
+    unroll<Rows>([&](auto row) __attribute__((always_inline)) {
+      even[row] = _mm256_set1_epi32(inputs.even[row][step]);
+      odd[row] = _mm256_set1_epi32(inputs.odd[row][step]);
+    });
+    unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+      const __m256i w = load(panel + v * 32);
+      unroll<Rows>([&](auto row) __attribute__((always_inline)) {
+        Sums& sum = dots[row * Vectors + v];
+        sum += (Sums)_mm256_madd_epi16(evenOf(w), even[row]) + (Sums)_mm256_madd_epi16(oddOf(w), odd[row]);
+        settle(sum);
+      });
+    });
+  }
+
+  // With more rows there are no registers for both halves of the weights.
+  template <int Rows, int Vectors>
+  [[gnu::always_inline]] static void addByHalves(Sums* dots, const Inputs<Rows>& inputs,
+                                                 const std::uint8_t* panel, int step) {
+    multiplyTile<Rows, Vectors>(
+        dots, [&](int v) __attribute__((always_inline)) { return evenOf(load(panel + v * 32)); },
+        [&](int row) __attribute__((always_inline)) { return _mm256_set1_epi32(inputs.even[row][step]); },
+        addPairs);
+    multiplyTile<Rows, Vectors>(
+        dots, [&](int v) __attribute__((always_inline)) { return oddOf(load(panel + v * 32)); },
+        [&](int row) __attribute__((always_inline)) { return _mm256_set1_epi32(inputs.odd[row][step]); },
+        addPairs);
   }
 };
 
