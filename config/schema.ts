@@ -208,7 +208,7 @@ export const EngineSettings = z.strictObject({
     .enum(['amx', 'avx512', 'avx512-vnni', 'avx-vnni', 'avx2', 'portable'])
     .optional()
     .describe('instruction set of the processor; the best if absent'),
-  maxQueue: z.int().min(0).default(256).describe('requests that may wait before new ones are answered 429'),
+  maxQueue: z.int().min(1).default(256).describe('requests that may wait before new ones are answered 429'),
   queueTimeoutMs: z.int().min(0).default(0).describe('longest wait to start, in ms; 0: no limit'),
   prefixCache: z
     .boolean()

@@ -38,6 +38,9 @@ const leastLifeMs = 10 * 60_000;
 /** For who asks while nobody knows when there will be an engine. */
 const usualRetrySeconds = 30;
 
+/** Of one body. */
+const mostPrompts = 128;
+
 /** Longest that a client may take to send a request's headers, and the whole of it. */
 const headersTimeoutMs = 10_000;
 const requestTimeoutMs = 120_000;
@@ -105,6 +108,8 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
         contextLength: engine.info.contextLength,
         trainedLength: engine.info.spec.contextLength,
         maxChoices: server.maxChoices,
+        // More at once would find no place in the queue, however empty it is.
+        maxPrompts: Math.min(mostPrompts, settings.engine.maxQueue),
         ...(engine.info.spec.vision && { vision: engine.info.spec.vision }),
         maxImages: server.maxImages,
         maxImagePixels: server.maxImagePixels,

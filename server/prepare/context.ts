@@ -22,6 +22,8 @@ export interface PrepareContext {
   /** Tokens that the model was trained on; less than the context length where sequences have no end. */
   readonly trainedLength: number;
   readonly maxChoices: number;
+  /** Of a body: no more than may wait together. */
+  readonly maxPrompts: number;
 }
 
 /** The fields that all bodies have in common. */

@@ -42,6 +42,7 @@ export interface ContextSource {
   readonly contextLength: number;
   readonly trainedLength: number;
   readonly maxChoices: number;
+  readonly maxPrompts: number;
   /** Absent where the model reads no images. */
   readonly vision?: VisionSpec;
   readonly maxImages: number;

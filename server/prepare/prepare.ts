@@ -11,8 +11,6 @@ import { prepareConversation } from './conversation.js';
 import { renderBehindAnswer, renderPrompt, type TurnEnd, toTemplateMessage } from './messages.js';
 import type { Prepared, PreparedPrompt, PreparedTokens } from './prepared.js';
 
-const maxPrompts = 128;
-
 /** `POST /v1/chat/completions`. Throws `ApiError`. */
 export function prepareChat(context: PrepareContext, bytes: Uint8Array): Prepared {
   return prepareChatWith(renderPrompt, context, bytes);
@@ -135,8 +133,11 @@ function promptsOf(
   { prompt, add_special_tokens: addBos }: CompletionBody,
 ): { given: string | number[]; prompt: Int32Array }[] {
   const list: (string | number[])[] = isTokenIds(prompt) || typeof prompt === 'string' ? [prompt] : prompt;
-  if (list.length === 0 || list.length > maxPrompts) {
-    throw invalidRequest(`'prompt' must hold 1 to ${maxPrompts} prompts.`, 'prompt');
+  if (list.length === 0 || list.length > context.maxPrompts) {
+    throw invalidRequest(
+      `'prompt' holds ${list.length} prompts; it may hold 1 to ${context.maxPrompts} here.`,
+      'prompt',
+    );
   }
   return list.map((given) => {
     if (typeof given === 'string') {

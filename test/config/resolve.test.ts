@@ -84,6 +84,10 @@ describe('values', () => {
     expect(model({})).toBe(path.resolve('/package/models/demo'));
   });
 
+  it('wants a place in the queue at least, without which nothing is ever answered', () => {
+    expect(() => resolve({ env: { TANDEM_MAX_QUEUE: '0' } })).toThrow(/TANDEM_MAX_QUEUE/);
+  });
+
   it('takes an empty environment variable as absent', () => {
     expect(resolve({ env: { TANDEM_PORT: '' } }).settings.server.port).toBe(8000);
   });

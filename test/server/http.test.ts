@@ -497,4 +497,19 @@ describe('before and after serving', () => {
     }
     await server.close();
   });
+
+  it('refuses more prompts in a body than could ever wait: to try again would not help', async () => {
+    const server = await testServer({ engine: { maxQueue: 2 } });
+    const ask = (prompts: number) =>
+      server.post('/v1/completions', { prompt: Array(prompts).fill('Hello'), max_tokens: 1 });
+    expect((await ask(2)).status).toBe(200);
+    const refused = await ask(3);
+    expect(refused.headers.get('retry-after')).toBeNull();
+    expect(await errorOf(refused)).toMatchObject({
+      status: 400,
+      param: 'prompt',
+      message: "'prompt' holds 3 prompts; it may hold 1 to 2 here.",
+    });
+    await server.close();
+  });
 });
