@@ -49,6 +49,11 @@ export class Metrics {
     help: 'What was sent and is no HTTP request, or came too slowly.',
     registers: [this.registry],
   });
+  readonly responsesNotKept = new Counter({
+    name: 'tandem:responses_not_kept_total',
+    help: 'Responses that were to be stored and could not be: each is too large, or the store failed.',
+    registers: [this.registry],
+  });
   readonly droppedConnections = new Counter({
     name: 'tandem:dropped_connections_total',
     help: 'Connections that were closed because there were as many as there may be.',

@@ -91,8 +91,9 @@ export class ResponseAnswer {
         conversation: this.carriesConversation ? conversation : null,
         itemIds: [...inputIds, ...response.output.map(({ id }) => id)],
       })
-      .catch((error: Error) =>
-        this.service.logger.error({ id: response.id, err: error.message }, 'a response was not kept'),
-      );
+      .catch((error: Error) => {
+        this.service.metrics.responsesNotKept.inc();
+        this.service.logger.error({ id: response.id, err: error.message }, 'a response was not kept');
+      });
   }
 }

@@ -303,6 +303,15 @@ describe('responses that are kept', () => {
 });
 
 describe('a server that keeps no responses', () => {
+  it('counts what the store could not keep', async () => {
+    const tight = await testServer({ server: { storeLimit: 64 } });
+    const { id, status } = (await (await tight.post('/v1/responses', { input })).json()) as Shown;
+    expect(status).toBe('completed');
+    await eventually(async () => (await tight.metric('responses_not_kept_total')) === 1);
+    expect((await fetch(`${tight.url}/v1/responses/${id}`)).status).toBe(404);
+    await tight.close();
+  });
+
   it('says that it kept none, and knows none', async () => {
     const without = await testServer({ server: { store: false } });
     const answer = (await (await without.post('/v1/responses', { input, store: true })).json()) as Shown;
