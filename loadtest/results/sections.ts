@@ -311,9 +311,8 @@ export const gpuSections: Readonly<Record<string, Section>> = {
     about:
       'Each kernel against what PyTorch reaches for the same shape in the same run (its matmuls are of bf16 weights, its ' +
       "attention reads K and V in one piece), or against the device's own copy bandwidth, read and written. Compiled and " +
-      'not yet run on a GPU, in this form: selection of pages by the keys of the newest, what knows far pages (outlines, ' +
-      'runs), matmuls of more than 64 rows as they are divided now, requantizing with a lane for each channel ([all of ' +
-      'it](cuda.md#kernels)).',
+      'not yet run on a GPU, in this form: how `selectPages` finds the best of many pages, here and within ' +
+      '`attendPartitions` ([and what else has not run](cuda.md#kernels)).',
   },
   'gpu-lanes': {
     title: 'On a GPU: prefill beside decode',
