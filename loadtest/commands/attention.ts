@@ -1,14 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { z } from 'zod';
 import { packageRoot } from '../../config/package-root.js';
 import { originOf } from '../origin.js';
 import { formatRows } from '../print-rows.js';
 import { Rows } from '../rows.js';
 import { fileToWrite, wholeNumber } from './arguments.js';
-import { isas } from './bench-choices.js';
+import { type Isa, isaOption } from './bench-choices.js';
 import { print } from './output.js';
 
 /** What the program prints of one measurement, a line each. */
@@ -21,7 +21,7 @@ const Measured = z.strictObject({
 
 interface AttentionOptions {
   cores?: number;
-  isa?: (typeof isas)[number];
+  isa?: Isa;
   json?: string;
 }
 
@@ -29,7 +29,7 @@ export function attentionCommand(argv: readonly string[]): Command {
   return new Command('attention')
     .description("measure the processor's attention alone, on pages of every class")
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
-    .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))
+    .addOption(isaOption())
     .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action((options: AttentionOptions) => runAttention(argv, options));
 }

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { Option } from 'commander';
 import { packageRoot } from '../../config/package-root.js';
 import { EngineSettings, ModelSettings } from '../../config/schema.js';
 
@@ -6,4 +7,14 @@ import { EngineSettings, ModelSettings } from '../../config/schema.js';
 export const demoModel = path.join(packageRoot, ModelSettings.parse({}).path);
 export const weightClasses = ModelSettings.shape.weights.unwrap().options;
 export const isas = EngineSettings.shape.isa.unwrap().options;
-export const devices = EngineSettings.shape.device.unwrap().options;
+export type Isa = (typeof isas)[number];
+
+export function isaOption(): Option {
+  return new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas);
+}
+
+export function deviceOption(): Option {
+  return new Option('--device <name>', 'what to compute on, as "tandem serve" takes it')
+    .choices(EngineSettings.shape.device.unwrap().options)
+    .default('auto');
+}

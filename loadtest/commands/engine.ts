@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { packageRoot } from '../../config/package-root.js';
 import { type GrowthPlan, growthTokens, measureGrowth, tokensPerContext } from '../device/growth.js';
 import { type BenchDevice, type BenchDeviceOptions, openBenchDevice } from '../device/open.js';
@@ -11,7 +11,7 @@ import { makeRandomModel } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { fileToWrite, listOf, wholeNumber, wholeNumbers } from './arguments.js';
-import { devices, isas } from './bench-choices.js';
+import { deviceOption, type Isa, isaOption } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
 
@@ -22,7 +22,7 @@ interface EngineOptions extends ShapeOptions, Omit<ThroughputPlan, 'repetitions'
   stepTokens: number;
   device: NonNullable<BenchDeviceOptions['device']>;
   cores?: number;
-  isa?: (typeof isas)[number];
+  isa?: Isa;
   repetitions: number;
   growth?: true;
   contexts: number[];
@@ -46,13 +46,9 @@ export function engineCommand(argv: readonly string[]): Command {
     .option('--context <n>', 'tokens each holds before', wholeNumber(1), 32)
     .option('--generate <n>', 'tokens to extend each by', wholeNumber(1), 128)
     .option('--step-tokens <n>', 'tokens of one prefill step', wholeNumber(32), 512)
-    .addOption(
-      new Option('--device <name>', 'what to compute on, as "tandem serve" takes it')
-        .choices(devices)
-        .default('auto'),
-    )
+    .addOption(deviceOption())
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
-    .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))
+    .addOption(isaOption())
     .option('--repetitions <n>', 'counted turns of each workload', wholeNumber(1), 5)
     .option('--growth', 'instead: how step time grows with context length and running sequences')
     .option('--contexts <lengths>', 'of --growth', wholeNumbers, [1024, 2048, 4096, 8192, 16384, 32768])

@@ -17,7 +17,7 @@ import { ggufName, makeRandomModel } from '../random-model/random-model.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { fileToWrite, listOf, wholeNumber, wholeNumbers } from './arguments.js';
-import { isas } from './bench-choices.js';
+import { type Isa, isas } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { addShapeOptions, type ShapeOptions, shapeFrom, shapeName } from './shape-options.js';
 
@@ -38,7 +38,7 @@ interface PeerOptions extends ShapeOptions {
   sequences: number[];
   generate: number;
   threads: number;
-  isa?: (typeof isas)[number];
+  isa?: Isa;
   repetitions: number;
   quick?: true;
   json?: string;

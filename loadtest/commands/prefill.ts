@@ -21,7 +21,7 @@ import { retrievalCases } from '../quality/retrieval-cases.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { fileToWrite, wholeNumber, wholeNumbers } from './arguments.js';
-import { demoModel, isas, weightClasses } from './bench-choices.js';
+import { demoModel, type Isa, isaOption, weightClasses } from './bench-choices.js';
 import { notice, print } from './output.js';
 
 /** Where in the text a fact stands, in percent. */
@@ -37,7 +37,7 @@ interface PrefillOptions {
   repetitions: number;
   stepTokens: number;
   cores?: number;
-  isa?: (typeof isas)[number];
+  isa?: Isa;
   pause?: true;
   seed: number;
   json?: string;
@@ -56,7 +56,7 @@ export function prefillCommand(argv: readonly string[]): Command {
     .option('--repetitions <n>', 'turns of each', wholeNumber(1), 5)
     .option('--step-tokens <n>', 'tokens of one step', wholeNumber(32), 512)
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
-    .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))
+    .addOption(isaOption())
     .option('--pause', 'wait for Enter before each turn, on a machine that others must use meanwhile')
     .option('--seed <n>', 'of random prompts and of questions', wholeNumber(0), 1)
     .option('--json <file>', 'write the rows to a file', fileToWrite)

@@ -34,7 +34,7 @@ import { growthOf } from '../quality/step-times.js';
 import { Rows } from '../rows.js';
 import { readable } from '../table.js';
 import { fileToWrite, listOf, wholeNumber, wholeNumbers } from './arguments.js';
-import { demoModel, isas, weightClasses } from './bench-choices.js';
+import { demoModel, type Isa, isaOption, weightClasses } from './bench-choices.js';
 import { notice, print } from './output.js';
 import { ProgressBar } from './progress-bar.js';
 
@@ -56,7 +56,7 @@ interface QualityOptions {
   repetitions: number;
   stepTokens: number;
   cores?: number;
-  isa?: (typeof isas)[number];
+  isa?: Isa;
   json?: string;
   html?: string;
 }
@@ -92,7 +92,7 @@ export function qualityCommand(argv: readonly string[]): Command {
     .option('--repetitions <n>', 'timed: turns of each; 0: no times', wholeNumber(0), 5)
     .option('--step-tokens <n>', 'tokens of one prefill step', wholeNumber(32), 512)
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
-    .addOption(new Option('--isa <name>', 'instruction set to use; the best if absent').choices(isas))
+    .addOption(isaOption())
     .option('--json <file>', 'write the rows to a file', fileToWrite)
     .option('--html <file>', 'write a report with plots', fileToWrite)
     .action((model: string | undefined, options: QualityOptions) => runQuality(argv, model, options));

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { type EngineSettings, Settings } from '../../config/schema.js';
 import { openChatTemplate, openEngine, openTokenizer } from '../../engine/index.js';
 import { originOf } from '../origin.js';
@@ -8,7 +8,7 @@ import { Rows } from '../rows.js';
 import { measureSession, type SessionFigures } from '../sessions/measure-session.js';
 import { readable } from '../table.js';
 import { fileToWrite, wholeNumber, wholeNumbers } from './arguments.js';
-import { demoModel, devices } from './bench-choices.js';
+import { demoModel, deviceOption } from './bench-choices.js';
 import { notice, print } from './output.js';
 
 interface SessionsOptions {
@@ -46,11 +46,7 @@ export function sessionsCommand(argv: readonly string[]): Command {
     .option('--mid-tokens <n>', 'as --pack-mid-tokens', wholeNumber(1))
     .option('--far-tokens <n>', 'as --pack-far-tokens', wholeNumber(0))
     .option('--top-pages <n>', 'as --pack-top-pages', wholeNumber(1))
-    .addOption(
-      new Option('--device <name>', 'what to compute on, as "tandem serve" takes it')
-        .choices(devices)
-        .default('auto'),
-    )
+    .addOption(deviceOption())
     .option('--cores <n>', 'cores to compute on; all if absent', wholeNumber(1))
     .option('--json <file>', 'write the rows to a file', fileToWrite)
     .action((model: string | undefined, options: SessionsOptions) => runSessions(argv, model, options));

@@ -100,7 +100,7 @@ emulated('the GPU check', () => {
       [path.join(copy, 'native/gpu-check.sh'), '--only', 'ops', '--build', 'no', '--out', copy],
       {
         encoding: 'utf8',
-        env: { ...process.env, PATH: `${path.join(copy, 'tools')}:${process.env['PATH']}`, OUT: copy },
+        env: { ...process.env, PATH: `${path.join(copy, 'tools')}:${process.env['PATH']}` },
       },
     );
     expect(status).toBe(1);

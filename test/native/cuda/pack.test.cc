@@ -8,6 +8,7 @@
 #include "backend-device.h"
 #include "check.h"
 #include "cpu/cpu-backend.h"
+#include "median.h"
 
 using namespace tandem;
 using namespace tandem::test;
@@ -46,11 +47,6 @@ std::vector<float> logitsBehind(Device& device, int slot, const std::vector<std:
   append(device, slot, partOf(tokens, kPrompt, kPrompt + 8), chunk);
   device.drop(slot, 1, 2);
   return append(device, slot, partOf(tokens, kPrompt + 8, kEnd), chunk);
-}
-
-double median(std::vector<double> values) {
-  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
-  return values[values.size() / 2];
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ if (outFile === undefined) {
 const compiled = (file) => import(pathToFileURL(path.resolve(packed, 'dist', file)).href);
 const { greedySampling, openDevice, readCheckpoint, Want } = await compiled('engine/index.js');
 const { openVisionEncoder } = await compiled('engine/device/native.js');
+const { embedPrompt } = await compiled('engine/images/embed-prompt.js');
 const { EngineSettings, ModelSettings } = await compiled('config/schema.js');
 
 /**
@@ -102,25 +103,19 @@ async function compare({ folder, cases }, weights) {
   }
 }
 
-/** What the images of a prompt are to the model: rows at each run of image tokens. */
+/** What the image of a prompt is to the model: rows for each of its tiles. */
 async function embeddedRows(folder, { tokens, pixels }) {
   const checkpoint = await readCheckpoint(folder);
   const { hidden, vision } = checkpoint.spec;
   const encoder = openVisionEncoder(checkpoint, { checkFinite: true, threads: 1 });
   const values = await encoder.encode(pixels, pixels.length / (3 * vision.imageSize ** 2));
   encoder.close();
-  const runs = [];
-  let taken = 0;
-  for (let begin = 0; begin < tokens.length; begin++) {
-    if (tokens[begin] !== vision.imageTokenId) continue;
-    let end = begin;
-    while (tokens[end] === vision.imageTokenId) end++;
-    runs.push({ position: begin, values: values.slice(taken * hidden, (taken + end - begin) * hidden) });
-    taken += end - begin;
-    begin = end;
-  }
-  if (taken * hidden !== values.length) throw new Error(`the images are not ${taken} tokens long`);
-  return runs;
+  const places = [...tokens.keys()].filter((place) => tokens[place] === vision.imageTokenId);
+  if (places.length * hidden !== values.length)
+    throw new Error(`the image is not ${places.length} tokens long`);
+  const positions = Int32Array.from(places.filter((_, index) => index % vision.tokensPerTile === 0));
+  const image = { key: 0, rows: Promise.resolve(values) };
+  return (await embedPrompt(tokens, [{ image, positions }], vision.tokensPerTile)).embedded;
 }
 
 async function compareCase(opened, { tokens, rows, greedy }, embedded, total) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cuda/device-array.h"
+#include "median.h"
 
 namespace tandem::gpu {
 
@@ -12,11 +13,7 @@ inline double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-inline double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
+using test::median;
 
 // Seconds of one `enqueue()`, by the host's clock around as many as take a millisecond or more, so that
 // neither launches nor waiting count: the median of five such rounds or of what fits into `budget` seconds.
