@@ -10,7 +10,8 @@
 //   in slots of 16 that the files below name.
 // - A score is a product of channels times log2(e) / sqrt(headDim), in int8 times the key's scale as well;
 // its
-//   probability is 2^(that - highest), one rounding before the power.
+//   probability is 2^(that - base), one rounding before the power. A run's base is the highest score of its
+//   first step, and follows higher ones where they leave it far behind (raisedBase).
 // - Probabilities are added up in 32 classes of two tokens a step: those of a page that are 4 c + 2 m and
 //   4 c + 2 m + 1. A run's classes are added as a tree: over c, then over m and the pages of a step.
 //
@@ -33,7 +34,7 @@ inline constexpr int kQuarters = 4;
 // A tree over the quarters.
 __device__ inline float overQuarters(float a, float b, float c, float d) { return (a + b) + (c + d); }
 
-// Score of a query that has seen nothing: finite, so that the first real one gives the factor 0 and not NaN.
+// Base of a query that has seen nothing: finite, so that the first real one gives the factor 0 and not NaN.
 inline constexpr float kNothingSeen = -1e30f;
 
 inline constexpr float kLog2E = 1.4426950408889634f;
@@ -59,15 +60,24 @@ void withHeadDim(int headDim, const char* op, const Body& body) {
   }
 }
 
-// 2^(product * scale - highest).
-__device__ inline float probability(float product, float scale, float highest) {
-  return exp2Fast(__fmaf_rn(product, scale, -highest));
+// 2^(product * scale - base).
+__device__ inline float probability(float product, float scale, float base) {
+  return exp2Fast(__fmaf_rn(product, scale, -base));
 }
 
-// What an online softmax knows of a query besides its output: the highest score, in base 2, and the sum of
-// probabilities.
+// A base only keeps powers of two in range, and every rise has all sums of before rescaled. Up to 2^8 loses
+// nothing, in float32 as in bf16, and is hardly ever left once a step has been seen.
+inline constexpr float kAboveBase = 8;
+
+// After a step with this highest score.
+__device__ inline float raisedBase(float base, float highest) {
+  return highest > base + kAboveBase ? highest : base;
+}
+
+// What an online softmax knows of a query besides its output: the base of its probabilities, in powers of
+// two, and their sum.
 struct SoftmaxSums {
-  float highest = kNothingSeen;
+  float base = kNothingSeen;
   float sum = 0;
 };
 
@@ -76,15 +86,15 @@ struct SoftmaxSums {
 struct MergeFactors {
   float before, later;
 
-  // Of what was found before and in a later run, with the highest score of both.
-  __device__ static MergeFactors of(float before, float run, float highest) {
-    return {exp2Fast(before - highest), exp2Fast(run - highest)};
+  // Of what was found before and in a later run, with the higher base of both.
+  __device__ static MergeFactors of(float before, float run, float base) {
+    return {exp2Fast(before - base), exp2Fast(run - base)};
   }
   // Adds a later run to `total`; `combine` does the same to an element of the output.
   __device__ static MergeFactors merge(SoftmaxSums& total, const SoftmaxSums& run) {
-    const float highest = fmaxf(total.highest, run.highest);
-    const MergeFactors factors = of(total.highest, run.highest, highest);
-    total.highest = highest;
+    const float base = fmaxf(total.base, run.base);
+    const MergeFactors factors = of(total.base, run.base, base);
+    total.base = base;
     total.sum = factors.combine(total.sum, run.sum);
     return factors;
   }

@@ -90,7 +90,7 @@ class WarpAttention {
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        highest_[tile][i] = kNothingSeen;
+        base_[tile][i] = kNothingSeen;
 #pragma unroll
         for (int quarter = 0; quarter < kQuarters; ++quarter) sum_[tile][i][quarter] = 0;
       }
@@ -132,7 +132,7 @@ class WarpAttention {
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        float highest = highest_[tile][i];
+        float highest = kNothingSeen;
         const auto each = [&](const auto& body) {
 #pragma unroll
           for (int k = 0; k < 8; ++k) {
@@ -146,10 +146,11 @@ class WarpAttention {
           if (seen) highest = fmaxf(highest, __fmul_rn(product, scale));
         });
         highest = highestOfClasses(highest);
-        const float factor = exp2Fast(highest_[tile][i] - highest);
-        highest_[tile][i] = highest;
+        const float base = raisedBase(base_[tile][i], highest);
+        const float factor = exp2Fast(base_[tile][i] - base);
+        base_[tile][i] = base;
         each([&](float& product, float scale, bool seen) {
-          product = seen ? probability(product, scale, highest) : 0;
+          product = seen ? probability(product, scale, base) : 0;
         });
 #pragma unroll
         for (int quarter = 0; quarter < kQuarters; ++quarter) {
@@ -172,7 +173,7 @@ class WarpAttention {
   // The run's sums of a query of this lane's. The whole warp together.
   __device__ SoftmaxSums endRun(int tile, int i) const {
     const float(&sum)[kQuarters] = sum_[tile][i];
-    return {highest_[tile][i],
+    return {base_[tile][i],
             overQuarters(overClasses(sum[0]), overClasses(sum[1]), overClasses(sum[2]), overClasses(sum[3]))};
   }
 
@@ -263,7 +264,7 @@ class WarpAttention {
   float out_[2 * kBlocks][kTiles][4];
   float p_[2][2][kTiles][4];  // of the step's pages and their tiles: products, then probabilities
   float2 scales_[2][2];       // of the lane's tokens
-  float highest_[kTiles][2];
+  float base_[kTiles][2];
   float sum_[kTiles][2][kQuarters];  // of the lane's own class
 };
 

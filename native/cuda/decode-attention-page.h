@@ -81,12 +81,12 @@ class PageScores {
     return highestOfClasses(most);
   }
 
-  // Products to probabilities, of a column whose highest score up to this step is given.
-  __device__ void weigh(int tile, int i, float highest) {
+  // Products to probabilities, of a column whose base in this step is given.
+  __device__ void weigh(int tile, int i, float base) {
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
-      p_[tile][m][i] = probability(p_[tile][m][i], scales_[m].x, highest);
-      p_[tile][m][2 + i] = probability(p_[tile][m][2 + i], scales_[m].y, highest);
+      p_[tile][m][i] = probability(p_[tile][m][i], scales_[m].x, base);
+      p_[tile][m][2 + i] = probability(p_[tile][m][2 + i], scales_[m].y, base);
     }
   }
 

@@ -8,8 +8,8 @@
 
 namespace tandem::cuda::decode {
 
-// What a warp has of a run: the highest scores of all pages, and 32 channels of the output, not yet divided.
-// `g` and `t` are those of attention-warp.h.
+// What a warp has of a run: the bases of all pages' probabilities, and 32 channels of the output, not yet
+// divided. `g` and `t` are those of attention-warp.h.
 template <int kTiles>
 class RunSums {
  public:
@@ -17,20 +17,20 @@ class RunSums {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) highest_[tile][i] = kNothingSeen;
+      for (int i = 0; i < 2; ++i) base_[tile][i] = kNothingSeen;
 #pragma unroll
       for (int i = 0; i < 4; ++i) out_[0][tile][i] = out_[1][tile][i] = 0;
     }
   }
 
   // Of a column of the lane's.
-  __device__ float highest(int tile, int i) const { return highest_[tile][i]; }
+  __device__ float base(int tile, int i) const { return base_[tile][i]; }
 
   // A step's pages come with these highest scores. Returns by what the sums before them are to be rescaled.
   __device__ float raise(int tile, int i, float ofStep) {
-    const float before = highest_[tile][i];
-    highest_[tile][i] = fmaxf(before, ofStep);
-    return exp2Fast(before - highest_[tile][i]);
+    const float before = base_[tile][i];
+    base_[tile][i] = raisedBase(before, ofStep);
+    return exp2Fast(before - base_[tile][i]);
   }
 
   __device__ void rescale(const float (&by)[kTiles][2]) {
@@ -72,7 +72,7 @@ class RunSums {
   }
 
  private:
-  float out_[2][kTiles][4], highest_[kTiles][2];
+  float out_[2][kTiles][4], base_[kTiles][2];
 };
 
 // Four channels of the output of a sequence's only run, merged with nothing as decode-merge.cu would do it.

@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
         for (int s = 0; s < kRoundSteps; ++s) {
           factors[s][tile][i] = sums.raise(
               tile, i, fmaxf(exchange.highest[2 * s][column], exchange.highest[2 * s + 1][column]));
-          if (s == step) ofOwn = sums.highest(tile, i);
+          if (s == step) ofOwn = sums.base(tile, i);
         }
         scores.weigh(tile, i, ofOwn);
       }
@@ -254,8 +254,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
         const int query = 8 * tile + 2 * t + i, head = kvHead * group + query;
         if (query >= group) continue;
         const auto& quarters = exchange.sums;
-        const SoftmaxSums ofRun{sums.highest(tile, i), overQuarters(quarters[0][query], quarters[1][query],
-                                                                    quarters[2][query], quarters[3][query])};
+        const SoftmaxSums ofRun{sums.base(tile, i), overQuarters(quarters[0][query], quarters[1][query],
+                                                                 quarters[2][query], quarters[3][query])};
         const float4 four = sums.out(tile, i);
         const int channel = 32 * warp + 4 * g;
         if (onlyRun) {
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
             problem.parts + ((static_cast<std::int64_t>(sequence) * problem.heads + head) * work.runs + run) *
                                 partFloats(kHeadDim);
         *reinterpret_cast<float4*>(part + channel) = four;
-        if (channel == 0) *reinterpret_cast<float2*>(part + kHeadDim) = {ofRun.highest, ofRun.sum};
+        if (channel == 0) *reinterpret_cast<float2*>(part + kHeadDim) = {ofRun.base, ofRun.sum};
       }
     }
   }

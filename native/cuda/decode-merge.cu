@@ -13,7 +13,7 @@ namespace {
 
 using namespace decode;
 
-// A block is a head of a sequence, a thread a channel. The highest score of all runs up to each is the same
+// A block is a head of a sequence, a thread a channel. The highest base of all runs up to each is the same
 // in every order, so that a lane of each warp finds a run's factors; what remains a chain is one step a run.
 __global__ void mergeRuns(const DecodeAttention problem, int runs) {
   constexpr int kAtOnce = 32;
@@ -25,7 +25,7 @@ __global__ void mergeRuns(const DecodeAttention problem, int runs) {
   waitForKernelsBefore();
   const std::int64_t head = static_cast<std::int64_t>(sequence) * problem.heads + blockIdx.x;
   const float* parts = problem.parts + (head * runs + seen.firstRun()) * partFloats(headDim);
-  float highest = kNothingSeen, sum = 0, out = 0;
+  float base = kNothingSeen, sum = 0, out = 0;
 #pragma unroll 1
   for (int first = 0; first < seen.runs(); first += kAtOnce) {
     const int count = min(kAtOnce, seen.runs() - first);
@@ -36,11 +36,11 @@ __global__ void mergeRuns(const DecodeAttention problem, int runs) {
     const float2 own = lane < count
                            ? *reinterpret_cast<const float2*>(part + lane * partFloats(headDim) + headDim)
                            : float2{kNothingSeen, 0};
-    float most = fmaxf(highest, own.x);
+    float most = fmaxf(base, own.x);
 #pragma unroll
     for (int lanes = 1; lanes < 32; lanes *= 2) most = fmaxf(most, __shfl_up_sync(kWholeWarp, most, lanes));
     const float up = __shfl_up_sync(kWholeWarp, most, 1);
-    const MergeFactors factors = MergeFactors::of(lane == 0 ? highest : up, own.x, most);
+    const MergeFactors factors = MergeFactors::of(lane == 0 ? base : up, own.x, most);
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       if (i >= count) break;
@@ -49,7 +49,7 @@ __global__ void mergeRuns(const DecodeAttention problem, int runs) {
       out = ofRun.combine(out, of[i]);
       sum = ofRun.combine(sum, __shfl_sync(kWholeWarp, own.y, i));
     }
-    highest = __shfl_sync(kWholeWarp, most, 31);
+    base = __shfl_sync(kWholeWarp, most, 31);
   }
   problem.out[(row * problem.heads + blockIdx.x) * headDim + threadIdx.x] = roundToBf16(out * (1 / sum));
 }

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "cuda/bf16-pair.h"
 #include "cuda/prefill-wgmma-block.h"
 #include "cuda/wgmma.h"
@@ -47,32 +50,34 @@ class Attender {
   __device__ void run() {
     const Seen seen = block_.seen();
     int token = seen.begin / kStepTokens * kStepTokens;
-    bool totals = false;
+    bool beginsRun = true, totals = false;
     RingTurn turn;
-    beginRun();
     beginScores(turn);
-    finishProducts<0>();
-    weigh(token, turn);
+    waitForProducts<0>();
+    settle(p_);
+    beginRun();
+    weigh(token, turn, true);
 #pragma unroll 1
     for (token += kStepTokens; token < seen.end; token += kStepTokens) {
       const int before = turn.place;
       turn.advance(kStages);
       beginScores(turn);
-      addValues(before);
-      if (token % kRunTokens == 0) {
-        finishProducts<0>();
+      addValues(before, !beginsRun);
+      beginsRun = token % kRunTokens == 0;
+      waitForProducts<1>();
+      settle(p_);
+      if (beginsRun) {
+        finishValues();
         endRun(totals, false);
         totals = true;
         beginRun();
-      } else {
-        finishProducts<1>();
       }
-      weigh(token, turn);
+      weigh(token, turn, beginsRun);
       if (lane_ == 0) arrive(block_.memory.barriers().used[before]);
     }
     beginProducts();
-    addValues(turn.place);
-    finishProducts<0>();
+    addValues(turn.place, !beginsRun);
+    finishValues();
     endRun(totals, true);
   }
 
@@ -84,20 +89,17 @@ class Attender {
   __device__ void beginRun() {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      highest_[half] = kNothingSeen;
+      base_[half] = kNothingSeen;
 #pragma unroll
       for (int quarter = 0; quarter < kQuarters; ++quarter)
         sum_[half][quarter][0] = sum_[half][quarter][1] = 0;
-    }
-#pragma unroll
-    for (int j = 0; j < kHeadDim / 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) out_[j][i] = 0;
     }
   }
 
   __device__ void beginScores(const RingTurn& turn) {
     waitFor(block_.memory.barriers().keys[turn.place], turn.parity);
+    // Long before it is asked for. Both pages' at once.
+    traits_ = *reinterpret_cast<const std::uint32_t*>(block_.memory.scales(turn.place).traits);
     settle(p_);
     settle(out_);
     beginProducts();
@@ -114,103 +116,102 @@ class Attender {
     endProductGroup();
   }
 
-  __device__ void addValues(int stage) {
+  // To what the run's steps before have left, if there are any.
+  __device__ void addValues(int stage, bool toOthers) {
     const auto values = operandAt(block_.memory.values(stage), 0);
 #pragma unroll
     for (int depth = 0; depth < 4; ++depth)
-      multiply(out_, weights_[depth], operandBehind(values, 32 * depth));
+      multiply(out_, weights_[depth], operandBehind(values, 32 * depth), depth > 0 || toOthers);
     endProductGroup();
   }
 
-  // All but so many groups.
-  template <int kLeft>
-  __device__ void finishProducts() {
-    waitForProducts<kLeft>();
-    settle(p_);
-    if constexpr (kLeft == 0) settle(out_);
+  __device__ void finishValues() {
+    waitForProducts<0>();
+    settle(out_);
   }
 
-  // Makes weights of the scores, and has what was summed up before follow them.
-  __device__ void weigh(int token, const RingTurn& turn) {
+  // Makes weights of the scores, and has what the run's steps before have left follow them.
+  __device__ void weigh(int token, const RingTurn& turn, bool beginsRun) {
     const TokenScales& scales = block_.memory.scales(turn.place);
-    // Both pages' at once.
-    const std::uint32_t traits = *reinterpret_cast<const std::uint32_t*>(scales.traits);
     float factors[2];
-    if (token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end && isThere(traits, 0) &&
-        isThere(traits, 1)) {
-      weighSeen(traits, scales, factors, [](int, int) { return true; });
+    const bool seenByAll = token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end;
+    const auto scaleOf = [&](int j, int i) {
+      return __fmul_rn(scale_, scales.keys[8 * j + 2 * (lane_ % 4) + i % 2]);
+    };
+    // Most steps are of one kind, and seen by all: without a branch the compiler has one thing wait while it
+    // does another.
+    if (seenByAll && traits_ == 0) {
+      weighSeen(factors, scale_, [](int, int) { return true; });
+    } else if (seenByAll && traits_ == (kScaled | kScaled << 16)) {
+      weighSeen(factors, scaleOf, [](int, int) { return true; });
     } else {
-      weighSeen(traits, scales, factors, [&](int j, int i) {
-        const int at = token + 32 * (j / 4) + 4 * (2 * (lane_ % 4) + i % 2) + j % 4;
-        return isThere(traits, j / 4) && at >= seen_[i / 2].begin && at < seen_[i / 2].end;
-      });
+      weighSeen(
+          factors,
+          [&](int j, int i) {
+            const float scaled = scaleOf(j, i);
+            return isScaled(j / 4) ? scaled : scale_;
+          },
+          [&](int j, int i) {
+            const int at = token + 32 * (j / 4) + 4 * (2 * (lane_ % 4) + i % 2) + j % 4;
+            return isThere(j / 4) && at >= seen_[i / 2].begin && at < seen_[i / 2].end;
+          });
     }
     settle(p_);
-    finishProducts<0>();
+    finishValues();
+    // Bases hardly ever rise after a run's first step, and to that nothing has been added.
+    if (!beginsRun && __any_sync(kWholeWarp, factors[0] != 1 || factors[1] != 1)) {
 #pragma unroll
-    for (int j = 0; j < kHeadDim / 8; ++j) {
+      for (int j = 0; j < kHeadDim / 8; ++j) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) out_[j][i] = __fmul_rn(out_[j][i], factors[i / 2]);
+        for (int i = 0; i < 4; ++i) out_[j][i] = __fmul_rn(out_[j][i], factors[i / 2]);
+      }
     }
     waitFor(block_.memory.barriers().values[turn.place], turn.parity);
-    packWeights(traits, scales);
+    packWeights(scales);
   }
 
-  // isSeen(j, i): whether the row of p_[j][i] sees its token.
-  template <class IsSeen>
-  __device__ void weighSeen(std::uint32_t traits, const TokenScales& scales, float (&factors)[2],
-                            const IsSeen& isSeen) {
-    const int t = lane_ % 4;
+  template <class ScaleOf>
+  __device__ static float scaleAt(const ScaleOf& scaleOf, int j, int i) {
+    if constexpr (std::is_same_v<ScaleOf, float>) {
+      return scaleOf;
+    } else {
+      return scaleOf(j, i);
+    }
+  }
+
+  // Of p_[j][i] scaleOf(j, i) is the scale, or all have one; isSeen(j, i): whether its row sees its token.
+  template <class ScaleOf, class IsSeen>
+  __device__ void weighSeen(float (&factors)[2], const ScaleOf& scaleOf, const IsSeen& isSeen) {
+    constexpr bool kOneScale = std::is_same_v<ScaleOf, float>;
     // Even and odd columns apart: chains half as long.
-    float highest[2][2] = {{highest_[0], highest_[0]}, {highest_[1], highest_[1]}};
-    const auto ofPage = [&](int page, const auto& body) {
+    float highest[2][2];
 #pragma unroll
-      for (int j = 4 * page; j < 4 * page + 4; ++j) {
+    for (int j = 0; j < 8; ++j) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) body(j, i);
-      }
-    };
-    const auto scaleOf = [&](int j, int i) { return __fmul_rn(scale_, scales.keys[8 * j + 2 * t + i % 2]); };
-#pragma unroll
-    for (int page = 0; page < 2; ++page) {
-      if (isScaled(traits, page)) {
-        ofPage(page, [&](int j, int i) {
-          float& top = highest[i / 2][i % 2];
-          if (isSeen(j, i)) top = fmaxf(top, __fmul_rn(p_[j][i], scaleOf(j, i)));
-        });
-      } else {
-        // The highest product has the highest score.
-        float products[2][2] = {{-INFINITY, -INFINITY}, {-INFINITY, -INFINITY}};
-        ofPage(page, [&](int j, int i) {
-          float& top = products[i / 2][i % 2];
-          if (isSeen(j, i)) top = fmaxf(top, p_[j][i]);
-        });
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          float& top = highest[i / 2][i % 2];
-          top = fmaxf(top, __fmul_rn(products[i / 2][i % 2], scale_));
-        }
+      for (int i = 0; i < 4; ++i) {
+        // With one scale the highest product has the highest score.
+        const float score = !isSeen(j, i) ? kNothingSeen
+                            : kOneScale   ? p_[j][i]
+                                          : __fmul_rn(p_[j][i], scaleAt(scaleOf, j, i));
+        float& top = highest[i / 2][i % 2];
+        top = j == 0 ? score : fmaxf(top, score);
       }
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float top = fmaxf(highest[half][0], highest[half][1]);
+      if constexpr (kOneScale) top = __fmul_rn(top, scaleOf);
       top = fmaxf(top, __shfl_xor_sync(kWholeWarp, top, 1));
       top = fmaxf(top, __shfl_xor_sync(kWholeWarp, top, 2));
-      factors[half] = exp2Fast(highest_[half] - top);
-      highest_[half] = top;
+      const float base = raisedBase(base_[half], top);
+      factors[half] = exp2Fast(base_[half] - base);
+      base_[half] = base;
     }
 #pragma unroll
-    for (int page = 0; page < 2; ++page) {
-      if (isScaled(traits, page)) {
-        ofPage(page, [&](int j, int i) {
-          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scaleOf(j, i), highest_[i / 2]) : 0;
-        });
-      } else {
-        ofPage(page, [&](int j, int i) {
-          p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scale_, highest_[i / 2]) : 0;
-        });
-      }
+    for (int j = 0; j < 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        p_[j][i] = isSeen(j, i) ? probability(p_[j][i], scaleAt(scaleOf, j, i), base_[i / 2]) : 0;
     }
 #pragma unroll
     for (int quarter = 0; quarter < kQuarters; ++quarter) {
@@ -222,16 +223,14 @@ class Attender {
     }
   }
 
-  __device__ static bool isScaled(std::uint32_t traits, int page) { return traits >> (16 * page) & kScaled; }
-  __device__ static bool isThere(std::uint32_t traits, int page) {
-    return (traits >> (16 * page) & kNotThere) == 0;
-  }
+  __device__ bool isScaled(int page) const { return traits_ >> (16 * page) & kScaled; }
+  __device__ bool isThere(int page) const { return (traits_ >> (16 * page) & kNotThere) == 0; }
 
-  __device__ void packWeights(std::uint32_t traits, const TokenScales& scales) {
+  __device__ void packWeights(const TokenScales& scales) {
     const int t = lane_ % 4;
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      if (!isScaled(traits, page)) continue;
+      if (!isScaled(page)) continue;
 #pragma unroll
       for (int j = 4 * page; j < 4 * page + 4; ++j) {
 #pragma unroll
@@ -261,8 +260,8 @@ class Attender {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const auto& sum = sum_[half];
-      const SoftmaxSums run{highest_[half], overQuarters(overClasses(sum[0]), overClasses(sum[1]),
-                                                         overClasses(sum[2]), overClasses(sum[3]))};
+      const SoftmaxSums run{base_[half], overQuarters(overClasses(sum[0]), overClasses(sum[1]),
+                                                      overClasses(sum[2]), overClasses(sum[3]))};
       const MergeFactors factors = MergeFactors::merge(totals_[half], run);
       const float inverse = 1 / totals_[half].sum;
       const int query = queryOf(half);
@@ -306,10 +305,11 @@ class Attender {
   const float scale_;
   const int lane_, group_;
   Seen seen_[2], seenByAll_;
+  std::uint32_t traits_;         // of a step's pages
   float p_[8][4];                // scores, then probabilities
   std::uint32_t weights_[4][4];  // pairs of them, as an operand
   float out_[kHeadDim / 8][4];
-  float highest_[2];
+  float base_[2];
   float sum_[2][kQuarters][2];  // of the lane's two classes
   SoftmaxSums totals_[2];
 };

@@ -29,7 +29,9 @@ __device__ inline std::uint64_t operandAt(const std::byte* tile, int k16) {
 
 // The operand so many bytes behind: further columns, or a tile of the same layout.
 __device__ inline std::uint64_t operandBehind(std::uint64_t operand, int bytes) {
-  return operand + static_cast<unsigned>(bytes >> 4);
+  // The field of addresses ends within the lower word: one addition, without a carry.
+  return (operand & ~std::uint64_t{0xffffffff}) |
+         (static_cast<std::uint32_t>(operand) + static_cast<std::uint32_t>(bytes >> 4));
 }
 
 #if defined(TANDEM_WGMMA)
@@ -81,44 +83,39 @@ __device__ inline void giveRegisters() {
 
 // multiply(sums, a, b): sums [64, N] += a [64, 16] bt [N, 16]. With g = lane / 4 and t = lane % 4 warp w of
 // the group holds in sums[j] rows 16w + g (0, 1) and 16w + g + 8 (2, 3) of columns 8j + 2t and the next.
+// Unless it `adds`, what the sums were before does not count.
 //
 // `a` lies in shared memory too, or in registers: of a lane rows g (0, 2) and g + 8 (1, 3) of its warp's 16,
-// columns 2t, 2t+1 (0, 1) and 2t+8, 2t+9 (2, 3). p0 to p4 are the numbers of what comes behind the sums.
-#define TANDEM_PRODUCT(n, eights, names, p0, p1, p2, p3, p4, ...)                                         \
-  __device__ inline void multiply(float(&sums)[eights][4], std::uint64_t a, std::uint64_t b) {            \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, %" #p0 ", %" #p1  \
-                 ", 1, 1, 1, 0, 0;"                                                                       \
-                 : __VA_ARGS__                                                                            \
-                 : "l"(a), "l"(b));                                                                       \
-  }                                                                                                       \
-  __device__ inline void multiply(float(&sums)[eights][4], const std::uint32_t(&a)[4], std::uint64_t b) { \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, {%" #p0 ", %" #p1 \
-                 ", %" #p2 ", %" #p3 "}, %" #p4 ", 1, 1, 1, 0;"                                           \
-                 : __VA_ARGS__                                                                            \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                   \
+// columns 2t, 2t+1 (0, 1) and 2t+8, 2t+9 (2, 3). p0 to p5 are the numbers of what comes behind the sums.
+#define TANDEM_PRODUCT(n, eights, names, p0, p1, p2, p3, p4, p5, ...)                                   \
+  __device__ inline void multiply(float(&sums)[eights][4], std::uint64_t a, std::uint64_t b,            \
+                                  bool adds = true) {                                                   \
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #p2 ", 0; wgmma.mma_async.sync.aligned.m64n" #n     \
+                 "k16.f32.bf16.bf16 {" names "}, %" #p0 ", %" #p1 ", p, 1, 1, 0, 0; }"                  \
+                 : __VA_ARGS__                                                                          \
+                 : "l"(a), "l"(b), "r"(static_cast<int>(adds)));                                        \
+  }                                                                                                     \
+  __device__ inline void multiply(float(&sums)[eights][4], const std::uint32_t(&a)[4], std::uint64_t b, \
+                                  bool adds = true) {                                                   \
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #p5 ", 0; wgmma.mma_async.sync.aligned.m64n" #n     \
+                 "k16.f32.bf16.bf16 {" names "}, {%" #p0 ", %" #p1 ", %" #p2 ", %" #p3 "}, %" #p4       \
+                 ", p, 1, 1, 0; }"                                                                      \
+                 : __VA_ARGS__                                                                          \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds)));    \
   }
 
-TANDEM_PRODUCT(8, 1, TANDEM_NAMES4, 4, 5, 6, 7, 8, TANDEM_SUMS4(0))
-TANDEM_PRODUCT(16, 2, TANDEM_NAMES8, 8, 9, 10, 11, 12, TANDEM_SUMS8(0))
-TANDEM_PRODUCT(32, 4, TANDEM_NAMES16, 16, 17, 18, 19, 20, TANDEM_SUMS16(0))
-TANDEM_PRODUCT(64, 8, TANDEM_NAMES32, 32, 33, 34, 35, 36, TANDEM_SUMS32(0))
-TANDEM_PRODUCT(80, 10, TANDEM_NAMES40, 40, 41, 42, 43, 44, TANDEM_SUMS32(0), TANDEM_SUMS8(8))
-TANDEM_PRODUCT(96, 12, TANDEM_NAMES48, 48, 49, 50, 51, 52, TANDEM_SUMS32(0), TANDEM_SUMS16(8))
-TANDEM_PRODUCT(104, 13, TANDEM_NAMES52, 52, 53, 54, 55, 56, TANDEM_SUMS32(0), TANDEM_SUMS16(8),
+TANDEM_PRODUCT(8, 1, TANDEM_NAMES4, 4, 5, 6, 7, 8, 9, TANDEM_SUMS4(0))
+TANDEM_PRODUCT(16, 2, TANDEM_NAMES8, 8, 9, 10, 11, 12, 13, TANDEM_SUMS8(0))
+TANDEM_PRODUCT(32, 4, TANDEM_NAMES16, 16, 17, 18, 19, 20, 21, TANDEM_SUMS16(0))
+TANDEM_PRODUCT(64, 8, TANDEM_NAMES32, 32, 33, 34, 35, 36, 37, TANDEM_SUMS32(0))
+TANDEM_PRODUCT(80, 10, TANDEM_NAMES40, 40, 41, 42, 43, 44, 45, TANDEM_SUMS32(0), TANDEM_SUMS8(8))
+TANDEM_PRODUCT(96, 12, TANDEM_NAMES48, 48, 49, 50, 51, 52, 53, TANDEM_SUMS32(0), TANDEM_SUMS16(8))
+TANDEM_PRODUCT(104, 13, TANDEM_NAMES52, 52, 53, 54, 55, 56, 57, TANDEM_SUMS32(0), TANDEM_SUMS16(8),
                TANDEM_SUMS4(12))
-TANDEM_PRODUCT(128, 16, TANDEM_NAMES64, 64, 65, 66, 67, 68, TANDEM_SUMS64(0))
-TANDEM_PRODUCT(136, 17, TANDEM_NAMES68, 68, 69, 70, 71, 72, TANDEM_SUMS64(0), TANDEM_SUMS4(16))
-TANDEM_PRODUCT(192, 24, TANDEM_NAMES96, 96, 97, 98, 99, 100, TANDEM_SUMS64(0), TANDEM_SUMS32(16))
-TANDEM_PRODUCT(256, 32, TANDEM_NAMES128, 128, 129, 130, 131, 132, TANDEM_SUMS64(0), TANDEM_SUMS64(16))
-
-// Unless it `adds`, what the sums were before does not count.
-__device__ inline void multiply(float (&sums)[8][4], std::uint64_t a, std::uint64_t b, bool adds) {
-  asm volatile(
-      "{ .reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{" TANDEM_NAMES32 "}, %32, %33, p, 1, 1, 0, 0; }"
-      : TANDEM_SUMS32(0)
-      : "l"(a), "l"(b), "r"(static_cast<int>(adds)));
-}
+TANDEM_PRODUCT(128, 16, TANDEM_NAMES64, 64, 65, 66, 67, 68, 69, TANDEM_SUMS64(0))
+TANDEM_PRODUCT(136, 17, TANDEM_NAMES68, 68, 69, 70, 71, 72, 73, TANDEM_SUMS64(0), TANDEM_SUMS4(16))
+TANDEM_PRODUCT(192, 24, TANDEM_NAMES96, 96, 97, 98, 99, 100, 101, TANDEM_SUMS64(0), TANDEM_SUMS32(16))
+TANDEM_PRODUCT(256, 32, TANDEM_NAMES128, 128, 129, 130, 131, 132, 133, TANDEM_SUMS64(0), TANDEM_SUMS64(16))
 
 // Keeps what comes before and after from changing places with uses of these sums, which a wait alone does
 // not.

@@ -87,7 +87,8 @@ template <int kEights>
 void settle(float (&)[kEights][4]) {}
 
 template <int kEights>
-void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b) {
+void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b, bool adds = true) {
+  if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
   struct Operands {
     std::uint32_t of[4];
   };

@@ -78,6 +78,15 @@ class PagedAttentionCase {
 
   const AttentionShape& shape() const { return shape_; }
   const Sequence& sequence(int index) const { return sequences_[index]; }
+  // Scores lie so many times as far apart.
+  void spreadScores(float by) {
+    for (Sequence& sequence : sequences_) {
+      for (std::int64_t token = 0; token < sequence.tokens; ++token) {
+        float* queries = sequence.rotated.data() + token * sequence.cols;
+        for (int i = 0; i < shape_.heads * shape_.headDim; ++i) queries[i] = toFloat(toBf16(queries[i] * by));
+      }
+    }
+  }
   // The query of a token becomes NaN.
   void spoilQuery(int index, std::int64_t position) {
     sequences_[index].rotated[position * sequences_[index].cols] = NAN;

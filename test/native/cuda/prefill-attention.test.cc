@@ -22,8 +22,9 @@ std::vector<std::int64_t> someOf(std::int64_t count) {
 
 // A chunk against float64 and the CPU, and bit for bit against decode of some of its tokens.
 void expectPrefill(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
-                   std::int64_t position, std::int64_t count) {
+                   std::int64_t position, std::int64_t count, float spread = 1) {
   PagedAttentionCase problem(shape, classes, {position + count});
+  problem.spreadScores(spread);
   const Rows out = problem.prefill({{0, position, count}});
   std::vector<Chunk> tokens;
   for (const std::int64_t at : someOf(count)) {
@@ -67,6 +68,16 @@ TEST("cuda prefill attention: a window hides older tokens, whole runs of them to
     for (const int window : {1, 40, 300}) {
       expectPrefill({4, 2, 32, window}, classes, 0, 90);
       expectPrefill({4, 2, 32, window}, classes, 560, 40);
+    }
+  }
+}
+
+// Bases of probabilities stay behind scores that are a little higher, and follow those that are far higher.
+TEST("cuda prefill attention: scores far apart raise what probabilities are counted from, in decode alike") {
+  for (const auto& classes : kPrefillPools) {
+    for (const float spread : {4.0f, 12.0f}) {
+      expectPrefill({4, 2, 64}, classes, 250, 300, spread);
+      expectPrefill({4, 1, 128}, classes, 120, 40, spread / 2);
     }
   }
 }
