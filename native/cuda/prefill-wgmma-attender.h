@@ -97,7 +97,7 @@ class Attender {
   }
 
   __device__ void beginScores(const RingTurn& turn) {
-    waitFor(block_.memory.barriers().keys[turn.place], turn.parity);
+    waitFor(block_.memory.barriers().brought[turn.place], turn.parity);
     // Long before it is asked for. Both pages' at once.
     traits_ = *reinterpret_cast<const std::uint32_t*>(block_.memory.scales(turn.place).traits);
     settle(p_);
@@ -135,9 +135,7 @@ class Attender {
     const TokenScales& scales = block_.memory.scales(turn.place);
     float factors[2];
     const bool seenByAll = token >= seenByAll_.begin && token + kStepTokens <= seenByAll_.end;
-    const auto scaleOf = [&](int j, int i) {
-      return __fmul_rn(scale_, scales.keys[8 * j + 2 * (lane_ % 4) + i % 2]);
-    };
+    const auto scaleOf = [&](int j, int i) { return scales.keys[8 * j + 2 * (lane_ % 4) + i % 2]; };
     // Most steps are of one kind, and seen by all: without a branch the compiler has one thing wait while it
     // does another.
     if (seenByAll && traits_ == 0) {
@@ -166,7 +164,6 @@ class Attender {
         for (int i = 0; i < 4; ++i) out_[j][i] = __fmul_rn(out_[j][i], factors[i / 2]);
       }
     }
-    waitFor(block_.memory.barriers().values[turn.place], turn.parity);
     packWeights(scales);
   }
 

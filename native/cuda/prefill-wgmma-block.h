@@ -29,8 +29,9 @@ inline constexpr int kStages = 4;
 inline constexpr std::uint16_t kScaled = 1;    // it has scales of tokens
 inline constexpr std::uint16_t kNotThere = 2;  // nobody sees it
 
-struct TokenScales {
-  // By score column.
+// Aligned so that a thread's two neighbours come at once.
+struct alignas(16) TokenScales {
+  // By score column. Those of keys are products' already.
   float keys[kStepTokens];
   float values[kStepTokens];
   std::uint16_t traits[2];  // of the pages
@@ -48,7 +49,7 @@ struct Layout {
   static constexpr int kTotalBytes = kPrefillRows * kHeadDim * static_cast<int>(sizeof(float));
 
   struct Barriers {
-    Barrier keys[kStages], values[kStages], used[kStages];
+    Barrier brought[kStages], used[kStages];
   };
   // Behind all operands, which are aligned.
   struct Rest {

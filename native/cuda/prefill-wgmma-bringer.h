@@ -15,8 +15,9 @@ namespace tandem::cuda::wgmma_prefill {
 template <int kHeadDim, PrecisionClass kPool>
 class Bringer {
  public:
-  __device__ explicit Bringer(const Block<kHeadDim>& block)
+  __device__ Bringer(const Block<kHeadDim>& block, float scale)
       : block_(block),
+        scale_(scale),
         thread_(static_cast<int>(threadIdx.x) - kAttending),
         seen_(block.seen()),
         entries_(block.problem.tables.entries +
@@ -36,15 +37,18 @@ class Bringer {
 #pragma unroll 1
     for (; token < seen_.end; token += kStepTokens) {
       const Pages next = pagesOf(token + kStepTokens);
-      const bool plain = pages.plain();
       waitFor(barriers.used[turn.place], turn.parity ^ 1);
-      plain ? store<true>(keys, pages, turn.place) : bring<true>(pages, turn.place);
+      if (pages.plain()) {
+        store<true>(keys, pages, turn.place);
+        store<false>(values, pages, turn.place);
+      } else {
+        bring<true>(pages, turn.place);
+        bring<false>(pages, turn.place);
+      }
+      // Before the next pages are asked for: the fence in it waits for whatever a thread has asked for.
       publishToTensorCores();
-      arrive(barriers.keys[turn.place]);
+      arrive(barriers.brought[turn.place]);
       load<true>(keys, next);
-      plain ? store<false>(values, pages, turn.place) : bring<false>(pages, turn.place);
-      publishToTensorCores();
-      arrive(barriers.values[turn.place]);
       load<false>(values, next);
       pages = next;
       turn.advance(kStages);
@@ -95,6 +99,8 @@ class Bringer {
     __device__ int pair(int i) const {
       return kKeys ? slots() / 2 * 8 + slots() % 2 + 2 * i : 4 * i + slots();
     }
+    // Words from one to the next.
+    static constexpr int kBetweenPairs = kKeys ? 2 * kPageTokens : 4 * kHeadDim;
     // Of the i-th of the four.
     __device__ uint4* place(const Layout<kHeadDim>& memory, int stage, int page, int i) const {
       if constexpr (kKeys) {
@@ -117,14 +123,14 @@ class Bringer {
   __device__ void load(Raw& raw, const Pages& pages) const {
     const bool wanted = pages.plain() && thread_ < kHeadDim;
     const Part<kKeys> part{thread_};
+    const int first = (part.pair(0) * (kKeys ? kPageTokens : kHeadDim) + 4 * part.four()) * bitsOf(kPool) / 4;
 #pragma unroll
     for (int page = 0; page < 2; ++page) {
-      const std::byte* begin = headOf(pages.entry[page], kPool) + (kKeys ? 0 : KeyTile::kBytes);
+      const std::byte* begin = headOf(pages.entry[page], kPool) + (kKeys ? 0 : KeyTile::kBytes) + first;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int words = part.pair(i) * (kKeys ? kPageTokens : kHeadDim) + 4 * part.four();
-        loadOnce(raw.words[page][i], reinterpret_cast<const Words*>(begin + words * bitsOf(kPool) / 4),
-                 wanted);
+        loadOnce(raw.words[page][i],
+                 reinterpret_cast<const Words*>(begin + i * part.kBetweenPairs * bitsOf(kPool) / 4), wanted);
       }
     }
   }
@@ -226,12 +232,13 @@ class Bringer {
     if constexpr (Tile::kScaledTokens) {
       if (thread_ / 32 != page) return;
       const int token = thread_ % 32, column = 32 * page + 8 * (token % 4) + token / 4;
-      (kKeys ? scales.keys : scales.values)[column] =
-          reinterpret_cast<const float*>(head + Tile::kScalesBegin)[token];
+      const float ofToken = reinterpret_cast<const float*>(head + Tile::kScalesBegin)[token];
+      (kKeys ? scales.keys : scales.values)[column] = kKeys ? __fmul_rn(scale_, ofToken) : ofToken;
     }
   }
 
   const Block<kHeadDim>& block_;
+  const float scale_;
   const int thread_;
   const Seen seen_;
   const std::uint64_t* const entries_;  // of the sequence

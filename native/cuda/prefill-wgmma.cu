@@ -31,8 +31,7 @@ __global__ void __launch_bounds__(kThreads, 1) attendTile(const PrefillAttention
   if (threadIdx.x == 0) {
     auto& barriers = block.memory.barriers();
     for (int stage = 0; stage < kStages; ++stage) {
-      initialise(barriers.keys[stage], kBringing);
-      initialise(barriers.values[stage], kBringing);
+      initialise(barriers.brought[stage], kBringing);
       initialise(barriers.used[stage], kAttending / 32);
     }
     publishBarriers();
@@ -45,7 +44,7 @@ __global__ void __launch_bounds__(kThreads, 1) attendTile(const PrefillAttention
   } else {
     __syncthreads();
     giveRegisters<kBringingRegisters<kPool>>();
-    Bringer<kHeadDim, kPool>(block).run();
+    Bringer<kHeadDim, kPool>(block, scale).run();
   }
 #endif
 }
