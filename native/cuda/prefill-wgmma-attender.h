@@ -26,7 +26,7 @@ class Attender {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int query = queryOf(half);
-      const bf16* head = block.problem.qkv + (block.tile.row + query / block.group) * cols +
+      const bf16* head = block.problem.qkv + block.rowOf(query) * cols +
                          std::int64_t{block.kvHead * block.group + query % block.group} * kHeadDim;
 #pragma unroll
       for (int depth = 0; depth < kHeadDim / 16; ++depth) {
@@ -38,8 +38,11 @@ class Attender {
         *reinterpret_cast<std::uint32_t*>(row + 16 * (chunk ^ query % 8) + place) = words.x;
         *reinterpret_cast<std::uint32_t*>(row + 16 * ((chunk + 1) ^ query % 8) + place) = words.y;
       }
-      seen_[half] = block.seenBy(query);
+      end_[half] = block.endOf(query);
     }
+    // The first run is merged with nothing as the others are with what was before them.
+#pragma unroll
+    for (int index = 0; index < kHeadDim / 8; ++index) block.memory.total(index) = float4{};
     publishToTensorCores();
     const int firstOfWarp = static_cast<int>(threadIdx.x) / 32 * 16;
     seenByAll_ = {block.seenBy(firstOfWarp + 15).begin, block.seenBy(firstOfWarp).end};
@@ -50,7 +53,7 @@ class Attender {
   __device__ void run() {
     const Seen seen = block_.seen();
     int token = seen.begin / kStepTokens * kStepTokens;
-    bool beginsRun = true, totals = false;
+    bool beginsRun = true;
     RingTurn turn;
     beginScores(turn);
     waitForProducts<0>();
@@ -68,8 +71,7 @@ class Attender {
       settle(p_);
       if (beginsRun) {
         finishValues();
-        endRun(totals, false);
-        totals = true;
+        endRun(false);
         beginRun();
       }
       weigh(token, turn, beginsRun);
@@ -78,7 +80,7 @@ class Attender {
     beginProducts();
     addValues(turn.place, !beginsRun);
     finishValues();
-    endRun(totals, true);
+    endRun(true);
   }
 
  private:
@@ -151,7 +153,8 @@ class Attender {
           },
           [&](int j, int i) {
             const int at = token + 32 * (j / 4) + 4 * (2 * (lane_ % 4) + i % 2) + j % 4;
-            return isThere(j / 4) && at >= seen_[i / 2].begin && at < seen_[i / 2].end;
+            const Seen seen = block_.seenUpTo(end_[i / 2]);
+            return isThere(j / 4) && at >= seen.begin && at < seen.end;
           });
     }
     settle(p_);
@@ -245,14 +248,14 @@ class Attender {
   }
 
   // Adds the run to what the runs before have left, there or, if it is the last, on its way out.
-  __device__ void endRun(bool totals, bool last) {
+  __device__ void endRun(bool last) {
     // What is left of channels 32 b + 8 t and the next seven, brought while those before are added.
     struct Left {
       float4 four[2];
     };
     constexpr int kBlocks = kHeadDim / 32;
     const auto place = [&](int block, int e) -> float4& { return block_.memory.total(2 * block + e); };
-    const auto leftOf = [&](int block) { return totals ? Left{place(block, 0), place(block, 1)} : Left{}; };
+    const auto leftOf = [&](int block) { return Left{place(block, 0), place(block, 1)}; };
     Left next = leftOf(0);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -262,10 +265,9 @@ class Attender {
       const MergeFactors factors = MergeFactors::merge(totals_[half], run);
       const float inverse = 1 / totals_[half].sum;
       const int query = queryOf(half);
-      bf16* head = block_.problem.out +
-                   ((block_.tile.row + query / block_.group) * std::int64_t{block_.problem.heads} +
-                    block_.kvHead * block_.group + query % block_.group) *
-                       kHeadDim;
+      bf16* head = block_.problem.out + (block_.rowOf(query) * block_.problem.heads +
+                                         block_.kvHead * block_.group + query % block_.group) *
+                                            kHeadDim;
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) {
         const int block = half * kBlocks + b;
@@ -301,7 +303,8 @@ class Attender {
   const Block<kHeadDim>& block_;
   const float scale_;
   const int lane_, group_;
-  Seen seen_[2], seenByAll_;
+  int end_[2];  // of what its two rows see
+  Seen seenByAll_;
   std::uint32_t traits_;         // of a step's pages
   float p_[8][4];                // scores, then probabilities
   std::uint32_t weights_[4][4];  // pairs of them, as an operand

@@ -20,9 +20,9 @@ using namespace wgmma_prefill;
 
 // Of the 65536 registers of an SM. Those that bring pages of bf16 hold twice as many words of the next ones.
 template <PrecisionClass kPool>
-constexpr int kAttendingRegisters = kPool == PrecisionClass::bf16 ? 184 : 192;
+constexpr int kAttendingRegisters = kPool == PrecisionClass::bf16 ? 184 : 200;
 template <PrecisionClass kPool>
-constexpr int kBringingRegisters = kPool == PrecisionClass::bf16 ? 136 : 120;
+constexpr int kBringingRegisters = kPool == PrecisionClass::bf16 ? 136 : 104;
 
 template <int kHeadDim, PrecisionClass kPool>
 __global__ void __launch_bounds__(kThreads, 1) attendTile(const PrefillAttention problem, float scale) {
