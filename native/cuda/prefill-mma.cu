@@ -25,7 +25,7 @@ template <int kHeadDim>
 constexpr int kStageBytes = 4 * PageTile<kHeadDim, true, PrecisionClass::bf16>::kSlotBytes;
 
 template <int kHeadDim>
-__global__ void __launch_bounds__(kThreads) attendTile(const PrefillAttention problem, float scale) {
+__global__ void __launch_bounds__(kThreads) attendTileByMma(const PrefillAttention problem, float scale) {
   using State = WarpAttention<kHeadDim, kTiles, QueryPlace::shared>;
   std::byte* stages = dynamicShared();
   // Later tiles of a prompt see more, so they come first.
@@ -165,7 +165,7 @@ void attend(const PrefillAttention& problem, Stream stream) {
                   static_cast<unsigned>(problem.tables.format.kvHeads));
   const float scale = kLog2E / std::sqrt(static_cast<float>(kHeadDim));
   constexpr int kQueryBytes = kPrefillRows * kHeadDim * sizeof(bf16);
-  launchShared("prefillAttention", attendTile<kHeadDim>, grid, kThreads,
+  launchShared("prefillAttention", attendTileByMma<kHeadDim>, grid, kThreads,
                kStages * kStageBytes<kHeadDim> + kQueryBytes, stream, problem, scale);
 }
 

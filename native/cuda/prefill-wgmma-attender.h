@@ -38,7 +38,6 @@ class Attender {
         *reinterpret_cast<std::uint32_t*>(row + 16 * (chunk ^ query % 8) + place) = words.x;
         *reinterpret_cast<std::uint32_t*>(row + 16 * ((chunk + 1) ^ query % 8) + place) = words.y;
       }
-      end_[half] = block.endOf(query);
     }
     // The first run is merged with nothing as the others are with what was before them.
 #pragma unroll
@@ -145,6 +144,8 @@ class Attender {
     } else if (seenByAll && traits_ == (kScaled | kScaled << 16)) {
       weighSeen(factors, scaleOf, [](int, int) { return true; });
     } else {
+      // Found anew: through the loop they would be registers too many.
+      const Seen seen[2] = {block_.seenBy(queryOf(0)), block_.seenBy(queryOf(1))};
       weighSeen(
           factors,
           [&](int j, int i) {
@@ -153,8 +154,7 @@ class Attender {
           },
           [&](int j, int i) {
             const int at = token + 32 * (j / 4) + 4 * (2 * (lane_ % 4) + i % 2) + j % 4;
-            const Seen seen = block_.seenUpTo(end_[i / 2]);
-            return isThere(j / 4) && at >= seen.begin && at < seen.end;
+            return isThere(j / 4) && at >= seen[i / 2].begin && at < seen[i / 2].end;
           });
     }
     settle(p_);
@@ -265,7 +265,7 @@ class Attender {
       const MergeFactors factors = MergeFactors::merge(totals_[half], run);
       const float inverse = 1 / totals_[half].sum;
       const int query = queryOf(half);
-      bf16* head = block_.problem.out + (block_.rowOf(query) * block_.problem.heads +
+      bf16* head = block_.problem.out + (std::int64_t{block_.rowOf(query)} * block_.problem.heads +
                                          block_.kvHead * block_.group + query % block_.group) *
                                             kHeadDim;
 #pragma unroll
@@ -303,7 +303,6 @@ class Attender {
   const Block<kHeadDim>& block_;
   const float scale_;
   const int lane_, group_;
-  int end_[2];  // of what its two rows see
   Seen seenByAll_;
   std::uint32_t traits_;         // of a step's pages
   float p_[8][4];                // scores, then probabilities

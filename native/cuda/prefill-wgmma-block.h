@@ -85,28 +85,21 @@ struct Block {
   const int kvHead, group, queries;
   const Layout<kHeadDim> memory;
 
-  __device__ static const QueryTile& tileOf(const PrefillAttention& problem) {
-    // Later tiles of a prompt see more, so they come first.
-    return problem.tiles[gridDim.x - 1 - blockIdx.x];
-  }
   __device__ explicit Block(const PrefillAttention& problem)
       : problem(problem),
-        tile(tileOf(problem)),
+        // Later tiles of a prompt see more, so they come first.
+        tile(problem.tiles[gridDim.x - 1 - blockIdx.x]),
         kvHead(static_cast<int>(blockIdx.y)),
         group(problem.heads / problem.tables.format.kvHeads),
         queries(tile.count * group),
         memory{dynamicShared()} {}
 
-  // Of qkv and of out. Read anew: through a loop it would be one register too many.
-  __device__ std::int64_t rowOf(int query) const {
-    return *computedAnew(&tileOf(problem).row) + query / group;
+  // Of qkv and of out.
+  __device__ int rowOf(int query) const { return tile.row + query / group; }
+  __device__ Seen seenBy(int query) const {
+    const int position = tile.position + min(query, queries - 1) / group;
+    return {problem.window > 0 ? max(0, position + 1 - problem.window) : 0, position + 1};
   }
-  // The last token that a query sees is its own.
-  __device__ int endOf(int query) const { return tile.position + min(query, queries - 1) / group + 1; }
-  __device__ Seen seenUpTo(int end) const {
-    return {problem.window > 0 ? max(0, end - problem.window) : 0, end};
-  }
-  __device__ Seen seenBy(int query) const { return seenUpTo(endOf(query)); }
   __device__ Seen seen() const { return {seenBy(0).begin, seenBy(queries - 1).end}; }
 };
 

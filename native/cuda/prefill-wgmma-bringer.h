@@ -42,6 +42,8 @@ class Bringer {
         store<true>(keys, pages, turn.place);
         store<false>(values, pages, turn.place);
       } else {
+        // Said to be nothing, words of a page that was not asked for leave their registers meanwhile.
+        keys = values = {};
         bring<true>(pages, turn.place);
         bring<false>(pages, turn.place);
       }
@@ -62,10 +64,10 @@ class Bringer {
   struct Pages {
     std::uint64_t entry[2];
 
-    __device__ bool plain() const {
-      return entry[0] && entry[1] && PageTables::classOf(entry[0]) == kPool &&
-             PageTables::classOf(entry[1]) == kPool;
+    __device__ bool alike() const {
+      return entry[0] && entry[1] && PageTables::classOf(entry[0]) == PageTables::classOf(entry[1]);
     }
+    __device__ bool plain() const { return alike() && PageTables::classOf(entry[0]) == kPool; }
   };
   // Steps are asked for in turn.
   __device__ Pages pagesOf(int token) {
@@ -168,11 +170,29 @@ class Bringer {
   // A step with other classes or pages that nobody sees.
   template <bool kKeys>
   __device__ void bring(const Pages& pages, int stage) const {
+    // Without what was computed of it before, of which there are no registers left.
+    const Part<kKeys> part{computedAnew(thread_)};
+    // What holds words of bf16 has registers for both pages' at once.
+    if (kPool == PrecisionClass::bf16 && pages.alike()) {
+      const PrecisionClass precision = PageTables::classOf(pages.entry[0]);
+      withTile<kHeadDim, kKeys>(precision, [&](auto tile) {
+        const std::byte* heads[2] = {headOf(pages.entry[0], precision), headOf(pages.entry[1], precision)};
+        if (thread_ < kHeadDim) {
+          // Both are asked for before one is waited for.
+          Source<tile.kClass> sources[2];
+#pragma unroll
+          for (int page = 0; page < 2; ++page) read(sources[page], part, heads[page], tile);
+#pragma unroll
+          for (int page = 0; page < 2; ++page) writeFrom(sources[page], part, tile, stage, page);
+        }
+#pragma unroll
+        for (int page = 0; page < 2; ++page) storeScales<kKeys, tile.kClass>(heads[page], stage, page);
+      });
+      return;
+    }
 #pragma unroll 1
     for (int page = 0; page < 2; ++page) {
       const std::uint64_t entry = page == 0 ? pages.entry[0] : pages.entry[1];
-      // Without what was computed of it before, of which there are no registers left.
-      const Part<kKeys> part{computedAnew(thread_)};
       if (entry == 0) {
         // What nobody sees is multiplied by zero, and must be a number.
         const std::uint32_t zeros[4][4] = {};
@@ -183,41 +203,62 @@ class Bringer {
       const PrecisionClass precision = PageTables::classOf(entry);
       const std::byte* head = headOf(entry, precision);
       withTile<kHeadDim, kKeys>(precision, [&](auto tile) {
-        if (thread_ < kHeadDim) bringTile(part, head, tile, stage, page);
+        if (thread_ < kHeadDim) {
+          Source<tile.kClass> source;
+          read(source, part, head, tile);
+          writeFrom(source, part, tile, stage, page);
+        }
         storeScales<kKeys, tile.kClass>(head, stage, page);
       });
     }
   }
 
+  // The compiler does not know by itself that pages are in global memory, where no write to shared memory can
+  // change them: it would have reads wait for writes. What a thread's part of a page is made of: words as
+  // they lie there, and of a packed class what belongs to each of its pairs.
+  template <PrecisionClass kPrecision>
+  struct Source {
+    std::conditional_t<kPrecision == PrecisionClass::int8, uint2, uint4> words[4];
+    std::uint32_t steps[4], middles[4];
+  };
+
   template <bool kKeys, PrecisionClass kPrecision>
-  __device__ void bringTile(const Part<kKeys>& part, const std::byte* head,
-                            PageTile<kHeadDim, kKeys, kPrecision> tile, int stage, int page) const {
+  __device__ static void read(Source<kPrecision>& source, const Part<kKeys>& part, const std::byte* head,
+                              PageTile<kHeadDim, kKeys, kPrecision> tile) {
+    using Words = std::remove_reference_t<decltype(source.words[0])>;
     const std::byte* begin = head + (kKeys ? 0 : tile.kBytes);
+    const auto* scales = reinterpret_cast<const std::uint32_t*>(head + tile.kScalesBegin);
     const int four = part.four();
-    std::uint32_t words[4][4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int pair = part.pair(i);
+      const int at = isPacked(kPrecision)
+                         ? 64 * tile.wordOf(pair, four) + 16 * (four % 4)
+                         : (pair * (kKeys ? kPageTokens : kHeadDim) + 4 * four) * bitsOf(kPrecision) / 4;
+      source.words[i] = __ldg(reinterpret_cast<const Words*>(begin + at));
       if constexpr (isPacked(kPrecision)) {
-        tile.load(words[i], begin + 64 * tile.wordOf(pair, four) + 16 * (four % 4));
-      } else {
-        const std::byte* place =
-            begin + (pair * (kKeys ? kPageTokens : kHeadDim) + 4 * four) * bitsOf(kPrecision) / 4;
-        if constexpr (kPrecision == PrecisionClass::bf16) {
-          tile.load(words[i], place);
-        } else {
-          tile.expand(words[i], *reinterpret_cast<const uint2*>(place));
-        }
+        source.steps[i] = __ldg(scales + pair);
+        source.middles[i] = __ldg(scales + (kKeys ? kHeadDim : kPageTokens) / 2 + pair);
       }
     }
-    if constexpr (isPacked(kPrecision)) {
-      const auto* scales = reinterpret_cast<const std::uint32_t*>(head + tile.kScalesBegin);
+  }
+
+  template <bool kKeys, PrecisionClass kPrecision>
+  __device__ void writeFrom(const Source<kPrecision>& source, const Part<kKeys>& part,
+                            PageTile<kHeadDim, kKeys, kPrecision> tile, int stage, int page) const {
+    std::uint32_t words[4][4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int pair = part.pair(i), shift = tile.shiftOf(pair, four);
-        const std::uint32_t step = scales[pair], middle = scales[(kKeys ? kHeadDim : kPageTokens) / 2 + pair];
+    for (int i = 0; i < 4; ++i) {
+      if constexpr (kPrecision == PrecisionClass::int8) {
+        tile.expand(words[i], source.words[i]);
+      } else {
+        spread(words[i], source.words[i]);
+      }
+      if constexpr (isPacked(kPrecision)) {
+        const int shift = tile.shiftOf(part.pair(i), part.four());
 #pragma unroll
-        for (int k = 0; k < 4; ++k) words[i][k] = fmaBf16(tile.levelsAt(words[i][k], shift), step, middle);
+        for (int k = 0; k < 4; ++k)
+          words[i][k] = fmaBf16(tile.levelsAt(words[i][k], shift), source.steps[i], source.middles[i]);
       }
     }
     write(part, words, stage, page);
@@ -232,7 +273,7 @@ class Bringer {
     if constexpr (Tile::kScaledTokens) {
       if (thread_ / 32 != page) return;
       const int token = thread_ % 32, column = 32 * page + 8 * (token % 4) + token / 4;
-      const float ofToken = reinterpret_cast<const float*>(head + Tile::kScalesBegin)[token];
+      const float ofToken = __ldg(reinterpret_cast<const float*>(head + Tile::kScalesBegin) + token);
       (kKeys ? scales.keys : scales.values)[column] = kKeys ? __fmul_rn(scale_, ofToken) : ofToken;
     }
   }

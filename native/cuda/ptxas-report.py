@@ -16,7 +16,7 @@ import sys
 
 # Kernel: why it may. A spilled register goes through L1 at every use, which no hot loop can afford.
 allowed = {
-    "attendTile": "prefill attention: by mma.sync the sums of the run and of those before fill the registers, to be moved to shared memory; by wgmma some 100 bytes, most of them where a row does not see all of a step",
+    "attendTileByMma": "the sums of the run and of those before fill the registers; most of what spills is moved once a run",
     "fillAngles": "the float64 sine of a huge angle keeps its quotient in local memory; once a step, never in decode's loop",
 }
 

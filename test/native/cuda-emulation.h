@@ -292,6 +292,11 @@ T* computedAnew(T* address) {
   return address;
 }
 
+template <class T>
+T __ldg(const T* address) {
+  return *address;
+}
+
 template <class Words>
 void loadOnce(Words& value, const Words* address, bool wanted) {
   if (wanted) value = *address;
