@@ -35,6 +35,18 @@ __device__ inline float maxOrNan(float a, float b) {
   return result;
 }
 
+// The higher, or the lower, of each bf16 of two pairs; not a number where one of them is none.
+__device__ inline std::uint32_t maxBf16(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t pair;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  return pair;
+}
+__device__ inline std::uint32_t minBf16(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t pair;
+  asm("min.NaN.bf16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  return pair;
+}
+
 // c [16, 8] += a [16, 16] b [16, 8], a warp together. With g = lane / 4 and t = lane % 4 a lane holds
 //   a  rows g (0, 2) and g + 8 (1, 3), columns 2t, 2t+1 (0, 1) and 2t+8, 2t+9 (2, 3)
 //   b  rows 2t, 2t+1 (0) and 2t+8, 2t+9 (1) of column g

@@ -172,6 +172,16 @@ inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __frcp_rn(float a) { return 1 / a; }
+// Float32 sums and products of which double holds all that can matter: cut off, not rounded.
+inline float __fmaf_rz(float a, float b, float c) {
+  const double exact = std::fma(double{a}, double{b}, double{c});
+  const auto nearest = static_cast<float>(exact);
+  return std::abs(double{nearest}) > std::abs(exact) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+inline float __fadd_rz(float a, float b) { return __fmaf_rz(a, 1, b); }
+// Not a number becomes 0.
+inline float __saturatef(float x) { return x > 0 ? (x < 1 ? x : 1) : 0; }
 
 inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
   __extension__ using Wide = unsigned __int128;
@@ -243,6 +253,19 @@ inline std::uint32_t fmaBf16(std::uint32_t a, std::uint32_t b, std::uint32_t c) 
   };
   const auto fma = [&](int i) { return static_cast<float>(half(a, i) * half(b, i) + half(c, i)); };
   return packBf16(fma(0), fma(1));
+}
+
+inline std::uint32_t maxBf16(std::uint32_t a, std::uint32_t b) {
+  const auto higher = [&](int shift) {
+    const float x = toFloat(static_cast<bf16>(a >> shift)), y = toFloat(static_cast<bf16>(b >> shift));
+    if (x != x || y != y) return std::uint32_t{0x7fff} << shift;
+    return std::uint32_t{toBf16(x > y ? x : y)} << shift;
+  };
+  return higher(0) | higher(16);
+}
+inline std::uint32_t minBf16(std::uint32_t a, std::uint32_t b) {
+  constexpr std::uint32_t kSigns = 0x80008000u;
+  return maxBf16(a ^ kSigns, b ^ kSigns) ^ kSigns;
 }
 
 inline float exp2Fast(float x) { return x < -126 ? 0 : std::exp2(x); }
