@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads) boundPages(const SelectPages problem
       const auto* scales = PageTables::pageOf(entry) + own.keyScales(kvHead);
       return *reinterpret_cast<const std::uint32_t*>(scales + sizeof(bf16) * index);
     };
-    const float* turn = turnOf(problem, row, page);
+    const float* turn = turnOf<kHeadDim>(problem, row, page);
     float2 cosines{0, 0}, sines{0, 0}, lowReach{0, 0}, highReach{0, 0}, lowMiddle{0, 0}, highMiddle{0, 0};
     if (channel < kHalf) {
       cosines = *reinterpret_cast<const float2*>(turn + channel);

@@ -9,6 +9,7 @@
 #include "cuda/bf16-pair.h"
 #include "cuda/kernel.h"
 #include "cuda/requantize-source.h"
+#include "cuda/warp-halves.h"
 
 namespace tandem::cuda::requantization {
 
@@ -16,18 +17,6 @@ inline constexpr int kGroups = 2 * kRows;  // of a patch
 
 // Who has the group: eight lanes, or the warp.
 enum class Shared { byEight, byWarp };
-
-// Lanes that differ in `bit` have the first 2 * kKept values each, and end with kKept: the best of both
-// lanes' first ones, or, where the bit is set, of their second ones.
-template <int kKept, int kCount, class T, class Best>
-__device__ void divide(T (&values)[kCount], int bit, const Best& best) {
-  const bool second = (threadIdx.x & static_cast<unsigned>(bit)) != 0;
-#pragma unroll
-  for (int i = 0; i < kKept; ++i) {
-    const T kept = second ? values[kKept + i] : values[i], given = second ? values[i] : values[kKept + i];
-    values[i] = best(kept, __shfl_xor_sync(kWholeWarp, given, bit));
-  }
-}
 
 template <Shared kShared, class T, class Best>
 __device__ T ofAllEights(T value, const Best& best) {
