@@ -66,20 +66,18 @@ __global__ void __launch_bounds__(kThreads) boundPages(const SelectPages problem
       if (lane == 0) orders[i] = 0;
       continue;
     }
-    const auto pairAt = [&](int index) {
-      return reinterpret_cast<const std::uint32_t*>(static_cast<std::uintptr_t>(place & ~1ull))[index / 2];
-    };
-    const float* turn = turnOf<kHeadDim>(problem, row, row.sinkPages + i);
     float2 cosines{0, 0}, sines{0, 0}, lowReach{0, 0}, highReach{0, 0}, lowMiddle{0, 0}, highMiddle{0, 0};
     if (channel < kHalf) {
-      cosines = *reinterpret_cast<const float2*>(turn + channel);
-      sines = *reinterpret_cast<const float2*>(turn + kHalf + channel);
-      const int bits = (place & 1) != 0 ? 2 : 4;
-      const float reach = kReachShare * static_cast<float>((1 << bits) - 1) / 2;  // in steps of a channel
-      const std::uint32_t low = pairAt(channel), high = pairAt(kHalf + channel);
+      const auto* scales = reinterpret_cast<const std::uint32_t*>(place & ~std::uint64_t{1}) + lane;
+      const auto* turn =
+          reinterpret_cast<const float2*>(turnOf<kHeadDim>(problem, row, row.sinkPages + i)) + lane;
+      const std::uint32_t low = scales[0], high = scales[kHalf / 2];
+      const std::uint32_t lows = scales[kHalf], highs = scales[kHalf + kHalf / 2];
+      cosines = turn[0], sines = turn[kHalf / 2];
+      // In steps of a channel.
+      const float reach = kReachShare * ((place & 1) != 0 ? 1.5f : 7.5f);
       lowReach = {reach * lowFloat(low), reach * highFloat(low)};
       highReach = {reach * lowFloat(high), reach * highFloat(high)};
-      const std::uint32_t lows = pairAt(kHeadDim + channel), highs = pairAt(kHeadDim + kHalf + channel);
       lowMiddle = {lowFloat(lows), highFloat(lows)};
       highMiddle = {lowFloat(highs), highFloat(highs)};
     }
@@ -102,7 +100,8 @@ __global__ void __launch_bounds__(kThreads) boundPages(const SelectPages problem
     // Four heads are added up together, so that each quarter of the warp ends with one.
     const auto sum = [](float a, float b) { return a + b; };
     std::uint32_t highest = 0;
-    for (int head = 0; head < group; head += kHeadsTogether) {
+    int head = 0;
+    do {  // there is one, so nothing has to be known before what was loaded is waited for
       float bounds[kHeadsTogether];
 #pragma unroll
       for (int k = 0; k < kHeadsTogether; ++k) bounds[k] = head + k < group ? boundOf(head + k) : -INFINITY;
@@ -112,7 +111,8 @@ __global__ void __launch_bounds__(kThreads) boundPages(const SelectPages problem
         bounds[0] += __shfl_xor_sync(kWholeWarp, bounds[0], lanes);
       }
       highest = higherOf(highest, promiseOrder(bounds[0]));
-    }
+      head += kHeadsTogether;
+    } while (head < group);
     highest = __reduce_max_sync(kWholeWarp, highest);
     if (lane == 0) orders[i] = highest;
   }
