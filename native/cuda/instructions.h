@@ -35,6 +35,18 @@ __device__ inline float maxOrNan(float a, float b) {
   return result;
 }
 
+// The higher, or the lower, of each bf16 of two pairs; not a number where one of them is none.
+__device__ inline std::uint32_t maxBf16(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t pair;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  return pair;
+}
+__device__ inline std::uint32_t minBf16(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t pair;
+  asm("min.NaN.bf16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  return pair;
+}
+
 // c [16, 8] += a [16, 16] b [16, 8], a warp together. With g = lane / 4 and t = lane % 4 a lane holds
 //   a  rows g (0, 2) and g + 8 (1, 3), columns 2t, 2t+1 (0, 1) and 2t+8, 2t+9 (2, 3)
 //   b  rows 2t, 2t+1 (0) and 2t+8, 2t+9 (1) of column g
@@ -67,6 +79,14 @@ template <class T>
 __device__ inline T* computedAnew(T* address) {
   asm volatile("" : "+l"(address));
   return address;
+}
+
+// What all lanes of a warp have alike, in a register that keeps it: the thread's number and the address of
+// shared memory are else read and computed again wherever they are used.
+__device__ inline int keptByWarp(int value) { return __shfl_sync(~0u, value, 0); }
+__device__ inline std::byte* keptByWarp(std::byte* shared) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  return static_cast<std::byte*>(__cvta_shared_to_generic(__shfl_sync(~0u, address, 0)));
 }
 
 // Reads, if it is `wanted`, what no kernel writes meanwhile and this one reads once, past L1. Without a

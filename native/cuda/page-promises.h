@@ -32,8 +32,9 @@ __device__ inline const bf16* queriesOf(const SelectPages& problem, const Partit
 }
 
 // While pages are chosen, each is looked at as if it stood right before the recent ones.
-__device__ inline const float* turnOf(const SelectPages& problem, const PartitionedRow& row, int page) {
-  return problem.turns + std::int64_t{row.midEnd - 1 - page} * problem.tables.format.headDim;
+template <int kHeadDim>
+__device__ const float* turnOf(const SelectPages& problem, const PartitionedRow& row, int page) {
+  return problem.turns + std::int64_t{row.midEnd - 1 - page} * kHeadDim;
 }
 
 }  // namespace tandem::cuda::promises

@@ -1,158 +1,335 @@
 #pragma once
 
-// A head's keys and values in a packed class. All warps of a block together.
+// A head's keys and values in a packed class. All warps of a block together. A lane has patches of the tile
+// of which its words are made, so that codes stay where they are; only what the groups reach goes among
+// lanes, each of which then computes the levels of one.
 
 #include <cstddef>
 #include <cstdint>
 
 #include "cuda/kernel.h"
 #include "cuda/requantize-levels.h"
+#include "cuda/requantize-reach.h"
 #include "cuda/requantize-source.h"
 
 namespace tandem::cuda::requantization {
 
-__device__ inline float warpMin(float value) { return -warpMax(-value); }
+// Where a head's keys or values go.
+struct Target {
+  std::byte *tile, *scales;
+};
 
-template <int kBits>
-__device__ Group<kBits> groupOfWarp(float low, float high, bool finite) {
-  return {warpMin(low), warpMax(high), !__any_sync(kWholeWarp, !finite)};
-}
+// Words from one row to the next, which are not to meet in a bank.
+inline constexpr int kKeyRow = kPageTokens + 4;
+constexpr int valueRow(int pairWords) { return pairWords + 4; }
 
-// A lane is a channel, so that what all of a channel's tokens share is computed once and not by every lane. A
-// warp lays 16 pairs out by token, and then 32 channels' codes, of which words hold those of neighbouring
-// pairs, for the tokens 0-15 and for 16-31. Rows are a word longer than they need be, or lanes would meet in
-// a bank.
-template <int kBits>
-__device__ void packKeys(const Source& from, int headDim, std::byte* tile, std::byte* scales) {
-  constexpr int kRows = 8 / kBits, kPairsOfWarp = 16, kWordsOfGroup = kPageTokens / 2;
-  constexpr int kRow = kPageTokens + 1, kCodesRow = kWordsOfGroup + 1;
-  __shared__ std::uint32_t shared[kWarps][32 * kCodesRow];
-  static_assert(kPairsOfWarp * kRow <= 32 * kCodesRow);
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  std::uint32_t *rows = shared[warp], *codes = rows;
-  auto* steps = reinterpret_cast<bf16*>(scales);
-  const int half = lane % 2, place = lane / 2 % kRows, pairs = headDim / 2;
-  for (int first = warp * kPairsOfWarp; first < pairs; first += kWarps * kPairsOfWarp) {
-    const int count = min(kPairsOfWarp, pairs - first);
-    for (int pair = 0; pair < count; ++pair)
-      rows[pair * kRow + lane] = from.raw((first + pair) * kPageTokens + lane);
-    __syncwarp();
-    float values[kPageTokens];
-    float low = 0, high = 0;
-    bool finite = true;
-    const bool holds = lane < 2 * count;
-#pragma unroll
-    for (int token = 0; token < kPageTokens; ++token) {
-      const auto [even, odd] = from.meaning(rows[(holds ? lane / 2 : 0) * kRow + token], token, token);
-      const float value = half == 0 ? even : odd;
-      values[token] = value;
-      low = token == 0 ? value : fminf(low, value);
-      high = token == 0 ? value : fmaxf(high, value);
-      finite = finite && isFinite(value);
-    }
-    __syncwarp();
-    Group<kBits> group(low, high, finite);
-    if constexpr (kBits == 2) {
-      group.fit(values, kPageTokens, kPageTokens, [](unsigned sum) { return sum; });
-    }
-    if (holds) {
-      steps[2 * first + lane] = group.step;
-      steps[headDim + 2 * first + lane] = group.middle;
-    }
-#pragma unroll
-    for (int i = 0; i < kWordsOfGroup; ++i) {
-      const std::uint32_t two = group.codeOf(values[i]) | group.codeOf(values[i + kWordsOfGroup]) << kBits;
-      codes[lane * kCodesRow + i] = two << (16 * half + 2 * kBits * place);
-    }
-    __syncwarp();
-    for (int i = lane; i < count / kRows * kWordsOfGroup; i += 32) {
-      const int channels = i / kWordsOfGroup * 2 * kRows;
-      std::uint32_t word = 0;
-#pragma unroll
-      for (int channel = 0; channel < 2 * kRows; ++channel) {
-        word |= codes[(channels + channel) * kCodesRow + i % kWordsOfGroup];
-      }
-      reinterpret_cast<std::uint32_t*>(tile)[kWordsOfGroup * (first / kRows) + i] = word;
-    }
-    __syncwarp();
+// What a warp's lanes show each other.
+struct alignas(16) Exchange {
+  std::uint32_t rows[kRows * valueRow(kMaxHeadDim)];
+  Scaling scalings[32];
+
+  __device__ static Exchange& ofWarp() {
+    __shared__ Exchange exchanges[kWarps];
+    return exchanges[threadIdx.x / 32];
   }
+};
+static_assert(kRows * valueRow(kMaxHeadDim) >= 4 * kRows * kKeyRow);
+
+// What words of codes begin with, so that the kWholesBits that come with their codes leave nothing: from bit
+// 8 on they come to lie outside of the word.
+template <int kBits>
+__device__ constexpr std::uint32_t emptyWord() {
+  std::uint32_t word = 0;
+  for (int shift = 0; shift < 8; shift += kBits) word -= kWholesBits << shift;
+  return word;
 }
 
-// A lane has four channels of each 128. Words hold neighbouring pairs of tokens of 16 channels.
-template <int kBits>
-__device__ void packValues(const Source& from, int headDim, std::byte* tile, std::byte* scales) {
-  constexpr int kRows = 16 / kBits, kMostFours = kMaxHeadDim / 128;
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  auto* steps = reinterpret_cast<bf16*>(scales);
-  for (int first = warp * kRows; first < kPairs; first += kWarps * kRows) {
-    std::uint32_t words[kMostFours][4] = {};
+// The element of a pair that the lane has: `odd` for all.
+__device__ inline float elementOf(std::uint32_t pair, bool odd) {
+  return __uint_as_float(__byte_perm(pair, 0, odd ? 0x3244 : 0x1044));
+}
+
+// A lane has rows (pairs of channels) 4 (lane / 8) + i of a warp's 16, of tokens 2 (lane % 8) and the next
+// and those 16 behind: words hold the codes of neighbouring rows, for a token and that 16 behind it.
+template <int kBits, bool kCoded>
+struct KeyPacker {
+  Source<kCoded> from;
+  int headDim;
+  Target to;
+
+  // Channel `lane` of the warp's 32, by the lane.
+  __device__ void fit(Group<kBits>& group, const Patch<kCoded>& patch, Exchange& exchange) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    constexpr int kRow = kCoded ? kKeyRow / 2 + 2 : kKeyRow;
+    constexpr int kHalf = kCoded ? 8 : 16;  // words of 16 tokens
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      const int pair = first + i;
-      Two row[kMostFours][4];
-      Two low{0, 0}, high{0, 0};
-      bool finite[2] = {true, true}, any = false;
+      std::uint32_t* row = exchange.rows + (lane / 8 * kRows + i) * kRow;
 #pragma unroll
-      for (int four = 0; four < kMostFours; ++four) {
-        const int channel = 128 * four + 4 * lane;
-        if (channel >= headDim) continue;
-#pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          const Two x = from.value(pair, channel + c, headDim);
-          row[four][c] = x;
-          low = any ? Two{fminf(low.even, x.even), fminf(low.odd, x.odd)} : x;
-          high = any ? Two{fmaxf(high.even, x.even), fmaxf(high.odd, x.odd)} : x;
-          any = true;
-          finite[0] = finite[0] && isFinite(x.even);
-          finite[1] = finite[1] && isFinite(x.odd);
-        }
-      }
-      // Lanes without channels have what lane 0 has.
-      const Two lowest{__shfl_sync(kWholeWarp, low.even, 0), __shfl_sync(kWholeWarp, low.odd, 0)};
-      const Two highest{__shfl_sync(kWholeWarp, high.even, 0), __shfl_sync(kWholeWarp, high.odd, 0)};
-      Group<kBits> ofEven =
-          groupOfWarp<kBits>(any ? low.even : lowest.even, any ? high.even : highest.even, finite[0]);
-      Group<kBits> ofOdd =
-          groupOfWarp<kBits>(any ? low.odd : lowest.odd, any ? high.odd : highest.odd, finite[1]);
-      if constexpr (kBits == 2) {
-        float evens[4 * kMostFours], odds[4 * kMostFours];
-        int held = 0;
-#pragma unroll
-        for (int four = 0; four < kMostFours; ++four) {
-          if (128 * four + 4 * lane >= headDim) continue;
-          held += 4;
-#pragma unroll
-          for (int c = 0; c < 4; ++c)
-            evens[4 * four + c] = row[four][c].even, odds[4 * four + c] = row[four][c].odd;
-        }
-        const auto sumOf = [](unsigned sum) { return __reduce_add_sync(kWholeWarp, sum); };
-        ofEven.fit(evens, held, headDim, sumOf);
-        ofOdd.fit(odds, held, headDim, sumOf);
-      }
-      if (lane == 0) {
-        steps[2 * pair] = ofEven.step;
-        steps[2 * pair + 1] = ofOdd.step;
-        steps[kPageTokens + 2 * pair] = ofEven.middle;
-        steps[kPageTokens + 2 * pair + 1] = ofOdd.middle;
-      }
-#pragma unroll
-      for (int four = 0; four < kMostFours; ++four) {
-        if (128 * four + 4 * lane >= headDim) continue;
-#pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          const auto [even, odd] = row[four][c];
-          words[four][c] |= (ofEven.codeOf(even) | ofOdd.codeOf(odd) << 16) << (kBits * i);
+      for (int half = 0; half < 2; ++half) {
+        if constexpr (kCoded) {
+          row[kHalf * half + lane % 8] = patch.words[i][half];
+        } else {
+          *reinterpret_cast<uint2*>(row + kHalf * half + lane % 8 * 2) =
+              make_uint2(patch.words[i][2 * half], patch.words[i][2 * half + 1]);
         }
       }
     }
+    __syncwarp();
+    const auto* row = reinterpret_cast<const uint4*>(exchange.rows + lane / 2 * kRow);
+    const bool odd = lane % 2 != 0;
+    float fine[kPageTokens];
 #pragma unroll
-    for (int four = 0; four < kMostFours; ++four) {
-      const int channel = 128 * four + 4 * lane;
-      if (channel >= headDim) continue;
-      const int word = channel / 16 * (kPairs / kRows) + first / kRows;
-      *reinterpret_cast<uint4*>(tile + 64 * word + channel % 16 * 4) =
-          make_uint4(words[four][0], words[four][1], words[four][2], words[four][3]);
+    for (int i = 0; i < 2 * kHalf / 4; ++i) {
+      const uint4 four = row[i];
+      const std::uint32_t words[] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if constexpr (kCoded) {
+          const std::uint32_t codes = flipped(words[j]);
+          const int token = 8 * i + 2 * j;
+          fine[token] = group.fineOf(__fmul_rn(codeAt(codes, odd), from.scales[token]));
+          fine[token + 1] = group.fineOf(__fmul_rn(codeAt(codes, 2 + odd), from.scales[token + 1]));
+        } else {
+          fine[4 * i + j] = group.fineOf(elementOf(words[j], odd));
+        }
+      }
     }
+    group.fit(fine, kPageTokens, kPageTokens, [](unsigned sum) { return sum; });
+  }
+
+  __device__ void pack() const {
+    constexpr int kRowsOfRun = 8 / kBits;
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    Exchange& exchange = Exchange::ofWarp();
+    const int token = lane % 8 * 2;
+    float scales[kColumns] = {};
+    if constexpr (kCoded) {
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) scales[i] = from.scales[token + i % 2 + i / 2 * 16];
+    }
+    const auto scaleOf = [&](int, int column) { return Two{scales[column], scales[column]}; };
+    const int eights = headDim / 8;  // of channels: four rows
+    for (int first = 4 * warp; first < eights; first += 4 * kWarps) {
+      const int eight = first + lane / 8;
+      const bool holds = eight < eights;
+      Patch<kCoded> patches[1];
+      Patch<kCoded>& patch = patches[0];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const int pair = ((holds ? eight : 0) * kRows + i) * kPageTokens + token;
+        patch.loadTwo(from.tile, i, 0, pair);
+        patch.loadTwo(from.tile, i, 2, pair + 16);
+      }
+      Group<kBits> group(reachOf<Shared::byEight>(patches, scaleOf));
+      if constexpr (kBits == 2) fit(group, patch, exchange);
+      if (holds) {
+        auto* steps = reinterpret_cast<bf16*>(to.scales) + 8 * eight + lane % 8;
+        steps[0] = group.step, steps[headDim] = group.middle;
+      }
+      exchange.scalings[lane] = group.scaling;
+      __syncwarp();
+      std::uint32_t words[kRows / kRowsOfRun][2];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const Scaling ofEven = exchange.scalings[lane / 8 * 8 + 2 * i],
+                      ofOdd = exchange.scalings[lane / 8 * 8 + 2 * i + 1];
+#pragma unroll
+        for (int column = 0; column < kColumns; ++column) {
+          const Two x = patch.at(i, column, scaleOf(i, column));
+          const int shift = kBits * (i % kRowsOfRun * 2 + column / 2);
+          std::uint32_t& word = words[i / kRowsOfRun][column % 2];
+          if (shift == 0) word = emptyWord<kBits>();
+          word += ofEven.template codeOf<kBits>(x.even) << shift;
+          word += ofOdd.template codeOf<kBits>(x.odd) << (16 + shift);
+        }
+      }
+#pragma unroll
+      for (int run = 0; run < kRows / kRowsOfRun; ++run) {
+        if (!holds) continue;
+        auto* words16 = reinterpret_cast<std::uint32_t*>(to.tile) + 16 * (eight * (kRows / kRowsOfRun) + run);
+        *reinterpret_cast<uint2*>(words16 + token) = make_uint2(words[run][0], words[run][1]);
+      }
+      __syncwarp();
+    }
+  }
+};
+
+// A warp has four rows (pairs of tokens), and a lane of them four channels of each 128: words hold the codes
+// of neighbouring rows for a channel. Those of int2 are two warps'.
+template <int kBits, bool kCoded, int kPatches>
+struct ValuePacker {
+  Source<kCoded> from;
+  int headDim;
+  Target to;
+  Patch<kCoded> patches[kPatches];
+
+  // Reads what it packs.
+  __device__ ValuePacker(const Source<kCoded>& from, int headDim, const Target& to)
+      : from(from), headDim(headDim), to(to) {
+    const int first = static_cast<int>(threadIdx.x) / 32 * kRows;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      // Lanes without channels have the first ones, which changes no group's reach.
+#pragma unroll
+      for (int patch = 0; patch < kPatches; ++patch) {
+        patches[patch].loadFour(from.tile, i, (first + i) * headDim + (holds(patch) ? channelOf(patch) : 0));
+      }
+    }
+  }
+
+  __device__ static int channelOf(int patch) { return 128 * patch + static_cast<int>(threadIdx.x) % 32 * 4; }
+  __device__ bool holds(int patch) const { return channelOf(patch) < headDim; }
+
+  // Adds the codes of a word's second four rows, which the next warp has.
+  __device__ void merge(uint4 (&words)[kPatches], bool second) const {
+    Exchange* exchange = &Exchange::ofWarp();
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    if (second) {
+#pragma unroll
+      for (int patch = 0; patch < kPatches; ++patch) {
+        const uint4 mine = words[patch];
+        reinterpret_cast<uint4*>(exchange->rows)[32 * patch + lane] =
+            make_uint4(mine.x << 8, mine.y << 8, mine.z << 8, mine.w << 8);
+      }
+    }
+    __syncthreads();
+    if (second) return;
+#pragma unroll
+    for (int patch = 0; patch < kPatches; ++patch) {
+      const uint4 theirs = reinterpret_cast<const uint4*>(exchange[1].rows)[32 * patch + lane];
+      uint4& mine = words[patch];
+      mine = make_uint4(mine.x | theirs.x, mine.y | theirs.y, mine.z | theirs.z, mine.w | theirs.w);
+    }
+  }
+
+  // Words of a row as `fit` lays them out.
+  __device__ int rowWords() const { return valueRow(headDim / 4 * Patch<kCoded>::kWords); }
+
+  // Reads again what it packs, which `fit` has laid out: there are no registers for it meanwhile.
+  __device__ void readAgain(const Exchange& exchange) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const auto* row = reinterpret_cast<const std::byte*>(exchange.rows + i * rowWords());
+#pragma unroll
+      for (int patch = 0; patch < kPatches; ++patch) patches[patch].loadFour(row, i, channelOf(patch));
+    }
+  }
+
+  // Token lane % 8 of the warp's, a quarter of its channels by the lane.
+  __device__ void fit(Group<kBits>& group, Exchange& exchange) const {
+    constexpr int kFoursWords = Patch<kCoded>::kWords;
+    const int rowWords = this->rowWords();
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+      for (int patch = 0; patch < kPatches; ++patch) {
+        if (!holds(patch)) continue;
+        const auto& words = patches[patch].words[i];
+        std::uint32_t* place = exchange.rows + i * rowWords + channelOf(patch) / 4 * kFoursWords;
+        if constexpr (kCoded) {
+          *reinterpret_cast<uint2*>(place) = make_uint2(words[0], words[1]);
+        } else {
+          *reinterpret_cast<uint4*>(place) = make_uint4(words[0], words[1], words[2], words[3]);
+        }
+      }
+    }
+    __syncwarp();
+    const bool odd = lane % 2 != 0;
+    const std::uint32_t* row = exchange.rows + lane % 8 / 2 * rowWords + lane / 8 * kFoursWords;
+    float scale = 0;
+    if constexpr (kCoded) scale = from.scales[threadIdx.x / 32 * kGroups + lane % 8];
+    const int fours = headDim / 16;
+    float fine[32 * kPatches];
+#pragma unroll
+    for (int i = 0; i < 8 * kPatches; ++i) {
+      float* four = fine + 4 * i;
+      if (i >= fours) {
+        four[0] = four[1] = four[2] = four[3] = 0;
+        continue;
+      }
+      const std::uint32_t* words = row + 4 * i * kFoursWords;
+      if constexpr (kCoded) {
+        const uint2 pairs = *reinterpret_cast<const uint2*>(words);
+        const std::uint32_t low = flipped(pairs.x), high = flipped(pairs.y);
+        four[0] = group.fineOf(__fmul_rn(codeAt(low, odd), scale));
+        four[1] = group.fineOf(__fmul_rn(codeAt(low, 2 + odd), scale));
+        four[2] = group.fineOf(__fmul_rn(codeAt(high, odd), scale));
+        four[3] = group.fineOf(__fmul_rn(codeAt(high, 2 + odd), scale));
+      } else {
+        const uint4 pairs = *reinterpret_cast<const uint4*>(words);
+        four[0] = group.fineOf(elementOf(pairs.x, odd)), four[1] = group.fineOf(elementOf(pairs.y, odd));
+        four[2] = group.fineOf(elementOf(pairs.z, odd)), four[3] = group.fineOf(elementOf(pairs.w, odd));
+      }
+    }
+    group.fit(fine, 4 * fours, headDim, [](unsigned sum) {
+      return ofAllEights<Shared::byWarp>(sum, [](unsigned a, unsigned b) { return a + b; });
+    });
+  }
+
+  __device__ void pack() {
+    constexpr int kRowsOfRun = 16 / kBits;
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    const int firstRow = warp * kRows, run = firstRow / kRowsOfRun;
+    Exchange& exchange = Exchange::ofWarp();
+    // Read again where they are needed again, by when registers have run out.
+    const auto scaleOf = [&](int row, int) {
+      if constexpr (!kCoded) return Two{};
+      const int token = 2 * (firstRow + row);
+      return Two{from.scales[token], from.scales[token + 1]};
+    };
+    Group<kBits> group(reachOf<Shared::byWarp>(patches, scaleOf));
+    if constexpr (kBits == 2) fit(group, exchange);
+    if constexpr (kBits == 2 && kPatches > 1) readAgain(exchange);
+    if (lane < kGroups) {
+      auto* steps = reinterpret_cast<bf16*>(to.scales) + 2 * firstRow + lane;
+      steps[0] = group.step, steps[kPageTokens] = group.middle;
+    }
+    exchange.scalings[lane] = group.scaling;
+    __syncwarp();
+    uint4 words[kPatches];
+#pragma unroll
+    for (int patch = 0; patch < kPatches; ++patch) {
+      std::uint32_t codes[kColumns] = {};
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const Scaling ofEven = exchange.scalings[2 * i], ofOdd = exchange.scalings[2 * i + 1];
+#pragma unroll
+        for (int column = 0; column < kColumns; ++column) {
+          const Two x = patches[patch].at(i, column, scaleOf(i, column));
+          if (i == 0) codes[column] = emptyWord<kBits>();
+          codes[column] += ofEven.template codeOf<kBits>(x.even) << (kBits * i);
+          codes[column] += ofOdd.template codeOf<kBits>(x.odd) << (16 + kBits * i);
+        }
+      }
+      words[patch] = make_uint4(codes[0], codes[1], codes[2], codes[3]);
+    }
+    const bool second = firstRow % kRowsOfRun != 0;
+    if constexpr (kRowsOfRun > kRows) merge(words, second);
+    if (second) return;
+#pragma unroll
+    for (int patch = 0; patch < kPatches; ++patch) {
+      if (!holds(patch)) continue;
+      const int channel = channelOf(patch), word = (channel / 16 * kBits + run) * 16 + channel % 16;
+      reinterpret_cast<uint4*>(to.tile)[word / 4] = words[patch];
+    }
+  }
+};
+
+template <int kBits, bool kCoded, int kPatches>
+__device__ void packHead(const Source<kCoded>& keys, const Source<kCoded>& values, int headDim,
+                         const Target& keyTarget, const Target& valueTarget) {
+  const KeyPacker<kBits, kCoded> keyPacker{keys, headDim, keyTarget};
+  using Values = ValuePacker<kBits, kCoded, kPatches>;
+  if constexpr (kBits == 2 && kPatches > 1) {
+    keyPacker.pack();
+    Values(values, headDim, valueTarget).pack();
+  } else {
+    // Values are on their way meanwhile, where there are registers for them.
+    Values valuePacker(values, headDim, valueTarget);
+    keyPacker.pack();
+    valuePacker.pack();
   }
 }
 

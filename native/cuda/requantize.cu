@@ -1,8 +1,9 @@
-// One block for each page and KV head. What shares a step is in one lane (keys), in one warp (values: four
-// channels a lane of a pair's row) or, for keys of int8, in one lane of each warp: requantize-packed.h and
-// requantize-int8.h. The arithmetic is that of native/cpu/requantize/kernels.inl, operation by operation.
+// One block for each page and KV head, of four warps that each have a part of both tiles. A lane holds those
+// of their elements whose codes it writes, so that codes stay in a lane; what a group reaches goes among
+// lanes, and each lane computes the step of another group: requantize-packed.h and requantize-int8.h. The
+// bytes are those of native/cpu/requantize/kernels.inl, which says how they come about.
 //
-// Bytes: the page read (keys to int8 twice, mostly from L1) and written in its new class.
+// Bytes: the page read once and written in its new class.
 
 #include "cuda/requantize.h"
 
@@ -19,31 +20,40 @@ namespace {
 
 using namespace requantization;
 
-// Of its own the compiler keeps to 96 registers and spills some; with blocks of four warps there is room for
-// 128.
+template <bool kCoded, int kPatches>
+__device__ void pack(const PageConversion& conversion, int kvHead, bool intoInt4) {
+  const auto& [from, to, fromFormat, toFormat, detail] = conversion;
+  const auto sourceAt = [&](std::size_t tile, std::size_t scales) {
+    return Source<kCoded>{from + tile, reinterpret_cast<const float*>(from + scales)};
+  };
+  const Source<kCoded> keys = sourceAt(fromFormat.keys(kvHead), fromFormat.keyScales(kvHead)),
+                       values = sourceAt(fromFormat.values(kvHead), fromFormat.valueScales(kvHead));
+  const Target keyTarget{to + toFormat.keys(kvHead), to + toFormat.keyScales(kvHead)},
+      valueTarget{to + toFormat.values(kvHead), to + toFormat.valueScales(kvHead)};
+  if (intoInt4) {
+    packHead<4, kCoded, kPatches>(keys, values, fromFormat.headDim, keyTarget, valueTarget);
+  } else {
+    packHead<2, kCoded, kPatches>(keys, values, fromFormat.headDim, keyTarget, valueTarget);
+  }
+}
+
+// kPatches: runs of 128 channels, one, or two where heads are larger.
+//
+// Four blocks an SM: bytes of 16 warps on their way are more than a page's latency takes.
+template <int kPatches>
 __global__ void __launch_bounds__(kThreads, 4) requantizeHead(const PageConversion* conversions) {
   const PageConversion conversion = conversions[blockIdx.x];
   const int kvHead = static_cast<int>(blockIdx.y);
   const PageFormat from = conversion.fromFormat, to = conversion.toFormat;
-  const bool scaled = from.precision == PrecisionClass::int8;
-  const auto scalesAt = [&](std::size_t offset) {
-    return scaled ? reinterpret_cast<const float*>(conversion.from + offset) : nullptr;
-  };
-  const Source keys{conversion.from + from.keys(kvHead), scalesAt(from.keyScales(kvHead))};
-  const Source values{conversion.from + from.values(kvHead), scalesAt(from.valueScales(kvHead))};
-  std::byte *keyTile = conversion.to + to.keys(kvHead), *keyScales = conversion.to + to.keyScales(kvHead);
-  std::byte *valueTile = conversion.to + to.values(kvHead),
-            *valueScales = conversion.to + to.valueScales(kvHead);
-  const int headDim = from.headDim;
   if (to.precision == PrecisionClass::int8) {
-    codeKeys(keys, headDim, keyTile, keyScales);
-    codeValues(values, headDim, valueTile, valueScales);
-  } else if (to.precision == PrecisionClass::int4) {
-    packKeys<4>(keys, headDim, keyTile, keyScales);
-    packValues<4>(values, headDim, valueTile, valueScales);
+    codeKeys<4 * kPatches>(conversion.from + from.keys(kvHead), from.headDim, conversion.to + to.keys(kvHead),
+                           conversion.to + to.keyScales(kvHead));
+    codeValues<kPatches>(conversion.from + from.values(kvHead), from.headDim,
+                         conversion.to + to.values(kvHead), conversion.to + to.valueScales(kvHead));
+  } else if (from.precision == PrecisionClass::int8) {
+    pack<true, kPatches>(conversion, kvHead, to.precision == PrecisionClass::int4);
   } else {
-    packKeys<2>(keys, headDim, keyTile, keyScales);
-    packValues<2>(values, headDim, valueTile, valueScales);
+    pack<false, kPatches>(conversion, kvHead, to.precision == PrecisionClass::int4);
   }
 }
 
@@ -69,7 +79,8 @@ void validate(std::span<const PageConversion> conversions, const PageFormat& for
 void requantize(const Requantize& problem, Stream stream) {
   if (problem.count == 0) return;
   const dim3 grid(static_cast<unsigned>(problem.count), static_cast<unsigned>(problem.format.kvHeads));
-  launch("requantize", requantizeHead, grid, kThreads, stream, problem.conversions);
+  launch("requantize", problem.format.headDim <= 128 ? requantizeHead<1> : requantizeHead<2>, grid, kThreads,
+         stream, problem.conversions);
 }
 
 }  // namespace tandem::cuda

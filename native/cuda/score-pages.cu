@@ -33,10 +33,13 @@ constexpr int kPages = kTiles == kTilesTogether ? 32 : 16;
 template <int kTiles>
 constexpr int kBlocks = kTiles == 1 ? 8 : (kTiles == 2 ? 5 : 4);
 
+template <int kTiles>
+constexpr Rows kRows = kTiles == kTilesTogether ? Rows::several : Rows::one;
+
 template <int kHeadDim, int kTiles>
 struct Shared {
-  ScoringWarp<kHeadDim, kTiles> warps[kWarps];
-  QueryTile<kHeadDim> queries[kTiles];
+  ScoringWarp<kHeadDim, kTiles, kRows<kTiles>> warps[kWarps];
+  QueryTile<kHeadDim, kRows<kTiles>> queries[kTiles];
 };
 
 __device__ bool areTurnedAlike(const PartitionedRow& a, const PartitionedRow& b) {
@@ -47,8 +50,9 @@ __device__ bool areTurnedAlike(const PartitionedRow& a, const PartitionedRow& b)
 template <int kHeadDim, int kTiles>
 __global__ void __launch_bounds__(kThreads, kBlocks<kTiles>)
     scoreNewest(const SelectPages problem, int together) {
-  auto& shared = *reinterpret_cast<Shared<kHeadDim, kTiles>*>(dynamicShared());
-  const int kvHead = static_cast<int>(blockIdx.y), warp = static_cast<int>(threadIdx.x) / 32;
+  auto& shared = *reinterpret_cast<Shared<kHeadDim, kTiles>*>(keptByWarp(dynamicShared()));
+  const int kvHead = static_cast<int>(blockIdx.y);
+  const int warp = keptByWarp(static_cast<int>(threadIdx.x) / 32);
   const int group = problem.heads / problem.tables.format.kvHeads;
   const int end = min(problem.rowCount, (static_cast<int>(blockIdx.z) + 1) * together);
   ColumnRows own{problem.rows, 0, group};

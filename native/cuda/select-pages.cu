@@ -29,26 +29,25 @@ constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
 static_assert(kThreads == kKeepingThreads);
 
-// Blocks that an SM shall have registers for. Of its own the compiler makes room for more at a head dimension
-// of 32, and spills some; for two tiles it does well without a number (0).
+// Blocks that an SM shall have registers for. Of its own the compiler makes room for more and spills some.
 template <int kTiles>
-constexpr int kBlocks = kTiles == 1 ? 4 : 0;
+constexpr int kBlocks = kTiles == 1 ? 4 : 3;
 
 template <int kHeadDim, int kTiles>
 struct Shared {
-  ScoringWarp<kHeadDim, kTiles> warps[kWarps];
-  QueryTile<kHeadDim> queries[kTiles];
+  ScoringWarp<kHeadDim, kTiles, Rows::one> warps[kWarps];
+  QueryTile<kHeadDim, Rows::one> queries[kTiles];
 };
 
 // kTiles of eight query heads.
 template <int kHeadDim, int kTiles>
 __global__ void __launch_bounds__(kThreads, kBlocks<kTiles>) selectBest(const SelectPages problem) {
-  auto& shared = *reinterpret_cast<Shared<kHeadDim, kTiles>*>(dynamicShared());
+  auto& shared = *reinterpret_cast<Shared<kHeadDim, kTiles>*>(keptByWarp(dynamicShared()));
   __shared__ Search search;
   const PartitionedRow row = problem.rows[blockIdx.y];
   const int kvHead = static_cast<int>(blockIdx.x), mid = row.midPages();
   if (mid <= problem.topPages) return;
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
+  const int thread = static_cast<int>(threadIdx.x), warp = keptByWarp(thread / 32);
   const PageFormat& format = problem.tables.format;
   std::uint32_t* orders = ordersOf(problem, blockIdx.y, kvHead);
   std::int32_t* pages =
@@ -71,11 +70,12 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles>) selectBest(const Se
     __syncthreads();
   }
   // Of the shortlist and, behind it, the newest pages. In `orders` those of the other older pages lie
-  // between.
+  // between. The row is read again, since registers are few while pages are scored.
+  const PartitionedRow again = *computedAnew(problem.rows + blockIdx.y);
   const int passedBy = older - shortlist;
   const auto placeOf = [&](int i) { return i < shortlist ? i : passedBy + i; };
-  keepBest([&](int i) { return orders[placeOf(i)]; }, mid - passedBy, problem.topPages, search, pages,
-           [&](int i) { return i < shortlist ? pages[i] : row.sinkPages + placeOf(i); });
+  keepBest([&](int i) { return orders[placeOf(i)]; }, again.midPages() - passedBy, problem.topPages, search,
+           pages, [&](int i) { return i < shortlist ? pages[i] : again.sinkPages + placeOf(i); });
 }
 
 }  // namespace

@@ -172,6 +172,16 @@ inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __frcp_rn(float a) { return 1 / a; }
+// Float32 sums and products of which double holds all that can matter: cut off, not rounded.
+inline float __fmaf_rz(float a, float b, float c) {
+  const double exact = std::fma(double{a}, double{b}, double{c});
+  const auto nearest = static_cast<float>(exact);
+  return std::abs(double{nearest}) > std::abs(exact) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+inline float __fadd_rz(float a, float b) { return __fmaf_rz(a, 1, b); }
+// Not a number becomes 0.
+inline float __saturatef(float x) { return x > 0 ? (x < 1 ? x : 1) : 0; }
 
 inline std::uint64_t __umul64hi(std::uint64_t a, std::uint64_t b) {
   __extension__ using Wide = unsigned __int128;
@@ -245,6 +255,19 @@ inline std::uint32_t fmaBf16(std::uint32_t a, std::uint32_t b, std::uint32_t c) 
   return packBf16(fma(0), fma(1));
 }
 
+inline std::uint32_t maxBf16(std::uint32_t a, std::uint32_t b) {
+  const auto higher = [&](int shift) {
+    const float x = toFloat(static_cast<bf16>(a >> shift)), y = toFloat(static_cast<bf16>(b >> shift));
+    if (x != x || y != y) return std::uint32_t{0x7fff} << shift;
+    return std::uint32_t{toBf16(x > y ? x : y)} << shift;
+  };
+  return higher(0) | higher(16);
+}
+inline std::uint32_t minBf16(std::uint32_t a, std::uint32_t b) {
+  constexpr std::uint32_t kSigns = 0x80008000u;
+  return maxBf16(a ^ kSigns, b ^ kSigns) ^ kSigns;
+}
+
 inline float exp2Fast(float x) { return x < -126 ? 0 : std::exp2(x); }
 
 inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
@@ -296,6 +319,8 @@ template <class T>
 T __ldg(const T* address) {
   return *address;
 }
+inline int keptByWarp(int value) { return value; }
+inline std::byte* keptByWarp(std::byte* shared) { return shared; }
 
 template <class Words>
 void loadOnce(Words& value, const Words* address, bool wanted) {

@@ -16,12 +16,9 @@ namespace {
 
 using Bytes = std::vector<float>;
 
-// A page of normal values, some of them far away, in bf16; of int8 made from it by the CPU.
-Bytes randomPage(PageFormat format, unsigned seed, const std::vector<float>& special = {}) {
+// A page of these elements in bf16; of int8 made from it by the CPU.
+Bytes pageOf(PageFormat format, const std::vector<bf16>& elements) {
   const PageFormat exact = format.in(PrecisionClass::bf16);
-  std::vector<bf16> elements = randomBf16s(exact.pageBytes() / sizeof(bf16), seed);
-  for (std::size_t i = 0; i < elements.size(); i += 97) elements[i] = toBf16(60 + static_cast<float>(i % 7));
-  for (std::size_t i = 0; i < special.size(); ++i) elements[i * 331 + 5] = toBf16(special[i]);
   Bytes page(exact.pageBytes() / sizeof(float));
   std::memcpy(page.data(), elements.data(), exact.pageBytes());
   if (format.precision == PrecisionClass::bf16) return page;
@@ -29,6 +26,15 @@ Bytes randomPage(PageFormat format, unsigned seed, const std::vector<float>& spe
   cpu::requantizePage(Isa::portable, {reinterpret_cast<const std::byte*>(page.data()),
                                       reinterpret_cast<std::byte*>(coded.data()), exact, format});
   return coded;
+}
+
+// Normal values, some of them far away.
+Bytes randomPage(PageFormat format, unsigned seed, const std::vector<float>& special = {}) {
+  const PageFormat exact = format.in(PrecisionClass::bf16);
+  std::vector<bf16> elements = randomBf16s(exact.pageBytes() / sizeof(bf16), seed);
+  for (std::size_t i = 0; i < elements.size(); i += 97) elements[i] = toBf16(60 + static_cast<float>(i % 7));
+  for (std::size_t i = 0; i < special.size(); ++i) elements[i * 331 + 5] = toBf16(special[i]);
+  return pageOf(format, elements);
 }
 
 // Pages of the class, together, to each class below it, against the CPU's bytes.
@@ -84,6 +90,31 @@ TEST("cuda requantize: equal elements, zeros, NaN, infinity and huge ranges beco
     Bytes zeros(format.pageBytes() / sizeof(float), 0.0f);
     expectSamePages(format, {zeros, randomPage(format, 4, {NAN, infinity, -infinity}),
                              randomPage(format, 5, {most, -most, 1e-38f, 1e-40f, -0.0f, 0.0f})});
+  }
+}
+
+TEST("cuda requantize: negative zeros become the CPU's bytes") {
+  const PageFormat format{PrecisionClass::bf16, 1, 32};
+  expectSamePages(format, {pageOf(format, std::vector<bf16>(2 * format.tileElements(), toBf16(-0.0f)))});
+}
+
+// Groups of every size, so that places come to lie near every border, and lanes with and without channels.
+TEST(
+    "cuda requantize: groups of any spread and head dimensions of any multiple of 16 become the CPU's "
+    "bytes") {
+  for (const PrecisionClass from : kSources) {
+    for (int headDim = 48; headDim <= 240; headDim += 32) {
+      const PageFormat format{from, 1, headDim}, exact = format.in(PrecisionClass::bf16);
+      std::vector<bf16> elements =
+          randomBf16s(exact.pageBytes() / sizeof(bf16), static_cast<unsigned>(headDim));
+      for (std::size_t i = 0; i < elements.size(); ++i) {
+        // A few values of a coarse grid, so that many lie right between two codes; and runs of all sizes.
+        const float coarse = std::round(toFloat(elements[i]) * 4) / 4;
+        elements[i] =
+            toBf16(std::ldexp(coarse, static_cast<int>(i / 64 % 40) - 20) + (i / 4096 % 2 ? 3.0f : 0));
+      }
+      expectSamePages(format, {pageOf(format, elements), randomPage(format, 7)});
+    }
   }
 }
 
