@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { packageRoot } from '../config/package-root.js';
+import { processorName } from '../config/processor-name.js';
 import { cudaInfo } from '../engine/index.js';
 import type { Origin } from './rows.js';
 
@@ -50,9 +51,14 @@ function packedCommit(): string | undefined {
 }
 
 function machine(): string {
-  const model = os.cpus()[0]?.model.trim() ?? 'unknown processor';
   const gigabytes = Math.round(os.totalmem() / 2 ** 30);
-  return [model, `${os.availableParallelism()} cores`, `${gigabytes} GiB`, instructionSets(), ...gpus()]
+  return [
+    processorName(),
+    `${os.availableParallelism()} cores`,
+    `${gigabytes} GiB`,
+    instructionSets(),
+    ...gpus(),
+  ]
     .filter((part) => part !== '')
     .join(', ');
 }

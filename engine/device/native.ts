@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
-import os from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { processorName } from '../../config/processor-name.js';
 import { EngineError } from '../errors.js';
 import { decoderPrefix } from '../model/expected-tensors.js';
 import type { Checkpoint } from '../model/model-spec.js';
@@ -45,7 +45,7 @@ export function chunkPages(): number {
 }
 
 export function cpuInfo(): CpuInfo {
-  return { name: cpuName(), ...loadAddon().cpuInfo() };
+  return { name: processorName(), ...loadAddon().cpuInfo() };
 }
 
 export type { CudaDevice, CudaInfo } from './addon.js';
@@ -74,7 +74,7 @@ export async function openNativeDevice(
     throw asInvalidModel(error);
   }
   const described = native.info();
-  const info: DeviceInfo = { ...described, name: described.name || cpuName(), spec };
+  const info: DeviceInfo = { ...described, name: described.name || processorName(), spec };
   const swapped = new SwappedHandles((id) => native.kvDropSwapped(id));
   return {
     info,
@@ -182,10 +182,6 @@ function kvPoolOf(native: NativeDevice, precision: KvPool['precision'], swapped:
       return done;
     },
   };
-}
-
-function cpuName(): string {
-  return os.cpus()[0]?.model.trim() ?? 'unknown processor';
 }
 
 function loadAddon(): NativeAddon {

@@ -81,7 +81,7 @@ const coreFlops: Readonly<Record<string, Readonly<Record<WeightClass, number>>>>
   'avx512-vnni': { bf16: 0.15e12, int8: 0.5e12, int4: 0.4e12 },
   'avx-vnni': { bf16: 0.09e12, int8: 0.34e12, int4: 0.31e12 },
   avx2: { bf16: 0.09e12, int8: 0.14e12, int4: 0.22e12 },
-  portable: { bf16: 0.002e12, int8: 0.004e12, int4: 0.003e12 },
+  portable: { bf16: 0.015e12, int8: 0.02e12, int4: 0.018e12 },
 };
 
 /** One core reads 15 to 18 GB/s, two 29; a socket's channels end near the figure of a dozen. */

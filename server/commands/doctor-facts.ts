@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { availableParallelism, freemem, totalmem } from 'node:os';
 import path from 'node:path';
 import { packageRoot } from '../../config/package-root.js';
+import { processorName } from '../../config/processor-name.js';
 import type { EngineSettings } from '../../config/schema.js';
 import {
   type CudaInfo,
@@ -78,7 +79,7 @@ export async function gatherFacts(
   return {
     nodeVersion: process.versions.node,
     platform: `${process.platform}-${process.arch}`,
-    cpuName: cpus()[0]?.model.trim() || 'unknown processor',
+    cpuName: processorName(),
     cores: availableParallelism(),
     memoryTotalBytes: totalmem(),
     memoryFreeBytes: freemem(),

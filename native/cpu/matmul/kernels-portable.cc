@@ -1,63 +1,129 @@
-// The plain twins of the vector kernels: what they compute, readable, and for processors that have none of
-// them.
+// What the vector kernels compute, for processors that have none of them.
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
+#include "cpu/bf16-dots.h"
 #include "cpu/matmul/kernels.h"
 #include "cpu/matmul/quantize.h"
+#include "cpu/portable-vectors.h"
+#include "cpu/unroll.h"
 
 namespace tandem::cpu {
 namespace {
 
 void bf16Dot(int rows, const bf16* a, std::size_t stride, const bf16* panel, std::size_t inputs, bool first,
              Ahead, float* c) {
+  if (first) std::fill(c, c + rows * kPanel, 0.0f);
+  const bf16* from[kDotRows];
+  float* sums[kDotRows];
   for (int row = 0; row < rows; ++row) {
-    float* sums = c + row * kPanel;
-    if (first) std::fill(sums, sums + kPanel, 0.0f);
-    for (std::size_t k = 0; k < inputs; k += 2) {
-      const float a0 = toFloat(a[row * stride + k]), a1 = toFloat(a[row * stride + k + 1]);
-      const bf16* b = panel + k * kPanel;
-      for (int n = 0; n < kPanel; ++n) {
-        sums[n] += a0 * toFloat(b[2 * n]);
-        sums[n] += a1 * toFloat(b[2 * n + 1]);
-      }
-    }
+    from[row] = a + row * stride;
+    sums[row] = c + row * kPanel;
   }
+  addDots(rows, from, panel, kPanel, inputs, sums);
 }
 
-template <class CodeAt>
-void integerDot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                const float* scales, float* c, CodeAt codeAt) {
-  for (int row = 0; row < rows; ++row) {
-    float* sums = c + row * kPanel;
+// Four bytes in each lane of 32 bits, as int16: the first and the third, the second and the fourth.
+struct Fours {
+  [[gnu::always_inline]] explicit Fours(Words words)
+      : even(reinterpret_cast<Shorts>(words) << 8 >> 8), odd(reinterpret_cast<Shorts>(words) >> 8) {}
+  Shorts even, odd;
+};
+
+// sums + the two halves of each lane
+[[gnu::always_inline]] inline Integers addHalves(Shorts halves, Integers sums) {
+  const auto both = reinterpret_cast<Integers>(halves);
+  return sums + (both << 16 >> 16) + (both >> 16);
+}
+
+// Each lane is one output's sum over four inputs at a time. Weights less their zero point make a product of
+// at most 127 * 128: an int16 holds two.
+struct Int8Dot {
+  template <int kRows, int kVectors>
+  [[gnu::always_inline]] static void sum(const QuantizedRows& a, std::size_t group, const std::uint8_t* panel,
+                                         Integers (&dots)[kRows][kVectors]) {
+    unroll<kRows>([&](auto row) { unroll<kVectors>([&](auto v) { dots[row][v] = Integers{}; }); });
+    const std::int8_t* codes = a.codes + group * kGroup;
+    const std::uint8_t* b = panel + group * kGroup * kPanel;
+    for (int step = 0; step < kGroup / 4; ++step, codes += 4, b += 4 * kPanel) {
+      Shorts even[kVectors], odd[kVectors];
+      unroll<kVectors>([&](auto v) {
+        const Fours weights(load<Words>(b + v * 16) ^ 0x80808080u);
+        even[v] = weights.even, odd[v] = weights.odd;
+      });
+      unroll<kRows>([&](auto row) {
+        const Fours inputs(loadToAll(codes + row * a.stride));
+        unroll<kVectors>([&](auto v) {
+          dots[row][v] = addHalves(inputs.even * even[v] + inputs.odd * odd[v], dots[row][v]);
+        });
+      });
+    }
+  }
+};
+
+// Each lane is one output's sum over eight inputs at a time. A product is at most 127 * 15: an int16
+// holds 17.
+struct Int4Dot {
+  template <int kRows, int kVectors>
+  [[gnu::always_inline]] static void sum(const QuantizedRows& a, std::size_t group, const std::uint8_t* panel,
+                                         Integers (&dots)[kRows][kVectors]) {
+    unroll<kRows>([&](auto row) {
+      const Integers correction = Integers{} + a.corrections[row * a.groups + group];
+      unroll<kVectors>([&](auto v) { dots[row][v] = correction; });
+    });
+    constexpr int kSteps = 4;  // of four products each
+    const std::int8_t* codes = a.codes + group * kGroup;
+    const std::uint8_t* b = panel + group * kGroup / 2 * kPanel;
+    for (int part = 0; part < kGroup; part += kSteps * 8) {
+      Shorts sums[kRows][kVectors] = {};
+      for (int step = 0; step < kSteps; ++step, codes += 8, b += 4 * kPanel) {
+        Shorts weights[kVectors][4];
+        unroll<kVectors>([&](auto v) {
+          const Halves nibbles = load<Halves>(b + v * 16);
+          unroll<4>([&](auto i) { weights[v][i] = reinterpret_cast<Shorts>(nibbles >> 4 * i & 15); });
+        });
+        unroll<kRows>([&](auto row) {
+          const Fours low(loadToAll(codes + row * a.stride)), high(loadToAll(codes + row * a.stride + 4));
+          unroll<kVectors>([&](auto v) {
+            sums[row][v] += low.even * weights[v][0] + high.even * weights[v][1] + low.odd * weights[v][2] +
+                            high.odd * weights[v][3];
+          });
+        });
+      }
+      unroll<kRows>([&](auto row) {
+        unroll<kVectors>([&](auto v) { dots[row][v] = addHalves(sums[row][v], dots[row][v]); });
+      });
+    }
+  }
+};
+
+// The sums of a group are whole numbers, exact in any order; groups follow one another, rounded as on the
+// other instruction sets.
+template <class Dot>
+void integerDot(int rows, const QuantizedRows& all, std::size_t groupBegin, std::size_t groupEnd,
+                const std::uint8_t* panel, const float* scales, Ahead, float* c) {
+  byGroups<4>(rows, [&](auto count, int first) {
+    constexpr int kVectors = tileVectors(count);
+    const QuantizedRows a{all.codes + first * all.stride, all.stride, all.scales + first * all.groups,
+                          all.corrections + first * all.groups, all.groups};
     for (std::size_t group = groupBegin; group < groupEnd; ++group) {
-      std::int32_t dots[kPanel];
-      std::fill(dots, dots + kPanel, a.corrections[row * a.groups + group]);
-      for (std::size_t k = group * kGroup; k < (group + 1) * kGroup; ++k) {
-        const std::int32_t code = a.codes[row * a.stride + k];
-        for (int n = 0; n < kPanel; ++n) dots[n] += code * codeAt(k, n);
-      }
-      for (int n = 0; n < kPanel; ++n) {
-        const float scale = scales[group * kPanel + n] * a.scales[row * a.groups + group];
-        sums[n] = std::fma(static_cast<float>(dots[n]), scale, group == 0 ? 0.0f : sums[n]);
+      for (int at = 0; at < kPanel; at += kVectors * 4) {
+        Integers dots[count][kVectors];
+        Dot::sum(a, group, panel + at * 4, dots);
+        unroll<count>([&](auto row) {
+          const Floats rowScale = Floats{} + a.scales[row * a.groups + group];
+          float* sums = c + (first + row) * kPanel + at;
+          unroll<kVectors>([&](auto v) {
+            const Floats scale = load<Floats>(scales + group * kPanel + at + v * 4) * rowScale;
+            const Floats before = group == 0 ? Floats{} : load<Floats>(sums + v * 4);
+            store(fusedMultiplyAdd(__builtin_convertvector(dots[row][v], Floats), scale, before),
+                  sums + v * 4);
+          });
+        });
       }
     }
-  }
-}
-
-void int8Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-             const std::uint8_t* panel, const float* scales, Ahead, float* c) {
-  integerDot(rows, a, groupBegin, groupEnd, scales, c,
-             [&](std::size_t k, int n) { return std::int32_t{panel[(k / 4 * kPanel + n) * 4 + k % 4]}; });
-}
-
-void int4Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-             const std::uint8_t* panel, const float* scales, Ahead, float* c) {
-  integerDot(rows, a, groupBegin, groupEnd, scales, c, [&](std::size_t k, int n) {
-    const std::uint8_t byte = panel[(k / 8 * kPanel + n) * 4 + k % 4];
-    return std::int32_t{k % 8 < 4 ? byte & 15 : byte >> 4};
   });
 }
 
@@ -93,6 +159,7 @@ void swiGlu(const float* gate, const float* up, std::size_t count, float* y) {
 
 }  // namespace
 
-const Kernels kPortableKernels{4, false, bf16Dot, int8Dot, int4Dot, roundRow, quantizeGroup, swiGlu};
+const Kernels kPortableKernels{4,        false,         bf16Dot, integerDot<Int8Dot>, integerDot<Int4Dot>,
+                               roundRow, quantizeGroup, swiGlu};
 
 }  // namespace tandem::cpu

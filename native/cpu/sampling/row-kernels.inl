@@ -3,8 +3,8 @@
 // linked into another's.
 
 #include <cstdint>
-#include <cstring>
 
+#include "cpu/exp2.h"
 #include "cpu/sampling/row-kernels.h"
 
 namespace tandem::cpu {
@@ -52,31 +52,9 @@ std::size_t find(const float* x, std::size_t count, float value) {
   return i;
 }
 
-// e^x for x <= 0 as 2^n * p(r); p is the minimax polynomial of degree 6 on [-0.5, 0.5] (relative error 3e-9).
-// 0 below 2^-126.
-inline float expOf(float x) {
-  constexpr float kRound = 12582912.0f;  // adding 1.5 * 2^23 leaves no bits behind the point
-  float y = x * 1.44269504f;
-  const bool normal = y >= -126.0f;
-  y = normal ? y : 0.0f;
-  const float n = (y + kRound) - kRound;
-  const float r = y - n;
-  float p = 0.00015594678f;
-  p = p * r + 0.0013406644f;
-  p = p * r + 0.009617693f;
-  p = p * r + 0.055503106f;
-  p = p * r + 0.24022653f;
-  p = p * r + 0.6931472f;
-  p = p * r + 1.0f;
-  const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, sizeof power);
-  return normal ? p * power : 0.0f;
-}
-
 double exponentials(const float* x, std::size_t count, float origin, float scale, float floor, float* out) {
   for (std::size_t i = 0; i < count; ++i) {
-    const float value = expOf((x[i] - origin) * scale);
+    const float value = exp2Of((x[i] - origin) * scale * 1.44269504f);
     out[i] = x[i] >= floor ? value : 0.0f;
   }
   double lanes[kLanes] = {};
