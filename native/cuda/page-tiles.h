@@ -74,15 +74,15 @@ struct PageTile {
       expand(low, *reinterpret_cast<const uint2*>(line + 16 * (g / 2 ^ 2 * t)));
       expand(high, *reinterpret_cast<const uint2*>(line + 16 * ((4 + g / 2) ^ 2 * t)));
     } else {
-      const int pair = 8 * depth + 2 * t;
+      // Depths are a constant apart, words and scales, so that all of them share their addresses.
       std::uint32_t words[4];
-      loadPacked(words, slot, wordOf(pair, g), g, t);
-      const std::byte* scales = slot + kBytes + 4 * pair;
+      loadPacked(words, slot + 64 * wordOf(8 * depth, 0), wordOf(2 * t, g), g, t);
+      const std::byte* scales = slot + kBytes + 8 * t + 32 * depth;
       const uint2 steps = *reinterpret_cast<const uint2*>(scales);
       const uint2 middles = *reinterpret_cast<const uint2*>(scales + 2 * kHeadDim);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const std::uint32_t codes = rotated(words[i], shiftOf(pair, g) - 1);
+        const std::uint32_t codes = rotated(words[i], shiftOf(2 * t, g) - 1);
         // The next pair's are two codes up, in int2 still among the bits that a number takes.
         std::uint32_t next;
         if constexpr (kBits == 2) {
@@ -175,7 +175,7 @@ struct PageTile {
     constexpr std::uint32_t kScale = 0x10001u * (0x3f80u - (kBit << 7));  // 2^-kBit
     constexpr std::uint32_t kBias =
         0x10001u * (0xc300u - (kBit << 7) + (kTop << (kBit - 1)));  // -128 of them
-    return fmaBf16((words & kMask) | 0x43004300u, kScale, kBias);
+    return fmaBf16(maskedBehind(words, kMask, 0x43004300u), kScale, kBias);
   }
   // The same of codes from a bit on that the compiler does not know.
   __device__ static std::uint32_t levelsAt(std::uint32_t words, int shift) {

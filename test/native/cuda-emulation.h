@@ -245,6 +245,10 @@ inline std::uint32_t fmaBf16(std::uint32_t a, std::uint32_t b, std::uint32_t c) 
   return packBf16(fma(0), fma(1));
 }
 
+inline std::uint32_t maskedBehind(std::uint32_t bits, std::uint32_t mask, std::uint32_t others) {
+  return (bits & mask) | others;
+}
+
 inline float exp2Fast(float x) { return x < -126 ? 0 : std::exp2(x); }
 
 inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
