@@ -37,10 +37,10 @@ struct Work {
 
 template <int kTiles>
 struct Exchange {
-  float highest[kWarps][8 * kTiles];          // of each page's scores
-  float2 classes[2][2][kTiles][32];           // sums of a step's classes by page, quarter and lane
-  float sums[kQuarters][8 * kTiles];          // of all classes of a quarter
-  uint2 weights[kRoundPages][2][kTiles][32];  // by page, quarter and lane
+  float4 highest[8 * kTiles];              // of the scores of each page
+  float4 classes[2][kTiles][32];           // sums of a step's classes by page and lane
+  float sums[kQuarters][8 * kTiles];       // of all classes of a quarter
+  uint4 weights[kRoundPages][kTiles][32];  // by page and lane
 };
 
 template <int kHeadDim, int kTiles, PrecisionClass kPool>
@@ -51,29 +51,50 @@ struct Shared {
   Exchange<kTiles> exchange;
 };
 
-// Which classes a block's pages have, and which are seen at all: a bit for each page.
+// Which classes a block's pages have, which are seen at all, and which whole: a bit for each page.
 class PageClasses {
  public:
   // Of a lane's page. The whole warp together.
-  __device__ explicit PageClasses(std::uint64_t entry)
+  __device__ PageClasses(std::uint64_t entry, bool whole)
       : seen_(__ballot_sync(kWholeWarp, entry != 0)),
-        low_(__ballot_sync(kWholeWarp, entry & 1)),
-        high_(__ballot_sync(kWholeWarp, entry & 2)) {}
+        whole_(__ballot_sync(kWholeWarp, entry != 0 && whole)),
+        odd_(__ballot_sync(kWholeWarp, entry & 1)),
+        packed_(__ballot_sync(kWholeWarp, entry & 2)) {}
 
-  __device__ bool isSeen(int page) const { return seen_ >> page & 1; }
+  __device__ static std::uint32_t bitOf(int page) { return 1u << page; }
+
+  __device__ bool isSeen(std::uint32_t bit) const { return seen_ & bit; }
+  __device__ bool isWhole(std::uint32_t bit) const { return whole_ & bit; }
   __device__ bool isAnySeenFrom(int page) const { return seen_ >> page != 0; }
-  __device__ PrecisionClass of(int page) const {
-    return static_cast<PrecisionClass>((low_ >> page & 1) | (high_ >> page & 1) << 1);
-  }
+  __device__ bool isInt8(std::uint32_t bit) const { return odd_ & ~packed_ & bit; }
   // Whether a round's pages from `first` on are all seen and of the same class.
   __device__ bool areAlike(int first) const {
     constexpr std::uint32_t kAll = (1 << kRoundPages) - 1;
-    const std::uint32_t low = low_ >> first & kAll, high = high_ >> first & kAll;
-    return (seen_ >> first & kAll) == kAll && (low == 0 || low == kAll) && (high == 0 || high == kAll);
+    const std::uint32_t odd = odd_ >> first & kAll, packed = packed_ >> first & kAll;
+    return (seen_ >> first & kAll) == kAll && (odd == 0 || odd == kAll) && (packed == 0 || packed == kAll);
+  }
+
+  // Calls body(tile) with the PageTile of a page's class.
+  template <int kHeadDim, bool kKeys, class Body>
+  __device__ void withTile(std::uint32_t bit, const Body& body) const {
+    static_assert(static_cast<int>(PrecisionClass::bf16) == 0 &&
+                  static_cast<int>(PrecisionClass::int8) == 1 &&
+                  static_cast<int>(PrecisionClass::int4) == 2 && static_cast<int>(PrecisionClass::int2) == 3);
+    if (packed_ & bit) {
+      if (odd_ & bit) {
+        body(PageTile<kHeadDim, kKeys, PrecisionClass::int2>());
+      } else {
+        body(PageTile<kHeadDim, kKeys, PrecisionClass::int4>());
+      }
+    } else if (odd_ & bit) {
+      body(PageTile<kHeadDim, kKeys, PrecisionClass::int8>());
+    } else {
+      body(PageTile<kHeadDim, kKeys, PrecisionClass::bf16>());
+    }
   }
 
  private:
-  std::uint32_t seen_, low_, high_;
+  std::uint32_t seen_, whole_, odd_, packed_;
 };
 
 }  // namespace tandem::cuda::decode

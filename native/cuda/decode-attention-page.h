@@ -70,15 +70,31 @@ class PageScores {
     }
   }
 
-  // The highest score of a column of the lane's.
-  __device__ float highest(int tile, int i) const {
-    float most = kNothingSeen;
+  // The highest score of one of the warp's columns, which columnOf(lane) names: lanes that have other tokens
+  // of the same columns halve these among them, then the tokens.
+  __device__ float highest(int lane) const {
+    float most[2 * kTiles];
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      most = fmaxf(most, __fmul_rn(p_[tile][m][i], scales_[m].x));
-      most = fmaxf(most, __fmul_rn(p_[tile][m][2 + i], scales_[m].y));
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) most[2 * tile + i] = ofLane(tile, i);
     }
-    return highestOfClasses(most);
+    int lanes = 4;
+#pragma unroll
+    for (int left = 2 * kTiles; left > 1; left /= 2, lanes *= 2) {
+      const bool odd = lane & lanes;
+#pragma unroll
+      for (int i = 0; i < left / 2; ++i) {
+        const float kept = odd ? most[2 * i + 1] : most[2 * i], given = odd ? most[2 * i] : most[2 * i + 1];
+        most[i] = fmaxf(kept, __shfl_xor_sync(kWholeWarp, given, lanes));
+      }
+    }
+    for (; lanes < 32; lanes *= 2) most[0] = fmaxf(most[0], __shfl_xor_sync(kWholeWarp, most[0], lanes));
+    return most[0];
+  }
+  // The first 8 * kTiles lanes have all columns.
+  __device__ static int columnOf(int lane) {
+    return 2 * (lane % 4) + lane / 4 % 2 + (kTiles == 1 ? 0 : lane / 8 % 2 * 8);
   }
 
   // Products to probabilities, of a column whose highest score up to this step is given.
@@ -90,12 +106,18 @@ class PageScores {
     }
   }
 
-  // Sums of the lane's two tokens of a quarter, of both its columns.
-  __device__ float2 classOf(int tile, int m) const {
-    return {p_[tile][m][0] + p_[tile][m][2], p_[tile][m][1] + p_[tile][m][3]};
+  // Sums of the lane's two tokens of a quarter, of both its columns, by quarter.
+  __device__ float4 classesOf(int tile) const {
+    const float(&first)[4] = p_[tile][0], (&second)[4] = p_[tile][1];
+    return {first[0] + first[2], first[1] + first[3], second[0] + second[2], second[1] + second[3]};
   }
 
-  // Codes of values are multiplied by their tokens' scales here.
+  // Operands of the product with the values, by quarter and pair of tokens. Codes of values are multiplied by
+  // their tokens' scales here.
+  __device__ uint4 weights(int tile) const {
+    const uint2 first = weightsOf(p_[tile][0]), second = weightsOf(p_[tile][1]);
+    return make_uint4(first.x, first.y, second.x, second.y);
+  }
   __device__ void scale(int m, float2 steps) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
@@ -104,9 +126,17 @@ class PageScores {
     }
   }
 
-  __device__ uint2 weights(int tile, int m) const { return weightsOf(p_[tile][m]); }
-
  private:
+  __device__ float ofLane(int tile, int i) const {
+    float most = kNothingSeen;
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      most = fmaxf(most, __fmul_rn(p_[tile][m][i], scales_[m].x));
+      most = fmaxf(most, __fmul_rn(p_[tile][m][2 + i], scales_[m].y));
+    }
+    return most;
+  }
+
   float2 scales_[2];       // of products
   float p_[kTiles][2][4];  // of the page's quarters
 };

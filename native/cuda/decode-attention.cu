@@ -41,9 +41,9 @@ template <int kHeadDim, int kTiles, PrecisionClass kPool>
 __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(const Work work) {
   const DecodeAttention& problem = work.problem;
   const int group = work.group;
-  auto& shared = *reinterpret_cast<Shared<kHeadDim, kTiles, kPool>*>(dynamicShared());
+  auto& shared = *reinterpret_cast<Shared<kHeadDim, kTiles, kPool>*>(keptByWarp(dynamicShared()));
   auto& exchange = shared.exchange;
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
+  const int thread = static_cast<int>(threadIdx.x), warp = keptByWarp(thread / 32) % kWarps;
   const int ownLane = thread % 32;
   const int firstRun = static_cast<int>(blockIdx.x) * work.blockRuns, kvHead = static_cast<int>(blockIdx.y),
             sequence = static_cast<int>(blockIdx.z);
@@ -62,13 +62,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
   const int ownPage = firstRun * kRunPages + ownLane;
   const bool ownSeen = ownPage >= begin / kPageTokens && ownPage * kPageTokens < end;
   const std::uint64_t ownEntry = ownSeen ? entries[ownPage] : 0;
-  const PageClasses classes(ownEntry);
-  // Begins to bring the warp's own page of a round.
+  const PageClasses classes(ownEntry, ownPage * kPageTokens >= begin && (ownPage + 1) * kPageTokens <= end);
+  // Begins to bring the warp's own page of a round, which may be behind the last.
   const auto bring = [&](int round, int lane, auto isKeys) {
     const int page = kRoundPages * round + warp;
-    const std::uint64_t entry = page < 32 ? __shfl_sync(kWholeWarp, ownEntry, page) : 0;
-    if (entry != 0) {
-      withTile<kHeadDim, isKeys>(PageTables::classOf(entry), [&](auto tile) {
+    const std::uint64_t entry = __shfl_sync(kWholeWarp, ownEntry, page);
+    const std::uint32_t bit = page < 32 ? classes.bitOf(page) : 0;
+    if (classes.isSeen(bit)) {
+      classes.template withTile<kHeadDim, isKeys>(bit, [&](auto tile) {
         tile.template copy<32>(isKeys ? shared.keys[warp] : shared.values[warp],
                                PageTables::pageOf(entry) + kvHead * tile.kHeadBytes, lane);
       });
@@ -110,6 +111,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
   const int step = warp / 2, pageOfStep = warp % 2;  // of the own page, in a round
   const bool hasChannels = kHeadDim / 32 == kWarps || warp < kHeadDim / 32;
   RunSums<kTiles> sums;
+  sums.begin();
 
 #pragma unroll 1
   for (int round = firstRound; round < endRound; ++round) {
@@ -117,34 +119,30 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
     const int lane = computedAnew(ownLane) & 31, g = lane / 4, t = lane % 4;
     const bool begins = round == firstRound || round % kRunRounds == 0,
                ends = round + 1 == endRound || (round + 1) % kRunRounds == 0;
-    if (begins) sums.begin();
     PageScores<kHeadDim, kTiles> scores(work.scale);
     const int own = kRoundPages * round + warp;
+    const std::uint32_t ownBit = classes.bitOf(own);
     waitForCopies<1>();
     __syncwarp();
-    if (classes.isSeen(own)) {
-      withTile<kHeadDim, true>(classes.of(own), [&](auto keys) {
+    if (classes.isSeen(ownBit)) {
+      classes.template withTile<kHeadDim, true>(ownBit, [&](auto keys) {
         scores.score(keys, work.scale, shared.keys[warp], shared.queries, lane, g, t);
       });
     }
     __syncwarp();
     bring(round + 1, lane, keys);
 
-    const int firstToken = blockBegin + own * kPageTokens;
-    const bool given = classes.isSeen(own);
-    const bool whole = given && firstToken >= begin && firstToken + kPageTokens <= end;
-    const auto isSeen = [&](int m, int i) {
-      const int token = firstToken + 4 * g + 2 * m + i;
-      return given && token >= begin && token < end;
-    };
-    if (!whole) scores.hide(isSeen);
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float most = scores.highest(tile, i);
-        if (g == 0) exchange.highest[warp][8 * tile + 2 * t + i] = most;
-      }
+    if (!classes.isWhole(ownBit)) {
+      const int firstToken = blockBegin + own * kPageTokens;
+      const bool given = classes.isSeen(ownBit);
+      scores.hide([&](int m, int i) {
+        const int token = firstToken + 4 * g + 2 * m + i;
+        return given && token >= begin && token < end;
+      });
+    }
+    const float highest = scores.highest(lane);
+    if (lane < 8 * kTiles) {
+      reinterpret_cast<float*>(&exchange.highest[scores.columnOf(lane)])[warp] = highest;
     }
     __syncthreads();
 
@@ -153,53 +151,44 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int column = 8 * tile + 2 * t + i;
-        float ofOwn = 0;
-#pragma unroll
-        for (int s = 0; s < kRoundSteps; ++s) {
-          factors[s][tile][i] = sums.raise(
-              tile, i, fmaxf(exchange.highest[2 * s][column], exchange.highest[2 * s + 1][column]));
-          if (s == step) ofOwn = sums.highest(tile, i);
-        }
-        scores.weigh(tile, i, ofOwn);
+        const float4 ofPages = exchange.highest[8 * tile + 2 * t + i];
+        factors[0][tile][i] = sums.raise(tile, i, fmaxf(ofPages.x, ofPages.y));
+        const float afterFirst = sums.highest(tile, i);
+        factors[1][tile][i] = sums.raise(tile, i, fmaxf(ofPages.z, ofPages.w));
+        scores.weigh(tile, i, step == 0 ? afterFirst : sums.highest(tile, i));
       }
     }
-    float2 ofPage[kTiles][2];
+    float4 ofPage[kTiles];
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-      for (int m = 0; m < 2; ++m) ofPage[tile][m] = scores.classOf(tile, m);
-    }
+    for (int tile = 0; tile < kTiles; ++tile) ofPage[tile] = scores.classesOf(tile);
     // What the classes' sums were up to the step before comes from the warps that had it.
     const auto addClasses = [&] {
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
         const float first = step == 0 ? factors[0][tile][0] : factors[1][tile][0],
                     second = step == 0 ? factors[0][tile][1] : factors[1][tile][1];
-#pragma unroll
-        for (int m = 0; m < 2; ++m) {
-          float2& ofClass = exchange.classes[pageOfStep][m][tile][lane];
-          const float2 before = step == 0 && begins ? float2{0, 0} : ofClass;
-          ofClass = {__fmaf_rn(before.x, first, ofPage[tile][m].x),
-                     __fmaf_rn(before.y, second, ofPage[tile][m].y)};
-        }
+        float4& ofClasses = exchange.classes[pageOfStep][tile][lane];
+        const float4 before = step == 0 && begins ? float4{0, 0, 0, 0} : ofClasses;
+        ofClasses = {__fmaf_rn(before.x, first, ofPage[tile].x), __fmaf_rn(before.y, second, ofPage[tile].y),
+                     __fmaf_rn(before.z, first, ofPage[tile].z), __fmaf_rn(before.w, second, ofPage[tile].w)};
       }
     };
     if (step == 0) addClasses();
     waitForCopies<1>();
-    if (classes.isSeen(own) && classes.of(own) == PrecisionClass::int8) {
+    const auto giveWeights = [&] {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) exchange.weights[warp][tile][lane] = scores.weights(tile);
+    };
+    if (classes.isInt8(ownBit)) {
       __syncwarp();
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        const float2 steps =
-            PageTile<kHeadDim, false, PrecisionClass::int8>::loadScales(shared.values[warp], m, g);
-        scores.scale(m, steps);
+        scores.scale(m,
+                     PageTile<kHeadDim, false, PrecisionClass::int8>::loadScales(shared.values[warp], m, g));
       }
-    }
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-      for (int m = 0; m < 2; ++m) exchange.weights[warp][m][tile][lane] = scores.weights(tile, m);
+      giveWeights();
+    } else {
+      giveWeights();
     }
     __syncthreads();
 
@@ -209,7 +198,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
     };
     const int firstPage = kRoundPages * round;
     if (hasChannels && classes.areAlike(firstPage)) {
-      withTile<kHeadDim, false>(classes.of(firstPage), [&](auto values) {
+      classes.template withTile<kHeadDim, false>(classes.bitOf(firstPage), [&](auto values) {
 #pragma unroll
         for (int page = 0; page < kRoundPages; ++page) {
           if (page % 2 == 0) sums.rescale(factors[page / 2]);
@@ -222,29 +211,30 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
         sums.rescale(factors[s]);
 #pragma unroll 1
         for (int page = 2 * s; page < 2 * s + 2; ++page) {
-          if (!classes.isSeen(firstPage + page)) continue;
-          withTile<kHeadDim, false>(classes.of(firstPage + page),
-                                    [&](auto values) { addValues(values, page); });
+          const std::uint32_t bit = classes.bitOf(firstPage + page);
+          if (!classes.isSeen(bit)) continue;
+          classes.template withTile<kHeadDim, false>(bit, [&](auto values) { addValues(values, page); });
         }
       }
     }
     if (ends && step == 1) {
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
+        const float4 own = exchange.classes[pageOfStep][tile][lane];
+        const float all[2][2] = {{overClasses(own.x), overClasses(own.y)},
+                                 {overClasses(own.z), overClasses(own.w)}};
+        if (g == 0) {
 #pragma unroll
-        for (int m = 0; m < 2; ++m) {
-          const float2 own = exchange.classes[pageOfStep][m][tile][lane];
-          const float2 all = {overClasses(own.x), overClasses(own.y)};
-          if (g == 0) {
-            exchange.sums[2 * pageOfStep + m][8 * tile + 2 * t] = all.x;
-            exchange.sums[2 * pageOfStep + m][8 * tile + 2 * t + 1] = all.y;
+          for (int m = 0; m < 2; ++m) {
+            float* sums = exchange.sums[2 * pageOfStep + m] + 8 * tile + 2 * t;
+            sums[0] = all[m][0], sums[1] = all[m][1];
           }
         }
       }
     }
     __syncthreads();
     if (round + 1 < endRound) bring(round + 1, lane, values);
-    if (!ends || !hasChannels) continue;
+    if (!ends) continue;
     const int run = firstRun + round / kRunRounds;
     const bool onlyRun = seen.runs() == 1;
 #pragma unroll
@@ -252,7 +242,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int query = 8 * tile + 2 * t + i, head = kvHead * group + query;
-        if (query >= group) continue;
+        if (query >= group || !hasChannels) continue;
         const auto& quarters = exchange.sums;
         const SoftmaxSums ofRun{sums.highest(tile, i), overQuarters(quarters[0][query], quarters[1][query],
                                                                     quarters[2][query], quarters[3][query])};
@@ -270,6 +260,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles, kPool>) attendRuns(c
         if (channel == 0) *reinterpret_cast<float2*>(part + kHeadDim) = {ofRun.highest, ofRun.sum};
       }
     }
+    sums.begin();
   }
 }
 

@@ -77,6 +77,14 @@ __device__ inline T* computedAnew(T* address) {
   return address;
 }
 
+// What all lanes of a warp have alike, in a register that keeps it: the thread's number and the address of
+// shared memory are else read and computed again wherever they are used.
+__device__ inline int keptByWarp(int value) { return __shfl_sync(~0u, value, 0); }
+__device__ inline std::byte* keptByWarp(std::byte* shared) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  return static_cast<std::byte*>(__cvta_shared_to_generic(__shfl_sync(~0u, address, 0)));
+}
+
 // Reads, if it is `wanted`, what no kernel writes meanwhile and this one reads once, past L1. Without a
 // branch: behind one the compiler copies what was read, and so waits for it.
 __device__ inline void loadOnce(uint4& value, const uint4* address, bool wanted) {

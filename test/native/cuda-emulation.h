@@ -295,6 +295,8 @@ template <class T>
 T* computedAnew(T* address) {
   return address;
 }
+inline int keptByWarp(int value) { return value; }
+inline std::byte* keptByWarp(std::byte* shared) { return shared; }
 
 template <class Words>
 void loadOnce(Words& value, const Words* address, bool wanted) {
