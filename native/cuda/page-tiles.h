@@ -42,17 +42,20 @@ struct PageTile {
   template <unsigned kThreads>
   __device__ static void copy(std::byte* slot, const std::byte* head, unsigned thread) {
     constexpr unsigned kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
-    // A remainder that the compiler knows to be small: all but the first addresses are then constants away.
+    // A remainder that the compiler knows to be small, for the places in a line, and of which it does not
+    // know it, for the addresses: all but the first of these are constants away.
     const unsigned own = thread % kThreads;
-    const std::byte* tile = head + (kKeys ? 0 : kBytes) + 16 * own;
+    const unsigned begin = 16 * static_cast<unsigned>(computedAnew(static_cast<int>(own)));
+    const std::byte* tile = head + (kKeys ? 0 : kBytes) + begin;
 #pragma unroll
     for (unsigned first = 0; first < kChunks; first += kThreads) {
       if (kChunks % kThreads != 0 && first + own >= kChunks) break;
-      copyAsync(slot + 16 * (own ^ turnOf(first / 8 + own / 8)) + 16 * first, tile + 16 * first);
+      const unsigned turn = turnOf(kThreads / 8 % kTurnPeriod == 0 ? own / 8 : first / 8 + own / 8);
+      copyAsync(slot + (kTurned ? 16 * (own ^ turn) : begin) + 16 * first, tile + 16 * first);
     }
     if constexpr (kScaleBytes > 0) {
-      std::byte* to = slot + kBytes + 16 * own;
-      const std::byte* from = head + kScalesBegin + 16 * own;
+      std::byte* to = slot + kBytes + begin;
+      const std::byte* from = head + kScalesBegin + begin;
 #pragma unroll
       for (unsigned first = 0; first < kScaleChunks; first += kThreads) {
         if (kScaleChunks % kThreads != 0 && first + own >= kScaleChunks) break;
@@ -101,7 +104,7 @@ struct PageTile {
                                     int t) {
     if constexpr (isPacked(kPrecision)) {
       std::uint32_t packed[4];
-      loadPacked(packed, slot, wordOf(4 * t, 8 * block + g), g, t);
+      loadPacked(packed, slot + 64 * wordOf(0, 8 * block), wordOf(4 * t, g), g, t);
       std::uint32_t steps[4], middles[4];
       load(steps, slot + kBytes + 16 * t);
       load(middles, slot + kBytes + 2 * kPageTokens + 16 * t);
@@ -114,7 +117,7 @@ struct PageTile {
           pairs[2] = levels<3>(packed[i] >> 5);
           pairs[3] = levels<3>(packed[i] >> 9);
         } else {
-          const std::uint32_t codes = rotated(packed[i], shiftOf(4 * t, 8 * block + g) - 1);
+          const std::uint32_t codes = rotated(packed[i], shiftOf(4 * t, g) - 1);
           pairs[0] = levels<1>(codes);
           pairs[1] = levels<3>(codes);
           pairs[2] = levels<5>(codes);
@@ -194,14 +197,16 @@ struct PageTile {
   static constexpr bool kTurned =
       isPacked(kPrecision) ? kBits == 4 : kRowChunks % 8 == 0 || 8 % kRowChunks == 0;
 
-  // What the places of the chunks in a line differ by.
+  // What the places of the chunks in a line differ by. It recurs after kTurnPeriod lines.
+  static constexpr unsigned kTurnLines =
+      kRowChunks * (kKeys ? 2 : 4) < 8 ? 1 : kRowChunks * (kKeys ? 2 : 4) / 8;
+  static constexpr unsigned kTurnPeriod = isPacked(kPrecision) ? 2 : 4 * kTurnLines;
   __device__ static unsigned turnOf(unsigned line) {
     if constexpr (!kTurned) {
       return 0;
     } else if constexpr (isPacked(kPrecision)) {
       return 2 * (line % 2);
     } else {
-      constexpr unsigned kTurnLines = kRowChunks * (kKeys ? 2 : 4) / 8;
       return 2 * (line / kTurnLines % 4);
     }
   }
