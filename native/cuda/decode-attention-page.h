@@ -14,26 +14,22 @@ namespace tandem::cuda::decode {
 template <int kHeadDim, int kTiles>
 class PageScores {
  public:
-  __device__ explicit PageScores(float scale) {
+  // Begins with the products of the keys at `slot`, a PageTile, and of the queries [depth][tile][lane].
+  template <class Keys>
+  __device__ void score(Keys keys, float scale, const std::byte* slot,
+                        const uint2 (&queries)[kHeadDim / 16][kTiles][16], int lane, int g, int t) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) p_[tile][0][i] = p_[tile][1][i] = 0;
     }
-    scales_[0] = scales_[1] = {scale, scale};
-  }
-
-  // Adds the products of the keys at `slot`, a PageTile, and of the queries [depth][tile][lane].
-  template <class Keys>
-  __device__ void score(Keys keys, float scale, const std::byte* slot,
-                        const uint2 (&queries)[kHeadDim / 16][kTiles][32], int lane, int g, int t) {
 #pragma unroll
     for (int depth = 0; depth < kHeadDim / 16; ++depth) {
       std::uint32_t low[4], high[4];
       keys.loadKeys(low, high, slot, depth, g, t);
       uint2 q[kTiles];
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) q[tile] = queries[depth][tile][lane];
+      for (int tile = 0; tile < kTiles; ++tile) q[tile] = queries[depth][tile][lane % 16];
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         const std::uint32_t rows[4] = {low[2 * m], low[2 * m + 1], high[2 * m], high[2 * m + 1]};
@@ -49,7 +45,30 @@ class PageScores {
         const float2 ofTokens = keys.loadScales(slot, m, g);
         scales_[m] = {__fmul_rn(scale, ofTokens.x), __fmul_rn(scale, ofTokens.y)};
       }
+      findHighest();
+    } else {
+      scales_[0] = scales_[1] = {scale, scale};
+      // All have the same scale, so that the highest product has the highest score.
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const float first = fmaxf(p_[tile][0][i], p_[tile][0][2 + i]),
+                      second = fmaxf(p_[tile][1][i], p_[tile][1][2 + i]);
+          most_[tile][i] = fmaxf(kNothingSeen, __fmul_rn(fmaxf(first, second), scale));
+        }
+      }
     }
+  }
+
+  // Or with none, where all will be hidden.
+  __device__ void scoreNothing() {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) p_[tile][0][i] = p_[tile][1][i] = 0;
+    }
+    scales_[0] = scales_[1] = {1, 1};
   }
 
   // What is not seen is lower than every score, and has the probability zero. isSeen(m, i): of the lane's
@@ -68,6 +87,7 @@ class PageScores {
         }
       }
     }
+    findHighest();
   }
 
   // The highest score of one of the warp's columns, which columnOf(lane) names: lanes that have other tokens
@@ -77,7 +97,7 @@ class PageScores {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i) most[2 * tile + i] = ofLane(tile, i);
+      for (int i = 0; i < 2; ++i) most[2 * tile + i] = most_[tile][i];
     }
     int lanes = 4;
 #pragma unroll
@@ -127,18 +147,25 @@ class PageScores {
   }
 
  private:
-  __device__ float ofLane(int tile, int i) const {
-    float most = kNothingSeen;
+  __device__ void findHighest() {
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      most = fmaxf(most, __fmul_rn(p_[tile][m][i], scales_[m].x));
-      most = fmaxf(most, __fmul_rn(p_[tile][m][2 + i], scales_[m].y));
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float most = kNothingSeen;
+#pragma unroll
+        for (int m = 0; m < 2; ++m) {
+          most = fmaxf(most, __fmul_rn(p_[tile][m][i], scales_[m].x));
+          most = fmaxf(most, __fmul_rn(p_[tile][m][2 + i], scales_[m].y));
+        }
+        most_[tile][i] = most;
+      }
     }
-    return most;
   }
 
   float2 scales_[2];       // of products
   float p_[kTiles][2][4];  // of the page's quarters
+  float most_[kTiles][2];  // of the lane's scores in each of its columns
 };
 
 }  // namespace tandem::cuda::decode

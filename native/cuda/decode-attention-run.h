@@ -47,13 +47,13 @@ class RunSums {
   // Adds what the page at `slot`, a PageTile, has in the 32 channels of `block`, by the weights of its
   // quarters.
   template <class Values>
-  __device__ void add(Values values, const std::byte* slot, const uint4 (&weightsOf)[kTiles][32], int block,
+  __device__ void add(Values values, const std::byte* slot, const uint4 (&weightsOf)[kTiles][16], int block,
                       int lane, int g, int t) {
     std::uint32_t words[4][4];
     values.loadValues(words, slot, block, g, t);
     uint4 weights[kTiles];
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) weights[tile] = weightsOf[tile][lane];
+    for (int tile = 0; tile < kTiles; ++tile) weights[tile] = weightsOf[tile][lane % 16];
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
       const std::uint32_t(&low)[4] = words[m], (&high)[4] = words[2 + m];
