@@ -61,14 +61,16 @@ class PageScores {
     }
   }
 
-  // Or with none, where all will be hidden.
+  // Or with none, where all will be hidden. Constants would be put down before it is known whether that is
+  // so.
   __device__ void scoreNothing() {
+    const float nothing = __uint_as_float(static_cast<std::uint32_t>(computedAnew(0)));
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) p_[tile][0][i] = p_[tile][1][i] = 0;
+      for (int i = 0; i < 4; ++i) p_[tile][0][i] = p_[tile][1][i] = nothing;
     }
-    scales_[0] = scales_[1] = {1, 1};
+    scales_[0] = scales_[1] = {nothing, nothing};
   }
 
   // What is not seen is lower than every score, and has the probability zero. isSeen(m, i): of the lane's
