@@ -21,9 +21,9 @@ __device__ inline bf16 roundToBf16(float value) { return static_cast<bf16>(packB
 // all of it is exact.
 template <int kHalf>
 __device__ inline std::uint32_t expandCodes(std::uint32_t codes) {
-  constexpr std::uint32_t kMinusOne = 0xbf80bf80u;
-  const std::uint32_t behind128 = __byte_perm(codes, 0x43u, kHalf == 0 ? 0x4140 : 0x4342);
-  return fmaBf16(behind128 & 0xff80ff80u, kMinusOne, behind128 & 0xff7fff7fu);
+  constexpr std::uint32_t kMinusOne = 0xbf80bf80u, k128 = 0x43004300u;
+  const std::uint32_t bytes = __byte_perm(codes, 0, kHalf == 0 ? 0x4140 : 0x4342);
+  return fmaBf16(maskedBehind(bytes, 0x00800080u, k128), kMinusOne, maskedBehind(bytes, 0x007f007fu, k128));
 }
 
 // Of a warp, in an order that no other warp changes.

@@ -37,43 +37,85 @@ struct Work {
 
 template <int kTiles>
 struct Exchange {
-  float highest[kWarps][8 * kTiles];          // of each page's scores
-  float2 classes[2][2][kTiles][32];           // sums of a step's classes by page, quarter and lane
-  float sums[kQuarters][8 * kTiles];          // of all classes of a quarter
-  uint2 weights[kRoundPages][2][kTiles][32];  // by page, quarter and lane
+  float4 highest[8 * kTiles];         // of the scores of each page
+  float4 classes[2][kTiles][32];      // sums of a step's classes by page and lane
+  float sums[kQuarters][8 * kTiles];  // of all classes of a quarter
 };
+
+// Operands of four columns of each tile, which 16 lanes hold.
+template <int kHeadDim, int kTiles>
+struct ColumnOperands {
+  uint2 queries[kHeadDim / 16][kTiles][16];  // by depth, tile and lane
+  uint4 weights[kRoundPages][kTiles][16];    // by page, tile and lane
+};
+
+// Heads of a group that four columns are enough for. The other lanes take the same operands then, so that
+// their columns are computed again, which nobody reads: that leaves room for another block.
+inline constexpr int kFewHeads = 4;
 
 template <int kHeadDim, int kTiles, PrecisionClass kPool>
 struct Shared {
   std::byte keys[kWarps][PageTile<kHeadDim, true, kPool>::kSlotBytes];
   std::byte values[kWarps][PageTile<kHeadDim, false, kPool>::kSlotBytes];
-  uint2 queries[kHeadDim / 16][kTiles][32];  // by depth, tile and lane
   Exchange<kTiles> exchange;
+  ColumnOperands<kHeadDim, kTiles> columns[2];  // or one, of few heads
+
+  static std::size_t bytes(int group) {
+    return sizeof(Shared) - (group <= kFewHeads ? sizeof(ColumnOperands<kHeadDim, kTiles>) : 0);
+  }
 };
 
-// Which classes a block's pages have, and which are seen at all: a bit for each page.
+// Which classes a block's pages have, which are seen at all, and which whole: a bit for each page.
 class PageClasses {
  public:
   // Of a lane's page. The whole warp together.
-  __device__ explicit PageClasses(std::uint64_t entry)
+  __device__ PageClasses(std::uint64_t entry, bool whole)
       : seen_(__ballot_sync(kWholeWarp, entry != 0)),
-        low_(__ballot_sync(kWholeWarp, entry & 1)),
-        high_(__ballot_sync(kWholeWarp, entry & 2)) {}
+        whole_(__ballot_sync(kWholeWarp, entry != 0 && whole)),
+        odd_(__ballot_sync(kWholeWarp, entry & 1)),
+        packed_(__ballot_sync(kWholeWarp, entry & 2)),
+        unlike_(__ballot_sync(kWholeWarp, isUnlikeNext(entry))) {}
 
-  __device__ bool isSeen(int page) const { return seen_ >> page & 1; }
+  __device__ static std::uint32_t bitOf(int page) { return 1u << page; }
+
+  __device__ bool isSeen(std::uint32_t bit) const { return seen_ & bit; }
+  __device__ bool isWhole(std::uint32_t bit) const { return whole_ & bit; }
   __device__ bool isAnySeenFrom(int page) const { return seen_ >> page != 0; }
-  __device__ PrecisionClass of(int page) const {
-    return static_cast<PrecisionClass>((low_ >> page & 1) | (high_ >> page & 1) << 1);
-  }
+  __device__ bool isInt8(std::uint32_t bit) const { return odd_ & ~packed_ & bit; }
   // Whether a round's pages from `first` on are all seen and of the same class.
-  __device__ bool areAlike(int first) const {
-    constexpr std::uint32_t kAll = (1 << kRoundPages) - 1;
-    const std::uint32_t low = low_ >> first & kAll, high = high_ >> first & kAll;
-    return (seen_ >> first & kAll) == kAll && (low == 0 || low == kAll) && (high == 0 || high == kAll);
+  __device__ bool areAlike(std::uint32_t first) const {
+    return (unlike_ & first * ((1u << kRoundPages) - 1)) == 0;
+  }
+
+  // Calls body(tile) with the PageTile of a page's class.
+  template <int kHeadDim, bool kKeys, class Body>
+  __device__ void withTile(std::uint32_t bit, const Body& body) const {
+    static_assert(static_cast<int>(PrecisionClass::bf16) == 0 &&
+                  static_cast<int>(PrecisionClass::int8) == 1 &&
+                  static_cast<int>(PrecisionClass::int4) == 2 && static_cast<int>(PrecisionClass::int2) == 3);
+    if (packed_ & bit) {
+      if (odd_ & bit) {
+        body(PageTile<kHeadDim, kKeys, PrecisionClass::int2>());
+      } else {
+        body(PageTile<kHeadDim, kKeys, PrecisionClass::int4>());
+      }
+    } else if (odd_ & bit) {
+      body(PageTile<kHeadDim, kKeys, PrecisionClass::int8>());
+    } else {
+      body(PageTile<kHeadDim, kKeys, PrecisionClass::bf16>());
+    }
   }
 
  private:
-  std::uint32_t seen_, low_, high_;
+  // Whether a page is not seen, or is of another class than the next of its round.
+  __device__ static bool isUnlikeNext(std::uint64_t entry) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const auto ofThis = static_cast<std::uint32_t>(entry & 3),
+               ofNext = __shfl_sync(kWholeWarp, ofThis, lane + 1);
+    return entry == 0 || (ofThis != ofNext && lane % kRoundPages != kRoundPages - 1);
+  }
+
+  std::uint32_t seen_, whole_, odd_, packed_, unlike_;
 };
 
 }  // namespace tandem::cuda::decode

@@ -14,26 +14,22 @@ namespace tandem::cuda::decode {
 template <int kHeadDim, int kTiles>
 class PageScores {
  public:
-  __device__ explicit PageScores(float scale) {
+  // Begins with the products of the keys at `slot`, a PageTile, and of the queries [depth][tile][lane].
+  template <class Keys>
+  __device__ void score(Keys keys, float scale, const std::byte* slot,
+                        const uint2 (&queries)[kHeadDim / 16][kTiles][16], int lane, int g, int t) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) p_[tile][0][i] = p_[tile][1][i] = 0;
     }
-    scales_[0] = scales_[1] = {scale, scale};
-  }
-
-  // Adds the products of the keys at `slot`, a PageTile, and of the queries [depth][tile][lane].
-  template <class Keys>
-  __device__ void score(Keys keys, float scale, const std::byte* slot,
-                        const uint2 (&queries)[kHeadDim / 16][kTiles][32], int lane, int g, int t) {
 #pragma unroll
     for (int depth = 0; depth < kHeadDim / 16; ++depth) {
       std::uint32_t low[4], high[4];
       keys.loadKeys(low, high, slot, depth, g, t);
       uint2 q[kTiles];
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) q[tile] = queries[depth][tile][lane];
+      for (int tile = 0; tile < kTiles; ++tile) q[tile] = queries[depth][tile][lane % 16];
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         const std::uint32_t rows[4] = {low[2 * m], low[2 * m + 1], high[2 * m], high[2 * m + 1]};
@@ -49,7 +45,32 @@ class PageScores {
         const float2 ofTokens = keys.loadScales(slot, m, g);
         scales_[m] = {__fmul_rn(scale, ofTokens.x), __fmul_rn(scale, ofTokens.y)};
       }
+      findHighest();
+    } else {
+      scales_[0] = scales_[1] = {scale, scale};
+      // All have the same scale, so that the highest product has the highest score.
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const float first = fmaxf(p_[tile][0][i], p_[tile][0][2 + i]),
+                      second = fmaxf(p_[tile][1][i], p_[tile][1][2 + i]);
+          most_[tile][i] = fmaxf(kNothingSeen, __fmul_rn(fmaxf(first, second), scale));
+        }
+      }
     }
+  }
+
+  // Or with none, where all will be hidden. Constants would be put down before it is known whether that is
+  // so.
+  __device__ void scoreNothing() {
+    const float nothing = __uint_as_float(static_cast<std::uint32_t>(computedAnew(0)));
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) p_[tile][0][i] = p_[tile][1][i] = nothing;
+    }
+    scales_[0] = scales_[1] = {nothing, nothing};
   }
 
   // What is not seen is lower than every score, and has the probability zero. isSeen(m, i): of the lane's
@@ -68,17 +89,34 @@ class PageScores {
         }
       }
     }
+    findHighest();
   }
 
-  // The highest score of a column of the lane's.
-  __device__ float highest(int tile, int i) const {
-    float most = kNothingSeen;
+  // The highest score of one of the warp's columns, which columnOf(lane) names: lanes that have other tokens
+  // of the same columns halve these among them, then the tokens.
+  __device__ float highest(int lane) const {
+    float most[2 * kTiles];
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      most = fmaxf(most, __fmul_rn(p_[tile][m][i], scales_[m].x));
-      most = fmaxf(most, __fmul_rn(p_[tile][m][2 + i], scales_[m].y));
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) most[2 * tile + i] = most_[tile][i];
     }
-    return highestOfClasses(most);
+    int lanes = 4;
+#pragma unroll
+    for (int left = 2 * kTiles; left > 1; left /= 2, lanes *= 2) {
+      const bool odd = lane & lanes;
+#pragma unroll
+      for (int i = 0; i < left / 2; ++i) {
+        const float kept = odd ? most[2 * i + 1] : most[2 * i], given = odd ? most[2 * i] : most[2 * i + 1];
+        most[i] = fmaxf(kept, __shfl_xor_sync(kWholeWarp, given, lanes));
+      }
+    }
+    for (; lanes < 32; lanes *= 2) most[0] = fmaxf(most[0], __shfl_xor_sync(kWholeWarp, most[0], lanes));
+    return most[0];
+  }
+  // The first 8 * kTiles lanes have all columns.
+  __device__ static int columnOf(int lane) {
+    return 2 * (lane % 4) + lane / 4 % 2 + (kTiles == 1 ? 0 : lane / 8 % 2 * 8);
   }
 
   // Products to probabilities, of a column whose base in this step is given.
@@ -90,12 +128,18 @@ class PageScores {
     }
   }
 
-  // Sums of the lane's two tokens of a quarter, of both its columns.
-  __device__ float2 classOf(int tile, int m) const {
-    return {p_[tile][m][0] + p_[tile][m][2], p_[tile][m][1] + p_[tile][m][3]};
+  // Sums of the lane's two tokens of a quarter, of both its columns, by quarter.
+  __device__ float4 classesOf(int tile) const {
+    const float(&first)[4] = p_[tile][0], (&second)[4] = p_[tile][1];
+    return {first[0] + first[2], first[1] + first[3], second[0] + second[2], second[1] + second[3]};
   }
 
-  // Codes of values are multiplied by their tokens' scales here.
+  // Operands of the product with the values, by quarter and pair of tokens. Codes of values are multiplied by
+  // their tokens' scales here.
+  __device__ uint4 weights(int tile) const {
+    const uint2 first = weightsOf(p_[tile][0]), second = weightsOf(p_[tile][1]);
+    return make_uint4(first.x, first.y, second.x, second.y);
+  }
   __device__ void scale(int m, float2 steps) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
@@ -104,11 +148,26 @@ class PageScores {
     }
   }
 
-  __device__ uint2 weights(int tile, int m) const { return weightsOf(p_[tile][m]); }
-
  private:
+  __device__ void findHighest() {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float most = kNothingSeen;
+#pragma unroll
+        for (int m = 0; m < 2; ++m) {
+          most = fmaxf(most, __fmul_rn(p_[tile][m][i], scales_[m].x));
+          most = fmaxf(most, __fmul_rn(p_[tile][m][2 + i], scales_[m].y));
+        }
+        most_[tile][i] = most;
+      }
+    }
+  }
+
   float2 scales_[2];       // of products
   float p_[kTiles][2][4];  // of the page's quarters
+  float most_[kTiles][2];  // of the lane's scores in each of its columns
 };
 
 }  // namespace tandem::cuda::decode

@@ -47,20 +47,23 @@ class RunSums {
   // Adds what the page at `slot`, a PageTile, has in the 32 channels of `block`, by the weights of its
   // quarters.
   template <class Values>
-  __device__ void add(Values values, const std::byte* slot, const uint2 (&weightsOf)[2][kTiles][32],
-                      int block, int lane, int g, int t) {
+  __device__ void add(Values values, const std::byte* slot, const uint4 (&weightsOf)[kTiles][16], int block,
+                      int lane, int g, int t) {
     std::uint32_t words[4][4];
     values.loadValues(words, slot, block, g, t);
+    uint4 weights[kTiles];
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) weights[tile] = weightsOf[tile][lane % 16];
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
       const std::uint32_t(&low)[4] = words[m], (&high)[4] = words[2 + m];
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        const uint2 weights = weightsOf[m][tile][lane];
+        const uint4& four = weights[tile];
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const std::uint32_t rows[4] = {low[2 * i], low[2 * i + 1], high[2 * i], high[2 * i + 1]};
-          multiplyTiles(out_[i][tile], rows, weights.x, weights.y);
+          multiplyTiles(out_[i][tile], rows, m == 0 ? four.x : four.z, m == 0 ? four.y : four.w);
         }
       }
     }

@@ -21,6 +21,14 @@ __device__ inline std::uint32_t fmaBf16(std::uint32_t a, std::uint32_t b, std::u
   return pair;
 }
 
+// (bits & mask) | others. Of two constants one lies in an instruction and the other in a register, where the
+// compiler by itself takes an instruction for each.
+__device__ inline std::uint32_t maskedBehind(std::uint32_t bits, std::uint32_t mask, std::uint32_t others) {
+  std::uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(bits), "r"(mask), "r"(others));
+  return result;
+}
+
 // 2^x within two units in the last place; results below 2^-126 are 0.
 __device__ inline float exp2Fast(float x) {
   float result;

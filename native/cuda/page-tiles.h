@@ -42,17 +42,20 @@ struct PageTile {
   template <unsigned kThreads>
   __device__ static void copy(std::byte* slot, const std::byte* head, unsigned thread) {
     constexpr unsigned kChunks = kBytes / 16, kScaleChunks = kScaleBytes / 16;
-    // A remainder that the compiler knows to be small: all but the first addresses are then constants away.
+    // A remainder that the compiler knows to be small, for the places in a line, and of which it does not
+    // know it, for the addresses: all but the first of these are constants away.
     const unsigned own = thread % kThreads;
-    const std::byte* tile = head + (kKeys ? 0 : kBytes) + 16 * own;
+    const unsigned begin = 16 * static_cast<unsigned>(computedAnew(static_cast<int>(own)));
+    const std::byte* tile = head + (kKeys ? 0 : kBytes) + begin;
 #pragma unroll
     for (unsigned first = 0; first < kChunks; first += kThreads) {
       if (kChunks % kThreads != 0 && first + own >= kChunks) break;
-      copyAsync(slot + 16 * (own ^ turnOf(first / 8 + own / 8)) + 16 * first, tile + 16 * first);
+      const unsigned turn = turnOf(kThreads / 8 % kTurnPeriod == 0 ? own / 8 : first / 8 + own / 8);
+      copyAsync(slot + (kTurned ? 16 * (own ^ turn) : begin) + 16 * first, tile + 16 * first);
     }
     if constexpr (kScaleBytes > 0) {
-      std::byte* to = slot + kBytes + 16 * own;
-      const std::byte* from = head + kScalesBegin + 16 * own;
+      std::byte* to = slot + kBytes + begin;
+      const std::byte* from = head + kScalesBegin + begin;
 #pragma unroll
       for (unsigned first = 0; first < kScaleChunks; first += kThreads) {
         if (kScaleChunks % kThreads != 0 && first + own >= kScaleChunks) break;
@@ -74,15 +77,15 @@ struct PageTile {
       expand(low, *reinterpret_cast<const uint2*>(line + 16 * (g / 2 ^ 2 * t)));
       expand(high, *reinterpret_cast<const uint2*>(line + 16 * ((4 + g / 2) ^ 2 * t)));
     } else {
-      const int pair = 8 * depth + 2 * t;
+      // Depths are a constant apart, words and scales, so that all of them share their addresses.
       std::uint32_t words[4];
-      loadPacked(words, slot, wordOf(pair, g), g, t);
-      const std::byte* scales = slot + kBytes + 4 * pair;
+      loadPacked(words, slot + 64 * wordOf(8 * depth, 0), wordOf(2 * t, g), g, t);
+      const std::byte* scales = slot + kBytes + 8 * t + 32 * depth;
       const uint2 steps = *reinterpret_cast<const uint2*>(scales);
       const uint2 middles = *reinterpret_cast<const uint2*>(scales + 2 * kHeadDim);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const std::uint32_t codes = rotated(words[i], shiftOf(pair, g) - 1);
+        const std::uint32_t codes = rotated(words[i], shiftOf(2 * t, g) - 1);
         // The next pair's are two codes up, in int2 still among the bits that a number takes.
         std::uint32_t next;
         if constexpr (kBits == 2) {
@@ -101,7 +104,7 @@ struct PageTile {
                                     int t) {
     if constexpr (isPacked(kPrecision)) {
       std::uint32_t packed[4];
-      loadPacked(packed, slot, wordOf(4 * t, 8 * block + g), g, t);
+      loadPacked(packed, slot + 64 * wordOf(0, 8 * block), wordOf(4 * t, g), g, t);
       std::uint32_t steps[4], middles[4];
       load(steps, slot + kBytes + 16 * t);
       load(middles, slot + kBytes + 2 * kPageTokens + 16 * t);
@@ -114,7 +117,7 @@ struct PageTile {
           pairs[2] = levels<3>(packed[i] >> 5);
           pairs[3] = levels<3>(packed[i] >> 9);
         } else {
-          const std::uint32_t codes = rotated(packed[i], shiftOf(4 * t, 8 * block + g) - 1);
+          const std::uint32_t codes = rotated(packed[i], shiftOf(4 * t, g) - 1);
           pairs[0] = levels<1>(codes);
           pairs[1] = levels<3>(codes);
           pairs[2] = levels<5>(codes);
@@ -175,7 +178,7 @@ struct PageTile {
     constexpr std::uint32_t kScale = 0x10001u * (0x3f80u - (kBit << 7));  // 2^-kBit
     constexpr std::uint32_t kBias =
         0x10001u * (0xc300u - (kBit << 7) + (kTop << (kBit - 1)));  // -128 of them
-    return fmaBf16((words & kMask) | 0x43004300u, kScale, kBias);
+    return fmaBf16(maskedBehind(words, kMask, 0x43004300u), kScale, kBias);
   }
   // The same of codes from a bit on that the compiler does not know.
   __device__ static std::uint32_t levelsAt(std::uint32_t words, int shift) {
@@ -194,14 +197,16 @@ struct PageTile {
   static constexpr bool kTurned =
       isPacked(kPrecision) ? kBits == 4 : kRowChunks % 8 == 0 || 8 % kRowChunks == 0;
 
-  // What the places of the chunks in a line differ by.
+  // What the places of the chunks in a line differ by. It recurs after kTurnPeriod lines.
+  static constexpr unsigned kTurnLines =
+      kRowChunks * (kKeys ? 2 : 4) < 8 ? 1 : kRowChunks * (kKeys ? 2 : 4) / 8;
+  static constexpr unsigned kTurnPeriod = isPacked(kPrecision) ? 2 : 4 * kTurnLines;
   __device__ static unsigned turnOf(unsigned line) {
     if constexpr (!kTurned) {
       return 0;
     } else if constexpr (isPacked(kPrecision)) {
       return 2 * (line % 2);
     } else {
-      constexpr unsigned kTurnLines = kRowChunks * (kKeys ? 2 : 4) / 8;
       return 2 * (line / kTurnLines % 4);
     }
   }

@@ -267,6 +267,9 @@ inline std::uint32_t minBf16(std::uint32_t a, std::uint32_t b) {
   constexpr std::uint32_t kSigns = 0x80008000u;
   return maxBf16(a ^ kSigns, b ^ kSigns) ^ kSigns;
 }
+inline std::uint32_t maskedBehind(std::uint32_t bits, std::uint32_t mask, std::uint32_t others) {
+  return (bits & mask) | others;
+}
 
 inline float exp2Fast(float x) { return x < -126 ? 0 : std::exp2(x); }
 

@@ -10,6 +10,13 @@ namespace {
 const std::vector<std::vector<PrecisionClass>> kDecodePools{
     {kBf16}, {kInt8}, {kBf16, kInt4, kInt4}, {kInt8, kInt2, kInt2}, {kBf16, kInt8, kInt4, kInt2, kInt4}};
 
+// One of the pool's class, then enough of a packed one for whole rounds of it.
+std::vector<std::vector<PrecisionClass>> packedRounds() {
+  std::vector<std::vector<PrecisionClass>> pools{{kBf16}, {kInt8}};
+  for (auto& pool : pools) pool.insert(pool.end(), 8, pool[0] == kBf16 ? kInt4 : kInt2);
+  return pools;
+}
+
 // The last tokens of sequences of these lengths, together.
 void expectDecode(const AttentionShape& shape, const std::vector<PrecisionClass>& classes,
                   const std::vector<std::int64_t>& contexts) {
@@ -40,6 +47,14 @@ TEST("cuda decode attention: takes every head dimension, and groups of one to si
     expectDecode({8, 2, 128}, classes, {140});
     expectDecode({9, 1, 64}, classes, {70});
     expectDecode({16, 1, 128}, classes, {140});
+  }
+}
+
+TEST("cuda decode attention: takes rounds whose pages are all of the same packed class") {
+  for (const auto& classes : packedRounds()) {
+    for (const int group : {1, 4, 8, 16}) expectDecode({group, 1, 128}, classes, {300, 600});
+    for (const int headDim : {32, 64, 96}) expectDecode({4, 2, headDim}, classes, {300, 600});
+    expectDecode({4, 2, 128, 200}, classes, {290, 600});
   }
 }
 
