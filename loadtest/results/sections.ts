@@ -310,9 +310,9 @@ export const gpuSections: Readonly<Record<string, Section>> = {
     title: 'On a GPU: kernels',
     about:
       'Each kernel against what PyTorch reaches for the same shape in the same run (its matmuls are of bf16 weights, its ' +
-      "attention reads K and V in one piece), or against the device's own copy bandwidth, read and written. Compiled and " +
-      'not yet run on a GPU, in this form: how `selectPages` finds the best of many pages, here and within ' +
-      '`attendPartitions` ([and what else has not run](cuda.md#kernels)).',
+      "attention reads K and V in one piece), or against the device's own copy bandwidth, read and written. " +
+      '`decodeAttention`, `prefillAttention`, `requantize` and `selectPages`, here and within `attendPartitions`, are of the ' +
+      'form before the present one, which is compiled and not yet run on a GPU ([what has changed](cuda.md#attention)).',
   },
   'gpu-lanes': {
     title: 'On a GPU: prefill beside decode',
