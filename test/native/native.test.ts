@@ -9,10 +9,15 @@ import { root } from '../support/demo.js';
 async function runShare(share: string) {
   const program = path.join(root, 'build/native/test/tandem-tests');
   const child = spawn(program, ['--share', share], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const ended = new Promise((resolve) => child.on('close', (code, signal) => resolve(signal ?? code)));
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const ended = new Promise((resolve, reject) => {
+    child.on('error', (error) =>
+      reject(new Error('The native tests did not start; npm test builds them.', { cause: error })),
+    );
+    child.on('close', (code, signal) => resolve(signal ?? code));
+  });
+  const [stdout, stderr, end] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
   const lines = stdout.split('\n');
-  return { failed: lines.filter((line) => line.startsWith('FAIL')), stderr, end: await ended, stdout };
+  return { failed: lines.filter((line) => line.startsWith('FAIL')), stderr, end, stdout };
 }
 
 /** The C++ tests are one program, which `npm test` builds; each of its lines is a test of its own there. */
