@@ -128,6 +128,8 @@ class WarpAttention {
 
   // Products to probabilities. visible [tiles][2] of the lane's queries counts from the step's first token.
   __device__ void weigh(const Visible (&visible)[kTiles][2]) {
+    float factors[kTiles][2];
+    bool rose = false;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
@@ -149,6 +151,8 @@ class WarpAttention {
         const float base = raisedBase(base_[tile][i], highest);
         const float factor = exp2Fast(base_[tile][i] - base);
         base_[tile][i] = base;
+        factors[tile][i] = factor;
+        rose |= factor != 1;
         each([&](float& product, float scale, bool seen) {
           product = seen ? probability(product, scale, base) : 0;
         });
@@ -157,11 +161,17 @@ class WarpAttention {
           const float(&p)[4] = p_[quarter / 2][quarter % 2][tile];
           sum_[tile][i][quarter] = __fmaf_rn(sum_[tile][i][quarter], factor, p[i] + p[2 + i]);
         }
+      }
+    }
+    // Bases hardly ever rise after a run's first step.
+    if (!__any_sync(kWholeWarp, rose)) return;
 #pragma unroll
-        for (int rows = 0; rows < 2 * kBlocks; ++rows) {
-          out_[rows][tile][i] = __fmul_rn(out_[rows][tile][i], factor);
-          out_[rows][tile][2 + i] = __fmul_rn(out_[rows][tile][2 + i], factor);
-        }
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int rows = 0; rows < 2 * kBlocks; ++rows) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          out_[rows][tile][i] = __fmul_rn(out_[rows][tile][i], factors[tile][i % 2]);
       }
     }
   }

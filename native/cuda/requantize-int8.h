@@ -19,8 +19,10 @@ struct TokenScale {
   float scale, inverse;
 
   // largest: of the elements' magnitudes, not a number where one of them is none.
-  __device__ explicit TokenScale(float largest)
-      : scale(isFinite(largest) ? __fdiv_rn(largest, 127) : lowFloat(kNan)), inverse(inverted(scale)) {}
+  __device__ static TokenScale of(float largest) {
+    const float scale = isFinite(largest) ? __fdiv_rn(largest, 127) : lowFloat(kNan);
+    return {scale, inverted(scale)};
+  }
 };
 
 // The code in the lowest byte: to nearest, ties to even, by leaving no bits below the point. No value is
@@ -77,7 +79,7 @@ __device__ void codeKeys(const std::byte* from, int headDim, std::byte* tile, st
   int ofToken = 0;
 #pragma unroll
   for (int other = 0; other < kWarps; ++other) ofToken = max(ofToken, parts[other][lane]);
-  const TokenScale token(lowFloat(static_cast<std::uint32_t>(ofToken)));
+  const auto token = TokenScale::of(lowFloat(static_cast<std::uint32_t>(ofToken)));
   if (warp == 0) reinterpret_cast<float*>(scales)[lane] = token.scale;
   inverses[warp][lane] = token.inverse;
   __syncwarp();
@@ -123,7 +125,7 @@ __device__ void codeValues(const std::byte* from, int headDim, std::byte* tile, 
   divide<1>(largest, 2, higher);
   const std::uint32_t both = higher(largest[0], __shfl_xor_sync(kWholeWarp, largest[0], 1));
   const std::uint32_t mine = ofAllEights<Shared::byWarp>(both, higher);
-  const TokenScale token(lane % 2 == 0 ? lowFloat(mine) : highFloat(mine));
+  const auto token = TokenScale::of(lane % 2 == 0 ? lowFloat(mine) : highFloat(mine));
   if (lane < kGroups) {
     reinterpret_cast<float*>(scales)[kGroups * warp + lane] = token.scale;
     inverses[warp][lane] = token.inverse;
