@@ -6,6 +6,7 @@
 
 #include "cuda/attention-warp.h"
 #include "cuda/decode-attention-block.h"
+#include "cuda/warp-halves.h"
 
 namespace tandem::cuda::decode {
 
@@ -101,17 +102,12 @@ class PageScores {
 #pragma unroll
       for (int i = 0; i < 2; ++i) most[2 * tile + i] = most_[tile][i];
     }
-    int lanes = 4;
-#pragma unroll
-    for (int left = 2 * kTiles; left > 1; left /= 2, lanes *= 2) {
-      const bool odd = lane & lanes;
-#pragma unroll
-      for (int i = 0; i < left / 2; ++i) {
-        const float kept = odd ? most[2 * i + 1] : most[2 * i], given = odd ? most[2 * i] : most[2 * i + 1];
-        most[i] = fmaxf(kept, __shfl_xor_sync(kWholeWarp, given, lanes));
-      }
+    const auto higher = [](float a, float b) { return fmaxf(a, b); };
+    if constexpr (kTiles == 2) divide<2>(most, 8, higher, lane);
+    divide<1>(most, 4, higher, lane);
+    for (int lanes = 8 * kTiles; lanes < 32; lanes *= 2) {
+      most[0] = fmaxf(most[0], __shfl_xor_sync(kWholeWarp, most[0], lanes));
     }
-    for (; lanes < 32; lanes *= 2) most[0] = fmaxf(most[0], __shfl_xor_sync(kWholeWarp, most[0], lanes));
     return most[0];
   }
   // The first 8 * kTiles lanes have all columns.

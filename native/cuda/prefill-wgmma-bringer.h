@@ -175,20 +175,8 @@ class Bringer {
     // What holds words of bf16 has registers for both pages' at once.
     if (kPool == PrecisionClass::bf16 && pages.alike()) {
       const PrecisionClass precision = PageTables::classOf(pages.entry[0]);
-      withTile<kHeadDim, kKeys>(precision, [&](auto tile) {
-        const std::byte* heads[2] = {headOf(pages.entry[0], precision), headOf(pages.entry[1], precision)};
-        if (thread_ < kHeadDim) {
-          // Both are asked for before one is waited for.
-          Source<tile.kClass> sources[2];
-#pragma unroll
-          for (int page = 0; page < 2; ++page) read(sources[page], part, heads[page], tile);
-#pragma unroll
-          for (int page = 0; page < 2; ++page) writeFrom(sources[page], part, tile, stage, page);
-        }
-#pragma unroll
-        for (int page = 0; page < 2; ++page) storeScales<kKeys, tile.kClass>(heads[page], stage, page);
-      });
-      return;
+      const std::byte* heads[2] = {headOf(pages.entry[0], precision), headOf(pages.entry[1], precision)};
+      return bringAlike(part, precision, heads, stage, 0);
     }
 #pragma unroll 1
     for (int page = 0; page < 2; ++page) {
@@ -201,27 +189,38 @@ class Bringer {
         continue;
       }
       const PrecisionClass precision = PageTables::classOf(entry);
-      const std::byte* head = headOf(entry, precision);
-      withTile<kHeadDim, kKeys>(precision, [&](auto tile) {
-        if (thread_ < kHeadDim) {
-          Source<tile.kClass> source;
-          read(source, part, head, tile);
-          writeFrom(source, part, tile, stage, page);
-        }
-        storeScales<kKeys, tile.kClass>(head, stage, page);
-      });
+      const std::byte* heads[1] = {headOf(entry, precision)};
+      bringAlike(part, precision, heads, stage, page);
     }
   }
 
-  // The compiler does not know by itself that pages are in global memory, where no write to shared memory can
-  // change them: it would have reads wait for writes. What a thread's part of a page is made of: words as
-  // they lie there, and of a packed class what belongs to each of its pairs.
+  // Pages of one class from `firstPage` of the step on. All are asked for before one is waited for.
+  template <bool kKeys, int kPages>
+  __device__ void bringAlike(const Part<kKeys>& part, PrecisionClass precision,
+                             const std::byte* const (&heads)[kPages], int stage, int firstPage) const {
+    withTile<kHeadDim, kKeys>(precision, [&](auto tile) {
+      if (thread_ < kHeadDim) {
+        Source<tile.kClass> sources[kPages];
+#pragma unroll
+        for (int i = 0; i < kPages; ++i) read(sources[i], part, heads[i], tile);
+#pragma unroll
+        for (int i = 0; i < kPages; ++i) writeFrom(sources[i], part, tile, stage, firstPage + i);
+      }
+#pragma unroll
+      for (int i = 0; i < kPages; ++i) storeScales<kKeys, tile.kClass>(heads[i], stage, firstPage + i);
+    });
+  }
+
+  // What a thread's part of a page is made of: words as they lie there, and of a packed class what belongs to
+  // each of its pairs.
   template <PrecisionClass kPrecision>
   struct Source {
     std::conditional_t<kPrecision == PrecisionClass::int8, uint2, uint4> words[4];
     std::uint32_t steps[4], middles[4];
   };
 
+  // The compiler does not know by itself that pages are in global memory, where no write to shared memory can
+  // change them: without __ldg it has reads wait for writes.
   template <bool kKeys, PrecisionClass kPrecision>
   __device__ static void read(Source<kPrecision>& source, const Part<kKeys>& part, const std::byte* head,
                               PageTile<kHeadDim, kKeys, kPrecision> tile) {

@@ -7,11 +7,12 @@ namespace tandem::cuda {
 
 // Half of a reduction over lanes for half of the shuffles: lanes that differ in `bit` have the first 2 *
 // kKept values each, and end with kKept, the best of both lanes' first ones, or, where the bit is set, of
-// their second ones.
+// their second ones. `lane`: from a caller that keeps it in a register.
 template <int kKept, int kCount, class T, class Best>
-__device__ void divide(T (&values)[kCount], int bit, const Best& best) {
+__device__ void divide(T (&values)[kCount], int bit, const Best& best,
+                       int lane = static_cast<int>(threadIdx.x)) {
   static_assert(2 * kKept <= kCount);
-  const bool second = (threadIdx.x & static_cast<unsigned>(bit)) != 0;
+  const bool second = (lane & bit) != 0;
 #pragma unroll
   for (int i = 0; i < kKept; ++i) {
     const T kept = second ? values[kKept + i] : values[i], given = second ? values[i] : values[kKept + i];
