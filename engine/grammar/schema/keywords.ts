@@ -61,13 +61,17 @@ const unsupported = new Set([
   'divisibleBy',
 ]);
 
+export function isEnforced(keyword: string): boolean {
+  return enforced.has(keyword);
+}
+
 export function isUnsupported(keyword: string): boolean {
   return unsupported.has(keyword);
 }
 
 /** Whether a schema restricts nothing by itself. */
 export function saysNothing(schema: SchemaObject): boolean {
-  return !Object.keys(schema).some((keyword) => enforced.has(keyword) || unsupported.has(keyword));
+  return !Object.keys(schema).some((keyword) => isEnforced(keyword) || isUnsupported(keyword));
 }
 
 export function isSchema(value: unknown): value is Schema {

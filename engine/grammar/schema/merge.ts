@@ -1,34 +1,41 @@
-import { GrammarError } from '../errors.js';
-import { isSchemaObject, type Path, type Schema, type SchemaObject, saysNothing } from './keywords.js';
+import {
+  isEnforced,
+  isSchemaObject,
+  type Path,
+  type Schema,
+  type SchemaObject,
+  saysNothing,
+} from './keywords.js';
+import type { Reading } from './reading.js';
 
-/** A schema that both of two schemas hold for. Throws `GrammarError` where that cannot be said by keywords. */
-export function both(a: Schema, b: Schema, path: Path): Schema {
+/** A schema that both of two schemas hold for. Of what keywords cannot say together, which `cannot` is told, the first holds. */
+export function both(a: Schema, b: Schema, path: Path, cannot: Reading['cannot']): Schema {
   if (a === true || b === false) return b;
   if (b === true || a === false) return a;
   if (saysNothing(a)) return b;
   if (saysNothing(b)) return a;
   // `items` is of those behind the `prefixItems` beside it alone.
-  if (
+  const haveOtherItems =
     [a, b].some((schema) => schema.prefixItems) &&
-    [a, b].every((schema) => schema.prefixItems ?? schema.items)
-  ) {
-    throw new GrammarError(
-      "'prefixItems' and other items that have to hold together are not supported",
-      path,
-    );
+    [a, b].every((schema) => schema.prefixItems ?? schema.items);
+  if (haveOtherItems) {
+    cannot("'prefixItems' and other items that have to hold together are not supported", path);
   }
   // Names are whatever the client says, `__proto__` too.
   const merged = new Map(Object.entries(a));
   for (const [keyword, value] of Object.entries(b)) {
     const own = merged.get(keyword);
     if (value === undefined || same(own, value)) continue;
-    merged.set(keyword, own === undefined ? value : combined(keyword, own, value, path));
+    if (haveOtherItems && ['items', 'prefixItems'].includes(keyword)) continue;
+    merged.set(keyword, own === undefined ? value : combined(keyword, own, value, path, cannot));
   }
   restrictProperties(a, b, merged);
   return Object.fromEntries(merged);
 }
 
-function combined(keyword: string, a: unknown, b: unknown, path: Path): unknown {
+function combined(keyword: string, a: unknown, b: unknown, path: Path, cannot: Reading['cannot']): unknown {
+  // Nothing follows from it, or it is refused for itself.
+  if (!isEnforced(keyword)) return a;
   switch (keyword) {
     case 'type':
       return commonTypes([a].flat() as string[], [b].flat() as string[]);
@@ -55,19 +62,13 @@ function combined(keyword: string, a: unknown, b: unknown, path: Path): unknown 
       return Math.min(a as number, b as number);
     case 'allOf':
       return [...(a as unknown[]), ...(b as unknown[])];
-    case 'title':
-    case 'description':
-    case 'default':
-    case 'examples':
-    case '$schema':
-    case '$id':
-    case '$comment':
-      return a;
+    case 'nullable':
+      return a === true && b === true;
+    case 'uniqueItems':
+      return a === true || b === true;
     default:
-      throw new GrammarError(
-        `'${keyword}' occurs twice in what has to hold together, which is not supported`,
-        path,
-      );
+      cannot(`'${keyword}' occurs twice in what has to hold together, which is not supported`, path);
+      return a;
   }
 }
 

@@ -74,7 +74,7 @@ export class SchemaReader implements Reading {
     const target = this.#resolve($ref, [...path, '$ref']);
     if (saysNothing(others)) return this.#reference($ref as string, target, depth);
     if (depth > 8 && isSchemaObject(target) && target.$ref === $ref) throw endless(path);
-    return this.pattern(both(others, target, path), path, depth + 1);
+    return this.pattern(this.#both(others, target, path), path, depth + 1);
   }
 
   #reference(pointer: string, target: Schema, depth: number): Pattern {
@@ -102,9 +102,13 @@ export class SchemaReader implements Reading {
     return target;
   }
 
+  #both(a: Schema, b: Schema, path: Path): Schema {
+    return both(a, b, path, (message, at) => this.cannot(message, at));
+  }
+
   #allOf({ allOf, ...others }: SchemaObject, path: Path): Schema {
     return this.#list(allOf, [...path, 'allOf']).reduce<Schema>(
-      (merged, part, index) => both(merged, this.#plain(part, [...path, 'allOf', index], 0), path),
+      (merged, part, index) => this.#both(merged, this.#plain(part, [...path, 'allOf', index], 0), path),
       others,
     );
   }
@@ -116,7 +120,7 @@ export class SchemaReader implements Reading {
     const { $ref, ...others } = schema;
     if ($ref === undefined) return schema.allOf === undefined ? schema : this.#allOf(schema, path);
     const target = this.#plain(this.#resolve($ref, [...path, '$ref']), path, depth + 1);
-    return both(target, others, path);
+    return this.#both(target, others, path);
   }
 
   #branches(schema: SchemaObject, keyword: 'anyOf' | 'oneOf', path: Path, depth: number): Pattern {
@@ -130,7 +134,7 @@ export class SchemaReader implements Reading {
       branches.map((branch, index) => {
         const place = [...path, keyword, index];
         if (saysNothing(others)) return this.pattern(branch, place, depth + 1);
-        return this.pattern(both(others, resolved[index]!, place), place, depth + 1);
+        return this.pattern(this.#both(others, resolved[index]!, place), place, depth + 1);
       }),
     );
   }

@@ -185,6 +185,18 @@ describe('a JSON schema', () => {
       ['{"a":2}', '{"a":6}'],
     ],
     [
+      'all of, each with notes of its own',
+      {
+        deprecated: false,
+        allOf: [
+          object({ a: { type: 'integer', 'x-order': 1 } }, ['a'], { example: { a: 1 }, deprecated: true }),
+          { properties: { a: { minimum: 2, 'x-order': 2 } }, example: { a: 2 }, $defs: { b: {} } },
+        ],
+      },
+      ['{"a":2}'],
+      ['{"a":1}'],
+    ],
+    [
       'a reference to itself',
       { type: 'object', properties: { next: { $ref: '#' } }, additionalProperties: false },
       ['{}', '{"next":{"next":{}}}'],
@@ -224,6 +236,8 @@ describe('a JSON schema', () => {
       'schema.items.uniqueItems',
     ],
     [{ multipleOf: 0.1, type: 'number' }, "'multipleOf' other than 1", 'schema.multipleOf'],
+    [{ allOf: [{ not: { const: 1 } }, { not: { const: 2 } }] }, "'not' is not supported", 'schema.not'],
+    [{ allOf: [{ pattern: 'a' }, { pattern: 'b' }] }, "'pattern' occurs twice", 'schema'],
     [{ oneOf: [{ minimum: 1 }, { maximum: 3 }] }, 'cannot be ruled out: use anyOf', 'schema.oneOf'],
     [{ $defs: { a: { pattern: '(?=x)' } }, $ref: '#/$defs/a' }, 'looking ahead', 'schema.$defs.a.pattern'],
     [{ pattern: '(' }, 'Invalid regular expression', 'schema.pattern'],
@@ -303,5 +317,16 @@ describe('a JSON schema', () => {
     );
     expect(accepts(compile(schema, true), '{"a":["x"]}')).toBe(true);
     expect(accepts(compile(schema, true), '{"a":[1]}')).toBe(false);
+  });
+
+  it.each<[string, readonly object[], string]>([
+    ['two patterns', [{ pattern: '^a' }, { pattern: 'b$' }], '"ab"'],
+    ['two lists of choices', [{ anyOf: [{ minLength: 1 }] }, { anyOf: [{ maxLength: 3 }, {}] }], '"ab"'],
+    ['two that are not to be', [{ not: { const: 'a' } }, { not: { const: 'b' } }], '"ab"'],
+    ['two kinds of items', [{ prefixItems: [{ const: 1 }] }, { items: { type: 'integer' } }], '[1,2]'],
+  ])('leaves to the model what cannot be said together, where it is lenient: %s', (_, allOf, answer) => {
+    const tables = compile(object({ a: { type: ['string', 'array'], allOf } }, ['a']), true);
+    expect(accepts(tables, `{"a":${answer}}`)).toBe(true);
+    expect(accepts(tables, '{"a":null}')).toBe(false);
   });
 });
