@@ -1,4 +1,15 @@
-import { chars, choice, nothing, optional, type Pattern, repeat, rule, sequence, text } from '../pattern.js';
+import {
+  chars,
+  choice,
+  empty,
+  nothing,
+  optional,
+  type Pattern,
+  repeat,
+  rule,
+  sequence,
+  text,
+} from '../pattern.js';
 
 /** Numbers between bounds, as patterns of their digits. */
 export interface Bounds {
@@ -61,21 +72,41 @@ function mirrored({ value, exclusive }: Bound): Bound {
 function decimals(least: Bound, most: Bound | undefined): Pattern {
   const [lowWhole, lowTail] = parts(least.value);
   const [highWhole, highTail] = most ? parts(most.value) : [largest + 1, ''];
+  const highExclusive = most?.exclusive ?? false;
   const low = (rest: Pattern[]) => sequence(String(lowWhole), ...rest);
   if (lowWhole > highWhole) return nothing;
   if (lowWhole === highWhole) {
-    return low([fractions(lowTail, least.exclusive, highTail, most!.exclusive)]);
+    const places = placesOf(lowWhole, least.exclusive || highExclusive);
+    return low([fractions(lowTail, least.exclusive, highTail, highExclusive, places)]);
   }
-  const any = optional(sequence('.', digits(1, mostDecimals)));
+  const top = Math.min(largest, highWhole - 1);
+  // Behind it a double comes near to a whole bound, and must not become that.
+  const isNearBound = highExclusive && highTail === '' && top === highWhole - 1;
+  const any = (places: number): Pattern =>
+    places === 0 ? empty : optional(sequence('.', digits(1, places)));
+  const lowPlaces = placesOf(lowWhole, least.exclusive || (isNearBound && lowWhole === top));
+  const between = isNearBound ? top - 1 : top;
   return choice([
-    ...(lowWhole <= largest ? [low([fractions(lowTail, least.exclusive, undefined, false)])] : []),
-    ...(lowWhole + 1 <= Math.min(largest, highWhole - 1)
-      ? [sequence(naturals(lowWhole + 1, Math.min(largest, highWhole - 1)), any)]
-      : []),
+    ...(lowWhole <= largest ? [low([fractions(lowTail, least.exclusive, undefined, false, lowPlaces)])] : []),
+    ...(lowWhole + 1 <= between ? [sequence(naturals(lowWhole + 1, between), any(mostDecimals))] : []),
+    ...(isNearBound && lowWhole < top ? [sequence(String(top), any(placesOf(top, true)))] : []),
     ...(highWhole <= largest
-      ? [sequence(String(highWhole), fractions('', false, highTail, most?.exclusive ?? false))]
+      ? [
+          sequence(
+            String(highWhole),
+            fractions('', false, highTail, highExclusive, placesOf(highWhole, highExclusive)),
+          ),
+        ]
       : []),
   ]);
+}
+
+/**
+ * Digits behind the point. What is not to be a bound must not become it as a double either: up to 15 digits in all
+ * (DBL_DIG) are told apart.
+ */
+function placesOf(whole: number, isApart: boolean): number {
+  return isApart && whole > 0 ? mostDecimals - String(whole).length : mostDecimals;
 }
 
 /** The whole part, and the digits behind the point: those the number is written with, whatever its nearest double is. */
@@ -92,22 +123,23 @@ function fractions(
   lowExclusive: boolean,
   high: string | undefined,
   highExclusive: boolean,
+  places: number,
 ): Pattern {
   const zeros = low === '' && !lowExclusive && (high !== '' || !highExclusive);
-  const behind = tails(low, lowExclusive, high, highExclusive, 0);
+  const behind = tails(low, lowExclusive, high, highExclusive, places);
   return choice([...(zeros ? [sequence()] : []), sequence('.', behind)]);
 }
 
-/** Digits behind the point, at least one, that are neither below `low` nor above `high`. */
+/** Digits behind the point, from one to so many places, that are neither below `low` nor above `high`. */
 function tails(
   low: string,
   lowExclusive: boolean,
   high: string | undefined,
   highExclusive: boolean,
-  written: number,
+  places: number,
 ): Pattern {
-  if (written >= mostDecimals) return nothing;
-  const left = mostDecimals - written - 1;
+  if (places === 0) return nothing;
+  const left = places - 1;
   const lowBound = low !== '' || lowExclusive;
   const highBound = high !== undefined;
   const first = low === '' ? 0 : Number(low[0]);
@@ -123,7 +155,7 @@ function tails(
     const isOpen = nextLow === '' && !nextLowExclusive && nextHigh === undefined;
     const more = isOpen
       ? digits(1, Math.max(1, left))
-      : tails(nextLow, nextLowExclusive, nextHigh, highExclusive, written + 1);
+      : tails(nextLow, nextLowExclusive, nextHigh, highExclusive, left);
     if (left === 0) return mayEnd ? sequence() : nothing;
     return choice([...(mayEnd ? [sequence()] : []), more]);
   };
