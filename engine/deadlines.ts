@@ -1,5 +1,5 @@
 import { longestTimerMs } from '../config/longest-timer.js';
-import { EngineError } from './errors.js';
+import { deadlineExceeded, EngineError } from './errors.js';
 import type { RequestState } from './request-state.js';
 
 export interface DeadlinesOptions {
@@ -52,9 +52,7 @@ export class Deadlines {
   }
 
   #errorOf({ request, deadlineMs }: RequestState, nowMs: number): EngineError {
-    if (deadlineMs <= nowMs) {
-      return new EngineError('deadline_exceeded', `The deadline of ${request.deadlineMs} ms has passed.`);
-    }
+    if (deadlineMs <= nowMs) return deadlineExceeded(request.deadlineMs!);
     const { queueTimeoutMs, retryAfterSeconds } = this.options;
     return new EngineError('queue_full', `The request waited ${queueTimeoutMs} ms without starting.`, {
       retryAfterSeconds: retryAfterSeconds(),

@@ -33,3 +33,8 @@ export class EngineError extends Error implements EngineErrorDetails {
     this.part = part;
   }
 }
+
+/** Wherever the request is then: still being prepared, or in the engine. */
+export function deadlineExceeded(deadlineMs: number): EngineError {
+  return new EngineError('deadline_exceeded', `The deadline of ${deadlineMs} ms has passed.`);
+}

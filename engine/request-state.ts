@@ -39,8 +39,8 @@ export class RequestState {
     readonly session?: Session,
   ) {
     this.seed = request.sampling.seed ?? randomSeed();
-    this.deadlineMs =
-      request.deadlineMs === undefined ? Number.POSITIVE_INFINITY : arrivalMs + request.deadlineMs;
+    const { deadlineMs = Number.POSITIVE_INFINITY, passedMs = 0 } = request;
+    this.deadlineMs = arrivalMs + deadlineMs - passedMs;
     this.promptScore = request.promptLogprobs ? new PromptScore(tokenizer) : undefined;
   }
 

@@ -80,6 +80,8 @@ export interface GenerateRequest {
   readonly priority: number;
   /** Milliseconds from arrival after which the request ends with `deadline_exceeded`. */
   readonly deadlineMs?: number;
+  /** So many of them had passed already when the request was submitted. */
+  readonly passedMs?: number;
 }
 
 export type FinishReason = 'stop' | 'length';

@@ -23,6 +23,8 @@ type DoneFrame = Extract<ServerFrame, { type: 'done' }>;
 interface Stream {
   /** Absent while the body is prepared. */
   run?: PromptRun;
+  /** Aborted when it is cancelled, or its socket closes. */
+  readonly left: AbortController;
   readonly window: number;
   unacknowledged: number;
   /**
@@ -55,8 +57,7 @@ export class StreamSocket {
         }
       },
       onClose: () => {
-        for (const { run } of this.#streams.values()) run?.cancel();
-        this.#streams.clear();
+        for (const id of [...this.#streams.keys()]) this.#end(id);
         for (const { name } of this.#sessions.values()) service.loaded?.engine.endSession(name);
         this.#sessions.clear();
       },
@@ -150,6 +151,7 @@ export class StreamSocket {
     }
     this.service.admit(this.key);
     const stream: Stream = {
+      left: new AbortController(),
       window: window ?? Number.POSITIVE_INFINITY,
       unacknowledged: 0,
       held: [],
@@ -157,7 +159,7 @@ export class StreamSocket {
     this.#streams.set(id, stream);
     const goesOn = session?.isAnswered === true;
     try {
-      const prepared = await this.#prepare(request, goesOn);
+      const prepared = await this.#prepare(request, goesOn, stream.left.signal);
       if (prepared.prompts.length > 1) throw invalidRequest('Send one prompt a request.', 'request.prompt');
       // Cancelled, or the socket closed, while it was prepared.
       if (this.#streams.get(id) !== stream) return;
@@ -185,7 +187,7 @@ export class StreamSocket {
   }
 
   /** `goesOn`: in a session, behind what it has. */
-  async #prepare(request: object, goesOn: boolean): Promise<Prepared> {
+  async #prepare(request: object, goesOn: boolean, left: AbortSignal): Promise<Prepared> {
     const { preparer } = this.service.model;
     const isChat = 'messages' in request;
     if (!isChat && !('prompt' in request)) {
@@ -198,7 +200,7 @@ export class StreamSocket {
       ...(goesOn && !isChat && { add_special_tokens: false }),
     };
     const chat = goesOn ? 'chatUpdate' : 'chat';
-    return preparer.prepare(isChat ? chat : 'completion', Buffer.from(JSON.stringify(body)));
+    return preparer.prepare(isChat ? chat : 'completion', Buffer.from(JSON.stringify(body)), { left });
   }
 
   #onEvents(
@@ -258,6 +260,7 @@ export class StreamSocket {
   #end(id: string): void {
     const stream = this.#streams.get(id);
     this.#streams.delete(id);
+    stream?.left.abort();
     stream?.run?.cancel();
   }
 

@@ -11,6 +11,13 @@ export interface CompilerLimits {
   readonly cacheBytes: number;
 }
 
+/** Of a grammar that is being compiled. */
+interface Compilation {
+  readonly compiled: Promise<CompiledGrammar>;
+  /** So many that asked for it have not left. */
+  waiting: number;
+}
+
 const defaults: CompilerLimits = {
   timeMs: 10_000,
   memoryMb: 512,
@@ -37,7 +44,7 @@ export class GrammarCompiler {
   /** The one used last comes last. */
   readonly #cache = new Map<string, CompiledGrammar>();
   #cachedBytes = 0;
-  readonly #pending = new Map<string, Promise<CompiledGrammar>>();
+  readonly #pending = new Map<string, Compilation>();
 
   constructor(limits: Partial<CompilerLimits> = {}) {
     this.#limits = { ...defaults, ...limits };
@@ -56,8 +63,12 @@ export class GrammarCompiler {
     return this.#cache.size;
   }
 
-  /** Rejects with `ApiError` 400 if the source cannot be followed, or takes too much. */
-  async compile(source: GrammarSource): Promise<CompiledGrammar> {
+  /**
+   * Rejects with `ApiError` 400 if the source cannot be followed, or takes too much. It is not begun where all that asked for it
+   * have aborted their `waitedFor` before its turn comes.
+   */
+  async compile(source: GrammarSource, waitedFor?: AbortSignal): Promise<CompiledGrammar> {
+    waitedFor?.throwIfAborted();
     const key = grammarKey(source);
     const kept = this.#cache.get(key);
     if (kept) {
@@ -65,22 +76,34 @@ export class GrammarCompiler {
       this.#cache.set(key, kept);
       return kept;
     }
-    let compiled = this.#pending.get(key);
-    if (!compiled) {
-      compiled = this.#compile(source).finally(() => this.#pending.delete(key));
-      this.#pending.set(key, compiled);
-    }
-    return compiled;
+    const compilation = this.#pending.get(key) ?? this.#begin(key, source);
+    compilation.waiting++;
+    waitedFor?.addEventListener('abort', () => compilation.waiting--);
+    return compilation.compiled;
   }
 
   async close(): Promise<void> {
     await Promise.all([this.#small.close(), this.#large.close()]);
   }
 
-  async #compile(source: GrammarSource): Promise<CompiledGrammar> {
+  #begin(key: string, source: GrammarSource): Compilation {
+    const end = (): void => {
+      if (this.#pending.get(key) === compilation) this.#pending.delete(key);
+    };
+    const isWanted = (): boolean => {
+      // Whoever asks for it from now on needs another.
+      if (compilation.waiting === 0) end();
+      return compilation.waiting > 0;
+    };
+    const compilation = { compiled: this.#compile(source, isWanted).finally(end), waiting: 0 };
+    this.#pending.set(key, compilation);
+    return compilation;
+  }
+
+  async #compile(source: GrammarSource, isWanted: () => boolean): Promise<CompiledGrammar> {
     try {
-      const small = await this.#small.compile(source).catch(leftToLarge);
-      const reply = 'tooMuch' in small ? await this.#large.compile(source) : small;
+      const small = await this.#small.compile(source, isWanted).catch(leftToLarge);
+      const reply = 'tooMuch' in small ? await this.#large.compile(source, isWanted) : small;
       if ('invalid' in reply) throw invalid(reply.invalid);
       if ('tooMuch' in reply) throw new TooLarge('compiling it took too many steps');
       this.#keep(reply.compiled);

@@ -22,11 +22,17 @@ export class TooLarge extends Error {
   override readonly name = 'TooLarge';
 }
 
+/** Nobody waited for it any more when its turn came. */
+class Unwanted extends Error {
+  override readonly name = 'Unwanted';
+}
+
 /** A thread that compiles grammars one after another. What waits behind one that ends the thread begins again in the next thread. */
 export class GrammarThread {
   readonly #worker: WorkerCalls<{ source: GrammarSource }>;
   /** The system's number of the thread, which the thread writes there. */
   readonly #thread = new Int32Array(new SharedArrayBuffer(4));
+  #beforeLast: Promise<unknown> = Promise.resolve();
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly limits: GrammarThreadLimits) {
@@ -42,15 +48,29 @@ export class GrammarThread {
     return this.#worker.close();
   }
 
-  /** Rejects with `TooLarge` where it took too much time or memory; then the thread has ended. */
-  compile(source: GrammarSource): Promise<CompileReply> {
-    const reply = this.#compile(source, this.#last);
+  /**
+   * Rejects with `TooLarge` where it took too much time or memory; then the thread has ended. It is not begun unless it is wanted
+   * when its turn comes.
+   */
+  compile(source: GrammarSource, isWanted: () => boolean): Promise<CompileReply> {
+    const reply = this.#compile(source, isWanted, this.#beforeLast, this.#last);
+    this.#beforeLast = this.#last;
     this.#last = reply.catch(() => undefined);
     return reply;
   }
 
-  /** The thread is told at once, and does not wait for this one between two grammars. The time counts from `turn` on. */
-  async #compile(source: GrammarSource, turn: Promise<unknown>): Promise<CompileReply> {
+  /** The thread is told one ahead, and does not wait for this one between two grammars. The time counts from `turn` on. */
+  async #compile(
+    source: GrammarSource,
+    isWanted: () => boolean,
+    oneAhead: Promise<unknown>,
+    turn: Promise<unknown>,
+  ): Promise<CompileReply> {
+    await oneAhead;
+    if (!isWanted()) {
+      await turn;
+      throw new Unwanted('nobody waits for it');
+    }
     const early = this.#ask(source);
     let isLost = false;
     early.catch(() => {

@@ -14,9 +14,19 @@ import {
   prepareWith,
 } from './preparations.js';
 import type { PreparedPrompt, PromptImages } from './prepared.js';
+import { whileWaitedFor } from './while-waited-for.js';
 
 /** Bodies from this size on are prepared in a thread of their own: below it the hand-over costs more than the work. */
 const smallBodyBytes = 32 * 1024;
+
+export interface PrepareOptions {
+  /** What a response that continues others was found to refer to. */
+  readonly found?: FoundItems | undefined;
+  /** Aborted when the client leaves. */
+  readonly left?: AbortSignal | undefined;
+  /** When the body came, by `performance.now()`; now if absent. */
+  readonly since?: number;
+}
 
 /**
  * Turns bodies into requests: small ones at once, large ones in a worker thread, so that parsing 5 MB or tokenizing a
@@ -48,18 +58,27 @@ export class Preparer {
     return new Preparer(context, source, new GrammarCompiler(), images);
   }
 
-  /** Rejects with the `ApiError` that says what is wrong with the body. */
+  /**
+   * Rejects with the `ApiError` that says what is wrong with the body, or that nobody waits for it any more: its client has left,
+   * or its deadline has passed.
+   */
   async prepare<K extends Preparation>(
     kind: K,
     body: Uint8Array,
-    found?: FoundItems,
+    { found, left, since = performance.now() }: PrepareOptions = {},
   ): Promise<PreparationResult[K]> {
     const call = { kind, body, found };
     const isSmall = body.byteLength + (found?.bytes ?? 0) < smallBodyBytes;
     const prepared = isSmall
       ? (prepareWith(this.context, call) as PreparationResult[K])
       : await this.#worker.call<PreparationResult[K]>(call);
-    return this.#withGrammars(await this.#withImages(prepared));
+    const deadlineMs = promptsIn(prepared)[0]?.request.deadlineMs;
+    const whole = await whileWaitedFor({ since, deadlineMs, left }, async (waitedFor) =>
+      this.#withGrammars(await this.#withImages(prepared), waitedFor),
+    );
+    if (deadlineMs === undefined) return whole;
+    const passedMs = performance.now() - since;
+    return withPrompts(whole, async (prompt) => ({ ...prompt, request: { ...prompt.request, passedMs } }));
   }
 
   /** Rejects with the `ApiError` that every image will get, where the model reads images and this installation cannot. */
@@ -73,21 +92,16 @@ export class Preparer {
 
   /** Reads the images of prompts, which become as long as they are with these. */
   async #withImages<R extends PreparationResult[Preparation]>(result: R): Promise<R> {
-    if ('prepared' in result) return { ...result, prepared: await this.#withImages(result.prepared) };
     if ('tokens' in result && result.images) {
       return { ...result, tokens: (await this.#expand(result.tokens, result.images)).prompt };
     }
-    if (!('prompts' in result) || !result.prompts.some(({ images }) => images)) return result;
-    const prompts = await Promise.all(
-      result.prompts.map(async ({ images, isUnlimited, ...own }): Promise<PreparedPrompt> => {
-        if (!images) return own;
-        const expanded = await this.#expand(own.request.prompt, images);
-        const most = defaultMaxTokens(this.context, expanded.prompt.length);
-        const maxTokens = isUnlimited ? Math.min(own.request.maxTokens, most) : own.request.maxTokens;
-        return { ...own, request: { ...own.request, ...expanded, maxTokens } };
-      }),
-    );
-    return { ...result, prompts };
+    return withPrompts(result, async ({ images, isUnlimited, ...own }) => {
+      if (!images) return own;
+      const expanded = await this.#expand(own.request.prompt, images);
+      const most = defaultMaxTokens(this.context, expanded.prompt.length);
+      const maxTokens = isUnlimited ? Math.min(own.request.maxTokens, most) : own.request.maxTokens;
+      return { ...own, request: { ...own.request, ...expanded, maxTokens } };
+    });
   }
 
   async #expand(prompt: Int32Array, { sources, positions }: PromptImages): Promise<ExpandedPrompt> {
@@ -97,15 +111,26 @@ export class Preparer {
   }
 
   /** Compiles what answers have to follow. */
-  async #withGrammars<R extends PreparationResult[Preparation]>(result: R): Promise<R> {
-    if ('prepared' in result) return { ...result, prepared: await this.#withGrammars(result.prepared) };
-    if (!('prompts' in result) || !result.prompts.some(({ grammar }) => grammar)) return result;
-    const prompts = await Promise.all(
-      result.prompts.map(async ({ grammar, ...prompt }): Promise<PreparedPrompt> => {
-        if (!grammar) return prompt;
-        return { ...prompt, request: { ...prompt.request, grammar: await this.grammars.compile(grammar) } };
-      }),
-    );
-    return { ...result, prompts };
+  #withGrammars<R extends PreparationResult[Preparation]>(result: R, waitedFor: AbortSignal): Promise<R> {
+    return withPrompts(result, async ({ grammar, ...prompt }) => {
+      if (!grammar) return prompt;
+      const compiled = await this.grammars.compile(grammar, waitedFor);
+      return { ...prompt, request: { ...prompt.request, grammar: compiled } };
+    });
   }
+}
+
+function promptsIn(result: PreparationResult[Preparation]): readonly PreparedPrompt[] {
+  if ('prepared' in result) return promptsIn(result.prepared);
+  return 'prompts' in result ? result.prompts : [];
+}
+
+/** The same with other prompts in it, if there are any. */
+async function withPrompts<R extends PreparationResult[Preparation]>(
+  result: R,
+  change: (prompt: PreparedPrompt) => Promise<PreparedPrompt>,
+): Promise<R> {
+  if ('prepared' in result) return { ...result, prepared: await withPrompts(result.prepared, change) };
+  if (!('prompts' in result)) return result;
+  return { ...result, prompts: await Promise.all(result.prompts.map(change)) };
 }

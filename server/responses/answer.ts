@@ -22,12 +22,14 @@ export async function prepareContinuing<K extends Continuing>(
   key: ApiKey,
   kind: K,
   body: Uint8Array,
+  left: AbortSignal,
   find: Finder = (needs) => findStored(service, key, needs),
 ): Promise<PreparedOf<K>> {
   const { preparer } = service.model;
-  const first = await preparer.prepare(kind, body);
+  const since = performance.now();
+  const first = await preparer.prepare(kind, body, { left, since });
   if ('prepared' in first) return first.prepared as PreparedOf<K>;
-  const second = await preparer.prepare(kind, body, await find(first.needs));
+  const second = await preparer.prepare(kind, body, { found: await find(first.needs), left, since });
   if ('prepared' in second) return second.prepared as PreparedOf<K>;
   throw new Error('a response asked twice for what it refers to');
 }

@@ -24,7 +24,7 @@ export class ResponseSocket {
   readonly #waiting: Buffer[] = [];
   #waitingBytes = 0;
   #busy = false;
-  #closed = false;
+  readonly #left = new AbortController();
   #answer: ResponseAnswer | undefined;
   #unkept: Unkept | undefined;
 
@@ -39,7 +39,7 @@ export class ResponseSocket {
       onBlocked: () => this.#answer?.run.pause(),
       onDrained: () => this.#answer?.run.resume(),
       onClose: () => {
-        this.#closed = true;
+        this.#left.abort();
         this.#waiting.length = 0;
         this.#answer?.run.cancel();
       },
@@ -69,11 +69,12 @@ export class ResponseSocket {
 
   async #respond(data: Buffer): Promise<void> {
     this.service.admit(this.key);
-    const prepared = await prepareContinuing(this.service, this.key, 'responseFrame', data, (needs) =>
+    const { signal: left } = this.#left;
+    const prepared = await prepareContinuing(this.service, this.key, 'responseFrame', data, left, (needs) =>
       this.#find(needs),
     );
     // The socket may have closed while it was prepared.
-    if (this.#closed) return;
+    if (left.aborted) return;
     const answer = new ResponseAnswer(this.service, this.key, prepared, this.#continuesUnkept(prepared));
     this.#answer = answer;
     let begun = false;
@@ -95,7 +96,7 @@ export class ResponseSocket {
     } finally {
       this.#answer = undefined;
     }
-    if (this.#closed) return;
+    if (left.aborted) return;
     const { event, response } = answer.closing();
     if (!answer.isStored) this.#unkept = unkeptFrom(prepared, response);
     this.#link.send(event);

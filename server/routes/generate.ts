@@ -1,6 +1,7 @@
 import type { RequestHandler, Response } from 'express';
 import { AnswerCollector } from '../collect.js';
 import { dataEvent, doneEvent, type EventText, type StreamScript, streamEvents } from '../event-stream.js';
+import { leftSignal } from '../left-signal.js';
 import { keyOf } from '../middleware/auth.js';
 import { type ApiError, errorBody } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
@@ -23,7 +24,8 @@ export interface Endpoint {
 export function generateHandler(service: Service, endpoint: Endpoint): RequestHandler {
   return async (request, response) => {
     const { preparer, engine } = service.model;
-    const prepared = await preparer.prepare(endpoint.kind, request.body as Buffer);
+    const left = leftSignal(response);
+    const prepared = await preparer.prepare(endpoint.kind, request.body as Buffer, { left });
     const id = newId(`${endpoint.idPrefix}-`);
     const head = { id, created: Math.floor(Date.now() / 1000), model: engine.info.model };
     const run = new PromptRun(service, keyOf(response), id, prepared.prompts);

@@ -2,6 +2,7 @@ import { type RequestHandler, Router } from 'express';
 import { z } from 'zod';
 import { AnswerCollector } from '../collect.js';
 import { doneEvent, namedEvent, type StreamScript, streamEvents } from '../event-stream.js';
+import { leftSignal } from '../left-signal.js';
 import { keyOf } from '../middleware/auth.js';
 import { ApiError, invalidRequest } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
@@ -52,7 +53,8 @@ export function responsesRouter(service: Service): Router {
 function createHandler(service: Service): RequestHandler {
   return async (request, response) => {
     const key = keyOf(response);
-    const prepared = await prepareContinuing(service, key, 'response', request.body as Buffer);
+    const left = leftSignal(response);
+    const prepared = await prepareContinuing(service, key, 'response', request.body as Buffer, left);
     const answer = new ResponseAnswer(service, key, prepared);
     answer.run.endWith(response);
     if (prepared.stream) {
@@ -68,7 +70,8 @@ function createHandler(service: Service): RequestHandler {
 function compactHandler(service: Service): RequestHandler {
   return async (request, response) => {
     const key = keyOf(response);
-    const prepared = await prepareContinuing(service, key, 'compaction', request.body as Buffer);
+    const left = leftSignal(response);
+    const prepared = await prepareContinuing(service, key, 'compaction', request.body as Buffer, left);
     const id = newId('resp_');
     const run = new PromptRun(service, key, id, prepared.prompts);
     const summary = new AnswerCollector(prepared, prepared.prompts[0]!, 0);

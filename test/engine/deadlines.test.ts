@@ -45,4 +45,10 @@ describe('deadlines', () => {
     expect(looks).toBeLessThan(10);
     deadlines.close();
   });
+
+  it('count from when a request came, not from when it was submitted', () => {
+    const request = requestFor([1], { deadlineMs: 500, passedMs: 200 });
+    const state = new RequestState(request, 1000, undefined as unknown as Tokenizer, () => undefined);
+    expect(state.deadlineMs).toBe(1300);
+  });
 });
