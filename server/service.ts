@@ -94,13 +94,20 @@ export class Service {
 
   /** The model, for new work. Throws `ApiError` 503 while it loads or the server drains. */
   get model(): LoadedModel {
+    const reason = this.unavailable;
+    if (reason) throw reason;
+    return this.#model!;
+  }
+
+  /** Why nothing is served now; undefined where it is. */
+  get unavailable(): ApiError | undefined {
     if (this.#failure) {
       const { message, retryAfterSeconds } = this.#failure;
-      throw unavailable(message, 'engine_failed', retryAfterSeconds);
+      return unavailable(message, 'engine_failed', retryAfterSeconds);
     }
-    if (this.draining) throw unavailable('The server is shutting down.', 'shutting_down');
-    if (!this.#model) throw unavailable('The model is still being loaded.', 'model_loading');
-    return this.#model;
+    if (this.draining) return unavailable('The server is shutting down.', 'shutting_down');
+    if (!this.#model) return unavailable('The model is still being loaded.', 'model_loading');
+    return undefined;
   }
 }
 

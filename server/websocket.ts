@@ -4,6 +4,9 @@ import type { ApiKey } from './keys/api-key.js';
 import { keyProtocol } from './keys/key-ring.js';
 import { LiveFeed } from './live/live-feed.js';
 import { LiveSocket } from './live/live-socket.js';
+import { noKey } from './middleware/auth.js';
+import { ApiError, invalidRequest } from './openai/errors.js';
+import { refuseUpgrade } from './refuse-upgrade.js';
 import { ResponseSocket } from './responses/response-socket.js';
 import type { Service } from './service.js';
 import { StreamSocket } from './stream-socket.js';
@@ -32,26 +35,28 @@ export function serveWebSockets(server: Server, service: Service): () => void {
     handleProtocols: chooseProtocol,
   });
   server.on('upgrade', (request, socket, head) => {
-    const refuse = (status: string): void => {
-      // Or it would be open for as long as the client leaves its own half so.
-      const close = () => socket.destroy();
-      socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`, close);
-    };
     socket.on('error', () => socket.destroy());
+    const key = service.keys.find(request);
+    const refuse = (error: ApiError): void =>
+      refuseUpgrade(service, { request, socket, key: key?.name }, error);
     // Not by `new URL`, which throws at what some clients send.
     const [pathname] = (request.url ?? '').split('?', 1);
     const path = paths.get(pathname!);
-    if (!path) return refuse('404 Not Found');
-    const key = service.keys.find(request);
-    if (!key) return refuse('401 Unauthorized');
-    if (!isWelcome(request, service.settings.server.corsOrigin)) return refuse('403 Forbidden');
-    if (!service.isReady && !path.isAlwaysOpen) return refuse('503 Service Unavailable');
-    if (key.openSockets >= service.settings.server.socketsPerKey) return refuse('429 Too Many Requests');
+    const { corsOrigin, socketsPerKey } = service.settings.server;
+    if (!path) return refuse(notASocket(pathname!));
+    if (!key) return refuse(noKey());
+    if (!isWelcome(request, corsOrigin)) return refuse(fromElsewhere(request));
+    if (service.unavailable && !path.isAlwaysOpen) return refuse(service.unavailable);
+    if (key.openSockets >= socketsPerKey) return refuse(tooManySockets(socketsPerKey));
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
       key.openSockets++;
       webSocket.on('close', () => key.openSockets--);
       path.open(webSocket, key);
     });
+  });
+  sockets.on('wsClientError', (error, socket, request) => {
+    const key = service.keys.find(request)?.name;
+    refuseUpgrade(service, { request, socket, key }, noHandshake(error));
   });
   return () => {
     for (const socket of sockets.clients) socket.close(1001, 'The server is shutting down.');
@@ -70,6 +75,27 @@ function isWelcome({ headers }: IncomingMessage, corsOrigin: readonly string[]):
   const { origin, host } = headers;
   if (origin === undefined || corsOrigin.includes('*') || corsOrigin.includes(origin)) return true;
   return URL.canParse(origin) && new URL(origin).host === host;
+}
+
+function notASocket(path: string): ApiError {
+  return new ApiError(404, 'invalid_request_error', `There is no WebSocket at ${path}.`, {
+    code: 'not_found',
+  });
+}
+
+function fromElsewhere({ headers }: IncomingMessage): ApiError {
+  const message = `Pages of ${headers.origin} may open no WebSocket here (--cors-origin).`;
+  return new ApiError(403, 'permission_error', message, { code: 'origin_not_allowed' });
+}
+
+function tooManySockets(most: number): ApiError {
+  const message = `The key has ${most} WebSockets open, as many as it may (--sockets-per-key).`;
+  return new ApiError(429, 'rate_limit_error', message, { code: 'too_many_sockets' });
+}
+
+/** `ws` says what is wrong. */
+function noHandshake({ message }: Error): ApiError {
+  return invalidRequest(`This opens no WebSocket: ${message}.`, undefined, 'invalid_handshake');
 }
 
 /** The answer names a protocol that the client offered, but never the one that carries its key. */

@@ -8,7 +8,7 @@ import { ApiError } from '../openai/errors.js';
 export function requireKey(keys: KeyRing): RequestHandler {
   return (request, response, next) => {
     const key = keys.find(request);
-    if (!key) throw unauthorized('Give a valid API key: Authorization: Bearer <key>.');
+    if (!key) throw noKey();
     response.locals.apiKey = key;
     next();
   };
@@ -34,6 +34,10 @@ export function requireAdminKey(adminKey: string): RequestHandler {
     response.locals.apiKey = { name: 'admin' };
     next();
   };
+}
+
+export function noKey(): ApiError {
+  return unauthorized('Give a valid API key: Authorization: Bearer <key>.');
 }
 
 function unauthorized(message: string): ApiError {

@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
+import { json } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { eventually, type TestServer, testServer } from '../support/server.js';
@@ -65,6 +67,30 @@ class Client {
     if (this.#socket.isPaused) this.#socket.terminate();
     else this.#socket.close();
   }
+}
+
+/** Status and code of an upgrade that is refused, which answers with the id that it was sent. */
+async function refusalOf(
+  url: string,
+  path: string,
+  headers: Record<string, string>,
+): Promise<[number | undefined, string]> {
+  const asked = request(url + path, {
+    headers: {
+      connection: 'upgrade',
+      upgrade: 'websocket',
+      'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+      'sec-websocket-version': '13',
+      'x-request-id': 'mine',
+      ...headers,
+    },
+  });
+  asked.end();
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  const { error } = (await json(response)) as { error: { code: string } };
+  expect(response.headers['x-request-id']).toBe('mine');
+  expect(response.headers['retry-after']).toBe(response.statusCode === 503 ? '5' : undefined);
+  return [response.statusCode, error.code];
 }
 
 describe('WS /v1/stream', () => {
@@ -236,11 +262,40 @@ describe('WS /v1/stream', () => {
     await refusing.close();
   });
 
-  it('refuses upgrades elsewhere and without a key', async () => {
-    await expect(new Client(`${server.url}/other`).opened).rejects.toThrow('404');
-    const locked = await testServer({ server: { apiKey: ['key'] } });
-    await expect(new Client(locked.url).opened).rejects.toThrow('401');
-    await locked.close();
+  it('refuses upgrades as other requests: with an id, the error, and a count', async () => {
+    const locked = await testServer({ server: { apiKey: ['key'], socketsPerKey: 1 } });
+    const loading = await testServer({}, false);
+    const withKey = { authorization: 'Bearer key' };
+    const open = new WebSocket(`${locked.url.replace('http', 'ws')}/v1/stream`, { headers: withKey });
+    await once(open, 'open');
+    const unknown = { 'sec-websocket-version': '99' };
+    expect(await refusalOf(locked.url, '/other', withKey)).toEqual([404, 'not_found']);
+    expect(await refusalOf(locked.url, '/v1/stream', {})).toEqual([401, 'invalid_api_key']);
+    expect(await refusalOf(locked.url, '/v1/responses', { ...withKey, origin: 'https://x.example' })).toEqual(
+      [403, 'origin_not_allowed'],
+    );
+    expect(await refusalOf(locked.url, '/v1/stream', withKey)).toEqual([429, 'too_many_sockets']);
+    expect(await refusalOf(locked.url, '/v1/stream', { ...withKey, ...unknown })).toEqual([
+      429,
+      'too_many_sockets',
+    ]);
+    open.close();
+    await eventually(async () => (await locked.metric('websockets')) === 0);
+    expect(await refusalOf(locked.url, '/v1/stream', { ...withKey, ...unknown })).toEqual([
+      400,
+      'invalid_handshake',
+    ]);
+    expect(await refusalOf(loading.url, '/v1/stream', {})).toEqual([503, 'model_loading']);
+    const metrics = await (await fetch(`${locked.url}/metrics`)).text();
+    for (const [status, count] of [
+      [400, 1],
+      [401, 1],
+      [403, 1],
+      [404, 1],
+      [429, 2],
+    ])
+      expect(metrics).toContain(`tandem:http_requests_total{status="${status}"} ${count}\n`);
+    await Promise.all([locked.close(), loading.close()]);
   });
 });
 
