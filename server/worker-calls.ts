@@ -1,5 +1,12 @@
 import { type MessagePort, type ResourceLimits, Worker } from 'node:worker_threads';
-import { ApiError, toApiError } from './openai/errors.js';
+import { ApiError, clientLeft, toApiError } from './openai/errors.js';
+
+/** What each message has besides. */
+interface Call {
+  readonly call: number;
+  /** 1 when nobody waits for the answer any more. */
+  readonly givenUp?: Int32Array | undefined;
+}
 
 type CallReply =
   | { readonly call: number; readonly result: unknown }
@@ -25,13 +32,17 @@ export class WorkerCalls<Message extends object> {
     return this.#worker !== undefined;
   }
 
-  /** Rejects with the `ApiError` that the thread answered, or with what ended the thread. */
-  call<Result>(message: Message): Promise<Result> {
+  /**
+   * Rejects with the `ApiError` that the thread answered, or with what ended the thread. A call that nobody waits for when its
+   * turn comes is not begun.
+   */
+  call<Result>(message: Message, waitedFor?: AbortSignal): Promise<Result> {
     this.warm();
     const call = this.#nextCall++;
+    const givenUp = waitedFor && flagOf(waitedFor);
     return new Promise((resolve, reject) => {
       this.#calls.set(call, { resolve, reject });
-      this.#worker!.postMessage({ ...message, call });
+      this.#worker!.postMessage({ ...message, call, givenUp });
     });
   }
 
@@ -69,6 +80,17 @@ export class WorkerCalls<Message extends object> {
   }
 }
 
+/** The thread is busy until the turn of a call comes, and sees then what is in memory that it shares. */
+function flagOf(waitedFor: AbortSignal): Int32Array {
+  const flag = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const raise = (): void => {
+    Atomics.store(flag, 0, 1);
+  };
+  if (waitedFor.aborted) raise();
+  waitedFor.addEventListener('abort', raise);
+  return flag;
+}
+
 /**
  * In the thread: answers each call with what `handle` returns or resolves to, or with what it throws, one after another.
  * `movesOf` names what of a result is moved to the caller instead of copied.
@@ -78,10 +100,11 @@ export function answerCalls<Message extends object, Result = unknown>(
   handle: (message: Message) => Result | Promise<Result>,
   movesOf: (result: Result) => ArrayBuffer[] = () => [],
 ): void {
-  const answer = async (message: Message & { call: number }): Promise<void> => {
+  const answer = async (message: Message & Call): Promise<void> => {
     let reply: CallReply;
     let moves: ArrayBuffer[] = [];
     try {
+      if (message.givenUp && Atomics.load(message.givenUp, 0) === 1) throw clientLeft();
       const result = await handle(message);
       reply = { call: message.call, result };
       moves = movesOf(result);
@@ -92,7 +115,7 @@ export function answerCalls<Message extends object, Result = unknown>(
     port.postMessage(reply, moves);
   };
   let last = Promise.resolve();
-  port.on('message', (message: Message & { call: number }) => {
+  port.on('message', (message: Message & Call) => {
     last = last.then(() => answer(message));
   });
 }

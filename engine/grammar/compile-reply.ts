@@ -5,7 +5,9 @@ export type CompileReply =
   | { readonly compiled: CompiledGrammar }
   | { readonly invalid: { readonly message: string; readonly param: string | undefined } }
   /** More than the thread's effort. */
-  | { readonly tooMuch: true };
+  | { readonly tooMuch: true }
+  /** It was not begun. */
+  | { readonly givenUp: true };
 
 /** What a thread that compiles is started with. */
 export interface CompileSettings {

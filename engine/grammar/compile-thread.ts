@@ -1,4 +1,4 @@
-/** A thread that compiles grammars, one after another: `{call, source}` is answered by `{call, result}`. */
+/** A thread that compiles grammars, one after another: `{call, source, givenUp}` is answered by `{call, result}`. */
 import { readlinkSync } from 'node:fs';
 import os from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -22,8 +22,17 @@ if (effort === undefined && isLinux) {
   }
 }
 
-parentPort!.on('message', ({ call, source }: { call: number; source: GrammarSource }) => {
-  parentPort!.postMessage({ call, result: replyTo(source) });
+interface Asked {
+  readonly call: number;
+  readonly source: GrammarSource;
+  /** Shared: 1 when nobody waits for it any more. */
+  readonly givenUp?: Int32Array;
+}
+
+parentPort!.on('message', ({ call, source, givenUp }: Asked) => {
+  const isGivenUp = givenUp !== undefined && Atomics.load(givenUp, 0) === 1;
+  const result: CompileReply = isGivenUp ? { givenUp: true } : replyTo(source);
+  parentPort!.postMessage({ call, result });
 });
 
 // What is large takes long either way.

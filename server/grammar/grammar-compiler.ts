@@ -1,5 +1,5 @@
 import { type CompiledGrammar, type GrammarSource, grammarKey } from '../../engine/index.js';
-import { type ApiError, invalidRequest } from '../openai/errors.js';
+import { type ApiError, clientLeft, invalidRequest } from '../openai/errors.js';
 import { GrammarThread, TooLarge } from './grammar-thread.js';
 
 export interface CompilerLimits {
@@ -16,6 +16,8 @@ interface Compilation {
   readonly compiled: Promise<CompiledGrammar>;
   /** So many that asked for it have not left. */
   waiting: number;
+  /** Aborted when all have. */
+  readonly left: AbortController;
 }
 
 const defaults: CompilerLimits = {
@@ -78,7 +80,12 @@ export class GrammarCompiler {
     }
     const compilation = this.#pending.get(key) ?? this.#begin(key, source);
     compilation.waiting++;
-    waitedFor?.addEventListener('abort', () => compilation.waiting--);
+    waitedFor?.addEventListener('abort', () => {
+      if (--compilation.waiting > 0) return;
+      // Whoever asks for it from now on needs another.
+      this.#forget(key, compilation);
+      compilation.left.abort();
+    });
     return compilation.compiled;
   }
 
@@ -87,23 +94,22 @@ export class GrammarCompiler {
   }
 
   #begin(key: string, source: GrammarSource): Compilation {
-    const end = (): void => {
-      if (this.#pending.get(key) === compilation) this.#pending.delete(key);
-    };
-    const isWanted = (): boolean => {
-      // Whoever asks for it from now on needs another.
-      if (compilation.waiting === 0) end();
-      return compilation.waiting > 0;
-    };
-    const compilation = { compiled: this.#compile(source, isWanted).finally(end), waiting: 0 };
+    const left = new AbortController();
+    const compiled = this.#compile(source, left.signal).finally(() => this.#forget(key, compilation));
+    const compilation = { compiled, waiting: 0, left };
     this.#pending.set(key, compilation);
     return compilation;
   }
 
-  async #compile(source: GrammarSource, isWanted: () => boolean): Promise<CompiledGrammar> {
+  #forget(key: string, compilation: Compilation): void {
+    if (this.#pending.get(key) === compilation) this.#pending.delete(key);
+  }
+
+  async #compile(source: GrammarSource, waitedFor: AbortSignal): Promise<CompiledGrammar> {
     try {
-      const small = await this.#small.compile(source, isWanted).catch(leftToLarge);
-      const reply = 'tooMuch' in small ? await this.#large.compile(source, isWanted) : small;
+      const small = await this.#small.compile(source, waitedFor).catch(leftToLarge);
+      const reply = 'tooMuch' in small ? await this.#large.compile(source, waitedFor) : small;
+      if ('givenUp' in reply) throw clientLeft();
       if ('invalid' in reply) throw invalid(reply.invalid);
       if ('tooMuch' in reply) throw new TooLarge('compiling it took too many steps');
       this.#keep(reply.compiled);

@@ -22,17 +22,11 @@ export class TooLarge extends Error {
   override readonly name = 'TooLarge';
 }
 
-/** Nobody waited for it any more when its turn came. */
-class Unwanted extends Error {
-  override readonly name = 'Unwanted';
-}
-
 /** A thread that compiles grammars one after another. What waits behind one that ends the thread begins again in the next thread. */
 export class GrammarThread {
   readonly #worker: WorkerCalls<{ source: GrammarSource }>;
   /** The system's number of the thread, which the thread writes there. */
   readonly #thread = new Int32Array(new SharedArrayBuffer(4));
-  #beforeLast: Promise<unknown> = Promise.resolve();
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly limits: GrammarThreadLimits) {
@@ -49,36 +43,29 @@ export class GrammarThread {
   }
 
   /**
-   * Rejects with `TooLarge` where it took too much time or memory; then the thread has ended. It is not begun unless it is wanted
-   * when its turn comes.
+   * Rejects with `TooLarge` where it took too much time or memory; then the thread has ended. It is not begun if `waitedFor` is
+   * aborted when its turn comes.
    */
-  compile(source: GrammarSource, isWanted: () => boolean): Promise<CompileReply> {
-    const reply = this.#compile(source, isWanted, this.#beforeLast, this.#last);
-    this.#beforeLast = this.#last;
+  compile(source: GrammarSource, waitedFor: AbortSignal): Promise<CompileReply> {
+    const reply = this.#compile(source, waitedFor, this.#last);
     this.#last = reply.catch(() => undefined);
     return reply;
   }
 
-  /** The thread is told one ahead, and does not wait for this one between two grammars. The time counts from `turn` on. */
+  /** The thread is told at once, and does not wait for this one between two grammars. The time counts from `turn` on. */
   async #compile(
     source: GrammarSource,
-    isWanted: () => boolean,
-    oneAhead: Promise<unknown>,
+    waitedFor: AbortSignal,
     turn: Promise<unknown>,
   ): Promise<CompileReply> {
-    await oneAhead;
-    if (!isWanted()) {
-      await turn;
-      throw new Unwanted('nobody waits for it');
-    }
-    const early = this.#ask(source);
+    const early = this.#ask(source, waitedFor);
     let isLost = false;
     early.catch(() => {
       isLost = true;
     });
     await turn;
     try {
-      return await this.#inTime(isLost ? this.#ask(source) : early);
+      return await this.#inTime(isLost ? this.#ask(source, waitedFor) : early);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
         throw new TooLarge(`compiling it took more than ${this.limits.memoryMb} MB`);
@@ -87,9 +74,9 @@ export class GrammarThread {
     }
   }
 
-  #ask(source: GrammarSource): Promise<CompileReply> {
+  #ask(source: GrammarSource, waitedFor: AbortSignal): Promise<CompileReply> {
     if (!this.#worker.isRunning) this.#thread[0] = 0;
-    return this.#worker.call<CompileReply>({ source });
+    return this.#worker.call<CompileReply>({ source }, waitedFor);
   }
 
   async #inTime(reply: Promise<CompileReply>): Promise<CompileReply> {

@@ -63,6 +63,11 @@ function fromHttpError(error: unknown): ApiError | undefined {
   return undefined;
 }
 
+/** Whoever asked has left, and will not see this. */
+export function clientLeft(): ApiError {
+  return new ApiError(499, 'client_left', 'The client has left.');
+}
+
 export function bodyTooLarge(limitBytes: number): ApiError {
   const message = `The request body is too large. The limit is ${limitBytes} bytes (--body-limit).`;
   return new ApiError(413, 'invalid_request_error', message, { code: 'body_too_large' });

@@ -71,7 +71,7 @@ export class Preparer {
     const isSmall = body.byteLength + (found?.bytes ?? 0) < smallBodyBytes;
     const prepared = isSmall
       ? (prepareWith(this.context, call) as PreparationResult[K])
-      : await this.#worker.call<PreparationResult[K]>(call);
+      : await this.#worker.call<PreparationResult[K]>(call, left);
     const deadlineMs = promptsIn(prepared)[0]?.request.deadlineMs;
     const whole = await whileWaitedFor({ since, deadlineMs, left }, async (waitedFor) =>
       this.#withGrammars(await this.#withImages(prepared), waitedFor),

@@ -1,6 +1,6 @@
 import { longestTimerMs } from '../../config/longest-timer.js';
 import { deadlineExceeded } from '../../engine/errors.js';
-import { ApiError, toApiError } from '../openai/errors.js';
+import { type ApiError, clientLeft, toApiError } from '../openai/errors.js';
 
 /** What becomes of a body may take longer than somebody waits for it. */
 export interface Patience {
@@ -24,7 +24,7 @@ export async function whileWaitedFor<T>(
   const givenUp = new Promise<never>((_, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason as ApiError));
   });
-  const leave = (): void => controller.abort(new ApiError(499, 'client_left', 'The client has left.'));
+  const leave = (): void => controller.abort(clientLeft());
   if (left?.aborted) leave();
   left?.addEventListener('abort', leave);
   let timer: NodeJS.Timeout | undefined;

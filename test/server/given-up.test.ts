@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { GrammarCompiler } from '../../server/grammar/grammar-compiler.js';
+import { Preparer } from '../../server/prepare/preparer.js';
+import { demoFolder } from '../support/demo.js';
 import { type TestServer, testServer } from '../support/server.js';
 
 let server: TestServer;
@@ -101,6 +103,33 @@ describe('a body that is being prepared', () => {
       },
     ]);
     expect((await compiling).aborted).toBe(true);
+  });
+
+  it('is not begun in the thread of large ones when its client has left before its turn', async () => {
+    const preparer = await Preparer.open({
+      folder: demoFolder,
+      model: 'demo',
+      contextLength: 2048,
+      trainedLength: 2048,
+      maxChoices: 1,
+      maxPrompts: 1,
+      maxImages: 0,
+      maxImagePixels: 1,
+    });
+    const client = new AbortController();
+    const text = 'word '.repeat(20_000);
+    const asked = [
+      preparer.prepare('completion', Buffer.from(JSON.stringify({ prompt: text }))),
+      // No JSON, which who reads it finds.
+      preparer.prepare('completion', Buffer.from(text), { left: client.signal }),
+      preparer.prepare('completion', Buffer.from(text)),
+    ];
+    client.abort();
+    const [first, abandoned, last] = await Promise.allSettled(asked);
+    expect(first).toMatchObject({ value: { prompts: [{ partNames: { prompt: 'prompt' } }] } });
+    expect(abandoned).toMatchObject({ reason: { status: 499, type: 'client_left' } });
+    expect(last).toMatchObject({ reason: { status: 400, details: { code: 'invalid_json' } } });
+    await preparer.close();
   });
 
   it('has less of its deadline left when it has become a request', async () => {
