@@ -74,7 +74,7 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
     service.metrics.httpConnections.inc();
     socket.on('close', () => service.metrics.httpConnections.dec());
   });
-  const closeSockets = serveWebSockets(http, service);
+  const closeSockets = serveWebSockets(http, answers, service);
   await new Promise<void>((resolve, reject) => {
     http.once('error', reject);
     http.listen(settings.server.port, settings.server.host, () => {

@@ -1,10 +1,12 @@
 import type { IncomingMessage, Server } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { ApiKey } from './keys/api-key.js';
 import { keyProtocol } from './keys/key-ring.js';
 import { LiveFeed } from './live/live-feed.js';
 import { LiveSocket } from './live/live-socket.js';
 import { noKey } from './middleware/auth.js';
+import type { OpenAnswers } from './open-answers.js';
 import { ApiError, invalidRequest } from './openai/errors.js';
 import { refuseUpgrade } from './refuse-upgrade.js';
 import { ResponseSocket } from './responses/response-socket.js';
@@ -21,8 +23,8 @@ interface Path {
 /** What clients have to answer the close of the server in; one that does not read would hold it for long. */
 const closeMs = 1000;
 
-/** Serves WebSockets on the server's upgrades. Returns what closes all of them. */
-export function serveWebSockets(server: Server, service: Service): () => void {
+/** Serves WebSockets on the server's upgrades, behind what `answers` has open. Returns what closes all of them. */
+export function serveWebSockets(server: Server, answers: OpenAnswers, service: Service): () => void {
   const feed = new LiveFeed(service);
   const paths = new Map<string, Path>([
     ['/v1/stream', { open: (socket, key) => new StreamSocket(socket, service, key) }],
@@ -34,25 +36,26 @@ export function serveWebSockets(server: Server, service: Service): () => void {
     maxPayload: service.settings.server.bodyLimit,
     handleProtocols: chooseProtocol,
   });
-  server.on('upgrade', (request, socket, head) => {
-    socket.on('error', () => socket.destroy());
-    const key = service.keys.find(request);
-    const refuse = (error: ApiError): void =>
-      refuseUpgrade(service, { request, socket, key: key?.name }, error);
+  const answer = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
     // Not by `new URL`, which throws at what some clients send.
     const [pathname] = (request.url ?? '').split('?', 1);
     const path = paths.get(pathname!);
-    const { corsOrigin, socketsPerKey } = service.settings.server;
-    if (!path) return refuse(notASocket(pathname!));
-    if (!key) return refuse(noKey());
-    if (!isWelcome(request, corsOrigin)) return refuse(fromElsewhere(request));
-    if (service.unavailable && !path.isAlwaysOpen) return refuse(service.unavailable);
-    if (key.openSockets >= socketsPerKey) return refuse(tooManySockets(socketsPerKey));
+    const key = service.keys.find(request);
+    const refusal = path ? refusalOf(service, request, path, key) : notASocket(pathname!);
+    if (refusal) {
+      refuseUpgrade(service, { request, socket, key: key?.name }, refusal);
+      return;
+    }
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      key.openSockets++;
-      webSocket.on('close', () => key.openSockets--);
-      path.open(webSocket, key);
+      key!.openSockets++;
+      webSocket.on('close', () => key!.openSockets--);
+      path!.open(webSocket, key!);
     });
+  };
+  server.on('upgrade', (request, socket, head) => {
+    socket.on('error', () => socket.destroy());
+    // The answers to requests that came before it on the connection would be taken for frames.
+    answers.afterLast(request.socket, () => answer(request, socket, head));
   });
   sockets.on('wsClientError', (error, socket, request) => {
     const key = service.keys.find(request)?.name;
@@ -65,6 +68,20 @@ export function serveWebSockets(server: Server, service: Service): () => void {
       for (const socket of sockets.clients) socket.terminate();
     }, closeMs).unref();
   };
+}
+
+/** Why a socket may not be opened; undefined where it may. */
+function refusalOf(
+  { settings, unavailable }: Service,
+  request: IncomingMessage,
+  { isAlwaysOpen }: Path,
+  key: ApiKey | undefined,
+): ApiError | undefined {
+  const { corsOrigin, socketsPerKey } = settings.server;
+  if (!key) return noKey();
+  if (!isWelcome(request, corsOrigin)) return fromElsewhere(request);
+  if (unavailable && !isAlwaysOpen) return unavailable;
+  return key.openSockets < socketsPerKey ? undefined : tooManySockets(socketsPerKey);
 }
 
 /**

@@ -22,7 +22,7 @@ class Connection {
   readonly closed: Promise<string>;
 
   constructor(url: string, text: string) {
-    this.#socket = connect(Number(new URL(url).port), '127.0.0.1', () => this.#socket.write(text));
+    this.#socket = connect(Number(new URL(url).port), '127.0.0.1', () => this.#socket.write(text, 'latin1'));
     this.#socket.setEncoding('latin1');
     this.#socket.on('data', (data: string) => {
       this.#text += data;
@@ -79,6 +79,22 @@ describe('requests behind others on one connection', () => {
     expect(first!.match(/\[DONE\]/g)).toHaveLength(1);
     expect(second!.match(/"finish_reason":"length"/g)).toHaveLength(8);
     expect(second).toContain('[DONE]');
+  });
+
+  it.each([
+    ['/v1/stream', '101 Switching Protocols'],
+    ['/nowhere', '404 Not Found'],
+  ])('that ask for an upgrade wait for their turn: %s', async (upgradePath, outcome) => {
+    const upgrade =
+      `GET ${upgradePath} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n` +
+      'sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n';
+    // A frame that closes what it opens.
+    const close = '\x88\x80\x00\x00\x00\x00';
+    const client = new Connection(server.url, post({ ...long, max_tokens: 20 }) + upgrade + close);
+    const [, first, second] = (await client.closed).split('HTTP/1.1 ');
+    expect(first).toMatch(/^200 OK/);
+    expect(first!.trimEnd().endsWith('data: [DONE]\n\n\r\n0')).toBe(true);
+    expect(second!.startsWith(outcome)).toBe(true);
   });
 
   it('leave a stream whole when they are no requests', async () => {
