@@ -10,6 +10,7 @@
 
 #include "cuda/attention-order.h"
 #include "cuda/bf16-pair.h"
+#include "cuda/global-memory.h"
 #include "cuda/kernel.h"
 #include "cuda/page-promises.h"
 #include "cuda/warp-halves.h"
@@ -68,7 +69,8 @@ __global__ void __launch_bounds__(kThreads) boundPages(const SelectPages problem
     }
     float2 cosines{0, 0}, sines{0, 0}, lowReach{0, 0}, highReach{0, 0}, lowMiddle{0, 0}, highMiddle{0, 0};
     if (channel < kHalf) {
-      const auto* scales = reinterpret_cast<const std::uint32_t*>(place & ~std::uint64_t{1}) + lane;
+      const auto* scales =
+          inGlobalMemory(reinterpret_cast<const std::uint32_t*>(place & ~std::uint64_t{1})) + lane;
       const auto* turn =
           reinterpret_cast<const float2*>(turnOf<kHeadDim>(problem, row, row.sinkPages + i)) + lane;
       const std::uint32_t low = scales[0], high = scales[kHalf / 2];

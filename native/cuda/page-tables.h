@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/global-memory.h"
 #include "kv/page-format.h"
 
 #ifdef __CUDACC__
@@ -35,7 +36,8 @@ struct PageTables {
     return entries[slots[sequence] * slotStride + index];
   }
   TANDEM_ON_BOTH static std::byte* pageOf(std::uint64_t entry) {
-    return reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(entry & ~std::uint64_t{7}));
+    return inGlobalMemory(
+        reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(entry & ~std::uint64_t{7})));
   }
   TANDEM_ON_BOTH static PrecisionClass classOf(std::uint64_t entry) {
     return static_cast<PrecisionClass>(entry & 7);

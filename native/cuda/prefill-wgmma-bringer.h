@@ -219,8 +219,6 @@ class Bringer {
     std::uint32_t steps[4], middles[4];
   };
 
-  // The compiler does not know by itself that pages are in global memory, where no write to shared memory can
-  // change them: without __ldg it has reads wait for writes.
   template <bool kKeys, PrecisionClass kPrecision>
   __device__ static void read(Source<kPrecision>& source, const Part<kKeys>& part, const std::byte* head,
                               PageTile<kHeadDim, kKeys, kPrecision> tile) {
@@ -234,10 +232,10 @@ class Bringer {
       const int at = isPacked(kPrecision)
                          ? 64 * tile.wordOf(pair, four) + 16 * (four % 4)
                          : (pair * (kKeys ? kPageTokens : kHeadDim) + 4 * four) * bitsOf(kPrecision) / 4;
-      source.words[i] = __ldg(reinterpret_cast<const Words*>(begin + at));
+      source.words[i] = *reinterpret_cast<const Words*>(begin + at);
       if constexpr (isPacked(kPrecision)) {
-        source.steps[i] = __ldg(scales + pair);
-        source.middles[i] = __ldg(scales + (kKeys ? kHeadDim : kPageTokens) / 2 + pair);
+        source.steps[i] = scales[pair];
+        source.middles[i] = scales[(kKeys ? kHeadDim : kPageTokens) / 2 + pair];
       }
     }
   }
@@ -272,7 +270,7 @@ class Bringer {
     if constexpr (Tile::kScaledTokens) {
       if (thread_ / 32 != page) return;
       const int token = thread_ % 32, column = 32 * page + 8 * (token % 4) + token / 4;
-      const float ofToken = __ldg(reinterpret_cast<const float*>(head + Tile::kScalesBegin) + token);
+      const float ofToken = reinterpret_cast<const float*>(head + Tile::kScalesBegin)[token];
       (kKeys ? scales.keys : scales.values)[column] = kKeys ? __fmul_rn(scale_, ofToken) : ofToken;
     }
   }

@@ -87,9 +87,10 @@ struct KeyPacker {
       for (int j = 0; j < 4; ++j) {
         if constexpr (kCoded) {
           const std::uint32_t codes = flipped(words[j]);
-          const int token = 8 * i + 2 * j;
-          fine[token] = group.fineOf(__fmul_rn(codeAt(codes, odd), from.scales[token]));
-          fine[token + 1] = group.fineOf(__fmul_rn(codeAt(codes, 2 + odd), from.scales[token + 1]));
+          const float4 scales = reinterpret_cast<const float4*>(from.scales)[2 * i + j / 2];
+          float* two = fine + 8 * i + 2 * j;
+          two[0] = group.fineOf(__fmul_rn(codeAt(codes, odd), j % 2 == 0 ? scales.x : scales.z));
+          two[1] = group.fineOf(__fmul_rn(codeAt(codes, 2 + odd), j % 2 == 0 ? scales.y : scales.w));
         } else {
           fine[4 * i + j] = group.fineOf(elementOf(words[j], odd));
         }
@@ -103,12 +104,15 @@ struct KeyPacker {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     Exchange& exchange = Exchange::ofWarp();
     const int token = lane % 8 * 2;
-    float scales[kColumns] = {};
+    float2 scales[kColumns / 2] = {};
     if constexpr (kCoded) {
-#pragma unroll
-      for (int i = 0; i < kColumns; ++i) scales[i] = from.scales[token + i % 2 + i / 2 * 16];
+      const auto* twos = reinterpret_cast<const float2*>(from.scales + token);
+      scales[0] = twos[0], scales[1] = twos[8];
     }
-    const auto scaleOf = [&](int, int column) { return Two{scales[column], scales[column]}; };
+    const auto scaleOf = [&](int, int column) {
+      const float2 two = scales[column / 2];
+      return column % 2 == 0 ? Two{two.x, two.x} : Two{two.y, two.y};
+    };
     const int eights = headDim / 8;  // of channels: four rows
     for (int first = 4 * warp; first < eights; first += 4 * kWarps) {
       const int eight = first + lane / 8;
@@ -276,8 +280,8 @@ struct ValuePacker {
     // Read again where they are needed again, by when registers have run out.
     const auto scaleOf = [&](int row, int) {
       if constexpr (!kCoded) return Two{};
-      const int token = 2 * (firstRow + row);
-      return Two{from.scales[token], from.scales[token + 1]};
+      const float2 two = reinterpret_cast<const float2*>(from.scales)[firstRow + row];
+      return Two{two.x, two.y};
     };
     Group<kBits> group(reachOf<Shared::byWarp>(patches, scaleOf));
     if constexpr (kBits == 2) fit(group, exchange);

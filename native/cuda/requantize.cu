@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "cuda/global-memory.h"
 #include "cuda/kernel.h"
 #include "cuda/requantize-int8.h"
 #include "cuda/requantize-packed.h"
@@ -20,9 +21,35 @@ namespace {
 
 using namespace requantization;
 
-template <bool kCoded, int kPatches>
-__device__ void pack(const PageConversion& conversion, int kvHead, bool intoInt4) {
-  const auto& [from, to, fromFormat, toFormat, detail] = conversion;
+// A conversion's pages. `kFrom` and `kTo` are its classes, of which places in them become few instructions.
+template <PrecisionClass kFrom, PrecisionClass kTo>
+struct Pages {
+  __device__ explicit Pages(const PageConversion& conversion)
+      : from(inGlobalMemory(conversion.from)),
+        to(inGlobalMemory(conversion.to)),
+        fromFormat(conversion.fromFormat.in(kFrom)),
+        toFormat(conversion.toFormat.in(kTo)) {}
+
+  const std::byte* from;
+  std::byte* to;
+  PageFormat fromFormat, toFormat;
+};
+
+template <int kPatches>
+__device__ void codeHead(const PageConversion& conversion, int kvHead) {
+  const auto& [from, to, fromFormat, toFormat] =
+      Pages<PrecisionClass::bf16, PrecisionClass::int8>(conversion);
+  codeKeys<4 * kPatches>(from + fromFormat.keys(kvHead), fromFormat.headDim, to + toFormat.keys(kvHead),
+                         to + toFormat.keyScales(kvHead));
+  codeValues<kPatches>(from + fromFormat.values(kvHead), fromFormat.headDim, to + toFormat.values(kvHead),
+                       to + toFormat.valueScales(kvHead));
+}
+
+template <int kBits, bool kCoded, int kPatches>
+__device__ void pack(const PageConversion& conversion, int kvHead) {
+  constexpr PrecisionClass kFrom = kCoded ? PrecisionClass::int8 : PrecisionClass::bf16,
+                           kTo = kBits == 4 ? PrecisionClass::int4 : PrecisionClass::int2;
+  const auto& [from, to, fromFormat, toFormat] = Pages<kFrom, kTo>(conversion);
   const auto sourceAt = [&](std::size_t tile, std::size_t scales) {
     return Source<kCoded>{from + tile, reinterpret_cast<const float*>(from + scales)};
   };
@@ -30,11 +57,7 @@ __device__ void pack(const PageConversion& conversion, int kvHead, bool intoInt4
                        values = sourceAt(fromFormat.values(kvHead), fromFormat.valueScales(kvHead));
   const Target keyTarget{to + toFormat.keys(kvHead), to + toFormat.keyScales(kvHead)},
       valueTarget{to + toFormat.values(kvHead), to + toFormat.valueScales(kvHead)};
-  if (intoInt4) {
-    packHead<4, kCoded, kPatches>(keys, values, fromFormat.headDim, keyTarget, valueTarget);
-  } else {
-    packHead<2, kCoded, kPatches>(keys, values, fromFormat.headDim, keyTarget, valueTarget);
-  }
+  packHead<kBits, kCoded, kPatches>(keys, values, fromFormat.headDim, keyTarget, valueTarget);
 }
 
 // kPatches: runs of 128 channels, one, or two where heads are larger.
@@ -44,16 +67,15 @@ template <int kPatches>
 __global__ void __launch_bounds__(kThreads, 4) requantizeHead(const PageConversion* conversions) {
   const PageConversion conversion = conversions[blockIdx.x];
   const int kvHead = static_cast<int>(blockIdx.y);
-  const PageFormat from = conversion.fromFormat, to = conversion.toFormat;
-  if (to.precision == PrecisionClass::int8) {
-    codeKeys<4 * kPatches>(conversion.from + from.keys(kvHead), from.headDim, conversion.to + to.keys(kvHead),
-                           conversion.to + to.keyScales(kvHead));
-    codeValues<kPatches>(conversion.from + from.values(kvHead), from.headDim,
-                         conversion.to + to.values(kvHead), conversion.to + to.valueScales(kvHead));
-  } else if (from.precision == PrecisionClass::int8) {
-    pack<true, kPatches>(conversion, kvHead, to.precision == PrecisionClass::int4);
+  const PrecisionClass from = conversion.fromFormat.precision, to = conversion.toFormat.precision;
+  if (to == PrecisionClass::int8) {
+    codeHead<kPatches>(conversion, kvHead);
+  } else if (from == PrecisionClass::int8) {
+    to == PrecisionClass::int4 ? pack<4, true, kPatches>(conversion, kvHead)
+                               : pack<2, true, kPatches>(conversion, kvHead);
   } else {
-    pack<false, kPatches>(conversion, kvHead, to.precision == PrecisionClass::int4);
+    to == PrecisionClass::int4 ? pack<4, false, kPatches>(conversion, kvHead)
+                               : pack<2, false, kPatches>(conversion, kvHead);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "cuda/attention-order.h"
 #include "cuda/bound-pages.h"
+#include "cuda/global-memory.h"
 #include "cuda/keep-best.h"
 #include "cuda/kernel.h"
 #include "cuda/page-promises.h"
@@ -71,7 +72,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kTiles>) selectBest(const Se
   }
   // Of the shortlist and, behind it, the newest pages. In `orders` those of the other older pages lie
   // between. The row is read again, since registers are few while pages are scored.
-  const PartitionedRow again = *computedAnew(problem.rows + blockIdx.y);
+  const PartitionedRow again = *inGlobalMemory(computedAnew(problem.rows + blockIdx.y));
   const int passedBy = older - shortlist;
   const auto placeOf = [&](int i) { return i < shortlist ? i : passedBy + i; };
   keepBest([&](int i) { return orders[placeOf(i)]; }, again.midPages() - passedBy, problem.topPages, search,
