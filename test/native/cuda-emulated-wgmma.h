@@ -29,7 +29,7 @@ inline Operand operandBehind(Operand operand, int bytes) { return operand + byte
 // converted in one go: each of the eight threads that share a row converts it, and longer than it multiplies.
 struct RowOfOperand {
   double of[16];
-  RowOfOperand(Operand operand, int row) {
+  TANDEM_UNSEEN RowOfOperand(Operand operand, int row) {
     using Elements = std::uint16_t __attribute__((vector_size(16)));
     using Floats = float __attribute__((vector_size(32)));
     using Doubles = double __attribute__((vector_size(64)));
@@ -48,6 +48,20 @@ struct RowOfOperand {
     }
   }
 };
+
+// Says once for a warp that its tensor cores read rows of an operand.
+TANDEM_UNSEEN inline void noteOperand(int which, Operand operand, int first, int rows, const void* site) {
+  using namespace emulation::races;
+  if (emulation::laneIndex() != 0) return;
+  const int end = std::min(first + rows, operandRows(which));
+  for (int row = first; row < end; ++row) {
+    for (int piece = 0; piece < 2; ++piece) {
+      const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 16 * piece;
+      access(By::tensorCores, Does::read, reinterpret_cast<const void*>(plain ^ (plain >> 7 & 7) << 4), 16,
+             site);
+    }
+  }
+}
 
 // Adds to the sums that this thread holds: rows lane / 4 and 8 below it of its warp, of which `left` are the
 // elements, and two columns of every eight. The four sums of an eight grow beside each other, each in the
@@ -73,10 +87,14 @@ void addProducts(float (&sums)[kEights][4], const double (&left)[2][16], Operand
   }
 }
 
+inline void useOperandRows(int a, int b) { emulation::races::useOperandRows(a, b); }
+
 inline void beginProducts() {}
-inline void endProductGroup() {}
+inline void endProductGroup() { emulation::races::endGroup(emulation::races::By::tensorCores); }
 template <int kLeft>
-void waitForProducts() {}
+void waitForProducts() {
+  emulation::races::waitForGroups(emulation::races::By::tensorCores, kLeft);
+}
 
 template <int kRegisters>
 void takeRegisters() {}
@@ -87,7 +105,8 @@ template <int kEights>
 void settle(float (&)[kEights][4]) {}
 
 template <int kEights>
-void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b, bool adds = true) {
+TANDEM_UNSEEN void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b, bool adds = true) {
+  noteOperand(1, b, 0, 8 * kEights, __builtin_return_address(0));
   if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
   struct Operands {
     std::uint32_t of[4];
@@ -111,9 +130,11 @@ void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b,
 }
 
 template <int kEights>
-void multiply(float (&sums)[kEights][4], Operand a, Operand b, bool adds = true) {
-  if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
+TANDEM_UNSEEN void multiply(float (&sums)[kEights][4], Operand a, Operand b, bool adds = true) {
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
+  noteOperand(0, a, 16 * warp, 16, __builtin_return_address(0));
+  noteOperand(1, b, 0, 8 * kEights, __builtin_return_address(0));
+  if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
   double left[2][16];
   for (int half = 0; half < 2; ++half) {
     const RowOfOperand row(a, 16 * warp + lane / 4 + 8 * half);

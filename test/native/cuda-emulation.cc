@@ -76,6 +76,7 @@ struct Block {
     }
     current = thread;
     threadIdx.x = thread;
+    races::beginTurn(fibers[thread].stack.get(), kStackBytes);
     tandemSwitchFiber(from, fibers[thread].top);
   }
 
@@ -152,13 +153,15 @@ void runBlock(unsigned threads, bool descending) {
       continue;
     }
     if (std::none_of(begin, end, [](const Warp& warp) { return warp.lanes[atBlock] > 0; })) return;
+    races::meetBlock();
     for (unsigned first = 0; first < threads; first += kWarp) wake(first, endOf(first), atBlock);
   }
 }
 
 }  // namespace
 
-void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes) {
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes,
+         bool early) {
   check(threads > 0 && threads <= 1024, "a block has 1 to 1024 threads");
   check(sharedBytes <= kMostShared, "a block has 227 KB of shared memory at most");
   static thread_local Block own;
@@ -172,15 +175,24 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::si
   threadIdx = dim3(0, 0, 0);
   gridDim = grid;
   blockDim = dim3(threads);
+  races::beginLaunch(early);
+  // However the block ends.
+  struct EndBlock {
+    ~EndBlock() { races::endBlock(); }
+  };
   for (unsigned z = 0; z < grid.z; ++z) {
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = dim3(x, y, z);
         std::fill(own.shared.begin(), own.shared.end(), std::byte{0xff});
+        races::beginBlock(threads, own.shared.data(), own.shared.size());
+        const EndBlock endBlock;
         runBlock(threads, (x + y + z) % 2 == 1);
       }
     }
   }
+  const std::string races = races::endLaunch();
+  if (!races.empty()) throw Error(races);
 }
 
 std::byte* dynamicShared() {

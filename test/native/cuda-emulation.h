@@ -4,7 +4,8 @@
 // with TANDEM_CUDA_EMULATION and find here what kernel.h else takes from CUDA. Blocks run one after another,
 // and every thread of a block is a fiber, so barriers, shuffles and tensor-core products mean what they do on
 // the device. Threads of every second block run in descending order, so that what works by luck of the order
-// works in half of the cases only. Races and memory spaces are not seen; compute-sanitizer sees those.
+// works in half of the cases only. Races are looked for (cuda-races.h). Memory spaces are not seen;
+// compute-sanitizer sees those.
 
 #include <bit>
 #include <cmath>
@@ -17,6 +18,7 @@
 
 #include "core/bf16.h"
 #include "core/error.h"
+#include "cuda-races.h"
 #include "cuda/stream.h"
 
 #define __global__
@@ -61,8 +63,10 @@ void record(cuda::Stream stream, std::function<void()> launch);
 bool isBusy();
 void enqueue(const char* kernel, std::function<void()> launch);
 
-// Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
-void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0);
+// Runs `body` for every thread of the grid; `early`: as a kernel that need not wait for the one before. Throws
+// Error if threads wait for each other for ever, or race.
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0,
+         bool early = false);
 
 // Of the block that runs: NaNs where it has written nothing.
 std::byte* dynamicShared();
@@ -90,7 +94,7 @@ Shown* beginExchange();
 
 // Shows `mine` to the other lanes of this thread's warp; `read` sees what each of them shows.
 template <class T, class Read>
-auto exchange(const T& mine, Read read) {
+TANDEM_UNSEEN auto exchange(const T& mine, Read read) {
   static_assert(sizeof(T) <= sizeof(Shown) && std::is_trivially_copyable_v<T>);
   Shown* shown = beginExchange();
   std::memcpy(shown + laneIndex(), &mine, sizeof mine);
@@ -102,7 +106,10 @@ auto exchange(const T& mine, Read read) {
 }  // namespace tandem::emulation
 
 inline void __syncthreads() { tandem::emulation::waitForBlock(); }
-inline void __syncwarp(unsigned = ~0u) { tandem::emulation::waitForWarp(); }
+inline void __syncwarp(unsigned = ~0u) {
+  tandem::emulation::waitForWarp();
+  tandem::emulation::races::meetWarp();
+}
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
@@ -155,12 +162,14 @@ inline std::uint32_t __ballot_sync(unsigned, bool mine) {
 
 // Fibers change places at barriers and shuffles only.
 template <class T>
-T atomicAdd(T* sum, T value) {
+TANDEM_UNSEEN T atomicAdd(T* sum, T value) {
+  using namespace tandem::emulation;
+  races::access(races::By::thread, races::Does::atomic, sum, sizeof *sum, __builtin_return_address(0));
   const T before = *sum;
   *sum += value;
   return before;
 }
-inline void __threadfence() {}
+inline void __threadfence() { tandem::emulation::races::fenceThread(); }
 
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
@@ -210,12 +219,12 @@ inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t
 namespace tandem::cuda {
 
 template <class... Parameters, class... Arguments>
-void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
-                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+void enqueue(bool early, const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+             std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
   // Arguments are the kernel's own copies from here on, as on the device.
   const auto launch = [=] {
     emulation::run(
-        grid, threads, [&] { kernel(arguments...); }, sharedBytes);
+        grid, threads, [&] { kernel(arguments...); }, sharedBytes, early);
   };
   if (emulation::isRecording(stream)) {
     emulation::record(stream, launch);
@@ -226,9 +235,14 @@ void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, un
   }
 }
 template <class... Parameters, class... Arguments>
+void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  enqueue(false, name, kernel, grid, threads, sharedBytes, stream, arguments...);
+}
+template <class... Parameters, class... Arguments>
 void launchEarly(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
-  launchShared(name, kernel, grid, threads, sharedBytes, stream, arguments...);
+  enqueue(true, name, kernel, grid, threads, sharedBytes, stream, arguments...);
 }
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
@@ -236,8 +250,8 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned
   launchShared(name, kernel, grid, threads, 0, stream, arguments...);
 }
 
-inline void waitForKernelsBefore() {}
-inline void letNextKernelBegin() {}
+inline void waitForKernelsBefore() { emulation::races::waitForKernelsBefore(); }
+inline void letNextKernelBegin() { emulation::races::letNextKernelBegin(); }
 
 inline std::byte* dynamicShared() { return emulation::dynamicShared(); }
 
@@ -330,17 +344,25 @@ void loadOnce(Words& value, const Words* address, bool wanted) {
   if (wanted) value = *address;
 }
 
-inline void copyAsync(void* shared, const void* global) { std::memcpy(shared, global, 16); }
-inline void copyAsyncOrZero(void* shared, const void* global, bool there) {
+TANDEM_UNSEEN inline void copyAsyncOrZero(void* shared, const void* global, bool there,
+                                          const void* site = __builtin_return_address(0)) {
+  using namespace emulation::races;
+  access(By::copies, Does::write, shared, 16, site);
   if (there) {
+    access(By::copies, Does::read, global, 16, site);
     std::memcpy(shared, global, 16);
   } else {
     std::memset(shared, 0, 16);
   }
 }
-inline void endCopyGroup() {}
+TANDEM_UNSEEN inline void copyAsync(void* shared, const void* global) {
+  copyAsyncOrZero(shared, global, true, __builtin_return_address(0));
+}
+inline void endCopyGroup() { emulation::races::endGroup(emulation::races::By::copies); }
 template <int kLeft>
-void waitForCopies() {}
+void waitForCopies() {
+  emulation::races::waitForGroups(emulation::races::By::copies, kLeft);
+}
 
 inline void loadMatrices(std::uint32_t (&matrices)[4], const void* row) {
   struct Words {
