@@ -64,6 +64,7 @@ struct Block {
   unsigned turnsEnd = 0, stride = 1;
   std::vector<std::byte> shared;
   int roundsOfWaiting = 0;
+  bool hasWaitedForKernels = false;
 
   Warp& warp() { return warps[current / kWarp]; }
 
@@ -158,7 +159,8 @@ void runBlock(unsigned threads, bool descending) {
 
 }  // namespace
 
-void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes) {
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes,
+         bool early) {
   check(threads > 0 && threads <= 1024, "a block has 1 to 1024 threads");
   check(sharedBytes <= kMostShared, "a block has 227 KB of shared memory at most");
   static thread_local Block own;
@@ -177,7 +179,10 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::si
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = dim3(x, y, z);
         std::fill(own.shared.begin(), own.shared.end(), std::byte{0xff});
+        own.hasWaitedForKernels = false;
         runBlock(threads, (x + y + z) % 2 == 1);
+        check(!early || own.hasWaitedForKernels,
+              "a block of a kernel that begins early waits for the kernels before");
       }
     }
   }
@@ -190,6 +195,7 @@ std::byte* dynamicShared() {
 
 void letOthersRun() { block->leave(running); }
 void noteProgress() { block->roundsOfWaiting = 0; }
+void noteWaitForKernels() { block->hasWaitedForKernels = true; }
 
 void waitForBlock() { block->leave(atBlock); }
 void waitForWarp() { block->leave(atWarp); }

@@ -61,8 +61,12 @@ void record(cuda::Stream stream, std::function<void()> launch);
 bool isBusy();
 void enqueue(const char* kernel, std::function<void()> launch);
 
-// Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
-void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0);
+// Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever, or, of a
+// kernel that begins early, if a block ends without having waited for the kernels before.
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0,
+         bool early = false);
+
+void noteWaitForKernels();
 
 // Of the block that runs: NaNs where it has written nothing.
 std::byte* dynamicShared();
@@ -210,12 +214,12 @@ inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t
 namespace tandem::cuda {
 
 template <class... Parameters, class... Arguments>
-void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
-                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+void enqueue(bool early, const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+             std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
   // Arguments are the kernel's own copies from here on, as on the device.
   const auto launch = [=] {
     emulation::run(
-        grid, threads, [&] { kernel(arguments...); }, sharedBytes);
+        grid, threads, [&] { kernel(arguments...); }, sharedBytes, early);
   };
   if (emulation::isRecording(stream)) {
     emulation::record(stream, launch);
@@ -226,9 +230,14 @@ void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, un
   }
 }
 template <class... Parameters, class... Arguments>
+void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  enqueue(false, name, kernel, grid, threads, sharedBytes, stream, arguments...);
+}
+template <class... Parameters, class... Arguments>
 void launchEarly(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
-  launchShared(name, kernel, grid, threads, sharedBytes, stream, arguments...);
+  enqueue(true, name, kernel, grid, threads, sharedBytes, stream, arguments...);
 }
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
@@ -236,7 +245,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned
   launchShared(name, kernel, grid, threads, 0, stream, arguments...);
 }
 
-inline void waitForKernelsBefore() {}
+inline void waitForKernelsBefore() { emulation::noteWaitForKernels(); }
 inline void letNextKernelBegin() {}
 
 inline std::byte* dynamicShared() { return emulation::dynamicShared(); }
