@@ -1,9 +1,10 @@
 #pragma once
 
-// native/cuda/wgmma.h on the host. Each thread computes the sums that it holds, at once, from what lies in
-// shared memory.
+// native/cuda/wgmma.h on the host. Each thread computes the sums that it holds, from what then lies in shared
+// memory.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 
@@ -74,9 +75,11 @@ void addProducts(float (&sums)[kEights][4], const double (&left)[2][16], Operand
 }
 
 inline void beginProducts() {}
-inline void endProductGroup() {}
+inline void endProductGroup() { emulation::endProductGroup(); }
 template <int kLeft>
-void waitForProducts() {}
+void waitForProducts() {
+  emulation::waitForProducts(kLeft);
+}
 
 template <int kRegisters>
 void takeRegisters() {}
@@ -87,21 +90,17 @@ template <int kEights>
 void settle(float (&)[kEights][4]) {}
 
 template <int kEights>
-void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b, bool adds = true) {
+void multiplyNow(float (&sums)[kEights][4], const std::array<std::uint32_t, 4>& a, Operand b, bool adds) {
   if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
-  struct Operands {
-    std::uint32_t of[4];
-  };
-  const Operands mine{{a[0], a[1], a[2], a[3]}};
   struct Rows {
     double of[2][16];
   };
   const int lane = static_cast<int>(emulation::laneIndex());
-  const Rows left = emulation::exchange(mine, [&](auto of) {
+  const Rows left = emulation::exchange(a, [&](auto of) {
     Rows rows;
     for (int half = 0; half < 2; ++half) {
       for (int k = 0; k < 16; ++k) {
-        const std::uint32_t pair = of(lane / 4 * 4 + k % 8 / 2).of[half + 2 * (k / 8)];
+        const std::uint32_t pair = of(lane / 4 * 4 + k % 8 / 2)[half + 2 * (k / 8)];
         rows.of[half][k] = toFloat(static_cast<bf16>(pair >> (16 * (k % 2))));
       }
     }
@@ -111,7 +110,7 @@ void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b,
 }
 
 template <int kEights>
-void multiply(float (&sums)[kEights][4], Operand a, Operand b, bool adds = true) {
+void multiplyNow(float (&sums)[kEights][4], Operand a, Operand b, bool adds) {
   if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
   double left[2][16];
@@ -120,6 +119,17 @@ void multiply(float (&sums)[kEights][4], Operand a, Operand b, bool adds = true)
     std::copy(row.of, row.of + 16, left[half]);
   }
   addProducts(sums, left, b);
+}
+
+template <int kEights>
+void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b, bool adds = true) {
+  const std::array registers{a[0], a[1], a[2], a[3]};
+  emulation::multiplyAsync([&sums, registers, b, adds] { multiplyNow(sums, registers, b, adds); });
+}
+
+template <int kEights>
+void multiply(float (&sums)[kEights][4], Operand a, Operand b, bool adds = true) {
+  emulation::multiplyAsync([&sums, a, b, adds] { multiplyNow(sums, a, b, adds); });
 }
 
 }  // namespace tandem::cuda

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -42,11 +45,39 @@ constexpr std::size_t kMostShared = 227 << 10, kSharedAlignment = 1024;
 
 enum State { running, atWarp, atBlock, ended };
 
+// What a thread has begun, in groups that are waited for.
+class Begun {
+ public:
+  void clear() {
+    works_.clear();
+    group_ = 0;
+  }
+  void begin(std::function<void()> work) { works_.push_back({std::move(work), group_}); }
+  void endGroup() { ++group_; }
+  // Does all but the last groups, so many of them.
+  void waitFor(int left) {
+    while (!works_.empty() && works_.front().group < group_ - left) {
+      const auto work = std::move(works_.front().run);
+      works_.pop_front();
+      work();
+    }
+  }
+
+ private:
+  struct Work {
+    std::function<void()> run;
+    int group;
+  };
+  std::deque<Work> works_;
+  int group_ = 0;  // of what comes
+};
+
 struct Fiber {
   std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
   void* top = nullptr;
   State state = ended;
   bool secondTurn = false;
+  Begun copies, products;
 };
 
 struct Warp {
@@ -64,8 +95,10 @@ struct Block {
   unsigned turnsEnd = 0, stride = 1;
   std::vector<std::byte> shared;
   int roundsOfWaiting = 0;
+  bool late = false;  // what threads begin is done when they wait for it
   bool hasWaitedForKernels = false;
 
+  Fiber& fiber() { return fibers[current]; }
   Warp& warp() { return warps[current / kWarp]; }
 
   // Gives the turn to the first lane from here on that runs, or to the scheduler behind the last.
@@ -110,6 +143,8 @@ void prepare(Fiber& fiber) {
   fiber.top = words;
   fiber.state = running;
   fiber.secondTurn = false;
+  fiber.copies.clear();
+  fiber.products.clear();
 }
 
 // Lets the lanes of a warp that are in the state run on.
@@ -180,7 +215,9 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::si
         blockIdx = dim3(x, y, z);
         std::fill(own.shared.begin(), own.shared.end(), std::byte{0xff});
         own.hasWaitedForKernels = false;
-        runBlock(threads, (x + y + z) % 2 == 1);
+        const bool second = (x + y + z) % 2 == 1;
+        own.late = second;
+        runBlock(threads, second);
         check(!early || own.hasWaitedForKernels,
               "a block of a kernel that begins early waits for the kernels before");
       }
@@ -192,6 +229,20 @@ std::byte* dynamicShared() {
   const auto address = reinterpret_cast<std::uintptr_t>(block->shared.data());
   return block->shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;
 }
+
+void copyAsync(void* shared, const void* global) {
+  constexpr std::size_t kBytes = 16;
+  const auto copy = [=] { global ? std::memcpy(shared, global, kBytes) : std::memset(shared, 0, kBytes); };
+  block->late ? block->fiber().copies.begin(copy) : copy();
+}
+void endCopyGroup() { block->fiber().copies.endGroup(); }
+void waitForCopies(int left) { block->fiber().copies.waitFor(left); }
+
+void multiplyAsync(std::function<void()> product) {
+  block->late ? block->fiber().products.begin(std::move(product)) : product();
+}
+void endProductGroup() { block->fiber().products.endGroup(); }
+void waitForProducts(int left) { block->fiber().products.waitFor(left); }
 
 void letOthersRun() { block->leave(running); }
 void noteProgress() { block->roundsOfWaiting = 0; }

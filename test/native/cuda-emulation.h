@@ -3,8 +3,9 @@
 // CUDA on the host, for tests of kernels at tiny sizes: native/cuda/*.cu are compiled by the host's compiler
 // with TANDEM_CUDA_EMULATION and find here what kernel.h else takes from CUDA. Blocks run one after another,
 // and every thread of a block is a fiber, so barriers, shuffles and tensor-core products mean what they do on
-// the device. Threads of every second block run in descending order, so that what works by luck of the order
-// works in half of the cases only. Races and memory spaces are not seen; compute-sanitizer sees those.
+// the device. Threads of every second block run in descending order, and what these begin, copies and
+// products, is done when it is waited for instead of at once, so that what works by luck of the order works
+// in half of the cases only. Races and memory spaces are not seen; compute-sanitizer sees those.
 
 #include <bit>
 #include <cmath>
@@ -70,6 +71,16 @@ void noteWaitForKernels();
 
 // Of the block that runs: NaNs where it has written nothing.
 std::byte* dynamicShared();
+
+// Copies of 16 bytes, zeros where `global` is null, and groups of them: cp.async of the thread.
+void copyAsync(void* shared, const void* global);
+void endCopyGroup();
+void waitForCopies(int left);
+
+// The same of products of a warpgroup. `product`: computes what this thread has of it.
+void multiplyAsync(std::function<void()> product);
+void endProductGroup();
+void waitForProducts(int left);
 
 // For a thread that waits for what others of its block will do. It is an error if none does anything for
 // long.
@@ -331,7 +342,7 @@ template <class T>
 T __ldg(const T* address) {
   return *address;
 }
-inline int keptByWarp(int value) { return value; }
+inline int keptByWarp(int value) { return __shfl_sync(~0u, value, 0); }
 inline std::byte* keptByWarp(std::byte* shared) { return shared; }
 
 template <class Words>
@@ -339,17 +350,15 @@ void loadOnce(Words& value, const Words* address, bool wanted) {
   if (wanted) value = *address;
 }
 
-inline void copyAsync(void* shared, const void* global) { std::memcpy(shared, global, 16); }
+inline void copyAsync(void* shared, const void* global) { emulation::copyAsync(shared, global); }
 inline void copyAsyncOrZero(void* shared, const void* global, bool there) {
-  if (there) {
-    std::memcpy(shared, global, 16);
-  } else {
-    std::memset(shared, 0, 16);
-  }
+  emulation::copyAsync(shared, there ? global : nullptr);
 }
-inline void endCopyGroup() {}
+inline void endCopyGroup() { emulation::endCopyGroup(); }
 template <int kLeft>
-void waitForCopies() {}
+void waitForCopies() {
+  emulation::waitForCopies(kLeft);
+}
 
 inline void loadMatrices(std::uint32_t (&matrices)[4], const void* row) {
   struct Words {
