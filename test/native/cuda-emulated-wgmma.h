@@ -1,9 +1,10 @@
 #pragma once
 
-// native/cuda/wgmma.h on the host. Each thread computes the sums that it holds, at once, from what lies in
-// shared memory.
+// native/cuda/wgmma.h on the host. Each thread computes the sums that it holds, from what then lies in shared
+// memory.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 
@@ -52,7 +53,7 @@ struct RowOfOperand {
 // Says once for a warp that its tensor cores read rows of an operand.
 TANDEM_UNSEEN inline void noteOperand(int which, Operand operand, int first, int rows, const void* site) {
   using namespace emulation::races;
-  if (emulation::laneIndex() != 0) return;
+  if (!isLooking() || emulation::laneIndex() != 0) return;
   const int end = std::min(first + rows, operandRows(which));
   for (int row = first; row < end; ++row) {
     for (int piece = 0; piece < 2; ++piece) {
@@ -90,10 +91,14 @@ void addProducts(float (&sums)[kEights][4], const double (&left)[2][16], Operand
 inline void useOperandRows(int a, int b) { emulation::races::useOperandRows(a, b); }
 
 inline void beginProducts() {}
-inline void endProductGroup() { emulation::races::endGroup(emulation::races::By::tensorCores); }
+inline void endProductGroup() {
+  emulation::races::endGroup(emulation::races::By::tensorCores);
+  emulation::endProductGroup();
+}
 template <int kLeft>
 void waitForProducts() {
   emulation::races::waitForGroups(emulation::races::By::tensorCores, kLeft);
+  emulation::waitForProducts(kLeft);
 }
 
 template <int kRegisters>
@@ -105,22 +110,17 @@ template <int kEights>
 void settle(float (&)[kEights][4]) {}
 
 template <int kEights>
-TANDEM_UNSEEN void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b, bool adds = true) {
-  noteOperand(1, b, 0, 8 * kEights, __builtin_return_address(0));
+void multiplyNow(float (&sums)[kEights][4], const std::array<std::uint32_t, 4>& a, Operand b, bool adds) {
   if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
-  struct Operands {
-    std::uint32_t of[4];
-  };
-  const Operands mine{{a[0], a[1], a[2], a[3]}};
   struct Rows {
     double of[2][16];
   };
   const int lane = static_cast<int>(emulation::laneIndex());
-  const Rows left = emulation::exchange(mine, [&](auto of) {
+  const Rows left = emulation::exchange(a, [&](auto of) {
     Rows rows;
     for (int half = 0; half < 2; ++half) {
       for (int k = 0; k < 16; ++k) {
-        const std::uint32_t pair = of(lane / 4 * 4 + k % 8 / 2).of[half + 2 * (k / 8)];
+        const std::uint32_t pair = of(lane / 4 * 4 + k % 8 / 2)[half + 2 * (k / 8)];
         rows.of[half][k] = toFloat(static_cast<bf16>(pair >> (16 * (k % 2))));
       }
     }
@@ -130,17 +130,35 @@ TANDEM_UNSEEN void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[
 }
 
 template <int kEights>
-TANDEM_UNSEEN void multiply(float (&sums)[kEights][4], Operand a, Operand b, bool adds = true) {
-  const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
-  noteOperand(0, a, 16 * warp, 16, __builtin_return_address(0));
-  noteOperand(1, b, 0, 8 * kEights, __builtin_return_address(0));
+void multiplyNow(float (&sums)[kEights][4], Operand a, Operand b, bool adds) {
   if (!adds) std::fill(&sums[0][0], &sums[0][0] + 4 * kEights, 0.0f);
+  const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(emulation::laneIndex());
   double left[2][16];
   for (int half = 0; half < 2; ++half) {
     const RowOfOperand row(a, 16 * warp + lane / 4 + 8 * half);
     std::copy(row.of, row.of + 16, left[half]);
   }
   addProducts(sums, left, b);
+}
+
+template <int kEights>
+void multiply(float (&sums)[kEights][4], const std::uint32_t (&a)[4], Operand b, bool adds = true) {
+  noteOperand(1, b, 0, 8 * kEights, __builtin_return_address(0));
+  const auto multiplyRegisters = [](const emulation::Product& product) {
+    multiplyNow(reinterpret_cast<float(&)[kEights][4]>(*product.sums), product.registers, product.b,
+                product.adds);
+  };
+  emulation::beginProduct({multiplyRegisters, &sums[0][0], {a[0], a[1], a[2], a[3]}, 0, b, adds});
+}
+
+template <int kEights>
+void multiply(float (&sums)[kEights][4], Operand a, Operand b, bool adds = true) {
+  noteOperand(0, a, static_cast<int>(threadIdx.x) / 32 % 4 * 16, 16, __builtin_return_address(0));
+  noteOperand(1, b, 0, 8 * kEights, __builtin_return_address(0));
+  const auto multiplyShared = [](const emulation::Product& product) {
+    multiplyNow(reinterpret_cast<float(&)[kEights][4]>(*product.sums), product.a, product.b, product.adds);
+  };
+  emulation::beginProduct({multiplyShared, &sums[0][0], {}, a, b, adds});
 }
 
 }  // namespace tandem::cuda

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -38,15 +41,56 @@ namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;
 constexpr int kMostRoundsOfWaiting = 10000;
+// Of a launch, in which races are looked for, and in its last block: a kernel that races does so in any
+// block, and blocks with each other in any two.
+constexpr unsigned kBlocksLookedAt = 2;
 constexpr std::size_t kMostShared = 227 << 10, kSharedAlignment = 1024;
 
 enum State { running, atWarp, atBlock, ended };
+
+// A copy of 16 bytes, or of zeros where it comes from nowhere.
+struct Copy {
+  void* to;
+  const void* from;
+
+  void make() const {
+    constexpr std::size_t kBytes = 16;
+    from ? std::memcpy(to, from, kBytes) : std::memset(to, 0, kBytes);
+  }
+};
+
+// What a thread has begun, in groups that are waited for.
+template <class Work>
+class Begun {
+ public:
+  void clear() {
+    works_.clear();
+    group_ = 0;
+  }
+  void begin(const Work& work) { works_.emplace_back(work, group_); }
+  void endGroup() { ++group_; }
+  // Does all but the last groups, so many of them.
+  template <class Do>
+  void waitFor(int left, Do make) {
+    while (!works_.empty() && works_.front().second < group_ - left) {
+      const Work work = works_.front().first;
+      works_.pop_front();
+      make(work);
+    }
+  }
+
+ private:
+  std::deque<std::pair<Work, int>> works_;
+  int group_ = 0;  // of what comes
+};
 
 struct Fiber {
   std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(kStackBytes);
   void* top = nullptr;
   State state = ended;
   bool secondTurn = false;
+  Begun<Copy> copies;
+  Begun<Product> products;
 };
 
 struct Warp {
@@ -64,7 +108,10 @@ struct Block {
   unsigned turnsEnd = 0, stride = 1;
   std::vector<std::byte> shared;
   int roundsOfWaiting = 0;
+  bool late = false;  // what threads begin is done when they wait for it
+  bool hasWaitedForKernels = false;
 
+  Fiber& fiber() { return fibers[current]; }
   Warp& warp() { return warps[current / kWarp]; }
 
   // Gives the turn to the first lane from here on that runs, or to the scheduler behind the last.
@@ -110,6 +157,8 @@ void prepare(Fiber& fiber) {
   fiber.top = words;
   fiber.state = running;
   fiber.secondTurn = false;
+  fiber.copies.clear();
+  fiber.products.clear();
 }
 
 // Lets the lanes of a warp that are in the state run on.
@@ -180,14 +229,24 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::si
   struct EndBlock {
     ~EndBlock() { races::endBlock(); }
   };
+  const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
+  std::uint64_t before = 0;
   for (unsigned z = 0; z < grid.z; ++z) {
     for (unsigned y = 0; y < grid.y; ++y) {
       for (unsigned x = 0; x < grid.x; ++x) {
         blockIdx = dim3(x, y, z);
         std::fill(own.shared.begin(), own.shared.end(), std::byte{0xff});
-        races::beginBlock(threads, own.shared.data(), own.shared.size());
+        own.hasWaitedForKernels = false;
+        const bool second = (x + y + z) % 2 == 1;
+        own.late = second;
+        if (before < kBlocksLookedAt || before + 1 == blocks) {
+          races::beginBlock(threads, own.shared.data(), own.shared.size());
+        }
+        ++before;
         const EndBlock endBlock;
-        runBlock(threads, (x + y + z) % 2 == 1);
+        runBlock(threads, second);
+        check(!early || own.hasWaitedForKernels,
+              "a block of a kernel that begins early waits for the kernels before");
       }
     }
   }
@@ -200,8 +259,34 @@ std::byte* dynamicShared() {
   return block->shared.data() + (kSharedAlignment - address % kSharedAlignment) % kSharedAlignment;
 }
 
+void copyAsync(void* shared, const void* global) {
+  const Copy copy{shared, global};
+  if (block->late) {
+    block->fiber().copies.begin(copy);
+  } else {
+    copy.make();
+  }
+}
+void endCopyGroup() { block->fiber().copies.endGroup(); }
+void waitForCopies(int left) {
+  block->fiber().copies.waitFor(left, [](const Copy& copy) { copy.make(); });
+}
+
+void beginProduct(const Product& product) {
+  if (block->late) {
+    block->fiber().products.begin(product);
+  } else {
+    product.compute(product);
+  }
+}
+void endProductGroup() { block->fiber().products.endGroup(); }
+void waitForProducts(int left) {
+  block->fiber().products.waitFor(left, [](const Product& product) { product.compute(product); });
+}
+
 void letOthersRun() { block->leave(running); }
 void noteProgress() { block->roundsOfWaiting = 0; }
+void noteWaitForKernels() { block->hasWaitedForKernels = true; }
 
 void waitForBlock() { block->leave(atBlock); }
 void waitForWarp() { block->leave(atWarp); }

@@ -3,10 +3,12 @@
 // CUDA on the host, for tests of kernels at tiny sizes: native/cuda/*.cu are compiled by the host's compiler
 // with TANDEM_CUDA_EMULATION and find here what kernel.h else takes from CUDA. Blocks run one after another,
 // and every thread of a block is a fiber, so barriers, shuffles and tensor-core products mean what they do on
-// the device. Threads of every second block run in descending order, so that what works by luck of the order
-// works in half of the cases only. Races are looked for (cuda-races.h). Memory spaces are not seen;
+// the device. Threads of every second block run in descending order, and what these begin, copies and
+// products, is done when it is waited for instead of at once, so that what works by luck of the order works
+// in half of the cases only. Races are looked for (cuda-races.h). Memory spaces are not seen;
 // compute-sanitizer sees those.
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -63,13 +65,32 @@ void record(cuda::Stream stream, std::function<void()> launch);
 bool isBusy();
 void enqueue(const char* kernel, std::function<void()> launch);
 
-// Runs `body` for every thread of the grid; `early`: as a kernel that need not wait for the one before. Throws
-// Error if threads wait for each other for ever, or race.
+// Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever or race, or,
+// of a kernel that begins early, if a block ends without having waited for the kernels before.
 void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0,
          bool early = false);
 
+void noteWaitForKernels();
+
 // Of the block that runs: NaNs where it has written nothing.
 std::byte* dynamicShared();
+
+// Copies of 16 bytes, zeros where `global` is null, and groups of them: cp.async of the thread.
+void copyAsync(void* shared, const void* global);
+void endCopyGroup();
+void waitForCopies(int left);
+
+// The same of products of a warpgroup, of which a thread computes what it has.
+struct Product {
+  void (*compute)(const Product&);
+  float* sums;
+  std::array<std::uint32_t, 4> registers;  // or an operand `a`
+  std::uintptr_t a, b;
+  bool adds;
+};
+void beginProduct(const Product& product);
+void endProductGroup();
+void waitForProducts(int left);
 
 // For a thread that waits for what others of its block will do. It is an error if none does anything for
 // long.
@@ -250,7 +271,10 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned
   launchShared(name, kernel, grid, threads, 0, stream, arguments...);
 }
 
-inline void waitForKernelsBefore() { emulation::races::waitForKernelsBefore(); }
+inline void waitForKernelsBefore() {
+  emulation::noteWaitForKernels();
+  emulation::races::waitForKernelsBefore();
+}
 inline void letNextKernelBegin() { emulation::races::letNextKernelBegin(); }
 
 inline std::byte* dynamicShared() { return emulation::dynamicShared(); }
@@ -336,7 +360,7 @@ template <class T>
 T __ldg(const T* address) {
   return *address;
 }
-inline int keptByWarp(int value) { return value; }
+inline int keptByWarp(int value) { return __shfl_sync(~0u, value, 0); }
 inline std::byte* keptByWarp(std::byte* shared) { return shared; }
 
 template <class Words>
@@ -348,20 +372,20 @@ TANDEM_UNSEEN inline void copyAsyncOrZero(void* shared, const void* global, bool
                                           const void* site = __builtin_return_address(0)) {
   using namespace emulation::races;
   access(By::copies, Does::write, shared, 16, site);
-  if (there) {
-    access(By::copies, Does::read, global, 16, site);
-    std::memcpy(shared, global, 16);
-  } else {
-    std::memset(shared, 0, 16);
-  }
+  if (there) access(By::copies, Does::read, global, 16, site);
+  emulation::copyAsync(shared, there ? global : nullptr);
 }
 TANDEM_UNSEEN inline void copyAsync(void* shared, const void* global) {
   copyAsyncOrZero(shared, global, true, __builtin_return_address(0));
 }
-inline void endCopyGroup() { emulation::races::endGroup(emulation::races::By::copies); }
+inline void endCopyGroup() {
+  emulation::races::endGroup(emulation::races::By::copies);
+  emulation::endCopyGroup();
+}
 template <int kLeft>
 void waitForCopies() {
   emulation::races::waitForGroups(emulation::races::By::copies, kLeft);
+  emulation::waitForCopies(kLeft);
 }
 
 inline void loadMatrices(std::uint32_t (&matrices)[4], const void* row) {

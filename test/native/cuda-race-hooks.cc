@@ -1,5 +1,5 @@
-// What code calls that is compiled by -fsanitize=thread: at every access that others might see, and instead of
-// the host's atomic operations, which are what they are.
+// What code calls that is compiled by -fsanitize=thread: at every access that others might see, and instead
+// of the host's atomic operations, which are what they are.
 
 #include <cstdint>
 #include <cstring>
@@ -12,40 +12,40 @@ using tandem::emulation::races::Does;
 
 #define TANDEM_ACCESS(name, does, bytes) \
   void name(void* address) { access(By::thread, does, address, bytes, __builtin_return_address(0)); }
-#define TANDEM_ACCESSES(bytes)                                    \
-  TANDEM_ACCESS(__tsan_read##bytes, Does::read, bytes)            \
-  TANDEM_ACCESS(__tsan_write##bytes, Does::write, bytes)          \
-  TANDEM_ACCESS(__tsan_unaligned_read##bytes, Does::read, bytes)  \
+#define TANDEM_ACCESSES(bytes)                                   \
+  TANDEM_ACCESS(__tsan_read##bytes, Does::read, bytes)           \
+  TANDEM_ACCESS(__tsan_write##bytes, Does::write, bytes)         \
+  TANDEM_ACCESS(__tsan_unaligned_read##bytes, Does::read, bytes) \
   TANDEM_ACCESS(__tsan_unaligned_write##bytes, Does::write, bytes)
 
-#define TANDEM_FETCH(bits, operation)                                                                      \
-  std::uint##bits##_t __tsan_atomic##bits##_fetch_##operation(volatile std::uint##bits##_t* of,            \
-                                                              std::uint##bits##_t value, int) {            \
-    return __atomic_fetch_##operation(of, value, __ATOMIC_SEQ_CST);                                        \
+#define TANDEM_FETCH(bits, operation)                                                           \
+  std::uint##bits##_t __tsan_atomic##bits##_fetch_##operation(volatile std::uint##bits##_t* of, \
+                                                              std::uint##bits##_t value, int) { \
+    return __atomic_fetch_##operation(of, value, __ATOMIC_SEQ_CST);                             \
   }
-#define TANDEM_COMPARE(bits, kind, isWeak)                                                                  \
-  bool __tsan_atomic##bits##_compare_exchange_##kind(volatile std::uint##bits##_t* of,                      \
-                                                     std::uint##bits##_t* expected,                         \
-                                                     std::uint##bits##_t value, int, int) {                 \
-    return __atomic_compare_exchange_n(of, expected, value, isWeak, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);    \
+#define TANDEM_COMPARE(bits, kind, isWeak)                                                               \
+  bool __tsan_atomic##bits##_compare_exchange_##kind(volatile std::uint##bits##_t* of,                   \
+                                                     std::uint##bits##_t* expected,                      \
+                                                     std::uint##bits##_t value, int, int) {              \
+    return __atomic_compare_exchange_n(of, expected, value, isWeak, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
   }
-#define TANDEM_ATOMICS(bits)                                                                               \
-  std::uint##bits##_t __tsan_atomic##bits##_load(const volatile std::uint##bits##_t* of, int) {            \
-    return __atomic_load_n(of, __ATOMIC_SEQ_CST);                                                          \
-  }                                                                                                        \
-  void __tsan_atomic##bits##_store(volatile std::uint##bits##_t* of, std::uint##bits##_t value, int) {     \
-    __atomic_store_n(of, value, __ATOMIC_SEQ_CST);                                                         \
-  }                                                                                                        \
-  std::uint##bits##_t __tsan_atomic##bits##_exchange(volatile std::uint##bits##_t* of,                     \
-                                                     std::uint##bits##_t value, int) {                     \
-    return __atomic_exchange_n(of, value, __ATOMIC_SEQ_CST);                                               \
-  }                                                                                                        \
-  TANDEM_FETCH(bits, add)                                                                                  \
-  TANDEM_FETCH(bits, sub)                                                                                  \
-  TANDEM_FETCH(bits, and)                                                                                  \
-  TANDEM_FETCH(bits, or)                                                                                   \
-  TANDEM_FETCH(bits, xor)                                                                                  \
-  TANDEM_COMPARE(bits, strong, false)                                                                      \
+#define TANDEM_ATOMICS(bits)                                                                           \
+  std::uint##bits##_t __tsan_atomic##bits##_load(const volatile std::uint##bits##_t* of, int) {        \
+    return __atomic_load_n(of, __ATOMIC_SEQ_CST);                                                      \
+  }                                                                                                    \
+  void __tsan_atomic##bits##_store(volatile std::uint##bits##_t* of, std::uint##bits##_t value, int) { \
+    __atomic_store_n(of, value, __ATOMIC_SEQ_CST);                                                     \
+  }                                                                                                    \
+  std::uint##bits##_t __tsan_atomic##bits##_exchange(volatile std::uint##bits##_t* of,                 \
+                                                     std::uint##bits##_t value, int) {                 \
+    return __atomic_exchange_n(of, value, __ATOMIC_SEQ_CST);                                           \
+  }                                                                                                    \
+  TANDEM_FETCH(bits, add)                                                                              \
+  TANDEM_FETCH(bits, sub)                                                                              \
+  TANDEM_FETCH(bits, and)                                                                              \
+  TANDEM_FETCH(bits, or)                                                                               \
+  TANDEM_FETCH(bits, xor)                                                                              \
+  TANDEM_COMPARE(bits, strong, false)                                                                  \
   TANDEM_COMPARE(bits, weak, true)
 
 extern "C" {

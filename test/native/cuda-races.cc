@@ -166,13 +166,12 @@ std::string describe(std::uint32_t site) {
 
 class Detector {
  public:
-  bool isRunning() const { return running_; }
-  bool pause() {
-    const bool before = std::exchange(running_, false);
+  bool isLooking() const { return looks_; }
+  void pause() {
+    looks_ = false;
     if (!rewrites_.empty()) judgeRewrites();
-    return before;
   }
-  void resume(bool running) { running_ = running; }
+  void resume() { looks_ = true; }
 
   void beginLaunch(bool early) {
     if (!early) words_.forgetIfMany();
@@ -195,7 +194,8 @@ class Detector {
   void beginBlock(unsigned threads, const std::byte* shared, std::size_t sharedBytes) {
     ++run_;
     threads_ = threads;
-    shared_ = {reinterpret_cast<std::uintptr_t>(shared), reinterpret_cast<std::uintptr_t>(shared) + sharedBytes};
+    shared_ = {reinterpret_cast<std::uintptr_t>(shared),
+               reinterpret_cast<std::uintptr_t>(shared) + sharedBytes};
     if (variables_.second == 0) variables_ = threadVariables();
     if (threadStates_.size() < threads) {
       threadStates_.resize(threads);
@@ -218,14 +218,14 @@ class Detector {
     seenBulk_ = {};
     bulkThreads_.clear();
     barriers_.clear();
-    running_ = true;
+    looks_ = true;
   }
   void endBlock() {
+    if (!looks_) return;
     judgeRewrites();
-    running_ = false;
+    looks_ = false;
   }
   void beginTurn(const std::byte* stack, std::size_t bytes) {
-    if (!rewrites_.empty()) judgeRewrites();
     stack_ = {reinterpret_cast<std::uintptr_t>(stack), reinterpret_cast<std::uintptr_t>(stack) + bytes};
   }
 
@@ -317,9 +317,7 @@ class Detector {
     if (groups.ended > left + groups.done()) groups.waits.emplace_back(now_++, groups.ended - left);
   }
 
-  void publishToTensorCores() {
-    ownThread().publications.push_back({now_++, ownThread().copies.done()});
-  }
+  void publishToTensorCores() { ownThread().publications.push_back({now_++, ownThread().copies.done()}); }
   void useOperandRows(int a, int b) { ownThread().operandRows = {a, b}; }
   int operandRows(int which) { return ownThread().operandRows[which]; }
   void fenceThread() { ownThread().fence = ++now_; }
@@ -356,7 +354,8 @@ class Detector {
   unsigned bulkIndex(unsigned thread) {
     const auto found = std::find(bulkThreads_.begin(), bulkThreads_.end(), thread);
     if (found == bulkThreads_.end()) {
-      check(bulkThreads_.size() < kBulkThreadsMost, "more threads make bulk copies than races are looked for in");
+      check(bulkThreads_.size() < kBulkThreadsMost,
+            "more threads make bulk copies than races are looked for in");
       bulkThreads_.push_back(thread);
       return static_cast<unsigned>(bulkThreads_.size()) - 1;
     }
@@ -394,8 +393,9 @@ class Detector {
 
   // Whether a group is done, and the thread knows.
   bool hasSeenGroup(const Groups& groups, std::uint32_t group, unsigned reader, unsigned other) const {
-    const auto wait = std::upper_bound(groups.waits.begin(), groups.waits.end(), group,
-                                       [](std::uint32_t wanted, const auto& of) { return wanted < of.second; });
+    const auto wait =
+        std::upper_bound(groups.waits.begin(), groups.waits.end(), group,
+                         [](std::uint32_t wanted, const auto& of) { return wanted < of.second; });
     return wait != groups.waits.end() && (reader == other || wait->first < seenOf(reader, other));
   }
 
@@ -414,8 +414,8 @@ class Detector {
         return sameWarp ? now.by == By::tensorCores || threadStates_[reader].products.done() > before.at
                         : hasSeenGroup(threadStates_[other].products, before.at, reader, other);
       case By::bulkCopies: {
-        const auto bulk = static_cast<unsigned>(
-            std::find(bulkThreads_.begin(), bulkThreads_.end(), other) - bulkThreads_.begin());
+        const auto bulk = static_cast<unsigned>(std::find(bulkThreads_.begin(), bulkThreads_.end(), other) -
+                                                bulkThreads_.begin());
         const Thread& thread = threadStates_[reader];
         return before.at < std::max(seenBulk_[bulk], thread.hasSeen ? thread.seen[threads_ + bulk] : 0);
       }
@@ -453,8 +453,8 @@ class Detector {
     std::memcpy(&content, reinterpret_cast<const void*>(address), sizeof content);
     return content;
   }
-  // Who writes what is there already does no harm. That is known when the write is done, which the thread does
-  // before anything else that is told here.
+  // Who writes what is there already does no harm. That is known when the write is done, which the thread
+  // does before anything else that is told here.
   void judgeRewrites() {
     for (const auto& [before, now, address, content] : rewrites_) {
       if (contentOf(address) != content) report(before, now, "writes", "wrote", address);
@@ -523,7 +523,7 @@ class Detector {
     static const char* const of[] = {"thread ", "the copies of thread ", "the bulk copies of thread ",
                                      "the tensor cores of thread "};
     return of[static_cast<int>(access.by)] + std::to_string(access.thread) +
-           (access.run == run_            ? ""
+           (access.run == run_           ? ""
             : access.run >= launchFirst_ ? " of another block"
                                          : " of a kernel before");
   }
@@ -531,14 +531,14 @@ class Detector {
   void report(const Access& before, const Access& now, const char* does, const char* did,
               std::uintptr_t address) {
     if (races_.size() == kRacesMost || !sites_.emplace(before.site, now.site).second) return;
-    races_.push_back("a race in " + std::string(isShared(address) ? "shared" : "global") + " memory: " +
-                     actor(now) + " of block " + std::to_string(blockIdx.x) + ", " +
+    races_.push_back("a race in " + std::string(isShared(address) ? "shared" : "global") +
+                     " memory: " + actor(now) + " of block " + std::to_string(blockIdx.x) + ", " +
                      std::to_string(blockIdx.y) + ", " + std::to_string(blockIdx.z) + " " + does + " (" +
                      describe(now.site) + ") what " + actor(before) + " " + did + " (" +
                      describe(before.site) + ")");
   }
 
-  bool running_ = false;
+  bool looks_ = false;
   Time now_ = 1;
   std::uint32_t run_ = 0, launchFirst_ = 1, unorderedFrom_ = 1;
   bool launchEarly_ = false, launchLets_ = false;
@@ -571,24 +571,22 @@ Detector& own() {
   return ofThread;
 }
 
-// The detector does not look at itself: it shares functions of the standard library with kernels.
-class Asked {
- public:
-  Asked() : of_(detector->pause()) {}
-  ~Asked() { detector->resume(of_); }
-  Asked(const Asked&) = delete;
-  Asked& operator=(const Asked&) = delete;
-  Detector* operator->() const { return detector; }
-
- private:
-  bool of_;
-};
+// Tells the detector, if it looks. It does not look at itself: it shares functions of the standard library
+// with kernels.
+template <class Tell>
+void tell(const Tell& tell) {
+  if (!isLooking()) return;
+  detector->pause();
+  tell(*detector);
+  detector->resume();
+}
 
 }  // namespace
 
+bool isLooking() { return detector && detector->isLooking(); }
+
 void access(By by, Does does, const void* address, std::size_t bytes, const void* site) {
-  if (!detector || !detector->isRunning()) return;
-  Asked()->access(by, does, reinterpret_cast<std::uintptr_t>(address), bytes, site);
+  tell([&](Detector& it) { it.access(by, does, reinterpret_cast<std::uintptr_t>(address), bytes, site); });
 }
 
 void beginLaunch(bool early) { own().beginLaunch(early); }
@@ -597,20 +595,46 @@ void beginBlock(unsigned threads, const std::byte* shared, std::size_t sharedByt
   detector->beginBlock(threads, shared, sharedBytes);
 }
 void endBlock() { detector->endBlock(); }
-void beginTurn(const std::byte* stack, std::size_t bytes) { detector->beginTurn(stack, bytes); }
+void beginTurn(const std::byte* stack, std::size_t bytes) {
+  tell([&](Detector& it) { it.beginTurn(stack, bytes); });
+}
 
-void meetBlock() { Asked()->meetBlock(); }
-void meetWarp() { Asked()->meetWarp(); }
-void arrive(const void* barrier, unsigned phase) { Asked()->arrive(barrier, phase); }
-void await(const void* barrier, unsigned phase) { Asked()->await(barrier, phase); }
-void completeBulkCopies(const void* barrier, unsigned phase) { Asked()->completeBulkCopies(barrier, phase); }
-void endGroup(By by) { Asked()->endGroup(by); }
-void waitForGroups(By by, unsigned left) { Asked()->waitForGroups(by, left); }
-void publishToTensorCores() { Asked()->publishToTensorCores(); }
-void useOperandRows(int a, int b) { Asked()->useOperandRows(a, b); }
-int operandRows(int which) { return Asked()->operandRows(which); }
-void fenceThread() { Asked()->fenceThread(); }
-void waitForKernelsBefore() { Asked()->waitForKernelsBefore(); }
-void letNextKernelBegin() { Asked()->letNextKernelBegin(); }
+void meetBlock() {
+  tell([](Detector& it) { it.meetBlock(); });
+}
+void meetWarp() {
+  tell([](Detector& it) { it.meetWarp(); });
+}
+void arrive(const void* barrier, unsigned phase) {
+  tell([&](Detector& it) { it.arrive(barrier, phase); });
+}
+void await(const void* barrier, unsigned phase) {
+  tell([&](Detector& it) { it.await(barrier, phase); });
+}
+void completeBulkCopies(const void* barrier, unsigned phase) {
+  tell([&](Detector& it) { it.completeBulkCopies(barrier, phase); });
+}
+void endGroup(By by) {
+  tell([&](Detector& it) { it.endGroup(by); });
+}
+void waitForGroups(By by, unsigned left) {
+  tell([&](Detector& it) { it.waitForGroups(by, left); });
+}
+void publishToTensorCores() {
+  tell([](Detector& it) { it.publishToTensorCores(); });
+}
+void useOperandRows(int a, int b) {
+  tell([&](Detector& it) { it.useOperandRows(a, b); });
+}
+int operandRows(int which) { return isLooking() ? detector->operandRows(which) : 0; }
+void fenceThread() {
+  tell([](Detector& it) { it.fenceThread(); });
+}
+void waitForKernelsBefore() {
+  tell([](Detector& it) { it.waitForKernelsBefore(); });
+}
+void letNextKernelBegin() {
+  tell([](Detector& it) { it.letNextKernelBegin(); });
+}
 
 }  // namespace tandem::emulation::races

@@ -1,8 +1,8 @@
 #pragma once
 
 // Finds races of emulated kernels: two accesses to the same bytes, of which one writes, that nothing orders.
-// The emulation runs threads one after another, so a kernel with a race computes the right thing here, and the
-// wrong thing on a device some time. What orders accesses is what CUDA promises, and no more:
+// The emulation runs threads one after another, so a kernel with a race computes the right thing here, and
+// the wrong thing on a device some time. What orders accesses is what CUDA promises, and no more:
 //
 //   __syncthreads         all threads of a block
 //   __syncwarp            the lanes of a warp; a shuffle, a vote or a product of tiles does not
@@ -12,8 +12,8 @@
 //   publishToTensorCores  what a thread wrote to shared memory, before products of matrices that read it
 //   launches              one after another, but for what a kernel that began early does before it waits
 //
-// Accesses of kernels come from the compiler: what is compiled by -fsanitize=thread calls a function at each of
-// them (cuda-race-hooks.cc). ThreadSanitizer itself knows neither warps nor copies on their own.
+// Accesses of kernels come from the compiler: what is compiled by -fsanitize=thread calls a function at each
+// of them (cuda-race-hooks.cc). ThreadSanitizer itself knows neither warps nor copies on their own.
 
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +28,9 @@ namespace tandem::emulation::races {
 enum class By : std::uint8_t { thread, copies, bulkCopies, tensorCores };
 
 enum class Does : std::uint8_t { read, write, atomic };
+
+// Whether accesses are looked at: in a block, from its beginning to its end.
+bool isLooking();
 
 // Of the thread threadIdx. `site` is an address in the code that asks for it.
 void access(By by, Does does, const void* address, std::size_t bytes, const void* site);
