@@ -123,7 +123,8 @@ struct Block {
     }
     current = thread;
     threadIdx.x = thread;
-    races::beginTurn(fibers[thread].stack.get(), kStackBytes);
+    races::look.stack = reinterpret_cast<std::uintptr_t>(fibers[thread].stack.get());
+    races::look.stackBytes = kStackBytes;
     tandemSwitchFiber(from, fibers[thread].top);
   }
 
@@ -210,7 +211,7 @@ void runBlock(unsigned threads, bool descending) {
 }  // namespace
 
 void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes,
-         bool early) {
+         const void* kernel, bool early) {
   check(threads > 0 && threads <= 1024, "a block has 1 to 1024 threads");
   check(sharedBytes <= kMostShared, "a block has 227 KB of shared memory at most");
   static thread_local Block own;
@@ -224,7 +225,7 @@ void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::si
   threadIdx = dim3(0, 0, 0);
   gridDim = grid;
   blockDim = dim3(threads);
-  races::beginLaunch(early);
+  races::beginLaunch(kernel, early);
   // However the block ends.
   struct EndBlock {
     ~EndBlock() { races::endBlock(); }
@@ -276,12 +277,12 @@ void beginProduct(const Product& product) {
   if (block->late) {
     block->fiber().products.begin(product);
   } else {
-    product.compute(product);
+    product.compute();
   }
 }
 void endProductGroup() { block->fiber().products.endGroup(); }
 void waitForProducts(int left) {
-  block->fiber().products.waitFor(left, [](const Product& product) { product.compute(product); });
+  block->fiber().products.waitFor(left, [](const Product& product) { product.compute(); });
 }
 
 void letOthersRun() { block->leave(running); }
@@ -297,3 +298,35 @@ Shown* beginExchange() {
 }
 
 }  // namespace tandem::emulation
+
+namespace tandem::cuda {
+
+void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+  struct Operands {
+    std::uint32_t a[4], b[2];
+  };
+  const Operands mine{{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
+  emulation::exchange(mine, [&](auto of) {
+    // Rows g and g + 8 of a, columns 2t and 2t + 1 of b. The sums grow beside each other, each in the order
+    // of k: one alone waits for its last addition.
+    using Pair = double __attribute__((vector_size(16)));
+    Pair ofFirst{c[0], c[2]}, ofSecond{c[1], c[3]};
+    for (unsigned k = 0; k < 16; ++k) {
+      const auto element = [k](std::uint32_t pair) {
+        return double{toFloat(static_cast<bf16>(pair >> (16 * (k % 2))))};
+      };
+      const auto left = [&](unsigned i) { return element(of(g * 4 + k % 8 / 2).a[i + 2 * (k / 8)]); };
+      const auto right = [&](unsigned i) { return element(of((2 * t + i) * 4 + k % 8 / 2).b[k / 8]); };
+      const Pair rows{left(0), left(1)};
+      ofFirst += rows * right(0);
+      ofSecond += rows * right(1);
+    }
+    const auto rounded = [](double sum) { return static_cast<float>(sum); };
+    c[0] = rounded(ofFirst[0]), c[1] = rounded(ofSecond[0]);
+    c[2] = rounded(ofFirst[1]), c[3] = rounded(ofSecond[1]);
+    return 0;
+  });
+}
+
+}  // namespace tandem::cuda

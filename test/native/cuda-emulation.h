@@ -65,10 +65,11 @@ void record(cuda::Stream stream, std::function<void()> launch);
 bool isBusy();
 void enqueue(const char* kernel, std::function<void()> launch);
 
-// Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever or race, or,
-// of a kernel that begins early, if a block ends without having waited for the kernels before.
-void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0,
-         bool early = false);
+// Runs `body`, which is of `kernel`, for every thread of the grid. Throws Error if threads wait for each
+// other for ever or race, or, of a kernel that begins early, if a block ends without having waited for the
+// kernels before.
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes,
+         const void* kernel, bool early);
 
 void noteWaitForKernels();
 
@@ -80,13 +81,15 @@ void copyAsync(void* shared, const void* global);
 void endCopyGroup();
 void waitForCopies(int left);
 
-// The same of products of a warpgroup, of which a thread computes what it has.
+// The same of products of a warpgroup (cuda-emulated-wgmma.h), of which a thread computes what it has.
 struct Product {
-  void (*compute)(const Product&);
   float* sums;
-  std::array<std::uint32_t, 4> registers;  // or an operand `a`
-  std::uintptr_t a, b;
+  int eights;
+  std::array<std::uint32_t, 4> registers;
+  std::uintptr_t a, b;  // operands; `a` is 0 where it lies in registers
   bool adds;
+
+  void compute() const;
 };
 void beginProduct(const Product& product);
 void endProductGroup();
@@ -120,8 +123,9 @@ TANDEM_UNSEEN auto exchange(const T& mine, Read read) {
   Shown* shown = beginExchange();
   std::memcpy(shown + laneIndex(), &mine, sizeof mine);
   waitForWarp();
-  return read(
-      [shown](unsigned lane) -> const T& { return *std::launder(reinterpret_cast<const T*>(shown + lane)); });
+  return read([shown](unsigned lane) TANDEM_UNSEEN -> const T& {
+    return *std::launder(reinterpret_cast<const T*>(shown + lane));
+  });
 }
 
 }  // namespace tandem::emulation
@@ -245,7 +249,8 @@ void enqueue(bool early, const char* name, void (*kernel)(Parameters...), dim3 g
   // Arguments are the kernel's own copies from here on, as on the device.
   const auto launch = [=] {
     emulation::run(
-        grid, threads, [&] { kernel(arguments...); }, sharedBytes, early);
+        grid, threads, [&] { kernel(arguments...); }, sharedBytes, reinterpret_cast<const void*>(kernel),
+        early);
   };
   if (emulation::isRecording(stream)) {
     emulation::record(stream, launch);
@@ -311,36 +316,7 @@ inline std::uint32_t maskedBehind(std::uint32_t bits, std::uint32_t mask, std::u
 
 inline float exp2Fast(float x) { return x < -126 ? 0 : std::exp2(x); }
 
-inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-  struct Operands {
-    std::uint32_t a[4], b[2];
-  };
-  const Operands mine{{a[0], a[1], a[2], a[3]}, {b0, b1}};
-  struct Sums {
-    float of[4];
-  };
-  const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
-  const Sums sums = emulation::exchange(mine, [&](auto of) {
-    // Rows g and g + 8 of a, columns 2t and 2t + 1 of b. The sums grow beside each other, each in the order
-    // of k: one alone waits for its last addition.
-    using Pair = double __attribute__((vector_size(16)));
-    Pair ofFirst{c[0], c[2]}, ofSecond{c[1], c[3]};
-    for (unsigned k = 0; k < 16; ++k) {
-      const auto element = [k](std::uint32_t pair) {
-        return double{toFloat(static_cast<bf16>(pair >> (16 * (k % 2))))};
-      };
-      const auto left = [&](unsigned i) { return element(of(g * 4 + k % 8 / 2).a[i + 2 * (k / 8)]); };
-      const auto right = [&](unsigned i) { return element(of((2 * t + i) * 4 + k % 8 / 2).b[k / 8]); };
-      const Pair rows{left(0), left(1)};
-      ofFirst += rows * right(0);
-      ofSecond += rows * right(1);
-    }
-    const auto rounded = [](double sum) { return static_cast<float>(sum); };
-    const Sums result{{rounded(ofFirst[0]), rounded(ofSecond[0]), rounded(ofFirst[1]), rounded(ofSecond[1])}};
-    return result;
-  });
-  std::memcpy(c, sums.of, sizeof sums.of);
-}
+void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
 
 inline std::uint32_t transposeMatrix(std::uint32_t pair) {
   const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;

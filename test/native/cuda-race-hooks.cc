@@ -6,12 +6,20 @@
 
 #include "cuda-races.h"
 
-using tandem::emulation::races::access;
 using tandem::emulation::races::By;
 using tandem::emulation::races::Does;
 
+namespace {
+
+void access(Does does, const void* address, std::size_t bytes, const void* site) {
+  using namespace tandem::emulation::races;
+  if (look.sees(address)) tandem::emulation::races::access(By::thread, does, address, bytes, site);
+}
+
+}  // namespace
+
 #define TANDEM_ACCESS(name, does, bytes) \
-  void name(void* address) { access(By::thread, does, address, bytes, __builtin_return_address(0)); }
+  void name(void* address) { access(does, address, bytes, __builtin_return_address(0)); }
 #define TANDEM_ACCESSES(bytes)                                   \
   TANDEM_ACCESS(__tsan_read##bytes, Does::read, bytes)           \
   TANDEM_ACCESS(__tsan_write##bytes, Does::write, bytes)         \
@@ -57,23 +65,23 @@ TANDEM_ACCESSES(8)
 TANDEM_ACCESSES(16)
 
 void __tsan_read_range(void* address, std::size_t bytes) {
-  access(By::thread, Does::read, address, bytes, __builtin_return_address(0));
+  access(Does::read, address, bytes, __builtin_return_address(0));
 }
 void __tsan_write_range(void* address, std::size_t bytes) {
-  access(By::thread, Does::write, address, bytes, __builtin_return_address(0));
+  access(Does::write, address, bytes, __builtin_return_address(0));
 }
 void* __tsan_memcpy(void* to, const void* from, std::size_t bytes) {
-  access(By::thread, Does::read, from, bytes, __builtin_return_address(0));
-  access(By::thread, Does::write, to, bytes, __builtin_return_address(0));
+  access(Does::read, from, bytes, __builtin_return_address(0));
+  access(Does::write, to, bytes, __builtin_return_address(0));
   return std::memcpy(to, from, bytes);
 }
 void* __tsan_memset(void* to, int value, std::size_t bytes) {
-  access(By::thread, Does::write, to, bytes, __builtin_return_address(0));
+  access(Does::write, to, bytes, __builtin_return_address(0));
   return std::memset(to, value, bytes);
 }
 void* __tsan_memmove(void* to, const void* from, std::size_t bytes) {
-  access(By::thread, Does::read, from, bytes, __builtin_return_address(0));
-  access(By::thread, Does::write, to, bytes, __builtin_return_address(0));
+  access(Does::read, from, bytes, __builtin_return_address(0));
+  access(Does::write, to, bytes, __builtin_return_address(0));
   return std::memmove(to, from, bytes);
 }
 

@@ -38,8 +38,8 @@ struct Access {
   bool meets(const Access& other) const { return run != 0 && (bytes & other.bytes) != 0; }
 };
 
-// A write forgets the reads before it: what races with them races with the write, or with what came between.
-// Of reads that nothing orders three stay, of different threads.
+// A write forgets the reads before it: what races with them races with the write, or did with them. Of reads
+// stay the last, the one before it of another lane, and of another warp.
 struct Word {
   Access write;
   std::array<Access, 3> reads;
@@ -166,14 +166,9 @@ std::string describe(std::uint32_t site) {
 
 class Detector {
  public:
-  bool isLooking() const { return looks_; }
-  void pause() {
-    looks_ = false;
-    if (!rewrites_.empty()) judgeRewrites();
-  }
-  void resume() { looks_ = true; }
-
-  void beginLaunch(bool early) {
+  void beginLaunch(const void* kernel, bool early) {
+    const std::uint32_t launches = launches_[kernel]++;
+    looksAtLaunch_ = launches < 32 || launches % (launches < 512 ? 4 : 16) == 0;
     if (!early) words_.forgetIfMany();
     // A kernel that begins early may meet the one before it, and whom that one may still meet, too.
     const std::uint32_t before = launchFirst_;
@@ -185,6 +180,7 @@ class Detector {
     races_.clear();
     sites_.clear();
   }
+  bool looksAtLaunch() const { return looksAtLaunch_; }
   std::string endLaunch() {
     std::string all;
     for (const auto& race : races_) all += (all.empty() ? "" : "; ") + race;
@@ -218,19 +214,8 @@ class Detector {
     seenBulk_ = {};
     bulkThreads_.clear();
     barriers_.clear();
-    looks_ = true;
   }
-  void endBlock() {
-    if (!looks_) return;
-    judgeRewrites();
-    looks_ = false;
-  }
-  void beginTurn(const std::byte* stack, std::size_t bytes) {
-    stack_ = {reinterpret_cast<std::uintptr_t>(stack), reinterpret_cast<std::uintptr_t>(stack) + bytes};
-  }
-
   void access(By by, Does does, std::uintptr_t address, std::size_t bytes, const void* site) {
-    if (isWithin(stack_, address)) return;
     Access access = own(by, site);
     access.isAtomic = does == Does::atomic;
     const std::uintptr_t end = address + bytes;
@@ -244,6 +229,15 @@ class Detector {
         write(words_.at(word), access, word);
       }
     }
+  }
+
+  // Who writes what is there already does no harm. That is known when the write is done, which the thread
+  // does before anything else that is told here.
+  void judgeRewrites() {
+    for (const auto& [before, now, address, content] : rewrites_) {
+      if (contentOf(address) != content) report(before, now, "writes", "wrote", address);
+    }
+    rewrites_.clear();
   }
 
   void meetBlock() {
@@ -453,15 +447,6 @@ class Detector {
     std::memcpy(&content, reinterpret_cast<const void*>(address), sizeof content);
     return content;
   }
-  // Who writes what is there already does no harm. That is known when the write is done, which the thread
-  // does before anything else that is told here.
-  void judgeRewrites() {
-    for (const auto& [before, now, address, content] : rewrites_) {
-      if (contentOf(address) != content) report(before, now, "writes", "wrote", address);
-    }
-    rewrites_.clear();
-  }
-
   void read(Word& word, const Access& now, std::uintptr_t address) {
     const Access& write = word.write;
     if (write.meets(now)) {
@@ -471,19 +456,18 @@ class Detector {
         report(write, now, "multiplies", "has not published", address);
       }
     }
-    Access* place = nullptr;
-    for (Access& read : word.reads) {
-      if (read.run == 0 || (read.run == now.run && read.thread == now.thread && read.by == now.by)) {
-        if (read.run == now.run && read.by == now.by && read.at == now.at) {
-          read.bytes = read.bytes | now.bytes;
-          return;
-        }
-        place = &read;
-        break;
+    auto& [last, lane, warp] = word.reads;
+    if (last.run == now.run && last.by == now.by && last.thread / kWarp == now.thread / kWarp) {
+      if (last.thread != now.thread) {
+        lane = last;
+      } else if (last.at == now.at) {
+        last.bytes = last.bytes | now.bytes;
+        return;
       }
-      if (!place && isOrdered(read, now, address)) place = &read;
+    } else {
+      warp = last;
     }
-    *(place ? place : &word.reads[turn_++ % word.reads.size()]) = now;
+    last = now;
   }
 
   void write(Word& word, const Access& now, std::uintptr_t address) {
@@ -538,12 +522,13 @@ class Detector {
                      describe(before.site) + ")");
   }
 
-  bool looks_ = false;
+  std::unordered_map<const void*, std::uint32_t> launches_;
+  bool looksAtLaunch_ = false;
   Time now_ = 1;
   std::uint32_t run_ = 0, launchFirst_ = 1, unorderedFrom_ = 1;
   bool launchEarly_ = false, launchLets_ = false;
-  unsigned threads_ = 0, turn_ = 0;
-  Range shared_, variables_, stack_;
+  unsigned threads_ = 0;
+  Range shared_, variables_;
   Time blockMet_ = 0;
   std::array<Time, kBulkThreadsMost> seenBulk_{};
   std::vector<unsigned> bulkThreads_;
@@ -575,30 +560,30 @@ Detector& own() {
 // with kernels.
 template <class Tell>
 void tell(const Tell& tell) {
-  if (!isLooking()) return;
-  detector->pause();
+  if (!look.isOn) return;
+  look.isOn = false;
+  detector->judgeRewrites();
   tell(*detector);
-  detector->resume();
+  look.isOn = true;
 }
 
 }  // namespace
-
-bool isLooking() { return detector && detector->isLooking(); }
 
 void access(By by, Does does, const void* address, std::size_t bytes, const void* site) {
   tell([&](Detector& it) { it.access(by, does, reinterpret_cast<std::uintptr_t>(address), bytes, site); });
 }
 
-void beginLaunch(bool early) { own().beginLaunch(early); }
+void beginLaunch(const void* kernel, bool early) { own().beginLaunch(kernel, early); }
 std::string endLaunch() { return detector->endLaunch(); }
 void beginBlock(unsigned threads, const std::byte* shared, std::size_t sharedBytes) {
+  if (!detector->looksAtLaunch()) return;
   detector->beginBlock(threads, shared, sharedBytes);
+  look.isOn = true;
 }
-void endBlock() { detector->endBlock(); }
-void beginTurn(const std::byte* stack, std::size_t bytes) {
-  tell([&](Detector& it) { it.beginTurn(stack, bytes); });
+void endBlock() {
+  if (look.isOn) detector->judgeRewrites();
+  look.isOn = false;
 }
-
 void meetBlock() {
   tell([](Detector& it) { it.meetBlock(); });
 }
@@ -626,7 +611,7 @@ void publishToTensorCores() {
 void useOperandRows(int a, int b) {
   tell([&](Detector& it) { it.useOperandRows(a, b); });
 }
-int operandRows(int which) { return isLooking() ? detector->operandRows(which) : 0; }
+int operandRows(int which) { return look.isOn ? detector->operandRows(which) : 0; }
 void fenceThread() {
   tell([](Detector& it) { it.fenceThread(); });
 }

@@ -29,19 +29,28 @@ enum class By : std::uint8_t { thread, copies, bulkCopies, tensorCores };
 
 enum class Does : std::uint8_t { read, write, atomic };
 
-// Whether accesses are looked at: in a block, from its beginning to its end.
-bool isLooking();
+// Whether accesses are looked at, in a block from its beginning to its end, and the stack of the thread that
+// has its turn, which no other thread knows. Asked at every access.
+struct Look {
+  bool isOn = false;
+  std::uintptr_t stack = 0;
+  std::size_t stackBytes = 0;
+
+  bool sees(const void* address) const {
+    return isOn && reinterpret_cast<std::uintptr_t>(address) - stack >= stackBytes;
+  }
+};
+inline constinit thread_local Look look;
 
 // Of the thread threadIdx. `site` is an address in the code that asks for it.
 void access(By by, Does does, const void* address, std::size_t bytes, const void* site);
 
-void beginLaunch(bool early);
+// A kernel's first launches are looked at, of more ever fewer: tests launch some thousands of times.
+void beginLaunch(const void* kernel, bool early);
 // What was found in the launch, for people; empty if nothing was.
 std::string endLaunch();
 void beginBlock(unsigned threads, const std::byte* shared, std::size_t sharedBytes);
 void endBlock();
-// Stacks are a thread's own.
-void beginTurn(const std::byte* stack, std::size_t bytes);
 
 void meetBlock();
 // Each lane says so once the others have come.
