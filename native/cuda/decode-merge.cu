@@ -21,8 +21,9 @@ __global__ void mergeRuns(const DecodeAttention problem, int runs) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const std::int64_t row = problem.rows[sequence];
   const Seen seen = seenBy(problem, problem.contexts[sequence]);
-  if (seen.runs() == 1) return;
+  // Every block, whatever it has to do: what comes behind this kernel waits for its end alone.
   waitForKernelsBefore();
+  if (seen.runs() == 1) return;
   const std::int64_t head = static_cast<std::int64_t>(sequence) * problem.heads + blockIdx.x;
   const float* parts = problem.parts + (head * runs + seen.firstRun()) * partFloats(headDim);
   float base = kNothingSeen, sum = 0, out = 0;

@@ -66,7 +66,9 @@ void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, un
 }
 
 // The same; the kernel begins when the one before it lets it (letNextKernelBegin) or ends, and waits itself,
-// by waitForKernelsBefore. For kernels that are compiled for the device's own architecture, 9.0 or later.
+// by waitForKernelsBefore in every block: were none to wait, it could end before the one in front of it, and
+// what waits for it would begin. For kernels that are compiled for the device's own architecture, 9.0 or
+// later.
 template <class... Parameters, class... Arguments>
 void launchEarly(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {

@@ -49,10 +49,12 @@ __device__ void multiplyTiles(const Work& work, const Shared& shared, int warp) 
 #pragma unroll
       for (int i = 0; i < 4; ++i) sums[j][i] = 0;
     }
+    useOperandRows(8 * tile.eights - warp / 4 * kTileOutputs, work.plan.boxRows);
     int before = 0;
     // Of the stage before, when no more than the group that was just begun is left.
     const auto release = [&] {
       waitForProducts<1>();
+      if constexpr (K::kCodes) __syncwarp();  // all lanes have read their codes
       if (lane == 0) arrive(barriers.used[before]);
     };
     const std::byte *x = nullptr, *w = nullptr;
@@ -137,6 +139,7 @@ __device__ void multiplyTiles(const Work& work, const Shared& shared, int warp) 
       }
     }
     waitForProducts<0>();
+    if constexpr (K::kCodes) __syncwarp();
     if (lane == 0) arrive(barriers.used[before]);
     store<K>(work.problem, tile, warp, sums);
   });

@@ -74,6 +74,7 @@ class Attender {
         beginRun();
       }
       weigh(token, turn, beginsRun);
+      __syncwarp();  // all lanes have read the stage's scales
       if (lane_ == 0) arrive(block_.memory.barriers().used[before]);
     }
     beginProducts();

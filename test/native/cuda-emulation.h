@@ -3,9 +3,12 @@
 // CUDA on the host, for tests of kernels at tiny sizes: native/cuda/*.cu are compiled by the host's compiler
 // with TANDEM_CUDA_EMULATION and find here what kernel.h else takes from CUDA. Blocks run one after another,
 // and every thread of a block is a fiber, so barriers, shuffles and tensor-core products mean what they do on
-// the device. Threads of every second block run in descending order, so that what works by luck of the order
-// works in half of the cases only. Races and memory spaces are not seen; compute-sanitizer sees those.
+// the device. Threads of every second block run in descending order, and what these begin, copies and
+// products, is done when it is waited for instead of at once, so that what works by luck of the order works
+// in half of the cases only. Races are looked for (cuda-races.h). Memory spaces are not seen;
+// compute-sanitizer sees those.
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -17,6 +20,7 @@
 
 #include "core/bf16.h"
 #include "core/error.h"
+#include "cuda-races.h"
 #include "cuda/stream.h"
 
 #define __global__
@@ -61,11 +65,35 @@ void record(cuda::Stream stream, std::function<void()> launch);
 bool isBusy();
 void enqueue(const char* kernel, std::function<void()> launch);
 
-// Runs `body` for every thread of the grid. Throws Error if threads wait for each other for ever.
-void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes = 0);
+// Runs `body`, which is of `kernel`, for every thread of the grid. Throws Error if threads wait for each
+// other for ever or race, or, of a kernel that begins early, if a block ends without having waited for the
+// kernels before.
+void run(dim3 grid, unsigned threads, const std::function<void()>& body, std::size_t sharedBytes,
+         const void* kernel, bool early);
+
+void noteWaitForKernels();
 
 // Of the block that runs: NaNs where it has written nothing.
 std::byte* dynamicShared();
+
+// Copies of 16 bytes, zeros where `global` is null, and groups of them: cp.async of the thread.
+void copyAsync(void* shared, const void* global);
+void endCopyGroup();
+void waitForCopies(int left);
+
+// The same of products of a warpgroup (cuda-emulated-wgmma.h), of which a thread computes what it has.
+struct Product {
+  float* sums;
+  int eights;
+  std::array<std::uint32_t, 4> registers;
+  std::uintptr_t a, b;  // operands; `a` is 0 where it lies in registers
+  bool adds;
+
+  void compute() const;
+};
+void beginProduct(const Product& product);
+void endProductGroup();
+void waitForProducts(int left);
 
 // For a thread that waits for what others of its block will do. It is an error if none does anything for
 // long.
@@ -90,19 +118,23 @@ Shown* beginExchange();
 
 // Shows `mine` to the other lanes of this thread's warp; `read` sees what each of them shows.
 template <class T, class Read>
-auto exchange(const T& mine, Read read) {
+TANDEM_UNSEEN auto exchange(const T& mine, Read read) {
   static_assert(sizeof(T) <= sizeof(Shown) && std::is_trivially_copyable_v<T>);
   Shown* shown = beginExchange();
   std::memcpy(shown + laneIndex(), &mine, sizeof mine);
   waitForWarp();
-  return read(
-      [shown](unsigned lane) -> const T& { return *std::launder(reinterpret_cast<const T*>(shown + lane)); });
+  return read([shown](unsigned lane) TANDEM_UNSEEN -> const T& {
+    return *std::launder(reinterpret_cast<const T*>(shown + lane));
+  });
 }
 
 }  // namespace tandem::emulation
 
 inline void __syncthreads() { tandem::emulation::waitForBlock(); }
-inline void __syncwarp(unsigned = ~0u) { tandem::emulation::waitForWarp(); }
+inline void __syncwarp(unsigned = ~0u) {
+  tandem::emulation::waitForWarp();
+  tandem::emulation::races::meetWarp();
+}
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
@@ -155,12 +187,14 @@ inline std::uint32_t __ballot_sync(unsigned, bool mine) {
 
 // Fibers change places at barriers and shuffles only.
 template <class T>
-T atomicAdd(T* sum, T value) {
+TANDEM_UNSEEN T atomicAdd(T* sum, T value) {
+  using namespace tandem::emulation;
+  races::access(races::By::thread, races::Does::atomic, sum, sizeof *sum, __builtin_return_address(0));
   const T before = *sum;
   *sum += value;
   return before;
 }
-inline void __threadfence() {}
+inline void __threadfence() { tandem::emulation::races::fenceThread(); }
 
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
@@ -210,12 +244,13 @@ inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t
 namespace tandem::cuda {
 
 template <class... Parameters, class... Arguments>
-void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
-                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+void enqueue(bool early, const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+             std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
   // Arguments are the kernel's own copies from here on, as on the device.
   const auto launch = [=] {
     emulation::run(
-        grid, threads, [&] { kernel(arguments...); }, sharedBytes);
+        grid, threads, [&] { kernel(arguments...); }, sharedBytes, reinterpret_cast<const void*>(kernel),
+        early);
   };
   if (emulation::isRecording(stream)) {
     emulation::record(stream, launch);
@@ -226,9 +261,14 @@ void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, un
   }
 }
 template <class... Parameters, class... Arguments>
+void launchShared(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
+                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
+  enqueue(false, name, kernel, grid, threads, sharedBytes, stream, arguments...);
+}
+template <class... Parameters, class... Arguments>
 void launchEarly(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads,
                  std::size_t sharedBytes, Stream stream, const Arguments&... arguments) {
-  launchShared(name, kernel, grid, threads, sharedBytes, stream, arguments...);
+  enqueue(true, name, kernel, grid, threads, sharedBytes, stream, arguments...);
 }
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream stream,
@@ -236,8 +276,11 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, unsigned
   launchShared(name, kernel, grid, threads, 0, stream, arguments...);
 }
 
-inline void waitForKernelsBefore() {}
-inline void letNextKernelBegin() {}
+inline void waitForKernelsBefore() {
+  emulation::noteWaitForKernels();
+  emulation::races::waitForKernelsBefore();
+}
+inline void letNextKernelBegin() { emulation::races::letNextKernelBegin(); }
 
 inline std::byte* dynamicShared() { return emulation::dynamicShared(); }
 
@@ -273,36 +316,7 @@ inline std::uint32_t maskedBehind(std::uint32_t bits, std::uint32_t mask, std::u
 
 inline float exp2Fast(float x) { return x < -126 ? 0 : std::exp2(x); }
 
-inline void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-  struct Operands {
-    std::uint32_t a[4], b[2];
-  };
-  const Operands mine{{a[0], a[1], a[2], a[3]}, {b0, b1}};
-  struct Sums {
-    float of[4];
-  };
-  const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
-  const Sums sums = emulation::exchange(mine, [&](auto of) {
-    // Rows g and g + 8 of a, columns 2t and 2t + 1 of b. The sums grow beside each other, each in the order
-    // of k: one alone waits for its last addition.
-    using Pair = double __attribute__((vector_size(16)));
-    Pair ofFirst{c[0], c[2]}, ofSecond{c[1], c[3]};
-    for (unsigned k = 0; k < 16; ++k) {
-      const auto element = [k](std::uint32_t pair) {
-        return double{toFloat(static_cast<bf16>(pair >> (16 * (k % 2))))};
-      };
-      const auto left = [&](unsigned i) { return element(of(g * 4 + k % 8 / 2).a[i + 2 * (k / 8)]); };
-      const auto right = [&](unsigned i) { return element(of((2 * t + i) * 4 + k % 8 / 2).b[k / 8]); };
-      const Pair rows{left(0), left(1)};
-      ofFirst += rows * right(0);
-      ofSecond += rows * right(1);
-    }
-    const auto rounded = [](double sum) { return static_cast<float>(sum); };
-    const Sums result{{rounded(ofFirst[0]), rounded(ofSecond[0]), rounded(ofFirst[1]), rounded(ofSecond[1])}};
-    return result;
-  });
-  std::memcpy(c, sums.of, sizeof sums.of);
-}
+void multiplyTiles(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
 
 inline std::uint32_t transposeMatrix(std::uint32_t pair) {
   const unsigned g = emulation::laneIndex() / 4, t = emulation::laneIndex() % 4;
@@ -322,7 +336,7 @@ template <class T>
 T __ldg(const T* address) {
   return *address;
 }
-inline int keptByWarp(int value) { return value; }
+inline int keptByWarp(int value) { return __shfl_sync(~0u, value, 0); }
 inline std::byte* keptByWarp(std::byte* shared) { return shared; }
 
 template <class Words>
@@ -330,17 +344,25 @@ void loadOnce(Words& value, const Words* address, bool wanted) {
   if (wanted) value = *address;
 }
 
-inline void copyAsync(void* shared, const void* global) { std::memcpy(shared, global, 16); }
-inline void copyAsyncOrZero(void* shared, const void* global, bool there) {
-  if (there) {
-    std::memcpy(shared, global, 16);
-  } else {
-    std::memset(shared, 0, 16);
-  }
+TANDEM_UNSEEN inline void copyAsyncOrZero(void* shared, const void* global, bool there,
+                                          const void* site = __builtin_return_address(0)) {
+  using namespace emulation::races;
+  access(By::copies, Does::write, shared, 16, site);
+  if (there) access(By::copies, Does::read, global, 16, site);
+  emulation::copyAsync(shared, there ? global : nullptr);
 }
-inline void endCopyGroup() {}
+TANDEM_UNSEEN inline void copyAsync(void* shared, const void* global) {
+  copyAsyncOrZero(shared, global, true, __builtin_return_address(0));
+}
+inline void endCopyGroup() {
+  emulation::races::endGroup(emulation::races::By::copies);
+  emulation::endCopyGroup();
+}
 template <int kLeft>
-void waitForCopies() {}
+void waitForCopies() {
+  emulation::races::waitForGroups(emulation::races::By::copies, kLeft);
+  emulation::waitForCopies(kLeft);
+}
 
 inline void loadMatrices(std::uint32_t (&matrices)[4], const void* row) {
   struct Words {
