@@ -311,8 +311,8 @@ export const gpuSections: Readonly<Record<string, Section>> = {
     about:
       'Each kernel against what PyTorch reaches for the same shape in the same run (its matmuls are of bf16 weights, its ' +
       "attention reads K and V in one piece), or against the device's own copy bandwidth, read and written. " +
-      '`decodeAttention`, `prefillAttention`, `requantize` and `selectPages`, here and within `attendPartitions`, are of the ' +
-      'form before the present one, which is compiled and not yet run on a GPU ([what has changed](cuda.md#attention)).',
+      '`decodeAttention`, `prefillAttention`, `requantize`, `selectPages`, here and within `attendPartitions`, and ' +
+      '`outlinePages` are of the form before the present one, which is compiled and not yet run on a GPU ([what has changed](cuda.md#attention)).',
   },
   'gpu-lanes': {
     title: 'On a GPU: prefill beside decode',
