@@ -126,8 +126,8 @@ __device__ inline void settle(float (&sums)[kEights][4]) {
 }
 
 // Of operands from here on only so many rows of `a` and of `b` matter: what lies behind them is multiplied,
-// whatever it is and whoever writes it meanwhile, and the sums are not used. Says so to who looks for races in
-// the tests; on a device it is nothing.
+// whatever it is and whoever writes it meanwhile, and the sums are not used. Says so to who looks for races
+// in the tests; on a device it is nothing.
 __device__ inline void useOperandRows(int, int) {}
 
 #undef TANDEM_SUMS4
