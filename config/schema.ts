@@ -208,7 +208,13 @@ export const EngineSettings = z.strictObject({
     .enum(['amx', 'avx512', 'avx512-vnni', 'avx-vnni', 'avx2', 'portable'])
     .optional()
     .describe('instruction set of the processor; the best if absent'),
-  maxQueue: z.int().min(1).default(256).describe('requests that may wait before new ones are answered 429'),
+  maxQueue: z
+    .int()
+    .min(1)
+    .default(256)
+    .describe(
+      'requests that may wait before new ones are answered 429; as many each may wait for large bodies, large grammars or images to be prepared',
+    ),
   queueTimeoutMs: z.int().min(0).default(0).describe('longest wait to start, in ms; 0: no limit'),
   prefixCache: z
     .boolean()

@@ -101,7 +101,8 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
     url: urlOf(http.address() as AddressInfo),
     async serve(engine, reopen) {
       const { model, server } = settings;
-      const preparer = await Preparer.open({
+      const { maxQueue } = settings.engine;
+      const source = {
         folder: path.resolve(model.path),
         ...(model.chatTemplate && { chatTemplate: model.chatTemplate }),
         model: engine.info.model,
@@ -109,11 +110,12 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
         trainedLength: engine.info.spec.contextLength,
         maxChoices: server.maxChoices,
         // More at once would find no place in the queue, however empty it is.
-        maxPrompts: Math.min(mostPrompts, settings.engine.maxQueue),
+        maxPrompts: Math.min(mostPrompts, maxQueue),
         ...(engine.info.spec.vision && { vision: engine.info.spec.vision }),
         maxImages: server.maxImages,
         maxImagePixels: server.maxImagePixels,
-      });
+      };
+      const preparer = await Preparer.open(source, maxQueue);
       preparer.checkImages().catch((error: Error) => {
         // Or it was closed meanwhile.
         if (error instanceof ApiError) logger.warn(`${error.message} Texts are served all the same.`);

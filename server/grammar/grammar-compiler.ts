@@ -1,4 +1,10 @@
-import { type CompiledGrammar, type GrammarSource, grammarKey } from '../../engine/index.js';
+import {
+  type CompiledGrammar,
+  type CompileReply,
+  type GrammarSource,
+  grammarKey,
+} from '../../engine/index.js';
+import { BoundedQueue } from '../bounded-queue.js';
 import { type ApiError, clientLeft, invalidRequest } from '../openai/errors.js';
 import { GrammarThread, TooLarge } from './grammar-thread.js';
 
@@ -9,6 +15,8 @@ export interface CompilerLimits {
   readonly memoryMb: number;
   /** Bytes of compiled grammars that are kept for whoever sends them again. */
   readonly cacheBytes: number;
+  /** Large grammars that may wait for their thread. */
+  readonly maxQueue: number;
 }
 
 /** Of a grammar that is being compiled. */
@@ -24,6 +32,7 @@ const defaults: CompilerLimits = {
   timeMs: 10_000,
   memoryMb: 512,
   cacheBytes: 64 * 1024 * 1024,
+  maxQueue: Number.POSITIVE_INFINITY,
 };
 
 /**
@@ -43,6 +52,7 @@ export class GrammarCompiler {
   readonly #limits: CompilerLimits;
   readonly #small: GrammarThread;
   readonly #large: GrammarThread;
+  readonly #largeQueue: BoundedQueue;
   /** The one used last comes last. */
   readonly #cache = new Map<string, CompiledGrammar>();
   #cachedBytes = 0;
@@ -50,9 +60,10 @@ export class GrammarCompiler {
 
   constructor(limits: Partial<CompilerLimits> = {}) {
     this.#limits = { ...defaults, ...limits };
-    const { timeMs, memoryMb } = this.#limits;
+    const { timeMs, memoryMb, maxQueue } = this.#limits;
     this.#small = new GrammarThread({ timeMs: Math.min(timeMs, smallTimeMs), memoryMb, effort: smallEffort });
     this.#large = new GrammarThread({ timeMs, memoryMb });
+    this.#largeQueue = new BoundedQueue('large grammars', maxQueue);
   }
 
   /** Starts the first thread before anybody waits for it. */
@@ -66,8 +77,8 @@ export class GrammarCompiler {
   }
 
   /**
-   * Rejects with `ApiError` 400 if the source cannot be followed, or takes too much. It is not begun where all that asked for it
-   * have aborted their `waitedFor` before its turn comes.
+   * Rejects with `ApiError`: 400 if the source cannot be followed, or takes too much, 429 if it is large and too many wait. It
+   * is not begun where all that asked for it have aborted their `waitedFor` before its turn comes.
    */
   async compile(source: GrammarSource, waitedFor?: AbortSignal): Promise<CompiledGrammar> {
     waitedFor?.throwIfAborted();
@@ -108,7 +119,7 @@ export class GrammarCompiler {
   async #compile(source: GrammarSource, waitedFor: AbortSignal): Promise<CompiledGrammar> {
     try {
       const small = await this.#small.compile(source, waitedFor).catch(leftToLarge);
-      const reply = 'tooMuch' in small ? await this.#large.compile(source, waitedFor) : small;
+      const reply = 'tooMuch' in small ? await this.#compileLarge(source, waitedFor) : small;
       if ('givenUp' in reply) throw clientLeft();
       if ('invalid' in reply) throw invalid(reply.invalid);
       if ('tooMuch' in reply) throw new TooLarge('compiling it took too many steps');
@@ -118,6 +129,10 @@ export class GrammarCompiler {
       if (error instanceof TooLarge) throw tooLarge(source, error.message);
       throw error;
     }
+  }
+
+  #compileLarge(source: GrammarSource, waitedFor: AbortSignal): Promise<CompileReply> {
+    return this.#largeQueue.run(() => this.#large.compile(source, waitedFor));
   }
 
   #keep(compiled: CompiledGrammar): void {

@@ -1,4 +1,5 @@
 import { readImageProcessing } from '../../engine/prompts.js';
+import { BoundedQueue } from '../bounded-queue.js';
 import { GrammarCompiler } from '../grammar/grammar-compiler.js';
 import { type ExpandedPrompt, expandPrompt } from '../images/expand-prompt.js';
 import { ImageReader } from '../images/image-reader.js';
@@ -34,19 +35,25 @@ export interface PrepareOptions {
  */
 export class Preparer {
   readonly #worker: WorkerCalls<PrepareCall>;
+  readonly #bodyQueue: BoundedQueue;
+  readonly #imageQueue: BoundedQueue;
 
   private constructor(
     private readonly context: PrepareContext,
     source: ContextSource,
     private readonly grammars: GrammarCompiler,
     private readonly images: ImageReader | undefined,
+    maxQueue: number,
   ) {
+    this.#bodyQueue = new BoundedQueue('large bodies', maxQueue);
+    this.#imageQueue = new BoundedQueue('images', maxQueue);
     this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), source);
     this.#worker.warm();
     this.grammars.warm();
   }
 
-  static async open(source: ContextSource): Promise<Preparer> {
+  /** `maxQueue`: so many requests may wait for each of the threads that take long. */
+  static async open(source: ContextSource, maxQueue: number): Promise<Preparer> {
     const context = await openContext(source);
     const { folder, vision, maxImagePixels } = source;
     const images =
@@ -55,12 +62,12 @@ export class Preparer {
         processing: await readImageProcessing(folder, vision),
         limits: { maxPixels: maxImagePixels },
       });
-    return new Preparer(context, source, new GrammarCompiler(), images);
+    return new Preparer(context, source, new GrammarCompiler({ maxQueue }), images, maxQueue);
   }
 
   /**
-   * Rejects with the `ApiError` that says what is wrong with the body, or that nobody waits for it any more: its client has left,
-   * or its deadline has passed.
+   * Rejects with the `ApiError` that says what is wrong with the body, that too many wait already, or that nobody waits for it
+   * any more: its client has left, or its deadline has passed.
    */
   async prepare<K extends Preparation>(
     kind: K,
@@ -71,7 +78,7 @@ export class Preparer {
     const isSmall = body.byteLength + (found?.bytes ?? 0) < smallBodyBytes;
     const prepared = isSmall
       ? (prepareWith(this.context, call) as PreparationResult[K])
-      : await this.#worker.call<PreparationResult[K]>(call, left);
+      : await this.#bodyQueue.run(() => this.#worker.call<PreparationResult[K]>(call, left));
     const deadlineMs = promptsIn(prepared)[0]?.request.deadlineMs;
     const whole = await whileWaitedFor({ since, deadlineMs, left }, async (waitedFor) =>
       this.#withGrammars(await this.#withImages(prepared), waitedFor),
@@ -106,7 +113,7 @@ export class Preparer {
 
   async #expand(prompt: Int32Array, { sources, positions }: PromptImages): Promise<ExpandedPrompt> {
     // Where there is markup to find their places by, there is a reader.
-    const images = await this.images!.read(sources);
+    const images = await this.#imageQueue.run(() => this.images!.read(sources));
     return expandPrompt(prompt, positions, images, this.context.markup!);
   }
 

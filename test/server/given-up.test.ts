@@ -106,7 +106,7 @@ describe('a body that is being prepared', () => {
   });
 
   it('is not begun in the thread of large ones when its client has left before its turn', async () => {
-    const preparer = await Preparer.open({
+    const source = {
       folder: demoFolder,
       model: 'demo',
       contextLength: 2048,
@@ -115,7 +115,8 @@ describe('a body that is being prepared', () => {
       maxPrompts: 1,
       maxImages: 0,
       maxImagePixels: 1,
-    });
+    };
+    const preparer = await Preparer.open(source, 2);
     const client = new AbortController();
     const text = 'word '.repeat(20_000);
     const asked = [
