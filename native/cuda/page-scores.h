@@ -164,7 +164,7 @@ __device__ void scorePages(const SelectPages& problem, const ColumnRows& own, in
     }
     const auto [entry, turn] = warp.places[looked++];
     const PrecisionClass precision = entry == 0 ? PrecisionClass::none : PageTables::classOf(entry);
-    withPackedKeys<kHeadDim>(precision, [&](auto keys) {
+    withPackedKeys<kHeadDim>(precision, [&, entry = entry, turn = turn](auto keys) {
       keys.template copy<32>(slot.keys, PageTables::pageOf(entry) + kvHead * keys.kHeadBytes,
                              static_cast<unsigned>(lane));
       if (4 * lane < kHeadDim) {

@@ -50,8 +50,8 @@ __device__ void pack(const PageConversion& conversion, int kvHead) {
   constexpr PrecisionClass kFrom = kCoded ? PrecisionClass::int8 : PrecisionClass::bf16,
                            kTo = kBits == 4 ? PrecisionClass::int4 : PrecisionClass::int2;
   const auto& [from, to, fromFormat, toFormat] = Pages<kFrom, kTo>(conversion);
-  const auto sourceAt = [&](std::size_t tile, std::size_t scales) {
-    return Source<kCoded>{from + tile, reinterpret_cast<const float*>(from + scales)};
+  const auto sourceAt = [page = from](std::size_t tile, std::size_t scales) {
+    return Source<kCoded>{page + tile, reinterpret_cast<const float*>(page + scales)};
   };
   const Source<kCoded> keys = sourceAt(fromFormat.keys(kvHead), fromFormat.keyScales(kvHead)),
                        values = sourceAt(fromFormat.values(kvHead), fromFormat.valueScales(kvHead));

@@ -78,7 +78,8 @@ void StepLayout::layOutSight(const StepPlan& plan, StepArrays& arrays) {
   arrays.seenWords = block_.add(sight_.words());
   arrays.closedTiles = block_.add(sight_.closedTiles());
   arrays.closedContexts = block_.add(sight_.closedContexts());
-  arrays.rowsOfEntries = block_.add(std::views::iota(0, static_cast<int>(plan.entries.size())));
+  const auto rowOf = [&](const EntryRows& entry) { return static_cast<int>(&entry - plan.entries.data()); };
+  arrays.rowsOfEntries = block_.add(plan.entries, rowOf);
   arrays.rowsOfSingles = block_.add(entries_.singles(), &Single::entry);
 }
 

@@ -8,6 +8,7 @@
 #include "cuda/random.h"
 
 using namespace tandem;
+using tandem::test::randomFloats;
 
 namespace {
 

@@ -93,7 +93,7 @@ TEST("device: a step whose forerunner fails does so too, and leaves the lengths 
   device->follow(1, slots, std::move(done));
   isTrue(held.fails(), "a bias on a token that there is not");
   held.letGo();
-  throws([&] { result.get(); }, "was to follow has failed");
+  throws([&result = result] { result.get(); }, "was to follow has failed");
   equal(device->kv().length(0), std::int64_t{7}, "tokens of a slot whose steps failed");
   throws([&] { device->follow(1, {1}, promised().first); }, "no sampled token");
   isTrue(decodeAll(*device, slots, 3, true) == expected, "it goes on as if nothing had happened");

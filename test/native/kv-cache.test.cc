@@ -97,7 +97,7 @@ TEST("kv cache: 200,000 random operations leak nothing and never share a page by
           test::throws([&] { cache.startStep(slot, 1); }, "being swapped");
           continue;
         case 2:
-          test::throws([&] { cache.dropSwapped(id); }, "being copied");
+          test::throws([&, id = id] { cache.dropSwapped(id); }, "being copied");
           continue;
       }
       copies.run(cache.memory());
@@ -218,10 +218,10 @@ TEST("kv cache: 200,000 random operations leak nothing and never share a page by
         std::advance(entry, below(static_cast<int>(model.swapped.size())));
         const auto& [id, swapped] = *entry;
         if (model.isCopied(id)) {
-          test::throws([&] { cache.dropSwapped(id); }, "being copied");
-          test::throws([&] { cache.startSwapIn(slot, id); }, "being copied");
+          test::throws([&, id = id] { cache.dropSwapped(id); }, "being copied");
+          test::throws([&, id = id] { cache.startSwapIn(slot, id); }, "being copied");
         } else if (!blocks.empty()) {
-          test::throws([&] { cache.startSwapIn(slot, id); }, "holds KV already");
+          test::throws([&, id = id] { cache.startSwapIn(slot, id); }, "holds KV already");
           if (below(4) != 0) break;
           cache.dropSwapped(id);
           model.swapped.erase(entry);

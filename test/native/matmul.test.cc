@@ -14,6 +14,7 @@
 #include "cuda/random.h"
 
 using namespace tandem;
+using tandem::test::randomFloats;
 
 namespace {
 

@@ -119,8 +119,8 @@ inline std::vector<std::int64_t> selection(const Session& session, std::int64_t 
   const Pages& pages = session.sequence.pages;
   const AttentionShape& shape = session.sequence.shape;
   const int group = shape.heads / shape.kvHeads;
-  const auto best = [&](const std::vector<std::int64_t>& among, std::int64_t count, double doubt,
-                        const auto& promiseOf) {
+  const auto best = [&, midEnd = midEnd](const std::vector<std::int64_t>& among, std::int64_t count,
+                                         double doubt, const auto& promiseOf) {
     std::vector<std::pair<double, std::int64_t>> promises;
     for (const std::int64_t page : among) {
       double highest = -INFINITY;
