@@ -1,6 +1,7 @@
 #include "cuda-emulated-wgmma.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/bf16.h"
@@ -20,9 +21,8 @@ struct RowOfOperand {
     using Doubles = double __attribute__((vector_size(64)));
     static_assert(sizeof(bf16) == sizeof(std::uint16_t));
     for (int piece = 0; piece < 2; ++piece) {
-      const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 16 * piece;
       Elements elements;
-      std::memcpy(&elements, reinterpret_cast<const void*>(plain ^ (plain >> 7 & 7) << 4), sizeof elements);
+      std::memcpy(&elements, cuda::pieceOf(operand, row, piece), sizeof elements);
       // bf16 is the upper half of a float.
       const auto bits = __builtin_convertvector(elements, std::uint32_t __attribute__((vector_size(32))))
                         << 16;

@@ -4,11 +4,8 @@
 // memory.
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <cstring>
 
-#include "core/bf16.h"
 #include "cuda-emulation.h"
 
 #define TANDEM_WGMMA 1
@@ -26,6 +23,12 @@ inline Operand operandAt(const std::byte* tile, int k16) {
 
 inline Operand operandBehind(Operand operand, int bytes) { return operand + bytes; }
 
+// Where 8 elements of a row are that the swizzle keeps together, the first or second eight of a product's 16.
+inline const void* pieceOf(Operand operand, int row, int piece) {
+  const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 16 * piece;
+  return reinterpret_cast<const void*>(plain ^ (plain >> 7 & 7) << 4);
+}
+
 // Says once for a warp that its tensor cores read rows of an operand.
 TANDEM_UNSEEN inline void noteOperand(int which, Operand operand, int first, int rows, const void* site) {
   using namespace emulation::races;
@@ -33,9 +36,7 @@ TANDEM_UNSEEN inline void noteOperand(int which, Operand operand, int first, int
   const int end = std::min(first + rows, operandRows(which));
   for (int row = first; row < end; ++row) {
     for (int piece = 0; piece < 2; ++piece) {
-      const Operand plain = operand + row / 8 * 1024 + row % 8 * 128 + 16 * piece;
-      access(By::tensorCores, Does::read, reinterpret_cast<const void*>(plain ^ (plain >> 7 & 7) << 4), 16,
-             site);
+      access(By::tensorCores, Does::read, pieceOf(operand, row, piece), 16, site);
     }
   }
 }
