@@ -225,6 +225,38 @@ struct AttentionLane {
   }
 };
 
+// What the pages of a sequence hold, as float64. A reference looks at each element for many rows and heads,
+// and to find it in a packed page takes ten times what is done with it.
+class KvValues {
+ public:
+  explicit KvValues(const Sequence& sequence)
+      : headDim_(sequence.shape.headDim),
+        tokens_(static_cast<std::int64_t>(sequence.pages.table.size()) * kPageTokens),
+        keys_(sequence.shape.kvHeads * tokens_ * headDim_),
+        values_(keys_.size()) {
+    const Pages& pages = sequence.pages;
+    for (std::int64_t token = 0; token < tokens_; ++token) {
+      if (!pages.table[token / kPageTokens]) continue;
+      for (int kvHead = 0; kvHead < sequence.shape.kvHeads; ++kvHead) {
+        for (int c = 0; c < headDim_; ++c) {
+          keys_[at(kvHead, token) + c] = pages.key(kvHead, token, c);
+          values_[at(kvHead, token) + c] = pages.value(kvHead, token, c);
+        }
+      }
+    }
+  }
+
+  const double* key(int kvHead, std::int64_t token) const { return keys_.data() + at(kvHead, token); }
+  const double* value(int kvHead, std::int64_t token) const { return values_.data() + at(kvHead, token); }
+
+ private:
+  std::size_t at(int kvHead, std::int64_t token) const { return (kvHead * tokens_ + token) * headDim_; }
+
+  int headDim_;
+  std::int64_t tokens_;
+  std::vector<double> keys_, values_;  // [kvHeads, tokens, headDim]
+};
+
 // Attention of one row and head in float64 over the values that lie in the pages, and by how much a result
 // may differ because probabilities are rounded to bf16: half a unit in the 8th place of each; and because
 // queries are, after a packed page's key steps were multiplied into them: four standard deviations of the
@@ -239,12 +271,16 @@ inline bool multipliesInBytes(Isa isa) {
   return cpu::attentionKernels(isa).attendCodes[static_cast<int>(PrecisionClass::int4)] != nullptr;
 }
 
-inline Expected reference(const Sequence& sequence, std::int64_t row, int head) {
+inline Expected reference(const Sequence& sequence, const KvValues& values, std::int64_t row, int head) {
   const AttentionShape& shape = sequence.shape;
   const Pages& pages = sequence.pages;
   const int d = shape.headDim, kvHead = head / (shape.heads / shape.kvHeads);
   const std::int64_t first = shape.window > 0 ? std::max<std::int64_t>(0, row - shape.window + 1) : 0;
   const bool inBytes = multipliesInBytes(sequence.isa);
+  std::vector<double> query(d);
+  for (int c = 0; c < d; ++c) {
+    query[c] = toFloat(toBf16(sequence.rotated[row * sequence.cols + std::int64_t{head} * d + c]));
+  }
   std::vector<double> weights, doubts;
   std::vector<std::int64_t> tokens;
   double highest = -INFINITY, total = 0;
@@ -253,11 +289,10 @@ inline Expected reference(const Sequence& sequence, std::int64_t row, int head) 
     if (precision == PrecisionClass::none) continue;
     tokens.push_back(token);
     double score = 0, squares = 0, largest = 0;
-    for (int c = 0; c < d; ++c) {
-      const double q = toFloat(toBf16(sequence.rotated[row * sequence.cols + std::int64_t{head} * d + c]));
-      score += q * pages.key(kvHead, token, c);
-      if (!isPacked(precision)) continue;
-      const double most = q * pages.keyStep(kvHead, token, c) * ((1 << bitsOf(precision)) - 1) / 2;
+    const double* key = values.key(kvHead, token);
+    for (int c = 0; c < d; ++c) score += query[c] * key[c];
+    for (int c = 0; c < d && isPacked(precision); ++c) {
+      const double most = query[c] * pages.keyStep(kvHead, token, c) * ((1 << bitsOf(precision)) - 1) / 2;
       squares += most * most;
       largest = std::max(largest, std::abs(most));
     }
@@ -272,15 +307,14 @@ inline Expected reference(const Sequence& sequence, std::int64_t row, int head) 
     expected.parts[tokens[i] / kPageTokens] += weights[i] / total;
   }
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    for (int c = 0; c < d; ++c) {
-      expected.out[c] += weights[i] / total * pages.value(kvHead, tokens[i], c);
-    }
+    const double* value = values.value(kvHead, tokens[i]);
+    for (int c = 0; c < d; ++c) expected.out[c] += weights[i] / total * value[c];
   }
   for (std::size_t i = 0; i < weights.size(); ++i) {
+    const double* value = values.value(kvHead, tokens[i]);
     for (int c = 0; c < d; ++c) {
-      const double value = pages.value(kvHead, tokens[i], c);
-      expected.tolerance[c] +=
-          weights[i] / total * (std::abs(value) * 0x1p-8 + std::abs(value - expected.out[c]) * doubts[i]);
+      const double rounding = std::abs(value[c]) * 0x1p-8 + std::abs(value[c] - expected.out[c]) * doubts[i];
+      expected.tolerance[c] += weights[i] / total * rounding;
     }
   }
   return expected;

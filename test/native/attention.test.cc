@@ -21,13 +21,14 @@ std::string describe(Isa isa, const AttentionShape& shape, PrecisionClass precis
 void expectReference(const Sequence& sequence, std::int64_t rowStep, const std::string& what,
                      std::int64_t firstRow = 0) {
   const AttentionShape& shape = sequence.shape;
+  const KvValues values(sequence);
   for (std::int64_t row = sequence.done - 1; row >= firstRow; row -= rowStep) {
     for (int head = 0; head < shape.heads; ++head) {
-      const Expected expected = reference(sequence, row, head);
+      const Expected expected = reference(sequence, values, row, head);
       const float* out = sequence.out.data() + (row * shape.heads + head) * shape.headDim;
+      const std::string where = what + ", row " + std::to_string(row) + ", head " + std::to_string(head);
       for (int c = 0; c < shape.headDim; ++c) {
-        near(out[c], expected.out[c], expected.tolerance[c] + 2e-6,
-             what + ", row " + std::to_string(row) + ", head " + std::to_string(head));
+        near(out[c], expected.out[c], expected.tolerance[c] + 2e-6, where);
       }
     }
   }
@@ -320,10 +321,12 @@ TEST("attention: arithmetic adds less than a quarter of the error that a packed 
         }
         mixed(lane, packed, kBefore, 1, {precision});
         mixed(lane, exact, kBefore, 1, {PrecisionClass::bf16});
+        const KvValues packedValues(packed), exactValues(exact);
         double ofCodes = 0, ofArithmetic = 0;
         for (std::int64_t row = kBefore; row < packed.tokens; ++row) {
           for (int head = 0; head < shape.heads; ++head) {
-            const Expected held = reference(packed, row, head), original = reference(exact, row, head);
+            const Expected held = reference(packed, packedValues, row, head);
+            const Expected original = reference(exact, exactValues, row, head);
             const float* out = packed.out.data() + (row * shape.heads + head) * shape.headDim;
             for (int c = 0; c < shape.headDim; ++c) {
               ofCodes += std::pow(held.out[c] - original.out[c], 2);

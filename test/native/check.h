@@ -4,6 +4,7 @@
 // those whose name contains an argument. Assertions print what they compared.
 
 #include <cmath>
+#include <concepts>
 #include <functional>
 #include <sstream>
 #include <stdexcept>
@@ -43,6 +44,13 @@ inline void near(double actual, double expected, double tolerance, std::string_v
   text.precision(9);
   text << what << ": got " << actual << ", expected " << expected << " +- " << tolerance;
   fail(text.str());
+}
+
+// For many numbers: what each is called is put together where it is wrong alone.
+template <std::invocable Name>
+void near(double actual, double expected, double tolerance, const Name& nameOf) {
+  if (std::abs(actual - expected) <= tolerance) return;
+  near(actual, expected, tolerance, std::string_view(nameOf()));
 }
 
 inline void isTrue(bool condition, std::string_view what) {

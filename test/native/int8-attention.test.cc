@@ -24,12 +24,14 @@ bool multipliesInt8(Isa isa) {
 void expectWithin(double share, const Sequence& sequence, std::int64_t first, std::int64_t rowStep,
                   const std::string& what) {
   const AttentionShape& shape = sequence.shape;
+  const KvValues values(sequence);
   for (std::int64_t row = sequence.done - 1; row >= first; row -= rowStep) {
+    const std::string where = what + ", row " + std::to_string(row);
     for (int head = 0; head < shape.heads; ++head) {
-      const Expected expected = reference(sequence, row, head);
+      const Expected expected = reference(sequence, values, row, head);
       const float* out = sequence.out.data() + (row * shape.heads + head) * shape.headDim;
       for (int c = 0; c < shape.headDim; ++c) {
-        near(out[c], expected.out[c], share * expected.tolerance[c], what + ", row " + std::to_string(row));
+        near(out[c], expected.out[c], share * expected.tolerance[c], where);
       }
     }
   }

@@ -112,8 +112,8 @@ inline std::vector<std::int64_t> bestOf(std::vector<std::pair<double, std::int64
 }
 
 // The mid pages that a row sees, from the definition.
-inline std::vector<std::int64_t> selection(const Session& session, std::int64_t row, int kvHead,
-                                           bool& isClear) {
+inline std::vector<std::int64_t> selection(const Session& session, const KvValues& values, std::int64_t row,
+                                           int kvHead, bool& isClear) {
   constexpr std::int64_t kShortlistFactor = 4;
   const auto& [chosen, dropped, midEnd] = session.partitions;
   const Pages& pages = session.sequence.pages;
@@ -148,7 +148,8 @@ inline std::vector<std::int64_t> selection(const Session& session, std::int64_t 
     double highest = -INFINITY;
     for (std::int64_t token = page * kPageTokens; token < (page + 1) * kPageTokens; ++token) {
       double sum = 0;
-      for (int c = 0; c < shape.headDim; ++c) sum += q[c] * pages.key(kvHead, token, c);
+      const double* key = values.key(kvHead, token);
+      for (int c = 0; c < shape.headDim; ++c) sum += q[c] * key[c];
       highest = std::max(highest, sum);
     }
     return highest;
@@ -161,13 +162,14 @@ inline std::vector<std::int64_t> selection(const Session& session, std::int64_t 
 }
 
 // Attention of a row and head in float64 over the values in the pages that it sees, closed up.
-inline Expected expectedOf(const Session& session, std::int64_t row, int head, bool& isClear) {
+inline Expected expectedOf(const Session& session, const KvValues& values, std::int64_t row, int head,
+                           bool& isClear) {
   const auto& [chosen, dropped, midEnd] = session.partitions;
   const Sequence& sequence = session.sequence;
   const AttentionShape& shape = sequence.shape;
   const int d = shape.headDim, kvHead = head / (shape.heads / shape.kvHeads);
   const std::int64_t place = row - session.dropped();
-  const std::vector<std::int64_t> selected = selection(session, row, kvHead, isClear);
+  const std::vector<std::int64_t> selected = selection(session, values, row, kvHead, isClear);
   std::vector<std::int64_t> seen(chosen.sinkPages);
   std::iota(seen.begin(), seen.end(), 0);
   seen.insert(seen.end(), selected.begin(), selected.end());
@@ -183,13 +185,14 @@ inline Expected expectedOf(const Session& session, std::int64_t row, int head, b
     // Pages between this one and the row's own that the row does not see.
     std::int64_t absent = (last - seen[i]) - static_cast<std::int64_t>(seen.size() - 1 - i);
     if (seen[i] < chosen.sinkPages) absent += dropped;
-    const std::vector<double> q = turned(session, row, head, absent);
+    std::vector<double> q = turned(session, row, head, absent);
+    for (double& x : q) x = toFloat(toBf16(static_cast<float>(x)));
     for (int t = 0; t < kPageTokens && seen[i] * kPageTokens + t <= place; ++t) {
       const std::int64_t token = seen[i] * kPageTokens + t;
       double score = 0, squares = 0;
+      const double* key = values.key(kvHead, token);
       for (int c = 0; c < d; ++c) {
-        const double x = toFloat(toBf16(static_cast<float>(q[c])));
-        const double product = x * sequence.pages.key(kvHead, token, c);
+        const double product = q[c] * key[c];
         score += product;
         squares += product * product;
       }
@@ -200,15 +203,14 @@ inline Expected expectedOf(const Session& session, std::int64_t row, int head, b
   Expected expected{std::vector<double>(d), std::vector<double>(d), {}};
   for (Term& term : terms) total += term.weight = std::exp(term.weight - highest);
   for (const Term& term : terms) {
-    for (int c = 0; c < d; ++c) {
-      expected.out[c] += term.weight / total * sequence.pages.value(kvHead, term.token, c);
-    }
+    const double* value = values.value(kvHead, term.token);
+    for (int c = 0; c < d; ++c) expected.out[c] += term.weight / total * value[c];
   }
   for (const Term& term : terms) {
+    const double* value = values.value(kvHead, term.token);
     for (int c = 0; c < d; ++c) {
-      const double value = sequence.pages.value(kvHead, term.token, c);
-      expected.tolerance[c] +=
-          term.weight / total * (std::abs(value) * 0x1p-8 + std::abs(value - expected.out[c]) * term.doubt);
+      const double rounding = std::abs(value[c]) * 0x1p-8 + std::abs(value[c] - expected.out[c]) * term.doubt;
+      expected.tolerance[c] += term.weight / total * rounding;
     }
   }
   return expected;

@@ -13,18 +13,19 @@ namespace {
 
 void expectRows(const Session& session, std::int64_t first, std::int64_t step, const std::string& what) {
   const AttentionShape& shape = session.sequence.shape;
+  const KvValues values(session.sequence);
   int clear = 0, all = 0;
   for (std::int64_t row = first; row < session.sequence.done; row += step) {
     for (int head = 0; head < shape.heads; ++head) {
       bool isClear = true;
-      const Expected expected = expectedOf(session, row, head, isClear);
+      const Expected expected = expectedOf(session, values, row, head, isClear);
       ++all;
       if (!isClear) continue;
       ++clear;
       const float* out = session.sequence.out.data() + (row * shape.heads + head) * shape.headDim;
+      const std::string where = what + ", row " + std::to_string(row) + ", head " + std::to_string(head);
       for (int c = 0; c < shape.headDim; ++c) {
-        near(out[c], expected.out[c], expected.tolerance[c] + 2e-6,
-             what + ", row " + std::to_string(row) + ", head " + std::to_string(head));
+        near(out[c], expected.out[c], expected.tolerance[c] + 2e-6, where);
       }
     }
   }
@@ -42,7 +43,7 @@ Session mixedSession(AttentionLane& lane, const AttentionShape& shape, std::int6
                      std::int64_t scoredPages = kScoredPages) {
   constexpr std::int64_t kBefore = 14 * kPageTokens;
   Session session(shape, kBefore + 45, 21, {2, topPages, false, scoredPages});
-  session.step(lane, kBefore);
+  session.append(lane, kBefore);
   session.move(lane.isa, 10, 3, precision);
   session.all(lane, chunk);
   return session;
@@ -125,7 +126,7 @@ TEST("partitions: where nothing is absent the bits are those of full attention")
       for (const std::int64_t midEnd : {5, cpu::kSpanTokens / kPageTokens + 3}) {
         const auto run = [&](bool always) {
           Session session(shape, (midEnd + 4) * kPageTokens + 5, 22, {sinkPages, midEnd});
-          session.step(lane, (midEnd + 3) * kPageTokens);
+          session.append(lane, (midEnd + 3) * kPageTokens);
           session.move(isa, midEnd, 0);
           session.always = always;
           session.all(lane, 8);
@@ -181,7 +182,7 @@ TEST("partitions: a query that is not a number selects pages all the same") {
     const AttentionShape shape{2, 1, 64};
     constexpr std::int64_t kBefore = 14 * kPageTokens;
     Session session(shape, kBefore + 2, 24, {2, 1});
-    session.step(lane, kBefore);
+    session.append(lane, kBefore);
     session.move(isa, 10, 3);
     // Of the next token, in one head.
     session.sequence.qkv[kBefore * session.sequence.cols + 5] = NAN;

@@ -44,11 +44,12 @@ TEST("probe: the parts of a row's attention equal float64, over pages of every c
         if (to != PrecisionClass::bf16) sequence.pages.convert(isa, page, to);
       }
       sequence.pages.giveUp(6);
+      const KvValues values(sequence);
       for (const std::int64_t row : {329, 300, 288}) {
         const std::vector<std::uint32_t> sums = probed(lane, sequence, row, 1, 1);
         std::vector<double> parts(sums.size());
         for (int head = 0; head < shape.heads; ++head) {
-          const Expected expected = reference(sequence, row, head);
+          const Expected expected = reference(sequence, values, row, head);
           for (std::size_t page = 0; page < parts.size(); ++page) {
             parts[page] += expected.parts[page] / shape.heads;
           }

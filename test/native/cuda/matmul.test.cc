@@ -171,7 +171,7 @@ void expectLogits(const Problem& problem, const std::vector<float>& y, bool bias
     for (std::int64_t output = 0; output < problem.outputs; ++output) {
       const auto expected = problem.expected(row, output, biased);
       near(y[row * problem.outputs + output], expected.value, expected.tolerance,
-           what + ", row " + std::to_string(row) + ", output " + std::to_string(output));
+           [&] { return what + ", row " + std::to_string(row) + ", output " + std::to_string(output); });
     }
   }
 }

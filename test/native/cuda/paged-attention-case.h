@@ -173,9 +173,10 @@ class PagedAttentionCase {
                     const std::string& what) const {
     const Sequence& sequence = sequences_[chunk.sequence];
     std::vector<double> parts(sums.size());
+    const KvValues values(sequence);
     for (std::int64_t row = chunk.position; row < chunk.position + chunk.count; ++row) {
       for (int head = 0; head < shape_.heads; ++head) {
-        const Expected expected = reference(sequence, row, head);
+        const Expected expected = reference(sequence, values, row, head);
         for (std::size_t page = 0; page < parts.size(); ++page) {
           parts[page] += expected.parts[page] / shape_.heads;
         }
@@ -212,17 +213,19 @@ class PagedAttentionCase {
                        const std::string& what) const {
     const Sequence& sequence = sequences_[index];
     const std::vector<float> twin = twinOf(sequence, position);
+    const KvValues values(sequence);
+    const std::string where = what + ", " + std::to_string(shape_.heads) + "/" +
+                              std::to_string(shape_.kvHeads) + " heads of " + std::to_string(shape_.headDim) +
+                              ", window " + std::to_string(shape_.window) + ", position " +
+                              std::to_string(position);
+    const std::string whereCpu = where + ", the CPU's";
     for (int head = 0; head < shape_.heads; ++head) {
-      const Expected expected = reference(sequence, position, head);
+      const Expected expected = reference(sequence, values, position, head);
       for (int c = 0; c < shape_.headDim; ++c) {
         const int at = head * shape_.headDim + c;
         const double got = toFloat(out[at]);
-        const std::string where = what + ", " + std::to_string(shape_.heads) + "/" +
-                                  std::to_string(shape_.kvHeads) + " heads of " +
-                                  std::to_string(shape_.headDim) + ", window " +
-                                  std::to_string(shape_.window) + ", position " + std::to_string(position);
         near(got, expected.out[c], expected.tolerance[c] + bf16Error(expected.out[c]) + 1e-5, where);
-        near(got, twin[at], 2 * expected.tolerance[c] + bf16Error(twin[at]) + 2e-5, where + ", the CPU's");
+        near(got, twin[at], 2 * expected.tolerance[c] + bf16Error(twin[at]) + 2e-5, whereCpu);
       }
     }
   }

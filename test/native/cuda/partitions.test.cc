@@ -142,21 +142,23 @@ class PartitionCase {
     const AttentionShape& shape = this->shape();
     const auto made = attend(numbers);
     AttentionLane lane(Isa::portable);
+    const KvValues values(session().sequence);
     int clear = 0;
     for (std::size_t i = 0; i < numbers.size(); ++i) {
       const std::int64_t row = first_ + numbers[i].number;
       session().attend(lane, row, 1);
       for (int head = 0; head < shape.heads; ++head) {
         bool isClear = true;
-        const Expected expected = expectedOf(session(), row, head, isClear);
+        const Expected expected = expectedOf(session(), values, row, head, isClear);
         if (!isClear) continue;
         ++clear;
         const float* twin = session().sequence.out.data() + (row * shape.heads + head) * shape.headDim;
+        const std::string where = what + ", row " + std::to_string(row) + ", head " + std::to_string(head);
+        const std::string whereCpu = where + ", the CPU's";
         for (int c = 0; c < shape.headDim; ++c) {
           const double got = toFloat(made[i][head * shape.headDim + c]);
-          const std::string where = what + ", row " + std::to_string(row) + ", head " + std::to_string(head);
           near(got, expected.out[c], expected.tolerance[c] + bf16Error(expected.out[c]) + 1e-5, where);
-          near(got, twin[c], 2 * expected.tolerance[c] + bf16Error(twin[c]) + 2e-5, where + ", the CPU's");
+          near(got, twin[c], 2 * expected.tolerance[c] + bf16Error(twin[c]) + 2e-5, whereCpu);
         }
       }
     }
@@ -289,6 +291,7 @@ TEST("cuda partitions: of many pages those are chosen that float64 chooses, in a
        {Load{340, 80, 340}, {340, 80, 0}, {340, 20, 170}, {2300, 20, 40}}) {
     PartitionCase problem = longCase({4, 2, 32}, mid, topPages, scoredPages);
     problem.ofSeveral = scoredPages == 340;
+    const KvValues values(problem.session().sequence);
     const CaseRows rows{0, 17, 44};
     const auto chosen = problem.select(rows);
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -296,7 +299,7 @@ TEST("cuda partitions: of many pages those are chosen that float64 chooses, in a
         const auto& own = chosen[2 * i + static_cast<std::size_t>(kvHead)];
         bool isClear = true;
         const std::int64_t row = (mid + 1) * kPageTokens + rows[i].number;
-        const auto expected = selection(problem.session(), row, kvHead, isClear);
+        const auto expected = selection(problem.session(), values, row, kvHead, isClear);
         std::vector<std::int64_t> both;
         std::ranges::set_intersection(own, expected, std::back_inserter(both));
         isTrue(std::ranges::is_sorted(own), "ascending");
