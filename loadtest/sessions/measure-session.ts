@@ -1,5 +1,5 @@
 import process from 'node:process';
-import type { ChatTemplate, Engine, Tokenizer } from '../../engine/index.js';
+import type { ChatTemplate, Engine, EngineStats, Tokenizer } from '../../engine/index.js';
 import { says } from '../quality/retrieval.js';
 import { Random } from '../random.js';
 import { median } from '../statistics.js';
@@ -23,7 +23,7 @@ export interface Stretch {
   /** Medians over its turns. */
   readonly readTokensPerSecond: number;
   readonly stepSeconds: number;
-  /** Most of its turns' ends. */
+  /** Of the session's KV, at the end of the turn that had most. */
   readonly heldBytes: number;
   /** Resident memory of the process. */
   readonly residentBytes: number;
@@ -73,7 +73,7 @@ export async function measureSession(
     answers.asked++;
     if (says(turn.text, fact.value)) answers.right++;
     if (text === '') return;
-    const held = Object.values((await engine.stats()).kvHeldBytes).reduce((sum, bytes) => sum + bytes, 0);
+    const held = heldBytes(await engine.stats());
     turns.push({ rate: (client.tokens - before) / turn.firstTokenSeconds, step: turn.stepSeconds, held });
   };
 
@@ -103,4 +103,10 @@ export async function measureSession(
   }
   client.end();
   return { stretches, byDistance, sink };
+}
+
+/** Of the only session. Between two turns it lies in host memory; on its way there it lies in both. */
+function heldBytes({ kvHeldBytes, kvSwappedBytes }: EngineStats): number {
+  const inKvMemory = Object.values(kvHeldBytes).reduce((sum, bytes) => sum + bytes, 0);
+  return Math.max(inKvMemory, kvSwappedBytes);
 }
