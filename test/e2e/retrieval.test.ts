@@ -1,16 +1,24 @@
 import { describe, expect, it } from 'vitest';
 import type { Settings } from '../../config/schema.js';
-import { retrievalCases } from '../support/demo.js';
+import { type RetrievalCase, retrievalCases } from '../support/demo.js';
 import { testServer } from '../support/server.js';
 
-/** Exact answers of 80 cases a length, as `models/demo/README.md` has them for float32 arithmetic. */
+/**
+ * Exact answers by length, as `models/demo/README.md` has them for float32 arithmetic: of 80 cases, and of the longest, which
+ * take most of the time, of the 40 dense ones, which are the harder half.
+ */
 const card = new Map([
   [128, 0.988],
   [256, 0.912],
   [512, 0.925],
-  [1024, 0.862],
-  [2048, 0.725],
+  [1024, 0.775],
+  [2048, 0.575],
 ]);
+
+function casesOf(length: number): RetrievalCase[] {
+  const cases = retrievalCases().filter((one) => one.length === length);
+  return length < 1024 ? cases : cases.filter((_, index) => index % 2 === 0);
+}
 
 /** The part of the cases that a server answers exactly, by length. */
 async function accuracyOf(
@@ -20,7 +28,7 @@ async function accuracyOf(
   const { weights = 'int8', kv = 'exact' } = settings;
   const server = await testServer({ model: { weights }, engine: { maxSequences: 16, kv } });
   const right = new Map(lengths.map((length) => [length, 0]));
-  const cases = retrievalCases().filter(({ length }) => right.has(length));
+  const cases = lengths.flatMap(casesOf);
   let next = 0;
   const worker = async (): Promise<void> => {
     for (let i = next++; i < cases.length; i = next++) {
@@ -32,7 +40,7 @@ async function accuracyOf(
   };
   await Promise.all(Array.from({ length: 16 }, worker));
   await server.close();
-  return new Map([...right].map(([length, count]) => [length, count / 80]));
+  return new Map([...right].map(([length, count]) => [length, count / casesOf(length).length]));
 }
 
 describe('retrieval through the API', () => {
@@ -43,7 +51,7 @@ describe('retrieval through the API', () => {
   ] as const) {
     it(`equals the model card (${weights} weights)`, async () => {
       const found = await accuracyOf({ weights }, lengths);
-      // A case is 1.25 points; rounding to bf16 or int8 turns a few near ties, either way.
+      // A case is 1.25 points, or 2.5; rounding to bf16 or int8 turns a few near ties, either way.
       for (const [length, accuracy] of found) {
         expect(Math.abs(accuracy - card.get(length)!), `length ${length}`).toBeLessThanOrEqual(0.051);
       }
