@@ -89,7 +89,7 @@ class Detector {
 
   void beginLaunch(const void* kernel, bool early) {
     const std::uint32_t launches = launches_[kernel]++;
-    looksAtLaunch_ = launches < 32 || launches % (launches < 512 ? 4 : 16) == 0;
+    looksAtLaunch_ = launches < 16 || launches % (launches < 512 ? 8 : 32) == 0;
     if (!early) words_.forgetIfMany();
     order.beginLaunch(early);
     races_.clear();
