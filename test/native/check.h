@@ -24,6 +24,9 @@ inline std::vector<Case>& cases() {
   return all;
 }
 
+// The name of the test that runs.
+inline const char* running = nullptr;
+
 struct Registration {
   Registration(const char* name, void (*body)()) { cases().push_back({name, body}); }
 };

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "check.h"
 #include "cuda-emulation.h"
 #include "cuda-race-memory.h"
 #include "cuda-race-order.h"
@@ -25,6 +26,7 @@ constexpr bool kAccessesAreShown = true;
 constexpr bool kAccessesAreShown = false;
 #endif
 
+constexpr std::uint32_t kLaunchesAlways = 8, kLaunchesBetween = 16;
 constexpr unsigned kRacesMost = 8;
 constexpr int kAllRows = 256;
 
@@ -88,8 +90,12 @@ class Detector {
   Order order;
 
   void beginLaunch(const void* kernel, bool early) {
+    if (const char* const test = test::running; test != launchesOf_) {
+      launchesOf_ = test;
+      launches_.clear();
+    }
     const std::uint32_t launches = launches_[kernel]++;
-    looksAtLaunch_ = launches < 16 || launches % (launches < 512 ? 8 : 32) == 0;
+    looksAtLaunch_ = launches < kLaunchesAlways || launches % kLaunchesBetween == 0;
     if (!early) words_.forgetIfMany();
     order.beginLaunch(early);
     races_.clear();
@@ -202,7 +208,8 @@ class Detector {
                      describe(before.site) + ")");
   }
 
-  std::unordered_map<const void*, std::uint32_t> launches_;
+  std::unordered_map<const void*, std::uint32_t> launches_;  // by kernel, of this test
+  const char* launchesOf_ = nullptr;
   bool looksAtLaunch_ = false;
   Range shared_;
   const Range variables_ = threadVariables();

@@ -45,7 +45,8 @@ inline constinit thread_local Look look;
 // Of the thread threadIdx. `site` is an address in the code that asks for it.
 void access(By by, Does does, const void* address, std::size_t bytes, const void* site);
 
-// A kernel's first launches are looked at, of more ever fewer: tests launch some thousands of times.
+// A kernel's first launches in each test are looked at, and then one in some: tests launch some thousands of
+// times.
 void beginLaunch(const void* kernel, bool early);
 // What was found in the launch, for people; empty if nothing was.
 std::string endLaunch();

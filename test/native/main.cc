@@ -20,9 +20,9 @@
 // Of the sanitizers, where the program is built with them: called before they end it.
 extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
 
-namespace {
+using tandem::test::running;
 
-const char* running = nullptr;
+namespace {
 
 // What a signal's handler may call.
 void nameRunning() {

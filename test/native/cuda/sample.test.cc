@@ -197,8 +197,9 @@ TEST("cuda sample: penalties, bias and suppressed tokens, with all kinds of draw
           request.seen = seenTokens(seen, kVocab);
         }
         if (requests.size() % 2 == 0) {
+          // Token 4999 was seen too, and 77 stands elsewhere in each list: other threads change it.
           request.params.bias = {{77, 100.0f}, {4999, -100.0f}, {5, 3.25f}};
-          request.suppressed = {77, 11, 12};
+          request.suppressed = {11, 12, 13, 14, 77};
         }
         requests.push_back(std::move(request));
       }
