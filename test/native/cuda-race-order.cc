@@ -10,6 +10,17 @@ void join(std::vector<Time>& into, const std::vector<Time>& from) {
   for (std::size_t i = 0; i < from.size(); ++i) into[i] = std::max(into[i], from[i]);
 }
 
+template <class T>
+void append(std::vector<T>& to, const std::vector<T>& from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
+
+template <class T>
+void keepDistinct(std::vector<T>& all) {
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+}
+
 }  // namespace
 
 void Order::beginLaunch(bool early) {
@@ -52,20 +63,22 @@ std::pair<unsigned, unsigned> Order::lanesOf(unsigned thread) const {
 void Order::meetBlock() {
   blockMet_ = ++now_;
   bool anySawLaunches = false;
-  Releases acquired;
+  Releases found, acquired;
   for (Thread& thread : threads_) {
     anySawLaunches |= thread.sawLaunches;
-    acquired.insert(acquired.end(), thread.acquired.begin(), thread.acquired.end());
+    append(found, thread.found);
+    append(acquired, thread.acquired);
     if (thread.seen.empty()) continue;
     for (std::size_t i = 0; i < threads_.size(); ++i) {
       bulkSeen_[i] = std::max(bulkSeen_[i], thread.seen[threads_.size() + i]);
     }
     thread.seen.clear();
   }
-  std::sort(acquired.begin(), acquired.end());
-  acquired.erase(std::unique(acquired.begin(), acquired.end()), acquired.end());
+  keepDistinct(found);
+  keepDistinct(acquired);
   for (Thread& thread : threads_) {
     thread.sawLaunches = anySawLaunches;
+    thread.found = found;
     thread.acquired = acquired;
   }
 }
@@ -121,13 +134,18 @@ void Order::waitForGroups(By by, unsigned left) {
 }
 
 void Order::publishToTensorCores() { own().publications.push_back({now_++, own().copies.done()}); }
-void Order::fenceThread() { own().fence = ++now_; }
+void Order::fenceThread() {
+  Thread& thread = own();
+  thread.fence = ++now_;
+  append(thread.acquired, thread.found);
+  thread.found.clear();
+}
 void Order::waitForKernelsBefore() { own().sawLaunches = true; }
 void Order::letNextKernelBegin() { launchLets_ = true; }
 
 void Order::exchangeAt(std::uintptr_t address, bool isShared) {
   Releases& left = atomics_[address];
-  own().acquired.insert(own().acquired.end(), left.begin(), left.end());
+  append(own().found, left);
   if (own().fence == 0 || isShared) return;
   auto release = std::make_shared<Release>(Release{run_, std::vector<Time>(threads_.size(), 0)});
   for (unsigned i = 0; i < threads_.size(); ++i) {

@@ -39,7 +39,8 @@ class Order {
   void waitForGroups(By by, unsigned left);
   void publishToTensorCores();
   void fenceThread();
-  // An atomic operation finds what others have left behind the same one, and leaves what fences cover.
+  // An atomic operation finds what others have left behind the same one, and leaves what fences cover. Seen
+  // is what was found behind the next fence.
   void exchangeAt(std::uintptr_t address, bool isShared);
   void waitForKernelsBefore();
   void letNextKernelBegin();
@@ -74,7 +75,7 @@ class Order {
     unsigned warpMeetings = 0;
     Groups copies, products;
     std::vector<Publication> publications;
-    Releases acquired;
+    Releases found, acquired;  // before and behind a fence of its own
   };
 
   struct Warp {

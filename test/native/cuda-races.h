@@ -7,7 +7,8 @@
 //   __syncthreads         all threads of a block
 //   __syncwarp            the lanes of a warp; a shuffle, a vote or a product of tiles does not
 //   a Barrier             who has arrived, before who has waited
-//   __threadfence and an atomic operation behind it, before who finds what it left: threads of other blocks
+//   __threadfence and an atomic operation behind it, before who finds what it left and is behind a fence
+//                         itself: threads of other blocks
 //   copies and products   their own accesses, begun behind what their thread did, end where it waits for them
 //   publishToTensorCores  what a thread wrote to shared memory, before products of matrices that read it
 //   launches              one after another, but for what a kernel that began early does before it waits

@@ -133,16 +133,22 @@ __global__ void multiplyOwn(float* out, bool publishes, bool waits) {
   out[threadIdx.x] = sums[0][0];
 }
 
-// Blocks leave a number each; the last one adds them.
-__global__ void addInLast(int* numbers, std::uint32_t* arrived, int* sum, bool fences) {
+// Blocks leave a number each; the last one adds them. It may lack the fence before it says so, or behind it
+// has found that the others did.
+struct Fences {
+  bool before, behind;
+};
+__global__ void addInLast(int* numbers, std::uint32_t* arrived, int* sum, Fences fences) {
   if (threadIdx.x == 0) numbers[blockIdx.x] = 1;
-  if (fences) {
+  if (fences.before && fences.behind) {
     if (!comesLast(arrived, gridDim.x)) return;
   } else {
     __shared__ bool last;
+    if (fences.before) __threadfence();
     if (threadIdx.x == 0) last = atomicAdd(arrived, 1u) == gridDim.x - 1;
     __syncthreads();
     if (!last) return;
+    if (fences.behind) __threadfence();
   }
   if (threadIdx.x != 0) return;
   *sum = 0;
@@ -228,10 +234,13 @@ TEST("cuda races: the block that comes last sees what others left behind a fence
   int left[3], sum;
   int* const numbers = left;
   std::uint32_t arrived = 0;
-  expectNone(racesOf(addInLast, dim3(3), 32, 0, numbers, &arrived, &sum, true));
+  expectNone(racesOf(addInLast, dim3(3), 32, 0, numbers, &arrived, &sum, Fences{true, true}));
   equal(sum, 3, "sum");
   equal(arrived, 0u, "arrived");
-  expectRace(racesOf(addInLast, dim3(3), 32, 0, numbers, &arrived, &sum, false), "of another block");
+  for (const Fences fences : {Fences{false, true}, {true, false}}) {
+    arrived = 0;
+    expectRace(racesOf(addInLast, dim3(3), 32, 0, numbers, &arrived, &sum, fences), "of another block");
+  }
 }
 
 TEST("cuda races: a kernel that begins early waits before it reads what the one before writes") {
