@@ -124,7 +124,7 @@ async function compareWeights(run: {
     const ourInfo = await ours.open({ ...common, model: folder });
     const theirInfo = await theirs.open({ ...common, model: path.join(folder, ggufName(format)) });
     print(`\n${title}\n  tandem     ${ourInfo.description}\n  llama.cpp  ${theirInfo.description}\n`);
-    const agreement = await checkSameModel(ours, theirs, run.shape.vocab);
+    const agreement = await checkSameModel(ours, theirs, run.shape.vocab, weights);
     print(
       `  same model: logits correlate by ${agreement.correlation.toFixed(4)}, ` +
         `${agreement.sameBest} of ${agreement.prompts} most likely tokens are the same\n`,
