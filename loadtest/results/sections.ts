@@ -51,10 +51,16 @@ export const sections: Readonly<Record<string, Section>> = {
       "llama.cpp's build for `haswell`), which is what AMD's processors before Zen 4 have, and Intel's before 2021 or " +
       'in desktops of a smaller kind. The machine is one that has nothing more (Zen 3), not that of the other tables.',
   },
+  'peer-int4-avx2': {
+    title: 'Against llama.cpp, int4 weights, on processors with AVX2',
+    about:
+      'As above, with weights of 4 bits; a scale is for 128 of them here and for 32 there. Random weights that were rounded ' +
+      'so far are no longer the same function on both sides, so their logits agree less than with 8 bits.',
+  },
   'peer-avx-vnni': {
     title: 'Against llama.cpp, on processors with AVX-VNNI',
     about:
-      "As above, with products of bytes in vectors of 256 bits (`alderlake`): Intel's desktops and laptops since 2021. The " +
+      "As above with int8 weights, and with products of bytes in vectors of 256 bits (`alderlake`): Intel's desktops and laptops since 2021. The " +
       'machine has more than that: one that has not may differ.',
   },
   'peer-avx512-vnni': {
