@@ -16,7 +16,7 @@ const candidateCount = 256;
 
 /**
  * Below this the two do not compute the same function. Random weights of Llama-3.2-1B's shape, rounded to 8 bits by each side
- * in its own way, leave 0.995, and 0.66 rounded to 4 bits: there each side's correlate with those of bf16 weights by 0.72 to
+ * in its own way, leave 0.995, and 0.62 rounded to 4 bits: there each side's correlate with those of bf16 weights by 0.72 to
  * 0.75. A wrong head order, RoPE layout or norm leaves about 0.
  */
 const leastCorrelation = { bf16: 0.9, int8: 0.9, int4: 0.4 };
