@@ -60,8 +60,8 @@ export const sections: Readonly<Record<string, Section>> = {
   'peer-avx-vnni': {
     title: 'Against llama.cpp, on processors with AVX-VNNI',
     about:
-      "As above with int8 weights, and with products of bytes in vectors of 256 bits (`alderlake`): Intel's desktops and laptops since 2021. The " +
-      'machine has more than that: one that has not may differ.',
+      'As above with int8 weights, and with products of bytes in vectors of 256 bits (`alderlake`): ' +
+      "Intel's desktops and laptops since 2021. The machine has more than that: one that has not may differ.",
   },
   'peer-avx512-vnni': {
     title: 'Against llama.cpp, on processors with AVX-512 but without BF16',

@@ -15,8 +15,10 @@ const card = new Map([
   [2048, 0.575],
 ]);
 
+const allCases = retrievalCases();
+
 function casesOf(length: number): RetrievalCase[] {
-  const cases = retrievalCases().filter((one) => one.length === length);
+  const cases = allCases.filter((one) => one.length === length);
   return length < 1024 ? cases : cases.filter((_, index) => index % 2 === 0);
 }
 

@@ -7,6 +7,8 @@ const vocab = 1000;
 
 /** A side whose logits are those of a model, and so much of noise of its own beside them. */
 function side(model: number, noise: number, seed: number): Runner {
+  const ofModel = new Random(model);
+  const all = Array.from({ length: vocab }, () => ofModel.normal());
   const own = new Random(seed);
   const never = () => Promise.reject(new Error('is not asked for'));
   return {
@@ -15,8 +17,6 @@ function side(model: number, noise: number, seed: number): Runner {
     decode: never,
     close: never,
     probe: (_prompt, candidates) => {
-      const ofModel = new Random(model);
-      const all = Array.from({ length: vocab }, () => ofModel.normal());
       const logits = candidates.map((token) => all[token]! + noise * own.normal());
       return Promise.resolve({ best: candidates[logits.indexOf(Math.max(...logits))]!, logits });
     },
