@@ -1,6 +1,7 @@
 #include "emulated-tile-kernels.h"
 
 #include "cpu/attention/tile-attention.h"
+#include "cpu/matmul/integers-avx512.h"
 #include "cpu/matmul/tile-kernels.h"
 #include "emulated-tiles.h"
 
@@ -11,6 +12,6 @@ void attendPageOnEmulatedTiles(const cpu::QueryTile& tile, const cpu::PageTile& 
 }
 
 using Emulated = cpu::TileKernels<EmulatedTiles>;
-const EmulatedTileKernels kEmulatedTileKernels{Emulated::bf16Dot, Emulated::int8Dot, Emulated::int4Dot};
+const EmulatedTileKernels kEmulatedTileKernels{Emulated::bf16Dot, Emulated::int8Dot, cpu::avx512::widenInt4};
 
 }  // namespace tandem::test

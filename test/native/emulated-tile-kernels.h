@@ -23,7 +23,8 @@ void attendPageOnEmulatedTiles(const cpu::QueryTile& tile, const cpu::PageTile& 
 
 struct EmulatedTileKernels {
   decltype(cpu::kPortableKernels.bf16Dot) bf16Dot;
-  decltype(cpu::kPortableKernels.int8Dot) int8Dot, int4Dot;
+  decltype(cpu::kPortableKernels.int8Dot) int8Dot;
+  decltype(cpu::kPortableKernels.widenInt4) widenInt4;
 };
 extern const EmulatedTileKernels kEmulatedTileKernels;
 

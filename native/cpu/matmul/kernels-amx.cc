@@ -1,3 +1,4 @@
+#include "cpu/matmul/integers-avx512.h"
 #include "cpu/matmul/rows-avx512.h"
 #include "cpu/matmul/tile-kernels.h"
 #include "cpu/matmul/tile.h"
@@ -6,8 +7,14 @@ namespace tandem::cpu {
 
 using Amx = TileKernels<HardwareTiles>;
 
-const Kernels kAmxKernels{kTileHeight,           false,         Amx::bf16Dot,
-                          Amx::int8Dot,          Amx::int4Dot,  avx512::roundRowBf16,
-                          avx512::quantizeGroup, avx512::swiGlu};
+const Kernels kAmxKernels{kTileHeight,
+                          false,
+                          Amx::bf16Dot,
+                          Amx::int8Dot,
+                          nullptr,
+                          avx512::widenInt4,
+                          avx512::roundRowBf16,
+                          avx512::quantizeGroup,
+                          avx512::swiGlu};
 
 }  // namespace tandem::cpu

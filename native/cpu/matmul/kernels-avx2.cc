@@ -18,11 +18,11 @@ struct Int8Codes {
     alignas(32) std::int32_t even[Rows][kGroup / 4];
     alignas(32) std::int32_t odd[Rows][kGroup / 4];
 
-    [[gnu::always_inline]] Inputs(const std::int8_t* codes, std::size_t stride) {
+    [[gnu::always_inline]] explicit Inputs(const QuantizedRows& a) {
       for (int row = 0; row < Rows; ++row) {
         for (int k = 0; k < kGroup; k += 32) {
           __m256i x;
-          std::memcpy(&x, codes + row * stride + k, sizeof x);
+          std::memcpy(&x, a.codes + row * a.stride + k, sizeof x);
           _mm256_store_si256(reinterpret_cast<__m256i*>(even[row] + k / 4),
                              _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
           _mm256_store_si256(reinterpret_cast<__m256i*>(odd[row] + k / 4), _mm256_srai_epi16(x, 8));
@@ -37,15 +37,19 @@ struct Int8Codes {
   };
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel,
-                                         Requests<Vectors> requests) {
+  [[gnu::always_inline]] static void sum(Sums* dots, const QuantizedRows& rows, const Inputs<Rows>& inputs,
+                                         const IntegerPanel& panel, Requests<Vectors> requests) {
+    begin<Rows, Vectors>(
+        dots, [&](int row)
+                  __attribute__((always_inline)) { return Sums{} + rows.corrections[row * rows.groups]; });
+    const std::uint8_t* codes = panel.codes;
 #pragma GCC unroll 1
-    for (int step = 0; step < kGroup / 4; ++step, panel += kStepBytes) {
+    for (int step = 0; step < kGroup / 4; ++step, codes += kStepBytes) {
       requests.step();
       if constexpr (Rows < Vectors) {
-        addOnce<Rows, Vectors>(dots, inputs, panel, step);
+        addOnce<Rows, Vectors>(dots, inputs, codes, step);
       } else {
-        addByHalves<Rows, Vectors>(dots, inputs, panel, step);
+        addByHalves<Rows, Vectors>(dots, inputs, codes, step);
       }
     }
   }
@@ -90,17 +94,22 @@ struct Int8Codes {
   }
 };
 
-// Codes of 0..15 times inputs of +-127: pairs are at most 3810, and eight of them add up in 16 bits.
+// Codes of 0..15 times inputs of +-127: pairs are at most 3810, and the eight of a part add up in 16 bits.
+// With half of the part's correction in each of two sums they are no larger.
 struct Int4Codes {
   static constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel / 2;
-  static constexpr int kPairs = 8;
 
   template <int Rows>
-  struct Inputs {
-    const std::int8_t* codes;
-    std::size_t stride;
-    [[gnu::always_inline]] Inputs(const std::int8_t* rows, std::size_t rowStride)
-        : codes(rows), stride(rowStride) {}
+  struct Inputs : ByteInputs<Rows> {
+    std::int32_t corrections[Rows][kParts];  // halves, in pairs
+    [[gnu::always_inline]] explicit Inputs(const QuantizedRows& a) : ByteInputs<Rows>(a) {
+      for (int row = 0; row < Rows; ++row) {
+        for (int part = 0; part < kParts; ++part) {
+          const std::int32_t half = a.corrections[row * a.groups * kParts + part] / 2;
+          corrections[row][part] = static_cast<std::int32_t>((half & 0xffff) * 0x00010001u);
+        }
+      }
+    }
   };
 
   static constexpr auto addPairs = [](auto& sum, __m256i w, __m256i x) __attribute__((always_inline)) {
@@ -109,32 +118,43 @@ struct Int4Codes {
   };
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const std::uint8_t* panel,
-                                         Requests<Vectors> requests) {
+  [[gnu::always_inline]] static void sum(Sums* dots, const QuantizedRows&, const Inputs<Rows>& inputs,
+                                         const IntegerPanel& panel, Requests<Vectors> requests) {
     const __m256i low = _mm256_set1_epi8(15);
+    __m256i chosen = eachLane(0x00800080);  // a lane's factor of the part, for both of its sums
+    const std::uint8_t* codes = panel.codes;
     const std::int8_t* a = inputs.codes;
+    unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) { dots[i] = Sums{}; });
 #pragma GCC unroll 1
-    for (int k = 0; k < kGroup; k += kPairs * 4) {
+    for (int part = 0; part < kParts;
+         ++part, chosen = _mm256_add_epi32(chosen, _mm256_set1_epi32(0x01000100))) {
       ShortSums sums[Rows * Vectors];
-      unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) { sums[i] = ShortSums{}; });
+      begin<Rows, Vectors>(
+          sums, [&](int row) __attribute__((always_inline)) {
+            return (ShortSums)_mm256_set1_epi32(inputs.corrections[row][part]);
+          });
 #pragma GCC unroll 1
-      for (int pair = 0; pair < kPairs; pair += 2, panel += kStepBytes, a += 8) {
+      for (int k = 0; k < kPart; k += 8, codes += kStepBytes, a += 8) {
         requests.step();
         multiplyTile<Rows, Vectors>(
             sums,
-            [&](int v) __attribute__((always_inline)) { return _mm256_and_si256(load(panel + v * 32), low); },
+            [&](int v) __attribute__((always_inline)) { return _mm256_and_si256(load(codes + v * 32), low); },
             [&](int row) __attribute__((always_inline)) { return broadcast4(a + row * inputs.stride); },
             addPairs);
         multiplyTile<Rows, Vectors>(
             sums,
             [&](int v) __attribute__((always_inline)) {
-              return _mm256_and_si256(_mm256_srli_epi16(load(panel + v * 32), 4), low);
+              return _mm256_and_si256(_mm256_srli_epi16(load(codes + v * 32), 4), low);
             },
             [&](int row) __attribute__((always_inline)) { return broadcast4(a + row * inputs.stride + 4); },
             addPairs);
       }
-      unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) {
-        dots[i] += (Sums)_mm256_madd_epi16((__m256i)sums[i], _mm256_set1_epi16(1));
+      unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+        const __m256i factors = factorsOf(panel.factors + v * kLanes * kParts, chosen);
+        unroll<Rows>([&](auto row) __attribute__((always_inline)) {
+          const int i = row * Vectors + v;
+          dots[i] += (Sums)_mm256_madd_epi16((__m256i)sums[i], factors);
+        });
       });
     }
   }
@@ -142,7 +162,8 @@ struct Int4Codes {
 
 }  // namespace
 
-const Kernels kAvx2Kernels{kTileRows, true,          bf16Dot, integerDot<Int8Codes>, integerDot<Int4Codes>,
-                           roundRow,  quantizeGroup, swiGlu};
+const Kernels kAvx2Kernels{
+    kTileRows, true,          bf16Dot, integerDot<Int8Codes>, integerDot<Int4Codes>, nullptr,
+    roundRow,  quantizeGroup, swiGlu};
 
 }  // namespace tandem::cpu

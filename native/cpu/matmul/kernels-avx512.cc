@@ -87,8 +87,8 @@ void roundRow(const float* x, std::size_t count, bf16* out) {
 
 }  // namespace
 
-const Kernels kAvx512VnniKernels{
-    kTileRows,     true, bf16Dot, avx512::int8Dot, avx512::int4Dot, roundRow, avx512::quantizeGroup,
-    avx512::swiGlu};
+const Kernels kAvx512VnniKernels{kTileRows,       true,    bf16Dot,  avx512::int8Dot,
+                                 avx512::int4Dot, nullptr, roundRow, avx512::quantizeGroup,
+                                 avx512::swiGlu};
 
 }  // namespace tandem::cpu

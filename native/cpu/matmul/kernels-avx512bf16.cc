@@ -56,6 +56,7 @@ const Kernels kAvx512Kernels{kTileRows,
                              bf16Dot,
                              avx512::int8Dot,
                              avx512::int4Dot,
+                             nullptr,
                              avx512::roundRowBf16,
                              avx512::quantizeGroup,
                              avx512::swiGlu};

@@ -41,12 +41,14 @@ struct Fours {
 // Each lane is one output's sum over four inputs at a time. Weights less their zero point make a product of
 // at most 127 * 128: an int16 holds two.
 struct Int8Dot {
+  static constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel;
+
   template <int kRows, int kVectors>
-  [[gnu::always_inline]] static void sum(const QuantizedRows& a, std::size_t group, const std::uint8_t* panel,
+  [[gnu::always_inline]] static void sum(const QuantizedRows& a, const IntegerPanel& panel,
                                          Integers (&dots)[kRows][kVectors]) {
     unroll<kRows>([&](auto row) { unroll<kVectors>([&](auto v) { dots[row][v] = Integers{}; }); });
-    const std::int8_t* codes = a.codes + group * kGroup;
-    const std::uint8_t* b = panel + group * kGroup * kPanel;
+    const std::int8_t* codes = a.codes;
+    const std::uint8_t* b = panel.codes;
     for (int step = 0; step < kGroup / 4; ++step, codes += 4, b += 4 * kPanel) {
       Shorts even[kVectors], odd[kVectors];
       unroll<kVectors>([&](auto v) {
@@ -64,21 +66,19 @@ struct Int8Dot {
 };
 
 // Each lane is one output's sum over eight inputs at a time. A product is at most 127 * 15: an int16
-// holds 17.
+// holds those of a part, of which each half of a lane has 16.
 struct Int4Dot {
+  static constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel / 2;
+
   template <int kRows, int kVectors>
-  [[gnu::always_inline]] static void sum(const QuantizedRows& a, std::size_t group, const std::uint8_t* panel,
+  [[gnu::always_inline]] static void sum(const QuantizedRows& a, const IntegerPanel& panel,
                                          Integers (&dots)[kRows][kVectors]) {
-    unroll<kRows>([&](auto row) {
-      const Integers correction = Integers{} + a.corrections[row * a.groups + group];
-      unroll<kVectors>([&](auto v) { dots[row][v] = correction; });
-    });
-    constexpr int kSteps = 4;  // of four products each
-    const std::int8_t* codes = a.codes + group * kGroup;
-    const std::uint8_t* b = panel + group * kGroup / 2 * kPanel;
-    for (int part = 0; part < kGroup; part += kSteps * 8) {
+    unroll<kRows>([&](auto row) { unroll<kVectors>([&](auto v) { dots[row][v] = Integers{}; }); });
+    const std::int8_t* codes = a.codes;
+    const std::uint8_t* b = panel.codes;
+    for (int part = 0; part < kParts; ++part) {
       Shorts sums[kRows][kVectors] = {};
-      for (int step = 0; step < kSteps; ++step, codes += 8, b += 4 * kPanel) {
+      for (int k = 0; k < kPart; k += 8, codes += 8, b += 4 * kPanel) {
         Shorts weights[kVectors][4];
         unroll<kVectors>([&](auto v) {
           const Halves nibbles = load<Halves>(b + v * 16);
@@ -92,8 +92,13 @@ struct Int4Dot {
           });
         });
       }
+      Integers factor[kVectors];
+      unroll<kVectors>([&](auto v) {
+        factor[v] = load<Integers>(panel.factors + v * 4 * kParts) << (24 - 8 * part) >> 24;
+      });
       unroll<kRows>([&](auto row) {
-        unroll<kVectors>([&](auto v) { dots[row][v] = addHalves(sums[row][v], dots[row][v]); });
+        const Integers correction = Integers{} + a.corrections[row * a.groups * kParts + part];
+        unroll<kVectors>([&](auto v) { dots[row][v] += addHalves(sums[row][v], correction) * factor[v]; });
       });
     }
   }
@@ -102,22 +107,22 @@ struct Int4Dot {
 // The sums of a group are whole numbers, exact in any order; groups follow one another, rounded as on the
 // other instruction sets.
 template <class Dot>
-void integerDot(int rows, const QuantizedRows& all, std::size_t groupBegin, std::size_t groupEnd,
-                const std::uint8_t* panel, const float* scales, Ahead, float* c) {
-  byGroups<4>(rows, [&](auto count, int first) {
+void integerDot(int rows, const QuantizedRows& all, const IntegerPanel& panel, std::size_t groups, bool first,
+                Ahead, float* c) {
+  byGroups<4>(rows, [&](auto count, int firstRow) {
     constexpr int kVectors = tileVectors(count);
-    const QuantizedRows a{all.codes + first * all.stride, all.stride, all.scales + first * all.groups,
-                          all.corrections + first * all.groups, all.groups};
-    for (std::size_t group = groupBegin; group < groupEnd; ++group) {
+    for (std::size_t group = 0; group < groups; ++group) {
+      const QuantizedRows a = all.from(firstRow, group);
       for (int at = 0; at < kPanel; at += kVectors * 4) {
         Integers dots[count][kVectors];
-        Dot::sum(a, group, panel + at * 4, dots);
+        const IntegerPanel part = panel.from(group, at, Dot::kGroupBytes);
+        Dot::sum(a, part, dots);
         unroll<count>([&](auto row) {
-          const Floats rowScale = Floats{} + a.scales[row * a.groups + group];
-          float* sums = c + (first + row) * kPanel + at;
+          const Floats rowScale = Floats{} + a.scales[row * a.groups];
+          float* sums = c + (firstRow + row) * kPanel + at;
           unroll<kVectors>([&](auto v) {
-            const Floats scale = load<Floats>(scales + group * kPanel + at + v * 4) * rowScale;
-            const Floats before = group == 0 ? Floats{} : load<Floats>(sums + v * 4);
+            const Floats scale = load<Floats>(part.scales + v * 4) * rowScale;
+            const Floats before = first && group == 0 ? Floats{} : load<Floats>(sums + v * 4);
             store(fusedMultiplyAdd(__builtin_convertvector(dots[row][v], Floats), scale, before),
                   sums + v * 4);
           });
@@ -131,7 +136,7 @@ void roundRow(const float* x, std::size_t count, bf16* out) {
   for (std::size_t i = 0; i < count; ++i) out[i] = toBf16(x[i]);
 }
 
-float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum) {
+float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t (&sums)[kParts]) {
   // Without their signs floats compare as integers do, and NaN is the greatest: it must not get lost in a
   // code.
   std::int32_t largest = 0;
@@ -140,16 +145,15 @@ float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::
   }
   const float scale = std::bit_cast<float>(largest) / 127;
   const float inverse = inverseOf(scale);
-  std::int32_t total = 0;
+  std::fill(sums, sums + kParts, 0);
   for (std::size_t i = 0; i < count; ++i) {
     // Rounding of the inverse may carry the largest value a hair beyond 127; NaN goes to -127.
     const float value = std::min(x[i] * inverse, 127.0f);
     const int code = static_cast<int>(nearest(value >= -127 ? value : -127));
     codes[i] = static_cast<std::int8_t>(code);
-    total += code;
+    sums[i / kPart] += code;
   }
   std::fill(codes + count, codes + kGroup, std::int8_t{0});
-  *sum = total;
   return scale;
 }
 
@@ -159,7 +163,7 @@ void swiGlu(const float* gate, const float* up, std::size_t count, float* y) {
 
 }  // namespace
 
-const Kernels kPortableKernels{4,        false,         bf16Dot, integerDot<Int8Dot>, integerDot<Int4Dot>,
-                               roundRow, quantizeGroup, swiGlu};
+const Kernels kPortableKernels{
+    4, false, bf16Dot, integerDot<Int8Dot>, integerDot<Int4Dot>, nullptr, roundRow, quantizeGroup, swiGlu};
 
 }  // namespace tandem::cpu

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <numeric>
 #include <vector>
 
 #include "core/error.h"
@@ -67,6 +68,11 @@ struct Operand {
   std::size_t stride = 0;
 };
 
+// Whether int4 weights are multiplied as int8.
+bool widens(const Kernels& kernels, const PackedWeight& w) {
+  return w.weightClass() == WeightClass::int4 && kernels.widenInt4 != nullptr;
+}
+
 Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work, Tensor x,
                 const PackedWeight& w) {
   Operand operand;
@@ -86,22 +92,28 @@ Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work,
     return operand;
   }
   const std::size_t groups = w.groups();
-  const std::int32_t zero = PackedWeight::zeroPoint(w.weightClass());
+  const bool int8 = w.weightClass() == WeightClass::int8 || widens(kernels, w);
+  const std::size_t parts = int8 ? 1 : kParts;
   grow(work.codes, x.rows * stride);
   grow(work.scales, x.rows * groups);
-  grow(work.corrections, x.rows * groups);
+  grow(work.corrections, x.rows * groups * parts);
   // Groups, not rows, are split over the team, so that a single row of a decode step is too.
   team.split(x.rows * static_cast<std::int64_t>(groups), 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
       const std::size_t row = index / groups, first = index % groups * kGroup;
-      std::int32_t sum = 0;
+      std::int32_t sums[kParts];
       work.scales[index] = kernels.quantizeGroup(x.floats() + row * inputs + first,
                                                  std::min<std::size_t>(kGroup, inputs - first),
-                                                 work.codes.data() + row * stride + first, &sum);
-      work.corrections[index] = -zero * sum;
+                                                 work.codes.data() + row * stride + first, sums);
+      if (int8) {
+        work.corrections[index] = -PackedWeight::kInt8Zero * std::accumulate(sums, sums + kParts, 0);
+      } else {
+        std::transform(sums, sums + kParts, &work.corrections[index * kParts],
+                       [](std::int32_t sum) { return -PackedWeight::kInt4Zero * sum; });
+      }
     }
   });
-  operand.quantized = {work.codes.data(), stride, work.scales.data(), work.corrections.data(), groups};
+  operand.quantized = {work.codes.data(), stride, work.scales.data(), work.corrections.data(), groups, parts};
   return operand;
 }
 
@@ -135,10 +147,11 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
   // the panel. Three would share a step's lines unevenly, where they are asked for.
   std::int64_t count = (rows + kernels.tileRows - 1) / kernels.tileRows;
   if (count == 3 && kernels.readsAhead) count = 4;
+  const bool widened = widens(kernels, w);
+  const std::size_t inputBytes = widened ? kPanel : w.panelBytes() / w.paddedInputs();
   const std::size_t blockBytes = count == 2 && kernels.readsAhead ? kBlockBytesOfTwo : kBlockBytes;
-  const PanelBlocks blocks{w.panel(panel), w.panelBytes(), w.panel(next), count, blockBytes};
-  const std::size_t inputBytes = w.panelBytes() / w.paddedInputs();
   const std::size_t blockInputs = blockBytes / inputBytes;
+  const PanelBlocks blocks{w.panel(panel), w.panelBytes(), w.panel(next), count, blockBytes};
   const auto tiles = [&](std::size_t input, auto&& body) {
     for (std::int64_t tile = 0; tile < count; ++tile) {
       const std::int64_t row = rows * tile / count, end = rows * (tile + 1) / count;
@@ -157,15 +170,19 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
     }
     return;
   }
-  const IntegerDot dot = w.weightClass() == WeightClass::int8 ? kernels.int8Dot : kernels.int4Dot;
+  alignas(64) std::uint8_t wide[kBlockBytes];
+  const bool int8 = widened || w.weightClass() == WeightClass::int8;
+  const IntegerDot dot = int8 ? kernels.int8Dot : kernels.int4Dot;
   const std::size_t blockGroups = blockInputs / kGroup;
-  const QuantizedRows& all = operand.quantized;
-  for (std::size_t group = 0; group < all.groups; group += blockGroups) {
+  for (std::size_t group = 0; group < w.groups(); group += blockGroups) {
+    const std::size_t groups = std::min(blockGroups, w.groups() - group);
+    IntegerPanel block = w.integerPanel(panel, group);
+    if (widened) {
+      kernels.widenInt4(block, groups, wide);
+      block.codes = wide;
+    }
     tiles(group * kGroup, [&](std::int64_t row, int height, Ahead ahead, float* c) {
-      const QuantizedRows tile{all.codes + row * all.stride, all.stride, all.scales + row * all.groups,
-                               all.corrections + row * all.groups, all.groups};
-      dot(height, tile, group, std::min(group + blockGroups, all.groups), blocks.codes, w.panelScales(panel),
-          ahead, c);
+      dot(height, operand.quantized.from(row, group), block, groups, group == 0, ahead, c);
     });
   }
 }

@@ -16,6 +16,11 @@ namespace tandem::cpu {
 // near a tenth of the integer work, and an outlier spoils 128 values only.
 inline constexpr int kGroup = 128;
 
+// Four bits are too few for 128 values of one range: each part of a group of int4 weights has a factor of its
+// own, a whole number, so that the sums of a group still are exact.
+inline constexpr int kPart = 32;
+inline constexpr int kParts = kGroup / kPart;
+
 // Reads the parts (bf16, f16 or f32, row-major, unaligned) and packs them for the matmuls. Throws Error if
 // their inputs differ, or for `gated` if they are not two of equal shape.
 std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, WeightLayout layout,

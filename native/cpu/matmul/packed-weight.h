@@ -32,18 +32,18 @@ class AlignedBytes {
 //   int8  [inputs / 4][kPanel][4], code + 128
 //   int4  [inputs / 8][kPanel][4], code + 8: inputs 0..3 of each eight in the low halves, 4..7 in the high
 //   ones
-// and for integers scales [groups][kPanel]. The same bytes serve every instruction set: 16 outputs are one
-// AVX-512 vector, two AVX2 ones, and one column block of an AMX tile. A `gated` panel holds kPanel / 2 gate
-// outputs and the same up outputs. Inputs are padded with zeros to kGroup (bf16: to 2), outputs to kPanel.
+// and for integers scales [groups][kPanel], for int4 factors [groups][kPanel][kParts] too: a weight is code *
+// scale, or code * factor * scale. A factor is -15..15, so that code * factor is a code of int8. The same
+// bytes serve every instruction set: 16 outputs are one AVX-512 vector, two AVX2 ones, and one column block
+// of an AMX tile. A `gated` panel holds kPanel / 2 gate outputs and the same up outputs. Inputs are padded
+// with zeros to kGroup (bf16: to 2), outputs to kPanel.
 class PackedWeight final : public Weight {
  public:
   std::int64_t outputs() const override { return outputs_; }
   std::int64_t inputs() const override { return inputs_; }
-  std::size_t bytes() const override { return codes_.size() + scales_.size(); }
+  std::size_t bytes() const override { return codes_.size() + scales_.size() + factors_.size(); }
 
-  static constexpr int zeroPoint(WeightClass weightClass) {
-    return weightClass == WeightClass::int8 ? 128 : 8;
-  }
+  static constexpr int kInt8Zero = 128, kInt4Zero = 8;
 
   WeightClass weightClass() const { return class_; }
   WeightLayout layout() const { return layout_; }
@@ -54,8 +54,11 @@ class PackedWeight final : public Weight {
   const std::uint8_t* panel(std::size_t index) const {
     return reinterpret_cast<const std::uint8_t*>(codes_.data()) + index * panelBytes_;
   }
-  const float* panelScales(std::size_t index) const {
-    return reinterpret_cast<const float*>(scales_.data()) + index * groups() * kPanel;
+  // From a group on.
+  IntegerPanel integerPanel(std::size_t index, std::size_t group) const {
+    const IntegerPanel all{panel(0), reinterpret_cast<const float*>(scales_.data()),
+                           reinterpret_cast<const std::int8_t*>(factors_.data())};
+    return all.from(index * groups() + group, 0, panelBytes_ / groups());
   }
 
  private:
@@ -71,6 +74,7 @@ class PackedWeight final : public Weight {
   std::size_t panelBytes_ = 0;
   AlignedBytes codes_;
   AlignedBytes scales_;
+  AlignedBytes factors_;
 };
 
 }  // namespace tandem::cpu

@@ -40,7 +40,7 @@ void roundRow(const float* x, std::size_t count, bf16* out) {
   std::memcpy(out + i, &rounded, (count - i) * sizeof(bf16));
 }
 
-float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum) {
+float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t (&sums)[kParts]) {
   float padded[kGroup];
   if (count < kGroup) {
     std::memset(padded, 0, sizeof padded);
@@ -60,28 +60,28 @@ float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::
   const float scale = _mm_cvtss_f32(_mm_castsi128_ps(largest)) / 127;
   const __m256 inverse = _mm256_set1_ps(inverseOf(scale));
   const __m256 limit = _mm256_set1_ps(127);
-  __m256i total = _mm256_setzero_si256();
-  for (int i = 0; i < kGroup; i += 32) {
+  __m256i totals[kParts];
+  for (int part = 0; part < kParts; ++part) {
+    const int i = part * kPart;
     // Rounding of the inverse may carry the largest value a hair beyond 127; NaN goes to -127: of the two,
     // min and max return the second where either is NaN.
     const auto round = [&](int offset) __attribute__((always_inline)) {
       __m256 value = _mm256_mul_ps(_mm256_loadu_ps(x + i + offset), inverse);
       value = _mm256_max_ps(_mm256_min_ps(limit, value), _mm256_set1_ps(-127));
-      const __m256i code = _mm256_cvtps_epi32(value);
-      total = _mm256_add_epi32(total, code);
-      return code;
+      return _mm256_cvtps_epi32(value);
     };
     // Packing works within halves of a register: the order is that of four values of each vector in turn.
     const __m256i first = round(0), second = round(8), third = round(16), fourth = round(24);
+    totals[part] = _mm256_add_epi32(_mm256_add_epi32(first, second), _mm256_add_epi32(third, fourth));
     const __m256i bytes =
         _mm256_packs_epi16(_mm256_packs_epi32(first, second), _mm256_packs_epi32(third, fourth));
     const __m256i inOrder = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i), inOrder);
   }
-  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1));
-  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01001110));
-  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b10110001));
-  *sum = _mm_cvtsi128_si32(four);
+  const __m256i halves =
+      _mm256_hadd_epi32(_mm256_hadd_epi32(totals[0], totals[1]), _mm256_hadd_epi32(totals[2], totals[3]));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
+                   _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
   return scale;
 }
 

@@ -6,7 +6,7 @@
 
 namespace tandem::cpu::avx512 {
 
-float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum) {
+float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t (&sums)[kParts]) {
   constexpr int kVectors = kGroup / 16;
   __m512 values[kVectors];
   // Without their signs floats compare as integers do, and NaN is the greatest: it must not get lost in a
@@ -19,14 +19,16 @@ float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::
   }
   const float scale = std::bit_cast<float>(_mm512_reduce_max_epi32(largest)) / 127;
   const __m512 inverse = _mm512_set1_ps(inverseOf(scale));
-  __m512i total = _mm512_setzero_si512();
-  for (int i = 0; i < kVectors; ++i) {
-    __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(values[i], inverse));
-    code = _mm512_max_epi32(_mm512_min_epi32(code, _mm512_set1_epi32(127)), _mm512_set1_epi32(-127));
-    total = _mm512_add_epi32(total, code);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i * 16), _mm512_cvtepi32_epi8(code));
+  for (int part = 0; part < kParts; ++part) {
+    __m512i total = _mm512_setzero_si512();
+    for (int i = part * kPart / 16; i < (part + 1) * kPart / 16; ++i) {
+      __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(values[i], inverse));
+      code = _mm512_max_epi32(_mm512_min_epi32(code, _mm512_set1_epi32(127)), _mm512_set1_epi32(-127));
+      total = _mm512_add_epi32(total, code);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i * 16), _mm512_cvtepi32_epi8(code));
+    }
+    sums[part] = _mm512_reduce_add_epi32(total);
   }
-  *sum = _mm512_reduce_add_epi32(total);
   return scale;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "core/bf16.h"
+#include "cpu/matmul/matmul.h"
 
 namespace tandem::cpu::avx512 {
 
@@ -18,7 +19,7 @@ namespace tandem::cpu::avx512 {
 // In instructions of BF16.
 void roundRowBf16(const float* x, std::size_t count, bf16* out);
 
-float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t* sum);
+float quantizeGroup(const float* x, std::size_t count, std::int8_t* codes, std::int32_t (&sums)[kParts]);
 void swiGlu(const float* gate, const float* up, std::size_t count, float* y);
 
 }  // namespace tandem::cpu::avx512

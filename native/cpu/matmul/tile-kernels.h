@@ -51,32 +51,31 @@ struct TileKernels {
     Tiles::release();
   }
 
-  static void int8Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                      const std::uint8_t* panel, const float* scales, Ahead, float* c) {
-    integerDot(rows, a, groupBegin, groupEnd, scales, c, [&](std::size_t input) {
-      const std::uint8_t* codes = panel + input * kPanel;
-      prefetch(rows, codes, kTileBytes * kPanel);
-      return codes;
-    });
-  }
-
-  static void int4Dot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                      const std::uint8_t* panel, const float* scales, Ahead, float* c) {
-    alignas(64) std::uint8_t wide[kTileBytes * kPanel];
-    integerDot(rows, a, groupBegin, groupEnd, scales, c, [&](std::size_t input) {
-      const std::uint8_t* codes = panel + input * kPanel / 2;
-      prefetch(rows, codes, kTileBytes * kPanel / 2);
-      const __m512i low = _mm512_set1_epi8(15);
-      for (std::size_t row = 0; row < kTileBytes / 8; ++row) {
-        for (std::size_t i = 0; i < kRowBytes; i += 64) {
-          const __m512i bytes = _mm512_loadu_si512(codes + row * kRowBytes + i);
-          std::uint8_t* out = wide + 2 * row * kRowBytes + i;
-          _mm512_store_si512(out, _mm512_and_si512(bytes, low));
-          _mm512_store_si512(out + kRowBytes, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low));
-        }
+  // A group's sums are scaled while the tiles, which work beside the vector units, multiply the next group:
+  // the two take about as long.
+  static void int8Dot(int rows, const QuantizedRows& a, const IntegerPanel& panel, std::size_t groups,
+                      bool first, Ahead, float* c) {
+    Tiles::configure(rows);
+    alignas(64) std::int32_t dots[2][kTileHeight * kPanel];
+    const std::uint8_t* weights = panel.codes;
+    for (std::size_t group = 0; group < groups; ++group) {
+      unroll<kTiles>([&](auto tile) { Tiles::template zero<tile>(); });
+      for (std::size_t k = group * kGroup; k < (group + 1) * kGroup; k += kTileBytes) {
+        prefetch(rows, weights, kTileBytes * kPanel);
+        Tiles::template load<4>(a.codes + k, a.stride);
+        unroll<kTiles>([&](auto tile) {
+          Tiles::template load<5>(weights + tile * 64, kRowBytes);
+          Tiles::template dotInt8<tile>();
+        });
+        weights += kTileBytes * kPanel;
       }
-      return static_cast<const std::uint8_t*>(wide);
-    });
+      if (group > 0) addGroup(rows, a, panel, group - 1, dots[(group - 1) % 2], first, c);
+      unroll<kTiles>([&](auto tile) {
+        Tiles::template store<tile>(dots[group % 2] + tile * 16, kPanel * sizeof(std::int32_t));
+      });
+    }
+    addGroup(rows, a, panel, groups - 1, dots[(groups - 1) % 2], first, c);
+    Tiles::release();
   }
 
  private:
@@ -98,45 +97,19 @@ struct TileKernels {
   }
 
   // c += scaled sums of a group
-  static void addGroup(int rows, const QuantizedRows& a, std::size_t group, const std::int32_t* dots,
-                       const float* scales, float* c) {
+  static void addGroup(int rows, const QuantizedRows& a, const IntegerPanel& panel, std::size_t group,
+                       const std::int32_t* dots, bool first, float* c) {
     for (int n = 0; n < kPanel; n += 16) {
-      const __m512 weightScale = _mm512_loadu_ps(scales + group * kPanel + n);
+      const __m512 weightScale = _mm512_loadu_ps(panel.scales + group * kPanel + n);
       for (int row = 0; row < rows; ++row) {
         const __m512i correction = _mm512_set1_epi32(a.corrections[row * a.groups + group]);
         const __m512i dot = _mm512_add_epi32(_mm512_load_si512(dots + row * kPanel + n), correction);
         const __m512 scale = _mm512_mul_ps(weightScale, _mm512_set1_ps(a.scales[row * a.groups + group]));
         float* out = c + row * kPanel + n;
-        const __m512 before = group == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out);
+        const __m512 before = first && group == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out);
         _mm512_storeu_ps(out, _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, before));
       }
     }
-  }
-
-  // `weightsAt(input)`: the codes [16][kPanel][4] of 64 inputs from `input` on. A group's sums are scaled
-  // while the tiles, which work beside the vector units, multiply the next group: the two take about as long.
-  template <class WeightsAt>
-  static void integerDot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                         const float* scales, float* c, WeightsAt weightsAt) {
-    Tiles::configure(rows);
-    alignas(64) std::int32_t dots[2][kTileHeight * kPanel];
-    for (std::size_t group = groupBegin; group < groupEnd; ++group) {
-      unroll<kTiles>([&](auto tile) { Tiles::template zero<tile>(); });
-      for (std::size_t k = group * kGroup; k < (group + 1) * kGroup; k += kTileBytes) {
-        Tiles::template load<4>(a.codes + k, a.stride);
-        const std::uint8_t* weights = weightsAt(k);
-        unroll<kTiles>([&](auto tile) {
-          Tiles::template load<5>(weights + tile * 64, kRowBytes);
-          Tiles::template dotInt8<tile>();
-        });
-      }
-      if (group > groupBegin) addGroup(rows, a, group - 1, dots[(group - 1) % 2], scales, c);
-      unroll<kTiles>([&](auto tile) {
-        Tiles::template store<tile>(dots[group % 2] + tile * 16, kPanel * sizeof(std::int32_t));
-      });
-    }
-    addGroup(rows, a, groupEnd - 1, dots[(groupEnd - 1) % 2], scales, c);
-    Tiles::release();
   }
 };
 

@@ -158,30 +158,55 @@ void bf16Tile(const bf16* a, std::size_t stride, const bf16* panel, std::size_t 
   }
 }
 
-// Codes::add adds the products of one group to the sums of some vectors of outputs.
+// Rows as they are: four inputs a lane.
+template <int Rows>
+struct ByteInputs {
+  const std::int8_t* codes;
+  std::size_t stride;
+  [[gnu::always_inline]] explicit ByteInputs(const QuantizedRows& a) : codes(a.codes), stride(a.stride) {}
+};
+
+// Sums of some vectors of outputs that begin with what each row has.
+template <int Rows, int Vectors, class Vector, class Beginning>
+[[gnu::always_inline]] inline void begin(Vector* sums, Beginning beginning) {
+  unroll<Rows>([&](auto row) __attribute__((always_inline)) {
+    const Vector value = beginning(row);
+    unroll<Vectors>([&](auto v) __attribute__((always_inline)) { sums[row * Vectors + v] = value; });
+  });
+}
+
+// A mask for shuffling bytes, `bytes` in each lane of 32 bits; those below 0x80 count from the lane.
+[[gnu::always_inline]] inline __m256i eachLane(std::uint32_t bytes) {
+  const __m256i lanes =
+      _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+  return _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(bytes)), lanes);
+}
+
+// Of the factors of 8 outputs, which are bytes, the `chosen` ones as 16 bits: the mask puts them above a
+// zero.
+[[gnu::always_inline]] inline __m256i factorsOf(const std::int8_t* factors, __m256i chosen) {
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(load(factors), chosen), 8);
+}
+
+// Codes::sum multiplies one group for some vectors of outputs.
 template <class Codes, int Rows>
-void integerTile(const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                 const std::uint8_t* panel, const float* scales, Ahead ahead, float* c) {
+void integerTile(const QuantizedRows& a, const IntegerPanel& panel, std::size_t groups, bool first,
+                 Ahead ahead, float* c) {
   constexpr int kVectors = vectorsOf(Rows);
-  for (std::size_t group = groupBegin; group < groupEnd; ++group) {
-    const typename Codes::template Inputs<Rows> inputs(a.codes + group * kGroup, a.stride);
+  for (std::size_t group = 0; group < groups; ++group) {
+    const QuantizedRows rows = a.from(0, group);
+    const typename Codes::template Inputs<Rows> inputs(rows);
     for (int column = 0; column < kPanel; column += kVectors * kLanes) {
       Sums dots[Rows * kVectors];
-      unroll<Rows>([&](auto row) __attribute__((always_inline)) {
-        unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-          dots[row * kVectors + v] = Sums{} + a.corrections[row * a.groups + group];
-        });
-      });
-      const std::uint8_t* codes = panel + group * Codes::kGroupBytes + column * 4;
-      const Requests<kVectors> requests(ahead, codes, Codes::kGroupBytes, column / (kVectors * kLanes));
-      Codes::template add<Rows, kVectors>(dots, inputs, codes, requests);
+      const IntegerPanel part = panel.from(group, column, Codes::kGroupBytes);
+      const Requests<kVectors> requests(ahead, part.codes, Codes::kGroupBytes, column / (kVectors * kLanes));
+      Codes::template sum<Rows, kVectors>(dots, rows, inputs, part, requests);
       unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-        const __m256 weightScale = _mm256_load_ps(scales + group * kPanel + column + v * kLanes);
+        const __m256 weightScale = _mm256_load_ps(part.scales + v * kLanes);
         unroll<Rows>([&](auto row) __attribute__((always_inline)) {
           float* out = c + row * kPanel + column + v * kLanes;
-          const __m256 scale =
-              _mm256_mul_ps(weightScale, _mm256_broadcast_ss(a.scales + row * a.groups + group));
-          const __m256 before = group == 0 ? _mm256_setzero_ps() : _mm256_load_ps(out);
+          const __m256 scale = _mm256_mul_ps(weightScale, _mm256_broadcast_ss(rows.scales + row * a.groups));
+          const __m256 before = first && group == 0 ? _mm256_setzero_ps() : _mm256_load_ps(out);
           const __m256 dot = _mm256_cvtepi32_ps((__m256i)dots[row * kVectors + v]);
           _mm256_store_ps(out, _mm256_fmadd_ps(dot, scale, before));
         });
@@ -216,11 +241,9 @@ void bf16Dot(int rows, const bf16* a, std::size_t stride, const bf16* panel, std
 }
 
 template <class Codes>
-void integerDot(int rows, const QuantizedRows& a, std::size_t groupBegin, std::size_t groupEnd,
-                const std::uint8_t* panel, const float* scales, Ahead ahead, float* c) {
-  withRows(rows, [&](auto height) {
-    integerTile<Codes, height>(a, groupBegin, groupEnd, panel, scales, ahead, c);
-  });
+void integerDot(int rows, const QuantizedRows& a, const IntegerPanel& panel, std::size_t groups, bool first,
+                Ahead ahead, float* c) {
+  withRows(rows, [&](auto height) { integerTile<Codes, height>(a, panel, groups, first, ahead, c); });
 }
 
 }  // namespace
