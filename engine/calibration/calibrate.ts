@@ -1,7 +1,8 @@
 import type { Device } from '../device/device.js';
+import type { WeightClass } from '../model/weight-bytes.js';
 import { CostModel } from '../scheduler/cost-model.js';
 import type { DeviceConstants } from '../scheduler/device-constants.js';
-import { modelWork, type WeightClass } from '../scheduler/model-work.js';
+import { modelWork } from '../scheduler/model-work.js';
 import { presetFor } from '../scheduler/presets.js';
 import { splitsOf } from '../scheduler/splits.js';
 import { type Errors, errorsOf, fitConstants } from './fit.js';

@@ -3,8 +3,8 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { DeviceInfo } from '../device/device.js';
 import type { ModelSpec } from '../model/model-spec.js';
+import type { WeightClass } from '../model/weight-bytes.js';
 import { type DeviceConstants, parseConstants } from '../scheduler/device-constants.js';
-import type { WeightClass } from '../scheduler/model-work.js';
 import { presetFor } from '../scheduler/presets.js';
 
 /** What constants belong to: the same device with the same model's shape in the same weights. */

@@ -1,21 +1,30 @@
 import type { Checkpoint } from './model-spec.js';
 
-/** Integers come in groups with a float32 scale each (native/cpu/matmul); the embedding table stays as it is. */
-const groupWeights = 128;
+export type WeightClass = 'bf16' | 'int8' | 'int4';
 
-/** What a decoder's weights take in memory once they are packed to a class. */
+/**
+ * With their scales: a processor has a float32 for each 128 integers and, of four bits, a byte for each 32 of them
+ * (native/cpu/matmul/packed-weight.h), a GPU a bf16 for each 64 or, of four bits, each 32 (native/cuda/weight-tiles.h).
+ */
+export const bytesPerWeight: Readonly<Record<WeightClass, number>> = {
+  bf16: 2,
+  int8: 1 + 4 / 128,
+  int4: 0.5 + 4 / 128 + 1 / 32,
+};
+
+/** What a decoder's weights take in memory once they are packed to a class; the embedding table stays as it is. */
 export function packedWeightBytes(
   { tensors, spec }: Pick<Checkpoint, 'tensors' | 'spec'>,
-  weights: 'bf16' | 'int8' | 'int4',
+  weights: WeightClass,
 ): number {
-  const bytesPerWeight = { bf16: 2, int8: 1 + 4 / groupWeights, int4: 0.5 + 4 / groupWeights }[weights];
+  const each = bytesPerWeight[weights];
   let bytes = 0;
   for (const { name, shape, begin, end } of tensors) {
     const count = shape.reduce((a, b) => a * b, 1);
     if (name.includes('embed_tokens')) {
-      bytes += end - begin + (spec.tiedEmbeddings ? count * bytesPerWeight : 0);
+      bytes += end - begin + (spec.tiedEmbeddings ? count * each : 0);
     } else {
-      bytes += shape.length < 2 ? count * 4 : count * bytesPerWeight;
+      bytes += shape.length < 2 ? count * 4 : count * each;
     }
   }
   return bytes;

@@ -1,10 +1,7 @@
 import type { ModelSpec } from '../model/model-spec.js';
+import { bytesPerWeight, type WeightClass } from '../model/weight-bytes.js';
 import type { StepLoad } from './step-load.js';
 
-export type WeightClass = 'bf16' | 'int8' | 'int4';
-
-/** Weights that share one scale: kGroup in native/cpu/matmul/matmul.h. */
-const groupWeights = 128;
 /** Rows that go through the lm head at a time: kLogitRows in native/model/forward.cc. */
 const logitRowsPerPass = 32;
 /** Activations are float32 between operators. */
@@ -47,7 +44,7 @@ export function modelWork(spec: ModelSizes, weights: WeightClass): ModelWork {
   const keyValue = 2 * kvHeads * headDim;
   const layerWeights = hidden * (query + keyValue) + query * hidden + 3 * hidden * ffn;
   const headWeights = hidden * vocab;
-  const bytes = bytesPerWeight(weights);
+  const bytes = bytesPerWeight[weights];
   return {
     layerFlops: 2 * layers * layerWeights,
     layerBytes: layers * layerWeights * bytes,
@@ -72,10 +69,4 @@ export function modelWork(spec: ModelSizes, weights: WeightClass): ModelWork {
 /** Bytes of weights that a step reads: the layers' once for all its rows, the head's once for each pass of logits. */
 export function weightBytesRead(load: StepLoad, { layerBytes, headBytes }: ModelWork): number {
   return (load.rows === 0 ? 0 : layerBytes) + Math.ceil(load.logitRows / logitRowsPerPass) * headBytes;
-}
-
-/** Integer weights carry a float32 scale a group (native/cpu/matmul/packed-weight.h). */
-function bytesPerWeight(weights: WeightClass): number {
-  const scale = 4 / groupWeights;
-  return { bf16: 2, int8: 1 + scale, int4: 0.5 + scale }[weights];
 }

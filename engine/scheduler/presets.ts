@@ -1,6 +1,6 @@
+import type { WeightClass } from '../model/weight-bytes.js';
 import type { DeviceConstants, OperatorConstants } from './device-constants.js';
 import { withUnits } from './device-constants.js';
-import type { WeightClass } from './model-work.js';
 
 /**
  * Constants for devices that nobody has calibrated. GPUs: the vendor's data sheet (dense bf16 tensor throughput with

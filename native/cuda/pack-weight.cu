@@ -1,7 +1,7 @@
 // Reads each value once and writes its bf16 or code: 4 bytes a weight from bf16 to bf16, 3 from bf16 to int8.
-// Quantizing is to the nearest code, with one scale an output and 64 inputs, which is rounded to bf16 first,
-// so that the codes are the nearest for it. int8 has the codes -127..127, int4 -8..7 with the scale of the
-// least squared error, as on the processor (native/cpu/matmul/packed-weight.cc).
+// Quantizing is to the nearest code, with one scale an output and 64 inputs of int8 or 32 of int4, which is
+// rounded to bf16 first, so that the codes are the nearest for it. int8 has the codes -127..127, int4 -8..7
+// with the scale of the least squared error among eight.
 
 #include "cuda/pack-weight.h"
 
@@ -46,10 +46,12 @@ __device__ std::int64_t outputOf(const PackRows& problem, std::int64_t row) {
   return (output / kEight * problem.turns + problem.turn) * kEight + output % kEight;
 }
 
-// Over the half of a warp that has the inputs of an output in a tile.
-template <class Combine>
+// Lanes that have what shares a scale.
+constexpr int lanesOfScale(WeightClass weightClass) { return inputsOfScale(weightClass) / kPerLane; }
+
+template <int kOf, class Combine>
 __device__ auto overLanes(auto value, Combine combine) {
-  for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
+  for (int lanes = kOf / 2; lanes > 0; lanes /= 2) {
     value = combine(value, __shfl_xor_sync(kWholeWarp, value, lanes));
   }
   return value;
@@ -59,6 +61,7 @@ __device__ auto overLanes(auto value, Combine combine) {
 __device__ float inverseOf(float scale) { return fabsf(scale) >= 0x1p-126f ? 1 / scale : 0; }
 
 struct Int8Group {
+  static constexpr int kLanesOfScale = lanesOfScale(WeightClass::int8);
   bf16 scale;
   std::uint32_t codes;  // of the lane's values: a sign and seven bits each
 
@@ -71,7 +74,8 @@ struct Int8Group {
       const std::uint32_t bits = __float_as_uint(values[i]) & 0x7fffffffu;
       largest = bits > largest ? bits : largest;
     }
-    largest = overLanes(largest, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
+    largest =
+        overLanes<kLanesOfScale>(largest, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
     scale = roundToBf16(__uint_as_float(largest) / 127);
     const float inverse = inverseOf(lowFloat(scale));
     codes = 0;
@@ -104,6 +108,7 @@ struct Int8Group {
 };
 
 struct Int4Group {
+  static constexpr int kLanesOfScale = lanesOfScale(WeightClass::int4);
   bf16 scale;
   std::uint32_t codes[kPerLane];  // + 8
 
@@ -118,7 +123,7 @@ struct Int4Group {
       const float difference = __fmaf_rn(-codeOf(values[i], inverse), scale, values[i]);
       error = __fmaf_rn(difference, difference, error);
     }
-    return overLanes(error, [](float a, float b) { return a + b; });
+    return overLanes<kLanesOfScale>(error, [](float a, float b) { return a + b; });
   }
 
   __device__ explicit Int4Group(const float (&values)[kPerLane]) {
@@ -129,7 +134,7 @@ struct Int4Group {
       const std::uint32_t bits = __float_as_uint(values[i]), mine = bits << 1 | (bits >> 31 ^ 1u);
       key = mine > key ? mine : key;
     }
-    key = overLanes(key, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
+    key = overLanes<kLanesOfScale>(key, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
     const float largest = __uint_as_float(key >> 1 | (key & 1u ? 0 : 0x80000000u));
     // It takes code -8, which has no positive twin, so the scale carries its sign; or it is clipped a little.
     scale = roundToBf16(largest / -8);
@@ -159,10 +164,9 @@ struct Int4Group {
       for (int lanes = 2; lanes <= 4; lanes *= 2) words[i] |= __shfl_xor_sync(kWholeWarp, words[i], lanes);
     }
     if (!there || quarter > 1) return;
-    const int t = lane % 2 * 2 + quarter;
-    reinterpret_cast<std::uint32_t*>(unit)[(output * 4 + t) * 2 + lane / 8] =
-        quarter == 0 ? words[0] : words[1];
-    if (lane == 0) reinterpret_cast<bf16*>(unit + kInt4CodeBytes)[output] = scale;
+    const int t = lane % 2 * 2 + quarter, half = lane / kLanesOfScale;
+    reinterpret_cast<std::uint32_t*>(unit)[(output * 4 + t) * 2 + half] = quarter == 0 ? words[0] : words[1];
+    if (lane % kLanesOfScale == 0) reinterpret_cast<bf16*>(unit + kInt4CodeBytes)[2 * output + half] = scale;
   }
 };
 

@@ -48,22 +48,25 @@ struct UnitCodes<WeightClass::int8> {
 template <>
 struct UnitCodes<WeightClass::int4> {
   std::uint32_t words[2];
-  std::uint32_t scale;
+  std::uint32_t scales[2];  // of a word's inputs, as a pair
 
   __device__ void read(const std::byte* unit, int lane) {
     const uint2 two = reinterpret_cast<const uint2*>(unit)[lane];
     words[0] = two.x, words[1] = two.y;
-    scale = reinterpret_cast<const bf16*>(unit + kInt4CodeBytes)[lane / 4];
+    scales[0] = reinterpret_cast<const std::uint32_t*>(unit + kInt4CodeBytes)[lane / 4];
   }
-  __device__ void prepare() { scale |= scale << 16; }
+  __device__ void prepare() {
+    scales[1] = __byte_perm(scales[0], 0, 0x3232);
+    scales[0] = __byte_perm(scales[0], 0, 0x1010);
+  }
   // A code behind bf16's 128 is 128 + code, of which 136 is taken away exactly before the product is rounded.
   __device__ uint2 operand(int k16, std::uint32_t k128) const {
-    const std::uint32_t codes = words[k16 / 2] >> (k16 % 2 * 8);
-    return {scaled(codes, k128), scaled(codes >> 4, k128)};
+    const std::uint32_t codes = words[k16 / 2] >> (k16 % 2 * 8), scale = scales[k16 / 2];
+    return {scaled(codes, scale, k128), scaled(codes >> 4, scale, k128)};
   }
 
  private:
-  __device__ std::uint32_t scaled(std::uint32_t codes, std::uint32_t k128) const {
+  __device__ static std::uint32_t scaled(std::uint32_t codes, std::uint32_t scale, std::uint32_t k128) {
     constexpr std::uint32_t kBits = 0x000f000fu, kOnes = 0x3f803f80u;
     constexpr std::uint32_t kMinus136 = 0xc308c308u, kMinusZero = 0x80008000u;
     return fmaBf16(fmaBf16((codes & kBits) | k128, kOnes, kMinus136), scale, kMinusZero);

@@ -13,10 +13,9 @@
 //         are the two neighbours: in the low byte are the 7 bits of the first and the sign of the one 8
 //         behind it, in the high byte its 7 bits and the first one's sign, so that each is bf16 but for its
 //         exponent where the half, or the half with its bytes exchanged, is masked.
-//   int4  the same with [32 lanes][2 words]. Word i holds two times 16 inputs: from the lowest four bits on
-//   the
-//         halves are code + 8 of the inputs 32i + 2t, + 1, of those 8 behind them, and of the same of the
-//         next 16.
+//   int4  the same with [32 lanes][2 words] and scales [8][2], of 32 inputs each. Word i holds two times 16
+//         inputs: from the lowest four bits on the halves are code + 8 of the inputs 32i + 2t, + 1, of those
+//         8 behind them, and of the same of the next 16.
 //
 // Blocks divide the outputs by eights. Outputs are padded with zeros to 64, inputs to two tiles. In a `gated`
 // weight eights of gate and of up take turns.
@@ -35,14 +34,20 @@
 namespace tandem::cuda {
 
 inline constexpr int kTileOutputs = 64;
-inline constexpr int kTileInputs = 64;  // 128 bytes of bf16, and what shares a scale of codes
+inline constexpr int kTileInputs = 64;                   // 128 bytes of bf16
 inline constexpr int kInputsMultiple = 2 * kTileInputs;  // kernels take tiles of inputs by twos
 inline constexpr int kOutputsOfUnit = 8;
+
+// Inputs of an output that share a scale of codes: all of a tile, or half of them.
+TANDEM_HOST_DEVICE constexpr int inputsOfScale(WeightClass weightClass) {
+  return weightClass == WeightClass::int4 ? kTileInputs / 2 : kTileInputs;
+}
+
 inline constexpr int kBf16UnitBytes = kOutputsOfUnit * kTileInputs * 2;
 inline constexpr int kInt8CodeBytes = kOutputsOfUnit * kTileInputs;
 inline constexpr int kInt8UnitBytes = kInt8CodeBytes + kOutputsOfUnit * 2;
 inline constexpr int kInt4CodeBytes = kInt8CodeBytes / 2;
-inline constexpr int kInt4UnitBytes = kInt4CodeBytes + kOutputsOfUnit * 2;
+inline constexpr int kInt4UnitBytes = kInt4CodeBytes + kOutputsOfUnit * 4;
 
 // Of eight outputs and 64 inputs.
 TANDEM_HOST_DEVICE constexpr int unitBytesOf(WeightClass weightClass) {

@@ -252,6 +252,37 @@ TEST("matmul: packing keeps weights within the error of their class") {
   }
 }
 
+// Q4_0 of llama.cpp has a half-precision scale for each 32 weights, by which the outermost takes code -8.
+TEST("matmul: int4 rounds weights less than Q4_0 does in as many bits, with tails and without") {
+  ThreadTeam team(1);
+  const MatmulProblem p{512, 512, 64};
+  std::vector<float> identity(p.rows * p.inputs);
+  for (std::int64_t i = 0; i < p.rows; ++i) identity[i * p.inputs + i] = 1;
+  const auto normal = randomFloats(p.outputs * p.inputs, 26, 0.02f);
+  auto tailed = normal;
+  const auto factors = randomFloats(p.outputs * p.inputs, 27);
+  for (std::size_t i = 0; i < tailed.size(); ++i) tailed[i] *= std::exp(0.5f * factors[i]);
+  for (const std::vector<float>& w : {normal, tailed}) {
+    const CheckpointMatrix matrix = matrixOf(w, p.outputs, p.inputs);
+    const auto packed =
+        cpu::packWeight(std::span(&matrix, 1), WeightLayout::stacked, WeightClass::int4, team);
+    test::equal(8.0 * static_cast<double>(packed->bytes()) / static_cast<double>(w.size()), 4.5, "bits");
+    const auto ours = multiply(Isa::portable, team, identity, p, *packed);
+    double error = 0, theirs = 0;
+    for (std::size_t begin = 0; begin < w.size(); begin += 32) {
+      const std::span group(w.data() + begin, 32);
+      const float outermost = *std::ranges::max_element(group, {}, [](float x) { return std::abs(x); });
+      const float scale = outermost / -8;
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        const std::size_t output = begin / p.inputs, input = begin % p.inputs + i;
+        error += std::pow(ours[input * p.outputs + output] - group[i], 2);
+        theirs += std::pow(std::clamp(std::nearbyint(group[i] / scale), -8.0f, 7.0f) * scale - group[i], 2);
+      }
+    }
+    test::isTrue(error < 0.97 * theirs, "squared error " + std::to_string(error / theirs) + " of Q4_0's");
+  }
+}
+
 TEST("matmul: a row alone is bit-equal to the row among others, on any team") {
   const std::array cores{0, 1, 0};
   const MatmulProblem p{37, 704, 200};

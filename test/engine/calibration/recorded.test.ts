@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { errorsOf, fitConstants, predictionErrors } from '../../../engine/calibration/fit.js';
 import { loadOf, type Sample } from '../../../engine/calibration/sample.js';
 import type { ModelSpec } from '../../../engine/index.js';
+import type { WeightClass } from '../../../engine/model/weight-bytes.js';
 import { CostModel } from '../../../engine/scheduler/cost-model.js';
-import { modelWork, type WeightClass } from '../../../engine/scheduler/model-work.js';
+import { modelWork } from '../../../engine/scheduler/model-work.js';
 import { type PresetQuestion, presetFor } from '../../../engine/scheduler/presets.js';
 
 interface Recording {

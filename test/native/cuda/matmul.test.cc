@@ -45,14 +45,14 @@ float int4Code(float value, float scale) {
   return std::clamp(std::nearbyint(value * inverseOf(scale)), -8.0f, 7.0f);
 }
 
-// Of 64 values, in the order of a half warp's lanes with four values each.
+// In the order of lanes with four values each.
 float int4Error(std::span<const float> group, float scale) {
-  float errors[16] = {};
+  float errors[8] = {};
   for (std::size_t i = 0; i < group.size(); ++i) {
     const float difference = std::fma(-int4Code(group[i], scale), scale, group[i]);
     errors[i / 4] = std::fma(difference, difference, errors[i / 4]);
   }
-  for (int lanes = 8; lanes > 0; lanes /= 2) {
+  for (int lanes = 4; lanes > 0; lanes /= 2) {
     for (int lane = 0; lane < lanes; ++lane) errors[lane] += errors[lane + lanes];
   }
   return errors[0];
@@ -73,12 +73,14 @@ float int4Scale(std::span<const float> group) {
   return best;
 }
 
-// What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 64 inputs each.
+// What a packed weight stands for: bf16, or codes times scales, rounded to bf16, of 64 inputs each, int4
+// of 32.
 std::vector<float> meaning(const std::vector<float>& w, std::int64_t inputs, WeightClass weightClass) {
+  const std::int64_t together = weightClass == WeightClass::int4 ? 32 : 64;
   std::vector<float> result(w.size());
   for (std::size_t row = 0; row < w.size(); row += inputs) {
-    for (std::int64_t begin = 0; begin < inputs; begin += 64) {
-      const std::span group(w.data() + row + begin, std::min<std::int64_t>(inputs - begin, 64));
+    for (std::int64_t begin = 0; begin < inputs; begin += together) {
+      const std::span group(w.data() + row + begin, std::min<std::int64_t>(inputs - begin, together));
       float largest = 0;
       for (const float value : group) largest = std::max(largest, std::abs(value));
       const float scale =
