@@ -16,10 +16,10 @@ const candidateCount = 256;
 
 /**
  * Below this the two do not compute the same function. Random weights of Llama-3.2-1B's shape, rounded to 8 bits by each side
- * in its own way, leave 0.995, and 0.62 rounded to 4 bits: there each side's correlate with those of bf16 weights by 0.72 to
- * 0.75. A wrong head order, RoPE layout or norm leaves about 0.
+ * in its own way, leave 0.995, and 0.75 rounded to 4 bits: there ours correlate with those of bf16 weights by 0.78 and
+ * llama.cpp's by 0.73. A wrong head order, RoPE layout or norm leaves about 0.
  */
-const leastCorrelation = { bf16: 0.9, int8: 0.9, int4: 0.4 };
+const leastCorrelation = { bf16: 0.9, int8: 0.9, int4: 0.6 };
 
 /** Throws an Error if the two do not compute the same model: a comparison of their speed would mean nothing. */
 export async function checkSameModel(

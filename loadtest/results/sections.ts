@@ -54,8 +54,8 @@ export const sections: Readonly<Record<string, Section>> = {
   'peer-int4-avx2': {
     title: 'Against llama.cpp, int4 weights, on processors with AVX2',
     about:
-      'As above, with weights of 4 bits; a scale is for 128 of them here and for 32 there. Random weights that were rounded ' +
-      'so far are no longer the same function on both sides, so their logits agree less than with 8 bits.',
+      'As above, with weights of 4 bits, 4.5 with their scales on both sides. Random weights that were rounded so far are no ' +
+      'longer the same function on both, so their logits agree less than with 8 bits.',
   },
   'peer-avx-vnni': {
     title: 'Against llama.cpp, on processors with AVX-VNNI',

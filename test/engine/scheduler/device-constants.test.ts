@@ -111,7 +111,7 @@ describe("a model's work", () => {
     const weights = 2 * (128 * 256 + 128 * 128 + 3 * 128 * 256);
     expect(modelWork(tinySpec, 'bf16').layerBytes).toBe(weights * 2);
     expect(modelWork(tinySpec, 'int8').layerBytes).toBe(weights * (1 + 4 / 128));
-    expect(modelWork(tinySpec, 'int4').layerBytes).toBe(weights * (0.5 + 4 / 128));
+    expect(modelWork(tinySpec, 'int4').layerBytes).toBe(weights * (4.5 / 8));
     expect(modelWork(tinySpec, 'bf16').headBytes).toBe(2 * 128 * 1000);
     expect(modelWork(tinySpec, 'int8').headFlops).toBe(2 * 128 * 1000);
   });
