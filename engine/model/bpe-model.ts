@@ -26,6 +26,8 @@ export class BpeModel {
     private readonly merger: PairMerger,
     private readonly alphabet: Alphabet,
     private readonly wholeWord: ((word: string) => number | undefined) | undefined,
+    /** The most symbols that a token is made of. */
+    private readonly longest: number,
   ) {}
 
   /** Undefined where the model has a feature that the general tokenizer must do (suffixes of words, dropout). */
@@ -52,14 +54,15 @@ export class BpeModel {
     const alphabet = byteLevel
       ? new ByteAlphabet(index, options)
       : new CharacterAlphabet(vocabulary, options);
-    if (model.ignore_merges !== true) return new BpeModel(merger, alphabet, undefined);
+    const longest = vocabulary.pieces.reduce((most, piece) => Math.max(most, piece?.length ?? 0), 1);
+    if (model.ignore_merges !== true) return new BpeModel(merger, alphabet, undefined, longest);
     // A special token's text must stay text even if the vocabulary lists it.
     const special = new Set(files.addedTokens.filter((token) => token.special).map((token) => token.content));
     const wholeWord = (word: string) => {
       const piece = byteLevel ? byteLevelText(word) : word;
       return special.has(piece) ? undefined : index.get(piece);
     };
-    return new BpeModel(merger, alphabet, wholeWord);
+    return new BpeModel(merger, alphabet, wholeWord, longest);
   }
 
   encode(word: string, out: IdSink): void {
@@ -77,6 +80,7 @@ export class BpeModel {
       return;
     }
     const { symbols, count } = this.alphabet.symbolsOf(word);
+    out.expect(count / this.longest);
     const merged = this.merger.merge(symbols, count);
     out.pushAll(symbols.subarray(0, merged));
     if (word.length > cachedWordLength) return;

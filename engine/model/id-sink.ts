@@ -1,7 +1,12 @@
-/** A growing list of token ids. */
+/** There are more ids than anyone wants. */
+export class TooManyIds extends Error {}
+
+/** A growing list of token ids. Throws `TooManyIds` when it finds that there are more than `most`, by then twice as many at most. */
 export class IdSink {
   #ids = new Int32Array(256);
   #length = 0;
+
+  constructor(private readonly most = Number.POSITIVE_INFINITY) {}
 
   get length(): number {
     return this.#length;
@@ -18,12 +23,18 @@ export class IdSink {
     this.#length += ids.length;
   }
 
+  /** Throws `TooManyIds` now where so many ids will come at least. */
+  expect(atLeast: number): void {
+    if (this.#length + atLeast > this.most) throw new TooManyIds();
+  }
+
   /** The ids so far, in memory of their own. */
   take(): Int32Array {
     return this.#ids.slice(0, this.#length);
   }
 
   #grow(atLeast: number): void {
+    this.expect(0);
     const larger = new Int32Array(Math.max(atLeast, 2 * this.#ids.length));
     larger.set(this.#ids);
     this.#ids = larger;

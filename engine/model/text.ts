@@ -1,14 +1,25 @@
 /** What the rest of the house knows of tokenizers and chat templates; `tokenizer.ts` and `chat-template.ts` implement it. */
 
+export interface EncodeOptions {
+  /**
+   * Recognize special tokens that are written in the text (`<|im_start|>`), as a rendered chat template needs; a user's plain
+   * text must not be able to forge them.
+   */
+  readonly special: boolean;
+  /** Apply the post-processor (bos, where the tokenizer adds one). */
+  readonly addBos: boolean;
+  /**
+   * `EngineError('context_length_exceeded')` as soon as a text turns out to have many times more ids than this: counting them
+   * all may take seconds.
+   */
+  readonly contextLength?: number;
+}
+
 export interface Tokenizer {
   /** Ids are below this. */
   readonly vocabSize: number;
-  /**
-   * Ids of a text. Special tokens written in the text (`<|im_start|>`) are recognized only with `special`, as a
-   * rendered chat template needs; a user's plain text must not be able to forge them. `addBos`: apply the
-   * post-processor (bos, where the tokenizer adds one).
-   */
-  encode(text: string, options: { special: boolean; addBos: boolean }): Int32Array;
+  /** Ids of a text. */
+  encode(text: string, options: EncodeOptions): Int32Array;
   decode(ids: ArrayLike<number>, options: { skipSpecial: boolean }): string;
   /** The bytes a token stands for in the middle of a text; special tokens give their content. */
   tokenBytes(id: number): Uint8Array;

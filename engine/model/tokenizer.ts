@@ -1,12 +1,15 @@
 import { EngineError } from '../errors.js';
 import { Detokenizer } from './detokenizer.js';
-import { IdSink } from './id-sink.js';
+import { IdSink, TooManyIds } from './id-sink.js';
 import { wellFormed } from './normalizer.js';
 import { type Surroundings, surroundings } from './post-processor.js';
-import type { Tokenizer } from './text.js';
+import type { EncodeOptions, Tokenizer } from './text.js';
 import { openBpeEncoder, type PlainEncoder } from './text-encoder.js';
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 import { readVocabulary } from './vocabulary.js';
+
+/** Up to so many context lengths a text that is too long is told by how much. */
+const countedContexts = 4;
 
 /**
  * The tokenizer of a model folder, from `tokenizer.json` and `tokenizer_config.json`. BPE of the usual kinds takes our
@@ -43,25 +46,19 @@ class TextTokenizer implements Tokenizer {
     return this.detokenizer.vocabSize;
   }
 
-  encode(text: string, options: { special: boolean; addBos: boolean }): Int32Array {
-    const out = new IdSink();
-    if (options.addBos) for (const id of this.around.before) out.push(id);
-    this.#encodePlain(wellFormed(text), options.special, out);
-    if (options.addBos) for (const id of this.around.after) out.push(id);
-    return out.take();
-  }
-
-  #encodePlain(text: string, special: boolean, out: IdSink): void {
+  encode(
+    text: string,
+    { special, addBos, contextLength = Number.POSITIVE_INFINITY }: EncodeOptions,
+  ): Int32Array {
+    const out = new IdSink(countedContexts * contextLength);
+    if (addBos) for (const id of this.around.before) out.push(id);
     try {
-      this.encoder.encode(text, special, out);
+      this.encoder.encode(wellFormed(text), special, out);
     } catch (error) {
-      // Regular expressions run out of stack in a single word of millions of characters.
-      if (!(error instanceof RangeError)) throw error;
-      throw new EngineError(
-        'invalid_request',
-        `a text of ${text.length} characters cannot be tokenized: it has a word that is too long`,
-      );
+      throw encodingFault(error, text, contextLength);
     }
+    if (addBos) for (const id of this.around.after) out.push(id);
+    return out.take();
   }
 
   decode(ids: ArrayLike<number>, options: { skipSpecial: boolean }): string {
@@ -79,4 +76,23 @@ class TextTokenizer implements Tokenizer {
   stream(shown?: ReadonlySet<number> | 'all', behind?: Iterable<number> | 'text') {
     return this.detokenizer.stream(shown, behind);
   }
+}
+
+function encodingFault(error: unknown, text: string, contextLength: number): unknown {
+  if (error instanceof TooManyIds) {
+    return new EngineError(
+      'context_length_exceeded',
+      `This model's context length is ${contextLength} tokens, but the prompt has more than ` +
+        `${countedContexts * contextLength}. Shorten the prompt.`,
+      { part: 'prompt' },
+    );
+  }
+  // Regular expressions run out of stack in a single word of millions of characters.
+  if (error instanceof RangeError) {
+    return new EngineError(
+      'invalid_request',
+      `a text of ${text.length} characters cannot be tokenized: it has a word that is too long`,
+    );
+  }
+  return error;
 }

@@ -53,6 +53,15 @@ export function toApiError(error: unknown, names?: PartNames): ApiError {
   );
 }
 
+/** What `action` returns; what the engine's own code refuses of a part is an `ApiError` that calls it by its name. */
+export function namingParts<T>(names: PartNames, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw error instanceof EngineError ? toApiError(error, names) : error;
+  }
+}
+
 /** Errors of the body parser have a status of their own. */
 function fromHttpError(error: unknown): ApiError | undefined {
   if (!(error instanceof Error) || !('status' in error) || typeof error.status !== 'number') return undefined;

@@ -1,6 +1,6 @@
 import type { ChatMessage, GrammarPart } from '../../engine/index.js';
 import { answerGrammar } from '../grammar/answer-grammar.js';
-import type { PartNames } from '../openai/errors.js';
+import { namingParts, type PartNames } from '../openai/errors.js';
 import type { SharedBody } from '../openai/schemas.js';
 import { type GivenTool, prepareTools } from '../tools/prepare-tools.js';
 import type { ToolChoice } from '../tools/schemas.js';
@@ -51,11 +51,9 @@ export function prepareConversation(
   });
   if (conversation.maxTokens !== undefined) checkLeast(body, conversation.maxTokens, partNames);
   const { render = renderPrompt } = conversation;
-  const { prompt, images } = render(context, messages, {
-    tools: tools.forTemplate,
-    ...turnEnd,
-    variables,
-  });
+  const { prompt, images } = namingParts(partNames, () =>
+    render(context, messages, { tools: tools.forTemplate, ...turnEnd, variables }),
+  );
   const request = {
     ...tools.request,
     prompt,

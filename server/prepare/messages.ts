@@ -78,8 +78,8 @@ function renderFrom(
   options: RenderOptions,
   cut: (text: string) => string,
 ): RenderedPrompt {
-  const { markup, tokenizer, maxImages } = context;
-  const encode = (text: string) => tokenizer.encode(text, { special: true, addBos: false });
+  const { markup, tokenizer, maxImages, contextLength } = context;
+  const encode = (text: string) => tokenizer.encode(text, { special: true, addBos: false, contextLength });
   const shown = messages.flatMap(imagesOf);
   if (!markup) {
     if (shown.length > 0) throw readsNoImages(shown[0]!.param);

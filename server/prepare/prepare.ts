@@ -1,7 +1,7 @@
 import { echoOf } from '../echo.js';
 import { answerGrammar } from '../grammar/answer-grammar.js';
 import { formatGrammar } from '../grammar/response-format.js';
-import { invalidRequest } from '../openai/errors.js';
+import { invalidRequest, namingParts } from '../openai/errors.js';
 import { parseBody } from '../openai/parse.js';
 import { ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from '../openai/schemas.js';
 import { refuseUnsupported } from '../openai/unsupported.js';
@@ -69,7 +69,7 @@ export function prepareCompletion(context: PrepareContext, bytes: Uint8Array): P
   const partNames = { prompt: 'prompt', maxTokens: 'max_tokens' };
   checkLeast(body, maxTokens, partNames);
   const grammar = answerGrammar(body, formatGrammar(body.response_format));
-  const prompts = promptsOf(context, body).map(
+  const prompts = namingParts(partNames, () => promptsOf(context, body)).map(
     ({ given, prompt }): PreparedPrompt => ({
       ...(echo && { echo: echoOf(given, context.tokenizer.decode(prompt, { skipSpecial: false })) }),
       partNames,
@@ -109,7 +109,9 @@ export function prepareTokens(context: PrepareContext, bytes: Uint8Array): Prepa
       choice: body.tool_choice,
       parallel: body.parallel_tool_calls,
     });
-    const { prompt, images } = renderPrompt(context, body.messages.map(toTemplateMessage), {
+    // All are counted, however many.
+    const counting = { ...context, contextLength: Number.POSITIVE_INFINITY };
+    const { prompt, images } = renderPrompt(counting, body.messages.map(toTemplateMessage), {
       tools: tools.forTemplate,
       ...turnEnd(body),
       variables: body.chat_template_kwargs ?? {},
@@ -141,7 +143,11 @@ function promptsOf(
   }
   return list.map((given) => {
     if (typeof given === 'string') {
-      return { given, prompt: context.tokenizer.encode(given, { special: true, addBos: addBos ?? true }) };
+      const { tokenizer, contextLength } = context;
+      return {
+        given,
+        prompt: tokenizer.encode(given, { special: true, addBos: addBos ?? true, contextLength }),
+      };
     }
     checkVocabulary(context, given, 'prompt');
     return { given, prompt: Int32Array.from(given) };

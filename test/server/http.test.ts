@@ -122,22 +122,27 @@ describe('http', () => {
   it('names the field that asks for more than the context, and for more tokens than at most', async () => {
     const { contextLength } = server.engine.info;
     const long = 'word '.repeat(contextLength);
+    const endless = '7'.repeat(9 * contextLength);
     const most = contextLength;
     const chatOf = (content: string) => ({ messages: [{ role: 'user', content }] });
     const cases: [string, object, string][] = [
       ['/v1/chat/completions', chatOf(long), 'messages'],
+      ['/v1/chat/completions', chatOf(endless), 'messages'],
       ['/v1/chat/completions', { ...chatOf('x'), max_tokens: most }, 'max_tokens'],
       ['/v1/chat/completions', { ...chatOf('x'), max_completion_tokens: most }, 'max_completion_tokens'],
       ['/v1/completions', { prompt: long }, 'prompt'],
+      ['/v1/completions', { prompt: endless }, 'prompt'],
       ['/v1/completions', { prompt: 'x', max_tokens: most }, 'max_tokens'],
       ['/v1/completions', { prompt: long, stream: true }, 'prompt'],
       ['/v1/responses', { input: long }, 'input'],
+      ['/v1/responses', { input: endless }, 'input'],
       ['/v1/responses', { input: 'x', max_output_tokens: most }, 'max_output_tokens'],
       ['/v1/responses/compact', { input: long, model: 'demo' }, 'input'],
     ];
     for (const [path, body, param] of cases) {
       const error = await errorOf(await server.post(path, body));
       expect(error, path).toMatchObject({ status: 400, code: 'context_length_exceeded', param });
+      if (JSON.stringify(body).includes(endless)) expect(error.message).toContain(`more than ${4 * most}`);
     }
     const nothing = await errorOf(await server.post('/v1/completions', { prompt: '' }));
     expect(nothing).toMatchObject({ status: 400, param: 'prompt' });
@@ -319,6 +324,12 @@ describe('http', () => {
     };
     expect(count).toBe(tokens.length);
     expect(await (await server.post('/detokenize', { tokens })).json()).toEqual({ prompt: text });
+    const { contextLength } = server.engine.info;
+    const long = '7'.repeat(9 * contextLength);
+    for (const body of [{ prompt: long }, { messages: [{ role: 'user', content: long }] }]) {
+      const all = (await (await server.post('/tokenize', body)).json()) as { count: number };
+      expect(all.count).toBeGreaterThanOrEqual(9 * contextLength);
+    }
     const asChat = (await (await server.post('/tokenize', { messages: chat.messages })).json()) as {
       count: number;
     };

@@ -49,6 +49,29 @@ describe('tokenizer', () => {
     expect(ids(await open(withModel({ unk_token: null })), 'axb')).toEqual([4]);
   });
 
+  it('gives up a text of many times more ids than the context, in one word or in many', async () => {
+    const words = {
+      ...small,
+      pre_tokenizer: { type: 'Split', pattern: { String: 'c' }, behavior: 'MergedWithPrevious' },
+    };
+    for (const tokenizer of [await open(small), await open(words)]) {
+      const encode = (text: string, contextLength?: number) =>
+        tokenizer.encode(text, { ...plain, ...(contextLength && { contextLength }) }).length;
+      expect(encode('abc'.repeat(1000))).toBe(1000);
+      expect(encode('abc'.repeat(1000), 250)).toBe(1000);
+      expect(() => encode('abc'.repeat(1000), 20)).toThrow(
+        expect.objectContaining({
+          code: 'context_length_exceeded',
+          part: 'prompt',
+          message:
+            "This model's context length is 20 tokens, but the prompt has more than 80. Shorten the prompt.",
+        }),
+      );
+      // One whose length leaves no doubt is not even merged.
+      expect(() => encode('abc'.repeat(1000), 1)).toThrow('the prompt has more than 4');
+    }
+  });
+
   it('reads merges as pairs as well as strings', async () => {
     const pairs = [
       ['a', 'b'],
