@@ -41,6 +41,9 @@ const usualRetrySeconds = 30;
 /** Of one body. */
 const mostPrompts = 128;
 
+/** What waits to be prepared may hold as much memory as so many bodies of the largest kind. */
+const waitingBodies = 16;
+
 /** Longest that a client may take to send a request's headers, and the whole of it. */
 const headersTimeoutMs = 10_000;
 const requestTimeoutMs = 120_000;
@@ -115,7 +118,10 @@ export async function startServer(settings: Settings, logger: Logger): Promise<R
         maxImages: server.maxImages,
         maxImagePixels: server.maxImagePixels,
       };
-      const preparer = await Preparer.open(source, maxQueue);
+      const preparer = await Preparer.open(source, {
+        most: maxQueue,
+        bytes: waitingBodies * server.bodyLimit,
+      });
       preparer.checkImages().catch((error: Error) => {
         // Or it was closed meanwhile.
         if (error instanceof ApiError) logger.warn(`${error.message} Texts are served all the same.`);

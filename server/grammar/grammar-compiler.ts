@@ -17,6 +17,8 @@ export interface CompilerLimits {
   readonly cacheBytes: number;
   /** Large grammars that may wait for their thread. */
   readonly maxQueue: number;
+  /** What their sources may hold together. */
+  readonly queueBytes: number;
 }
 
 /** Of a grammar that is being compiled. */
@@ -33,6 +35,7 @@ const defaults: CompilerLimits = {
   memoryMb: 512,
   cacheBytes: 64 * 1024 * 1024,
   maxQueue: Number.POSITIVE_INFINITY,
+  queueBytes: Number.POSITIVE_INFINITY,
 };
 
 /**
@@ -60,10 +63,10 @@ export class GrammarCompiler {
 
   constructor(limits: Partial<CompilerLimits> = {}) {
     this.#limits = { ...defaults, ...limits };
-    const { timeMs, memoryMb, maxQueue } = this.#limits;
+    const { timeMs, memoryMb, maxQueue, queueBytes } = this.#limits;
     this.#small = new GrammarThread({ timeMs: Math.min(timeMs, smallTimeMs), memoryMb, effort: smallEffort });
     this.#large = new GrammarThread({ timeMs, memoryMb });
-    this.#largeQueue = new BoundedQueue('large grammars', maxQueue);
+    this.#largeQueue = new BoundedQueue('large grammars', { most: maxQueue, bytes: queueBytes });
   }
 
   /** Starts the first thread before anybody waits for it. */
@@ -106,7 +109,7 @@ export class GrammarCompiler {
 
   #begin(key: string, source: GrammarSource): Compilation {
     const left = new AbortController();
-    const compiled = this.#compile(source, left.signal).finally(() => this.#forget(key, compilation));
+    const compiled = this.#compile(key, source, left.signal).finally(() => this.#forget(key, compilation));
     const compilation = { compiled, waiting: 0, left };
     this.#pending.set(key, compilation);
     return compilation;
@@ -116,10 +119,10 @@ export class GrammarCompiler {
     if (this.#pending.get(key) === compilation) this.#pending.delete(key);
   }
 
-  async #compile(source: GrammarSource, waitedFor: AbortSignal): Promise<CompiledGrammar> {
+  async #compile(key: string, source: GrammarSource, waitedFor: AbortSignal): Promise<CompiledGrammar> {
     try {
       const small = await this.#small.compile(source, waitedFor).catch(leftToLarge);
-      const reply = 'tooMuch' in small ? await this.#compileLarge(source, waitedFor) : small;
+      const reply = 'tooMuch' in small ? await this.#compileLarge(key.length, source, waitedFor) : small;
       if ('givenUp' in reply) throw clientLeft();
       if ('invalid' in reply) throw invalid(reply.invalid);
       if ('tooMuch' in reply) throw new TooLarge('compiling it took too many steps');
@@ -131,8 +134,8 @@ export class GrammarCompiler {
     }
   }
 
-  #compileLarge(source: GrammarSource, waitedFor: AbortSignal): Promise<CompileReply> {
-    return this.#largeQueue.run(() => this.#large.compile(source, waitedFor));
+  #compileLarge(bytes: number, source: GrammarSource, waitedFor: AbortSignal): Promise<CompileReply> {
+    return this.#largeQueue.run(bytes, () => this.#large.compile(source, waitedFor));
   }
 
   #keep(compiled: CompiledGrammar): void {

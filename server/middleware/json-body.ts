@@ -1,4 +1,4 @@
-import express, { type RequestHandler } from 'express';
+import express, { type Request, type RequestHandler } from 'express';
 import { ApiError, bodyTooLarge, invalidRequest } from '../openai/errors.js';
 
 /**
@@ -29,6 +29,13 @@ export function jsonBody(limitBytes: number): RequestHandler[] {
       next();
     },
   ];
+}
+
+/** The body, which goes with whoever takes it: the request stays until it is answered, which may take minutes. */
+export function takeBody(request: Request): Buffer {
+  const body = request.body as Buffer;
+  request.body = undefined;
+  return body;
 }
 
 /** What the parser itself finds wrong has a type. */

@@ -1,5 +1,5 @@
 import { readImageProcessing } from '../../engine/prompts.js';
-import { BoundedQueue } from '../bounded-queue.js';
+import { BoundedQueue, type QueueLimits } from '../bounded-queue.js';
 import { GrammarCompiler } from '../grammar/grammar-compiler.js';
 import { type ExpandedPrompt, expandPrompt } from '../images/expand-prompt.js';
 import { ImageReader } from '../images/image-reader.js';
@@ -43,17 +43,17 @@ export class Preparer {
     source: ContextSource,
     private readonly grammars: GrammarCompiler,
     private readonly images: ImageReader | undefined,
-    maxQueue: number,
+    limits: QueueLimits,
   ) {
-    this.#bodyQueue = new BoundedQueue('large bodies', maxQueue);
-    this.#imageQueue = new BoundedQueue('images', maxQueue);
+    this.#bodyQueue = new BoundedQueue('large bodies', limits);
+    this.#imageQueue = new BoundedQueue('images', limits);
     this.#worker = new WorkerCalls(new URL('./worker.js', import.meta.url), source);
     this.#worker.warm();
     this.grammars.warm();
   }
 
-  /** `maxQueue`: so many requests may wait for each of the threads that take long. */
-  static async open(source: ContextSource, maxQueue: number): Promise<Preparer> {
+  /** `limits`: of what may wait for each of the threads that take long. */
+  static async open(source: ContextSource, limits: QueueLimits): Promise<Preparer> {
     const context = await openContext(source);
     const { folder, vision, maxImagePixels } = source;
     const images =
@@ -62,7 +62,8 @@ export class Preparer {
         processing: await readImageProcessing(folder, vision),
         limits: { maxPixels: maxImagePixels },
       });
-    return new Preparer(context, source, new GrammarCompiler({ maxQueue }), images, maxQueue);
+    const grammars = new GrammarCompiler({ maxQueue: limits.most, queueBytes: limits.bytes });
+    return new Preparer(context, source, grammars, images, limits);
   }
 
   /**
@@ -75,10 +76,11 @@ export class Preparer {
     { found, left, since = performance.now() }: PrepareOptions = {},
   ): Promise<PreparationResult[K]> {
     const call = { kind, body, found };
-    const isSmall = body.byteLength + (found?.bytes ?? 0) < smallBodyBytes;
+    const bytes = body.byteLength + (found?.bytes ?? 0);
+    const isSmall = bytes < smallBodyBytes;
     const prepared = isSmall
       ? (prepareWith(this.context, call) as PreparationResult[K])
-      : await this.#bodyQueue.run(() => this.#worker.call<PreparationResult[K]>(call, left));
+      : await this.#bodyQueue.run(bytes, () => this.#worker.call<PreparationResult[K]>(call, left));
     const deadlineMs = promptsIn(prepared)[0]?.request.deadlineMs;
     const whole = await whileWaitedFor({ since, deadlineMs, left }, async (waitedFor) =>
       this.#withGrammars(await this.#withImages(prepared), waitedFor),
@@ -113,7 +115,8 @@ export class Preparer {
 
   async #expand(prompt: Int32Array, { sources, positions }: PromptImages): Promise<ExpandedPrompt> {
     // Where there is markup to find their places by, there is a reader.
-    const images = await this.#imageQueue.run(() => this.images!.read(sources));
+    const bytes = sources.reduce((sum, source) => sum + source.bytes.byteLength, 0);
+    const images = await this.#imageQueue.run(bytes, () => this.images!.read(sources));
     return expandPrompt(prompt, positions, images, this.context.markup!);
   }
 

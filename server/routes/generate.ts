@@ -3,6 +3,7 @@ import { AnswerCollector } from '../collect.js';
 import { dataEvent, doneEvent, type EventText, type StreamScript, streamEvents } from '../event-stream.js';
 import { leftSignal } from '../left-signal.js';
 import { keyOf } from '../middleware/auth.js';
+import { takeBody } from '../middleware/json-body.js';
 import { type ApiError, errorBody } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
 import { usageBody } from '../openai/usage.js';
@@ -25,7 +26,7 @@ export function generateHandler(service: Service, endpoint: Endpoint): RequestHa
   return async (request, response) => {
     const { preparer, engine } = service.model;
     const left = leftSignal(response);
-    const prepared = await preparer.prepare(endpoint.kind, request.body as Buffer, { left });
+    const prepared = await preparer.prepare(endpoint.kind, takeBody(request), { left });
     const id = newId(`${endpoint.idPrefix}-`);
     const head = { id, created: Math.floor(Date.now() / 1000), model: engine.info.model };
     const run = new PromptRun(service, keyOf(response), id, prepared.prompts);

@@ -4,6 +4,7 @@ import { AnswerCollector } from '../collect.js';
 import { doneEvent, namedEvent, type StreamScript, streamEvents } from '../event-stream.js';
 import { leftSignal } from '../left-signal.js';
 import { keyOf } from '../middleware/auth.js';
+import { takeBody } from '../middleware/json-body.js';
 import { ApiError, invalidRequest } from '../openai/errors.js';
 import { newId } from '../openai/ids.js';
 import { checked } from '../openai/parse.js';
@@ -54,7 +55,7 @@ function createHandler(service: Service): RequestHandler {
   return async (request, response) => {
     const key = keyOf(response);
     const left = leftSignal(response);
-    const prepared = await prepareContinuing(service, key, 'response', request.body as Buffer, left);
+    const prepared = await prepareContinuing(service, key, 'response', takeBody(request), left);
     const answer = new ResponseAnswer(service, key, prepared);
     answer.run.endWith(response);
     if (prepared.stream) {
@@ -71,7 +72,7 @@ function compactHandler(service: Service): RequestHandler {
   return async (request, response) => {
     const key = keyOf(response);
     const left = leftSignal(response);
-    const prepared = await prepareContinuing(service, key, 'compaction', request.body as Buffer, left);
+    const prepared = await prepareContinuing(service, key, 'compaction', takeBody(request), left);
     const id = newId('resp_');
     const run = new PromptRun(service, key, id, prepared.prompts);
     const summary = new AnswerCollector(prepared, prepared.prompts[0]!, 0);

@@ -58,6 +58,34 @@ const isOfLarge = (thread: GrammarThread): boolean =>
   (thread as unknown as { limits: { effort?: number } }).limits.effort === undefined;
 
 describe('what waits for a thread to prepare it', () => {
+  it('is refused with 429 beyond the memory of 16 bodies of the largest kind', async () => {
+    const bodyLimit = 40_000;
+    const strict = await testServer({ server: { bodyLimit } });
+    const thread = hold(WorkerCalls.prototype, 'call');
+    const almost = { ...small, user: 'x'.repeat(bodyLimit - 1000) };
+    const send = () => strict.post('/v1/chat/completions', almost);
+    const held = Array.from({ length: 16 }, send);
+    await thread.asked(16);
+    const refused = await send();
+    expect([refused.status, refused.headers.get('retry-after'), await refused.json()]).toEqual([
+      429,
+      '5',
+      expect.objectContaining({
+        error: expect.objectContaining({
+          message: 'Too many requests with large bodies are waiting (--body-limit).',
+          code: 'queue_full',
+        }),
+      }),
+    ]);
+    thread.release();
+    expect((await Promise.race(held)).status).toBe(200);
+    held.push(send());
+    await thread.asked(17);
+    for (let i = 0; i < 16; i++) thread.release();
+    for (const answer of held) expect((await answer).status).toBe(200);
+    await strict.close();
+  });
+
   it.each([
     ['large bodies', () => hold(WorkerCalls.prototype, 'call'), () => large],
     ['large grammars', () => hold(GrammarThread.prototype, 'compile', isOfLarge), withGrammar],

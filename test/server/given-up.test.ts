@@ -109,14 +109,14 @@ describe('a body that is being prepared', () => {
     const source = {
       folder: demoFolder,
       model: 'demo',
-      contextLength: 2048,
+      contextLength: 100_000,
       trainedLength: 2048,
       maxChoices: 1,
       maxPrompts: 1,
       maxImages: 0,
       maxImagePixels: 1,
     };
-    const preparer = await Preparer.open(source, 2);
+    const preparer = await Preparer.open(source, { most: 2, bytes: 1e9 });
     const client = new AbortController();
     const text = 'word '.repeat(20_000);
     const asked = [
