@@ -117,13 +117,13 @@ void integerTile(const QuantizedRows& a, const IntegerPanel& panel, std::size_t 
                  const char* ahead, float* c) {
   for (std::size_t group = 0; group < groups; ++group) {
     const QuantizedRows rows = a.from(0, group);
-    const IntegerPanel part = panel.from(group, 0, Codes::kGroupBytes);
-    const char* laterScales = reinterpret_cast<const char*>(part.scales) + 4096;
+    const IntegerPanel block = panel.from(group, 0, Codes::kGroupBytes);
+    const char* laterScales = reinterpret_cast<const char*>(block.scales) + 4096;
     prefetchStep<kVectors>(laterScales);
     Sums dots[Rows * kVectors];
-    Codes::template sum<Rows, Lines>(dots, rows, part, ahead);
+    Codes::template sum<Rows, Lines>(dots, rows, block, ahead);
     unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-      const __m512 weightScale = _mm512_load_ps(part.scales + v * 16);
+      const __m512 weightScale = _mm512_load_ps(block.scales + v * 16);
       unroll<Rows>([&](auto row) __attribute__((always_inline)) {
         float* out = c + row * kPanel + v * 16;
         const __m512 scale = _mm512_mul_ps(weightScale, _mm512_set1_ps(rows.scales[row * a.groups]));

@@ -96,8 +96,10 @@ struct Int8Codes {
 
 // Codes of 0..15 times inputs of +-127: pairs are at most 3810, and the eight of a part add up in 16 bits.
 // With half of the part's correction in each of two sums they are no larger.
-struct Int4Codes {
-  static constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel / 2;
+struct Int4Products {
+  using PartSums = ShortSums;
+  // A lane's factor of the part, for both of its sums.
+  static constexpr std::uint32_t kFactor = 0x00800080, kNextFactor = 0x01000100;
 
   template <int Rows>
   struct Inputs : ByteInputs<Rows> {
@@ -110,60 +112,24 @@ struct Int4Codes {
         }
       }
     }
+    [[gnu::always_inline]] PartSums correction(int row, int part) const {
+      return (PartSums)_mm256_set1_epi32(corrections[row][part]);
+    }
   };
 
-  static constexpr auto addPairs = [](auto& sum, __m256i w, __m256i x) __attribute__((always_inline)) {
-    sum += (ShortSums)_mm256_maddubs_epi16(w, x);
+  static constexpr auto multiply = [](auto& sum, __m256i w, __m256i x) __attribute__((always_inline)) {
+    sum += (PartSums)_mm256_maddubs_epi16(w, x);
     settle(sum);
   };
-
-  template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void sum(Sums* dots, const QuantizedRows&, const Inputs<Rows>& inputs,
-                                         const IntegerPanel& panel, Requests<Vectors> requests) {
-    const __m256i low = _mm256_set1_epi8(15);
-    __m256i chosen = eachLane(0x00800080);  // a lane's factor of the part, for both of its sums
-    const std::uint8_t* codes = panel.codes;
-    const std::int8_t* a = inputs.codes;
-    unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) { dots[i] = Sums{}; });
-#pragma GCC unroll 1
-    for (int part = 0; part < kParts;
-         ++part, chosen = _mm256_add_epi32(chosen, _mm256_set1_epi32(0x01000100))) {
-      ShortSums sums[Rows * Vectors];
-      begin<Rows, Vectors>(
-          sums, [&](int row) __attribute__((always_inline)) {
-            return (ShortSums)_mm256_set1_epi32(inputs.corrections[row][part]);
-          });
-#pragma GCC unroll 1
-      for (int k = 0; k < kPart; k += 8, codes += kStepBytes, a += 8) {
-        requests.step();
-        multiplyTile<Rows, Vectors>(
-            sums,
-            [&](int v) __attribute__((always_inline)) { return _mm256_and_si256(load(codes + v * 32), low); },
-            [&](int row) __attribute__((always_inline)) { return broadcast4(a + row * inputs.stride); },
-            addPairs);
-        multiplyTile<Rows, Vectors>(
-            sums,
-            [&](int v) __attribute__((always_inline)) {
-              return _mm256_and_si256(_mm256_srli_epi16(load(codes + v * 32), 4), low);
-            },
-            [&](int row) __attribute__((always_inline)) { return broadcast4(a + row * inputs.stride + 4); },
-            addPairs);
-      }
-      unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
-        const __m256i factors = factorsOf(panel.factors + v * kLanes * kParts, chosen);
-        unroll<Rows>([&](auto row) __attribute__((always_inline)) {
-          const int i = row * Vectors + v;
-          dots[i] += (Sums)_mm256_madd_epi16((__m256i)sums[i], factors);
-        });
-      });
-    }
+  [[gnu::always_inline]] static void add(Sums& dot, PartSums sum, __m256i factors) {
+    dot += (Sums)_mm256_madd_epi16((__m256i)sum, factors);
   }
 };
 
 }  // namespace
 
 const Kernels kAvx2Kernels{
-    kTileRows, true,          bf16Dot, integerDot<Int8Codes>, integerDot<Int4Codes>, nullptr,
+    kTileRows, true,          bf16Dot, integerDot<Int8Codes>, integerDot<Int4Codes<Int4Products>>, nullptr,
     roundRow,  quantizeGroup, swiGlu};
 
 }  // namespace tandem::cpu

@@ -115,13 +115,13 @@ void integerDot(int rows, const QuantizedRows& all, const IntegerPanel& panel, s
       const QuantizedRows a = all.from(firstRow, group);
       for (int at = 0; at < kPanel; at += kVectors * 4) {
         Integers dots[count][kVectors];
-        const IntegerPanel part = panel.from(group, at, Dot::kGroupBytes);
-        Dot::sum(a, part, dots);
+        const IntegerPanel block = panel.from(group, at, Dot::kGroupBytes);
+        Dot::sum(a, block, dots);
         unroll<count>([&](auto row) {
           const Floats rowScale = Floats{} + a.scales[row * a.groups];
           float* sums = c + (firstRow + row) * kPanel + at;
           unroll<kVectors>([&](auto v) {
-            const Floats scale = load<Floats>(part.scales + v * 4) * rowScale;
+            const Floats scale = load<Floats>(block.scales + v * 4) * rowScale;
             const Floats before = first && group == 0 ? Floats{} : load<Floats>(sums + v * 4);
             store(fusedMultiplyAdd(__builtin_convertvector(dots[row][v], Floats), scale, before),
                   sums + v * 4);

@@ -188,6 +188,53 @@ template <int Rows, int Vectors, class Vector, class Beginning>
   return _mm256_srai_epi16(_mm256_shuffle_epi8(load(factors), chosen), 8);
 }
 
+// Products are of a part's codes, 0..15, and inputs; `add` multiplies their sums by factors.
+template <class Products>
+struct Int4Codes {
+  static constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel / 2;
+  template <int Rows>
+  using Inputs = typename Products::template Inputs<Rows>;
+
+  template <int Rows, int Vectors>
+  [[gnu::always_inline]] static void sum(Sums* dots, const QuantizedRows&, const Inputs<Rows>& inputs,
+                                         const IntegerPanel& panel, Requests<Vectors> requests) {
+    const __m256i low = _mm256_set1_epi8(15);
+    __m256i chosen = eachLane(Products::kFactor);
+    const std::uint8_t* codes = panel.codes;
+    const std::int8_t* a = inputs.codes;
+    unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) { dots[i] = Sums{}; });
+#pragma GCC unroll 1
+    for (int part = 0; part < kParts; ++part) {
+      typename Products::PartSums sums[Rows * Vectors];
+      begin<Rows, Vectors>(
+          sums, [&](int row) __attribute__((always_inline)) { return inputs.correction(row, part); });
+#pragma GCC unroll 1
+      for (int k = 0; k < kPart; k += 8, codes += kStepBytes, a += 8) {
+        requests.step();
+        multiplyTile<Rows, Vectors>(
+            sums,
+            [&](int v) __attribute__((always_inline)) { return _mm256_and_si256(load(codes + v * 32), low); },
+            [&](int row) __attribute__((always_inline)) { return broadcast4(a + row * inputs.stride); },
+            Products::multiply);
+        multiplyTile<Rows, Vectors>(
+            sums,
+            [&](int v) __attribute__((always_inline)) {
+              return _mm256_and_si256(_mm256_srli_epi16(load(codes + v * 32), 4), low);
+            },
+            [&](int row) __attribute__((always_inline)) { return broadcast4(a + row * inputs.stride + 4); },
+            Products::multiply);
+      }
+      unroll<Vectors>([&](auto v) __attribute__((always_inline)) {
+        const __m256i factors = factorsOf(panel.factors + v * kLanes * kParts, chosen);
+        unroll<Rows>([&](auto row) __attribute__((always_inline)) {
+          Products::add(dots[row * Vectors + v], sums[row * Vectors + v], factors);
+        });
+      });
+      chosen = _mm256_add_epi32(chosen, _mm256_set1_epi32(Products::kNextFactor));
+    }
+  }
+};
+
 // Codes::sum multiplies one group for some vectors of outputs.
 template <class Codes, int Rows>
 void integerTile(const QuantizedRows& a, const IntegerPanel& panel, std::size_t groups, bool first,
@@ -198,11 +245,11 @@ void integerTile(const QuantizedRows& a, const IntegerPanel& panel, std::size_t 
     const typename Codes::template Inputs<Rows> inputs(rows);
     for (int column = 0; column < kPanel; column += kVectors * kLanes) {
       Sums dots[Rows * kVectors];
-      const IntegerPanel part = panel.from(group, column, Codes::kGroupBytes);
-      const Requests<kVectors> requests(ahead, part.codes, Codes::kGroupBytes, column / (kVectors * kLanes));
-      Codes::template sum<Rows, kVectors>(dots, rows, inputs, part, requests);
+      const IntegerPanel block = panel.from(group, column, Codes::kGroupBytes);
+      const Requests<kVectors> requests(ahead, block.codes, Codes::kGroupBytes, column / (kVectors * kLanes));
+      Codes::template sum<Rows, kVectors>(dots, rows, inputs, block, requests);
       unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-        const __m256 weightScale = _mm256_load_ps(part.scales + v * kLanes);
+        const __m256 weightScale = _mm256_load_ps(block.scales + v * kLanes);
         unroll<Rows>([&](auto row) __attribute__((always_inline)) {
           float* out = c + row * kPanel + column + v * kLanes;
           const __m256 scale = _mm256_mul_ps(weightScale, _mm256_broadcast_ss(rows.scales + row * a.groups));
