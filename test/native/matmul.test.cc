@@ -11,6 +11,7 @@
 #include "core/half.h"
 #include "core/thread-team.h"
 #include "cpu/matmul/kernels.h"
+#include "cpu/matmul/pack-group.h"
 #include "cuda/random.h"
 
 using namespace tandem;
@@ -280,6 +281,40 @@ TEST("matmul: int4 rounds weights less than Q4_0 does in as many bits, with tail
       }
     }
     test::isTrue(error < 0.97 * theirs, "squared error " + std::to_string(error / theirs) + " of Q4_0's");
+  }
+}
+
+TEST("matmul: every instruction set packs the same, and what is too small or no number too") {
+  auto groups = randomFloats(9 * cpu::kGroup, 28, 0.02f);
+  const auto group = [&](std::size_t index) {
+    return std::span(groups).subspan(index * cpu::kGroup, cpu::kGroup);
+  };
+  std::ranges::fill(group(1), 0.0f);
+  std::ranges::fill(group(2).first(cpu::kPart), 0.0f);
+  for (float& value : group(3)) value *= 1e-37f;
+  for (float& value : group(4)) value *= 1e-40f;
+  for (float& value : group(5).first(cpu::kPart)) value *= 1e30f;
+  group(6)[40] = NAN;
+  group(7)[127] = -INFINITY;
+  for (float& value : group(8)) value = std::round(value * 100) / 100;
+  for (const Isa isa : availableIsas()) {
+    const cpu::PackGroup& pack = cpu::packGroupOf(isa);
+    for (std::size_t i = 0; i < 9; ++i) {
+      std::array<std::uint8_t, cpu::kGroup> codes, expected;
+      std::array<std::int8_t, cpu::kParts> factors, expectedFactors;
+      const auto same = [&](float scale, float expectedScale) {
+        test::isTrue(std::memcmp(&scale, &expectedScale, sizeof scale) == 0 && codes == expected &&
+                         factors == expectedFactors,
+                     std::string(isaName(isa)) + ": group " + std::to_string(i));
+      };
+      factors = expectedFactors = {};
+      same(pack.int8(group(i).data(), codes.data()),
+           cpu::kPortablePackGroup.int8(group(i).data(), expected.data()));
+      same(pack.int4(group(i).data(), factors.data(), codes.data()),
+           cpu::kPortablePackGroup.int4(group(i).data(), expectedFactors.data(), expected.data()));
+      for (const std::uint8_t code : codes) test::isTrue(code < 16, "four bits");
+      for (const std::int8_t factor : factors) test::isTrue(std::abs(factor) <= 15, "a factor's range");
+    }
   }
 }
 

@@ -106,10 +106,10 @@ Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work,
                                                  std::min<std::size_t>(kGroup, inputs - first),
                                                  work.codes.data() + row * stride + first, sums);
       if (int8) {
-        work.corrections[index] = -PackedWeight::kInt8Zero * std::accumulate(sums, sums + kParts, 0);
+        work.corrections[index] = -kInt8Zero * std::accumulate(sums, sums + kParts, 0);
       } else {
         std::transform(sums, sums + kParts, &work.corrections[index * kParts],
-                       [](std::int32_t sum) { return -PackedWeight::kInt4Zero * sum; });
+                       [](std::int32_t sum) { return -kInt4Zero * sum; });
       }
     }
   });

@@ -16,6 +16,9 @@ namespace tandem::cpu {
 // near a tenth of the integer work, and an outlier spoils 128 values only.
 inline constexpr int kGroup = 128;
 
+// What codes are stored above.
+inline constexpr int kInt8Zero = 128, kInt4Zero = 8;
+
 // Four bits are too few for 128 values of one range: each part of a group of int4 weights has a factor of its
 // own, a whole number, so that the sums of a group still are exact.
 inline constexpr int kPart = 32;

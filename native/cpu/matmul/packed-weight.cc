@@ -3,22 +3,17 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstdlib>
-#include <limits>
 #include <new>
-#include <numeric>
 
 #include "core/error.h"
 #include "core/half.h"
-#include "cpu/matmul/quantize.h"
+#include "cpu/matmul/pack-group.h"
 
 namespace tandem::cpu {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr int kFactorMost = 15;
 
 std::size_t roundUp(std::size_t value, std::size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -64,84 +59,26 @@ void packBf16Row(std::span<const float> row, int column, std::uint8_t* panel) {
   for (std::size_t k = 0; k < row.size(); ++k) out[(k / 2 * kPanel + column) * 2 + k % 2] = toBf16(row[k]);
 }
 
-// The value of largest magnitude, with its sign. Without their signs floats compare as integers do, and NaN
-// is the greatest: a broken weight must not get lost in a code.
-float outermost(std::span<const float> values) {
-  const auto magnitude = [](float value) { return std::bit_cast<std::uint32_t>(value) & 0x7fffffffu; };
-  return *std::ranges::max_element(values, {}, magnitude);
-}
-
-// NaN becomes the highest, which its scale makes NaN again.
-float codeOf(float value, float inverse, float lowest, float highest) {
-  return nearest(std::max(lowest, std::min(highest, value * inverse)));
-}
-
-void packInt8Row(std::span<const float> row, int column, std::uint8_t* panel, float* scales) {
+void packInt8Row(const PackGroup& pack, std::span<const float> row, int column, std::uint8_t* panel,
+                 float* scales) {
+  std::uint8_t codes[kGroup];
   for (std::size_t begin = 0; begin < row.size(); begin += kGroup) {
-    const float scale = std::abs(outermost(row.subspan(begin, kGroup))) / 127, inverse = inverseOf(scale);
-    scales[begin / kGroup * kPanel + column] = scale;
-    for (std::size_t k = begin; k < begin + kGroup; ++k) {
-      const int code = static_cast<int>(codeOf(row[k], inverse, -127, 127));
-      panel[(k / 4 * kPanel + column) * 4 + k % 4] =
-          static_cast<std::uint8_t>(code + PackedWeight::kInt8Zero);
+    scales[begin / kGroup * kPanel + column] = pack.int8(row.data() + begin, codes);
+    for (std::size_t k = 0; k < kGroup; k += 4) {
+      std::copy_n(codes + k, 4, panel + ((begin + k) / 4 * kPanel + column) * 4);
     }
   }
 }
 
-float int4Code(float value, float inverse) { return codeOf(value, inverse, -8, 7); }
-
-// Sum of squared differences between a part and its codes' values.
-float int4Error(std::span<const float, kPart> part, float scale) {
-  constexpr int kLanes = 16;  // written out, so that the compiler may use vectors without reordering a sum
-  const float inverse = inverseOf(scale);
-  float errors[kLanes] = {};
-  for (int i = 0; i < kPart; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const float difference = part[i + lane] - int4Code(part[i + lane], inverse) * scale;
-      errors[lane] += difference * difference;
-    }
-  }
-  return std::accumulate(errors, errors + kLanes, 0.0f);
-}
-
-// The factor that leaves the least squared error, at most that of the part's range and at least three
-// quarters of it: with 16 levels, clipping the largest value a little often pays.
-int int4Factor(std::span<const float, kPart> part, float scale) {
-  // The value of largest magnitude takes code -8, which has no positive twin; so the factor carries its sign.
-  const float range = outermost(part) / -8 * inverseOf(scale);
-  const int sign = range < 0 ? -1 : 1;
-  int best = 0;
-  float bestError = std::numeric_limits<float>::infinity();
-  const float most = std::min<float>(std::ceil(std::abs(range)), kFactorMost);
-  for (int factor = static_cast<int>(most); factor > 0 && factor >= 0.75f * std::abs(range); --factor) {
-    const float error = int4Error(part, static_cast<float>(sign * factor) * scale);
-    if (error >= bestError) continue;
-    bestError = error;
-    best = sign * factor;
-  }
-  return best;
-}
-
-void packInt4Row(std::span<const float> row, int column, std::uint8_t* panel, float* scales,
-                 std::int8_t* factors) {
+void packInt4Row(const PackGroup& pack, std::span<const float> row, int column, std::uint8_t* panel,
+                 float* scales, std::int8_t* factors) {
+  std::uint8_t codes[kGroup];
   for (std::size_t begin = 0; begin < row.size(); begin += kGroup) {
     const std::size_t group = begin / kGroup * kPanel + column;
-    const float scale = std::abs(outermost(row.subspan(begin, kGroup))) / (8 * kFactorMost);
-    scales[group] = scale;
-    for (std::size_t part = 0; part < kParts; ++part) {
-      const std::size_t first = begin + part * kPart;
-      const int factor = int4Factor(row.subspan(first).first<kPart>(), scale);
-      factors[group * kParts + part] = static_cast<std::int8_t>(factor);
-      const float inverse = inverseOf(static_cast<float>(factor) * scale);
-      const auto codeAt = [&](std::size_t k) {
-        return static_cast<int>(int4Code(row[k], inverse)) + PackedWeight::kInt4Zero;
-      };
-      for (std::size_t k = first; k < first + kPart; k += 8) {
-        std::uint8_t* bytes = panel + (k / 8 * kPanel + column) * 4;
-        for (int i = 0; i < 4; ++i) {
-          bytes[i] = static_cast<std::uint8_t>(codeAt(k + i) | codeAt(k + i + 4) << 4);
-        }
-      }
+    scales[group] = pack.int4(row.data() + begin, factors + group * kParts, codes);
+    for (std::size_t k = 0; k < kGroup; k += 8) {
+      std::uint8_t* bytes = panel + ((begin + k) / 8 * kPanel + column) * 4;
+      for (int i = 0; i < 4; ++i) bytes[i] = static_cast<std::uint8_t>(codes[k + i] | codes[k + i + 4] << 4);
     }
   }
 }
@@ -204,6 +141,7 @@ std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, Weig
     weight->factors_ = AlignedBytes(weight->panels_ * weight->groups() * kPanel * kParts);
   }
 
+  const PackGroup& pack = packGroupOf(availableIsas().front());
   const Rows rows(parts, layout);
   std::vector<std::vector<float>> buffers(team.size(), std::vector<float>(weight->paddedInputs_));
   team.forEach(static_cast<std::int64_t>(weight->panels_), [&](std::int64_t panel, int thread) {
@@ -215,8 +153,8 @@ std::unique_ptr<Weight> packWeight(std::span<const CheckpointMatrix> parts, Weig
     for (int column = 0; column < kPanel; ++column) {
       rows.read(panel, column, row);
       if (weightClass == WeightClass::bf16) packBf16Row(row, column, codes);
-      if (weightClass == WeightClass::int8) packInt8Row(row, column, codes, scales);
-      if (weightClass == WeightClass::int4) packInt4Row(row, column, codes, scales, factors);
+      if (weightClass == WeightClass::int8) packInt8Row(pack, row, column, codes, scales);
+      if (weightClass == WeightClass::int4) packInt4Row(pack, row, column, codes, scales, factors);
     }
   });
   return weight;

@@ -43,8 +43,6 @@ class PackedWeight final : public Weight {
   std::int64_t inputs() const override { return inputs_; }
   std::size_t bytes() const override { return codes_.size() + scales_.size() + factors_.size(); }
 
-  static constexpr int kInt8Zero = 128, kInt4Zero = 8;
-
   WeightClass weightClass() const { return class_; }
   WeightLayout layout() const { return layout_; }
   std::size_t panels() const { return panels_; }

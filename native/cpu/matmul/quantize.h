@@ -15,7 +15,8 @@ namespace tandem::cpu {
 
 // To the nearest integer, ties to even, for |x| < 2^22: adding this leaves no bits below the point. Unlike
 // std::nearbyint it is two additions, which the compiler makes vectors of.
-[[gnu::always_inline]] inline float nearest(float x) {
+template <class T>
+[[gnu::always_inline]] inline T nearest(const T& x) {
   constexpr float kPoint = 12582912;  // 1.5 * 2^23
   return (x + kPoint) - kPoint;
 }
