@@ -265,7 +265,9 @@ export const ServerSettings = z.strictObject({
     .describe(
       'key of /v1/admin, at least 16 characters, better given as an environment variable; there is no /v1/admin if absent',
     ),
-  bodyLimit: bytes.default(16 * 1024 * 1024).describe('largest request body'),
+  bodyLimit: bytes
+    .default(16 * 1024 * 1024)
+    .describe('largest request body; 16 times as much may wait to be prepared'),
   maxChoices: z.int().min(1).max(128).default(16).describe('largest n'),
   maxImages: z
     .int()
