@@ -55,7 +55,6 @@ const unsupported = new Set([
   '$dynamicAnchor',
   '$recursiveRef',
   '$recursiveAnchor',
-  '$anchor',
   'extends',
   'disallow',
   'divisibleBy',

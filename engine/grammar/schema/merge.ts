@@ -1,3 +1,4 @@
+import { fromDraft4 } from './draft4.js';
 import {
   isEnforced,
   isSchemaObject,
@@ -14,6 +15,10 @@ export function both(a: Schema, b: Schema, path: Path, cannot: Reading['cannot']
   if (b === true || a === false) return a;
   if (saysNothing(a)) return b;
   if (saysNothing(b)) return a;
+  return merged(fromDraft4(a), fromDraft4(b), path, cannot);
+}
+
+function merged(a: SchemaObject, b: SchemaObject, path: Path, cannot: Reading['cannot']): SchemaObject {
   // `items` is of those behind the `prefixItems` beside it alone.
   const haveOtherItems =
     [a, b].some((schema) => schema.prefixItems) &&
@@ -22,15 +27,15 @@ export function both(a: Schema, b: Schema, path: Path, cannot: Reading['cannot']
     cannot("'prefixItems' and other items that have to hold together are not supported", path);
   }
   // Names are whatever the client says, `__proto__` too.
-  const merged = new Map(Object.entries(a));
+  const together = new Map(Object.entries(a));
   for (const [keyword, value] of Object.entries(b)) {
-    const own = merged.get(keyword);
+    const own = together.get(keyword);
     if (value === undefined || same(own, value)) continue;
     if (haveOtherItems && ['items', 'prefixItems'].includes(keyword)) continue;
-    merged.set(keyword, own === undefined ? value : combined(keyword, own, value, path, cannot));
+    together.set(keyword, own === undefined ? value : combined(keyword, own, value, path, cannot));
   }
-  restrictProperties(a, b, merged);
-  return Object.fromEntries(merged);
+  restrictProperties(a, b, together);
+  return Object.fromEntries(together);
 }
 
 function combined(keyword: string, a: unknown, b: unknown, path: Path, cannot: Reading['cannot']): unknown {

@@ -1,6 +1,7 @@
 import { GrammarError } from '../errors.js';
 import * as json from '../json.js';
 import { nothing, type Pattern, repeat, rule, sequence } from '../pattern.js';
+import { fromDraft4 } from './draft4.js';
 import { formatRule } from './formats.js';
 import type { Path, SchemaObject } from './keywords.js';
 import { type Bound, integers, numbers } from './numbers.js';
@@ -52,20 +53,20 @@ export function numberPattern(
   if (multipleOf !== undefined && !isWhole) {
     reading.cannot("'multipleOf' other than 1 is not supported", [...path, 'multipleOf']);
   }
-  const bound = (exclusive: boolean, keyword: string, legacy: string): Bound | undefined => {
-    const value = schema[keyword];
-    // In draft 4 `exclusiveMinimum: true` went with `minimum`.
-    if (value === undefined || typeof value === 'boolean') return undefined;
+  const modern = fromDraft4(schema);
+  const bound = (exclusive: boolean, keyword: string): Bound | undefined => {
+    const value = modern[keyword];
+    if (value === undefined) return undefined;
     if (typeof value !== 'number') throw new GrammarError('expected a number', [...path, keyword]);
-    return { value, exclusive: exclusive || schema[legacy] === true };
+    return { value, exclusive };
   };
   const tighter = (a: Bound | undefined, b: Bound | undefined, sign: 1 | -1): Bound | undefined => {
     if (!a || !b) return a ?? b;
     const difference = sign * (a.value - b.value);
     return difference > 0 || (difference === 0 && a.exclusive) ? a : b;
   };
-  const least = tighter(bound(false, 'minimum', 'exclusiveMinimum'), bound(true, 'exclusiveMinimum', ''), 1);
-  const most = tighter(bound(false, 'maximum', 'exclusiveMaximum'), bound(true, 'exclusiveMaximum', ''), -1);
+  const least = tighter(bound(false, 'minimum'), bound(true, 'exclusiveMinimum'), 1);
+  const most = tighter(bound(false, 'maximum'), bound(true, 'exclusiveMaximum'), -1);
   const bounds = { ...(least && { least }), ...(most && { most }) };
   return type === 'integer' || isWhole ? integers(bounds) : numbers(bounds);
 }

@@ -1,5 +1,6 @@
 import { GrammarError } from '../errors.js';
 import { choice, nothing, type Pattern, rule, text } from '../pattern.js';
+import { anchorsIn } from './anchors.js';
 import { areApart } from './apart.js';
 import { arrayPattern, objectPattern } from './containers.js';
 import {
@@ -28,6 +29,7 @@ const mostDepth = 64;
 export class SchemaReader implements Reading {
   /** Rules of what is referred to, by its place. */
   readonly #references = new Map<string, string>();
+  #anchors: Map<string, string> | undefined;
 
   constructor(
     private readonly root: unknown,
@@ -72,7 +74,7 @@ export class SchemaReader implements Reading {
   #referring(schema: SchemaObject, path: Path, depth: number): Pattern {
     const { $ref, ...others } = schema;
     const target = this.#resolve($ref, [...path, '$ref']);
-    if (saysNothing(others)) return this.#reference($ref as string, target, depth);
+    if (saysNothing(others)) return this.#reference(this.#pointer($ref as string), target, depth);
     if (depth > 8 && isSchemaObject(target) && target.$ref === $ref) throw endless(path);
     return this.pattern(this.#both(others, target, path), path, depth + 1);
   }
@@ -88,17 +90,25 @@ export class SchemaReader implements Reading {
     return rule(name);
   }
 
-  #resolve(pointer: unknown, path: Path): Schema {
-    if (typeof pointer !== 'string') throw new GrammarError('expected a text', path);
-    if (pointer !== '#' && !pointer.startsWith('#/')) {
-      throw new GrammarError(`'${pointer}' is not supported: only references of the form #/… are`, path);
+  /** To the place, where it is a name. */
+  #pointer(reference: string): string {
+    if (!reference.startsWith('#') || reference === '#' || reference.startsWith('#/')) return reference;
+    this.#anchors ??= anchorsIn(this.root);
+    return this.#anchors.get(decoded(reference.slice(1))) ?? reference;
+  }
+
+  #resolve(reference: unknown, path: Path): Schema {
+    if (typeof reference !== 'string') throw new GrammarError('expected a text', path);
+    if (!reference.startsWith('#')) {
+      throw new GrammarError(`'${reference}' is not supported: only references within the schema are`, path);
     }
-    let target: unknown = this.root;
+    const pointer = this.#pointer(reference);
+    let target: unknown = pointer === '#' || pointer.startsWith('#/') ? this.root : undefined;
     for (const step of pathOf(pointer)) {
       const isThere = typeof target === 'object' && target !== null && Object.hasOwn(target, step);
       target = isThere ? (target as Record<string, unknown>)[step] : undefined;
     }
-    if (!isSchema(target)) throw new GrammarError(`'${pointer}' is not there`, path);
+    if (!isSchema(target)) throw new GrammarError(`'${reference}' is not there`, path);
     return target;
   }
 
