@@ -169,7 +169,7 @@ void widenInt4(const IntegerPanel& panel, std::size_t groups, std::uint8_t* out)
       __m512i factor[kVectors], zero[kVectors];  // of 16 bits; of bytes, what 8 and the other zero point make
       const __m512i chosen = eachLane(0x00800080 + part * 0x01000100u);
       for (int v = 0; v < kVectors; ++v) {
-        factor[v] = _mm512_srai_epi16(_mm512_shuffle_epi8(_mm512_load_si512(factors + v * 64), chosen), 8);
+        factor[v] = _mm512_srai_epi16(_mm512_shuffle_epi8(_mm512_loadu_si512(factors + v * 64), chosen), 8);
         const __m512i eight = _mm512_and_si512(_mm512_slli_epi16(factor[v], 3), lowByte);
         zero[v] = _mm512_xor_si512(_mm512_or_si512(eight, _mm512_slli_epi16(eight, 8)),
                                    _mm512_set1_epi8(static_cast<char>(0x80)));
@@ -183,9 +183,9 @@ void widenInt4(const IntegerPanel& panel, std::size_t groups, std::uint8_t* out)
             const __m512i second = _mm512_mullo_epi16(_mm512_and_si512(halves, odd), factor[v]);
             return _mm512_sub_epi8(_mm512_or_si512(_mm512_and_si512(first, lowByte), second), zero[v]);
           };
-          const __m512i bytes = _mm512_load_si512(codes + v * 64);
-          _mm512_store_si512(out + v * 64, widened(bytes));
-          _mm512_store_si512(out + kPanel * 4 + v * 64, widened(_mm512_srli_epi16(bytes, 4)));
+          const __m512i bytes = _mm512_loadu_si512(codes + v * 64);
+          _mm512_storeu_si512(out + v * 64, widened(bytes));
+          _mm512_storeu_si512(out + kPanel * 4 + v * 64, widened(_mm512_srli_epi16(bytes, 4)));
         }
       }
     }
