@@ -109,7 +109,7 @@ export class GrammarCompiler {
 
   #begin(key: string, source: GrammarSource): Compilation {
     const left = new AbortController();
-    const compiled = this.#compile(key, source, left.signal).finally(() => this.#forget(key, compilation));
+    const compiled = this.#compile(source, left.signal).finally(() => this.#forget(key, compilation));
     const compilation = { compiled, waiting: 0, left };
     this.#pending.set(key, compilation);
     return compilation;
@@ -119,10 +119,10 @@ export class GrammarCompiler {
     if (this.#pending.get(key) === compilation) this.#pending.delete(key);
   }
 
-  async #compile(key: string, source: GrammarSource, waitedFor: AbortSignal): Promise<CompiledGrammar> {
+  async #compile(source: GrammarSource, waitedFor: AbortSignal): Promise<CompiledGrammar> {
     try {
       const small = await this.#small.compile(source, waitedFor).catch(leftToLarge);
-      const reply = 'tooMuch' in small ? await this.#compileLarge(key.length, source, waitedFor) : small;
+      const reply = 'tooMuch' in small ? await this.#compileLarge(source, waitedFor) : small;
       if ('givenUp' in reply) throw clientLeft();
       if ('invalid' in reply) throw invalid(reply.invalid);
       if ('tooMuch' in reply) throw new TooLarge('compiling it took too many steps');
@@ -134,7 +134,8 @@ export class GrammarCompiler {
     }
   }
 
-  #compileLarge(bytes: number, source: GrammarSource, waitedFor: AbortSignal): Promise<CompileReply> {
+  #compileLarge(source: GrammarSource, waitedFor: AbortSignal): Promise<CompileReply> {
+    const bytes = JSON.stringify(source).length;
     return this.#largeQueue.run(bytes, () => this.#large.compile(source, waitedFor));
   }
 

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
+import { GrammarCompiler } from '../../server/grammar/grammar-compiler.js';
 import { GrammarThread } from '../../server/grammar/grammar-thread.js';
 import { ImageReader } from '../../server/images/image-reader.js';
 import { WorkerCalls } from '../../server/worker-calls.js';
@@ -84,6 +85,56 @@ describe('what waits for a thread to prepare it', () => {
     for (let i = 0; i < 16; i++) thread.release();
     for (const answer of held) expect((await answer).status).toBe(200);
     await strict.close();
+  });
+
+  it('is refused so where images hold too much', async () => {
+    const strict = await testServer({
+      model: { path: folder.at('model') },
+      server: { bodyLimit: 40_000 },
+      engine: { maxQueue: 100 },
+    });
+    const thread = hold(ImageReader.prototype, 'read');
+    let noise = 1;
+    const file = png(100, 70, () => {
+      noise = Math.imul(noise, 1_664_525) + 1_013_904_223;
+      return [noise >>> 24, (noise >>> 16) & 255, (noise >>> 8) & 255];
+    });
+    const shown = { type: 'image_url', image_url: { url: dataUrl(file) } };
+    const send = () =>
+      strict.post('/v1/chat/completions', { ...small, messages: [{ role: 'user', content: [shown] }] });
+    const held: Promise<Response>[] = [];
+    while ((held.length + 1) * file.length <= 16 * 40_000) {
+      held.push(send());
+      await thread.asked(held.length);
+    }
+    const refused = await send();
+    expect([refused.status, await refused.json()]).toMatchObject([
+      429,
+      { error: { message: 'Too many requests with images are waiting (--body-limit).' } },
+    ]);
+    for (const _ of held) thread.release();
+    for (const answer of held) expect((await answer).status).toBe(200);
+    await strict.close();
+  });
+
+  it('is refused so where sources of large grammars hold too much', async () => {
+    const thread = hold(GrammarThread.prototype, 'compile', isOfLarge);
+    const compiler = new GrammarCompiler({ maxQueue: 9, queueBytes: 1000 });
+    const left = new AbortController();
+    const compile = (index: number) => {
+      const text = `${withGrammar(index).grammar}\n# ${'x'.repeat(400)}`;
+      return compiler.compile({ type: 'gbnf', text }, left.signal);
+    };
+    const held = [compile(0), compile(1)];
+    await thread.asked(2);
+    await expect(compile(2)).rejects.toMatchObject({
+      status: 429,
+      message: 'Too many requests with large grammars are waiting (--body-limit).',
+    });
+    left.abort();
+    for (const _ of held) thread.release();
+    await Promise.allSettled(held);
+    await compiler.close();
   });
 
   it.each([
