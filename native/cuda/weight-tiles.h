@@ -47,7 +47,8 @@ inline constexpr int kBf16UnitBytes = kOutputsOfUnit * kTileInputs * 2;
 inline constexpr int kInt8CodeBytes = kOutputsOfUnit * kTileInputs;
 inline constexpr int kInt8UnitBytes = kInt8CodeBytes + kOutputsOfUnit * 2;
 inline constexpr int kInt4CodeBytes = kInt8CodeBytes / 2;
-inline constexpr int kInt4UnitBytes = kInt4CodeBytes + kOutputsOfUnit * 4;
+inline constexpr int kInt4UnitBytes =
+    kInt4CodeBytes + kOutputsOfUnit * 2 * (kTileInputs / inputsOfScale(WeightClass::int4));
 
 // Of eight outputs and 64 inputs.
 TANDEM_HOST_DEVICE constexpr int unitBytesOf(WeightClass weightClass) {

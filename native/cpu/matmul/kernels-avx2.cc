@@ -11,6 +11,7 @@ namespace {
 // of even and of odd inputs are widened apart, in place.
 struct Int8Codes {
   static constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel;
+  static constexpr bool kByParts = false;
 
   // The inputs of a group, widened likewise: pairs (0, 2) of four are even, (1, 3) odd.
   template <int Rows>
@@ -37,11 +38,8 @@ struct Int8Codes {
   };
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void sum(Sums* dots, const QuantizedRows& rows, const Inputs<Rows>& inputs,
-                                         const IntegerPanel& panel, Requests<Vectors> requests) {
-    begin<Rows, Vectors>(
-        dots, [&](int row)
-                  __attribute__((always_inline)) { return Sums{} + rows.corrections[row * rows.groups]; });
+  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const IntegerPanel& panel,
+                                         Requests<Vectors> requests) {
     const std::uint8_t* codes = panel.codes;
 #pragma GCC unroll 1
     for (int step = 0; step < kGroup / 4; ++step, codes += kStepBytes) {

@@ -13,15 +13,13 @@ constexpr auto addProducts = [](Sums & sum, __m256i w, __m256i x) __attribute__(
 
 struct Int8Codes {
   static constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel;
+  static constexpr bool kByParts = false;
   template <int Rows>
   using Inputs = ByteInputs<Rows>;
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void sum(Sums* dots, const QuantizedRows& rows, const Inputs<Rows>& inputs,
-                                         const IntegerPanel& panel, Requests<Vectors> requests) {
-    begin<Rows, Vectors>(
-        dots, [&](int row)
-                  __attribute__((always_inline)) { return Sums{} + rows.corrections[row * rows.groups]; });
+  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const IntegerPanel& panel,
+                                         Requests<Vectors> requests) {
     const std::uint8_t* codes = panel.codes;
 #pragma GCC unroll 1
     for (int k = 0; k < kGroup; k += 4, codes += kStepBytes) {

@@ -68,9 +68,9 @@ struct Operand {
   std::size_t stride = 0;
 };
 
-// Whether int4 weights are multiplied as int8.
-bool widens(const Kernels& kernels, const PackedWeight& w) {
-  return w.weightClass() == WeightClass::int4 && kernels.widenInt4 != nullptr;
+// Whether codes are multiplied as int8: those of int4 are widened, where kernels do that.
+bool asInt8(const Kernels& kernels, const PackedWeight& w) {
+  return w.weightClass() == WeightClass::int8 || (w.weightClass() == WeightClass::int4 && kernels.widenInt4);
 }
 
 Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work, Tensor x,
@@ -92,7 +92,7 @@ Operand prepare(const Kernels& kernels, ThreadTeam& team, Workspace::Impl& work,
     return operand;
   }
   const std::size_t groups = w.groups();
-  const bool int8 = w.weightClass() == WeightClass::int8 || widens(kernels, w);
+  const bool int8 = asInt8(kernels, w);
   const std::size_t parts = int8 ? 1 : kParts;
   grow(work.codes, x.rows * stride);
   grow(work.scales, x.rows * groups);
@@ -147,7 +147,7 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
   // the panel. Three would share a step's lines unevenly, where they are asked for.
   std::int64_t count = (rows + kernels.tileRows - 1) / kernels.tileRows;
   if (count == 3 && kernels.readsAhead) count = 4;
-  const bool widened = widens(kernels, w);
+  const bool int8 = asInt8(kernels, w), widened = int8 && w.weightClass() == WeightClass::int4;
   const std::size_t inputBytes = widened ? kPanel : w.panelBytes() / w.paddedInputs();
   const std::size_t blockBytes = count == 2 && kernels.readsAhead ? kBlockBytesOfTwo : kBlockBytes;
   const std::size_t blockInputs = blockBytes / inputBytes;
@@ -171,7 +171,6 @@ void sumPanel(const Kernels& kernels, const Operand& operand, const PackedWeight
     return;
   }
   alignas(64) std::uint8_t wide[kBlockBytes];
-  const bool int8 = widened || w.weightClass() == WeightClass::int8;
   const IntegerDot dot = int8 ? kernels.int8Dot : kernels.int4Dot;
   const std::size_t blockGroups = blockInputs / kGroup;
   for (std::size_t group = 0; group < w.groups(); group += blockGroups) {

@@ -192,17 +192,17 @@ template <int Rows, int Vectors, class Vector, class Beginning>
 template <class Products>
 struct Int4Codes {
   static constexpr std::size_t kGroupBytes = std::size_t{kGroup} * kPanel / 2;
+  static constexpr bool kByParts = true;
   template <int Rows>
   using Inputs = typename Products::template Inputs<Rows>;
 
   template <int Rows, int Vectors>
-  [[gnu::always_inline]] static void sum(Sums* dots, const QuantizedRows&, const Inputs<Rows>& inputs,
-                                         const IntegerPanel& panel, Requests<Vectors> requests) {
+  [[gnu::always_inline]] static void add(Sums* dots, const Inputs<Rows>& inputs, const IntegerPanel& panel,
+                                         Requests<Vectors> requests) {
     const __m256i low = _mm256_set1_epi8(15);
     __m256i chosen = eachLane(Products::kFactor);
     const std::uint8_t* codes = panel.codes;
     const std::int8_t* a = inputs.codes;
-    unroll<Rows * Vectors>([&](auto i) __attribute__((always_inline)) { dots[i] = Sums{}; });
 #pragma GCC unroll 1
     for (int part = 0; part < kParts; ++part) {
       typename Products::PartSums sums[Rows * Vectors];
@@ -235,7 +235,8 @@ struct Int4Codes {
   }
 };
 
-// Codes::sum multiplies one group for some vectors of outputs.
+// Codes::add adds the products of one group to the sums of some vectors of outputs, with corrections that are
+// of its parts.
 template <class Codes, int Rows>
 void integerTile(const QuantizedRows& a, const IntegerPanel& panel, std::size_t groups, bool first,
                  Ahead ahead, float* c) {
@@ -245,9 +246,13 @@ void integerTile(const QuantizedRows& a, const IntegerPanel& panel, std::size_t 
     const typename Codes::template Inputs<Rows> inputs(rows);
     for (int column = 0; column < kPanel; column += kVectors * kLanes) {
       Sums dots[Rows * kVectors];
+      begin<Rows, kVectors>(
+          dots, [&](int row) __attribute__((always_inline)) {
+            return Codes::kByParts ? Sums{} : Sums{} + rows.corrections[row * rows.groups];
+          });
       const IntegerPanel block = panel.from(group, column, Codes::kGroupBytes);
       const Requests<kVectors> requests(ahead, block.codes, Codes::kGroupBytes, column / (kVectors * kLanes));
-      Codes::template sum<Rows, kVectors>(dots, rows, inputs, block, requests);
+      Codes::template add<Rows, kVectors>(dots, inputs, block, requests);
       unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
         const __m256 weightScale = _mm256_load_ps(block.scales + v * kLanes);
         unroll<Rows>([&](auto row) __attribute__((always_inline)) {
